@@ -1,0 +1,256 @@
+//! OTLP over gRPC: a request that is already encoded, out; what the receiver says of it, in.
+//! Source: the OTLP specification, "OTLP/gRPC".
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use prost::Message as _;
+use prost::bytes::{Buf, BufMut, Bytes};
+use tonic::client::Grpc;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+/// A receiver, and how to speak to it.
+#[derive(Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    grpc: Grpc<Channel>,
+    metadata: MetadataMap,
+    timeout: Duration,
+}
+
+/// What the receiver says of a request that it took.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// How many of its points it did not take.
+    pub rejected: u64,
+    /// Why, or what else it has to say; mostly nothing.
+    pub message: String,
+}
+
+/// Why a request was not taken.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure {
+    /// What happened, for people.
+    pub reason: String,
+    /// Whether and when to try again; `None` when the receiver's word is final.
+    pub retry: Option<Retry>,
+}
+
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// When it seems right.
+    WithBackoff,
+    /// When the receiver says.
+    After(Duration),
+}
+
+/// What is wrong with the settings of a client.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The connection cannot be set up: its certificates cannot be read, say.
+    #[error("failed to set up the connection: {0}")]
+    Connection(#[source] tonic::transport::Error),
+    /// A header cannot be sent.
+    #[error("failed to use header {0:?}: names are lower-case words, values visible ASCII")]
+    Header(String),
+}
+
+impl Client {
+    /// A client that connects when it has something to send, and again when the connection is lost.
+    ///
+    /// # Errors
+    ///
+    /// When the connection cannot be set up, or a header cannot be sent.
+    pub fn new(uri: Uri, headers: &[(String, String)], timeout: Duration) -> Result<Self, SetupError> {
+        let secure = uri.scheme_str() == Some("https");
+        let mut endpoint = Endpoint::from(uri)
+            .connect_timeout(timeout)
+            .tcp_keepalive(Some(Duration::from_secs(30)))
+            .user_agent(concat!("bpf-metrics-exporter/", env!("CARGO_PKG_VERSION")))
+            .map_err(SetupError::Connection)?;
+        if secure {
+            endpoint = endpoint
+                .tls_config(ClientTlsConfig::new().with_native_roots())
+                .map_err(SetupError::Connection)?;
+        }
+        let mut metadata = MetadataMap::new();
+        for (name, value) in headers {
+            let wrong = || SetupError::Header(name.clone());
+            let name = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            metadata.append(name, AsciiMetadataValue::try_from(value.as_str()).map_err(|_| wrong())?);
+        }
+        let grpc = Grpc::new(endpoint.connect_lazy());
+        Ok(Self { endpoint, grpc, metadata, timeout })
+    }
+
+    /// Sends an encoded `ExportMetricsServiceRequest`.
+    ///
+    /// # Errors
+    ///
+    /// When the receiver cannot be reached, does not answer in time, or refuses.
+    pub async fn export(&mut self, bytes: Bytes) -> Result<Answer, Failure> {
+        let mut request = Request::new(bytes);
+        *request.metadata_mut() = self.metadata.clone();
+        request.set_timeout(self.timeout);
+        let call = async {
+            let unavailable = |error: tonic::transport::Error| Status::unavailable(with_causes(&error));
+            self.grpc.ready().await.map_err(unavailable)?;
+            self.grpc.unary(request, PathAndQuery::from_static(EXPORT), ReadyBytes).await
+        };
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(classify(&status)),
+            Err(_) => {
+                // A peer that vanished without a word would hold this connection for minutes.
+                self.grpc = Grpc::new(self.endpoint.connect_lazy());
+                let reason = format!("no answer within {:?}", self.timeout);
+                Err(Failure { reason, retry: Some(Retry::WithBackoff) })
+            }
+        }
+    }
+}
+
+/// Whether an error is final, as the OTLP specification's table of gRPC codes says.
+fn classify(status: &Status) -> Failure {
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let retry = match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Some(delay.map_or(Retry::WithBackoff, Retry::After)),
+        // Without a delay it says that the request itself is too much.
+        Code::ResourceExhausted => delay.map(Retry::After),
+        _ => None,
+    };
+    Failure { reason: with_causes(status), retry }
+}
+
+/// An error and what caused it, each once.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = match error.downcast_ref::<Status>() {
+        Some(status) if status.message().is_empty() => format!("{:?}", status.code()),
+        Some(status) => format!("{:?}: {}", status.code(), status.message()),
+        None => error.to_string(),
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let says = error.to_string();
+        if !text.contains(&says) {
+            write!(text, ": {says}").expect("a String takes everything");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// `ExportMetricsServiceResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Response {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+/// `ExportMetricsPartialSuccess`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected_data_points: i64,
+    #[prost(string, tag = "2")]
+    error_message: String,
+}
+
+/// A codec for requests that are bytes already.
+#[derive(Clone, Copy)]
+struct ReadyBytes;
+
+impl Codec for ReadyBytes {
+    type Encode = Bytes;
+    type Decode = Answer;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for ReadyBytes {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, bytes: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(bytes.len());
+        out.put(bytes);
+        Ok(())
+    }
+}
+
+impl Decoder for ReadyBytes {
+    type Item = Answer;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Answer>, Status> {
+        let response = Response::decode(bytes.copy_to_bytes(bytes.remaining())).map_err(|error| {
+            Status::internal(format!("the receiver's answer is no OTLP response: {error}"))
+        })?;
+        let answer = response.partial_success.map_or_else(Answer::default, |partial| Answer {
+            rejected: u64::try_from(partial.rejected_data_points).unwrap_or(0),
+            message: partial.error_message,
+        });
+        Ok(Some(answer))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_final_or_not_as_the_specification_says() {
+        let retried = [
+            Code::Cancelled,
+            Code::DeadlineExceeded,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unavailable,
+            Code::DataLoss,
+        ];
+        for code in (0..17).map(Code::from_i32).filter(|code| *code != Code::Ok) {
+            let failure = classify(&Status::new(code, "text"));
+            assert_eq!(failure.retry.is_some(), retried.contains(&code), "{code:?}");
+            assert!(failure.reason.contains("text"), "{}", failure.reason);
+        }
+    }
+
+    #[test]
+    fn a_receiver_says_when_to_try_again() {
+        let delay = Duration::from_secs(7);
+        let details = || ErrorDetails::with_retry_info(Some(delay));
+        for code in [Code::ResourceExhausted, Code::Unavailable] {
+            let failure = classify(&Status::with_error_details(code, "busy", details()));
+            assert_eq!(failure.retry, Some(Retry::After(delay)), "{code:?}");
+        }
+        assert_eq!(classify(&Status::with_error_details(Code::InvalidArgument, "no", details())).retry, None);
+    }
+}

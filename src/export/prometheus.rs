@@ -1,0 +1,268 @@
+//! The text formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0, chosen by what the scraper accepts.
+//! Stateless: [`render`] visits the table of metrics once.
+
+use std::fmt::Write;
+
+use crate::metrics::{
+    Carries, Entity, Kind, Label, LabelValue, Metric, Sample, Value, Visitor, prometheus_name, visit,
+};
+
+/// A format of the exposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text format 0.0.4.
+    Text,
+    /// `OpenMetrics` 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The media type that names it in a response.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// The format that an `Accept` header prefers; the first of several it likes as much, and text where it names neither.
+    #[must_use]
+    pub fn negotiate(accept: &str) -> Self {
+        let mut best = (0.0, Self::Text);
+        for (format, quality) in accept.split(',').filter_map(media_range) {
+            if quality > best.0 {
+                best = (quality, format);
+            }
+        }
+        best.1
+    }
+}
+
+/// Which of our formats a media range stands for, and how much it is liked; `None` when for none of them.
+fn media_range(range: &str) -> Option<(Format, f64)> {
+    let mut parts = range.split(';').map(str::trim);
+    let media_type = parts.next()?;
+    let mut quality = 1.0;
+    let mut version = None;
+    for parameter in parts {
+        match parameter.split_once('=') {
+            Some(("q", value)) => {
+                quality = value.parse().ok().filter(|quality| (0.0..=1.0).contains(quality))?;
+            }
+            Some(("version", value)) => version = Some(value.trim_matches('"')),
+            // `escaping` and `charset` change nothing for names and text like ours.
+            _ => {}
+        }
+    }
+    let is = |name: &str| media_type.eq_ignore_ascii_case(name);
+    let format = if is("application/openmetrics-text") && version.is_none_or(|version| version == "1.0.0") {
+        Format::OpenMetrics
+    } else if (is("text/plain") && version.is_none_or(|version| version == "0.0.4"))
+        || is("text/*")
+        || is("*/*")
+    {
+        Format::Text
+    } else {
+        return None;
+    };
+    Some((format, quality))
+}
+
+/// Writes a sample in a format. `size_hint` spares copying: the size of the last one will do.
+#[must_use]
+pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
+    let mut exposition =
+        Exposition { format, text: String::with_capacity(size_hint), keys: Blocks::default() };
+    visit(Some(sample), &mut exposition);
+    if format == Format::OpenMetrics {
+        exposition.text.push_str("# EOF\n");
+    }
+    exposition.text
+}
+
+struct Exposition {
+    format: Format,
+    text: String,
+    keys: Blocks,
+}
+
+/// The key labels of every value of an entity, written once and used on the lines of each of its metrics.
+#[derive(Default)]
+struct Blocks {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Blocks {
+    fn fill<T>(&mut self, labels: &[Named<T>], values: &[T]) {
+        self.text.clear();
+        self.ends.clear();
+        for value in values {
+            let mut empty = true;
+            for label in labels {
+                write_label(&mut self.text, label, value, &mut empty);
+            }
+            self.ends.push(self.text.len());
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).map(|(&start, &end)| &self.text[start..end])
+    }
+}
+
+/// A label and its name in Prometheus.
+struct Named<T: 'static> {
+    name: String,
+    label: &'static Label<T>,
+}
+
+fn named<T>(labels: &'static [Label<T>]) -> Vec<Named<T>> {
+    labels.iter().map(|label| Named { name: prometheus_name::label(label.name), label }).collect()
+}
+
+impl Visitor for Exposition {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+        let Some(values) = values else { return };
+        let info = named(entity.info);
+        self.keys.fill(&named(entity.key), values);
+        for metric in entity.metrics {
+            let family = prometheus_name::family(metric.name, metric.unit);
+            let sample = format!("{family}{}", prometheus_name::sample_suffix(metric.kind));
+            let mut headed = false;
+            for (value, key) in values.iter().zip(self.keys.iter()) {
+                let Some(point) = (metric.read)(value) else { continue };
+                if !headed {
+                    write_head(&mut self.text, self.format, metric, &family, &sample);
+                    headed = true;
+                }
+                self.text.push_str(&sample);
+                let begin = self.text.len();
+                self.text.push('{');
+                self.text.push_str(key);
+                let mut empty = key.is_empty();
+                if metric.carries == Carries::Info {
+                    for label in &info {
+                        write_label(&mut self.text, label, value, &mut empty);
+                    }
+                }
+                if empty {
+                    self.text.truncate(begin);
+                } else {
+                    self.text.push('}');
+                }
+                write_value(&mut self.text, point);
+            }
+        }
+    }
+}
+
+fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: &str, sample: &str) {
+    let kind = match metric.kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+    };
+    match format {
+        Format::Text => {
+            put(text, format_args!("# HELP {sample} "));
+            escape(text, metric.help, false);
+            put(text, format_args!("\n# TYPE {sample} {kind}\n"));
+        }
+        Format::OpenMetrics => {
+            put(text, format_args!("# TYPE {family} {kind}\n"));
+            let unit = prometheus_name::unit_word(metric.unit);
+            // OpenMetrics allows a unit only where the name ends in it.
+            if !unit.is_empty() && family.ends_with(unit) {
+                put(text, format_args!("# UNIT {family} {unit}\n"));
+            }
+            put(text, format_args!("# HELP {family} "));
+            escape(text, metric.help, true);
+            text.push('\n');
+        }
+    }
+}
+
+fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, empty: &mut bool) {
+    let Some(value) = (named.label.read)(value) else { return };
+    if !std::mem::replace(empty, false) {
+        text.push(',');
+    }
+    text.push_str(&named.name);
+    text.push_str("=\"");
+    match value {
+        LabelValue::Text(value) => escape(text, value, true),
+        value => put(text, format_args!("{value}")),
+    }
+    text.push('"');
+}
+
+fn write_value(text: &mut String, value: Value) {
+    match value {
+        Value::Int(number) => put(text, format_args!(" {number}\n")),
+        Value::Float(number) if number.is_finite() => put(text, format_args!(" {number}\n")),
+        Value::Float(number) if number.is_nan() => text.push_str(" NaN\n"),
+        Value::Float(number) => text.push_str(if number > 0.0 { " +Inf\n" } else { " -Inf\n" }),
+    }
+}
+
+/// Escapes what the formats escape: backslash and line feed, and the quote in label values and in `OpenMetrics`' help.
+fn escape(text: &mut String, value: &str, quotes: bool) {
+    let mut plain = 0;
+    for (at, byte) in value.bytes().enumerate() {
+        let escaped = match byte {
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'"' if quotes => "\\\"",
+            _ => continue,
+        };
+        text.push_str(&value[plain..at]);
+        text.push_str(escaped);
+        plain = at + 1;
+    }
+    text.push_str(&value[plain..]);
+}
+
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scraper_gets_what_it_likes_best() {
+        let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                            text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        let protobuf_first = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;\
+                              q=0.6,text/plain;version=0.0.4;q=0.3,application/openmetrics-text;version=1.0.0;q=0.2";
+        assert_eq!(Format::negotiate(prometheus_2), Format::OpenMetrics);
+        assert_eq!(Format::negotiate(prometheus_3), Format::OpenMetrics);
+        assert_eq!(Format::negotiate(protobuf_first), Format::Text);
+        for text in
+            ["", "*/*", "text/html,*/*;q=0.8", "application/openmetrics-text;version=0.0.1", "nonsense;;=,"]
+        {
+            assert_eq!(Format::negotiate(text), Format::Text, "{text}");
+        }
+        assert_eq!(Format::negotiate("application/openmetrics-text;q=0,text/plain;q=0.1"), Format::Text);
+        assert_eq!(Format::negotiate("application/openmetrics-text; version=\"1.0.0\""), Format::OpenMetrics);
+    }
+
+    #[test]
+    fn what_is_not_a_plain_number_is_spelled_as_prometheus_spells_it() {
+        let written = |value| {
+            let mut text = String::new();
+            write_value(&mut text, value);
+            text
+        };
+        assert_eq!(written(Value::Int(-3)), " -3\n");
+        assert_eq!(written(Value::Float(0.25)), " 0.25\n");
+        assert_eq!(written(Value::Float(f64::INFINITY)), " +Inf\n");
+        assert_eq!(written(Value::Float(f64::NEG_INFINITY)), " -Inf\n");
+        assert_eq!(written(Value::Float(f64::NAN)), " NaN\n");
+    }
+}

@@ -1,0 +1,66 @@
+//! A snapshot as tables for a terminal: one for each kind of thing that there is, a column for each label and metric.
+
+use std::io::Write;
+
+use tabwriter::TabWriter;
+
+use crate::metrics::{Carries, Entity, Sample, Value, Visitor, visit};
+
+/// The tables, one below the other.
+#[must_use]
+pub fn render(sample: Sample<'_>) -> String {
+    let mut tables = Tables(TabWriter::new(Vec::new()).padding(2));
+    visit(Some(sample), &mut tables);
+    let bytes = tables.0.into_inner().expect("a Vec takes everything");
+    String::from_utf8(bytes).expect("only text was written")
+}
+
+struct Tables(TabWriter<Vec<u8>>);
+
+impl Tables {
+    fn row(&mut self, cells: impl Iterator<Item = String>) {
+        // A tab or a line break in a name would break the table.
+        let cells: Vec<String> = cells.map(|cell| cell.replace(char::is_control, "?")).collect();
+        writeln!(self.0, "{}", cells.join("\t")).expect("a Vec takes everything");
+    }
+}
+
+impl Visitor for Tables {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+        let Some(values) = values.filter(|values| !values.is_empty()) else { return };
+        let labels: Vec<_> = entity.labels(Carries::Info).collect();
+        let prefix = common_prefix(entity.metrics.iter().map(|metric| metric.name));
+        let short = |name: &'static str| name.strip_prefix(prefix).unwrap_or(name);
+        // A metric that says nothing beyond its labels, or the same as one of them, needs no column.
+        let told = |name: &'static str| labels.iter().any(|label| label.name == short(name));
+        let metrics =
+            || entity.metrics.iter().filter(|metric| metric.carries == Carries::Key && !told(metric.name));
+
+        self.row(std::iter::once(entity.title.to_owned()));
+        let names = labels.iter().map(|label| label.name).chain(metrics().map(|metric| short(metric.name)));
+        self.row(names.map(str::to_uppercase));
+        for value in values {
+            let labels = labels
+                .iter()
+                .map(|label| (label.read)(value).map_or(String::new(), |label| label.to_string()));
+            let metrics = metrics().map(|metric| match (metric.read)(value) {
+                Some(Value::Int(number)) => number.to_string(),
+                Some(Value::Float(number)) => format!("{number:.6}"),
+                None => String::new(),
+            });
+            self.row(labels.chain(metrics).map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
+        }
+        // An empty line ends a block of columns.
+        writeln!(self.0).expect("a Vec takes everything");
+    }
+}
+
+/// What the names of all metrics of an entity begin with, up to an underscore: `bpf_program_`.
+fn common_prefix(names: impl Iterator<Item = &'static str>) -> &'static str {
+    let common = names.reduce(|common, name| {
+        let same = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        &common[..same]
+    });
+    let common = common.unwrap_or("");
+    &common[..common.rfind('_').map_or(0, |end| end + 1)]
+}

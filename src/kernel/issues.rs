@@ -1,0 +1,69 @@
+//! What could not be read, counted for one reading and since the start.
+
+use std::borrow::Cow;
+
+use nix::errno::Errno;
+
+use crate::model::{Issue, Kind};
+
+/// The issues met so far. One that was met stays, so that its count never goes back.
+#[derive(Debug, Default)]
+pub(super) struct Issues {
+    met: Vec<Issue>,
+}
+
+impl Issues {
+    /// Begins a new reading.
+    pub(super) fn begin(&mut self) {
+        for issue in &mut self.met {
+            issue.count = 0;
+        }
+    }
+
+    /// Counts one.
+    pub(super) fn met(&mut self, kind: Kind, call: &'static str, errno: Errno) {
+        let error = format!("{errno:?}");
+        let same = |issue: &&mut Issue| issue.kind == kind && issue.call == call && issue.error == error;
+        if let Some(issue) = self.met.iter_mut().find(same) {
+            issue.count += 1;
+            issue.total += 1;
+        } else {
+            self.met.push(Issue {
+                kind,
+                call: Cow::Borrowed(call),
+                error: Cow::Owned(error),
+                count: 1,
+                total: 1,
+            });
+        }
+    }
+
+    /// Whether a collector met any in this reading.
+    pub(super) fn any(&self, kind: Kind) -> bool {
+        self.met.iter().any(|issue| issue.kind == kind && issue.count > 0)
+    }
+
+    pub(super) fn all(&self) -> &[Issue] {
+        &self.met
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issue_is_counted_for_the_reading_and_since_the_start() {
+        let mut issues = Issues::default();
+        issues.met(Kind::Map, "BPF_MAP_GET_FD_BY_ID", Errno::EPERM);
+        issues.begin();
+        issues.met(Kind::Map, "BPF_MAP_GET_FD_BY_ID", Errno::EPERM);
+        issues.met(Kind::Map, "BPF_MAP_GET_FD_BY_ID", Errno::EMFILE);
+        let counts: Vec<_> =
+            issues.all().iter().map(|issue| (&*issue.error, issue.count, issue.total)).collect();
+        assert_eq!(counts, [("EPERM", 1, 2), ("EMFILE", 1, 1)]);
+        assert!(issues.any(Kind::Map) && !issues.any(Kind::Program));
+        issues.begin();
+        assert!(!issues.any(Kind::Map), "nothing was met in this reading");
+    }
+}

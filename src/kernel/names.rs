@@ -1,0 +1,86 @@
+//! The words that the kernel's own tools print for the numbers of its enumerations, and names as text.
+//! Source of the numbers: `include/uapi/linux/bpf.h`; of the words: the `*_type_name` tables of libbpf.
+
+use std::borrow::Cow;
+
+use crate::model::ObjectType;
+
+/// `enum bpf_prog_type`.
+#[rustfmt::skip]
+const PROGRAM_TYPES: &[&str] = &[
+    "unspec", "socket_filter", "kprobe", "sched_cls", "sched_act", "tracepoint", "xdp", "perf_event",
+    "cgroup_skb", "cgroup_sock", "lwt_in", "lwt_out", "lwt_xmit", "sock_ops", "sk_skb", "cgroup_device",
+    "sk_msg", "raw_tracepoint", "cgroup_sock_addr", "lwt_seg6local", "lirc_mode2", "sk_reuseport",
+    "flow_dissector", "cgroup_sysctl", "raw_tracepoint_writable", "cgroup_sockopt", "tracing", "struct_ops",
+    "ext", "lsm", "sk_lookup", "syscall", "netfilter",
+];
+
+/// `enum bpf_map_type`.
+#[rustfmt::skip]
+const MAP_TYPES: &[&str] = &[
+    "unspec", "hash", "array", "prog_array", "perf_event_array", "percpu_hash", "percpu_array", "stack_trace",
+    "cgroup_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "array_of_maps", "hash_of_maps", "devmap",
+    "sockmap", "cpumap", "xskmap", "sockhash", "cgroup_storage", "reuseport_sockarray",
+    "percpu_cgroup_storage", "queue", "stack", "sk_storage", "devmap_hash", "struct_ops", "ringbuf",
+    "inode_storage", "task_storage", "bloom_filter", "user_ringbuf", "cgrp_storage", "arena", "insn_array",
+];
+
+/// `enum bpf_link_type`.
+#[rustfmt::skip]
+const LINK_TYPES: &[&str] = &[
+    "unspec", "raw_tracepoint", "tracing", "cgroup", "iter", "netns", "xdp", "perf_event", "kprobe_multi",
+    "struct_ops", "netfilter", "tcx", "uprobe_multi", "netkit", "sockmap",
+];
+
+pub(super) fn program_type(number: u32) -> ObjectType {
+    object_type(PROGRAM_TYPES, number)
+}
+
+pub(super) fn map_type(number: u32) -> ObjectType {
+    object_type(MAP_TYPES, number)
+}
+
+pub(super) fn link_type(number: u32) -> ObjectType {
+    object_type(LINK_TYPES, number)
+}
+
+fn object_type(names: &[&'static str], number: u32) -> ObjectType {
+    let name = usize::try_from(number).ok().and_then(|index| names.get(index)).copied();
+    ObjectType { number, name: name.map(Cow::Borrowed) }
+}
+
+/// A name of the kernel's, up to its first zero byte, as text; a byte that is not UTF-8 is written as `\xff`.
+///
+/// The kernel lets only letters, digits, `_` and `.` into the names of programs and maps, but takes BTF's as they are.
+#[must_use]
+pub(super) fn text(name: &[u8]) -> String {
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    let mut text = String::with_capacity(end);
+    for chunk in name[..end].utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_the_words_of_bpftool_and_unknown_ones_their_number() {
+        assert_eq!(program_type(6).name.as_deref(), Some("xdp"));
+        assert_eq!(program_type(32).name.as_deref(), Some("netfilter"));
+        assert_eq!(map_type(27).name.as_deref(), Some("ringbuf"));
+        assert_eq!(link_type(11).name.as_deref(), Some("tcx"));
+        assert_eq!(program_type(4_000_000_000), ObjectType { number: 4_000_000_000, name: None });
+    }
+
+    #[test]
+    fn names_end_at_the_first_zero_and_keep_every_byte() {
+        assert_eq!(text(b"plain\0rest"), "plain");
+        assert_eq!(text(b"sixteen_no_zero_"), "sixteen_no_zero_");
+        assert_eq!(text(b"\"quoted\"\n\xff\xc3\xbc"), "\"quoted\"\n\\xff\u{fc}");
+        assert_eq!(text(b""), "");
+    }
+}

@@ -1,0 +1,199 @@
+//! What each of the kernel's tables says of its objects, as values of the model.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::names;
+use super::sys;
+use super::uapi::{BtfInfo, BtfName, LinkInfo, MapInfo, OBJ_NAME_LEN, ProgramInfo, Reported, reported};
+use super::walk::{Pass, Table};
+use crate::model::{Btf, Kind, Link, Map, Program, ProgramFacts, Tag};
+
+/// The table of programs.
+pub(super) struct Programs;
+
+impl Table for Programs {
+    const KIND: Kind = Kind::Program;
+    type Info = Reported<ProgramInfo>;
+    type Facts = ProgramFacts;
+    type Row = Program;
+
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+        sys::program_info(fd)
+    }
+
+    fn id(facts: &ProgramFacts) -> u32 {
+        facts.id
+    }
+
+    fn same(facts: &ProgramFacts, info: &Self::Info) -> bool {
+        facts.loaded_at_boot_ns == info.value.load_time && facts.tag.0 == info.value.tag
+    }
+
+    fn facts(pass: &mut Pass<'_>, fd: BorrowedFd<'_>, info: &Self::Info) -> ProgramFacts {
+        let value = &info.value;
+        let btf_id = some_id(value.btf_id);
+        let short_name = names::text(&value.name);
+        let full_name = match btf_id {
+            Some(btf_id) if short_name.len() == OBJ_NAME_LEN - 1 => pass.entry_function(fd, btf_id),
+            _ => None,
+        };
+        ProgramFacts {
+            id: value.id,
+            name: full_name.unwrap_or(short_name),
+            program_type: names::program_type(value.prog_type),
+            tag: Tag(value.tag),
+            gpl_compatible: value.gpl_compatible & 1 == 1,
+            loaded_at: pass.boot.wall_second(value.load_time),
+            loaded_at_boot_ns: value.load_time,
+            uid: value.created_by_uid,
+            btf_id,
+            size_jitted: value.jited_prog_len,
+            size_translated: value.xlated_prog_len,
+            mem: pass.memlock(Self::KIND, fd),
+            verified_instructions: reported!(info, ProgramInfo, verified_insns),
+        }
+    }
+
+    fn row(facts: Arc<ProgramFacts>, info: Option<&Self::Info>) -> Program {
+        Program {
+            facts,
+            run_time: info.map(|info| Duration::from_nanos(info.value.run_time_ns)),
+            runs: info.map(|info| info.value.run_cnt),
+            recursion_misses: info.and_then(|info| reported!(info, ProgramInfo, recursion_misses)),
+        }
+    }
+}
+
+/// The table of maps.
+pub(super) struct Maps;
+
+impl Table for Maps {
+    const KIND: Kind = Kind::Map;
+    type Info = Reported<MapInfo>;
+    type Facts = Map;
+    type Row = Arc<Map>;
+
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+        sys::map_info(fd)
+    }
+
+    fn id(map: &Map) -> u32 {
+        map.id
+    }
+
+    fn same(map: &Map, info: &Self::Info) -> bool {
+        let value = &info.value;
+        map.map_type.number == value.map_type
+            && map.key_size == value.key_size
+            && map.value_size == value.value_size
+            && map.max_entries == value.max_entries
+            && map.flags == value.map_flags
+            && map.btf_id == some_id(value.btf_id)
+            && map.name == names::text(&value.name)
+    }
+
+    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, info: &Self::Info) -> Map {
+        let value = &info.value;
+        Map {
+            id: value.id,
+            name: names::text(&value.name),
+            map_type: names::map_type(value.map_type),
+            key_size: value.key_size,
+            value_size: value.value_size,
+            max_entries: value.max_entries,
+            flags: value.map_flags,
+            btf_id: some_id(value.btf_id),
+            first_seen: pass.taken_at,
+        }
+    }
+
+    fn row(map: Arc<Map>, _info: Option<&Self::Info>) -> Arc<Map> {
+        map
+    }
+}
+
+/// The table of links.
+pub(super) struct Links;
+
+impl Table for Links {
+    const KIND: Kind = Kind::Link;
+    type Info = Reported<LinkInfo>;
+    type Facts = Link;
+    type Row = Arc<Link>;
+
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+        sys::link_info(fd)
+    }
+
+    fn id(link: &Link) -> u32 {
+        link.id
+    }
+
+    fn same(link: &Link, info: &Self::Info) -> bool {
+        link.link_type.number == info.value.link_type && link.prog_id == some_id(info.value.prog_id)
+    }
+
+    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, info: &Self::Info) -> Link {
+        let value = &info.value;
+        Link {
+            id: value.id,
+            link_type: names::link_type(value.link_type),
+            prog_id: some_id(value.prog_id),
+            first_seen: pass.taken_at,
+        }
+    }
+
+    fn row(link: Arc<Link>, _info: Option<&Self::Info>) -> Arc<Link> {
+        link
+    }
+}
+
+/// The table of BTF objects.
+pub(super) struct Btfs;
+
+impl Table for Btfs {
+    const KIND: Kind = Kind::Btf;
+    type Info = (Reported<BtfInfo>, BtfName);
+    type Facts = Btf;
+    type Row = Arc<Btf>;
+
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+        sys::btf_info(fd)
+    }
+
+    fn id(btf: &Btf) -> u32 {
+        btf.id
+    }
+
+    fn same(btf: &Btf, (info, name): &Self::Info) -> bool {
+        btf.size == info.value.btf_size && btf.name == btf_name(name)
+    }
+
+    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, (info, name): &Self::Info) -> Btf {
+        Btf {
+            id: info.value.id,
+            name: btf_name(name),
+            kernel: reported!(info, BtfInfo, kernel_btf).map(|kernel| kernel != 0),
+            size: info.value.btf_size,
+            first_seen: pass.taken_at,
+        }
+    }
+
+    fn row(btf: Arc<Btf>, _info: Option<&Self::Info>) -> Arc<Btf> {
+        btf
+    }
+}
+
+/// Ids begin at 1: the kernel writes 0 where there is no such object.
+fn some_id(id: u32) -> Option<u32> {
+    (id != 0).then_some(id)
+}
+
+/// A loader's BTF object has no name, nor has any before 5.11: the kernel leaves the buffer as it was, zero.
+fn btf_name(name: &BtfName) -> Option<String> {
+    (name[0] != 0).then(|| names::text(name))
+}

@@ -1,0 +1,334 @@
+//! The program: settings, tasks, and the wait for a signal. Wiring only; the parts are in the library.
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bpf_metrics_exporter::cli::{
+    self, Asked, Command, Export, LogFormat, LogLevel, Mistakes, Otlp, SnapshotFormat,
+};
+use bpf_metrics_exporter::export::otlp::deliver::deliver;
+use bpf_metrics_exporter::export::otlp::encode::Encoder;
+use bpf_metrics_exporter::export::otlp::grpc::Client;
+use bpf_metrics_exporter::export::otlp::ledger::Ledger;
+use bpf_metrics_exporter::export::otlp::outbox::Outbox;
+use bpf_metrics_exporter::export::otlp::{produce, resource};
+use bpf_metrics_exporter::export::{json, prometheus, table};
+use bpf_metrics_exporter::kernel::{self, Reader, privileges};
+use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::model::{Build, Exporter, Snapshot};
+use bpf_metrics_exporter::source::Source;
+use bpf_metrics_exporter::web;
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How long the last export may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let asked = match cli::parse(std::env::args_os().collect(), |name| std::env::var_os(name)) {
+        Ok(asked) => asked,
+        Err(Mistakes { mut lines, rest }) => {
+            // What can only be found by trying is reported along with what is wrong anyway.
+            match rest {
+                Some(Command::Export(export)) => drop(listeners(&export, &mut lines)),
+                Some(Command::Snapshot { from: Some(file), .. }) => lines.extend(read_snapshot(&file).err()),
+                _ => {}
+            }
+            return wrong(&lines);
+        }
+    };
+    match asked {
+        Asked::Say(text) => finish(print(&text)),
+        Asked::Do { command: Command::Snapshot { format, from }, .. } => snapshot(format, from.as_deref()),
+        Asked::Do { command: Command::Export(export), log, warnings } => {
+            let mut lines = Vec::new();
+            let listeners = listeners(&export, &mut lines);
+            if !lines.is_empty() {
+                return wrong(&lines);
+            }
+            start_log(log);
+            for warning in warnings {
+                warn!("{warning}");
+            }
+            finish(run(*export, listeners))
+        }
+    }
+}
+
+/// Reports mistakes in the settings.
+fn wrong(lines: &[String]) -> ExitCode {
+    for line in lines {
+        complain(line);
+    }
+    ExitCode::from(USAGE)
+}
+
+/// The end of the program, well or ill.
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the place of last words, log or not")]
+fn complain(line: &str) {
+    eprintln!("bpf-metrics-exporter: {line}");
+}
+
+/// Writes to standard output. A reader who has seen enough, as `head` does, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("failed to write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn start_log(log: cli::Log) {
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    // The libraries below us speak only of what is wrong.
+    let filter = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    match log.format {
+        LogFormat::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+    }
+}
+
+/// `snapshot`: one reading, from the kernel or a file, to standard output.
+fn snapshot(format: SnapshotFormat, from: Option<&OsStr>) -> ExitCode {
+    let snapshot = match from {
+        Some(file) => match read_snapshot(file) {
+            Ok(snapshot) => snapshot,
+            Err(line) => return wrong(&[line]),
+        },
+        None => Reader::new().read(),
+    };
+    if snapshot.is_all_refused() && from.is_none() {
+        return finish(Err(anyhow::anyhow!(privileges::refusal())));
+    }
+    for line in issue_lines(&snapshot) {
+        complain(&line);
+    }
+    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let text = match format {
+        SnapshotFormat::Table => Ok(table::render(sample)),
+        SnapshotFormat::Json => json::render(&snapshot).context("failed to write the snapshot as JSON"),
+        SnapshotFormat::Prometheus => Ok(prometheus::render(sample, prometheus::Format::Text, 0)),
+    };
+    finish(text.and_then(|text| print(&text)))
+}
+
+fn read_snapshot(file: &OsStr) -> Result<Snapshot, String> {
+    let read = || -> anyhow::Result<Snapshot> {
+        let mut text = String::new();
+        if file == "-" {
+            io::stdin().lock().read_to_string(&mut text)?;
+        } else {
+            text = std::fs::read_to_string(file)?;
+        }
+        Ok(json::parse(&text)?)
+    };
+    read().map_err(|error| format!("--from: failed to read a snapshot from {}: {error:#}", file.display()))
+}
+
+/// What a reading met, for people, a line each.
+fn issue_lines(snapshot: &Snapshot) -> Vec<String> {
+    let line = |issue: &bpf_metrics_exporter::model::Issue| {
+        let (kind, call, error, count) = (issue.kind.as_str(), &issue.call, &issue.error, issue.count);
+        format!("could not read everything: {call} failed {count} times with {error} ({kind} table)")
+    };
+    snapshot.issues.iter().filter(|issue| issue.count > 0).map(line).collect()
+}
+
+/// Listens on every address, and notes where that fails.
+fn listeners(export: &Export, problems: &mut Vec<String>) -> Vec<TcpListener> {
+    let mut listeners = Vec::new();
+    for address in &export.listen {
+        match web::bind(address.host.as_deref(), address.port) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                let host = address.host.as_deref().unwrap_or("");
+                let advice = "give --web.listen-address another HOST:PORT, or none";
+                problems.push(format!("failed to listen on {host}:{}: {error}; {advice}", address.port));
+            }
+        }
+    }
+    listeners
+}
+
+/// Exports until told to stop.
+fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
+    let mut reader = Reader::new();
+    let first = reader.read();
+    if first.is_all_refused() {
+        anyhow::bail!(privileges::refusal());
+    }
+    let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
+    info!("reading BPF programs, maps, links and BTF objects of kernel {release} through bpf(2)");
+    for line in issue_lines(&first) {
+        warn!("{line}; counted in bpf_exporter_issues_total from now on");
+    }
+    drop(first);
+
+    let started_at = Timestamp::now();
+    let ledger = export.otlp.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
+    let exporter = {
+        let build = Build {
+            started_at,
+            version: env!("CARGO_PKG_VERSION"),
+            revision: option_env!("BUILD_REVISION"),
+            rustc: option_env!("BUILD_RUSTC"),
+        };
+        let ledger = ledger.clone();
+        move || Exporter { build: build.clone(), delivery: ledger.as_ref().map(|ledger| ledger.delivery()) }
+    };
+    let source = Source::new(move || reader.read(), exporter);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let result = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        if let Some((otlp, ledger)) = export.otlp.zip(ledger) {
+            push(&mut tasks, otlp, ledger, source.clone(), &stopped)?;
+        } else {
+            info!("pushing nowhere: --otlp-grpc is none");
+        }
+        if listeners.is_empty() {
+            info!("serving nowhere: --web.listen-address is none");
+        } else {
+            let urls: Vec<String> = listeners.iter().map(web::url).collect();
+            info!("serving Prometheus metrics on {}", urls.join(", "));
+        }
+        for listener in listeners {
+            let serve = web::serve(listener, source.clone(), stopped.clone());
+            tasks.spawn(async { serve.await.context("failed to serve") });
+        }
+        until_stopped(tasks, stop).await
+    });
+    // A reading that is being taken is of no use any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// Starts what pushes to a receiver.
+fn push(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    otlp: Otlp,
+    ledger: Arc<Ledger>,
+    source: Source,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let receiver = otlp.endpoint.to_string();
+    let receiver = receiver.trim_end_matches('/').to_owned();
+    let client = Client::new(otlp.endpoint, &otlp.headers, otlp.timeout)?;
+    let given = resource::Given { service_name: otlp.service_name, attributes: otlp.resource };
+    let encoder = Encoder::new(&resource::attributes(Path::new("/"), &given), otlp.max_request);
+    let outbox = Arc::new(Outbox::new(otlp.backlog, Arc::clone(&ledger)));
+    info!("pushing to {receiver} over OTLP/gRPC every {:?}", otlp.interval);
+
+    let (stopped, filled) = (stopped.clone(), Arc::clone(&outbox));
+    tasks.spawn(async move {
+        produce(source, encoder, &filled, otlp.interval, stopped).await;
+        Ok(())
+    });
+    tasks.spawn(async move {
+        let outbox = Farewell { outbox: &outbox };
+        deliver(outbox.outbox, &ledger, client, &receiver).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// Says what was not delivered, however the delivery ends.
+struct Farewell<'a> {
+    outbox: &'a Outbox,
+}
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        let lost = self.outbox.give_up();
+        if lost > 0 {
+            warn!("stopping with {lost} points not delivered");
+        }
+    }
+}
+
+/// Waits for a signal, and then for the tasks to finish: not longer than [`FAREWELL`], nor beyond a second signal.
+async fn until_stopped(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    stop: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("failed to listen for signals")?;
+    tokio::select! {
+        name = signals.next() => info!("{name}: stopping after a last export"),
+        // No task ends before it is told to, unless it fails.
+        Some(ended) = tasks.join_next() => ended.context("a task ended unexpectedly")??,
+    }
+    stop.send_replace(true);
+    let finished = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a task ended unexpectedly")??;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        finished = tokio::time::timeout(FAREWELL, finished) => {
+            if let Ok(finished) = finished {
+                return finished;
+            }
+            warn!("stopping: the last export took longer than {FAREWELL:?}");
+            Ok(())
+        }
+        name = signals.next() => anyhow::bail!("{name} again: stopped at once"),
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The table of metrics as a page for people: `docs/metrics.md` is what [`markdown`] returns, and a test keeps it so.
+
+use std::fmt::Write;
+
+use super::{Carries, Entity, Kind, Label, Visitor, prometheus_name, visit};
+
+const HEAD: &str = "\
+# Metrics
+
+<!-- Made from src/metrics/table.rs by `UPDATE=1 cargo test --test generated`. Do not edit. -->
+
+Names are those sent over OTLP. The Prometheus name beside each is OpenTelemetry's translation of it, so a scrape and any
+OTLP route into Prometheus give the same series. A counter starts when its object was born: at the load time of a program,
+and for what the kernel keeps no time of, when the exporter first saw it. What could not be read has no series: nothing
+here is ever zero because it is unknown.
+
+A label in *italics* stands only on the metrics marked with it.
+";
+
+/// The page.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = Page { text: HEAD.to_owned() };
+    visit(None, &mut page);
+    page.text
+}
+
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.text.write_fmt(line).expect("a String takes everything");
+        self.text.push('\n');
+    }
+
+    fn labels<T>(&mut self, labels: &[Label<T>], mark: &str) {
+        for label in labels {
+            self.line(format_args!("| {mark}`{}`{mark} | {} |", label.name, label.help));
+        }
+    }
+}
+
+impl Visitor for Page {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, _values: Option<&[T]>) {
+        self.line(format_args!("\n## {}\n", entity.title));
+        self.line(format_args!("| metric | Prometheus | kind | unit | what it says | source | since |"));
+        self.line(format_args!("|---|---|---|---|---|---|---|"));
+        for metric in entity.metrics {
+            let name = match metric.carries {
+                Carries::Key => format!("`{}`", metric.name),
+                Carries::Info => format!("*`{}`*", metric.name),
+            };
+            let kind = match metric.kind {
+                Kind::Gauge => "gauge",
+                Kind::Counter => "counter",
+            };
+            let unit = match metric.unit.as_otlp() {
+                "" => String::new(),
+                unit => format!("`{unit}`"),
+            };
+            self.line(format_args!(
+                "| {name} | `{}{}` | {kind} | {unit} | {} | {} | {} |",
+                prometheus_name::family(metric.name, metric.unit),
+                prometheus_name::sample_suffix(metric.kind),
+                metric.help,
+                metric.source,
+                metric.since,
+            ));
+        }
+        if !(entity.key.is_empty() && entity.info.is_empty()) {
+            self.line(format_args!("\n| label | what it says |"));
+            self.line(format_args!("|---|---|"));
+            self.labels(entity.key, "");
+            self.labels(entity.info, "*");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What one reading of a host's BPF objects found: plain values that can be written down and read back.
+//! Knows no system call, no metric and no protocol. Begin at [`Snapshot`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One reading: every BPF object of the host at one moment, and what could not be read.
+///
+/// A table is `None` when the kernel refused it or does not know it, which is not the same as an empty one.
+/// Objects are in ascending order of their ids.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// When the reading began.
+    pub taken_at: Timestamp,
+    /// When the reader that took it was started: the birth of the counters in [`Snapshot::issues`].
+    pub reader_started_at: Timestamp,
+    /// Every loaded program.
+    pub programs: Option<Vec<Program>>,
+    /// Every map.
+    pub maps: Option<Vec<Arc<Map>>>,
+    /// Every link. The kernel has them since 5.8.
+    pub links: Option<Vec<Arc<Link>>>,
+    /// Every BTF object.
+    pub btfs: Option<Vec<Arc<Btf>>>,
+    /// How each part of the reading went.
+    pub collectors: Vec<Collector>,
+    /// What could not be read, counted since the reader was started.
+    pub issues: Vec<Issue>,
+}
+
+impl Snapshot {
+    /// Whether no table at all could be read.
+    #[must_use]
+    pub fn is_all_refused(&self) -> bool {
+        self.programs.is_none() && self.maps.is_none() && self.links.is_none() && self.btfs.is_none()
+    }
+
+    /// How many objects of each kind there are, for the kinds that could be read.
+    #[must_use]
+    pub fn counts(&self) -> Vec<ObjectCount> {
+        let count = |kind, objects: Option<usize>| objects.map(|count| ObjectCount { kind, count });
+        [
+            count(Kind::Program, self.programs.as_ref().map(Vec::len)),
+            count(Kind::Map, self.maps.as_ref().map(Vec::len)),
+            count(Kind::Link, self.links.as_ref().map(Vec::len)),
+            count(Kind::Btf, self.btfs.as_ref().map(Vec::len)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// The kinds of object that the kernel keeps a table of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A loaded program.
+    Program,
+    /// A map.
+    Map,
+    /// A link.
+    Link,
+    /// A BTF object.
+    Btf,
+}
+
+impl Kind {
+    /// The word used in labels and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Program => "program",
+            Self::Map => "map",
+            Self::Link => "link",
+            Self::Btf => "btf",
+        }
+    }
+}
+
+/// How many objects of a kind there are.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectCount {
+    /// The kind.
+    pub kind: Kind,
+    /// How many were found.
+    pub count: usize,
+}
+
+/// A value of one of the kernel's enumerations of types, and the word that bpftool prints for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectType {
+    /// The kernel's number.
+    pub number: u32,
+    /// The kernel tools' word; `None` for a type newer than this program.
+    pub name: Option<Cow<'static, str>>,
+}
+
+/// A loaded program: its facts, and what moves while it lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// What never changes, shared by every snapshot that holds this program.
+    #[serde(flatten)]
+    pub facts: Arc<ProgramFacts>,
+    /// CPU time spent running. Advances only while run statistics are on.
+    /// Source: `bpf_prog_info.run_time_ns`. `None` when this reading could not ask the program again.
+    pub run_time: Option<Duration>,
+    /// How often it ran. Advances only while run statistics are on.
+    /// Source: `bpf_prog_info.run_cnt`. `None` as for [`Program::run_time`].
+    pub runs: Option<u64>,
+    /// Runs that were skipped because the program was already running on that CPU.
+    /// Source: `bpf_prog_info.recursion_misses`. `None` before 5.12.
+    pub recursion_misses: Option<u64>,
+}
+
+/// What never changes in a program's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramFacts {
+    /// Source: `bpf_prog_info.id`.
+    pub id: u32,
+    /// The full name where BTF knows it, else the 15 characters of `bpf_prog_info.name`.
+    pub name: String,
+    /// Source: `bpf_prog_info.type`, of `enum bpf_prog_type`.
+    #[serde(rename = "type")]
+    pub program_type: ObjectType,
+    /// Source: `bpf_prog_info.tag`.
+    pub tag: Tag,
+    /// Source: `bpf_prog_info.gpl_compatible`.
+    pub gpl_compatible: bool,
+    /// When it was loaded, in whole seconds.
+    ///
+    /// The kernel keeps the time since boot to the nanosecond; the wall clock's distance from it can only be measured
+    /// to some hundred nanoseconds. Whole seconds are what a restarted exporter finds again.
+    pub loaded_at: Timestamp,
+    /// When it was loaded, in nanoseconds since boot: with the id and the tag, the program's identity.
+    /// Source: `bpf_prog_info.load_time`.
+    pub loaded_at_boot_ns: u64,
+    /// The user who loaded it. Source: `bpf_prog_info.created_by_uid`.
+    pub uid: u32,
+    /// The BTF object that describes it. Source: `bpf_prog_info.btf_id`; `None` when it has none.
+    pub btf_id: Option<u32>,
+    /// Machine code of all its functions, in bytes; 0 when it is interpreted. Source: `bpf_prog_info.jited_prog_len`.
+    pub size_jitted: u32,
+    /// Instructions after verification, in bytes. Source: `bpf_prog_info.xlated_prog_len`.
+    pub size_translated: u32,
+    /// Memory charged for it, in bytes. Source: `memlock` of `/proc/self/fdinfo`; `None` when that could not be read.
+    pub mem: Option<u64>,
+    /// Instructions the verifier walked through. Source: `bpf_prog_info.verified_insns`. `None` before 5.16.
+    pub verified_instructions: Option<u32>,
+}
+
+/// A map. Nothing of it changes in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Map {
+    /// Source: `bpf_map_info.id`.
+    pub id: u32,
+    /// Source: `bpf_map_info.name`.
+    pub name: String,
+    /// Source: `bpf_map_info.type`, of `enum bpf_map_type`.
+    #[serde(rename = "type")]
+    pub map_type: ObjectType,
+    /// In bytes. Source: `bpf_map_info.key_size`.
+    pub key_size: u32,
+    /// In bytes. Source: `bpf_map_info.value_size`.
+    pub value_size: u32,
+    /// Source: `bpf_map_info.max_entries`.
+    pub max_entries: u32,
+    /// Flags given at creation. Source: `bpf_map_info.map_flags`.
+    pub flags: u32,
+    /// The BTF object that describes its key and value. Source: `bpf_map_info.btf_id`; `None` when it has none.
+    pub btf_id: Option<u32>,
+    /// The first reading that saw it: the kernel does not say when a map was made.
+    pub first_seen: Timestamp,
+}
+
+/// A link: what keeps a program attached. A link whose program was replaced is a new value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Source: `bpf_link_info.id`.
+    pub id: u32,
+    /// Source: `bpf_link_info.type`, of `enum bpf_link_type`.
+    #[serde(rename = "type")]
+    pub link_type: ObjectType,
+    /// The program it attaches. Source: `bpf_link_info.prog_id`; `None` for links without one (`struct_ops`).
+    pub prog_id: Option<u32>,
+    /// The first reading that saw it: the kernel does not say when a link was made.
+    pub first_seen: Timestamp,
+}
+
+/// A BTF object: the type information of the kernel, of a module, or of what a loader brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Btf {
+    /// Source: `bpf_btf_info.id`.
+    pub id: u32,
+    /// `vmlinux` or the module's name; `None` for a loader's, and before 5.11. Source: `bpf_btf_info.name`.
+    pub name: Option<String>,
+    /// Whether it describes the kernel or a module. Source: `bpf_btf_info.kernel_btf`. `None` before 5.11.
+    pub kernel: Option<bool>,
+    /// In bytes. Source: `bpf_btf_info.btf_size`.
+    pub size: u32,
+    /// The first reading that saw it: the kernel does not say when a BTF object was loaded.
+    pub first_seen: Timestamp,
+}
+
+/// How one part of a reading went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Collector {
+    /// What it reads: one collector for each kind of object.
+    pub kind: Kind,
+    /// How long it took.
+    pub duration: Duration,
+    /// Whether it read everything it asked for.
+    pub success: bool,
+}
+
+/// Something that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issue {
+    /// The collector that met it.
+    pub kind: Kind,
+    /// The call that failed, by the kernel's name.
+    pub call: Cow<'static, str>,
+    /// The error, by its symbol: `EPERM`.
+    pub error: Cow<'static, str>,
+    /// How often it was met in this reading.
+    pub count: u64,
+    /// How often it was met since the reader was started.
+    pub total: u64,
+}
+
+/// The hash by which the kernel names a program's instructions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tag(pub [u8; 8]);
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag({self})")
+    }
+}
+
+impl Serialize for Tag {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(serde::de::Error::custom(format!("a tag is 16 hexadecimal digits, not {text:?}")));
+        }
+        let number = u64::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// What the exporter knows of itself and no reading can tell.
+#[derive(Clone, Debug)]
+pub struct Exporter {
+    /// What was built.
+    pub build: Build,
+    /// How the delivery over OTLP goes; `None` when nothing is pushed.
+    pub delivery: Option<Delivery>,
+}
+
+/// What was built, from which source, by which compiler.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// When this process started.
+    pub started_at: Timestamp,
+    /// The package's version.
+    pub version: &'static str,
+    /// The source revision; `None` when it was not built from a checkout.
+    pub revision: Option<&'static str>,
+    /// The compiler's version; `None` when the build could not ask it.
+    pub rustc: Option<&'static str>,
+}
+
+/// How the delivery over OTLP goes.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Points by what became of them at the receiver.
+    pub points: Vec<Tally>,
+    /// Points given up, by the reason.
+    pub dropped: Vec<Tally>,
+    /// Requests by how they ended.
+    pub requests: Vec<Tally>,
+    /// What waits to be sent.
+    pub backlog: Backlog,
+}
+
+/// One count of several that differ in a label.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    /// The label's value.
+    pub label: &'static str,
+    /// The count.
+    pub count: u64,
+    /// Since when it is counted.
+    pub since: Timestamp,
+}
+
+/// What waits to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// Its encoded size.
+    pub bytes: u64,
+    /// Since when there is a backlog to speak of: the exporter's start.
+    pub since: Timestamp,
+}

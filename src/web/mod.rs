@@ -1,0 +1,124 @@
+//! The HTTP server. Its routes:
+//!
+//! | path | what |
+//! |---|---|
+//! | `/` | a page that says what this is |
+//! | `/metrics` | the metrics, in the format the scraper accepts, compressed if it likes |
+//! | `/-/healthy` | 200 as long as the process serves |
+//! | `/-/ready` | 200 once a reading has been taken and is not all refused, else 503 |
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse};
+use axum::routing::get;
+use tokio::sync::watch;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+
+use crate::export::prometheus::{self, Format};
+use crate::metrics::Sample;
+use crate::source::Source;
+
+/// Listens on a port of a host, or of every address of this host.
+///
+/// # Errors
+///
+/// When the address is in use, not ours, or not allowed.
+pub fn bind(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
+    let listener = match host {
+        Some(host) => TcpListener::bind((host, port)),
+        // The IPv6 socket takes IPv4 as well, where the host has IPv6.
+        None => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Err(error),
+            _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+        }),
+    }?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves on a listener until told to stop, and finishes what was asked before.
+///
+/// # Errors
+///
+/// When the listener cannot be used.
+pub async fn serve(listener: TcpListener, source: Source, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let stopped = async move {
+        // An error means that nobody is left who could say it.
+        let _: Result<_, watch::error::RecvError> = stop.wait_for(|stop| *stop).await.map(drop);
+    };
+    axum::serve(listener, router(source)).with_graceful_shutdown(stopped).await
+}
+
+#[derive(Clone)]
+struct Pages {
+    source: Source,
+    /// The size of the last exposition: the next one will be about as long.
+    size_hint: Arc<AtomicUsize>,
+}
+
+/// The routes.
+pub fn router(source: Source) -> Router {
+    let compress = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    Router::new()
+        .route("/", get(landing))
+        .route("/metrics", get(metrics).layer(compress))
+        .route("/-/healthy", get(|| async { "healthy\n" }))
+        .route("/-/ready", get(ready))
+        .with_state(Pages { source, size_hint: Arc::default() })
+}
+
+async fn landing(State(pages): State<Pages>) -> impl IntoResponse {
+    let snapshot = pages.source.latest().await;
+    let items = snapshot
+        .counts()
+        .into_iter()
+        .map(|count| format!("<li>{}: {}</li>", count.kind.as_str(), count.count));
+    let counts = items.collect::<Vec<_>>().join("\n");
+    let page = include_str!("landing.html").replace("{version}", env!("CARGO_PKG_VERSION"));
+    Html(page.replace("{counts}", &counts))
+}
+
+async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> impl IntoResponse {
+    let accept: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::negotiate(&accept.join(","));
+    let snapshot = pages.source.latest().await;
+    let exporter = pages.source.exporter();
+    let render = move || {
+        let sample = Sample { snapshot: &snapshot, exporter: Some(&exporter) };
+        let text = prometheus::render(sample, format, pages.size_hint.load(Ordering::Relaxed));
+        pages.size_hint.store(text.len(), Ordering::Relaxed);
+        text
+    };
+    match tokio::task::spawn_blocking(render).await {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to write the metrics: {error}\n"))
+            .into_response(),
+    }
+}
+
+async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
+    if pages.source.latest().await.is_all_refused() {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the kernel refuses to list BPF objects\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+/// The address that a listener listens on, for people.
+#[must_use]
+pub fn url(listener: &TcpListener) -> String {
+    match listener.local_addr() {
+        Ok(SocketAddr::V4(address)) => format!("http://{address}/metrics"),
+        Ok(SocketAddr::V6(address)) => format!("http://{address}/metrics"),
+        Err(error) => format!("an address that cannot be told ({error})"),
+    }
+}
