@@ -184,16 +184,18 @@ fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: 
     }
 }
 
+/// Writes a label. One that a value does not have is written empty: to Prometheus that is the same as absent, and some readers
+/// of the formats want the same label names on every line of a family.
 fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, empty: &mut bool) {
-    let Some(value) = (named.label.read)(value) else { return };
     if !std::mem::replace(empty, false) {
         text.push(',');
     }
     text.push_str(&named.name);
     text.push_str("=\"");
-    match value {
-        LabelValue::Text(value) => escape(text, value, true),
-        value => put(text, format_args!("{value}")),
+    match (named.label.read)(value) {
+        Some(LabelValue::Text(value)) => escape(text, value, true),
+        Some(value) => put(text, format_args!("{value}")),
+        None => {}
     }
     text.push('"');
 }

@@ -240,7 +240,8 @@ impl Requests<'_> {
         let birth = if point.birth.is_some() { FIXED } else { 0 };
         let len = attributes.len() + birth + FIXED + rest;
         let framed = 1 + wire::varint_len(len as u64) + len;
-        if self.points > 0 && self.buffer.len() + framed > self.max_request {
+        let opening = if open.is_none() { opening_len(metric) } else { 0 };
+        if self.points > 0 && self.buffer.len() + opening + framed > self.max_request {
             self.close(open.take());
             self.finish_request();
         }
@@ -312,6 +313,13 @@ impl Requests<'_> {
         }
         self.done
     }
+}
+
+/// No less than what [`Requests::open`] appends.
+fn opening_len<T>(metric: &Metric<T>) -> usize {
+    // Two messages of open length and their tags, three texts with tag and length, two small numbers with tags.
+    const FRAMES: usize = 2 * (1 + wire::OPEN_LEN) + 3 * (1 + 2) + 2 * 2;
+    FRAMES + metric.name.len() + metric.help.len() + metric.unit.as_otlp().len()
 }
 
 /// Appends the attributes of a value, each as a field of a point.

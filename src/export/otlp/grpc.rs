@@ -120,6 +120,9 @@ impl Client {
 }
 
 /// Whether an error is final, as the OTLP specification's table of gRPC codes says.
+///
+/// That table is about what a receiver answers. A connection that broke is no answer, whatever code stands for it here
+/// (`Unknown` for a broken pipe): only such an error has a cause on our side.
 fn classify(status: &Status) -> Failure {
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let retry = match status.code() {
@@ -131,7 +134,7 @@ fn classify(status: &Status) -> Failure {
         | Code::DataLoss => Some(delay.map_or(Retry::WithBackoff, Retry::After)),
         // Without a delay it says that the request itself is too much.
         Code::ResourceExhausted => delay.map(Retry::After),
-        _ => None,
+        _ => std::error::Error::source(status).map(|_| Retry::WithBackoff),
     };
     Failure { reason: with_causes(status), retry }
 }
@@ -241,6 +244,13 @@ mod tests {
             assert_eq!(failure.retry.is_some(), retried.contains(&code), "{code:?}");
             assert!(failure.reason.contains("text"), "{}", failure.reason);
         }
+    }
+
+    #[test]
+    fn a_broken_connection_is_never_final() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let status = Status::from_error(Box::new(broken));
+        assert_eq!(classify(&status).retry, Some(Retry::WithBackoff), "{status:?}");
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! What an encoding costs in allocations once everything has been seen: some for each request, none for a point.
+
+use std::sync::Arc;
+
+use bpf_metrics_exporter::export::otlp::encode::Encoder;
+use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::model::{Map, ObjectType, Snapshot};
+use jiff::Timestamp;
+
+fn snapshot(maps: u32) -> Snapshot {
+    let map = |id| Map {
+        id,
+        name: format!("map_{id}"),
+        map_type: ObjectType { number: 1, name: Some("hash".into()) },
+        key_size: 4,
+        value_size: 8,
+        max_entries: 100,
+        flags: 0,
+        btf_id: None,
+        first_seen: Timestamp::UNIX_EPOCH,
+    };
+    Snapshot {
+        taken_at: Timestamp::UNIX_EPOCH,
+        reader_started_at: Timestamp::UNIX_EPOCH,
+        programs: Some(Vec::new()),
+        maps: Some((1..=maps).map(|id| Arc::new(map(id))).collect()),
+        links: None,
+        btfs: None,
+        collectors: Vec::new(),
+        issues: Vec::new(),
+    }
+}
+
+/// Allocations of the third encoding of a host that does not change, and its points.
+fn steady(maps: u32) -> (u64, u64) {
+    let snapshot = snapshot(maps);
+    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let mut encoder = Encoder::new(&[], usize::MAX);
+    drop(encoder.encode(sample));
+    drop(encoder.encode(sample));
+    let mut points = 0;
+    let info = allocation_counter::measure(|| {
+        points = encoder.encode(sample).iter().map(|request| request.points).sum();
+    });
+    (info.count_total, points)
+}
+
+#[test]
+fn a_point_costs_no_allocation() {
+    let (few, few_points) = steady(10);
+    let (many, many_points) = steady(10_000);
+    assert_eq!(many_points - few_points, 4 * 9_990);
+    assert_eq!(few, many, "as many for {few_points} points as for {many_points}");
+}

@@ -1,0 +1,89 @@
+//! The rules of ARCHITECTURE.md that a compiler does not know: which module may name which, and where `unsafe` and waiting
+//! are allowed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module and those it may name. `main.rs` wires, and may name all.
+const ARROWS: [(&str, &[&str]); 7] = [
+    ("model", &[]),
+    ("cli", &[]),
+    ("kernel", &["model"]),
+    ("metrics", &["model"]),
+    ("source", &["model"]),
+    ("export", &["model", "metrics", "source"]),
+    ("web", &["metrics", "source", "export"]),
+];
+
+/// Every source file and its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn collect(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(directory).expect("src can be listed") {
+            let path = entry.expect("src can be listed").path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file is text");
+                files.push((path, text));
+            }
+        }
+    }
+    let mut files = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 20, "the sources were found");
+    files
+}
+
+/// The module that a file belongs to: the first part of its path below `src`.
+fn module(file: &Path) -> String {
+    let below =
+        file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("it is below src");
+    let first = below.components().next().expect("it has a name").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// What follows each `crate::` outside of comments.
+fn named(text: &str) -> BTreeSet<&str> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let paths = code.flat_map(|line| line.split("crate::").skip(1));
+    paths
+        .map(|path| path.split(|end: char| !end.is_ascii_alphanumeric() && end != '_').next().unwrap_or(path))
+        .collect()
+}
+
+#[test]
+fn arrows_go_one_way() {
+    for (file, text) in sources() {
+        let module = module(&file);
+        if module == "main" || module == "lib" {
+            continue;
+        }
+        let (_, allowed) = ARROWS
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("say in ARROWS what the new module {module} may name"));
+        for name in named(&text) {
+            let fine = name == module || allowed.contains(&name);
+            assert!(fine, "{} names {name}, which {module} must not know", file.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_stands_in_one_file() {
+    for (file, text) in sources().into_iter().filter(|(file, _)| !file.ends_with("kernel/sys.rs")) {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found = code.flat_map(|line| line.split(|end: char| !end.is_ascii_alphanumeric() && end != '_'));
+        assert!(found.into_iter().all(|word| word != "unsafe"), "{} has unsafe code", file.display());
+    }
+}
+
+#[test]
+fn only_what_touches_the_network_waits() {
+    for (file, text) in sources() {
+        if ["model", "kernel", "metrics", "cli"].contains(&&*module(&file)) {
+            assert!(!text.contains("async ") && !text.contains("tokio"), "{} waits", file.display());
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The program as a user meets it: what it prints and how it ends, with good and bad input.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/node/snapshot.json");
+
+/// The program, with nothing in its environment that would set it up.
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+    command.args(arguments).env_clear();
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    program(arguments).output().expect("it starts")
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_mistake_is_one_line_and_the_code_is_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let output = program(&[
+        "--otlp-grpc",
+        "ftp://x",
+        "--interval",
+        "0s",
+        "--nonsense",
+        "--web.listen-address",
+        &address,
+    ])
+    .env("OTEL_EXPORTER_OTLP_HEADERS", "broken")
+    .output()
+    .expect("it starts");
+    let lines = lines(&output);
+    assert_eq!(output.status.code(), Some(2));
+    for part in [
+        "--nonsense",
+        "unknown scheme \"ftp\"",
+        "\"0s\" is too short",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "failed to listen on",
+    ] {
+        assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), 1, "{part} in {lines:#?}");
+    }
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert!(lines.iter().all(|line| line.starts_with("bpf-metrics-exporter: ")));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_says_where_and_why() {
+    let missing = output(&["snapshot", "--from", "/nowhere/snapshot.json"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(lines(&missing)[0].contains("/nowhere/snapshot.json: No such file"), "{:?}", lines(&missing));
+
+    let mut child = program(&["snapshot", "--from", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(b"{\"taken_at\": 3}").expect("it reads");
+    let broken = child.wait_with_output().expect("it ends");
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(lines(&broken)[0].contains("at line 1 column"), "{:?}", lines(&broken));
+    assert_eq!(lines(&broken).len(), 1);
+}
+
+#[test]
+fn a_snapshot_is_shown_in_every_format() {
+    let golden = std::fs::read_to_string(GOLDEN).expect("the file is there");
+    for (format, expected) in
+        [("json", &*golden), ("prometheus", "# TYPE bpf_map_info gauge"), ("table", "Programs")]
+    {
+        let output = output(&["snapshot", "--from", GOLDEN, "--format", format]);
+        assert_eq!(output.status.code(), Some(0), "{:?}", lines(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(expected), "{format}");
+    }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_failure() {
+    let mut child = program(&["snapshot", "--from", GOLDEN])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    // Nobody reads the other end.
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (flag, part) in [("--help", "--web.listen-address"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        let output = output(&[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(part));
+        assert!(output.stderr.is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! Whatever a snapshot holds arrives: over OTLP as the official message definitions decode it, in Prometheus' formats as a
+//! parser that nobody here wrote reads them.
+
+use std::collections::BTreeSet;
+
+use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
+use bpf_metrics_exporter::export::prometheus::{self, Format};
+use bpf_metrics_exporter::export::{json, table};
+use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::model::Snapshot;
+use openmetrics_parser::{
+    MetricFamily, MetricNumber, OpenMetricsValue, PrometheusValue, RenderableMetricValue,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use proptest::prelude::*;
+use prost::Message as _;
+
+#[path = "support/points.rs"]
+mod points;
+#[path = "support/snapshots.rs"]
+mod snapshots;
+
+use points::{Labels, Point};
+
+fn sample(snapshot: &Snapshot) -> Sample<'_> {
+    Sample { snapshot, exporter: None }
+}
+
+fn encoder(max_request: usize) -> Encoder {
+    Encoder::new(&[("service.name".to_owned(), "test".to_owned())], max_request)
+}
+
+/// The points of all requests, and how many each metric message has.
+fn decode(requests: &[Request]) -> (Vec<Point>, Vec<usize>) {
+    let (mut points, mut sizes) = (Vec::new(), Vec::new());
+    for request in requests {
+        let message =
+            ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
+        let resource =
+            message.resource_metrics[0].resource.as_ref().expect("every request names its resource");
+        assert_eq!(resource.attributes.len(), 1);
+        let (of_request, of_metrics) = points::decode(&message);
+        assert_eq!(of_request.len() as u64, request.points);
+        points.extend(of_request);
+        sizes.extend(of_metrics);
+    }
+    (points, sizes)
+}
+
+/// What tells one series from another.
+fn series(point: &Point) -> (String, Vec<(String, String)>) {
+    (point.metric.clone(), point.labels.clone().into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn otlp_decodes_to_the_same_points(snapshot in snapshots::snapshot(), max_request in 500_usize..20_000) {
+        let requests = encoder(max_request).encode(sample(&snapshot));
+        prop_assert_eq!(decode(&requests).0, points::expected(sample(&snapshot)));
+        for request in &requests {
+            prop_assert!(request.bytes.len() <= max_request || request.points == 1);
+        }
+    }
+
+    #[test]
+    fn what_ended_is_marked_once_and_nothing_else(
+        first in snapshots::snapshot(),
+        second in snapshots::snapshot(),
+        kept in any::<u8>(),
+    ) {
+        // Some of the first host's objects live on.
+        let mut second = second;
+        if kept & 1 != 0 { second.programs.clone_from(&first.programs); }
+        if kept & 2 != 0 { second.maps = first.maps.as_ref().map(|maps| maps[maps.len() / 2..].to_vec()); }
+        if kept & 4 != 0 { second.links = None; }
+
+        let mut encoder = encoder(3_000);
+        encoder.encode(sample(&first));
+        let (decoded, sizes) = decode(&encoder.encode(sample(&second)));
+        let (markers, live): (Vec<_>, Vec<_>) = decoded.into_iter().partition(|point| point.value.is_none());
+        prop_assert_eq!(&live, &points::expected(sample(&second)));
+
+        // What was not read has not ended.
+        let read = |point: &Point| {
+            let unread = |prefix: &str, unread: bool| unread && point.metric.starts_with(prefix);
+            !(unread("bpf_program_", second.programs.is_none())
+                || unread("bpf_map_", second.maps.is_none())
+                || unread("bpf_link_", second.links.is_none())
+                || unread("bpf_btf_", second.btfs.is_none()))
+        };
+        let now: BTreeSet<_> = live.iter().map(series).collect();
+        let before = points::expected(sample(&first));
+        let ended: BTreeSet<_> = before.iter().filter(|point| read(point)).map(series).filter(|series| !now.contains(series)).collect();
+        let marked: BTreeSet<_> = markers.iter().map(series).collect();
+        prop_assert_eq!(marked.len(), markers.len(), "each once");
+        prop_assert_eq!(marked, ended);
+        // Each marker has a metric message of its own.
+        let own = sizes.iter().filter(|&&size| size == 1).count();
+        prop_assert!(own >= markers.len());
+
+        let (again, _) = decode(&encoder.encode(sample(&second)));
+        prop_assert!(again.iter().all(|point| point.value.is_some()), "an end is told once");
+    }
+
+    #[test]
+    fn prometheus_formats_are_read_back(snapshot in snapshots::snapshot()) {
+        let mut expected: Vec<_> = points::expected(sample(&snapshot)).iter().map(as_scraped).collect();
+        expected.sort_by(|a, b| a.partial_cmp(b).expect("no NaN"));
+
+        let text = prometheus::render(sample(&snapshot), Format::Text, 0);
+        prop_assert_eq!(&scraped_text(&text), &expected);
+
+        let text = prometheus::render(sample(&snapshot), Format::OpenMetrics, 0);
+        prop_assert_eq!(&scraped_openmetrics(&text), &expected);
+    }
+
+    #[test]
+    fn json_is_read_back(snapshot in snapshots::snapshot()) {
+        let text = json::render(&snapshot).expect("a snapshot is JSON");
+        let read = json::parse(&text).expect("it is a snapshot");
+        prop_assert_eq!(json::render(&read).expect("a snapshot is JSON"), text);
+        prop_assert_eq!(points::expected(sample(&read)), points::expected(sample(&snapshot)));
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each_value(snapshot in snapshots::snapshot()) {
+        let text = table::render(sample(&snapshot));
+        let rows = |count: usize| if count == 0 { 0 } else { count + 3 };
+        let expected: usize = snapshot.counts().iter().map(|count| rows(count.count)).sum::<usize>()
+            + rows(snapshot.counts().len()) + rows(snapshot.collectors.len()) + rows(snapshot.issues.len());
+        prop_assert_eq!(text.lines().count(), expected);
+    }
+}
+
+/// The name, labels and value of a point as a scraper stores it: an empty label is none.
+type Scraped = (String, Labels, f64);
+
+fn as_scraped(point: &Point) -> Scraped {
+    let unit = match &*point.unit {
+        "s" => "_seconds",
+        "By" => "_bytes",
+        _ => "",
+    };
+    let suffix = if point.metric.ends_with(unit) { "" } else { unit };
+    let total = if point.counter { "_total" } else { "" };
+    let mut labels = point.labels.clone();
+    labels.retain(|_, value| !value.is_empty());
+    (format!("{}{suffix}{total}", point.metric), labels, point.value.expect("a scrape has no markers"))
+}
+
+fn scraped_text(text: &str) -> Vec<Scraped> {
+    let exposition = openmetrics_parser::prometheus::parse_prometheus(text).expect("it is Prometheus text");
+    let samples = exposition.families.into_iter().flat_map(|(name, family)| {
+        samples(&family, &name, |value| match value {
+            PrometheusValue::Gauge(number) => number_of(number),
+            PrometheusValue::Counter(counter) => number_of(&counter.value),
+            other => panic!("neither a gauge nor a counter: {other:?}"),
+        })
+    });
+    sorted(samples.collect())
+}
+
+fn scraped_openmetrics(text: &str) -> Vec<Scraped> {
+    let exposition = openmetrics_parser::openmetrics::parse_openmetrics(text).expect("it is OpenMetrics");
+    let samples = exposition.families.into_iter().flat_map(|(name, family)| {
+        let total =
+            if family.family_type == openmetrics_parser::OpenMetricsType::Counter { "_total" } else { "" };
+        samples(&family, &format!("{name}{total}"), |value| match value {
+            OpenMetricsValue::Gauge(number) => number_of(number),
+            OpenMetricsValue::Counter(counter) => number_of(&counter.value),
+            other => panic!("neither a gauge nor a counter: {other:?}"),
+        })
+    });
+    sorted(samples.collect())
+}
+
+fn samples<Type, Value>(
+    family: &MetricFamily<Type, Value>,
+    name: &str,
+    number: impl Fn(&Value) -> f64,
+) -> Vec<Scraped>
+where
+    Type: std::fmt::Display + Clone,
+    Value: RenderableMetricValue + Clone,
+{
+    let scraped = |sample: &openmetrics_parser::Sample<Value>| {
+        let labels = sample.get_labelset().expect("a label set");
+        let labels = labels
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        (name.to_owned(), labels.collect(), number(&sample.value))
+    };
+    family.iter_samples().map(scraped).collect()
+}
+
+fn sorted(mut samples: Vec<Scraped>) -> Vec<Scraped> {
+    samples.sort_by(|a, b| a.partial_cmp(b).expect("no NaN"));
+    samples
+}
+
+#[expect(clippy::cast_precision_loss, reason = "compared with numbers that went the same way")]
+fn number_of(number: &MetricNumber) -> f64 {
+    match number {
+        MetricNumber::Int(number) => *number as f64,
+        MetricNumber::Float(number) => *number,
+    }
+}

@@ -1,0 +1,60 @@
+//! A host's snapshot, kept as a file, in every format that leaves the program.
+
+use std::path::Path;
+
+use bpf_metrics_exporter::export::otlp::encode::Encoder;
+use bpf_metrics_exporter::export::prometheus::{self, Format};
+use bpf_metrics_exporter::export::{json, table};
+use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::model::Snapshot;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message as _;
+
+#[path = "support/golden.rs"]
+mod files;
+
+const SNAPSHOT: &str = "tests/golden/node/snapshot.json";
+
+fn snapshot() -> Snapshot {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(SNAPSHOT);
+    json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
+}
+
+#[test]
+fn json_is_the_model() {
+    files::assert_golden(SNAPSHOT, &json::render(&snapshot()).expect("a snapshot is JSON"));
+}
+
+#[test]
+fn prometheus_text() {
+    let snapshot = snapshot();
+    let sample = Sample { snapshot: &snapshot, exporter: None };
+    files::assert_golden("tests/golden/node/prometheus.txt", &prometheus::render(sample, Format::Text, 0));
+    files::assert_golden(
+        "tests/golden/node/openmetrics.txt",
+        &prometheus::render(sample, Format::OpenMetrics, 0),
+    );
+}
+
+#[test]
+fn terminal_tables() {
+    let snapshot = snapshot();
+    files::assert_golden(
+        "tests/golden/node/table.txt",
+        &table::render(Sample { snapshot: &snapshot, exporter: None }),
+    );
+}
+
+#[test]
+fn otlp_as_its_json_form() {
+    let resource = [("service.name".to_owned(), "golden".to_owned())];
+    let snapshot = snapshot();
+    let requests = Encoder::new(&resource, usize::MAX).encode(Sample { snapshot: &snapshot, exporter: None });
+    let [request] = &requests[..] else { panic!("{} requests", requests.len()) };
+    let request = ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
+    let mut text = serde_json::to_string_pretty(&request).expect("it has a JSON form");
+    // The version stands in the scope and changes with every release.
+    text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    text.push('\n');
+    files::assert_golden("tests/golden/node/otlp.json", &text);
+}

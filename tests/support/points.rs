@@ -1,0 +1,122 @@
+//! Points as plain values: what went over the wire, decoded by the official message definitions, and what the table of metrics
+//! says there should be.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::collections::BTreeMap;
+
+use bpf_metrics_exporter::metrics::{Entity, Kind, Sample, Value, Visitor, visit};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+
+/// The labels of a point, by name.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// One point, with what its metric says of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Point {
+    pub(crate) metric: String,
+    pub(crate) unit: String,
+    pub(crate) counter: bool,
+    pub(crate) labels: Labels,
+    /// In nanoseconds; 0 when it says nothing.
+    pub(crate) start: u64,
+    pub(crate) time: u64,
+    /// `None` marks the end of the series.
+    pub(crate) value: Option<f64>,
+}
+
+/// The points of a request, in its order, and how many each of its metric messages has.
+pub(crate) fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>) {
+    let (mut points, mut sizes) = (Vec::new(), Vec::new());
+    assert_eq!(request.resource_metrics.len(), 1, "one resource");
+    assert_eq!(request.resource_metrics[0].scope_metrics.len(), 1, "one scope");
+    for metric in &request.resource_metrics[0].scope_metrics[0].metrics {
+        let (counter, data_points) = match metric.data.as_ref().expect("a metric has data") {
+            Data::Gauge(gauge) => (false, &gauge.data_points),
+            Data::Sum(sum) => {
+                assert!(sum.is_monotonic, "{} only grows", metric.name);
+                assert_eq!(sum.aggregation_temporality, 2, "{} is cumulative", metric.name);
+                (true, &sum.data_points)
+            }
+            other => panic!("{} is neither a gauge nor a sum: {other:?}", metric.name),
+        };
+        assert!(!metric.description.is_empty(), "{} says what it is", metric.name);
+        sizes.push(data_points.len());
+        for point in data_points {
+            let value = match point.value {
+                Some(Number::AsInt(value)) => Some(as_float(value)),
+                Some(Number::AsDouble(value)) => Some(value),
+                None => None,
+            };
+            assert_eq!(point.flags, u32::from(value.is_none()), "only a point without a value is flagged");
+            points.push(Point {
+                metric: metric.name.clone(),
+                unit: metric.unit.clone(),
+                counter,
+                labels: labels(&point.attributes),
+                start: point.start_time_unix_nano,
+                time: point.time_unix_nano,
+                value,
+            });
+        }
+    }
+    (points, sizes)
+}
+
+/// Attributes as labels. Every attribute of ours is a text.
+pub(crate) fn labels(attributes: &[KeyValue]) -> Labels {
+    let text = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(Any::StringValue(text)) => text.clone(),
+        other => panic!("{} is not a text: {other:?}", attribute.key),
+    };
+    let labels: Labels =
+        attributes.iter().map(|attribute| (attribute.key.clone(), text(attribute))).collect();
+    assert_eq!(labels.len(), attributes.len(), "each attribute stands once");
+    labels
+}
+
+/// The points that a sample holds, by the table of metrics, in its order.
+pub(crate) fn expected(sample: Sample<'_>) -> Vec<Point> {
+    struct Collect {
+        time: u64,
+        points: Vec<Point>,
+    }
+    impl Visitor for Collect {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+            for metric in entity.metrics {
+                for value in values.unwrap_or_default() {
+                    let Some(number) = (metric.read)(value) else { continue };
+                    let labels = entity
+                        .labels(metric.carries)
+                        .filter_map(|label| Some((label.name.to_owned(), (label.read)(value)?.to_string())))
+                        .collect();
+                    let birth = (entity.series)(value).birth;
+                    self.points.push(Point {
+                        metric: metric.name.to_owned(),
+                        unit: metric.unit.as_otlp().to_owned(),
+                        counter: metric.kind == Kind::Counter,
+                        labels,
+                        start: birth.map_or(0, |birth| birth.as_nanosecond().try_into().expect("after 1970")),
+                        time: self.time,
+                        value: Some(match number {
+                            Value::Int(number) => as_float(number),
+                            Value::Float(number) => number,
+                        }),
+                    });
+                }
+            }
+        }
+    }
+    let time = sample.snapshot.taken_at.as_nanosecond().try_into().expect("after 1970");
+    let mut collect = Collect { time, points: Vec::new() };
+    visit(Some(sample), &mut collect);
+    collect.points
+}
+
+#[expect(clippy::cast_precision_loss, reason = "compared with numbers that went the same way")]
+fn as_float(number: i64) -> f64 {
+    number as f64
+}
