@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod export;
 pub mod kernel;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod source;

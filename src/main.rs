@@ -21,9 +21,9 @@ use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::{self, Reader, privileges};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::{Build, Exporter, Snapshot};
+use bpf_metrics_exporter::model::{Build, Exporter, Issue, Snapshot};
 use bpf_metrics_exporter::source::Source;
-use bpf_metrics_exporter::web;
+use bpf_metrics_exporter::{memory, web};
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -39,6 +39,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    memory::return_large_pieces();
     let asked = match cli::parse(std::env::args_os().collect(), |name| std::env::var_os(name)) {
         Ok(asked) => asked,
         Err(Mistakes { mut lines, rest }) => {
@@ -134,8 +135,8 @@ fn snapshot(format: SnapshotFormat, from: Option<&OsStr>) -> ExitCode {
     if snapshot.is_all_refused() && from.is_none() {
         return finish(Err(anyhow::anyhow!(privileges::refusal())));
     }
-    for line in issue_lines(&snapshot) {
-        complain(&line);
+    for issue in snapshot.issues.iter().filter(|issue| issue.count > 0) {
+        complain(&describe(issue));
     }
     let sample = Sample { snapshot: &snapshot, exporter: None };
     let text = match format {
@@ -159,13 +160,11 @@ fn read_snapshot(file: &OsStr) -> Result<Snapshot, String> {
     read().map_err(|error| format!("--from: failed to read a snapshot from {}: {error:#}", file.display()))
 }
 
-/// What a reading met, for people, a line each.
-fn issue_lines(snapshot: &Snapshot) -> Vec<String> {
-    let line = |issue: &bpf_metrics_exporter::model::Issue| {
-        let (kind, call, error, count) = (issue.kind.as_str(), &issue.call, &issue.error, issue.count);
-        format!("could not read everything: {call} failed {count} times with {error} ({kind} table)")
-    };
-    snapshot.issues.iter().filter(|issue| issue.count > 0).map(line).collect()
+/// An issue, for people.
+fn describe(issue: &Issue) -> String {
+    let (kind, call, error, count) = (issue.kind.as_str(), &issue.call, &issue.error, issue.count);
+    let times = if count == 1 { "once" } else { "several times" };
+    format!("could not read everything of the {kind} table: {call} failed {times} with {error}")
 }
 
 /// Listens on every address, and notes where that fails.
@@ -193,9 +192,8 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     }
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
     info!("reading BPF programs, maps, links and BTF objects of kernel {release} through bpf(2)");
-    for line in issue_lines(&first) {
-        warn!("{line}; counted in bpf_exporter_issues_total from now on");
-    }
+    let mut warned = 0;
+    warn_of_new(&first, &mut warned);
     drop(first);
 
     let started_at = Timestamp::now();
@@ -210,7 +208,12 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         let ledger = ledger.clone();
         move || Exporter { build: build.clone(), delivery: ledger.as_ref().map(|ledger| ledger.delivery()) }
     };
-    let source = Source::new(move || reader.read(), exporter);
+    let read = move || {
+        let snapshot = reader.read();
+        warn_of_new(&snapshot, &mut warned);
+        snapshot
+    };
+    let source = Source::new(read, exporter);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -220,11 +223,6 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        if let Some((otlp, ledger)) = export.otlp.zip(ledger) {
-            push(&mut tasks, otlp, ledger, source.clone(), &stopped)?;
-        } else {
-            info!("pushing nowhere: --otlp-grpc is none");
-        }
         if listeners.is_empty() {
             info!("serving nowhere: --web.listen-address is none");
         } else {
@@ -235,11 +233,24 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             let serve = web::serve(listener, source.clone(), stopped.clone());
             tasks.spawn(async { serve.await.context("failed to serve") });
         }
+        if let Some((otlp, ledger)) = export.otlp.zip(ledger) {
+            push(&mut tasks, otlp, ledger, source, &stopped)?;
+        } else {
+            info!("pushing nowhere: --otlp-grpc is none");
+        }
         until_stopped(tasks, stop).await
     });
     // A reading that is being taken is of no use any more.
     runtime.shutdown_background();
     result
+}
+
+/// Warns of each issue once. A reader keeps those it has met and appends the new ones.
+fn warn_of_new(snapshot: &Snapshot, warned: &mut usize) {
+    for issue in snapshot.issues.iter().skip(*warned) {
+        warn!("{}; from now on only counted, in bpf_exporter_issues", describe(issue));
+    }
+    *warned = snapshot.issues.len();
 }
 
 /// Starts what pushes to a receiver.
@@ -264,25 +275,10 @@ fn push(
         Ok(())
     });
     tasks.spawn(async move {
-        let outbox = Farewell { outbox: &outbox };
-        deliver(outbox.outbox, &ledger, client, &receiver).await;
+        deliver(&outbox, &ledger, client, &receiver).await;
         Ok(())
     });
     Ok(())
-}
-
-/// Says what was not delivered, however the delivery ends.
-struct Farewell<'a> {
-    outbox: &'a Outbox,
-}
-
-impl Drop for Farewell<'_> {
-    fn drop(&mut self) {
-        let lost = self.outbox.give_up();
-        if lost > 0 {
-            warn!("stopping with {lost} points not delivered");
-        }
-    }
 }
 
 /// Waits for a signal, and then for the tasks to finish: not longer than [`FAREWELL`], nor beyond a second signal.
@@ -303,16 +299,19 @@ async fn until_stopped(
         }
         anyhow::Ok(())
     };
-    tokio::select! {
-        finished = tokio::time::timeout(FAREWELL, finished) => {
-            if let Ok(finished) = finished {
-                return finished;
-            }
-            warn!("stopping: the last export took longer than {FAREWELL:?}");
-            Ok(())
+    let finished = tokio::select! {
+        finished = tokio::time::timeout(FAREWELL, finished) => finished,
+        name = signals.next() => {
+            tasks.shutdown().await;
+            anyhow::bail!("{name} again: stopped at once")
         }
-        name = signals.next() => anyhow::bail!("{name} again: stopped at once"),
-    }
+    };
+    let Ok(finished) = finished else {
+        warn!("stopping although not everything was finished within {FAREWELL:?}");
+        tasks.shutdown().await;
+        return Ok(());
+    };
+    finished
 }
 
 struct Signals {

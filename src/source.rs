@@ -44,31 +44,36 @@ impl Source {
     }
 
     /// A snapshot that is at most [`FRESHNESS`] old.
+    pub async fn latest(&self) -> Arc<Snapshot> {
+        self.begun_since(Instant::now().checked_sub(FRESHNESS)).await
+    }
+
+    /// A snapshot whose reading began at this moment or later; any at all for `None`, a moment before the machine started.
     ///
     /// A caller who goes away does not stop the reading: it serves the next one.
     ///
     /// # Panics
     ///
     /// When taking a reading does.
-    pub async fn latest(&self) -> Arc<Snapshot> {
+    pub async fn begun_since(&self, moment: Option<Instant>) -> Arc<Snapshot> {
         let _taking = self.taking.lock().await;
         let readings = Arc::clone(&self.readings);
-        let latest = move || readings.lock().unwrap_or_else(PoisonError::into_inner).latest();
-        tokio::task::spawn_blocking(latest).await.expect("a reading does not panic")
+        let read = move || readings.lock().unwrap_or_else(PoisonError::into_inner).begun_since(moment);
+        tokio::task::spawn_blocking(read).await.expect("a reading does not panic")
     }
 }
 
 impl Readings {
-    fn latest(&mut self) -> Arc<Snapshot> {
-        if let Some((taken, snapshot)) = &self.last
-            && taken.elapsed() < FRESHNESS
+    fn begun_since(&mut self, moment: Option<Instant>) -> Arc<Snapshot> {
+        if let Some((begun, snapshot)) = &self.last
+            && Some(*begun) >= moment
         {
             return Arc::clone(snapshot);
         }
-        // The moment before the reading: a snapshot is as old as its oldest part.
-        let taken = Instant::now();
+        // A snapshot is as old as its oldest part.
+        let begun = Instant::now();
         let snapshot = Arc::new((self.read)());
-        self.last = Some((taken, Arc::clone(&snapshot)));
+        self.last = Some((begun, Arc::clone(&snapshot)));
         snapshot
     }
 }
@@ -128,11 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn an_old_reading_is_taken_again() {
+    fn a_reading_serves_those_for_whom_it_is_new_enough() {
         let mut readings = Readings { read: Box::new(empty), last: None };
-        let first = readings.latest();
-        let long_ago = Instant::now().checked_sub(FRESHNESS).expect("the machine has run for a second");
-        readings.last = Some((long_ago, Arc::clone(&first)));
-        assert!(!Arc::ptr_eq(&first, &readings.latest()));
+        let before = Instant::now();
+        let first = readings.begun_since(Some(before));
+        assert!(Arc::ptr_eq(&first, &readings.begun_since(Some(before))));
+        assert!(Arc::ptr_eq(&first, &readings.begun_since(None)));
+        assert!(!Arc::ptr_eq(&first, &readings.begun_since(Some(Instant::now()))));
     }
 }

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module and those it may name. `main.rs` wires, and may name all.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("cli", &[]),
+    ("memory", &[]),
     ("kernel", &["model"]),
     ("metrics", &["model"]),
     ("source", &["model"]),
@@ -71,8 +72,10 @@ fn arrows_go_one_way() {
 }
 
 #[test]
-fn unsafe_stands_in_one_file() {
-    for (file, text) in sources().into_iter().filter(|(file, _)| !file.ends_with("kernel/sys.rs")) {
+fn unsafe_stands_where_it_is_allowed() {
+    const ALLOWED: [&str; 2] = ["kernel/sys.rs", "memory.rs"];
+    let checked = |file: &PathBuf| !ALLOWED.iter().any(|allowed| file.ends_with(allowed));
+    for (file, text) in sources().into_iter().filter(|(file, _)| checked(file)) {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let found = code.flat_map(|line| line.split(|end: char| !end.is_ascii_alphanumeric() && end != '_'));
         assert!(found.into_iter().all(|word| word != "unsafe"), "{} has unsafe code", file.display());

@@ -31,7 +31,7 @@ struct Flags {
     #[command(subcommand)]
     command: Option<Subcommands>,
 
-    /// OTLP receiver to push to over gRPC: HOST[:PORT] or http://… in plaintext, https://… with TLS; none pushes nowhere
+    /// OTLP receiver to push to over gRPC: HOST:PORT or http://… in plaintext, https://… with TLS; none pushes nowhere
     /// [default: localhost:4317]
     #[arg(long, alias = "otel-grpc", value_name = "RECEIVER")]
     otlp_grpc: Option<String>,
@@ -292,12 +292,8 @@ fn otlp(
         .keep("--otlp-max-request-bytes", values::bytes(&flags.otlp_max_request_bytes, 64 << 10, 256 << 20))
         .and_then(|bytes| usize::try_from(bytes).ok());
     let backlog = problems.keep("--otlp-backlog-bytes", values::bytes(&flags.otlp_backlog_bytes, 0, 1 << 40));
-    let protocols = ["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
-    if let Some((name, protocol)) = environment.first(&protocols, problems)
-        && protocol != "grpc"
-        && endpoint.is_some()
-    {
-        warnings.push(format!("{name}={protocol} is not supported: metrics are pushed over gRPC"));
+    if endpoint.is_some() {
+        warnings.extend(unsupported(environment, problems));
     }
     // A value that is missing here was a mistake, which is in `problems`, or not given.
     Some(Otlp {
@@ -310,6 +306,23 @@ fn otlp(
         service_name,
         resource: resource.unwrap_or_default(),
     })
+}
+
+/// What the environment asks for that cannot be had: better said than silently left out.
+fn unsupported(environment: &Environment<'_>, problems: &mut Problems) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (what, is) in
+        [("PROTOCOL", "grpc"), ("COMPRESSION", "none"), ("CERTIFICATE", ""), ("CLIENT_CERTIFICATE", "")]
+    {
+        let names = [format!("OTEL_EXPORTER_OTLP_METRICS_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")];
+        if let Some((name, value)) = environment.first(&names.each_ref().map(String::as_str), problems)
+            && value != is
+        {
+            let instead = if is.is_empty() { "it is ignored".to_owned() } else { format!("{is} is used") };
+            warnings.push(format!("{name}={value} is not supported: {instead}"));
+        }
+    }
+    warnings
 }
 
 /// Parses the flags, passing over unknown ones so that the mistakes behind them are found too.

@@ -154,9 +154,19 @@ fn nothing_to_do_is_a_mistake() {
 }
 
 #[test]
-fn an_unsupported_protocol_is_a_warning() {
-    let asked = parse_with(&[], &[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]).expect("no mistake");
-    assert!(matches!(asked, Asked::Do { warnings, .. } if warnings.len() == 1));
+fn what_cannot_be_had_is_a_warning() {
+    let warnings = |variables: &[(&str, &str)]| match parse_with(&[], variables) {
+        Ok(Asked::Do { warnings, .. }) => warnings,
+        other => panic!("not something to do: {other:?}"),
+    };
+    let protocol = warnings(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]);
+    assert_eq!(protocol, ["OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf is not supported: grpc is used"]);
+    let certificate = warnings(&[("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "/ca.pem")]);
+    assert_eq!(
+        certificate,
+        ["OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE=/ca.pem is not supported: it is ignored"]
+    );
+    assert!(warnings(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).is_empty());
 }
 
 #[test]

@@ -209,6 +209,9 @@ pub(super) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>, Errno> 
 
 /// Has the kernel fill the first `len` bytes of `request`.
 ///
+/// What the kernel has nothing to say about stays as it came (of programs always, of maps since 6.18): a request has to be
+/// fresh and zero, or an object would inherit what the one before it had.
+///
 /// # Safety
 ///
 /// Every address in `request` is null or that of a buffer that lives through the call and is as long as `request` says.

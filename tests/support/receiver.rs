@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -65,6 +66,15 @@ pub(crate) async fn start(
     address: SocketAddr,
     answer: impl FnMut(&ExportMetricsServiceRequest) -> Answer + Send + 'static,
 ) -> Receiver {
+    start_with(Server::builder(), address, answer).await
+}
+
+/// Starts a receiver with a server that was set up before.
+pub(crate) async fn start_with(
+    mut server: Server,
+    address: SocketAddr,
+    answer: impl FnMut(&ExportMetricsServiceRequest) -> Answer + Send + 'static,
+) -> Receiver {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let bind = runtime.spawn(async move { TcpListener::bind(address).await.expect("the address is free") });
     let listener = bind.await.expect("it is bound");
@@ -72,7 +82,7 @@ pub(crate) async fn start(
     let (sender, requests) = mpsc::unbounded_channel();
     let service = Service { answer: Arc::new(Mutex::new(answer)), requests: sender };
     // The limit of a message stays the usual one, 4 MiB.
-    let server = tonic::transport::Server::builder().add_service(MetricsServiceServer::new(service));
+    let server = server.add_service(MetricsServiceServer::new(service));
     runtime.spawn(async move {
         server.serve_with_incoming(TcpIncoming::from(listener)).await.expect("it serves");
     });

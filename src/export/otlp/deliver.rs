@@ -12,21 +12,23 @@ use super::outbox::Outbox;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Sends what is in the outbox until that is closed and empty. Once it is closed, the first failure ends it.
+/// Sends what is in the outbox until that is closed and empty. Once it is closed, the first failure ends it. What is left
+/// then, or when this is cut short, is given up.
 pub async fn deliver(outbox: &Outbox, ledger: &Ledger, mut client: Client, receiver: &str) {
+    let _rest = Rest { outbox };
     let mut relation = Relation { receiver, lost: None, refusal: None, complaint: String::new() };
     let mut failures = 0;
     while let Some(request) = outbox.take().await {
         match client.export(request.bytes.clone()).await {
             Ok(answer) => {
                 failures = 0;
-                outbox.settled(&request);
                 relation.taken(&request, &answer, ledger, outbox);
+                outbox.settled(&request);
             }
             Err(Failure { reason, retry: None }) => {
                 failures = 0;
-                outbox.settled(&request);
                 relation.refused(&request, reason, ledger);
+                outbox.settled(&request);
             }
             Err(Failure { reason, retry: Some(retry) }) => {
                 ledger.retryable.add(1);
@@ -38,6 +40,20 @@ pub async fn deliver(outbox: &Outbox, ledger: &Ledger, mut client: Client, recei
                 pause(outbox, pause_length(failures, retry)).await;
                 failures += 1;
             }
+        }
+    }
+}
+
+/// What is left in the outbox when the delivery ends, however it ends.
+struct Rest<'a> {
+    outbox: &'a Outbox,
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        let points = self.outbox.give_up();
+        if points > 0 {
+            warn!("stopping with {points} points not delivered");
         }
     }
 }

@@ -9,7 +9,7 @@ pub mod outbox;
 pub mod resource;
 mod wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use self::encode::Encoder;
 use self::outbox::Outbox;
 use crate::metrics::Sample;
-use crate::source::Source;
+use crate::source::{FRESHNESS, Source};
 
 /// Encodes a sample at once and then in every interval; once more when told to stop, and then closes the outbox.
 pub async fn produce(
@@ -29,13 +29,19 @@ pub async fn produce(
 ) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
     loop {
         let stopping = tokio::select! {
             _ = ticks.tick() => false,
             // An error means that nobody is left who could say it.
             _ = stop.wait_for(|stop| *stop) => true,
         };
-        let snapshot = source.latest().await;
+        // No reading is pushed twice: two values of a series with one time would contradict each other. And the last one
+        // tells of everything up to the end.
+        let now = Instant::now();
+        let oldest = if stopping { Some(now) } else { last.max(now.checked_sub(FRESHNESS)) };
+        let snapshot = source.begun_since(oldest).await;
+        last = Some(Instant::now());
         let exporter = source.exporter();
         let sample = Sample { snapshot: &snapshot, exporter: Some(&exporter) };
         outbox.push(encoder.encode(sample));

@@ -1,0 +1,142 @@
+//! The HTTP server as a scraper, a browser and an orchestrator meet it, over a real connection.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bpf_metrics_exporter::export::json;
+use bpf_metrics_exporter::model::{Build, Exporter, Snapshot};
+use bpf_metrics_exporter::source::Source;
+use bpf_metrics_exporter::web;
+use flate2::read::GzDecoder;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// A server on a port of its own, for as long as this lives.
+struct Server {
+    address: SocketAddr,
+    readings: Arc<AtomicUsize>,
+    _stop: watch::Sender<bool>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn golden() -> Snapshot {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/node/snapshot.json");
+    json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
+}
+
+/// A host of which nothing may be read.
+fn refused() -> Snapshot {
+    Snapshot { programs: None, maps: None, links: None, btfs: None, ..golden() }
+}
+
+fn serve(snapshot: Snapshot) -> Server {
+    let listener = web::bind(Some("127.0.0.1"), 0).expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let readings = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&readings);
+    let read = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        snapshot.clone()
+    };
+    let build =
+        Build { started_at: Timestamp::UNIX_EPOCH, version: "1.2.3", revision: None, rustc: Some("1.95.0") };
+    let source = Source::new(read, move || Exporter { build: build.clone(), delivery: None });
+    let (stop, stopped) = watch::channel(false);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.spawn(web::serve(listener, source, stopped));
+    Server { address, readings, _stop: stop, _runtime: runtime }
+}
+
+/// The status, the headers in lower case, and the body of an answer.
+fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    // HTTP/1.0: no chunks, and the end of the connection is the end of the body.
+    stream.write_all(format!("{method} {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it answers");
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("headers end");
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, head, answer.split_off(end + 4))
+}
+
+fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
+    let (status, head, body) = ask(address, "GET", path, headers);
+    (status, head, String::from_utf8(body).expect("text"))
+}
+
+#[test]
+fn metrics_come_in_the_format_that_the_scraper_accepts() {
+    let server = serve(golden());
+    let (status, head, text) = get(server.address, "/metrics", "");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(text.contains("# TYPE bpf_map_max_entries_total counter") && !text.contains("# EOF"));
+    assert!(text.contains("bpf_exporter_build_info{version=\"1.2.3\",revision=\"\",rustc=\"1.95.0\"} 1"));
+
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
+    let (_, head, text) = get(server.address, "/metrics", accept);
+    assert!(
+        head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{head}"
+    );
+    assert!(text.contains("# TYPE bpf_map_max_entries counter") && text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn metrics_are_compressed_for_those_who_like_it() {
+    let server = serve(golden());
+    let (_, head, body) = ask(server.address, "GET", "/metrics", "Accept-Encoding: gzip\r\n");
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    let mut text = String::new();
+    GzDecoder::new(&*body).read_to_string(&mut text).expect("it is gzip");
+    assert!(body.len() < text.len() / 2);
+    assert_eq!(text, get(server.address, "/metrics", "").2);
+    assert!(!get(server.address, "/metrics", "Accept-Encoding: gzip;q=0\r\n").1.contains("content-encoding"));
+}
+
+#[test]
+fn health_and_readiness_are_told_apart() {
+    let server = serve(golden());
+    assert_eq!(get(server.address, "/-/healthy", "").0, 200);
+    assert_eq!(get(server.address, "/-/ready", "").0, 200);
+    let server = serve(refused());
+    assert_eq!(get(server.address, "/-/healthy", "").0, 200);
+    let (status, _, text) = get(server.address, "/-/ready", "");
+    assert_eq!(status, 503);
+    assert!(text.contains("refuses"), "{text}");
+}
+
+#[test]
+fn there_is_a_page_for_people_and_nothing_else() {
+    let server = serve(golden());
+    let (status, head, page) = get(server.address, "/", "");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/html"), "{head}");
+    assert!(page.contains("href=\"/metrics\"") && page.contains("<li>program: 4</li>"), "{page}");
+    assert_eq!(get(server.address, "/nothing", "").0, 404);
+    assert_eq!(ask(server.address, "POST", "/metrics", "").0, 405);
+    let (status, _, body) = ask(server.address, "HEAD", "/metrics", "");
+    assert_eq!((status, body.len()), (200, 0));
+}
+
+#[test]
+fn scrapes_at_the_same_time_share_one_reading() {
+    let server = serve(golden());
+    let address = server.address;
+    let scrapes: Vec<_> =
+        (0..20).map(|_| std::thread::spawn(move || get(address, "/metrics", "").0)).collect();
+    assert!(scrapes.into_iter().all(|scrape| scrape.join().expect("it does not panic") == 200));
+    assert_eq!(server.readings.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn an_address_can_be_every_one_of_the_host_and_not_one_in_use() {
+    let listener = web::bind(None, 0).expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok(), "IPv4 is served as well");
+    assert_eq!(web::bind(None, port).expect_err("it is in use").kind(), std::io::ErrorKind::AddrInUse);
+}
