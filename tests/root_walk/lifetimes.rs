@@ -1,0 +1,113 @@
+//! Objects that come and go: what is found is what is there, at no time more, and nothing is kept alive.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bpf_metrics_exporter::kernel::Reader;
+
+use super::objects::{Churn, Herd, Kind, Map, Program, wait_until_gone};
+use super::{ids, read};
+
+/// How long the kernel may take to free what nobody holds.
+const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) fn exactly_what_was_made() {
+    let before = settled();
+    let herd = Herd::new(300, 500).expect("they can be made");
+    let during = ids(&read());
+    let added = |kind: usize| &during[kind] - &before[kind];
+    let made: BTreeSet<_> = herd.programs().iter().map(Program::id).collect();
+    assert_eq!(added(0), made);
+    let made_maps: BTreeSet<_> = herd.maps().iter().map(Map::id).collect();
+    assert_eq!(added(1), made_maps);
+    let btfs: BTreeSet<_> = herd.programs().iter().filter_map(|program| Some(program.btf()?.id())).collect();
+    assert_eq!(added(3), btfs);
+
+    drop(herd);
+    wait_until_gone(Kind::Program, &made.into_iter().collect::<Vec<_>>(), SOON).expect("programs end");
+    wait_until_gone(Kind::Map, &made_maps.into_iter().collect::<Vec<_>>(), SOON).expect("maps end");
+    wait_until_gone(Kind::Btf, &btfs.into_iter().collect::<Vec<_>>(), SOON).expect("BTF objects end");
+    assert_eq!(ids(&read()), before);
+}
+
+/// What is there once the kernel has freed what earlier tests made.
+fn settled() -> [BTreeSet<u32>; 4] {
+    const QUIET: Duration = Duration::from_millis(300);
+    let end = Instant::now() + SOON;
+    let mut last = (Instant::now(), ids(&read()));
+    while last.0.elapsed() < QUIET {
+        assert!(Instant::now() < end, "objects come and go that are not ours");
+        let now = ids(&read());
+        if now != last.1 {
+            last = (Instant::now(), now);
+        }
+        std::thread::yield_now();
+    }
+    last.1
+}
+
+pub(crate) fn facts_are_shared() {
+    let herd = Herd::new(20, 20).expect("they can be made");
+    let mut reader = Reader::new();
+    let (first, second) = (reader.read(), reader.read());
+    let programs = first.programs.iter().flatten().zip(second.programs.iter().flatten());
+    assert!(programs.clone().count() >= herd.programs().len());
+    for (first, second) in programs {
+        assert!(Arc::ptr_eq(&first.facts, &second.facts), "program {}", first.facts.id);
+    }
+    for (first, second) in first.maps.iter().flatten().zip(second.maps.iter().flatten()) {
+        assert!(Arc::ptr_eq(first, second), "map {}", first.id);
+    }
+    for (first, second) in first.btfs.iter().flatten().zip(second.btfs.iter().flatten()) {
+        assert!(Arc::ptr_eq(first, second), "BTF object {}", first.id);
+    }
+}
+
+pub(crate) fn no_descriptor_is_kept() {
+    let descriptors = || fs::read_dir("/proc/self/fd").expect("Linux has /proc").count();
+    let herd = Herd::new(50, 50).expect("they can be made");
+    let mut reader = Reader::new();
+    let before = descriptors();
+    for _ in 0..3 {
+        reader.read();
+    }
+    assert_eq!(descriptors(), before);
+    drop(herd);
+}
+
+pub(crate) fn churn() {
+    let herd = Herd::new(200, 200).expect("they can be made");
+    let kept: BTreeSet<_> = herd.programs().iter().map(Program::id).collect();
+    let kept_maps: BTreeSet<_> = herd.maps().iter().map(Map::id).collect();
+    let before = settled();
+    let churn = Churn::start(500).expect("it starts");
+    let mut reader = Reader::new();
+    let (mut readings, mut foreign) = (0, 0);
+    let (enough, end) = (Instant::now() + Duration::from_secs(5), Instant::now() + SOON);
+    while Instant::now() < enough || (foreign == 0 && Instant::now() < end) {
+        let snapshot = reader.read();
+        assert_eq!(snapshot.issues, [], "an object that vanishes is no issue");
+        assert!(snapshot.collectors.iter().all(|collector| collector.success));
+        let [programs, maps, links, _] = ids(&snapshot);
+        assert!(programs.is_superset(&kept) && maps.is_superset(&kept_maps), "what stays is always found");
+        let rows = snapshot.programs.as_ref().map(Vec::len);
+        assert_eq!(rows, Some(programs.len()), "nothing is found twice");
+        foreign += programs.difference(&kept).chain(maps.difference(&kept_maps)).chain(&links).count();
+        readings += 1;
+    }
+    let made = churn.stop().expect("it went well");
+    assert!(
+        readings > 20 && made.programs > 500 && made.maps > 500 && made.links > 500,
+        "{readings} readings, {made:?}"
+    );
+    assert!(foreign > 0, "some that came were seen before they went");
+
+    // The last of them are freed a moment later.
+    let end = Instant::now() + SOON;
+    while ids(&reader.read()) != before {
+        assert!(Instant::now() < end, "what is gone is still found");
+        std::thread::yield_now();
+    }
+}

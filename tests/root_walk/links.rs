@@ -1,0 +1,41 @@
+//! Links: every kind that can be attached on this machine.
+
+use std::sync::Arc;
+
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::model::Link as Found;
+
+use super::objects::{Link, Program, every_link_kind, uapi};
+use super::read;
+
+fn find(links: Option<Vec<Arc<Found>>>, id: u32) -> Arc<Found> {
+    let links = links.expect("links can be listed");
+    links.into_iter().find(|link| link.id == id).expect("the link is found")
+}
+
+pub(crate) fn every_kind_is_found() {
+    let made = every_link_kind();
+    let links = read().links;
+    let mut kinds = 0;
+    for (name, link) in &made {
+        // A kind that this kernel cannot attach is not there to be found.
+        let Ok(link) = link else { continue };
+        let found = find(links.clone(), link.id());
+        assert_eq!(found.link_type.number, link.kind(), "{name}");
+        assert!(found.link_type.name.is_some(), "{name} has a word");
+        assert_eq!(found.prog_id, link.program().map(Program::id), "{name}");
+        kinds += 1;
+    }
+    assert!(kinds >= 10, "only {kinds} kinds of link could be made: {made:#?}");
+}
+
+pub(crate) fn replaced_program() {
+    let link = Link::cgroup().expect("a link to a cgroup can be made");
+    let mut reader = Reader::new();
+    let before = find(reader.read().links, link.id());
+    let other = Program::ready(uapi::program_type::CGROUP_SKB, "other").expect("it can be loaded");
+    link.replace_program(&other).expect("a cgroup's link takes another program");
+    let after = find(reader.read().links, link.id());
+    assert_eq!((before.prog_id, after.prog_id), (link.program().map(Program::id), Some(other.id())));
+    assert!(after.first_seen > before.first_seen, "it is another series");
+}

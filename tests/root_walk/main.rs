@@ -1,0 +1,67 @@
+//! The reader against a real kernel: objects of every type are made, and exactly those are found, field by field, as they
+//! were made and as bpftool sees them.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::model::Snapshot;
+
+#[path = "../support/objects/mod.rs"]
+mod objects;
+#[path = "../support/trials.rs"]
+mod trials;
+
+mod lifetimes;
+mod links;
+mod maps;
+mod opinion;
+mod privileges;
+mod programs;
+
+const TESTS: &[trials::Test] = &[
+    ("every_type_of_program_is_found", programs::every_type_is_found),
+    ("every_field_of_a_program_is_what_was_loaded", programs::every_field),
+    ("a_name_that_was_cut_is_read_from_btf", programs::full_names),
+    ("runs_are_counted_while_statistics_are_on", programs::runs),
+    ("every_type_of_map_is_found_with_every_field", maps::every_type_is_found),
+    ("a_map_with_types_names_its_btf", maps::btf),
+    ("every_kind_of_link_is_found", links::every_kind_is_found),
+    ("a_link_whose_program_is_replaced_is_another_series", links::replaced_program),
+    ("exactly_what_was_made_is_found_and_gone_when_it_is_gone", lifetimes::exactly_what_was_made),
+    ("facts_are_read_once_and_shared", lifetimes::facts_are_shared),
+    ("no_descriptor_outlives_a_reading", lifetimes::no_descriptor_is_kept),
+    ("objects_that_come_and_go_cause_no_issue_and_no_ghost", lifetimes::churn),
+    ("bpftool_sees_the_same_programs", opinion::programs),
+    ("bpftool_sees_the_same_maps", opinion::maps),
+    ("bpftool_sees_the_same_links", opinion::links),
+    ("bpftool_sees_the_same_btf", opinion::btfs),
+    ("without_capabilities_there_are_issues_and_not_emptiness", privileges::none),
+    ("with_cap_bpf_only_there_are_issues_and_not_emptiness", privileges::cap_bpf_only),
+    ("as_nobody_the_program_says_what_is_missing", privileges::as_nobody),
+    ("with_one_table_refused_the_others_are_exported", privileges::one_table_refused),
+];
+
+fn main() -> ExitCode {
+    trials::run(TESTS, |name| {
+        let bpftool = || name.starts_with("bpftool_").then(opinion::missing).flatten();
+        trials::no_root().or_else(bpftool)
+    })
+}
+
+/// A reading, by a reader that has met nothing before.
+fn read() -> Snapshot {
+    let snapshot = Reader::new().read();
+    assert_eq!(snapshot.issues, [], "root may read everything");
+    snapshot
+}
+
+/// The ids of every program, map, link and BTF object.
+fn ids(snapshot: &Snapshot) -> [BTreeSet<u32>; 4] {
+    [
+        snapshot.programs.iter().flatten().map(|program| program.facts.id).collect(),
+        snapshot.maps.iter().flatten().map(|map| map.id).collect(),
+        snapshot.links.iter().flatten().map(|link| link.id).collect(),
+        snapshot.btfs.iter().flatten().map(|btf| btf.id).collect(),
+    ]
+}

@@ -1,0 +1,153 @@
+//! With fewer rights: what is refused is said, never taken for empty.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::{fs, thread};
+
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::model::Snapshot;
+use caps::{CapSet, Capability, CapsHashSet};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use super::objects::Herd;
+
+/// Reads in a thread that has only these capabilities: they belong to the thread, which ends.
+fn read_with(capabilities: &'static [Capability]) -> Snapshot {
+    let read = move || {
+        let capabilities: CapsHashSet = capabilities.iter().copied().collect();
+        caps::set(None, CapSet::Effective, &capabilities).expect("a thread may give rights up");
+        Reader::new().read()
+    };
+    thread::spawn(read).join().expect("a reading does not panic")
+}
+
+fn assert_all_refused(snapshot: &Snapshot) {
+    assert!(snapshot.is_all_refused());
+    assert!(snapshot.counts().is_empty(), "refused is not zero");
+    let issues: Vec<_> =
+        snapshot.issues.iter().map(|issue| (&*issue.call, &*issue.error, issue.count, issue.total)).collect();
+    assert_eq!(
+        issues,
+        [
+            ("BPF_PROG_GET_NEXT_ID", "EPERM", 1, 1),
+            ("BPF_MAP_GET_NEXT_ID", "EPERM", 1, 1),
+            ("BPF_LINK_GET_NEXT_ID", "EPERM", 1, 1),
+            ("BPF_BTF_GET_NEXT_ID", "EPERM", 1, 1),
+        ]
+    );
+    assert!(snapshot.collectors.len() == 4 && snapshot.collectors.iter().all(|collector| !collector.success));
+}
+
+pub(crate) fn none() {
+    assert_all_refused(&read_with(&[]));
+}
+
+pub(crate) fn cap_bpf_only() {
+    assert_all_refused(&read_with(&[Capability::CAP_BPF, Capability::CAP_PERFMON]));
+}
+
+/// A copy of the program where everybody may run it: the build may lie below a private directory.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new() -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("bpf-metrics-exporter-test-{}", std::process::id()));
+        fs::create_dir(&directory).expect("a new directory");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let copy = Self(directory);
+        fs::copy(env!("CARGO_BIN_EXE_bpf-metrics-exporter"), copy.program()).expect("there is room");
+        copy
+    }
+
+    fn program(&self) -> PathBuf {
+        self.0.join("bpf-metrics-exporter")
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).expect("it is ours");
+    }
+}
+
+pub(crate) fn as_nobody() {
+    let copy = Copy::new();
+    for arguments in [&["snapshot", "--format", "json"][..], &["--web.listen-address", "127.0.0.1:0"]] {
+        let output =
+            Command::new(copy.program()).args(arguments).uid(65534).gid(65534).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("CAP_SYS_ADMIN is missing") && said.contains("setcap"), "{said}");
+        assert!(output.stdout.is_empty(), "nothing was read");
+    }
+}
+
+/// Refuses one command of bpf(2) to the calling thread and what it starts.
+fn refuse(command: u64) {
+    let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)
+        .expect("bpf(2) has arguments");
+    let rules = [(libc::SYS_bpf, vec![SeccompRule::new(vec![is]).expect("one condition is enough")])];
+    let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let architecture = std::env::consts::ARCH.try_into().expect("a known architecture");
+    let filter = SeccompFilter::new(rules.into_iter().collect(), SeccompAction::Allow, refused, architecture);
+    let program: BpfProgram = filter.and_then(TryInto::try_into).expect("it is a filter");
+    seccompiler::apply_filter(&program).expect("a thread may restrict itself");
+}
+
+/// A running program, ended when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; a test that expects that has looked.
+        drop(self.0.kill());
+        self.0.wait().expect("it is ours to wait for");
+    }
+}
+
+pub(crate) fn one_table_refused() {
+    const BPF_MAP_GET_NEXT_ID: u64 = 12;
+    let herd = Herd::new(5, 5).expect("they can be made");
+    let scrape = || {
+        refuse(BPF_MAP_GET_NEXT_ID);
+        let mut running = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+        running.args(["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]).stderr(Stdio::piped());
+        let mut running = Running(running.spawn().expect("it starts"));
+        let log = BufReader::new(running.0.stderr.take().expect("a pipe"));
+        let mut lines = Vec::new();
+        for line in log.lines() {
+            lines.push(line.expect("the log is text"));
+            let Some((_, url)) = lines.last().and_then(|line| line.split_once("http://")) else { continue };
+            let mut stream = TcpStream::connect(url.trim_end_matches("/metrics")).expect("it serves");
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it reads");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).expect("it answers");
+            return (lines, text);
+        }
+        panic!("it does not say where it serves: {lines:?}");
+    };
+    let (log, metrics) = thread::spawn(scrape).join().expect("it is scraped");
+    let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("BPF_MAP_GET_NEXT_ID"), "{log:#?}");
+    for line in [
+        "bpf_exporter_collect_success{collector=\"map\"} 0",
+        "bpf_exporter_collect_success{collector=\"program\"} 1",
+        "bpf_exporter_issues_total{collector=\"map\",call=\"BPF_MAP_GET_NEXT_ID\",error=\"EPERM\"} 2",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    assert!(
+        !metrics.contains("bpf_map_info{") && !metrics.contains("bpf_objects{kind=\"map\"}"),
+        "refused is not empty"
+    );
+    let programs = metrics.lines().filter(|line| line.starts_with("bpf_program_info{")).count();
+    assert!(programs >= herd.programs().len());
+}

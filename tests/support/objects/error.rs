@@ -1,0 +1,42 @@
+//! Errors that say what was being done and still yield the kernel's errno.
+//! They stay `std::io::Error`, so that a test needs no second error type. Begin with [`errno`].
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// What failed, and why: reads as "failed to load program 'x': Invalid argument (os error 22)".
+#[derive(Debug)]
+struct Failure {
+    doing: String,
+    source: io::Error,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "failed to {}: {}", self.doing, self.source)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Wraps `source` with what was being done; its kind and errno stay readable.
+pub(super) fn failed_to(doing: String, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), Failure { doing, source })
+}
+
+/// An error without errno: what the caller asked for makes no sense, or the kernel answered something unknown.
+pub(super) fn invalid(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+/// The errno beneath an error of this module: `None` where the kernel was never asked.
+#[must_use]
+pub fn errno(error: &io::Error) -> Option<i32> {
+    let beneath = || errno(&error.get_ref()?.downcast_ref::<Failure>()?.source);
+    error.raw_os_error().or_else(beneath)
+}

@@ -1,0 +1,75 @@
+//! BPF instructions, as many as a test program needs: put a number in a register, name a map, call a function, return.
+//! It knows no program type; what a program has to return is the business of [`super::program`].
+
+use super::map::Map;
+use std::os::fd::AsRawFd;
+
+/// One instruction (`struct bpf_insn`, include/uapi/linux/bpf.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+const MOV64_IMMEDIATE: u8 = 0xb7;
+const LOAD_IMMEDIATE_64: u8 = 0x18;
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+/// In the source register of a 64-bit load: the immediate is the fd of a map.
+const PSEUDO_MAP_FD: u8 = 1;
+/// In the source register of a call: the immediate is a distance, not the number of a kernel function.
+const PSEUDO_CALL: u8 = 1;
+
+impl Instruction {
+    const fn new(code: u8, destination: u8, source: u8, immediate: i32) -> Self {
+        // The kernel declares two 4-bit fields, whose order within the byte follows the byte order of the machine.
+        let registers = if cfg!(target_endian = "little") {
+            destination | source << 4
+        } else {
+            destination << 4 | source
+        };
+        Self { code, registers, offset: 0, immediate }
+    }
+
+    /// `register = value`.
+    #[must_use]
+    pub const fn mov(register: u8, value: i32) -> Self {
+        Self::new(MOV64_IMMEDIATE, register, 0, value)
+    }
+
+    /// `register = map`: the program then counts among the map's users. It takes two slots.
+    #[must_use]
+    pub fn load_map(register: u8, map: &Map) -> [Self; 2] {
+        let first = Self::new(LOAD_IMMEDIATE_64, register, PSEUDO_MAP_FD, map.fd().as_raw_fd());
+        [first, Self::new(0, 0, 0, 0)]
+    }
+
+    /// Calls the function that begins `distance` instructions after the next one.
+    #[must_use]
+    pub const fn call_function(distance: i32) -> Self {
+        Self::new(CALL, 0, PSEUDO_CALL, distance)
+    }
+
+    /// Returns register 0.
+    #[must_use]
+    pub const fn exit() -> Self {
+        Self::new(EXIT, 0, 0, 0)
+    }
+
+    /// The shortest program: `return value`.
+    #[must_use]
+    pub fn returning(value: i32) -> Vec<Self> {
+        vec![Self::mov(0, value), Self::exit()]
+    }
+
+    /// A program that names each of `maps` and then returns `value`.
+    #[must_use]
+    pub fn using(maps: &[&Map], value: i32) -> Vec<Self> {
+        let mut instructions: Vec<Self> = maps.iter().flat_map(|map| Self::load_map(1, map)).collect();
+        instructions.extend(Self::returning(value));
+        instructions
+    }
+}

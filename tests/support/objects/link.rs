@@ -1,0 +1,146 @@
+//! Links: a program attached to a place, together with all that the place needs to exist.
+//! How each kind is made stands in [`super::link_network`] and [`super::link_tracing`]. Begin with [`every_link_kind`].
+
+use super::cgroup::Cgroup;
+use super::error::failed_to;
+use super::kind::Kind;
+use super::map::Map;
+use super::network::Network;
+use super::pin::Pin;
+use super::place::Place;
+use super::program::Program;
+use super::sys;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What a link is attached to and keeps alive.
+#[derive(Debug)]
+pub enum Target {
+    /// A place that is always there: an iterator's, a tracepoint, a function.
+    Kernel,
+    /// A cgroup of its own.
+    Cgroup(Cgroup),
+    /// A network namespace of its own, or an interface inside it.
+    Network(Network),
+    /// A perf event.
+    Event(OwnedFd),
+    /// Another program.
+    Program(Program),
+    /// A map: of sockets, or of struct operations.
+    Map(Map),
+}
+
+/// An attached link. Dropping it detaches the program, then ends the program and the target.
+#[derive(Debug)]
+pub struct Link {
+    // Fields are dropped in this order: the link goes before what it stands on.
+    fd: OwnedFd,
+    program: Option<Program>,
+    target: Target,
+    id: u32,
+    kind: u32,
+}
+
+impl Link {
+    /// Attaches `program` with `BPF_LINK_CREATE`; the link is to be of this kind.
+    pub(super) fn attach(kind: u32, program: Program, place: Place<'_>, target: Target) -> io::Result<Self> {
+        let fd = create(program.fd(), place)?;
+        Self::made(kind, fd, Some(program), target)
+    }
+
+    /// Takes over a link that was just made.
+    pub(super) fn made(kind: u32, fd: OwnedFd, program: Option<Program>, target: Target) -> io::Result<Self> {
+        let id = Kind::Link.id(fd.as_fd())?;
+        Ok(Self { fd, program, target, id, kind })
+    }
+
+    /// Puts another program in the place of the one attached, which [`Link::program`] goes on to name.
+    ///
+    /// # Errors
+    /// The kernel's refusal: not every kind of link can do it.
+    pub fn replace_program(&self, program: &Program) -> io::Result<()> {
+        sys::link_update(self.fd(), program.fd())
+            .map_err(|error| failed_to(format!("replace the program of link {}", self.id), error))
+    }
+
+    /// Pins it at `path`, in a BPF file system.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn pin(&self, path: &Path) -> io::Result<Pin> {
+        Pin::make(self.fd(), path)
+    }
+
+    /// The kernel's id of this link.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Which of [`super::uapi::link_type`] it is.
+    #[must_use]
+    pub fn kind(&self) -> u32 {
+        self.kind
+    }
+
+    /// The fd that keeps it.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The program attached; `None` for struct operations, whose programs belong to the map.
+    #[must_use]
+    pub fn program(&self) -> Option<&Program> {
+        self.program.as_ref()
+    }
+
+    /// What it is attached to.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// `BPF_LINK_CREATE`, with a reason in the error.
+pub(super) fn create(object: BorrowedFd<'_>, place: Place<'_>) -> io::Result<OwnedFd> {
+    sys::link_create(object, place)
+        .map_err(|error| failed_to(format!("create a link of attach type {}", place.attach_type), error))
+}
+
+/// Makes one link of some kind.
+type Maker = fn() -> io::Result<Link>;
+
+/// Every way to attach, by name. A kind of link that has several appears several times.
+const MAKERS: &[(&str, Maker)] = &[
+    ("raw_tracepoint", Link::raw_tracepoint),
+    ("raw_tracepoint_btf", Link::raw_tracepoint_btf),
+    ("tracing_fentry_kernel", Link::fentry_of_kernel),
+    ("tracing_fentry_program", Link::fentry_of_program),
+    ("tracing_extension", Link::extension),
+    ("tracing_lsm", Link::lsm),
+    ("cgroup", Link::cgroup),
+    ("cgroup_lsm", Link::lsm_cgroup),
+    ("iter", Link::iter),
+    ("netns_sk_lookup", Link::sk_lookup),
+    ("netns_flow_dissector", Link::flow_dissector),
+    ("xdp", Link::xdp),
+    ("perf_event_software", Link::perf_event),
+    ("perf_event_tracepoint", Link::tracepoint),
+    ("perf_event_uprobe", Link::uprobe),
+    ("perf_event_kprobe", Link::kprobe),
+    ("kprobe_multi", Link::kprobe_multi),
+    ("struct_ops", Link::struct_ops),
+    ("netfilter", Link::netfilter),
+    ("tcx", Link::tcx),
+    ("uprobe_multi", Link::uprobe_multi),
+    ("netkit", Link::netkit),
+    ("sockmap", Link::sockmap),
+];
+
+/// Tries to make one link of every kind: its name, and the link or the refusal.
+#[must_use]
+pub fn every_link_kind() -> Vec<(&'static str, io::Result<Link>)> {
+    MAKERS.iter().map(|&(name, make)| (name, make())).collect()
+}

@@ -1,0 +1,164 @@
+//! Maps: any type, created from a [`MapSpec`], and entries in them.
+//! It knows no type's demands; [`super::map_ready`] has one of each type. Begin with [`Map::create`].
+
+use super::attr;
+use super::btf::Btf;
+use super::error::{failed_to, invalid};
+use super::kind::Kind;
+use super::pin::Pin;
+use super::program::kernel_name;
+use super::sys;
+use super::uapi::{map_flag, map_type as kind};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// The type, sizes and flags of a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// One of [`super::uapi::map_type`].
+    pub kind: u32,
+    /// In bytes.
+    pub key_size: u32,
+    /// In bytes; of one CPU's value in a per-CPU map.
+    pub value_size: u32,
+    /// Entries; for a ring buffer its bytes, for an arena its pages.
+    pub max_entries: u32,
+    /// Flags of `BPF_MAP_CREATE`.
+    pub flags: u32,
+    /// `map_extra` (5.16), for instance the number of hash functions of a bloom filter.
+    pub extra: u64,
+}
+
+/// The BTF types of a map's keys and values.
+#[derive(Clone, Copy, Debug)]
+pub struct MapTypes<'a> {
+    /// Where `key` and `value` are.
+    pub btf: &'a Btf,
+    /// Type of a key, or 0.
+    pub key: u32,
+    /// Type of a value, or 0.
+    pub value: u32,
+    /// A struct of the kernel that is the value, for struct operations; else 0.
+    pub kernel_value: u32,
+}
+
+/// What to create.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSpec<'a> {
+    /// At most 15 characters.
+    pub name: &'a str,
+    /// Type, sizes and flags.
+    pub shape: Shape,
+    /// A map like those that a map of maps is to hold.
+    pub inner: Option<&'a Map>,
+    /// BTF of its entries.
+    pub types: Option<MapTypes<'a>>,
+}
+
+/// A map. Dropping it closes its fd.
+#[derive(Debug)]
+pub struct Map {
+    fd: OwnedFd,
+    id: u32,
+    shape: Shape,
+}
+
+impl Map {
+    /// Creates `spec`.
+    ///
+    /// # Errors
+    /// A name that is too long; the kernel's refusal.
+    pub fn create(spec: &MapSpec<'_>) -> io::Result<Self> {
+        let mut shape = spec.shape;
+        let mut attr = attr::MapCreate {
+            map_type: shape.kind,
+            key_size: shape.key_size,
+            value_size: shape.value_size,
+            max_entries: shape.max_entries,
+            flags: shape.flags,
+            inner_map_fd: spec.inner.map_or(0, |inner| sys::number(inner.fd())),
+            name: kernel_name(spec.name)?,
+            extra: shape.extra,
+            ..Default::default()
+        };
+        if let Some(types) = spec.types {
+            attr.btf_fd = sys::number(types.btf.fd());
+            attr.btf_key_type = types.key;
+            attr.btf_value_type = types.value;
+            attr.kernel_value_type = types.kernel_value;
+        }
+        let fd = sys::map_create(attr).map_err(|error| {
+            failed_to(format!("create map '{}' of type {}", spec.name, shape.kind), error)
+        })?;
+        if matches!(shape.kind, kind::DEVMAP | kind::DEVMAP_HASH) {
+            // The kernel adds this flag by itself, and refuses it from a caller (kernel/bpf/devmap.c, 5.2).
+            shape.flags |= map_flag::RDONLY_PROG;
+        }
+        let id = Kind::Map.id(fd.as_fd())?;
+        Ok(Self { fd, id, shape })
+    }
+
+    /// Puts one entry in: in a per-CPU map the same value for each CPU. Queues and stacks take an empty key.
+    ///
+    /// # Errors
+    /// A key or value of another size than the map's; the kernel's refusal, E2BIG from a full hash.
+    pub fn insert(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let fits = |slice: &[u8], size: u32| slice.len() == size as usize;
+        if !fits(key, self.shape.key_size) || !fits(value, self.shape.value_size) {
+            return Err(invalid(format!("entry of another shape than {:?}", self.shape)));
+        }
+        let updated = if self.is_per_cpu() {
+            // The kernel reads one value for each CPU there could be, each at a multiple of 8 bytes.
+            let mut one = value.to_vec();
+            one.resize(value.len().next_multiple_of(8), 0);
+            sys::map_update(self.fd(), key, &one.repeat(possible_cpus()?))
+        } else {
+            sys::map_update(self.fd(), key, value)
+        };
+        updated.map_err(|error| failed_to(format!("put an entry in map {}", self.id), error))
+    }
+
+    fn is_per_cpu(&self) -> bool {
+        matches!(
+            self.shape.kind,
+            kind::PERCPU_HASH | kind::PERCPU_ARRAY | kind::LRU_PERCPU_HASH | kind::PERCPU_CGROUP_STORAGE
+        )
+    }
+
+    /// Pins it at `path`, in a BPF file system.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn pin(&self, path: &Path) -> io::Result<Pin> {
+        Pin::make(self.fd(), path)
+    }
+
+    /// The kernel's id of this map.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The fd that keeps it.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// What it was created as, and what the kernel has to report of it.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+}
+
+/// How many CPUs this machine could ever have: the last of `/sys/devices/system/cpu/possible` ("0-7"), and one.
+fn possible_cpus() -> io::Result<usize> {
+    let possible = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = possible.trim().rsplit(['-', ',']).next();
+    last.and_then(|last| last.parse::<usize>().ok())
+        .map(|last| last + 1)
+        .ok_or_else(|| invalid(format!("unknown list of CPUs: {possible}")))
+}

@@ -1,0 +1,55 @@
+//! Real BPF programs, maps, links and BTF for tests: made with raw bpf(2) and hand-written instructions.
+//! It knows nothing of the product, so the two cannot be wrong together; whatever it makes is gone when the value is dropped.
+//! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "shared as source: each test uses its own part of it"
+)]
+
+mod attr;
+mod btf;
+mod cgroup;
+mod churn;
+mod error;
+mod herd;
+mod instruction;
+mod kernel_types;
+mod kind;
+mod link;
+mod link_network;
+mod link_tracing;
+mod map;
+mod map_ready;
+mod mount;
+mod netlink;
+mod network;
+mod pin;
+mod place;
+mod probe;
+mod program;
+mod program_ready;
+mod sys;
+pub mod uapi;
+mod wait;
+
+pub use btf::{Btf, Types};
+pub use cgroup::Cgroup;
+pub use churn::{Churn, Made};
+pub use error::errno;
+pub use herd::Herd;
+pub use instruction::Instruction;
+pub use kernel_types::{KernelStruct, KernelTypes};
+pub use kind::Kind;
+pub use link::{Link, Target, every_link_kind};
+pub use map::{Map, MapSpec, MapTypes, Shape};
+pub use map_ready::every_map_type;
+pub use mount::Mount;
+pub use network::Network;
+pub use pin::Pin;
+pub use probe::probed;
+pub use program::{Function, Program, ProgramSpec};
+pub use program_ready::every_program_type;
+pub use sys::run_statistics;
+pub use wait::{wait_until, wait_until_gone};

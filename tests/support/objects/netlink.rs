@@ -1,0 +1,76 @@
+//! One request of rtnetlink: make a network interface of some kind in the calling thread's network namespace.
+//! It reads nothing back but the kernel's yes or errno. The layouts are rtnetlink(7).
+
+use super::error::{failed_to, invalid};
+use super::sys;
+use std::io::{self, Read, Write};
+
+const REQUEST: u16 = 1;
+const ACKNOWLEDGE: u16 = 4;
+const EXCLUSIVE: u16 = 0x200;
+const CREATE: u16 = 0x400;
+const NEW_LINK: u16 = 16;
+const ERROR: u16 = 2;
+const INTERFACE_NAME: u16 = 3;
+const LINK_INFO: u16 = 18;
+const INFO_KIND: u16 = 1;
+/// `struct nlmsghdr` and `struct ifinfomsg`, both 16 bytes.
+const HEADERS: usize = 16 + 16;
+
+/// Makes an interface of this kind ("veth", "netkit"), with this name and index.
+pub(super) fn create_interface(kind: &str, name: &str, index: i32) -> io::Result<()> {
+    let request = request(kind, name, index)?;
+    let mut socket = sys::route_socket()?;
+    socket.write_all(&request)?;
+    let mut answer = [0_u8; 1024];
+    let length = socket.read(&mut answer)?;
+    match acknowledged(&answer[..length]) {
+        Some(0) => Ok(()),
+        Some(errno) => Err(failed_to(
+            format!("make interface {name} of kind {kind}"),
+            io::Error::from_raw_os_error(-errno),
+        )),
+        None => Err(invalid("rtnetlink gave no acknowledgement".to_owned())),
+    }
+}
+
+fn request(kind: &str, name: &str, index: i32) -> io::Result<Vec<u8>> {
+    let mut attributes = attribute(INTERFACE_NAME, &with_zero(name))?;
+    attributes.extend(attribute(LINK_INFO, &attribute(INFO_KIND, &with_zero(kind))?)?);
+    let total = u32::try_from(HEADERS + attributes.len()).map_err(io::Error::other)?;
+    let flags = REQUEST | ACKNOWLEDGE | EXCLUSIVE | CREATE;
+
+    let mut message = total.to_ne_bytes().to_vec();
+    message.extend(NEW_LINK.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    // Sequence number and port, of no use for one request.
+    message.extend([0; 8]);
+    // Family and device type: any.
+    message.extend([0; 4]);
+    message.extend(index.to_ne_bytes());
+    // Flags and the mask of flags to change: none.
+    message.extend([0; 8]);
+    message.extend(attributes);
+    Ok(message)
+}
+
+/// An attribute: its length, its type, what it holds, and zeros up to a multiple of four.
+fn attribute(kind: u16, holds: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(4 + holds.len()).map_err(io::Error::other)?;
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(holds);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    Ok(bytes)
+}
+
+fn with_zero(text: &str) -> Vec<u8> {
+    [text.as_bytes(), &[0]].concat()
+}
+
+/// The number in an answer of type `NLMSG_ERROR`: 0, or an errno below zero.
+fn acknowledged(answer: &[u8]) -> Option<i32> {
+    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+    let number = i32::from_ne_bytes(answer.get(16..20)?.try_into().ok()?);
+    (kind == ERROR).then_some(number)
+}

@@ -1,0 +1,53 @@
+//! Network namespaces for tests: each made by a thread of its own, so that the test never leaves the one it is in.
+//! A namespace lives as long as its [`Network`], and everything attached inside with it.
+
+use super::error::failed_to;
+use super::sys;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::panic;
+use std::thread;
+
+/// The index of the loopback interface, which every network namespace has from its birth (`LOOPBACK_IFINDEX`).
+pub(super) const LOOPBACK: u32 = 1;
+
+/// A network namespace, kept by an fd.
+#[derive(Debug)]
+pub struct Network {
+    namespace: File,
+    inode: u64,
+}
+
+impl Network {
+    /// Does `work` on a thread inside a new network namespace. The thread ends with it; the namespace stays.
+    ///
+    /// # Errors
+    /// A refusal to make the namespace; the error of `work`.
+    pub fn new_with<T: Send>(work: impl FnOnce(&Self) -> io::Result<T> + Send) -> io::Result<(T, Self)> {
+        let inside = || {
+            sys::unshare_network()
+                .map_err(|error| failed_to("make a network namespace".to_owned(), error))?;
+            let namespace = File::open("/proc/thread-self/ns/net")?;
+            let network = Self { inode: namespace.metadata()?.ino(), namespace };
+            Ok((work(&network)?, network))
+        };
+        thread::scope(|scope| match scope.spawn(inside).join() {
+            Ok(done) => done,
+            Err(panicked) => panic::resume_unwind(panicked),
+        })
+    }
+
+    /// The namespace's number, as in `net:[4026531840]` and as links report it.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// The fd that keeps it.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+}
