@@ -1,0 +1,90 @@
+//! The program under test, as a process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::http::get;
+use crate::processes::{Process, SOON, eventually};
+use crate::receivers::Collector;
+use crate::series::{self, Values};
+
+/// The exporter, pushing to one receiver and serving on a port of its own choice.
+pub(crate) struct Exporter {
+    pub(crate) process: Process,
+    /// Where it serves.
+    pub(crate) serves: SocketAddr,
+}
+
+impl Exporter {
+    /// Starts it with its log in `folder`.
+    pub(crate) fn start(folder: &Path, receiver: SocketAddr, interval: &str, more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+        command.args(["--otlp-grpc", &receiver.to_string(), "--interval", interval]);
+        command.args(["--web.listen-address", "127.0.0.1:0"]).args(more);
+        let mut process = Process::start("bpf-metrics-exporter", &mut command, folder);
+        let line = process.says("serving Prometheus metrics on");
+        let address = line.split("http://").nth(1).and_then(|url| url.split('/').next()?.parse().ok());
+        let serves = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        Self { process, serves }
+    }
+
+    /// What it serves in text format.
+    pub(crate) fn exposition(&self) -> String {
+        get(self.serves, "/metrics").unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    /// The series it serves.
+    pub(crate) fn scrape(&self) -> Values {
+        series::of_exposition(&self.exposition())
+    }
+
+    /// How its delivery goes, as it says itself.
+    pub(crate) fn delivery(&self) -> Delivery {
+        let values = self.scrape();
+        let of = |name: &str, label: &str| {
+            let mut these = values.clone();
+            these.retain(|series, _| series.labels.values().any(|value| value == label));
+            series::count(&these, name)
+        };
+        Delivery {
+            accepted: of("bpf_exporter_otlp_points_total", "accepted"),
+            rejected: of("bpf_exporter_otlp_points_total", "rejected"),
+            refused: of("bpf_exporter_otlp_dropped_points_total", "refused"),
+            dropped: series::count(&values, "bpf_exporter_otlp_dropped_points_total"),
+            successes: of("bpf_exporter_otlp_requests_total", "success"),
+            backlog: series::count(&values, "bpf_exporter_otlp_backlog_bytes"),
+        }
+    }
+
+    /// Waits for a moment at which all is delivered, and what it counts as accepted is what Collectors have, point by point.
+    pub(crate) fn settles_with(&self, collectors: &[&Collector]) -> Delivery {
+        eventually("the Collectors have what the exporter counts as accepted", SOON, || {
+            let delivery = self.delivery();
+            if delivery.accepted == 0 || delivery.backlog > 0 {
+                return Err(format!("not delivered: {delivery:?}"));
+            }
+            match collectors.iter().map(|collector| collector.announced()).sum::<u64>() {
+                sum if sum == delivery.accepted => Ok(delivery),
+                sum => Err(format!("they have {sum}: {delivery:?}")),
+            }
+        })
+    }
+
+    /// What it warned of.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.process.lines(" WARN ")
+    }
+}
+
+/// How the delivery goes: points, requests and bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) accepted: u64,
+    pub(crate) rejected: u64,
+    pub(crate) refused: u64,
+    /// For whatever reason.
+    pub(crate) dropped: u64,
+    pub(crate) successes: u64,
+    pub(crate) backlog: u64,
+}

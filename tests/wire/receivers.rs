@@ -1,0 +1,235 @@
+//! The receivers: where their programs are, how they are told what to do, and what they are asked.
+//! Settings are written as JSON, which is YAML too.
+
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::http::{free_address, get};
+use crate::processes::{Process, SOON, eventually};
+use crate::received;
+use crate::series::{self, Values};
+
+/// A program that `tests/receivers/install` installs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Receiver {
+    Collector,
+    Prometheus,
+    Promtool,
+    VictoriaMetrics,
+}
+
+impl Receiver {
+    /// Where it is, if it is installed: below `RECEIVERS`, or where `tests/receivers/install` puts it.
+    pub(crate) fn path(self) -> PathBuf {
+        let installed = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/receivers");
+        let folder = env::var_os("RECEIVERS").map_or_else(installed, PathBuf::from);
+        folder.join("bin").join(match self {
+            Self::Collector => "otelcol",
+            Self::Prometheus => "prometheus",
+            Self::Promtool => "promtool",
+            Self::VictoriaMetrics => "victoria-metrics",
+        })
+    }
+}
+
+/// The OpenTelemetry Collector: takes OTLP over gRPC, with its default limits, and writes down what arrived.
+pub(crate) struct Collector {
+    pub(crate) process: Process,
+    /// Where it takes OTLP.
+    pub(crate) receives: SocketAddr,
+    /// Where it serves metrics of its own.
+    own: SocketAddr,
+    output: PathBuf,
+}
+
+/// How much the Collector writes down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verbosity {
+    /// A line for each point.
+    Normal,
+    /// Everything.
+    Detailed,
+}
+
+impl Collector {
+    /// Starts it with its files in `folder`. It takes OTLP at `receives`, and passes it on to `next` as OTLP over HTTP.
+    pub(crate) fn start(
+        folder: &Path,
+        receives: SocketAddr,
+        verbosity: Verbosity,
+        next: Option<&VictoriaMetrics>,
+    ) -> Self {
+        let own = free_address();
+        let output = folder.join("received");
+        let mut exporters = json!({"debug": {
+            "verbosity": match verbosity { Verbosity::Normal => "normal", Verbosity::Detailed => "detailed" },
+            // The Collector's own log leaves out what comes too often.
+            "use_internal_logger": false,
+            "output_paths": [output],
+        }});
+        if let Some(next) = next {
+            exporters["otlp_http"] = json!({
+                "metrics_endpoint": format!("http://{}/opentelemetry/v1/metrics", next.serves),
+                "sending_queue": {"enabled": false},
+                "retry_on_failure": {"enabled": false},
+            });
+        }
+        let names: Vec<&String> = exporters.as_object().expect("it is written as one").keys().collect();
+        let reader = json!({"pull": {"exporter": {"prometheus": {"host": own.ip(), "port": own.port()}}}});
+        let settings = json!({
+            "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": receives}}}},
+            "service": {
+                "pipelines": {"metrics": {"receivers": ["otlp"], "exporters": names}},
+                "telemetry": {"metrics": {"readers": [reader]}},
+            },
+            "exporters": exporters,
+        });
+        let mut command = Command::new(Receiver::Collector.path());
+        command.arg("--config").arg(write_settings(folder, &settings));
+        let mut process = Process::start("otelcol", &mut command, folder);
+        process.says("Everything is ready");
+        Self { process, receives, own, output }
+    }
+
+    /// What it wrote down so far.
+    pub(crate) fn received(&self) -> String {
+        fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// How many points are in the requests it wrote down.
+    pub(crate) fn announced(&self) -> u64 {
+        received::requests(&self.received()).map(received::announced).sum()
+    }
+
+    /// How many points it took, as it counts them itself.
+    pub(crate) fn accepted(&self) -> u64 {
+        let own = get(self.own, "/metrics").unwrap_or_else(|problem| panic!("{problem}"));
+        // The counter is not there before the first request.
+        series::count(&series::of_exposition(&own), "otelcol_receiver_accepted_metric_points")
+    }
+}
+
+/// A Prometheus server that scrapes one address, every second.
+pub(crate) struct Prometheus {
+    pub(crate) process: Process,
+    serves: SocketAddr,
+}
+
+impl Prometheus {
+    /// Starts it with its files in `folder`.
+    pub(crate) fn start(folder: &Path, scrapes: SocketAddr) -> Self {
+        let serves = free_address();
+        let settings = json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [{"job_name": "wire", "static_configs": [{"targets": [scrapes]}]}],
+        });
+        let mut command = Command::new(Receiver::Prometheus.path());
+        command.arg(option("config.file", write_settings(folder, &settings).display()));
+        command.arg(option("storage.tsdb.path", folder.join("series").display()));
+        command.arg(option("web.listen-address", serves));
+        command.arg(option("log.level", "warn"));
+        let mut process = Process::start("prometheus", &mut command, folder);
+        answers(&mut process, serves, "/-/ready");
+        Self { process, serves }
+    }
+
+    /// The series that a selector names, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// What it answers instead.
+    pub(crate) fn query(&self, selector: &str) -> Result<Values, String> {
+        query(self.serves, selector, SystemTime::now())
+    }
+
+    /// What it knows of a metric, by the name of the metric's family: its type, help and unit.
+    pub(crate) fn metadata(&self, family: &str) -> Value {
+        let answer = get(self.serves, &format!("/api/v1/metadata?metric={family}"));
+        let answer =
+            answer.and_then(|answer| serde_json::from_str(&answer).map_err(|error| error.to_string()));
+        let mut answer: Value = answer.unwrap_or_else(|problem| panic!("{problem}"));
+        answer["data"][family][0].take()
+    }
+
+    /// What the last scrape failed with; empty when it did not.
+    ///
+    /// # Errors
+    ///
+    /// What it answers instead; also before the first scrape.
+    pub(crate) fn last_error(&self) -> Result<String, String> {
+        let answer = get(self.serves, "/api/v1/targets")?;
+        let targets: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
+        let target = &targets["data"]["activeTargets"][0];
+        match (target["health"].as_str(), target["lastError"].as_str()) {
+            (Some("up" | "down"), Some(error)) => Ok(error.to_owned()),
+            _ => Err(format!("not scraped yet: {answer}")),
+        }
+    }
+}
+
+/// A `VictoriaMetrics` server that takes OTLP, and names series as Prometheus would.
+pub(crate) struct VictoriaMetrics {
+    #[expect(dead_code, reason = "held for its end")]
+    process: Process,
+    serves: SocketAddr,
+}
+
+impl VictoriaMetrics {
+    /// Starts it with its files in `folder`.
+    pub(crate) fn start(folder: &Path) -> Self {
+        let serves = free_address();
+        let mut command = Command::new(Receiver::VictoriaMetrics.path());
+        command.arg(option("httpListenAddr", serves));
+        command.arg(option("storageDataPath", folder.join("series").display()));
+        command.arg(option("retentionPeriod", "1d"));
+        // Answers are to have what was just written.
+        command.args(["-search.latencyOffset=0s", "-search.disableCache"]);
+        command.args(["-opentelemetry.usePrometheusNaming", "-loggerLevel=WARN"]);
+        let mut process = Process::start("victoria-metrics", &mut command, folder);
+        answers(&mut process, serves, "/health");
+        Self { process, serves }
+    }
+
+    /// The series that a selector names, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// What it answers instead.
+    pub(crate) fn query(&self, selector: &str) -> Result<Values, String> {
+        get(self.serves, "/internal/force_flush")?;
+        query(self.serves, selector, SystemTime::now())
+    }
+}
+
+/// Waits until a process serves.
+fn answers(process: &mut Process, address: SocketAddr, path: &str) {
+    eventually(&format!("http://{address}{path} answers"), SOON, || {
+        process.assert_running();
+        get(address, path)
+    });
+}
+
+fn query(address: SocketAddr, selector: &str, at: SystemTime) -> Result<Values, String> {
+    let time = at.duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs_f64();
+    let selector = utf8_percent_encode(selector, NON_ALPHANUMERIC);
+    series::of_answer(&get(address, &format!("/api/v1/query?query={selector}&time={time:.3}"))?)
+}
+
+/// A flag as all Go programs take it.
+fn option(name: &str, value: impl std::fmt::Display) -> String {
+    format!("--{name}={value}")
+}
+
+fn write_settings(folder: &Path, settings: &Value) -> PathBuf {
+    let path = folder.join("settings.yaml");
+    fs::write(&path, settings.to_string())
+        .unwrap_or_else(|error| panic!("failed to write {}: {error}", path.display()));
+    path
+}

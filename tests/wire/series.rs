@@ -1,0 +1,93 @@
+//! Series and their values, read from what a scrape and a query answer, so that the two compare.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+/// Labels, by name.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// Series, and the value of each.
+pub(crate) type Values = BTreeMap<Series, f64>;
+
+/// What tells one series from another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.name, self.labels)
+    }
+}
+
+/// The sum of a metric's values over its series, where they count something; 0 without series.
+pub(crate) fn count(values: &Values, name: &str) -> u64 {
+    values.iter().filter(|(series, _)| series.name == name).map(|(_, value)| whole(*value)).sum()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is checked before")]
+fn whole(value: f64) -> u64 {
+    assert!(value.fract() == 0.0 && (0.0..9e15).contains(&value), "{value} counts nothing");
+    value as u64
+}
+
+/// The series of an exposition in Prometheus' text format.
+pub(crate) fn of_exposition(text: &str) -> Values {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| read_line(line).unwrap_or_else(|| panic!("not a line of text 0.0.4: {line}"))).collect()
+}
+
+fn read_line(line: &str) -> Option<(Series, f64)> {
+    let (name, mut rest) = line.split_at(line.find(['{', ' '])?);
+    let mut labels = Labels::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        while !rest.starts_with('}') {
+            let (label, quoted) = rest.split_once("=\"")?;
+            let (value, after) = read_quoted(quoted)?;
+            labels.insert(label.to_owned(), value);
+            rest = after.strip_prefix(',').unwrap_or(after);
+        }
+        rest = &rest[1..];
+    }
+    let value = rest.split_whitespace().next()?.parse().ok()?;
+    Some((Series { name: name.to_owned(), labels }, value))
+}
+
+/// A label's value up to the quote that ends it, and what follows.
+fn read_quoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    loop {
+        match characters.next()? {
+            (at, '"') => return Some((value, &text[at + 1..])),
+            (_, '\\') => match characters.next()?.1 {
+                'n' => value.push('\n'),
+                other => value.push(other),
+            },
+            (_, other) => value.push(other),
+        }
+    }
+}
+
+/// The series of an answer of Prometheus' query API.
+///
+/// # Errors
+///
+/// The answer, where it is not a vector of samples.
+pub(crate) fn of_answer(answer: &str) -> Result<Values, String> {
+    let read = |sample: &Value| {
+        let mut labels: Labels = serde_json::from_value(sample["metric"].clone()).ok()?;
+        let value = sample["value"][1].as_str()?.parse().ok()?;
+        Some((Series { name: labels.remove("__name__")?, labels }, value))
+    };
+    let samples: Option<Values> = serde_json::from_str(answer).ok().and_then(|answer: Value| {
+        let samples = answer["data"]["result"].as_array()?;
+        samples.iter().map(read).collect()
+    });
+    samples.ok_or_else(|| format!("no samples: {answer}"))
+}

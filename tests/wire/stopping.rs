@@ -1,0 +1,75 @@
+//! The end of the exporter: a last export, but not at any price.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::exporter::Exporter;
+use crate::http::free_address;
+use crate::objects::Program;
+use crate::objects::uapi::program_type;
+use crate::processes::{SOON, Scratch, eventually};
+use crate::received;
+use crate::receivers::{Collector, Verbosity};
+
+/// How long the exporter waits for its last export.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+pub(crate) fn last_export() {
+    let scratch = Scratch::new();
+    let folder = scratch.folder("collector");
+    let mut collector = Collector::start(&folder, free_address(), Verbosity::Detailed, None);
+    let mut exporter = Exporter::start(&scratch.folder("exporter"), collector.receives, "1h", &[]);
+    exporter.settles_with(&[&collector]);
+    let by_the_clock = received::requests(&collector.received()).count();
+    // What only the last export can tell of.
+    let late = Program::ready(program_type::XDP, "wire_late").expect("the kernel has XDP");
+    let id = late.id().to_string();
+
+    let begin = Instant::now();
+    exporter.process.terminate();
+    let status = exporter.process.ended(FAREWELL);
+    assert!(status.success(), "{status} after {:?}", begin.elapsed());
+    assert_eq!(exporter.warnings(), Vec::<String>::new());
+    assert!(collector.process.stop().success());
+    let requests = received::read(&collector.received());
+    let mut points = requests[by_the_clock..].iter().flat_map(|request| &request.points);
+    assert!(points.any(|point| point.is("bpf_program_info", "id", &id)), "the last export does not have it");
+}
+
+pub(crate) fn second_signal() {
+    let scratch = Scratch::new();
+    let (mut exporter, _connection) = start_with_a_receiver_that_hangs(&scratch);
+    exporter.process.terminate();
+    exporter.process.says("SIGTERM: stopping after a last export");
+    let begin = Instant::now();
+    exporter.process.terminate();
+    let status = exporter.process.ended(SOON);
+    // Far from the end of the wait for the last export.
+    assert!(begin.elapsed() < FAREWELL / 2, "it took {:?}", begin.elapsed());
+    assert_eq!(status.code(), Some(1));
+    exporter.process.says("SIGTERM again: stopped at once");
+}
+
+pub(crate) fn hanging_receiver() {
+    let scratch = Scratch::new();
+    let (mut exporter, _connection) = start_with_a_receiver_that_hangs(&scratch);
+    let begin = Instant::now();
+    exporter.process.terminate();
+    let status = exporter.process.ended(SOON);
+    let took = begin.elapsed();
+    assert!(status.success(), "{status}");
+    assert!((FAREWELL..FAREWELL * 3 / 2).contains(&took.max(FAREWELL)), "it took {took:?}");
+    exporter.process.says("points not delivered");
+}
+
+/// Starts an exporter whose receiver takes its connection, and never says anything.
+fn start_with_a_receiver_that_hangs(scratch: &Scratch) -> (Exporter, (TcpListener, TcpStream)) {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback interface has a free port");
+    listener.set_nonblocking(true).expect("a listener can be asked");
+    let receiver = listener.local_addr().expect("it is bound");
+    let exporter = Exporter::start(&scratch.folder("exporter"), receiver, "1h", &[]);
+    let (connection, _) =
+        eventually("the exporter connects", SOON, || listener.accept().map_err(|error| error.to_string()));
+    (exporter, (listener, connection))
+}
