@@ -1,0 +1,107 @@
+//! What a whole cycle costs: the program itself, reading this kernel with 7,000 programs and 9,000 maps and pushing every point
+//! to a receiver in this process over loopback. Its processor time is set against that of the readings alone, in one run.
+
+mod common;
+#[path = "../tests/support/objects/mod.rs"]
+mod objects;
+#[path = "../tests/support/receiver.rs"]
+mod receiver;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bpf_metrics_exporter::kernel::Reader;
+use common::{as_float, least, report};
+use objects::Herd;
+
+const CYCLES: usize = 10;
+
+/// The program, ended when dropped.
+struct Exporter(Child);
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it is ours to wait for");
+    }
+}
+
+impl Exporter {
+    /// Processor time in seconds: `utime` and `stime` of `/proc/PID/stat`, in ticks of 10 ms.
+    fn processor_time(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it runs");
+        let (_, behind_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks = behind_name.split_whitespace().skip(11).take(2);
+        ticks.map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0).sum()
+    }
+
+    /// A line of `/proc/PID/status` that is a number of kilobytes.
+    fn kilobytes(&self, key: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("a number of kilobytes")
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    if !common::may_make_objects() {
+        return;
+    }
+    let herd = Herd::new(7_000, 9_000).expect("objects can be made");
+    let mut reader = Reader::new();
+    reader.read();
+    let reading = least(10, || (), |()| reader.read());
+
+    let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
+    let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+    exporter.args([
+        "--web.listen-address",
+        "none",
+        "--interval",
+        "1s",
+        "--otlp-grpc",
+        &receiver.address.to_string(),
+    ]);
+    let exporter = Exporter(exporter.stderr(Stdio::null()).spawn().expect("it starts"));
+    // The first cycle learns everything; the second is like all that follow.
+    cycles(&mut receiver, 2).await;
+    let before = exporter.processor_time();
+    let points = cycles(&mut receiver, CYCLES).await;
+    let each = Duration::from_secs_f64((exporter.processor_time() - before) / as_float(CYCLES));
+    drop(herd);
+
+    report(format_args!("a cycle with 7,000 programs and 9,000 maps"));
+    report(format_args!("  points delivered            {}", points / CYCLES));
+    report(format_args!("  processor time              {:.0} ms", each.as_secs_f64() * 1e3));
+    report(format_args!("  of a reading alone          {:.0} ms", reading.as_secs_f64() * 1e3));
+    report(format_args!("  cycle / reading             {:.2}", common::ratio(each, reading)));
+    report(format_args!("  resident memory, at most    {} MB", exporter.kilobytes("VmHWM") / 1024));
+    report(format_args!("  resident memory, now        {} MB", exporter.kilobytes("VmRSS") / 1024));
+}
+
+/// Waits for so many cycles, which begin with the programs' information, and counts the points in them.
+async fn cycles(receiver: &mut receiver::Receiver, count: usize) -> usize {
+    let (mut begun, mut points) = (0, 0);
+    loop {
+        let message = receiver.requests.recv().await.expect("the receiver lives").message;
+        let metrics = &message.resource_metrics[0].scope_metrics[0].metrics;
+        // The last request of a cycle ends with the exporter's own metrics.
+        let last = metrics.iter().any(|metric| metric.name == "bpf_exporter_otlp_backlog_bytes");
+        points += metrics.iter().map(points_in).sum::<usize>();
+        begun += usize::from(last);
+        if begun == count {
+            return points;
+        }
+    }
+}
+
+fn points_in(metric: &opentelemetry_proto::tonic::metrics::v1::Metric) -> usize {
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    match metric.data.as_ref().expect("a metric has data") {
+        Data::Gauge(gauge) => gauge.data_points.len(),
+        Data::Sum(sum) => sum.data_points.len(),
+        other => panic!("neither a gauge nor a sum: {other:?}"),
+    }
+}
