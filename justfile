@@ -1,0 +1,23 @@
+# What a developer runs. `just` alone lists it; `.ci/run` needs none of this.
+
+default:
+    @just --list
+
+# Formatting, lints, documentation and tests
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- --deny warnings
+    RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
+    cargo test --locked
+
+# Everything, with real receivers
+ci:
+    .ci/run
+
+# Costs, as ratios in one run
+bench:
+    cargo bench --locked
+
+# Accept changed outputs: read the diff before you commit it
+update:
+    UPDATE=1 cargo test --locked --test generated --test golden
