@@ -3,6 +3,17 @@
 //! [`kernel`] reads the host into a [`model::Snapshot`], [`source`] shares one reading among all who ask, [`metrics`] says
 //! which metric is read from it, and [`export`] and [`web`] bring them to people and machines. `ARCHITECTURE.md` has the
 //! map and its rules.
+//!
+//! ```
+//! use bpf_metrics_exporter::export::prometheus::{Format, render};
+//! use bpf_metrics_exporter::kernel::Reader;
+//! use bpf_metrics_exporter::metrics::Sample;
+//!
+//! // Never fails: without the right to list BPF objects, the snapshot says so.
+//! let snapshot = Reader::new().read();
+//! let text = render(Sample { snapshot: &snapshot, exporter: None }, Format::Text, 0);
+//! assert!(text.contains("bpf_exporter_collect_success{collector=\"program\"}"));
+//! ```
 
 pub mod cli;
 pub mod export;

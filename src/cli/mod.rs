@@ -37,7 +37,7 @@ struct Flags {
     otlp_grpc: Option<String>,
 
     /// Time between two pushes: 10s, 1m 30s [default: 10s]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     interval: Option<String>,
 
     /// Size at which a push is split into several requests

@@ -141,6 +141,17 @@ fn malformed_receivers_are_told_apart() {
 }
 
 #[test]
+fn an_interval_is_a_duration_of_a_second_or_more() {
+    for (given, part) in
+        [("10", "not a duration"), ("-5s", "negative"), ("999ms", "too short"), ("0s", "too short")]
+    {
+        let lines = mistakes(&["--interval", given], &[]);
+        assert!(lines.len() == 1 && lines[0].contains(part), "{given}: {lines:?}");
+    }
+    assert_eq!(otlp_with(&["--interval", "1s"], &[]).interval, Duration::from_secs(1));
+}
+
+#[test]
 fn a_secret_in_a_bad_header_list_is_not_shown() {
     let lines = mistakes(&[], &[("OTEL_EXPORTER_OTLP_HEADERS", "ok=1,hunter2")]);
     assert!(!lines.concat().contains("hunter2"), "{lines:?}");

@@ -134,7 +134,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
 /// The time between two pushes, as people write it.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let duration: SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration like 10s, 500ms or 1m 30s"))?;
+        text.parse().map_err(|_| format!("{text:?} is not a duration like 10s or 1m 30s"))?;
     let duration = Duration::try_from(duration).map_err(|_| format!("{text:?} is negative"))?;
     at_least_a_second(text, duration)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::kernel::Reader;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use super::objects::{Churn, Herd, Kind, Map, Program, wait_until_gone};
 use super::{ids, read};
@@ -75,6 +76,53 @@ pub(crate) fn no_descriptor_is_kept() {
     }
     assert_eq!(descriptors(), before);
     drop(herd);
+}
+
+/// Takes every descriptor that this process may have, and gives them back when it goes.
+struct Exhausted {
+    limit: (rlim_t, rlim_t),
+    _descriptors: Vec<fs::File>,
+}
+
+impl Exhausted {
+    fn new() -> Self {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+        let open = fs::read_dir("/proc/self/fd").expect("Linux has /proc").count() as rlim_t;
+        // A few more than are open, so that there are few to take.
+        setrlimit(Resource::RLIMIT_NOFILE, open + 10, limit.1).expect("a limit can be lowered");
+        let descriptors = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+        Self { limit, _descriptors: descriptors }
+    }
+}
+
+impl Drop for Exhausted {
+    fn drop(&mut self) {
+        setrlimit(Resource::RLIMIT_NOFILE, self.limit.0, self.limit.1).expect("a limit can be put back");
+    }
+}
+
+pub(crate) fn no_descriptors_left() {
+    let herd = Herd::new(20, 20).expect("they can be made");
+    let mut reader = Reader::new();
+    let before = reader.read();
+    let (known, unknown) = {
+        let _exhausted = Exhausted::new();
+        (reader.read(), Reader::new().read())
+    };
+    assert_eq!(ids(&known), ids(&before), "what is listed and was met lives on");
+    let moving = known.programs.iter().flatten().map(|program| program.runs);
+    assert!(moving.into_iter().all(|runs| runs.is_none()), "what moves is not known");
+    for snapshot in [&known, &unknown] {
+        let programs = snapshot.issues.iter().find(|issue| issue.call == "BPF_PROG_GET_FD_BY_ID");
+        let programs = programs.expect("it is an issue");
+        assert_eq!(programs.error, "EMFILE");
+        assert!(programs.count >= herd.programs().len() as u64);
+        assert!(snapshot.collectors.iter().filter(|collector| collector.success).count() < 3);
+    }
+    assert_eq!(unknown.programs.map(|programs| programs.len()), Some(0), "what was never met is not made up");
+    let after = reader.read();
+    assert_eq!(ids(&after), ids(&before));
+    assert!(after.issues.iter().all(|issue| issue.count == 0 && issue.total > 0), "the total stays");
 }
 
 pub(crate) fn churn() {

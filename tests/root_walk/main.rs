@@ -32,6 +32,7 @@ const TESTS: &[trials::Test] = &[
     ("facts_are_read_once_and_shared", lifetimes::facts_are_shared),
     ("no_descriptor_outlives_a_reading", lifetimes::no_descriptor_is_kept),
     ("objects_that_come_and_go_cause_no_issue_and_no_ghost", lifetimes::churn),
+    ("what_cannot_be_opened_any_more_is_kept_and_counted", lifetimes::no_descriptors_left),
     ("bpftool_sees_the_same_programs", opinion::programs),
     ("bpftool_sees_the_same_maps", opinion::maps),
     ("bpftool_sees_the_same_links", opinion::links),

@@ -1,8 +1,9 @@
 //! An outside opinion: what bpftool lists has to be what the reader finds, field by field.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
-use bpf_metrics_exporter::model::ObjectType;
+use bpf_metrics_exporter::model::{ObjectType, Snapshot};
 use serde_json::Value;
 
 use super::objects::{Herd, every_link_kind, every_map_type, every_program_type};
@@ -22,12 +23,28 @@ fn asked(arguments: &[&str]) -> Value {
 }
 
 /// What `bpftool -j KIND show` lists, by id.
-fn listed(kind: &str) -> Vec<(u32, Value)> {
+fn listed(kind: &str) -> BTreeMap<u32, Value> {
     let Value::Array(objects) = asked(&[kind, "show"]) else { panic!("bpftool lists an array") };
     let id = |object: &Value| {
         object["id"].as_u64().and_then(|id| id.try_into().ok()).expect("an object has an id")
     };
     objects.into_iter().map(|object| (id(&object), object)).collect()
+}
+
+/// Has bpftool and the reader look in turn, twice: what one sees both times the other has to see in between, and each field
+/// that both know has to be the same. What comes and goes meanwhile is nobody's mistake.
+fn agree<Row>(kind: &str, rows: impl Fn(Snapshot) -> BTreeMap<u32, Row>, compare: impl Fn(&Value, &Row)) {
+    let (listed_first, read_first) = (listed(kind), rows(read()));
+    let (listed_last, read_last) = (listed(kind), rows(read()));
+    for id in listed_first.keys().filter(|id| listed_last.contains_key(id)) {
+        assert!(read_first.contains_key(id), "{kind} {id} is not found");
+    }
+    let mut compared = 0;
+    for (id, row) in read_first.iter().filter(|(id, _)| read_last.contains_key(id)) {
+        compare(listed_last.get(id).unwrap_or_else(|| panic!("bpftool does not list {kind} {id}")), row);
+        compared += 1;
+    }
+    assert!(compared > 0, "there was something to compare");
 }
 
 /// Whether a member of bpftool's JSON is what we found. It leaves out what is zero or not there.
@@ -51,12 +68,11 @@ fn assert_type(object: &Value, found: &ObjectType) {
 
 pub(crate) fn programs() {
     let _made = (every_program_type(), Herd::new(200, 0).expect("they can be made"));
-    let (listed, snapshot) = (listed("prog"), read());
-    let found = snapshot.programs.expect("programs can be listed");
-    assert_eq!(listed.len(), found.len());
-    for ((id, object), found) in listed.iter().zip(&found) {
-        let facts = &found.facts;
-        assert_eq!(*id, facts.id);
+    let rows = |snapshot: Snapshot| {
+        let programs = snapshot.programs.expect("programs can be listed");
+        programs.into_iter().map(|program| (program.facts.id, program.facts)).collect()
+    };
+    agree("prog", rows, |object, facts| {
         assert_type(object, &facts.program_type);
         assert_same(object, "name", &*facts.name);
         assert_same(object, "tag", facts.tag.to_string());
@@ -67,49 +83,44 @@ pub(crate) fn programs() {
         assert_same(object, "bytes_jited", facts.size_jitted);
         assert_same(object, "bytes_memlock", facts.mem);
         assert_same(object, "btf_id", facts.btf_id);
-    }
+    });
 }
 
 pub(crate) fn maps() {
     let _made = (every_map_type(), Herd::new(0, 200).expect("they can be made"));
-    let (listed, snapshot) = (listed("map"), read());
-    let found = snapshot.maps.expect("maps can be listed");
-    assert_eq!(listed.len(), found.len());
-    for ((id, object), found) in listed.iter().zip(&found) {
-        assert_eq!(*id, found.id);
-        assert_type(object, &found.map_type);
-        assert_same(object, "name", &*found.name);
-        assert_same(object, "bytes_key", found.key_size);
-        assert_same(object, "bytes_value", found.value_size);
-        assert_same(object, "max_entries", found.max_entries);
-        assert_same(object, "flags", found.flags);
+    let rows = |snapshot: Snapshot| by_id(snapshot.maps, |map| map.id);
+    agree("map", rows, |object, map| {
+        assert_type(object, &map.map_type);
+        assert_same(object, "name", &*map.name);
+        assert_same(object, "bytes_key", map.key_size);
+        assert_same(object, "bytes_value", map.value_size);
+        assert_same(object, "max_entries", map.max_entries);
+        assert_same(object, "flags", map.flags);
         // Since 6.18 the kernel leaves this field as it came where a map has no BTF, and bpftool gives it back what the map
         // before had. Asked for one map alone, it tells the truth.
-        let alone = asked(&["map", "show", "id", &id.to_string()]);
-        assert_same(&alone, "btf_id", found.btf_id);
-    }
+        let alone = asked(&["map", "show", "id", &map.id.to_string()]);
+        assert_same(&alone, "btf_id", map.btf_id);
+    });
 }
 
 pub(crate) fn links() {
     let _made = every_link_kind();
-    let (listed, snapshot) = (listed("link"), read());
-    let found = snapshot.links.expect("links can be listed");
-    assert_eq!(listed.len(), found.len());
-    for ((id, object), found) in listed.iter().zip(&found) {
-        assert_eq!(*id, found.id);
-        assert_type(object, &found.link_type);
-        assert_same(object, "prog_id", found.prog_id);
-    }
+    let rows = |snapshot: Snapshot| by_id(snapshot.links, |link| link.id);
+    agree("link", rows, |object, link| {
+        assert_type(object, &link.link_type);
+        assert_same(object, "prog_id", link.prog_id);
+    });
 }
 
 pub(crate) fn btfs() {
     let _made = Herd::new(300, 0).expect("they can be made");
-    let (listed, snapshot) = (listed("btf"), read());
-    let found = snapshot.btfs.expect("BTF objects can be listed");
-    assert_eq!(listed.len(), found.len());
-    for ((id, object), found) in listed.iter().zip(&found) {
-        assert_eq!(*id, found.id);
-        assert_same(object, "size", found.size);
-        assert_same(object, "name", found.name.as_deref());
-    }
+    let rows = |snapshot: Snapshot| by_id(snapshot.btfs, |btf| btf.id);
+    agree("btf", rows, |object, btf| {
+        assert_same(object, "size", btf.size);
+        assert_same(object, "name", btf.name.as_deref());
+    });
+}
+
+fn by_id<Row>(rows: Option<Vec<Row>>, id: impl Fn(&Row) -> u32) -> BTreeMap<u32, Row> {
+    rows.expect("they can be listed").into_iter().map(|row| (id(&row), row)).collect()
 }

@@ -184,11 +184,12 @@ fn recognise<T>(entity: &Entity<T>, values: &[T], sent: &mut Vec<Sent>) -> Vec<S
     ended.sort_by_key(|sent| sent.series.id);
     // Where a new object has the old one's id and looks the same, its points go on in the same series: a marker with the
     // same time and attributes would end it. The new start time says that another object began.
-    for new in &sent[same..] {
+    for (value, new) in values.iter().zip(sent.iter()).skip(same) {
         let Ok(place) = ended.binary_search_by_key(&new.series.id, |old| old.series.id) else { continue };
         let old = &mut ended[place];
         for (row, metric) in entity.metrics.iter().enumerate() {
-            if old.attributes(metric.carries) == new.attributes(metric.carries) {
+            let goes_on = (metric.read)(value).is_some();
+            if goes_on && old.attributes(metric.carries) == new.attributes(metric.carries) {
                 old.metrics &= !(1 << row);
             }
         }
