@@ -27,12 +27,11 @@ fn checkout_revision() -> Option<String> {
     if !Path::new(".git").exists() {
         return None;
     }
-    let revision = output("git", &["rev-parse", "HEAD"])?;
-    // What names the revision: this file changes with every commit and checkout.
+    // This file changes with every commit and checkout, the first one included.
     if let Some(log) = output("git", &["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={log}");
     }
-    Some(revision)
+    output("git", &["rev-parse", "HEAD"])
 }
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {

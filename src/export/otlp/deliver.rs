@@ -33,7 +33,7 @@ pub async fn deliver(outbox: &Outbox, ledger: &Ledger, mut client: Client, recei
             Err(Failure { reason, retry: Some(retry) }) => {
                 ledger.retryable.add(1);
                 outbox.put_back(request);
-                relation.lost(&reason);
+                relation.lost(&reason, ledger);
                 if outbox.is_closed() {
                     break;
                 }
@@ -85,8 +85,8 @@ fn pause_length(failures: u32, retry: Retry) -> Duration {
 /// How we stand with the receiver: what was said about it in the log already.
 struct Relation<'a> {
     receiver: &'a str,
-    /// Since when it cannot be reached.
-    lost: Option<Instant>,
+    /// Since when it cannot be reached, and how many points had been given up for want of room before.
+    lost: Option<(Instant, u64)>,
     /// Why it refused the last request.
     refusal: Option<String>,
     /// What it said about the last request that it took.
@@ -99,11 +99,11 @@ impl Relation<'_> {
         ledger.succeeded.add(1);
         ledger.accepted.add(request.points - rejected);
         ledger.rejected.add(rejected);
-        if let Some(since) = self.lost.take() {
-            let seconds = since.elapsed().as_secs();
-            let waiting = outbox.points();
+        if let Some((since, given_up_before)) = self.lost.take() {
+            let (seconds, waiting) = (since.elapsed().as_secs(), outbox.points());
+            let given_up = ledger.overflowed.get() - given_up_before;
             info!(
-                "{} takes metrics again after {seconds} s; {waiting} points that waited follow",
+                "{} takes metrics again after {seconds} s; {waiting} points that waited follow, {given_up} were given up",
                 self.receiver
             );
         }
@@ -139,10 +139,10 @@ impl Relation<'_> {
         self.lost = None;
     }
 
-    fn lost(&mut self, reason: &str) {
+    fn lost(&mut self, reason: &str, ledger: &Ledger) {
         if self.lost.is_none() {
             warn!("{} does not take metrics: {reason}; trying again until it does", self.receiver);
-            self.lost = Some(Instant::now());
+            self.lost = Some((Instant::now(), ledger.overflowed.get()));
         } else {
             debug!("{} still does not take metrics: {reason}", self.receiver);
         }
