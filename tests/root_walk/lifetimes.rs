@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bpf_metrics_exporter::kernel::Reader;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-use super::objects::{Churn, Herd, Kind, Map, Program, wait_until_gone};
+use super::objects::{Churn, Herd, Kind, Made, Map, Program, wait_until_gone};
 use super::{ids, read};
 
 /// How long the kernel may take to free what nobody holds.
@@ -133,8 +133,10 @@ pub(crate) fn churn() {
     let churn = Churn::start(500).expect("it starts");
     let mut reader = Reader::new();
     let (mut readings, mut foreign) = (0, 0);
-    let (enough, end) = (Instant::now() + Duration::from_secs(5), Instant::now() + SOON);
-    while Instant::now() < enough || (foreign == 0 && Instant::now() < end) {
+    let end = Instant::now() + SOON;
+    let enough = |made: Made| made.programs > 1000 && made.maps > 500 && made.links > 500;
+    while foreign == 0 || readings < 20 || !enough(churn.made()) {
+        assert!(Instant::now() < end, "{readings} readings with {foreign} that came, {:?}", churn.made());
         let snapshot = reader.read();
         assert_eq!(snapshot.issues, [], "an object that vanishes is no issue");
         assert!(snapshot.collectors.iter().all(|collector| collector.success));
@@ -145,12 +147,7 @@ pub(crate) fn churn() {
         foreign += programs.difference(&kept).chain(maps.difference(&kept_maps)).chain(&links).count();
         readings += 1;
     }
-    let made = churn.stop().expect("it went well");
-    assert!(
-        readings > 20 && made.programs > 500 && made.maps > 500 && made.links > 500,
-        "{readings} readings, {made:?}"
-    );
-    assert!(foreign > 0, "some that came were seen before they went");
+    churn.stop().expect("it went well");
 
     // The last of them are freed a moment later.
     let end = Instant::now() + SOON;
