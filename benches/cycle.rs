@@ -6,31 +6,27 @@ mod common;
 mod objects;
 #[path = "../tests/support/receiver.rs"]
 mod receiver;
+#[path = "../tests/support/running.rs"]
+mod running;
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bpf_metrics_exporter::kernel::Reader;
 use common::{as_float, least, report};
 use objects::Herd;
+use running::Running;
 
 const CYCLES: usize = 10;
 
-/// The program, ended when dropped.
-struct Exporter(Child);
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it is ours to wait for");
-    }
-}
+/// The program.
+struct Exporter(Running);
 
 impl Exporter {
     /// Processor time in seconds: `utime` and `stime` of `/proc/PID/stat`, in ticks of 10 ms.
     fn processor_time(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.0.id())).expect("it runs");
         let (_, behind_name) = stat.rsplit_once(')').expect("a name in parentheses");
         let ticks = behind_name.split_whitespace().skip(11).take(2);
         ticks.map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0).sum()
@@ -38,7 +34,7 @@ impl Exporter {
 
     /// A line of `/proc/PID/status` that is a number of kilobytes.
     fn kilobytes(&self, key: &str) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.0.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("a number of kilobytes")
     }
@@ -64,7 +60,7 @@ async fn main() {
         "--otlp-grpc",
         &receiver.address.to_string(),
     ]);
-    let exporter = Exporter(exporter.stderr(Stdio::null()).spawn().expect("it starts"));
+    let exporter = Exporter(Running(exporter.stderr(Stdio::null()).spawn().expect("it starts")));
     // The first cycle learns everything; the second is like all that follow.
     cycles(&mut receiver, 2).await;
     let before = exporter.processor_time();

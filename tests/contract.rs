@@ -5,18 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use bpf_metrics_exporter::export::json;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::grpc::Client;
 use bpf_metrics_exporter::export::otlp::resource;
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::model::Snapshot;
 
+#[path = "support/golden.rs"]
+mod golden;
 #[path = "support/points.rs"]
 mod points;
 #[path = "support/receiver.rs"]
 mod receiver;
 
+use golden::snapshot;
 use points::Point;
 
 const GAUGE: bool = false;
@@ -36,11 +38,6 @@ const CONTRACT: [(&str, bool, &str, &[&str]); 11] = [
     ("bpf_map_value_size", COUNTER, "By", &["id", "name", "type"]),
     ("bpf_map_max_entries", COUNTER, "{entry}", &["id", "name", "type"]),
 ];
-
-fn snapshot() -> Snapshot {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/node/snapshot.json");
-    json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
-}
 
 /// What a receiver got of the snapshot, by metric, and the resource's attributes.
 async fn received(snapshot: &Snapshot) -> (BTreeMap<String, Vec<Point>>, points::Labels) {

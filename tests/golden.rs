@@ -1,24 +1,16 @@
 //! A host's snapshot, kept as a file, in every format that leaves the program.
 
-use std::path::Path;
-
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::export::{json, table};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::Snapshot;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
 
 #[path = "support/golden.rs"]
 mod files;
 
-const SNAPSHOT: &str = "tests/golden/node/snapshot.json";
-
-fn snapshot() -> Snapshot {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(SNAPSHOT);
-    json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
-}
+use files::{SNAPSHOT, snapshot};
 
 #[test]
 fn json_is_the_model() {

@@ -2,17 +2,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bpf_metrics_exporter::export::json;
 use bpf_metrics_exporter::model::{Build, Exporter, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::web;
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use tokio::sync::watch;
+
+#[path = "support/golden.rs"]
+mod golden;
+
+use golden::snapshot;
 
 /// A server on a port of its own, for as long as this lives.
 struct Server {
@@ -22,14 +25,9 @@ struct Server {
     _runtime: tokio::runtime::Runtime,
 }
 
-fn golden() -> Snapshot {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/node/snapshot.json");
-    json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
-}
-
 /// A host of which nothing may be read.
 fn refused() -> Snapshot {
-    Snapshot { programs: None, maps: None, links: None, btfs: None, ..golden() }
+    Snapshot { programs: None, maps: None, links: None, btfs: None, ..snapshot() }
 }
 
 fn serve(snapshot: Snapshot) -> Server {
@@ -70,7 +68,7 @@ fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) 
 
 #[test]
 fn metrics_come_in_the_format_that_the_scraper_accepts() {
-    let server = serve(golden());
+    let server = serve(snapshot());
     let (status, head, text) = get(server.address, "/metrics", "");
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
@@ -88,7 +86,7 @@ fn metrics_come_in_the_format_that_the_scraper_accepts() {
 
 #[test]
 fn metrics_are_compressed_for_those_who_like_it() {
-    let server = serve(golden());
+    let server = serve(snapshot());
     let (_, head, body) = ask(server.address, "GET", "/metrics", "Accept-Encoding: gzip\r\n");
     assert!(head.contains("content-encoding: gzip"), "{head}");
     let mut text = String::new();
@@ -100,7 +98,7 @@ fn metrics_are_compressed_for_those_who_like_it() {
 
 #[test]
 fn health_and_readiness_are_told_apart() {
-    let server = serve(golden());
+    let server = serve(snapshot());
     assert_eq!(get(server.address, "/-/healthy", "").0, 200);
     assert_eq!(get(server.address, "/-/ready", "").0, 200);
     let server = serve(refused());
@@ -112,7 +110,7 @@ fn health_and_readiness_are_told_apart() {
 
 #[test]
 fn there_is_a_page_for_people_and_nothing_else() {
-    let server = serve(golden());
+    let server = serve(snapshot());
     let (status, head, page) = get(server.address, "/", "");
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/html"), "{head}");
@@ -125,7 +123,7 @@ fn there_is_a_page_for_people_and_nothing_else() {
 
 #[test]
 fn scrapes_at_the_same_time_share_one_reading() {
-    let server = serve(golden());
+    let server = serve(snapshot());
     let address = server.address;
     let scrapes: Vec<_> =
         (0..20).map(|_| std::thread::spawn(move || get(address, "/metrics", "").0)).collect();

@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+#[path = "../../tests/support/root.rs"]
+mod root;
+
 /// The least time of several runs. What is made for a run, and what comes out of it, is not timed.
 pub(crate) fn least<I, O>(
     runs: u32,
@@ -47,10 +50,9 @@ pub(crate) fn report(line: std::fmt::Arguments<'_>) {
 
 /// Whether BPF objects can be made here; says so where they cannot.
 pub(crate) fn may_make_objects() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
-    let root = status.lines().any(|line| line.starts_with("Uid:\t0\t0\t"));
-    if !root {
-        report(format_args!("not run: needs root, to make BPF objects"));
+    let missing = root::missing();
+    if let Some(reason) = &missing {
+        report(format_args!("not run: {reason}"));
     }
-    root
+    missing.is_none()
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -12,8 +12,12 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 #[path = "../support/receiver.rs"]
 mod receiver;
+#[path = "../support/running.rs"]
+mod running;
 #[path = "../support/trials.rs"]
 mod trials;
+
+use running::Running;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -22,7 +26,7 @@ fn main() -> ExitCode {
         ("a_receiver_that_the_host_trusts_gets_metrics", trusted),
         ("a_receiver_that_nobody_vouches_for_gets_nothing", untrusted),
     ];
-    trials::run(tests, |_| trials::no_root())
+    trials::run(tests, |_| trials::root::missing())
 }
 
 /// A file that is gone with this.
@@ -31,16 +35,6 @@ struct File(PathBuf);
 impl Drop for File {
     fn drop(&mut self) {
         fs::remove_file(&self.0).expect("it is ours");
-    }
-}
-
-/// A running program, ended when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it is ours to wait for");
     }
 }
 

@@ -7,8 +7,12 @@ use std::process::ExitCode;
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::Snapshot;
 
+#[path = "../support/http.rs"]
+mod http;
 #[path = "../support/objects/mod.rs"]
 mod objects;
+#[path = "../support/running.rs"]
+mod running;
 #[path = "../support/trials.rs"]
 mod trials;
 
@@ -46,7 +50,7 @@ const TESTS: &[trials::Test] = &[
 fn main() -> ExitCode {
     trials::run(TESTS, |name| {
         let bpftool = || name.starts_with("bpftool_").then(opinion::missing).flatten();
-        trials::no_root().or_else(bpftool)
+        trials::root::missing().or_else(bpftool)
     })
 }
 

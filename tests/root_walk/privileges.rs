@@ -1,11 +1,10 @@
 //! With fewer rights: what is refused is said, never taken for empty.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::{fs, thread};
 
 use bpf_metrics_exporter::kernel::Reader;
@@ -15,7 +14,9 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
+use super::http;
 use super::objects::Herd;
+use super::running::Running;
 
 /// Reads in a thread that has only these capabilities: they belong to the thread, which ends.
 fn read_with(capabilities: &'static [Capability]) -> Snapshot {
@@ -102,17 +103,6 @@ fn refuse(command: u64) {
     seccompiler::apply_filter(&program).expect("a thread may restrict itself");
 }
 
-/// A running program, ended when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself; a test that expects that has looked.
-        drop(self.0.kill());
-        self.0.wait().expect("it is ours to wait for");
-    }
-}
-
 pub(crate) fn one_table_refused() {
     const BPF_MAP_GET_NEXT_ID: u64 = 12;
     let herd = Herd::new(5, 5).expect("they can be made");
@@ -126,10 +116,8 @@ pub(crate) fn one_table_refused() {
         for line in log.lines() {
             lines.push(line.expect("the log is text"));
             let Some((_, url)) = lines.last().and_then(|line| line.split_once("http://")) else { continue };
-            let mut stream = TcpStream::connect(url.trim_end_matches("/metrics")).expect("it serves");
-            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it reads");
-            let mut text = String::new();
-            stream.read_to_string(&mut text).expect("it answers");
+            let address = url.trim_end_matches("/metrics").parse().expect("an address");
+            let text = http::get(address, "/metrics").expect("it serves");
             return (lines, text);
         }
         panic!("it does not say where it serves: {lines:?}");

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+#[path = "root.rs"]
+pub(crate) mod root;
+
 /// A test, by its name.
 pub(crate) type Test = (&'static str, fn());
 
@@ -30,14 +33,6 @@ pub(crate) fn run(tests: &[Test], missing: impl Fn(&str) -> Option<String>) -> E
     };
     let trials = tests.iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Why tests that make BPF objects cannot run here.
-pub(crate) fn no_root() -> Option<String> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
-    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("a process has a user");
-    let effective = uid.split_whitespace().nth(1);
-    (effective != Some("0")).then(|| "needs root, to make BPF objects".to_owned())
 }
 
 #[expect(clippy::print_stderr, reason = "for people who wonder")]

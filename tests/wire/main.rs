@@ -6,6 +6,7 @@ mod big_node;
 mod contract;
 mod endings;
 mod exporter;
+#[path = "../support/http.rs"]
 mod http;
 #[path = "../support/objects/mod.rs"]
 mod objects;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
 
 /// What a test needs and is not there.
 fn missing(name: &str) -> Option<String> {
-    trials::no_root().or_else(|| {
+    trials::root::missing().or_else(|| {
         let needed = TESTS.iter().filter(|((test, _), _)| *test == name).flat_map(|(_, needed)| *needed);
         let missing: Vec<String> = needed
             .map(|receiver| receiver.path())

@@ -1,4 +1,5 @@
-//! HTTP, as little of it as asking a receiver on this machine takes: one GET, answered whole.
+//! HTTP, as little of it as asking a server on this machine takes: one GET, answered whole.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
