@@ -46,7 +46,7 @@ async fn main() {
         return;
     }
     let herd = Herd::new(7_000, 9_000).expect("objects can be made");
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     reader.read();
     let reading = least(10, || (), |()| reader.read());
 

@@ -4,11 +4,14 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::{Entity, Kind, Metric, Sample, Value, Visitor, visit};
-use bpf_metrics_exporter::model::{Map, ObjectType, Program, ProgramFacts, Snapshot, Tag};
+use bpf_metrics_exporter::model::{
+    Map, MapFacts, ObjectType, Program, ProgramFacts, RunStats, Snapshot, Tag,
+};
 use common::{each, least, ratio, report};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -70,29 +73,39 @@ fn snapshot(count: u32) -> Snapshot {
             size_translated: 6000,
             mem: Some(8192),
             verified_instructions: Some(1234),
+            attach_to: None,
+            map_ids: Some(vec![id]),
         }),
-        run_time: None,
-        runs: None,
-        recursion_misses: None,
+        run_time: Some(Duration::from_nanos(u64::from(id) * 1_000)),
+        runs: Some(u64::from(id) * 10),
+        recursion_misses: Some(0),
     };
     let map = |id| Map {
-        id,
-        name: format!("cilium_map_{id}"),
-        map_type: ObjectType { number: 9, name: Some("lru_hash".into()) },
-        key_size: 14,
-        value_size: 56,
-        max_entries: 524_288,
-        flags: 0,
-        btf_id: Some(id),
-        first_seen: now,
+        facts: Arc::new(MapFacts {
+            id,
+            name: format!("cilium_map_{id}"),
+            map_type: ObjectType { number: 1, name: Some("hash".into()) },
+            key_size: 14,
+            value_size: 56,
+            max_entries: 524_288,
+            flags: 0,
+            btf_id: Some(id),
+            first_seen: now,
+        }),
+        frozen: Some(false),
+        mem: Some(50_000_000),
+        entries: Some(id.into()),
+        backlog: None,
+        memory_cgroup: Some(1),
     };
     Snapshot {
         taken_at: now,
         reader_started_at: now,
         programs: Some((1..=count / 2).map(program).collect()),
-        maps: Some((1..=count / 2).map(|id| Arc::new(map(id))).collect()),
+        maps: Some((1..=count / 2).map(map).collect()),
         links: Some(Vec::new()),
         btfs: Some(Vec::new()),
+        run_stats: RunStats::default(),
         collectors: Vec::new(),
         issues: Vec::new(),
     }

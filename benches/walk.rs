@@ -23,8 +23,8 @@ fn main() {
     for count in [100, 1_000, 10_000] {
         let herd = Herd::new(count / 2, count / 2).expect("objects can be made");
         let runs = if count > 5_000 { 15 } else { 100 };
-        let first = least(runs, Reader::new, |mut reader| (reader.read(), reader));
-        let mut reader = Reader::new();
+        let first = least(runs, Reader::default, |mut reader| (reader.read(), reader));
+        let mut reader = Reader::default();
         let objects = total(&reader.read());
         let later = least(runs, || (), |()| reader.read());
         drop(herd);

@@ -10,9 +10,9 @@
 //! use bpf_metrics_exporter::metrics::Sample;
 //!
 //! // Never fails: without the right to list BPF objects, the snapshot says so.
-//! let snapshot = Reader::new().read();
+//! let snapshot = Reader::default().read();
 //! let text = render(Sample { snapshot: &snapshot, exporter: None }, Format::Text, 0);
-//! assert!(text.contains("bpf_exporter_collect_success{collector=\"program\"}"));
+//! assert!(text.contains("bpf_exporter_collect_success{collector=\"program\",reader="));
 //! ```
 
 pub mod cli;

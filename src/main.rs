@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{
-    self, Asked, Command, Export, LogFormat, LogLevel, Mistakes, Otlp, SnapshotFormat,
+    self, Asked, Command, Export, KernelReader, LogFormat, LogLevel, Mistakes, Otlp, SnapshotFormat,
 };
 use bpf_metrics_exporter::export::otlp::deliver::deliver;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
@@ -19,9 +19,9 @@ use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::outbox::Outbox;
 use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
-use bpf_metrics_exporter::kernel::{self, Reader, privileges};
+use bpf_metrics_exporter::kernel::{self, Options, Reader, ReaderChoice, RunStatsMode, privileges};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::{Build, Exporter, Issue, Snapshot};
+use bpf_metrics_exporter::model::{Build, Exporter, Issue, ReaderKind, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::{memory, web};
 use jiff::Timestamp;
@@ -54,7 +54,9 @@ fn main() -> ExitCode {
     };
     match asked {
         Asked::Say(text) => finish(print(&text)),
-        Asked::Do { command: Command::Snapshot { format, from }, .. } => snapshot(format, from.as_deref()),
+        Asked::Do { command: Command::Snapshot { kernel, format, from }, .. } => {
+            snapshot(kernel, format, from.as_deref())
+        }
         Asked::Do { command: Command::Export(export), log, warnings } => {
             let mut lines = Vec::new();
             let listeners = listeners(&export, &mut lines);
@@ -124,13 +126,14 @@ fn start_log(log: cli::Log) {
 }
 
 /// `snapshot`: one reading, from the kernel or a file, to standard output.
-fn snapshot(format: SnapshotFormat, from: Option<&OsStr>) -> ExitCode {
+fn snapshot(kernel: cli::Kernel, format: SnapshotFormat, from: Option<&OsStr>) -> ExitCode {
     let snapshot = match from {
         Some(file) => match read_snapshot(file) {
             Ok(snapshot) => snapshot,
             Err(line) => return wrong(&[line]),
         },
-        None => Reader::new().read(),
+        // One look has no time to count in; what somebody else has counted is shown.
+        None => Reader::new(options(kernel, cli::RunStats::Off)).read(),
     };
     if snapshot.is_all_refused() && from.is_none() {
         return finish(Err(anyhow::anyhow!(privileges::refusal())));
@@ -183,9 +186,26 @@ fn listeners(export: &Export, problems: &mut Vec<String>) -> Vec<TcpListener> {
     listeners
 }
 
+/// The settings as the reader has them.
+fn options(kernel: cli::Kernel, run_stats: cli::RunStats) -> Options {
+    Options {
+        reader: match kernel.reader {
+            KernelReader::Auto => ReaderChoice::Auto,
+            KernelReader::Iter => ReaderChoice::Only(ReaderKind::Iter),
+            KernelReader::Walk => ReaderChoice::Only(ReaderKind::Walk),
+        },
+        run_stats: match run_stats {
+            cli::RunStats::On => RunStatsMode::On,
+            cli::RunStats::Off => RunStatsMode::Off,
+            cli::RunStats::Sample { lasting, every } => RunStatsMode::Sample { lasting, every },
+        },
+        count_by_walking: kernel.count_by_walking,
+    }
+}
+
 /// Exports until told to stop.
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
-    let mut reader = Reader::new();
+    let mut reader = Reader::new(options(export.kernel, export.run_stats));
     let first = reader.read();
     if first.is_all_refused() {
         anyhow::bail!(privileges::refusal());
@@ -206,7 +226,11 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             rustc: option_env!("BUILD_RUSTC"),
         };
         let ledger = ledger.clone();
-        move || Exporter { build: build.clone(), delivery: ledger.as_ref().map(|ledger| ledger.delivery()) }
+        move || Exporter {
+            build: build.clone(),
+            delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
+            program_maps: export.program_maps,
+        }
     };
     let read = move || {
         let snapshot = reader.read();

@@ -22,11 +22,13 @@ pub struct Snapshot {
     /// Every loaded program.
     pub programs: Option<Vec<Program>>,
     /// Every map.
-    pub maps: Option<Vec<Arc<Map>>>,
+    pub maps: Option<Vec<Map>>,
     /// Every link. The kernel has them since 5.8.
-    pub links: Option<Vec<Arc<Link>>>,
+    pub links: Option<Vec<Link>>,
     /// Every BTF object.
     pub btfs: Option<Vec<Arc<Btf>>>,
+    /// Who counts the runs of programs, and for how long they have been counted.
+    pub run_stats: RunStats,
     /// How each part of the reading went.
     pub collectors: Vec<Collector>,
     /// What could not be read, counted since the reader was started.
@@ -108,7 +110,8 @@ pub struct Program {
     #[serde(flatten)]
     pub facts: Arc<ProgramFacts>,
     /// CPU time spent running. Advances only while run statistics are on.
-    /// Source: `bpf_prog_info.run_time_ns`. `None` when this reading could not ask the program again.
+    /// Source: `bpf_prog_info.run_time_ns`. `None` while statistics are off, and when this reading could not ask the
+    /// program again.
     pub run_time: Option<Duration>,
     /// How often it ran. Advances only while run statistics are on.
     /// Source: `bpf_prog_info.run_cnt`. `None` as for [`Program::run_time`].
@@ -152,11 +155,55 @@ pub struct ProgramFacts {
     pub mem: Option<u64>,
     /// Instructions the verifier walked through. Source: `bpf_prog_info.verified_insns`. `None` before 5.16.
     pub verified_instructions: Option<u32>,
+    /// The function it was compiled against: of the kernel for `tracing` and `lsm`, of another program for `ext`, a member
+    /// for `struct_ops`. Source: `bpf_prog_aux.attach_func_name`; in `bpf_prog_info` since 6.0. `None` for other types.
+    pub attach_to: Option<String>,
+    /// The maps it uses, ascending. Source: `bpf_prog_info.map_ids`; `None` when they could not be read.
+    ///
+    /// A loader can bind more maps to a program that runs already: a program with more maps is a new value of the facts.
+    pub map_ids: Option<Vec<u32>>,
 }
 
-/// A map. Nothing of it changes in its life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A map: its facts, and what moves while it lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Map {
+    /// What never changes, shared by every snapshot that holds this map.
+    #[serde(flatten)]
+    pub facts: Arc<MapFacts>,
+    /// Whether user space may not change it any more. Source: `bpf_map.frozen`, `frozen` of `/proc/self/fdinfo`. `None`
+    /// when it could not be read.
+    pub frozen: Option<bool>,
+    /// Memory charged for it, in bytes. Source: `memlock` of `/proc/self/fdinfo`; `None` when that could not be read.
+    pub mem: Option<u64>,
+    /// How many entries it holds. Source: `bpf_map.elem_count` since 6.6, or the counter of its type. `None` where the
+    /// kernel keeps no count.
+    pub entries: Option<u64>,
+    /// What was written to a ring buffer and not consumed yet, in bytes. Source: the positions in `struct bpf_ringbuf`.
+    /// `None` for other types.
+    pub backlog: Option<u64>,
+    /// The memory cgroup that pays for it, by its id: its creator's, even after that has ended.
+    /// Source: `bpf_map.objcg`, `bpf_map.memcg` before 6.1. `None` when it has none or it could not be read.
+    pub memory_cgroup: Option<u64>,
+}
+
+impl Map {
+    /// Entries as a part of what fits, where a full map refuses more.
+    #[must_use]
+    pub fn fill(&self) -> Option<f64> {
+        let full_refuses = FULL_REFUSES.contains(&self.facts.map_type.number);
+        let entries = self.entries.filter(|_| full_refuses && self.facts.max_entries > 0)?;
+        #[expect(clippy::cast_precision_loss, reason = "a map has far less than 2^52 entries")]
+        Some(entries as f64 / f64::from(self.facts.max_entries))
+    }
+}
+
+/// The types of map that refuse another entry when they are full: `hash`, `percpu_hash`, `lpm_trie`, `hash_of_maps`, `sockhash`,
+/// `queue`, `stack`, `devmap_hash`. The `lru` ones drop an old entry instead, and arrays are always full.
+const FULL_REFUSES: [u32; 8] = [1, 5, 11, 13, 18, 22, 23, 25];
+
+/// What never changes in a map's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapFacts {
     /// Source: `bpf_map_info.id`.
     pub id: u32,
     /// Source: `bpf_map_info.name`.
@@ -178,9 +225,20 @@ pub struct Map {
     pub first_seen: Timestamp,
 }
 
-/// A link: what keeps a program attached. A link whose program was replaced is a new value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A link, which keeps a program attached: what it is, and what moves while it lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Link {
+    /// What it is, shared by every snapshot in which that is so.
+    #[serde(flatten)]
+    pub facts: Arc<LinkFacts>,
+    /// How often its program should have run and could not. Source: `missed` in `bpf_link_info` since 6.7, or the counter
+    /// of the probe. `None` for types of link that do not count it.
+    pub missed: Option<u64>,
+}
+
+/// What a link is. One whose program was replaced is another link, one whose target was renamed or went is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkFacts {
     /// Source: `bpf_link_info.id`.
     pub id: u32,
     /// Source: `bpf_link_info.type`, of `enum bpf_link_type`.
@@ -188,6 +246,12 @@ pub struct Link {
     pub link_type: ObjectType,
     /// The program it attaches. Source: `bpf_link_info.prog_id`; `None` for links without one (`struct_ops`).
     pub prog_id: Option<u32>,
+    /// At which hook it attaches. Source: `attach_type` in `bpf_link_info`, of `enum bpf_attach_type`; `None` for types of
+    /// link that have none.
+    pub attach_type: Option<ObjectType>,
+    /// What it is attached to, as people write it: `eth0 (2)`, `/system.slice/x.service`, `sched:sched_switch`,
+    /// `tcp_connect`, `/usr/bin/x:0x1234`. `None` where it has no target or it could not be read.
+    pub target: Option<String>,
     /// The first reading that saw it: the kernel does not say when a link was made.
     pub first_seen: Timestamp,
 }
@@ -207,11 +271,53 @@ pub struct Btf {
     pub first_seen: Timestamp,
 }
 
+/// Who counts the runs of programs, and for how long they have been counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStats {
+    /// Whether this exporter has them counted, all the time or in samples.
+    pub by_exporter: bool,
+    /// Whether the sysctl `kernel.bpf_stats_enabled` has; `None` when it could not be read.
+    pub by_sysctl: Option<bool>,
+    /// How long they have been counted since the reader was started: the divisor of run times.
+    pub covered: Duration,
+}
+
+impl RunStats {
+    /// Whether anybody has them counted that this program knows of.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.by_exporter || self.by_sysctl == Some(true)
+    }
+}
+
+/// How the kernel's tables are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReaderKind {
+    /// By a BPF iterator: a few reads for the whole table.
+    Iter,
+    /// By ids: a few system calls for each object.
+    Walk,
+}
+
+impl ReaderKind {
+    /// The word used in labels, flags and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Iter => "iter",
+            Self::Walk => "walk",
+        }
+    }
+}
+
 /// How one part of a reading went.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Collector {
     /// What it reads: one collector for each kind of object.
     pub kind: Kind,
+    /// How it reads it.
+    pub reader: ReaderKind,
     /// How long it took.
     pub duration: Duration,
     /// Whether it read everything it asked for.
@@ -273,6 +379,8 @@ pub struct Exporter {
     pub build: Build,
     /// How the delivery over OTLP goes; `None` when nothing is pushed.
     pub delivery: Option<Delivery>,
+    /// Whether to tell which program uses which map.
+    pub program_maps: bool,
 }
 
 /// What was built, from which source, by which compiler.

@@ -85,7 +85,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::Build;
+    use crate::model::{Build, RunStats};
 
     fn empty() -> Snapshot {
         Snapshot {
@@ -95,6 +95,7 @@ mod tests {
             maps: None,
             links: None,
             btfs: None,
+            run_stats: RunStats::default(),
             collectors: Vec::new(),
             issues: Vec::new(),
         }
@@ -102,7 +103,7 @@ mod tests {
 
     fn exporter() -> Exporter {
         let build = Build { started_at: Timestamp::UNIX_EPOCH, version: "", revision: None, rustc: None };
-        Exporter { build, delivery: None }
+        Exporter { build, delivery: None, program_maps: true }
     }
 
     #[tokio::test]

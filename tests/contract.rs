@@ -134,9 +134,13 @@ async fn counters_start_when_their_object_was_born() {
     let snapshot = snapshot();
     let (metrics, _) = received(&snapshot).await;
     let birth_of_map = |id: &str| {
-        let map =
-            snapshot.maps.iter().flatten().find(|map| map.id.to_string() == id).expect("the map is there");
-        map.first_seen.as_nanosecond()
+        let map = snapshot
+            .maps
+            .iter()
+            .flatten()
+            .find(|map| map.facts.id.to_string() == id)
+            .expect("the map is there");
+        map.facts.first_seen.as_nanosecond()
     };
     for (name, ..) in CONTRACT.iter().filter(|(_, counter, ..)| *counter) {
         for point in &metrics[*name] {

@@ -128,7 +128,10 @@ proptest! {
     fn a_table_has_a_line_for_each_value(snapshot in snapshots::snapshot()) {
         let text = table::render(sample(&snapshot));
         let rows = |count: usize| if count == 0 { 0 } else { count + 3 };
+        let uses: usize =
+            snapshot.programs.iter().flatten().filter_map(|program| Some(program.facts.map_ids.as_ref()?.len())).sum();
         let expected: usize = snapshot.counts().iter().map(|count| rows(count.count)).sum::<usize>()
+            + rows(uses) + rows(1 + usize::from(snapshot.run_stats.by_sysctl.is_some())) + rows(1)
             + rows(snapshot.counts().len()) + rows(snapshot.collectors.len()) + rows(snapshot.issues.len());
         prop_assert_eq!(text.lines().count(), expected);
     }
@@ -141,6 +144,7 @@ fn as_scraped(point: &Point) -> Scraped {
     let unit = match &*point.unit {
         "s" => "_seconds",
         "By" => "_bytes",
+        "1" => "_ratio",
         _ => "",
     };
     let suffix = if point.metric.ends_with(unit) { "" } else { unit };

@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::Uri;
 
-pub use self::values::{LogFormat, LogLevel, SnapshotFormat};
+pub use self::values::{KernelReader, LogFormat, LogLevel, RunStats, SnapshotFormat};
 
 /// The largest request by default: receivers refuse more than 4 MiB unless told otherwise.
 const DEFAULT_MAX_REQUEST: &str = "3670016";
@@ -52,8 +52,31 @@ struct Flags {
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:10048")]
     web_listen_address: Vec<String>,
 
+    /// Whether to have the kernel count runs of programs and their time, at about 25 ns per run: on, off, or
+    /// sample=LASTING/EVERY for a part of the time (sample alone is sample=1s/10s)
+    #[arg(long, value_name = "MODE", default_value = "on")]
+    run_stats: String,
+
+    /// Whether to export which program uses which map: on, off
+    #[arg(long, value_name = "SWITCH", default_value = "on")]
+    program_maps: String,
+
+    #[command(flatten)]
+    kernel: KernelFlags,
+
     #[command(flatten)]
     log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+struct KernelFlags {
+    /// How to read the kernel: iter (BPF iterators, Linux 5.8 and later), walk (by ids), auto (iter where it works)
+    #[arg(long, value_name = "READER", default_value = "auto", global = true)]
+    kernel_reader: String,
+
+    /// Counts the entries of maps up to this capacity key by key, where the kernel (before 6.6) keeps no count
+    #[arg(long, value_name = "MAX_ENTRIES", global = true)]
+    count_by_walking: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +111,8 @@ pub enum Command {
     Export(Box<Export>),
     /// Print one reading.
     Snapshot {
+        /// How to take it.
+        kernel: Kernel,
         /// In which form.
         format: SnapshotFormat,
         /// From which file; `None` takes a reading.
@@ -102,6 +127,21 @@ pub struct Export {
     pub otlp: Option<Otlp>,
     /// Where to serve.
     pub listen: Vec<ListenAddress>,
+    /// How to read the kernel.
+    pub kernel: Kernel,
+    /// Whether to have the runs of programs counted.
+    pub run_stats: RunStats,
+    /// Whether to export which program uses which map.
+    pub program_maps: bool,
+}
+
+/// How to read the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kernel {
+    /// By which road.
+    pub reader: KernelReader,
+    /// Up to which capacity the keys of a map may be walked to count them.
+    pub count_by_walking: Option<u32>,
 }
 
 /// How to push.
@@ -187,15 +227,23 @@ pub fn parse(
         level: problems.keep("--log.level", flags.log.log_level.parse()).unwrap_or_default(),
         format: problems.keep("--log.format", flags.log.log_format.parse()).unwrap_or_default(),
     };
+    let kernel = Kernel {
+        reader: problems.keep("--kernel-reader", flags.kernel.kernel_reader.parse()).unwrap_or_default(),
+        count_by_walking: flags
+            .kernel
+            .count_by_walking
+            .as_ref()
+            .and_then(|given| problems.keep("--count-by-walking", values::capacity(given))),
+    };
     let mut warnings = Vec::new();
     let command = match &flags.command {
         Some(Subcommands::Snapshot { format, from }) => {
             let format = problems.keep("--format", format.parse()).unwrap_or_default();
-            Command::Snapshot { format, from: from.clone() }
+            Command::Snapshot { kernel, format, from: from.clone() }
         }
         None => {
             let environment = Environment { variable: &variable };
-            Command::Export(Box::new(export(&flags, &environment, &mut problems, &mut warnings)))
+            Command::Export(Box::new(export(&flags, kernel, &environment, &mut problems, &mut warnings)))
         }
     };
     if problems.0.is_empty() {
@@ -234,6 +282,7 @@ impl Environment<'_> {
 
 fn export(
     flags: &Flags,
+    kernel: Kernel,
     environment: &Environment<'_>,
     problems: &mut Problems,
     warnings: &mut Vec<String>,
@@ -247,13 +296,15 @@ fn export(
         let parse = |address: &String| problems.keep("--web.listen-address", values::listen_address(address));
         flags.web_listen_address.iter().filter_map(parse).collect()
     };
+    let run_stats = problems.keep("--run-stats", flags.run_stats.parse()).unwrap_or_default();
+    let program_maps = problems.keep("--program-maps", values::switch(&flags.program_maps)).unwrap_or(true);
     let otlp = otlp(flags, environment, problems, warnings);
     if otlp.is_none() && listen.is_empty() && problems.0.is_empty() {
         let nothing =
             "--otlp-grpc none and --web.listen-address none leave nothing to do; give one of them a value";
         problems.0.push(nothing.to_owned());
     }
-    Export { otlp, listen }
+    Export { otlp, listen, kernel, run_stats, program_maps }
 }
 
 fn otlp(

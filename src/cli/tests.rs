@@ -183,7 +183,9 @@ fn what_cannot_be_had_is_a_warning() {
 #[test]
 fn a_snapshot_has_a_format_and_a_file() {
     let asked = parse_with(&["snapshot", "--format", "json", "--from", "x.json"], &[]).expect("no mistake");
-    let Asked::Do { command: Command::Snapshot { format, from }, .. } = asked else { panic!("{asked:?}") };
+    let Asked::Do { command: Command::Snapshot { format, from, .. }, .. } = asked else {
+        panic!("{asked:?}")
+    };
     assert_eq!((format, from), (SnapshotFormat::Json, Some("x.json".into())));
     assert!(mistakes(&["snapshot", "--format=xml"], &[])[0].contains("none of table, json, prometheus"));
     assert!(mistakes(&["snapshto"], &[])[0].contains("snapshot"));

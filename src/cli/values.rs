@@ -78,6 +78,90 @@ impl FromStr for SnapshotFormat {
     }
 }
 
+/// How to read the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum KernelReader {
+    #[default]
+    Auto,
+    Iter,
+    Walk,
+}
+
+impl FromStr for KernelReader {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "iter" => Ok(Self::Iter),
+            "walk" => Ok(Self::Walk),
+            _ => Err(format!("{text:?} is none of auto, iter, walk")),
+        }
+    }
+}
+
+/// Whether to have the runs of programs counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunStats {
+    /// All the time.
+    #[default]
+    On,
+    /// Not by us.
+    Off,
+    /// For a part of the time.
+    Sample {
+        /// How long at a time.
+        lasting: Duration,
+        /// How often.
+        every: Duration,
+    },
+}
+
+impl FromStr for RunStats {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            "sample" => sample("1s/10s"),
+            _ => match text.strip_prefix("sample=") {
+                Some(times) => sample(times),
+                None => Err(format!("{text:?} is none of on, off, sample, sample=LASTING/EVERY")),
+            },
+        }
+    }
+}
+
+fn sample(times: &str) -> Result<RunStats, String> {
+    let malformed = || format!("{times:?} is not LASTING/EVERY, as in 1s/10s");
+    let (lasting, every) = times.split_once('/').ok_or_else(malformed)?;
+    let (lasting, every) = (duration(lasting)?, duration(every)?);
+    if lasting < Duration::from_millis(100) {
+        return Err(format!("{times:?} is too short: a sample lasts at least 100 ms"));
+    }
+    if every <= lasting {
+        return Err(format!("{times:?} leaves no pause: give a longer time behind the slash, or on"));
+    }
+    Ok(RunStats::Sample { lasting, every })
+}
+
+/// Whether something is done.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{text:?} is neither on nor off")),
+    }
+}
+
+/// A number of entries, at least one.
+pub(super) fn capacity(text: &str) -> Result<u32, String> {
+    let entries = text.parse().ok().filter(|&entries| entries > 0);
+    entries.ok_or_else(|| format!("{text:?} is not a number of entries from 1 to {}", u32::MAX))
+}
+
 /// A receiver: `none`, a host with or without a port, or a URL.
 pub(super) fn receiver(text: &str) -> Result<Option<Uri>, String> {
     if text == "none" {
@@ -133,10 +217,13 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
 
 /// The time between two pushes, as people write it.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    at_least_a_second(text, duration(text)?)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
     let duration: SignedDuration =
         text.parse().map_err(|_| format!("{text:?} is not a duration like 10s or 1m 30s"))?;
-    let duration = Duration::try_from(duration).map_err(|_| format!("{text:?} is negative"))?;
-    at_least_a_second(text, duration)
+    Duration::try_from(duration).map_err(|_| format!("{text:?} is negative"))
 }
 
 /// The time between two pushes, as OpenTelemetry's variables have it.

@@ -13,7 +13,7 @@ mod walk;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -21,7 +21,45 @@ use self::clock::BootOffset;
 use self::issues::Issues;
 use self::tables::{Btfs, Links, Maps, Programs};
 use self::walk::{Pass, Table, walk};
-use crate::model::{Btf, Collector, Link, Map, ProgramFacts, Snapshot};
+use crate::model::{Btf, Collector, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
+
+/// How to read the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// By which road.
+    pub reader: ReaderChoice,
+    /// Whether to have the runs of programs counted.
+    pub run_stats: RunStatsMode,
+    /// Up to which capacity the keys of a map are walked where the kernel keeps no count of them; `None` walks none.
+    pub count_by_walking: Option<u32>,
+}
+
+/// By which road to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReaderChoice {
+    /// By iterators where they can be had, by ids elsewhere.
+    #[default]
+    Auto,
+    /// By one road only.
+    Only(ReaderKind),
+}
+
+/// Whether to have the runs of programs counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunStatsMode {
+    /// No; somebody else may.
+    #[default]
+    Off,
+    /// All the time.
+    On,
+    /// For a part of the time.
+    Sample {
+        /// How long at a time.
+        lasting: Duration,
+        /// How often.
+        every: Duration,
+    },
+}
 
 /// Reads the kernel, and remembers what never changes from one reading to the next.
 #[derive(Debug)]
@@ -29,15 +67,15 @@ pub struct Reader {
     started_at: Timestamp,
     issues: Issues,
     programs: Vec<Arc<ProgramFacts>>,
-    maps: Vec<Arc<Map>>,
-    links: Vec<Arc<Link>>,
+    maps: Vec<Arc<MapFacts>>,
+    links: Vec<Arc<LinkFacts>>,
     btfs: Vec<Arc<Btf>>,
 }
 
 impl Reader {
     /// A reader that has met nothing yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(_options: Options) -> Self {
         Self {
             started_at: Timestamp::now(),
             issues: Issues::default(),
@@ -66,6 +104,7 @@ impl Reader {
             maps,
             links,
             btfs,
+            run_stats: RunStats::default(),
             collectors,
             issues: self.issues.all().to_vec(),
         }
@@ -74,7 +113,7 @@ impl Reader {
 
 impl Default for Reader {
     fn default() -> Self {
-        Self::new()
+        Self::new(Options::default())
     }
 }
 
@@ -88,7 +127,12 @@ fn collect<T: Table>(
     let rows = walk::<T>(pass, known);
     let success = !pass.issues.any(T::KIND);
     if rows.is_some() || !success {
-        collectors.push(Collector { kind: T::KIND, duration: started.elapsed(), success });
+        collectors.push(Collector {
+            kind: T::KIND,
+            reader: ReaderKind::Walk,
+            duration: started.elapsed(),
+            success,
+        });
     }
     rows
 }

@@ -10,7 +10,7 @@ use super::names;
 use super::sys;
 use super::uapi::{BtfInfo, BtfName, LinkInfo, MapInfo, OBJ_NAME_LEN, ProgramInfo, Reported, reported};
 use super::walk::{Pass, Table};
-use crate::model::{Btf, Kind, Link, Map, Program, ProgramFacts, Tag};
+use crate::model::{Btf, Kind, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 
 /// The table of programs.
 pub(super) struct Programs;
@@ -55,6 +55,8 @@ impl Table for Programs {
             size_translated: value.xlated_prog_len,
             mem: pass.memlock(Self::KIND, fd),
             verified_instructions: reported!(info, ProgramInfo, verified_insns),
+            attach_to: None,
+            map_ids: None,
         }
     }
 
@@ -74,18 +76,18 @@ pub(super) struct Maps;
 impl Table for Maps {
     const KIND: Kind = Kind::Map;
     type Info = Reported<MapInfo>;
-    type Facts = Map;
-    type Row = Arc<Map>;
+    type Facts = MapFacts;
+    type Row = Map;
 
     fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
         sys::map_info(fd)
     }
 
-    fn id(map: &Map) -> u32 {
+    fn id(map: &MapFacts) -> u32 {
         map.id
     }
 
-    fn same(map: &Map, info: &Self::Info) -> bool {
+    fn same(map: &MapFacts, info: &Self::Info) -> bool {
         let value = &info.value;
         map.map_type.number == value.map_type
             && map.key_size == value.key_size
@@ -96,9 +98,9 @@ impl Table for Maps {
             && map.name == names::text(&value.name)
     }
 
-    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, info: &Self::Info) -> Map {
+    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, info: &Self::Info) -> MapFacts {
         let value = &info.value;
-        Map {
+        MapFacts {
             id: value.id,
             name: names::text(&value.name),
             map_type: names::map_type(value.map_type),
@@ -111,8 +113,8 @@ impl Table for Maps {
         }
     }
 
-    fn row(map: Arc<Map>, _info: Option<&Self::Info>) -> Arc<Map> {
-        map
+    fn row(facts: Arc<MapFacts>, _info: Option<&Self::Info>) -> Map {
+        Map { facts, frozen: None, mem: None, entries: None, backlog: None, memory_cgroup: None }
     }
 }
 
@@ -122,33 +124,35 @@ pub(super) struct Links;
 impl Table for Links {
     const KIND: Kind = Kind::Link;
     type Info = Reported<LinkInfo>;
-    type Facts = Link;
-    type Row = Arc<Link>;
+    type Facts = LinkFacts;
+    type Row = Link;
 
     fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
         sys::link_info(fd)
     }
 
-    fn id(link: &Link) -> u32 {
+    fn id(link: &LinkFacts) -> u32 {
         link.id
     }
 
-    fn same(link: &Link, info: &Self::Info) -> bool {
+    fn same(link: &LinkFacts, info: &Self::Info) -> bool {
         link.link_type.number == info.value.link_type && link.prog_id == some_id(info.value.prog_id)
     }
 
-    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, info: &Self::Info) -> Link {
+    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, info: &Self::Info) -> LinkFacts {
         let value = &info.value;
-        Link {
+        LinkFacts {
             id: value.id,
             link_type: names::link_type(value.link_type),
             prog_id: some_id(value.prog_id),
+            attach_type: None,
+            target: None,
             first_seen: pass.taken_at,
         }
     }
 
-    fn row(link: Arc<Link>, _info: Option<&Self::Info>) -> Arc<Link> {
-        link
+    fn row(facts: Arc<LinkFacts>, _info: Option<&Self::Info>) -> Link {
+        Link { facts, missed: None }
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Unit {
     Seconds,
     /// Bytes.
     Bytes,
+    /// A part of a whole, 1 being all of it.
+    Ratio,
     /// Things, by the word that UCUM puts in braces.
     Each(&'static str),
 }
@@ -50,6 +52,7 @@ impl Unit {
             Self::None => "",
             Self::Seconds => "s",
             Self::Bytes => "By",
+            Self::Ratio => "1",
             Self::Each(braced) => braced,
         }
     }
@@ -158,13 +161,24 @@ pub struct Entity<T: 'static> {
     pub series: fn(&T) -> Series,
 }
 
-/// Which series a value belongs to: a second value with the same id but another birth is another series.
+/// Which series a value belongs to: a second value with the same id but another birth is another series, and one with
+/// another revision is, of those metrics whose labels differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Series {
     /// Unique among the values of an entity at one moment.
     pub id: u64,
     /// When the series began: the start of its counters. `None` for what was always there.
     pub birth: Option<Timestamp>,
+    /// Another number whenever one of the describing labels may be another.
+    pub revision: u64,
+}
+
+impl Series {
+    /// A series whose labels never change.
+    #[must_use]
+    pub const fn fixed(id: u64, birth: Option<Timestamp>) -> Self {
+        Self { id, birth, revision: 0 }
+    }
 }
 
 impl<T> Entity<T> {

@@ -10,6 +10,7 @@ pub const fn unit_word(unit: Unit) -> &'static str {
     match unit {
         Unit::Seconds => "seconds",
         Unit::Bytes => "bytes",
+        Unit::Ratio => "ratio",
         Unit::None | Unit::Each(_) => "",
     }
 }
@@ -55,6 +56,7 @@ mod tests {
         assert_eq!(family("bpf_program_run_time", Unit::Seconds), "bpf_program_run_time_seconds");
         assert_eq!(family("bpf_program_mem_bytes", Unit::Bytes), "bpf_program_mem_bytes");
         assert_eq!(family("bpf_map_key_size", Unit::Bytes), "bpf_map_key_size_bytes");
+        assert_eq!(family("bpf_map_fill", Unit::Ratio), "bpf_map_fill_ratio");
         assert_eq!(family("bpf_bytes_read", Unit::Bytes), "bpf_bytes_read", "the word is already there");
         assert_eq!(family("bpf_total_runs", Unit::Each("{run}")), "bpf_runs");
         assert_eq!(family("2nd..name", Unit::None), "_2nd_name");

@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use super::Carries::{Info, Key};
 use super::Kind::{Counter, Gauge};
 use super::LabelValue::{Flag, Number, Text, Time};
-use super::Unit::{Bytes, Each, Seconds};
+use super::Unit::{Bytes, Each, Ratio, Seconds};
 use super::Value::{Float, Int};
 use super::{Entity, Label, LabelValue, Metric, Sample, Series, Unit, Value, Visitor};
 use crate::model::{
-    Backlog, Btf, Build, Collector, Delivery, Issue, Link, Map, ObjectCount, ObjectType, Program, Snapshot,
-    Tally,
+    Backlog, Btf, Build, Collector, Delivery, Issue, Link, Map, ObjectCount, ObjectType, Program, RunStats,
+    Snapshot, Tally,
 };
 
 /// Programs.
@@ -55,6 +55,18 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "btf_id",
             help: "the BTF object that describes it; absent when there is none",
             read: |p| p.facts.btf_id.map(Number),
+        },
+        Label {
+            name: "attach_to",
+            help: "the function it was compiled against, of the kernel or of another program; absent for types that have none",
+            read: |p| p.facts.attach_to.as_deref().map(Text),
+        },
+        Label {
+            name: "maps",
+            help: "how many maps it uses",
+            read: |p| {
+                p.facts.map_ids.as_ref().map(|ids| Number(u32::try_from(ids.len()).unwrap_or(u32::MAX)))
+            },
         },
     ],
     metrics: &[
@@ -118,44 +130,117 @@ pub static PROGRAM: Entity<Program> = Entity {
             carries: Key,
             read: |p| p.facts.verified_instructions.map(|count| Int(count.into())),
         },
+        Metric {
+            name: "bpf_program_run_time",
+            kind: Counter,
+            unit: Seconds,
+            help: "CPU time that the program spent running while run statistics were on. Its share of a CPU is \
+                   rate(bpf_program_run_time) / rate(bpf_run_stats_covered); absent while statistics are off.",
+            source: "`bpf_prog_info.run_time_ns`",
+            since: "5.1",
+            carries: Key,
+            read: |p| p.run_time.map(|time| Float(time.as_secs_f64())),
+        },
+        Metric {
+            name: "bpf_program_runs",
+            kind: Counter,
+            unit: Each("{run}"),
+            help: "How often the program ran while run statistics were on; absent while they are off.",
+            source: "`bpf_prog_info.run_cnt`",
+            since: "5.1",
+            carries: Key,
+            read: |p| p.runs.map(Value::count),
+        },
+        Metric {
+            name: "bpf_program_recursion_misses",
+            kind: Counter,
+            unit: Each("{miss}"),
+            help: "Runs that were skipped because the program was already running on that CPU; counted also while run \
+                   statistics are off.",
+            source: "`bpf_prog_info.recursion_misses`",
+            since: "5.12",
+            carries: Key,
+            read: |p| p.recursion_misses.map(Value::count),
+        },
     ],
-    series: |p| Series { id: p.facts.id.into(), birth: Some(p.facts.loaded_at) },
+    series: |p| Series {
+        id: p.facts.id.into(),
+        birth: Some(p.facts.loaded_at),
+        revision: p.facts.map_ids.as_ref().map_or(0, |ids| ids.len() as u64),
+    },
 };
 
+/// Which program uses which map.
+pub static PROGRAM_MAP: Entity<ProgramMap> = Entity {
+    title: "Maps of programs",
+    key: &[
+        Label { name: "prog_id", help: "the program", read: |u| Some(Number(u.prog_id)) },
+        Label { name: "map_id", help: "a map that it uses", read: |u| Some(Number(u.map_id)) },
+    ],
+    info: &[],
+    metrics: &[Metric {
+        name: "bpf_program_map_info",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "Which program uses which map; always 1.",
+        source: "`bpf_prog_info.map_ids`",
+        since: "4.15",
+        carries: Info,
+        read: |_| Some(Int(1)),
+    }],
+    series: |u| Series::fixed(u64::from(u.prog_id) << 32 | u64::from(u.map_id), None),
+};
+
+/// A use of a map by a program.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramMap {
+    prog_id: u32,
+    map_id: u32,
+}
+
 /// Maps.
-pub static MAP: Entity<Arc<Map>> = Entity {
+pub static MAP: Entity<Map> = Entity {
     title: "Maps",
     key: &[
-        Label { name: "id", help: "the map's id", read: |m| Some(Number(m.id)) },
-        Label { name: "name", help: "its name, 15 characters at most", read: |m| Some(Text(&m.name)) },
+        Label { name: "id", help: "the map's id", read: |m| Some(Number(m.facts.id)) },
+        Label { name: "name", help: "its name, 15 characters at most", read: |m| Some(Text(&m.facts.name)) },
         Label {
             name: "type",
             help: "its type as a number of `enum bpf_map_type`",
-            read: |m| Some(Number(m.map_type.number)),
+            read: |m| Some(Number(m.facts.map_type.number)),
         },
     ],
     info: &[
-        Label { name: "key_size", help: "size of a key in bytes", read: |m| Some(Number(m.key_size)) },
-        Label { name: "value_size", help: "size of a value in bytes", read: |m| Some(Number(m.value_size)) },
+        Label { name: "key_size", help: "size of a key in bytes", read: |m| Some(Number(m.facts.key_size)) },
+        Label {
+            name: "value_size",
+            help: "size of a value in bytes",
+            read: |m| Some(Number(m.facts.value_size)),
+        },
         Label {
             name: "max_entries",
             help: "how many entries it can hold",
-            read: |m| Some(Number(m.max_entries)),
+            read: |m| Some(Number(m.facts.max_entries)),
         },
         Label {
             name: "flags",
             help: "the flags it was created with, as a decimal number",
-            read: |m| Some(Number(m.flags)),
+            read: |m| Some(Number(m.facts.flags)),
         },
         Label {
             name: "type_name",
             help: "its type as the kernel's tools spell it (`lru_hash`); absent for a type newer than the exporter",
-            read: |m| word(&m.map_type),
+            read: |m| word(&m.facts.map_type),
         },
         Label {
             name: "btf_id",
             help: "the BTF object that describes its key and value; absent when there is none",
-            read: |m| m.btf_id.map(Number),
+            read: |m| m.facts.btf_id.map(Number),
+        },
+        Label {
+            name: "frozen",
+            help: "whether user space may not change it any more: `true` or `false`; absent when it could not be read",
+            read: |m| m.frozen.map(Flag),
         },
     ],
     metrics: &[
@@ -177,7 +262,7 @@ pub static MAP: Entity<Arc<Map>> = Entity {
             source: "`bpf_map_info.key_size`",
             since: "4.13",
             carries: Key,
-            read: |m| Some(Int(m.key_size.into())),
+            read: |m| Some(Int(m.facts.key_size.into())),
         },
         Metric {
             name: "bpf_map_value_size",
@@ -187,7 +272,7 @@ pub static MAP: Entity<Arc<Map>> = Entity {
             source: "`bpf_map_info.value_size`",
             since: "4.13",
             carries: Key,
-            read: |m| Some(Int(m.value_size.into())),
+            read: |m| Some(Int(m.facts.value_size.into())),
         },
         Metric {
             name: "bpf_map_max_entries",
@@ -197,44 +282,118 @@ pub static MAP: Entity<Arc<Map>> = Entity {
             source: "`bpf_map_info.max_entries`",
             since: "4.13",
             carries: Key,
-            read: |m| Some(Int(m.max_entries.into())),
+            read: |m| Some(Int(m.facts.max_entries.into())),
+        },
+        Metric {
+            name: "bpf_map_mem_bytes",
+            kind: Gauge,
+            unit: Bytes,
+            help: "Memory that the kernel charges for the map. Before 6.4 an estimate of the kernel's that does not move.",
+            source: "`memlock` in `/proc/self/fdinfo`",
+            since: "4.10",
+            carries: Key,
+            read: |m| m.mem.map(Value::count),
+        },
+        Metric {
+            name: "bpf_map_entries",
+            kind: Gauge,
+            unit: Each("{entry}"),
+            help: "How many entries the map holds; absent for types whose count the kernel does not keep. Arrays are as \
+                   long as they are.",
+            source: "`bpf_map.elem_count`, or the counter of its type",
+            since: "5.8",
+            carries: Key,
+            read: |m| m.entries.map(Value::count),
+        },
+        Metric {
+            name: "bpf_map_fill",
+            kind: Gauge,
+            unit: Ratio,
+            help: "Entries as a part of those that fit, for types that refuse another entry when they are full.",
+            source: "`bpf_map.elem_count`, or the counter of its type; `bpf_map.max_entries`",
+            since: "5.8",
+            carries: Key,
+            read: |m| m.fill().map(Float),
+        },
+        Metric {
+            name: "bpf_map_backlog_bytes",
+            kind: Gauge,
+            unit: Bytes,
+            help: "What was written to a ring buffer and is not consumed yet, headers included.",
+            source: "`bpf_ringbuf.producer_pos`, `bpf_ringbuf.consumer_pos`",
+            since: "5.8",
+            carries: Key,
+            read: |m| m.backlog.map(Value::count),
         },
     ],
-    series: |m| Series { id: m.id.into(), birth: Some(m.first_seen) },
+    series: |m| Series {
+        id: m.facts.id.into(),
+        birth: Some(m.facts.first_seen),
+        revision: m.frozen.map_or(2, u64::from),
+    },
 };
 
 /// Links.
-pub static LINK: Entity<Arc<Link>> = Entity {
+pub static LINK: Entity<Link> = Entity {
     title: "Links",
     key: &[
-        Label { name: "id", help: "the link's id", read: |l| Some(Number(l.id)) },
+        Label { name: "id", help: "the link's id", read: |l| Some(Number(l.facts.id)) },
         Label {
             name: "prog_id",
             help: "the program it attaches; absent for links without one (`struct_ops`)",
-            read: |l| l.prog_id.map(Number),
+            read: |l| l.facts.prog_id.map(Number),
         },
         Label {
             name: "type",
             help: "its type as a number of `enum bpf_link_type`",
-            read: |l| Some(Number(l.link_type.number)),
+            read: |l| Some(Number(l.facts.link_type.number)),
         },
     ],
-    info: &[Label {
-        name: "type_name",
-        help: "its type as the kernel's tools spell it (`tcx`); absent for a type newer than the exporter",
-        read: |l| word(&l.link_type),
-    }],
-    metrics: &[Metric {
-        name: "bpf_link_info",
-        kind: Gauge,
-        unit: Unit::None,
-        help: "What a BPF link is; always 1.",
-        source: "`bpf_link_info`",
-        since: "5.8",
-        carries: Info,
-        read: |_| Some(Int(1)),
-    }],
-    series: |l| Series { id: l.id.into(), birth: Some(l.first_seen) },
+    info: &[
+        Label {
+            name: "type_name",
+            help: "its type as the kernel's tools spell it (`tcx`); absent for a type newer than the exporter",
+            read: |l| word(&l.facts.link_type),
+        },
+        Label {
+            name: "attach_type",
+            help: "the hook as the kernel's tools spell it (`cgroup_inet_ingress`), or its number; absent for types without",
+            read: |l| l.facts.attach_type.as_ref().map(word_or_number),
+        },
+        Label {
+            name: "target",
+            help: "what it is attached to (`eth0 (2)`, `/system.slice/x.service`, `sched:sched_switch`, `tcp_connect`, \
+                   `/usr/bin/x:0x1234`), the number where no name is known; absent where there is no target",
+            read: |l| l.facts.target.as_deref().map(Text),
+        },
+    ],
+    metrics: &[
+        Metric {
+            name: "bpf_link_info",
+            kind: Gauge,
+            unit: Unit::None,
+            help: "What a BPF link is; always 1.",
+            source: "`bpf_link_info`",
+            since: "5.8",
+            carries: Info,
+            read: |_| Some(Int(1)),
+        },
+        Metric {
+            name: "bpf_link_missed",
+            kind: Counter,
+            unit: Each("{miss}"),
+            help: "How often the link's program should have run and could not; only for types that count it.",
+            source: "`nmissed` of the probe, `missed` in `bpf_link_info`",
+            since: "5.19",
+            carries: Key,
+            read: |l| l.missed.map(Value::count),
+        },
+    ],
+    series: |l| Series {
+        id: l.facts.id.into(),
+        birth: Some(l.facts.first_seen),
+        revision: hash(&l.facts.target),
+    },
 };
 
 /// BTF objects.
@@ -275,7 +434,7 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
             read: |b| Some(Int(b.size.into())),
         },
     ],
-    series: |b| Series { id: b.id.into(), birth: Some(b.first_seen) },
+    series: |b| Series::fixed(b.id.into(), Some(b.first_seen)),
 };
 
 /// The whole host, by kind of object.
@@ -297,7 +456,47 @@ pub static HOST: Entity<ObjectCount> = Entity {
         carries: Key,
         read: |o| Some(Value::size(o.count)),
     }],
-    series: |o| Series { id: hash(o.kind), birth: None },
+    series: |o| Series::fixed(hash(o.kind), None),
+};
+
+/// Who has the runs of programs counted.
+pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
+    title: "Run statistics",
+    key: &[Label {
+        name: "by",
+        help: "`exporter` or `sysctl` (`kernel.bpf_stats_enabled`)",
+        read: |(by, _)| Some(Text(by)),
+    }],
+    info: &[],
+    metrics: &[Metric {
+        name: "bpf_run_stats_enabled",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "1 when it has the runs of programs counted, all the time or in samples, else 0.",
+        source: "`BPF_ENABLE_STATS`, `/proc/sys/kernel/bpf_stats_enabled`",
+        since: "5.1",
+        carries: Key,
+        read: |(_, enabled)| Some(Int((*enabled).into())),
+    }],
+    series: |(by, _)| Series::fixed(hash(by), None),
+};
+
+/// How long the runs of programs have been counted.
+pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
+    title: "Run statistics, covered",
+    key: &[],
+    info: &[],
+    metrics: &[Metric {
+        name: "bpf_run_stats_covered",
+        kind: Counter,
+        unit: Seconds,
+        help: "How long the runs of programs have been counted since the exporter's start: what to divide their run time by.",
+        source: "the exporter",
+        since: "",
+        carries: Key,
+        read: |(_, stats)| Some(Float(stats.covered.as_secs_f64())),
+    }],
+    series: |(since, _)| Series::fixed(0, Some(*since)),
 };
 
 /// How each part of a reading went.
@@ -308,7 +507,11 @@ pub static COLLECTOR: Entity<Collector> = Entity {
         help: "what was read: `program`, `map`, `link` or `btf`",
         read: |c| Some(Text(c.kind.as_str())),
     }],
-    info: &[],
+    info: &[Label {
+        name: "reader",
+        help: "how: `iter` (a BPF iterator, a few reads for all) or `walk` (by ids, a few system calls for each)",
+        read: |c| Some(Text(c.reader.as_str())),
+    }],
     metrics: &[
         Metric {
             name: "bpf_exporter_collect_duration",
@@ -327,11 +530,11 @@ pub static COLLECTOR: Entity<Collector> = Entity {
             help: "1 when this part of the last reading met no issue, else 0.",
             source: "the exporter",
             since: "",
-            carries: Key,
+            carries: Info,
             read: |c| Some(Int(c.success.into())),
         },
     ],
-    series: |c| Series { id: hash(c.kind), birth: None },
+    series: |c| Series { id: hash(c.kind), birth: None, revision: hash(c.reader.as_str()) },
 };
 
 /// What could not be read.
@@ -361,7 +564,7 @@ pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
         carries: Key,
         read: |(_, i)| Some(Value::count(i.total)),
     }],
-    series: |(since, i)| Series { id: hash((i.kind, &i.call, &i.error)), birth: Some(*since) },
+    series: |(since, i)| Series::fixed(hash((i.kind, &i.call, &i.error)), Some(*since)),
 };
 
 /// What was built.
@@ -387,7 +590,7 @@ pub static BUILD: Entity<Build> = Entity {
         carries: Info,
         read: |_| Some(Int(1)),
     }],
-    series: |b| Series { id: 0, birth: Some(b.started_at) },
+    series: |b| Series::fixed(0, Some(b.started_at)),
 };
 
 /// Points, by what became of them.
@@ -400,7 +603,7 @@ pub static OTLP_POINTS: Entity<Tally> = Entity {
     }],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_points", "{point}", "Points that a receiver answered for.")],
-    series: |t| Series { id: hash(t.label), birth: Some(t.since) },
+    series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
 /// Points given up.
@@ -413,7 +616,7 @@ pub static OTLP_DROPPED: Entity<Tally> = Entity {
     }],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_dropped_points", "{point}", "Points that were given up.")],
-    series: |t| Series { id: hash(t.label), birth: Some(t.since) },
+    series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
 /// Requests, by how they ended.
@@ -426,7 +629,7 @@ pub static OTLP_REQUESTS: Entity<Tally> = Entity {
     }],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, each try counted.")],
-    series: |t| Series { id: hash(t.label), birth: Some(t.since) },
+    series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
 /// What waits to be sent.
@@ -444,17 +647,28 @@ pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
         carries: Key,
         read: |b| Some(Value::count(b.bytes)),
     }],
-    series: |b| Series { id: 0, birth: Some(b.since) },
+    series: |b| Series::fixed(0, Some(b.since)),
 };
 
 /// Shows every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     let snapshot = sample.map(|sample| sample.snapshot);
     visitor.entity(&PROGRAM, snapshot.and_then(|snapshot| snapshot.programs.as_deref()));
+    let told = sample.is_none_or(|sample| sample.exporter.is_none_or(|exporter| exporter.program_maps));
+    let uses = snapshot.filter(|_| told).and_then(program_maps);
+    visitor.entity(&PROGRAM_MAP, uses.as_deref());
     visitor.entity(&MAP, snapshot.and_then(|snapshot| snapshot.maps.as_deref()));
     visitor.entity(&LINK, snapshot.and_then(|snapshot| snapshot.links.as_deref()));
     visitor.entity(&BTF, snapshot.and_then(|snapshot| snapshot.btfs.as_deref()));
     visitor.entity(&HOST, snapshot.map(Snapshot::counts).as_deref());
+    let by = |snapshot: &Snapshot| -> Vec<_> {
+        let stats = snapshot.run_stats;
+        let by_exporter = ("exporter", stats.by_exporter);
+        std::iter::once(by_exporter).chain(stats.by_sysctl.map(|on| ("sysctl", on))).collect()
+    };
+    visitor.entity(&RUN_STATS_BY, snapshot.map(by).as_deref());
+    let covered = snapshot.map(|snapshot| (snapshot.reader_started_at, snapshot.run_stats));
+    visitor.entity(&RUN_STATS, covered.as_ref().map(slice::from_ref));
     visitor.entity(&COLLECTOR, snapshot.map(|snapshot| &*snapshot.collectors));
     let issues = |snapshot: &Snapshot| -> Vec<_> {
         snapshot.issues.iter().map(|issue| (snapshot.reader_started_at, issue.clone())).collect()
@@ -468,6 +682,16 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));
     visitor.entity(&OTLP_REQUESTS, delivery.map(|delivery| &*delivery.requests));
     visitor.entity(&OTLP_BACKLOG, delivery.map(|Delivery { backlog, .. }| slice::from_ref(backlog)));
+}
+
+/// Every use of a map by a program.
+fn program_maps(snapshot: &Snapshot) -> Option<Vec<ProgramMap>> {
+    let programs = snapshot.programs.as_ref()?;
+    let uses = programs.iter().flat_map(|program| {
+        let map_ids = program.facts.map_ids.as_deref().unwrap_or_default();
+        map_ids.iter().map(|&map_id| ProgramMap { prog_id: program.facts.id, map_id })
+    });
+    Some(uses.collect())
 }
 
 /// A counter of the delivery over OTLP.

@@ -51,7 +51,7 @@ fn settled() -> [BTreeSet<u32>; 4] {
 
 pub(crate) fn facts_are_shared() {
     let herd = Herd::new(20, 20).expect("they can be made");
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let (first, second) = (reader.read(), reader.read());
     let programs = first.programs.iter().flatten().zip(second.programs.iter().flatten());
     assert!(programs.clone().count() >= herd.programs().len());
@@ -59,7 +59,7 @@ pub(crate) fn facts_are_shared() {
         assert!(Arc::ptr_eq(&first.facts, &second.facts), "program {}", first.facts.id);
     }
     for (first, second) in first.maps.iter().flatten().zip(second.maps.iter().flatten()) {
-        assert!(Arc::ptr_eq(first, second), "map {}", first.id);
+        assert!(Arc::ptr_eq(&first.facts, &second.facts), "map {}", first.facts.id);
     }
     for (first, second) in first.btfs.iter().flatten().zip(second.btfs.iter().flatten()) {
         assert!(Arc::ptr_eq(first, second), "BTF object {}", first.id);
@@ -69,7 +69,7 @@ pub(crate) fn facts_are_shared() {
 pub(crate) fn no_descriptor_is_kept() {
     let descriptors = || fs::read_dir("/proc/self/fd").expect("Linux has /proc").count();
     let herd = Herd::new(50, 50).expect("they can be made");
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let before = descriptors();
     for _ in 0..3 {
         reader.read();
@@ -103,11 +103,11 @@ impl Drop for Exhausted {
 
 pub(crate) fn no_descriptors_left() {
     let herd = Herd::new(20, 20).expect("they can be made");
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let before = reader.read();
     let (known, unknown) = {
         let _exhausted = Exhausted::new();
-        (reader.read(), Reader::new().read())
+        (reader.read(), Reader::default().read())
     };
     assert_eq!(ids(&known), ids(&before), "what is listed and was met lives on");
     let moving = known.programs.iter().flatten().map(|program| program.runs);
@@ -131,7 +131,7 @@ pub(crate) fn churn() {
     let kept_maps: BTreeSet<_> = herd.maps().iter().map(Map::id).collect();
     let before = settled();
     let churn = Churn::start(500).expect("it starts");
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let (mut readings, mut foreign) = (0, 0);
     let end = Instant::now() + SOON;
     let enough = |made: Made| made.programs > 100 && made.maps > 100 && made.links > 100;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::Link as Found;
+use bpf_metrics_exporter::model::{Link as Found, LinkFacts};
 
 use super::objects::{Link, Program, every_link_kind, uapi};
 use super::read;
 
-fn find(links: Option<Vec<Arc<Found>>>, id: u32) -> Arc<Found> {
+fn find(links: Option<Vec<Found>>, id: u32) -> Arc<LinkFacts> {
     let links = links.expect("links can be listed");
-    links.into_iter().find(|link| link.id == id).expect("the link is found")
+    links.into_iter().find(|link| link.facts.id == id).expect("the link is found").facts
 }
 
 /// What can be attached on every kernel that has links for it, 5.9 and later, whatever the architecture.
@@ -34,7 +34,7 @@ pub(crate) fn every_kind_is_found() {
 
 pub(crate) fn replaced_program() {
     let link = Link::cgroup().expect("a link to a cgroup can be made");
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let before = find(reader.read().links, link.id());
     let other = Program::ready(uapi::program_type::CGROUP_SKB, "other").expect("it can be loaded");
     link.replace_program(&other).expect("a cgroup's link takes another program");

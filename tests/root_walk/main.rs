@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 
 /// A reading, by a reader that has met nothing before.
 fn read() -> Snapshot {
-    let snapshot = Reader::new().read();
+    let snapshot = Reader::default().read();
     assert_eq!(snapshot.issues, [], "root may read everything");
     snapshot
 }
@@ -65,8 +65,8 @@ fn read() -> Snapshot {
 fn ids(snapshot: &Snapshot) -> [BTreeSet<u32>; 4] {
     [
         snapshot.programs.iter().flatten().map(|program| program.facts.id).collect(),
-        snapshot.maps.iter().flatten().map(|map| map.id).collect(),
-        snapshot.links.iter().flatten().map(|link| link.id).collect(),
+        snapshot.maps.iter().flatten().map(|map| map.facts.id).collect(),
+        snapshot.links.iter().flatten().map(|link| link.facts.id).collect(),
         snapshot.btfs.iter().flatten().map(|btf| btf.id).collect(),
     ]
 }

@@ -10,8 +10,8 @@ pub(crate) fn every_type_is_found() {
     for (number, map) in &made {
         // A type that this kernel was built without is not there to be found.
         let Ok(map) = map else { continue };
-        let found = maps.iter().find(|found| found.id == map.id());
-        let found = found.unwrap_or_else(|| panic!("a map of type {number} is not found"));
+        let found = maps.iter().find(|found| found.facts.id == map.id());
+        let found = &found.unwrap_or_else(|| panic!("a map of type {number} is not found")).facts;
         let shape = map.shape();
         assert_eq!(found.map_type.number, *number);
         assert!(found.map_type.name.is_some(), "type {number} has a word");
@@ -36,6 +36,6 @@ pub(crate) fn btf() {
     let map =
         Map::create(&MapSpec { name: "typed.map_1", shape, inner: None, types }).expect("it can be made");
     let maps = read().maps.expect("maps can be listed");
-    let found = maps.iter().find(|found| found.id == map.id()).expect("the map is found");
+    let found = &maps.iter().find(|found| found.facts.id == map.id()).expect("the map is found").facts;
     assert_eq!((&*found.name, found.btf_id), ("typed.map_1", Some(btf.id())));
 }

@@ -88,27 +88,27 @@ pub(crate) fn programs() {
 
 pub(crate) fn maps() {
     let _made = (every_map_type(), Herd::new(0, 200).expect("they can be made"));
-    let rows = |snapshot: Snapshot| by_id(snapshot.maps, |map| map.id);
+    let rows = |snapshot: Snapshot| by_id(snapshot.maps, |map| map.facts.id);
     agree("map", rows, |object, map| {
-        assert_type(object, &map.map_type);
-        assert_same(object, "name", &*map.name);
-        assert_same(object, "bytes_key", map.key_size);
-        assert_same(object, "bytes_value", map.value_size);
-        assert_same(object, "max_entries", map.max_entries);
-        assert_same(object, "flags", map.flags);
+        assert_type(object, &map.facts.map_type);
+        assert_same(object, "name", &*map.facts.name);
+        assert_same(object, "bytes_key", map.facts.key_size);
+        assert_same(object, "bytes_value", map.facts.value_size);
+        assert_same(object, "max_entries", map.facts.max_entries);
+        assert_same(object, "flags", map.facts.flags);
         // Since 6.18 the kernel leaves this field as it came where a map has no BTF, and bpftool gives it back what the map
         // before had. Asked for one map alone, it tells the truth.
-        let alone = asked(&["map", "show", "id", &map.id.to_string()]);
-        assert_same(&alone, "btf_id", map.btf_id);
+        let alone = asked(&["map", "show", "id", &map.facts.id.to_string()]);
+        assert_same(&alone, "btf_id", map.facts.btf_id);
     });
 }
 
 pub(crate) fn links() {
     let _made = every_link_kind();
-    let rows = |snapshot: Snapshot| by_id(snapshot.links, |link| link.id);
+    let rows = |snapshot: Snapshot| by_id(snapshot.links, |link| link.facts.id);
     agree("link", rows, |object, link| {
-        assert_type(object, &link.link_type);
-        assert_same(object, "prog_id", link.prog_id);
+        assert_type(object, &link.facts.link_type);
+        assert_same(object, "prog_id", link.facts.prog_id);
     });
 }
 

@@ -23,7 +23,7 @@ fn read_with(capabilities: &'static [Capability]) -> Snapshot {
     let read = move || {
         let capabilities: CapsHashSet = capabilities.iter().copied().collect();
         caps::set(None, CapSet::Effective, &capabilities).expect("a thread may give rights up");
-        Reader::new().read()
+        Reader::default().read()
     };
     thread::spawn(read).join().expect("a reading does not panic")
 }
@@ -109,7 +109,9 @@ pub(crate) fn one_table_refused() {
     let scrape = || {
         refuse(BPF_MAP_GET_NEXT_ID);
         let mut running = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
-        running.args(["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]).stderr(Stdio::piped());
+        running
+            .args(["--kernel-reader", "walk", "--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"])
+            .stderr(Stdio::piped());
         let mut running = Running(running.spawn().expect("it starts"));
         let log = BufReader::new(running.0.stderr.take().expect("a pipe"));
         let mut lines = Vec::new();
@@ -126,8 +128,8 @@ pub(crate) fn one_table_refused() {
     let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("BPF_MAP_GET_NEXT_ID"), "{log:#?}");
     for line in [
-        "bpf_exporter_collect_success{collector=\"map\"} 0",
-        "bpf_exporter_collect_success{collector=\"program\"} 1",
+        "bpf_exporter_collect_success{collector=\"map\",reader=\"walk\"} 0",
+        "bpf_exporter_collect_success{collector=\"program\",reader=\"walk\"} 1",
         "bpf_exporter_issues_total{collector=\"map\",call=\"BPF_MAP_GET_NEXT_ID\",error=\"EPERM\"} 2",
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    Btf, Collector, Issue, Kind, Link, Map, ObjectType, Program, ProgramFacts, Snapshot, Tag,
+    Btf, Collector, Issue, Kind, Link, LinkFacts, Map, MapFacts, ObjectType, Program, ProgramFacts,
+    ReaderKind, RunStats, Snapshot, Tag,
 };
 use jiff::Timestamp;
 use proptest::collection::{btree_set, vec};
@@ -26,6 +27,11 @@ pub(crate) fn text() -> impl Strategy<Value = String> {
 fn moment() -> impl Strategy<Value = Timestamp> {
     (0_i64..4_000_000_000)
         .prop_map(|second| Timestamp::from_second(second).expect("a second of this century"))
+}
+
+/// A type of map, mostly one that exists.
+fn map_type() -> impl Strategy<Value = ObjectType> {
+    prop_oneof![(0..35_u32).prop_map(|number| ObjectType { number, name: None }), object_type()]
 }
 
 fn object_type() -> impl Strategy<Value = ObjectType> {
@@ -49,12 +55,14 @@ fn program() -> impl Strategy<Value = Program> {
         (text(), object_type(), any::<[u8; 8]>(), any::<bool>(), moment(), any::<u64>()),
         (any::<u32>(), option::of(any::<u32>()), any::<u32>(), any::<u32>()),
         (option::of(any::<u64>()), option::of(any::<u32>())),
+        (option::of(text()), option::of(vec(any::<u32>(), 0..4))),
     );
     let moving = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
-    (facts, moving).prop_map(|((named, sized, counted), (run_time, runs, recursion_misses))| {
+    (facts, moving).prop_map(|((named, sized, counted, used), (run_time, runs, recursion_misses))| {
         let (name, program_type, tag, gpl_compatible, loaded_at, loaded_at_boot_ns) = named;
         let (uid, btf_id, size_jitted, size_translated) = sized;
         let (mem, verified_instructions) = counted;
+        let (attach_to, map_ids) = used;
         let facts = ProgramFacts {
             id: 0,
             name,
@@ -69,6 +77,8 @@ fn program() -> impl Strategy<Value = Program> {
             size_translated,
             mem,
             verified_instructions,
+            attach_to,
+            map_ids: map_ids.map(|ids| BTreeSet::from_iter(ids).into_iter().collect()),
         };
         Program {
             facts: Arc::new(facts),
@@ -81,8 +91,8 @@ fn program() -> impl Strategy<Value = Program> {
 
 fn map() -> impl Strategy<Value = Map> {
     let sizes = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
-    (text(), object_type(), sizes, option::of(any::<u32>()), moment()).prop_map(
-        |(name, map_type, (key_size, value_size, max_entries, flags), btf_id, first_seen)| Map {
+    let facts = (text(), map_type(), sizes, option::of(any::<u32>()), moment()).prop_map(
+        |(name, map_type, (key_size, value_size, max_entries, flags), btf_id, first_seen)| MapFacts {
             id: 0,
             name,
             map_type,
@@ -93,16 +103,29 @@ fn map() -> impl Strategy<Value = Map> {
             btf_id,
             first_seen,
         },
+    );
+    let number = || option::of(any::<u64>());
+    (facts, option::of(any::<bool>()), number(), number(), number(), number()).prop_map(
+        |(facts, frozen, mem, entries, backlog, memory_cgroup)| Map {
+            facts: Arc::new(facts),
+            frozen,
+            mem,
+            entries,
+            backlog,
+            memory_cgroup,
+        },
     )
 }
 
 fn link() -> impl Strategy<Value = Link> {
-    (object_type(), option::of(any::<u32>()), moment()).prop_map(|(link_type, prog_id, first_seen)| Link {
-        id: 0,
-        link_type,
-        prog_id,
-        first_seen,
-    })
+    let facts =
+        (object_type(), option::of(any::<u32>()), option::of(object_type()), option::of(text()), moment());
+    (facts, option::of(any::<u64>())).prop_map(
+        |((link_type, prog_id, attach_type, target, first_seen), missed)| {
+            let facts = LinkFacts { id: 0, link_type, prog_id, attach_type, target, first_seen };
+            Link { facts: Arc::new(facts), missed }
+        },
+    )
 }
 
 fn btf() -> impl Strategy<Value = Btf> {
@@ -131,7 +154,8 @@ fn issues() -> impl Strategy<Value = Vec<Issue>> {
 fn collectors() -> impl Strategy<Value = Vec<Collector>> {
     (btree_set(kind(), 0..4), any::<u32>(), any::<bool>()).prop_map(|(kinds, nanoseconds, success)| {
         let duration = Duration::from_nanos(nanoseconds.into());
-        kinds.into_iter().map(|kind| Collector { kind, duration, success }).collect()
+        let reader = if success { ReaderKind::Iter } else { ReaderKind::Walk };
+        kinds.into_iter().map(|kind| Collector { kind, reader, duration, success }).collect()
     })
 }
 
@@ -142,24 +166,30 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
             facts: Arc::new(ProgramFacts { id, ..(*program.facts).clone() }),
             ..program
         }),
-        table(map(), |map, id| Map { id, ..map }),
-        table(link(), |link, id| Link { id, ..link }),
+        table(map(), |map, id| Map { facts: Arc::new(MapFacts { id, ..(*map.facts).clone() }), ..map }),
+        table(link(), |link, id| Link { facts: Arc::new(LinkFacts { id, ..(*link.facts).clone() }), ..link }),
         table(btf(), |btf, id| Btf { id, ..btf }),
     );
-    (tables, collectors(), issues(), moment(), moment()).prop_map(
-        |((programs, maps, links, btfs), collectors, issues, taken_at, reader_started_at)| Snapshot {
-            taken_at,
-            reader_started_at,
-            programs,
-            maps: maps.map(shared),
-            links: links.map(shared),
-            btfs: btfs.map(shared),
-            collectors,
-            issues,
+    let run_stats = (any::<bool>(), option::of(any::<bool>()), any::<u32>()).prop_map(
+        |(by_exporter, by_sysctl, covered)| RunStats {
+            by_exporter,
+            by_sysctl,
+            covered: Duration::from_millis(covered.into()),
+        },
+    );
+    (tables, run_stats, collectors(), issues(), moment(), moment()).prop_map(
+        |((programs, maps, links, btfs), run_stats, collectors, issues, taken_at, reader_started_at)| {
+            Snapshot {
+                taken_at,
+                reader_started_at,
+                programs,
+                maps,
+                links,
+                btfs: btfs.map(|btfs| btfs.into_iter().map(Arc::new).collect()),
+                run_stats,
+                collectors,
+                issues,
+            }
         },
     )
-}
-
-fn shared<T>(rows: Vec<T>) -> Vec<Arc<T>> {
-    rows.into_iter().map(Arc::new).collect()
 }
