@@ -4,6 +4,7 @@
 mod btf;
 mod clock;
 mod issues;
+mod iter;
 mod names;
 pub mod privileges;
 mod sys;
@@ -19,9 +20,10 @@ use jiff::Timestamp;
 
 use self::clock::BootOffset;
 use self::issues::Issues;
+use self::iter::{Iterators, Refusal};
 use self::tables::{Btfs, Links, Maps, Programs};
-use self::walk::{Pass, Table, walk};
-use crate::model::{Btf, Collector, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
+use self::walk::{Pass, walk};
+use crate::model::{Btf, Collector, Kind, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
 
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,22 +68,59 @@ pub enum RunStatsMode {
 pub struct Reader {
     started_at: Timestamp,
     issues: Issues,
-    programs: Vec<Arc<ProgramFacts>>,
-    maps: Vec<Arc<MapFacts>>,
-    links: Vec<Arc<LinkFacts>>,
+    programs: Road<iter::Programs, ProgramFacts>,
+    maps: Road<iter::Maps, MapFacts>,
+    links: Road<Never, LinkFacts>,
     btfs: Vec<Arc<Btf>>,
+}
+
+/// By which road a table is read, and what is known of it.
+#[derive(Debug)]
+enum Road<I, Facts> {
+    Iter(I),
+    Walk {
+        known: Vec<Arc<Facts>>,
+        /// Why not by an iterator; `None` when that was asked for.
+        instead: Option<Refusal>,
+    },
+}
+
+/// What does not exist.
+#[derive(Debug)]
+enum Never {}
+
+impl<I, Facts> Road<I, Facts> {
+    fn choose(iterator: Option<Result<I, Refusal>>) -> Self {
+        match iterator {
+            Some(Ok(iterator)) => Self::Iter(iterator),
+            Some(Err(refusal)) => Self::Walk { known: Vec::new(), instead: Some(refusal) },
+            None => Self::Walk { known: Vec::new(), instead: None },
+        }
+    }
+
+    fn reader(&self) -> ReaderKind {
+        match self {
+            Self::Iter(_) => ReaderKind::Iter,
+            Self::Walk { .. } => ReaderKind::Walk,
+        }
+    }
 }
 
 impl Reader {
     /// A reader that has met nothing yet.
     #[must_use]
-    pub fn new(_options: Options) -> Self {
+    pub fn new(options: Options) -> Self {
+        let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
+        let (programs, maps) = match iterators {
+            Some(Iterators { programs, maps }) => (Some(programs), Some(maps)),
+            None => (None, None),
+        };
         Self {
             started_at: Timestamp::now(),
             issues: Issues::default(),
-            programs: Vec::new(),
-            maps: Vec::new(),
-            links: Vec::new(),
+            programs: Road::choose(programs),
+            maps: Road::choose(maps),
+            links: Road::choose(None),
             btfs: Vec::new(),
         }
     }
@@ -93,10 +132,31 @@ impl Reader {
         let boot = BootOffset::measure();
         let mut pass = Pass { taken_at, boot, issues: &mut self.issues, functions: HashMap::new() };
         let mut collectors = Vec::with_capacity(4);
-        let programs = collect::<Programs>(&mut pass, &mut collectors, &mut self.programs);
-        let maps = collect::<Maps>(&mut pass, &mut collectors, &mut self.maps);
-        let links = collect::<Links>(&mut pass, &mut collectors, &mut self.links);
-        let btfs = collect::<Btfs>(&mut pass, &mut collectors, &mut self.btfs);
+        let programs =
+            collect(
+                Kind::Program,
+                self.programs.reader(),
+                &mut pass,
+                &mut collectors,
+                |pass| match &mut self.programs {
+                    Road::Iter(programs) => programs.read(pass),
+                    Road::Walk { known, .. } => walk::<Programs>(pass, known),
+                },
+            );
+        let maps =
+            collect(Kind::Map, self.maps.reader(), &mut pass, &mut collectors, |pass| match &mut self.maps {
+                Road::Iter(maps) => maps.read(pass),
+                Road::Walk { known, .. } => walk::<Maps>(pass, known),
+            });
+        let links = collect(Kind::Link, self.links.reader(), &mut pass, &mut collectors, |pass| {
+            match &mut self.links {
+                Road::Iter(never) => match *never {},
+                Road::Walk { known, .. } => walk::<Links>(pass, known),
+            }
+        });
+        let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut pass, &mut collectors, |pass| {
+            walk::<Btfs>(pass, &mut self.btfs)
+        });
         Snapshot {
             taken_at,
             reader_started_at: self.started_at,
@@ -118,21 +178,18 @@ impl Default for Reader {
 }
 
 /// Reads one table and notes how it went. A table that this kernel does not have leaves no note.
-fn collect<T: Table>(
+fn collect<Row>(
+    kind: Kind,
+    reader: ReaderKind,
     pass: &mut Pass<'_>,
     collectors: &mut Vec<Collector>,
-    known: &mut Vec<Arc<T::Facts>>,
-) -> Option<Vec<T::Row>> {
+    read: impl FnOnce(&mut Pass<'_>) -> Option<Vec<Row>>,
+) -> Option<Vec<Row>> {
     let started = Instant::now();
-    let rows = walk::<T>(pass, known);
-    let success = !pass.issues.any(T::KIND);
+    let rows = read(pass);
+    let success = !pass.issues.any(kind);
     if rows.is_some() || !success {
-        collectors.push(Collector {
-            kind: T::KIND,
-            reader: ReaderKind::Walk,
-            duration: started.elapsed(),
-            success,
-        });
+        collectors.push(Collector { kind, reader, duration: started.elapsed(), success });
     }
     rows
 }

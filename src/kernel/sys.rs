@@ -6,7 +6,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::uapi::{
     BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, LinkInfo, MapInfo, ProgramInfo, Reported,
@@ -16,6 +16,7 @@ use crate::model::Kind;
 /// A command of bpf(2) that this program uses. Source: `enum bpf_cmd`, `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
+    MapUpdateElem = 2,
     ProgGetNextId = 11,
     MapGetNextId = 12,
     ProgGetFdById = 13,
@@ -23,8 +24,10 @@ pub(super) enum Call {
     ObjGetInfoByFd = 15,
     BtfGetFdById = 19,
     BtfGetNextId = 23,
+    LinkCreate = 28,
     LinkGetFdById = 30,
     LinkGetNextId = 31,
+    IterCreate = 33,
 }
 
 impl Call {
@@ -32,6 +35,9 @@ impl Call {
     #[must_use]
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::MapUpdateElem => "BPF_MAP_UPDATE_ELEM",
+            Self::LinkCreate => "BPF_LINK_CREATE",
+            Self::IterCreate => "BPF_ITER_CREATE",
             Self::ProgGetNextId => "BPF_PROG_GET_NEXT_ID",
             Self::MapGetNextId => "BPF_MAP_GET_NEXT_ID",
             Self::ProgGetFdById => "BPF_PROG_GET_FD_BY_ID",
@@ -81,6 +87,32 @@ struct InfoAttr {
     fd: i32,
     info_len: u32,
     info: u64,
+}
+
+/// `union bpf_attr` as `BPF_MAP_UPDATE_ELEM` uses it.
+#[repr(C, align(8))]
+struct UpdateAttr {
+    map_fd: i32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The beginning of `union bpf_attr` as `BPF_LINK_CREATE` uses it.
+#[repr(C)]
+struct LinkAttr {
+    program_fd: i32,
+    target_fd: i32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// `union bpf_attr` as `BPF_ITER_CREATE` uses it.
+#[repr(C)]
+struct IterAttr {
+    link_fd: i32,
+    flags: u32,
 }
 
 /// Calls bpf(2) and gives back what it returned.
@@ -205,6 +237,65 @@ pub(super) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>, Errno> 
     // SAFETY: the one address that is not null is `data`, which outlives the call, with its own length.
     unsafe { info(fd, request, BTF_INFO_LEN_5_4) }?;
     Ok(data)
+}
+
+/// Sets an element of a map of our own, whose keys and values are `K` and `V`.
+///
+/// # Errors
+///
+/// `E2BIG` when there is no such element.
+///
+/// # Panics
+///
+/// When the map's values are not as long as `V`: the kernel would read beyond it.
+pub(super) fn update_map<V: IntoBytes + Immutable>(
+    map: BorrowedFd<'_>,
+    key: u32,
+    value: &V,
+) -> Result<(), Errno> {
+    let info = map_info(map)?.value;
+    assert_eq!((info.key_size as usize, info.value_size as usize), (size_of::<u32>(), size_of::<V>()));
+    let mut attr = UpdateAttr {
+        map_fd: map.as_raw_fd(),
+        padding: 0,
+        key: (&raw const key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    // SAFETY: `attr.key` and `attr.value` outlive the call and are as long as the map says, which was asked above and never
+    // changes.
+    unsafe { bpf(Call::MapUpdateElem, &mut attr) }?;
+    Ok(())
+}
+
+/// Links an iterator program to its table.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator.
+pub(super) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    /// `enum bpf_attach_type`.
+    const BPF_TRACE_ITER: u32 = 28;
+    let mut attr =
+        LinkAttr { program_fd: program.as_raw_fd(), target_fd: 0, attach_type: BPF_TRACE_ITER, flags: 0 };
+    // SAFETY: `BPF_LINK_CREATE` takes a `LinkAttr`, which holds no address.
+    let fd = unsafe { bpf(Call::LinkCreate, &mut attr) }?;
+    // SAFETY: on success the command returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A fresh iterator of a link, to be read from its beginning to its end.
+///
+/// # Errors
+///
+/// `EINVAL` when the link is not one of an iterator; before 5.19 `EPERM` without `CAP_BPF`, where unprivileged bpf(2) is
+/// disabled.
+pub(super) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let mut attr = IterAttr { link_fd: link.as_raw_fd(), flags: 0 };
+    // SAFETY: `BPF_ITER_CREATE` takes an `IterAttr`, which holds no address.
+    let fd = unsafe { bpf(Call::IterCreate, &mut attr) }?;
+    // SAFETY: on success the command returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Has the kernel fill the first `len` bytes of `request`.

@@ -193,7 +193,7 @@ impl Table for Btfs {
 }
 
 /// Ids begin at 1: the kernel writes 0 where there is no such object.
-fn some_id(id: u32) -> Option<u32> {
+pub(super) fn some_id(id: u32) -> Option<u32> {
     (id != 0).then_some(id)
 }
 

@@ -1,0 +1,195 @@
+//! Loads the iterators of `bpf/collector.bpf.o` and links each to its table. What cannot be loaded says why.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::maps::Map;
+use aya::programs::{Iter, ProgramError};
+use aya::{Btf, BtfError, Ebpf, EbpfLoader};
+use nix::errno::Errno;
+
+use super::{Maps, Programs, Table};
+use crate::kernel::sys;
+use crate::model::Kind;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/collector.bpf.o");
+
+const CPUS: &str = "bpfmetrics_cpus";
+const ASK: &str = "bpfmetrics_ask";
+
+/// What could be loaded.
+#[derive(Debug)]
+pub(in crate::kernel) struct Iterators {
+    /// Over programs.
+    pub(in crate::kernel) programs: Result<Programs, Refusal>,
+    /// Over maps.
+    pub(in crate::kernel) maps: Result<Maps, Refusal>,
+}
+
+/// Why a table cannot be read by an iterator.
+#[derive(Clone, Debug)]
+pub(in crate::kernel) struct Refusal {
+    /// What failed.
+    pub(in crate::kernel) call: &'static str,
+    /// How, where the kernel said so.
+    pub(in crate::kernel) errno: Option<Errno>,
+    /// The same for people, in a line.
+    text: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Iterators {
+    /// Loads them into the kernel. They are gone when the last descriptor of their links is closed.
+    pub(in crate::kernel) fn load() -> Self {
+        match Loading::begin() {
+            Ok(mut loading) => Self { programs: loading.programs(), maps: loading.maps() },
+            Err(refusal) => Self { programs: Err(refusal.clone()), maps: Err(refusal) },
+        }
+    }
+}
+
+/// The object, its maps made and its programs not yet loaded.
+struct Loading {
+    ebpf: Ebpf,
+    btf: Btf,
+}
+
+impl Loading {
+    fn begin() -> Result<Self, Refusal> {
+        let btf = Btf::from_sys_fs().map_err(|error| {
+            let text = "this kernel does not describe its types: it was built without CONFIG_DEBUG_INFO_BTF";
+            let errno = match &error {
+                BtfError::FileError { error, .. } => errno_of(error),
+                _ => None,
+            };
+            Refusal { call: "/sys/kernel/btf/vmlinux", errno, text: format!("{text} ({error})") }
+        })?;
+        let cpus = possible_cpus().map_err(|error| Refusal {
+            call: "/sys/devices/system/cpu/possible",
+            errno: errno_of(&error),
+            text: format!("the processors cannot be listed: {error}"),
+        })?;
+        let count = u32::try_from(cpus.len()).expect("far less than 2^32 processors");
+        let mut loader = EbpfLoader::new();
+        let ebpf = loader.btf(Some(&btf)).map_max_entries(CPUS, count).load(OBJECT);
+        let ebpf = ebpf.map_err(|error| refusal("BPF_MAP_CREATE", &error))?;
+        let loading = Self { ebpf, btf };
+        let map = loading.map(CPUS)?;
+        for (index, number) in cpus.into_iter().enumerate() {
+            let index = u32::try_from(index).expect("far less than 2^32 processors");
+            // An offset, which the programs find, and the processor's number.
+            let value = [0, 0, number, 0];
+            sys::update_map(map.as_fd(), index, &value).map_err(|errno| Refusal {
+                call: "BPF_MAP_UPDATE_ELEM",
+                errno: Some(errno),
+                text: format!("a map cannot be filled: {errno}"),
+            })?;
+        }
+        Ok(loading)
+    }
+
+    fn programs(&mut self) -> Result<Programs, Refusal> {
+        let ask = self.map(ASK)?;
+        Ok(Programs::new(self.table(Kind::Program, "bpf_metrics_exporter_program", "bpf_prog")?, ask))
+    }
+
+    fn maps(&mut self) -> Result<Maps, Refusal> {
+        Ok(Maps::new(self.table(Kind::Map, "bpf_metrics_exporter_map", "bpf_map")?))
+    }
+
+    /// Loads a program and links it to the table of this name.
+    fn table(&mut self, kind: Kind, program: &str, table: &str) -> Result<Table, Refusal> {
+        let program: &mut Iter = self
+            .ebpf
+            .program_mut(program)
+            .and_then(|program| program.try_into().ok())
+            .expect("the object has an iterator of this name");
+        program.load(table, &self.btf).map_err(|error| refusal_of_program(table, &error))?;
+        let fd = program.fd().expect("the program is loaded");
+        let link = sys::link_iterator(fd.as_fd()).map_err(|errno| Refusal {
+            call: "BPF_LINK_CREATE",
+            errno: Some(errno),
+            text: format!("the iterator iter/{table} cannot be linked: {errno}"),
+        })?;
+        Ok(Table::new(kind, link))
+    }
+
+    /// A descriptor of a map of the object.
+    fn map(&self, name: &str) -> Result<OwnedFd, Refusal> {
+        let map = match self.ebpf.map(name) {
+            Some(Map::Array(map)) => map,
+            other => unreachable!("the object has an array named {name}, not {other:?}"),
+        };
+        map.fd().as_fd().try_clone_to_owned().map_err(|error| Refusal {
+            call: "dup",
+            errno: errno_of(&error),
+            text: format!("no descriptor can be had: {error}"),
+        })
+    }
+}
+
+/// The numbers of the processors that this machine may have.
+fn possible_cpus() -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    parse_cpus(&text).ok_or_else(|| io::Error::other(format!("{text:?} is not a list of processors")))
+}
+
+/// Parses `0-3,8`.
+fn parse_cpus(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if last < first || last > 0xffff {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// Why a program cannot be loaded; the verifier's log, of many lines, is for debugging.
+fn refusal_of_program(table: &str, error: &ProgramError) -> Refusal {
+    if matches!(error, ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) {
+        let text = format!("this kernel has no iter/{table}");
+        return Refusal { call: "BPF_PROG_LOAD", errno: None, text };
+    }
+    tracing::debug!("iter/{table}: {error}");
+    let mut refusal = refusal("BPF_PROG_LOAD", error);
+    let how = refusal.errno.map_or_else(|| refusal.text.clone(), |errno| errno.desc().to_owned());
+    refusal.text = format!("this kernel does not take the program for iter/{table}: {how}");
+    refusal
+}
+
+fn refusal(call: &'static str, error: &(dyn std::error::Error + 'static)) -> Refusal {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let errno = causes.find_map(|cause| errno_of(cause.downcast_ref()?));
+    let text = error.to_string();
+    Refusal { call, errno, text: text.lines().next().unwrap_or(call).to_owned() }
+}
+
+fn errno_of(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors_are_understood() {
+        assert_eq!(parse_cpus("0\n"), Some(vec![0]));
+        assert_eq!(parse_cpus("0-3\n"), Some(vec![0, 1, 2, 3]));
+        assert_eq!(parse_cpus("0-1,4,6-7\n"), Some(vec![0, 1, 4, 6, 7]));
+        for wrong in ["", "a", "3-1", "0-", "0-4000000000"] {
+            assert_eq!(parse_cpus(wrong), None, "{wrong}");
+        }
+    }
+}

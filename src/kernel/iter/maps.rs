@@ -1,0 +1,89 @@
+//! Maps, as the iterator tells them. Memory is not among it: only the fdinfo of a descriptor tells, which is read for each map
+//! once, and again when its entries moved and its memory may have moved with them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zerocopy::FromBytes;
+
+use super::Table;
+use super::records::{MapIdentity, MapRecord};
+use crate::kernel::names;
+use crate::kernel::tables::some_id;
+use crate::kernel::walk::Pass;
+use crate::model::{Map, MapFacts};
+
+/// The table of maps, and what is known of them.
+#[derive(Debug)]
+pub(in crate::kernel) struct Maps {
+    table: Table,
+    /// In ascending order of ids.
+    known: Vec<Known>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    identity: MapIdentity,
+    facts: Arc<MapFacts>,
+    mem: Option<u64>,
+    /// With how many entries that was its memory.
+    entries: i64,
+}
+
+impl Maps {
+    pub(super) fn new(table: Table) -> Self {
+        Self { table, known: Vec::new() }
+    }
+
+    /// Reads the table; `None`, and an issue, when that fails.
+    pub(in crate::kernel) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Map>> {
+        let mut rows = Vec::with_capacity(self.known.len() + self.known.len() / 16 + 16);
+        let mut met = Vec::with_capacity(rows.capacity());
+        let mut earlier = self.known.iter().peekable();
+        let taken_at = pass.taken_at;
+        self.table.read(pass.issues, |bytes| {
+            let mut rest = bytes;
+            while let Ok((record, behind)) = MapRecord::read_from_prefix(rest) {
+                rest = behind;
+                let identity = record.identity;
+                while earlier.next_if(|known| known.identity.id < identity.id).is_some() {}
+                let known = earlier
+                    .next_if(|known| known.identity.id == identity.id)
+                    .filter(|known| known.identity == identity)
+                    .cloned()
+                    .unwrap_or_else(|| Known {
+                        identity,
+                        facts: Arc::new(facts(&identity, taken_at)),
+                        mem: None,
+                        entries: record.entries,
+                    });
+                rows.push(Map {
+                    facts: Arc::clone(&known.facts),
+                    frozen: Some(record.frozen != 0),
+                    mem: known.mem,
+                    entries: u64::try_from(record.entries).ok(),
+                    backlog: u64::try_from(record.backlog).ok(),
+                    memory_cgroup: (record.memory_cgroup != 0).then_some(record.memory_cgroup),
+                });
+                met.push(known);
+            }
+            bytes.len() - rest.len()
+        })?;
+        self.known = met;
+        Some(rows)
+    }
+}
+
+fn facts(identity: &MapIdentity, first_seen: Timestamp) -> MapFacts {
+    MapFacts {
+        id: identity.id,
+        name: names::text(&identity.name),
+        map_type: names::map_type(identity.map_type),
+        key_size: identity.key_size,
+        value_size: identity.value_size,
+        max_entries: identity.max_entries,
+        flags: identity.flags,
+        btf_id: some_id(identity.btf_id),
+        first_seen,
+    }
+}

@@ -1,0 +1,149 @@
+//! The reader by BPF iterators: the kernel runs our programs over its own tables, and a few reads give everything that moves.
+//! Knows what the programs write ([`records`]) and not what the model's values are for. Begin at [`Iterators::load`].
+
+mod load;
+mod maps;
+mod programs;
+mod records;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+
+pub(super) use self::load::{Iterators, Refusal};
+pub(super) use self::maps::Maps;
+pub(super) use self::programs::Programs;
+use super::issues::Issues;
+use super::sys;
+use crate::model::Kind;
+
+/// Twice what the kernel gives at a time: room for that and for a record that was cut.
+const BUFFER_LEN: usize = 64 << 10;
+
+/// One of the kernel's tables, and the program that runs over it.
+#[derive(Debug)]
+struct Table {
+    kind: Kind,
+    /// The link from which every reading makes a new iterator: one that has been read cannot be rewound.
+    link: OwnedFd,
+    buffer: Box<[u8]>,
+}
+
+impl Table {
+    fn new(kind: Kind, link: OwnedFd) -> Self {
+        Self { kind, link, buffer: vec![0; BUFFER_LEN].into_boxed_slice() }
+    }
+
+    /// Runs the program over the table. `take` is given bytes, takes the whole records at their beginning, and says how many
+    /// bytes those were.
+    ///
+    /// `None`, and an issue, when it fails: what came until then is not the table.
+    fn read(&mut self, issues: &mut Issues, take: impl FnMut(&[u8]) -> usize) -> Option<()> {
+        let read = match sys::create_iterator(self.link.as_fd()) {
+            Ok(iterator) => {
+                let whole = take_records(File::from(iterator), &mut self.buffer, take);
+                whole.map_err(|error| ("read", error.raw_os_error().map_or(Errno::EBADMSG, Errno::from_raw)))
+            }
+            Err(errno) => Err(("BPF_ITER_CREATE", errno)),
+        };
+        read.map_err(|(call, errno)| issues.met(self.kind, call, errno)).ok()
+    }
+}
+
+/// Reads to the end, and gives what was read to `take`, what it left together with what came next.
+///
+/// The kernel ends what it gives at a record, unless one read asks for less than the kernel has at hand.
+fn take_records(
+    mut from: impl Read,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]) -> usize,
+) -> io::Result<()> {
+    let mut filled = 0;
+    loop {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) if filled == 0 => return Ok(()),
+            Ok(0) => return Err(io::Error::other("the last record is cut, or longer than the buffer")),
+            Ok(len) => {
+                filled += len;
+                let taken = take(&buffer[..filled]);
+                buffer.copy_within(taken..filled, 0);
+                filled -= taken;
+            }
+            // EAGAIN comes after a million objects of which the program wrote nothing, so that others can run.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives what it has in pieces of these lengths.
+    struct Pieces<I>(Cursor<Vec<u8>>, I);
+
+    impl<I: Iterator<Item = usize>> Read for Pieces<I> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let len = self.1.next().unwrap_or(usize::MAX).min(buffer.len());
+            if len == 0 && !buffer.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.read(&mut buffer[..len])
+        }
+    }
+
+    /// Records of a length byte and as many bytes.
+    fn take(bytes: &[u8], records: &mut Vec<Vec<u8>>) -> usize {
+        let mut rest = bytes;
+        while let Some((&len, behind)) = rest.split_first()
+            && let Some((record, behind)) = behind.split_at_checked(len.into())
+        {
+            records.push(record.to_vec());
+            rest = behind;
+        }
+        bytes.len() - rest.len()
+    }
+
+    fn framed(records: &[Vec<u8>]) -> Vec<u8> {
+        records
+            .iter()
+            .flat_map(|record| {
+                std::iter::once(u8::try_from(record.len()).expect("short")).chain(record.iter().copied())
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn records_are_whole_however_they_are_cut(
+            records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..40),
+            pieces in prop::collection::vec(0_usize..70, 0..80),
+        ) {
+            let mut found = Vec::new();
+            let from = Pieces(Cursor::new(framed(&records)), pieces.into_iter());
+            let mut buffer = [0; 64];
+            take_records(from, &mut buffer, |bytes| take(bytes, &mut found)).expect("every record fits");
+            prop_assert_eq!(found, records);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_record_is_an_error_and_not_an_end() {
+        let mut found = Vec::new();
+        let mut bytes = framed(&[vec![1, 2, 3], vec![4]]);
+        bytes.pop();
+        let mut buffer = [0; 64];
+        let cut = take_records(&bytes[..], &mut buffer, |bytes| take(bytes, &mut found));
+        assert!(cut.is_err() && found == [[1, 2, 3]], "the last record was cut");
+
+        let too_long = framed(&[vec![7; 200]]);
+        assert!(take_records(&too_long[..], &mut buffer, |bytes| take(bytes, &mut found)).is_err());
+    }
+}
