@@ -1,5 +1,8 @@
-//! The names of functions in BTF, for programs whose own name was cut at 15 characters.
+//! The names of functions in BTF, for programs whose own name was cut at 15 characters and for what is attached to them.
 //! Knows the format (`Documentation/bpf/btf.rst`) only as far as to step from one type to the next.
+
+use std::fmt;
+use std::sync::Arc;
 
 const MAGIC: u16 = 0xeb9f;
 /// `struct btf_type`: name, kind and count, size or type.
@@ -20,27 +23,94 @@ const KIND_ENUM64: u32 = 19;
 /// The names of all functions in a BTF object, by type id.
 pub(super) struct Functions {
     data: Vec<u8>,
-    /// Type id and place of the name, ascending.
-    names: Vec<(u32, usize)>,
+    /// Where the names begin in `data`.
+    strings: usize,
+    /// Type id and offset of the name, ascending.
+    names: Vec<(u32, u32)>,
+    /// The first type id behind those of this object.
+    end: u32,
+    of: Owner,
 }
 
+/// Whom a BTF object describes.
+#[allow(dead_code, reason = "the readers use it from the next commit on")]
+enum Owner {
+    Program,
+    Kernel,
+    /// A module, whose types and names go on where those of the kernel end.
+    Module(Arc<Functions>),
+}
+
+#[allow(dead_code, reason = "the readers use it from the next commit on")]
 impl Functions {
-    /// Finds the functions of a BTF object. What is not well formed has none from there on.
+    /// Finds the functions of a program's BTF object. What is not well formed has none from there on.
     pub(super) fn parse(data: Vec<u8>) -> Self {
-        let names = find(&data).unwrap_or_default();
-        Self { data, names }
+        Self::new(data, Owner::Program)
+    }
+
+    /// Finds the functions of the kernel.
+    pub(super) fn of_vmlinux(data: Vec<u8>) -> Self {
+        Self::new(data, Owner::Kernel)
+    }
+
+    /// Finds the functions of a module.
+    pub(super) fn of_module(data: Vec<u8>, vmlinux: Arc<Self>) -> Self {
+        Self::new(data, Owner::Module(vmlinux))
+    }
+
+    fn new(data: Vec<u8>, of: Owner) -> Self {
+        // Type id 0 is `void` and not in the table.
+        let first = if let Owner::Module(vmlinux) = &of { vmlinux.end } else { 1 };
+        let found = find(&data, first).unwrap_or_default();
+        Self { data, strings: found.strings, names: found.names, end: found.end, of }
+    }
+
+    /// Whether they are the kernel's or a module's.
+    pub(super) fn of_kernel(&self) -> bool {
+        !matches!(self.of, Owner::Program)
     }
 
     /// The name of the function that has this type id.
     pub(super) fn name(&self, type_id: u32) -> Option<&[u8]> {
         let index = self.names.binary_search_by_key(&type_id, |&(id, _)| id).ok()?;
-        let name = self.data.get(self.names[index].1..)?;
+        self.string(self.names[index].1 as usize)
+    }
+
+    fn string(&self, offset: usize) -> Option<&[u8]> {
+        let offset = match &self.of {
+            Owner::Module(vmlinux) => {
+                let Some(own) = offset.checked_sub(vmlinux.strings_len()) else {
+                    return vmlinux.string(offset);
+                };
+                own
+            }
+            Owner::Program | Owner::Kernel => offset,
+        };
+        let name = self.data.get(self.strings.checked_add(offset)?..)?;
         let end = name.iter().position(|&byte| byte == 0)?;
         (end > 0).then(|| &name[..end])
     }
+
+    fn strings_len(&self) -> usize {
+        word(&self.data, 20).map_or(0, |len| len as usize)
+    }
 }
 
-fn find(data: &[u8]) -> Option<Vec<(u32, usize)>> {
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Functions({})", self.names.len())
+    }
+}
+
+/// Where the names begin, the functions among the types, and the type id that follows the last.
+#[derive(Default)]
+struct Found {
+    strings: usize,
+    names: Vec<(u32, u32)>,
+    end: u32,
+}
+
+fn find(data: &[u8], first: u32) -> Option<Found> {
     if data.get(..2)? != MAGIC.to_le_bytes() {
         return None;
     }
@@ -51,19 +121,17 @@ fn find(data: &[u8]) -> Option<Vec<(u32, usize)>> {
 
     let mut names = Vec::new();
     let mut at = types;
-    // Type id 0 is `void` and not in the table.
-    for id in 1_u32.. {
-        if at + TYPE_LEN > types_end {
-            break;
-        }
+    let mut id = first;
+    while at + TYPE_LEN <= types_end {
         let (Some(name), Some(info)) = (word(data, at), word(data, at + 4)) else { break };
         let Some(tail) = tail_len((info >> 24) & 0x1f, (info & 0xffff) as usize) else { break };
         if (info >> 24) & 0x1f == KIND_FUNC {
-            names.push((id, strings + name as usize));
+            names.push((id, name));
         }
         at += TYPE_LEN + tail;
+        id = id.checked_add(1)?;
     }
-    Some(names)
+    Some(Found { strings, names, end: id })
 }
 
 /// How many bytes follow a type of this kind with this many members; `None` for a kind that is not known.
@@ -118,15 +186,38 @@ mod tests {
         assert_eq!(functions.name(4), None, "there is no fourth type");
     }
 
+    /// The BTF object of a module with two functions: one whose name is the kernel's, one with a name of its own.
+    fn module() -> Vec<u8> {
+        let base_strings = u32::from(example()[20]);
+        let strings = b"\0own_name\0";
+        let types = [[9, KIND_FUNC << 24, 2], [base_strings + 1, KIND_FUNC << 24, 2]].concat();
+        let mut data = MAGIC.to_le_bytes().to_vec();
+        data.extend([1, 0]);
+        data.extend([24, 0, 24, 24, 10].iter().chain(&types).flat_map(|word: &u32| word.to_le_bytes()));
+        data.extend(strings);
+        data
+    }
+
+    #[test]
+    fn the_types_and_names_of_a_module_go_on_where_the_kernels_end() {
+        let vmlinux = Arc::new(Functions::of_vmlinux(example()));
+        let functions = Functions::of_module(module(), Arc::clone(&vmlinux));
+        assert_eq!(functions.name(3), None, "that is the kernel's");
+        assert_eq!(functions.name(4), Some(&b"a_function_with_a_long_name"[..]));
+        assert_eq!(functions.name(5), Some(&b"own_name"[..]));
+        assert!(functions.of_kernel() && vmlinux.of_kernel() && !Functions::parse(example()).of_kernel());
+    }
+
     proptest! {
         #[test]
         fn damaged_data_is_read_without_harm(place in 0..example().len(), byte: u8, cut in 0..example().len()) {
             let mut data = example();
             data[place] = byte;
             data.truncate(cut.max(1));
-            let functions = Functions::parse(data);
+            let damaged = Arc::new(Functions::of_vmlinux(data));
+            let resting = Functions::of_module(module(), Arc::clone(&damaged));
             for id in 0..8 {
-                let _name = functions.name(id);
+                let _names = (damaged.name(id), resting.name(id));
             }
         }
     }

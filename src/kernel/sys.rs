@@ -298,6 +298,16 @@ pub(super) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The name that an index of an interface has in this process's network namespace.
+#[allow(dead_code, reason = "the readers use it from the next commit on")]
+pub(super) fn interface_name(index: u32) -> Option<Vec<u8>> {
+    let mut name = [0_u8; libc::IF_NAMESIZE];
+    // SAFETY: the function writes at most `IF_NAMESIZE` bytes, as many as there are, with a zero at the end.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
+    let len = name.iter().position(|&byte| byte == 0)?;
+    (!found.is_null()).then(|| name[..len].to_vec())
+}
+
 /// Has the kernel fill the first `len` bytes of `request`.
 ///
 /// What the kernel has nothing to say about stays as it came (of programs always, of maps since 6.18): a request has to be
