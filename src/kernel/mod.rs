@@ -3,6 +3,7 @@
 
 mod btf;
 mod clock;
+mod fdinfo;
 mod issues;
 mod iter;
 #[allow(dead_code, reason = "the readers use it from the next commit on")]
