@@ -377,6 +377,13 @@ int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
 	case BPF_MAP_TYPE_STACK:
 		record.entries = queue_entries(map);
 		break;
+	case BPF_MAP_TYPE_DEVMAP:
+		/* Counted since 6.4; the field of 6.6 is the nearest that can be asked for. */
+		if (!bpf_core_field_exists(map->elem_count))
+			break;
+		READ_OF_MAP(number, struct bpf_dtab, items);
+		record.entries = number;
+		break;
 	case BPF_MAP_TYPE_DEVMAP_HASH:
 		READ_OF_MAP(number, struct bpf_dtab, items);
 		record.entries = number;

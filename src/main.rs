@@ -19,7 +19,7 @@ use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::outbox::Outbox;
 use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
-use bpf_metrics_exporter::kernel::{self, Options, Reader, ReaderChoice, RunStatsMode, privileges};
+use bpf_metrics_exporter::kernel::{self, Choice, Options, Reader, ReaderChoice, RunStatsMode, privileges};
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::model::{Build, Exporter, Issue, ReaderKind, Snapshot};
 use bpf_metrics_exporter::source::Source;
@@ -211,7 +211,14 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         anyhow::bail!(privileges::refusal());
     }
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
-    info!("reading BPF programs, maps, links and BTF objects of kernel {release} through bpf(2)");
+    info!("kernel {release}: reading {}", kernel::in_words(reader.choices()));
+    for Choice { kind, reader, reason } in reader.choices() {
+        match (reason, reader) {
+            (Some(reason), Some(_)) => info!("{}s are read by id, since {reason}", kind.as_str()),
+            (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", kind.as_str()),
+            (None, _) => {}
+        }
+    }
     let mut warned = 0;
     warn_of_new(&first, &mut warned);
     drop(first);

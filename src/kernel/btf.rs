@@ -134,6 +134,33 @@ fn find(data: &[u8], first: u32) -> Option<Found> {
     Some(Found { strings, names, end: id })
 }
 
+/// The value of the enumerator of this name, in whatever enumeration it is, with a name or without.
+pub(super) fn enumerator(data: &[u8], name: &str) -> Option<u32> {
+    let found = |offset: u32, strings: usize| {
+        let text = data.get(strings.checked_add(offset as usize)?..)?;
+        text.strip_prefix(name.as_bytes())?.first().filter(|&&end| end == 0)
+    };
+    let header_len = word(data, 4)? as usize;
+    let types_end = header_len.checked_add(word(data, 8)? as usize)?.checked_add(word(data, 12)? as usize)?;
+    let strings = header_len.checked_add(word(data, 16)? as usize)?;
+    let mut at = header_len.checked_add(word(data, 8)? as usize)?;
+    while at + TYPE_LEN <= types_end {
+        let info = word(data, at + 4)?;
+        let (kind, members) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
+        at += TYPE_LEN;
+        if kind == KIND_ENUM {
+            let member = (0..members).map(|member| at + 8 * member);
+            let mut named = member
+                .filter(|&member| word(data, member).is_some_and(|offset| found(offset, strings).is_some()));
+            if let Some(member) = named.next() {
+                return word(data, member + 4);
+            }
+        }
+        at += tail_len(kind, members)?;
+    }
+    None
+}
+
 /// How many bytes follow a type of this kind with this many members; `None` for a kind that is not known.
 fn tail_len(kind: u32, members: usize) -> Option<usize> {
     Some(match kind {

@@ -74,6 +74,8 @@ pub(super) enum Target {
     Tracepoint {
         /// The event's name, without its group.
         name: String,
+        /// Its group where the reader knows it; else it is looked up.
+        group: Option<String>,
     },
     /// A perf event: `software:cpu-clock`, `hardware:cpu-cycles`, else `type 4 config 168`.
     PerfEvent {
@@ -173,9 +175,10 @@ pub(super) fn describe(target: &Target, resolver: &mut Resolver) -> Option<Strin
         Target::Uprobe { path, offset, return_probe } => {
             Some(suffixed(format!("{}:{offset:#x}", some_text(path)?), *return_probe))
         }
-        Target::Tracepoint { name } => {
+        Target::Tracepoint { name, group } => {
             let name = some_text(name)?;
-            Some(resolver.tracepoint_group(&name).map_or(name.clone(), |group| format!("{group}:{name}")))
+            let group = group.clone().or_else(|| resolver.tracepoint_group(&name));
+            Some(group.map_or(name.clone(), |group| format!("{group}:{name}")))
         }
         Target::PerfEvent { event_type, config } => Some(perf_event(*event_type, *config)),
         Target::KprobeMulti { count: 1, first: Some(address), return_probe } if *address != 0 => {

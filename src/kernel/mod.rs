@@ -14,6 +14,7 @@ mod names;
 pub mod privileges;
 #[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod resolver;
+mod road;
 #[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod symbols;
 mod sys;
@@ -29,7 +30,9 @@ use jiff::Timestamp;
 
 use self::clock::BootOffset;
 use self::issues::Issues;
-use self::iter::{Iterators, Refusal};
+use self::iter::Iterators;
+use self::road::Road;
+pub use self::road::{Choice, in_words};
 use self::tables::{Btfs, Links, Maps, Programs};
 use self::walk::{Pass, walk};
 use crate::model::{Btf, Collector, Kind, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
@@ -77,42 +80,11 @@ pub enum RunStatsMode {
 pub struct Reader {
     started_at: Timestamp,
     issues: Issues,
-    programs: Road<iter::Programs, ProgramFacts>,
-    maps: Road<iter::Maps, MapFacts>,
-    links: Road<Never, LinkFacts>,
+    choices: Vec<Choice>,
+    programs: Road<iter::Programs, Vec<Arc<ProgramFacts>>>,
+    maps: Road<iter::Maps, Vec<Arc<MapFacts>>>,
+    links: Road<iter::Links, Vec<Arc<LinkFacts>>>,
     btfs: Vec<Arc<Btf>>,
-}
-
-/// By which road a table is read, and what is known of it.
-#[derive(Debug)]
-enum Road<I, Facts> {
-    Iter(I),
-    Walk {
-        known: Vec<Arc<Facts>>,
-        /// Why not by an iterator; `None` when that was asked for.
-        instead: Option<Refusal>,
-    },
-}
-
-/// What does not exist.
-#[derive(Debug)]
-enum Never {}
-
-impl<I, Facts> Road<I, Facts> {
-    fn choose(iterator: Option<Result<I, Refusal>>) -> Self {
-        match iterator {
-            Some(Ok(iterator)) => Self::Iter(iterator),
-            Some(Err(refusal)) => Self::Walk { known: Vec::new(), instead: Some(refusal) },
-            None => Self::Walk { known: Vec::new(), instead: None },
-        }
-    }
-
-    fn reader(&self) -> ReaderKind {
-        match self {
-            Self::Iter(_) => ReaderKind::Iter,
-            Self::Walk { .. } => ReaderKind::Walk,
-        }
-    }
 }
 
 impl Reader {
@@ -120,18 +92,31 @@ impl Reader {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
-        let (programs, maps) = match iterators {
-            Some(Iterators { programs, maps }) => (Some(programs), Some(maps)),
-            None => (None, None),
+        let (programs, maps, links) = match iterators {
+            Some(Iterators { programs, maps, links }) => (Some(programs), Some(maps), Some(links)),
+            None => (None, None, None),
         };
+        let mut choices = Vec::with_capacity(4);
+        let programs = Road::choose(Kind::Program, options.reader, programs, &mut choices);
+        let maps = Road::choose(Kind::Map, options.reader, maps, &mut choices);
+        let links = Road::choose(Kind::Link, options.reader, links, &mut choices);
+        // There is no iterator over them.
+        choices.push(Choice { kind: Kind::Btf, reader: Some(ReaderKind::Walk), reason: None });
         Self {
             started_at: Timestamp::now(),
             issues: Issues::default(),
-            programs: Road::choose(programs),
-            maps: Road::choose(maps),
-            links: Road::choose(None),
+            choices,
+            programs,
+            maps,
+            links,
             btfs: Vec::new(),
         }
+    }
+
+    /// How each table is read, and why.
+    #[must_use]
+    pub fn choices(&self) -> &[Choice] {
+        &self.choices
     }
 
     /// Takes a reading.
@@ -149,18 +134,21 @@ impl Reader {
                 &mut collectors,
                 |pass| match &mut self.programs {
                     Road::Iter(programs) => programs.read(pass),
-                    Road::Walk { known, .. } => walk::<Programs>(pass, known),
+                    Road::Walk(known) => walk::<Programs>(pass, known),
+                    Road::Closed(refusal) => pass.closed(Kind::Program, refusal),
                 },
             );
         let maps =
             collect(Kind::Map, self.maps.reader(), &mut pass, &mut collectors, |pass| match &mut self.maps {
                 Road::Iter(maps) => maps.read(pass),
-                Road::Walk { known, .. } => walk::<Maps>(pass, known),
+                Road::Walk(known) => walk::<Maps>(pass, known),
+                Road::Closed(refusal) => pass.closed(Kind::Map, refusal),
             });
         let links = collect(Kind::Link, self.links.reader(), &mut pass, &mut collectors, |pass| {
             match &mut self.links {
-                Road::Iter(never) => match *never {},
-                Road::Walk { known, .. } => walk::<Links>(pass, known),
+                Road::Iter(links) => links.read(pass),
+                Road::Walk(known) => walk::<Links>(pass, known),
+                Road::Closed(refusal) => pass.closed(Kind::Link, refusal),
             }
         });
         let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut pass, &mut collectors, |pass| {

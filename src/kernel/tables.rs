@@ -201,3 +201,20 @@ pub(super) fn some_id(id: u32) -> Option<u32> {
 fn btf_name(name: &BtfName) -> Option<String> {
     (name[0] != 0).then(|| names::text(name))
 }
+
+/// Whether a map's memory grows with its entries: each has its own, instead of a place that is always there.
+pub(super) fn grows(map: &MapFacts) -> bool {
+    const NO_PREALLOC: u32 = 1;
+    match map.map_type.number {
+        // `hash`, `percpu_hash`, `hash_of_maps`.
+        1 | 5 | 13 => map.flags & NO_PREALLOC != 0,
+        // `lpm_trie`, `sockhash`, `devmap_hash`.
+        11 | 18 | 25 => true,
+        _ => false,
+    }
+}
+
+/// The entries of a map that is always as long as it is: of `array` and `percpu_array`.
+pub(super) fn fixed_entries(map: &MapFacts) -> Option<u64> {
+    matches!(map.map_type.number, 2 | 6).then(|| map.max_entries.into())
+}

@@ -13,6 +13,7 @@ use super::btf::Functions;
 use super::clock::BootOffset;
 use super::fdinfo::FdInfo;
 use super::issues::Issues;
+use super::road::Refusal;
 use super::sys::{self, Call};
 use crate::model::Kind;
 
@@ -113,6 +114,12 @@ fn object<T: Table>(
 }
 
 impl Pass<'_> {
+    /// A table that cannot be read by the road that was asked for: an issue in each reading, and no rows.
+    pub(super) fn closed<Row>(&mut self, kind: Kind, refusal: &Refusal) -> Option<Vec<Row>> {
+        self.issues.met(kind, refusal.call, refusal.errno);
+        None
+    }
+
     /// What the fdinfo of an object's descriptor says; `None` when it could not be read, which is an issue.
     pub(super) fn fdinfo(&mut self, kind: Kind, fd: BorrowedFd<'_>) -> Option<FdInfo> {
         FdInfo::of(fd).map_err(|(call, errno)| self.issues.met(kind, call, errno)).ok()

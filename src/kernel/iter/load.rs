@@ -1,20 +1,24 @@
 //! Loads the iterators of `bpf/collector.bpf.o` and links each to its table. What cannot be loaded says why.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::Map;
 use aya::programs::{Iter, ProgramError};
-use aya::{Btf, BtfError, Ebpf, EbpfLoader};
+use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use nix::errno::Errno;
 
-use super::{Maps, Programs, Table};
-use crate::kernel::sys;
+use super::records::Request;
+use super::{Links, Maps, Programs, Table};
+use crate::kernel::road::Refusal;
+use crate::kernel::{btf, sys};
 use crate::model::Kind;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/collector.bpf.o");
+
+/// The types of the kernel.
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const CPUS: &str = "bpfmetrics_cpus";
 const ASK: &str = "bpfmetrics_ask";
@@ -26,31 +30,20 @@ pub(in crate::kernel) struct Iterators {
     pub(in crate::kernel) programs: Result<Programs, Refusal>,
     /// Over maps.
     pub(in crate::kernel) maps: Result<Maps, Refusal>,
-}
-
-/// Why a table cannot be read by an iterator.
-#[derive(Clone, Debug)]
-pub(in crate::kernel) struct Refusal {
-    /// What failed.
-    pub(in crate::kernel) call: &'static str,
-    /// How, where the kernel said so.
-    pub(in crate::kernel) errno: Option<Errno>,
-    /// The same for people, in a line.
-    text: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
+    /// Over links.
+    pub(in crate::kernel) links: Result<Links, Refusal>,
 }
 
 impl Iterators {
     /// Loads them into the kernel. They are gone when the last descriptor of their links is closed.
     pub(in crate::kernel) fn load() -> Self {
         match Loading::begin() {
-            Ok(mut loading) => Self { programs: loading.programs(), maps: loading.maps() },
-            Err(refusal) => Self { programs: Err(refusal.clone()), maps: Err(refusal) },
+            Ok(mut loading) => {
+                Self { programs: loading.programs(), maps: loading.maps(), links: loading.links() }
+            }
+            Err(refusal) => {
+                Self { programs: Err(refusal.clone()), maps: Err(refusal.clone()), links: Err(refusal) }
+            }
         }
     }
 }
@@ -59,18 +52,22 @@ impl Iterators {
 struct Loading {
     ebpf: Ebpf,
     btf: Btf,
+    request: Request,
 }
 
 impl Loading {
     fn begin() -> Result<Self, Refusal> {
-        let btf = Btf::from_sys_fs().map_err(|error| {
-            let text = "this kernel does not describe its types: it was built without CONFIG_DEBUG_INFO_BTF";
-            let errno = match &error {
-                BtfError::FileError { error, .. } => errno_of(error),
-                _ => None,
-            };
-            Refusal { call: "/sys/kernel/btf/vmlinux", errno, text: format!("{text} ({error})") }
+        let types = fs::read(VMLINUX).map_err(|error| Refusal {
+            call: VMLINUX,
+            errno: errno_of(&error),
+            text: format!("this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): {error}"),
         })?;
+        let btf = Btf::parse(&types, Endianness::default()).map_err(|error| refusal(VMLINUX, &error))?;
+        let flags = ["TRACEPOINT", "KPROBE", "UPROBE"]
+            .map(|flag| btf::enumerator(&types, &format!("TRACE_EVENT_FL_{flag}")).unwrap_or(0));
+        drop(types);
+        let [flag_tracepoint, flag_kprobe, flag_uprobe] = flags;
+        let request = Request { program_facts_from: 0, flag_tracepoint, flag_kprobe, flag_uprobe };
         let cpus = possible_cpus().map_err(|error| Refusal {
             call: "/sys/devices/system/cpu/possible",
             errno: errno_of(&error),
@@ -80,28 +77,33 @@ impl Loading {
         let mut loader = EbpfLoader::new();
         let ebpf = loader.btf(Some(&btf)).map_max_entries(CPUS, count).load(OBJECT);
         let ebpf = ebpf.map_err(|error| refusal("BPF_MAP_CREATE", &error))?;
-        let loading = Self { ebpf, btf };
+        let loading = Self { ebpf, btf, request };
         let map = loading.map(CPUS)?;
         for (index, number) in cpus.into_iter().enumerate() {
             let index = u32::try_from(index).expect("far less than 2^32 processors");
             // An offset, which the programs find, and the processor's number.
             let value = [0, 0, number, 0];
-            sys::update_map(map.as_fd(), index, &value).map_err(|errno| Refusal {
-                call: "BPF_MAP_UPDATE_ELEM",
-                errno: Some(errno),
-                text: format!("a map cannot be filled: {errno}"),
-            })?;
+            sys::update_map(map.as_fd(), index, &value).map_err(not_filled)?;
         }
+        sys::update_map(loading.map(ASK)?.as_fd(), 0, &request).map_err(not_filled)?;
         Ok(loading)
     }
 
     fn programs(&mut self) -> Result<Programs, Refusal> {
         let ask = self.map(ASK)?;
-        Ok(Programs::new(self.table(Kind::Program, "bpf_metrics_exporter_program", "bpf_prog")?, ask))
+        Ok(Programs::new(
+            self.table(Kind::Program, "bpf_metrics_exporter_program", "bpf_prog")?,
+            ask,
+            self.request,
+        ))
     }
 
     fn maps(&mut self) -> Result<Maps, Refusal> {
         Ok(Maps::new(self.table(Kind::Map, "bpf_metrics_exporter_map", "bpf_map")?))
+    }
+
+    fn links(&mut self) -> Result<Links, Refusal> {
+        Ok(Links::new(self.table(Kind::Link, "bpf_metrics_exporter_link", "bpf_link")?))
     }
 
     /// Loads a program and links it to the table of this name.
@@ -115,7 +117,7 @@ impl Loading {
         let fd = program.fd().expect("the program is loaded");
         let link = sys::link_iterator(fd.as_fd()).map_err(|errno| Refusal {
             call: "BPF_LINK_CREATE",
-            errno: Some(errno),
+            errno,
             text: format!("the iterator iter/{table} cannot be linked: {errno}"),
         })?;
         Ok(Table::new(kind, link))
@@ -133,6 +135,11 @@ impl Loading {
             text: format!("no descriptor can be had: {error}"),
         })
     }
+}
+
+fn not_filled(errno: Errno) -> Refusal {
+    let text = format!("a map cannot be filled: {errno}");
+    Refusal { call: "BPF_MAP_UPDATE_ELEM", errno, text }
 }
 
 /// The numbers of the processors that this machine may have.
@@ -159,24 +166,24 @@ fn parse_cpus(text: &str) -> Option<Vec<u32>> {
 fn refusal_of_program(table: &str, error: &ProgramError) -> Refusal {
     if matches!(error, ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) {
         let text = format!("this kernel has no iter/{table}");
-        return Refusal { call: "BPF_PROG_LOAD", errno: None, text };
+        return Refusal { call: "BPF_PROG_LOAD", errno: Errno::ENOENT, text };
     }
     tracing::debug!("iter/{table}: {error}");
     let mut refusal = refusal("BPF_PROG_LOAD", error);
-    let how = refusal.errno.map_or_else(|| refusal.text.clone(), |errno| errno.desc().to_owned());
-    refusal.text = format!("this kernel does not take the program for iter/{table}: {how}");
+    refusal.text = format!("the kernel does not take the program for iter/{table}: {}", refusal.errno);
     refusal
 }
 
 fn refusal(call: &'static str, error: &(dyn std::error::Error + 'static)) -> Refusal {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    let errno = causes.find_map(|cause| errno_of(cause.downcast_ref()?));
+    let errno = causes.find_map(|cause| Some(errno_of(cause.downcast_ref()?)));
     let text = error.to_string();
+    let errno = errno.unwrap_or(Errno::EINVAL);
     Refusal { call, errno, text: text.lines().next().unwrap_or(call).to_owned() }
 }
 
-fn errno_of(error: &io::Error) -> Option<Errno> {
-    error.raw_os_error().map(Errno::from_raw)
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]

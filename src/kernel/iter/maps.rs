@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{MapIdentity, MapRecord};
-use crate::kernel::names;
-use crate::kernel::tables::some_id;
+use crate::kernel::tables::{self, some_id};
 use crate::kernel::walk::Pass;
-use crate::model::{Map, MapFacts};
+use crate::kernel::{fdinfo, names};
+use crate::model::{Kind, Map, MapFacts};
 
 /// The table of maps, and what is known of them.
 #[derive(Debug)]
@@ -25,9 +26,21 @@ pub(in crate::kernel) struct Maps {
 struct Known {
     identity: MapIdentity,
     facts: Arc<MapFacts>,
-    mem: Option<u64>,
-    /// With how many entries that was its memory.
+    /// Its memory, and with how many entries that was; `None` where it could not be read.
+    mem: Option<Mem>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mem {
+    bytes: u64,
     entries: i64,
+}
+
+impl Known {
+    /// Whether the memory is still what it was. It moves with the entries, where each has its own.
+    fn mem_holds(&self, entries: i64) -> bool {
+        self.mem.is_some_and(|mem| mem.entries == entries || !tables::grows(&self.facts))
+    }
 }
 
 impl Maps {
@@ -39,6 +52,8 @@ impl Maps {
     pub(in crate::kernel) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Map>> {
         let mut rows = Vec::with_capacity(self.known.len() + self.known.len() / 16 + 16);
         let mut met = Vec::with_capacity(rows.capacity());
+        // Of which the memory is to be read: the place, and the entries.
+        let mut moved = Vec::new();
         let mut earlier = self.known.iter().peekable();
         let taken_at = pass.taken_at;
         self.table.read(pass.issues, |bytes| {
@@ -55,13 +70,17 @@ impl Maps {
                         identity,
                         facts: Arc::new(facts(&identity, taken_at)),
                         mem: None,
-                        entries: record.entries,
                     });
+                if !known.mem_holds(record.entries) {
+                    moved.push((met.len(), record.entries));
+                }
                 rows.push(Map {
                     facts: Arc::clone(&known.facts),
                     frozen: Some(record.frozen != 0),
-                    mem: known.mem,
-                    entries: u64::try_from(record.entries).ok(),
+                    mem: known.mem.map(|mem| mem.bytes),
+                    entries: u64::try_from(record.entries)
+                        .ok()
+                        .or_else(|| tables::fixed_entries(&known.facts)),
                     backlog: u64::try_from(record.backlog).ok(),
                     memory_cgroup: (record.memory_cgroup != 0).then_some(record.memory_cgroup),
                 });
@@ -69,6 +88,25 @@ impl Maps {
             }
             bytes.len() - rest.len()
         })?;
+        for (place, entries) in moved {
+            let known = &mut met[place];
+            match fdinfo::of_object(Kind::Map, known.facts.id) {
+                Ok(info) => {
+                    known.mem = info.memlock.map(|bytes| Mem { bytes, entries });
+                    rows[place].mem = info.memlock;
+                }
+                // It went meanwhile.
+                Err((_, Errno::ENOENT)) if known.mem.is_none() => {}
+                Err((call, errno)) => {
+                    pass.issues.met(Kind::Map, call, errno);
+                    (known.mem, rows[place].mem) = (None, None);
+                    // Without the right to open one map there is none to open another.
+                    if errno == Errno::EPERM {
+                        break;
+                    }
+                }
+            }
+        }
         self.known = met;
         Some(rows)
     }

@@ -1,6 +1,7 @@
 //! The reader by BPF iterators: the kernel runs our programs over its own tables, and a few reads give everything that moves.
 //! Knows what the programs write ([`records`]) and not what the model's values are for. Begin at [`Iterators::load`].
 
+mod links;
 mod load;
 mod maps;
 mod programs;
@@ -12,7 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
-pub(super) use self::load::{Iterators, Refusal};
+pub(super) use self::links::Links;
+pub(super) use self::load::Iterators;
 pub(super) use self::maps::Maps;
 pub(super) use self::programs::Programs;
 use super::issues::Issues;

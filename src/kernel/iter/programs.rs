@@ -17,8 +17,9 @@ use crate::model::{Kind, Program, ProgramFacts, Tag};
 #[derive(Debug)]
 pub(in crate::kernel) struct Programs {
     table: Table,
-    /// The map by which the program is asked.
+    /// The map by which the programs are asked, and what stands in it.
     ask: OwnedFd,
+    request: Request,
     page_size: u64,
     /// In ascending order of ids.
     known: Vec<Arc<ProgramFacts>>,
@@ -39,8 +40,8 @@ struct ToldFacts<'a> {
 }
 
 impl Programs {
-    pub(super) fn new(table: Table, ask: OwnedFd) -> Self {
-        Self { table, ask, page_size: page_size(), known: Vec::new() }
+    pub(super) fn new(table: Table, ask: OwnedFd, request: Request) -> Self {
+        Self { table, ask, request, page_size: page_size(), known: Vec::new() }
     }
 
     /// Reads the table; `None`, and an issue, when that fails.
@@ -64,7 +65,7 @@ impl Programs {
     }
 
     fn ask(&self, pass: &mut Pass<'_>, program_facts_from: u32) -> Option<()> {
-        let request = Request { program_facts_from, padding: 0 };
+        let request = Request { program_facts_from, ..self.request };
         let asked = sys::update_map(self.ask.as_fd(), 0, &request);
         asked.map_err(|errno| pass.issues.met(Kind::Program, "BPF_MAP_UPDATE_ELEM", errno)).ok()
     }

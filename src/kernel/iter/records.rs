@@ -6,8 +6,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::kernel::uapi::OBJ_NAME_LEN;
 
-/// Where a count is not known.
-pub(super) const UNKNOWN: i64 = -1;
 /// Where a smaller number is not known.
 pub(super) const UNKNOWN_U32: u32 = u32::MAX;
 
@@ -72,14 +70,57 @@ pub(super) struct MapIdentity {
     pub(super) cookie: u64,
 }
 
-/// What the programs are asked.
+/// Each link; behind it its name and group. All but the last field says what it is.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct Request {
-    pub(super) program_facts_from: u32,
-    pub(super) padding: u32,
+pub(super) struct LinkRecord {
+    pub(super) id: u32,
+    pub(super) link_type: u32,
+    pub(super) prog_id: u32,
+    pub(super) attach_type: u32,
+    pub(super) target: u32,
+    pub(super) return_probe: u32,
+    pub(super) first: u64,
+    pub(super) second: u64,
+    pub(super) name_len: u32,
+    pub(super) group_len: u32,
+    pub(super) missed: i64,
 }
 
+/// What a link's target is: `enum target`.
+pub(super) mod target {
+    pub(crate) const RAW_TRACEPOINT: u32 = 1;
+    pub(crate) const FUNCTION: u32 = 2;
+    pub(crate) const CGROUP: u32 = 3;
+    pub(crate) const ITERATOR: u32 = 4;
+    pub(crate) const ITERATOR_MAP: u32 = 5;
+    pub(crate) const ITERATOR_CGROUP: u32 = 6;
+    pub(crate) const ITERATOR_THREAD: u32 = 7;
+    pub(crate) const ITERATOR_PROCESS: u32 = 8;
+    pub(crate) const NETNS: u32 = 9;
+    pub(crate) const DEVICE: u32 = 10;
+    pub(crate) const KPROBE: u32 = 11;
+    pub(crate) const UPROBE: u32 = 12;
+    pub(crate) const TRACEPOINT: u32 = 13;
+    pub(crate) const PERF_EVENT: u32 = 14;
+    pub(crate) const KPROBE_MULTI: u32 = 15;
+    pub(crate) const MAP: u32 = 16;
+    pub(crate) const NETFILTER: u32 = 17;
+}
+
+/// What the programs are asked.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct Request {
+    /// Programs whose id is not less have their facts written.
+    pub(super) program_facts_from: u32,
+    /// Bits of `trace_event_call.flags`.
+    pub(super) flag_tracepoint: u32,
+    pub(super) flag_kprobe: u32,
+    pub(super) flag_uprobe: u32,
+}
+
+const _: () = assert!(size_of::<LinkRecord>() == 56);
 const _: () = assert!(size_of::<ProgramRecord>() == 56);
 const _: () = assert!(size_of::<ProgramFactsRecord>() == 64);
 const _: () = assert!(size_of::<MapRecord>() == 88);
