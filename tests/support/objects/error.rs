@@ -40,3 +40,15 @@ pub fn errno(error: &io::Error) -> Option<i32> {
     let beneath = || errno(&error.get_ref()?.downcast_ref::<Failure>()?.source);
     error.raw_os_error().or_else(beneath)
 }
+
+/// What was made, or nothing where it is this machine that cannot make it.
+///
+/// # Panics
+/// At an error that no machine is to blame for: what was asked for makes no sense anywhere.
+pub fn if_possible<T>(made: io::Result<T>) -> Option<T> {
+    made.map_err(|error| {
+        let elsewhere = matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::NotFound);
+        assert!(elsewhere || errno(&error).is_some(), "{error}");
+    })
+    .ok()
+}

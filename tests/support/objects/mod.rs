@@ -1,6 +1,7 @@
 //! Real BPF programs, maps, links and BTF for tests: made with raw bpf(2) and hand-written instructions.
 //! It knows nothing of the product, so the two cannot be wrong together; whatever it makes is gone when the value is dropped.
-//! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go.
+//! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go;
+//! [`Filled`] comes with the number of its entries.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -12,7 +13,12 @@ mod attr;
 mod btf;
 mod cgroup;
 mod churn;
+mod countable;
+mod cpu;
+mod entries;
 mod error;
+mod fdinfo;
+mod filled;
 mod herd;
 mod instruction;
 mod kernel_types;
@@ -32,12 +38,17 @@ mod program;
 mod program_ready;
 mod sys;
 pub mod uapi;
+mod uncounted;
 mod wait;
 
 pub use btf::{Btf, Types};
 pub use cgroup::Cgroup;
 pub use churn::{Churn, Made};
-pub use error::errno;
+pub use countable::{Fill, countable_kinds, every_countable_map};
+pub use cpu::{cpus, on_cpu, possible_cpus};
+pub use error::{errno, if_possible};
+pub use fdinfo::fdinfo;
+pub use filled::Filled;
 pub use herd::Herd;
 pub use instruction::Instruction;
 pub use kernel_types::{KernelStruct, KernelTypes};
@@ -49,7 +60,8 @@ pub use mount::Mount;
 pub use network::Network;
 pub use pin::Pin;
 pub use probe::probed;
-pub use program::{Function, Program, ProgramSpec};
+pub use program::{Counts, Function, Program, ProgramSpec};
 pub use program_ready::every_program_type;
 pub use sys::run_statistics;
+pub use uncounted::every_uncounted_map;
 pub use wait::{wait_until, wait_until_gone};

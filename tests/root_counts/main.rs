@@ -1,0 +1,22 @@
+//! What is counted of BPF objects, against a real kernel. Each test makes objects of which it
+//! knows the numbers, and holds them against what others can see of them.
+
+use std::process::ExitCode;
+
+#[path = "../support/objects/mod.rs"]
+mod objects;
+#[path = "../support/trials.rs"]
+mod trials;
+
+mod maps;
+
+const TESTS: &[trials::Test] = &[
+    ("walking_a_map_finds_as_many_entries_as_were_put_in", maps::walked),
+    ("maps_that_are_not_counted_have_their_entries", maps::uncounted),
+    ("a_million_entries_are_put_in", maps::million),
+    ("a_frozen_map_refuses_entries", maps::frozen),
+];
+
+fn main() -> ExitCode {
+    trials::run(TESTS, |_| trials::root::missing())
+}
