@@ -9,12 +9,15 @@ mod objects;
 mod trials;
 
 mod maps;
+mod rings;
 
 const TESTS: &[trials::Test] = &[
     ("walking_a_map_finds_as_many_entries_as_were_put_in", maps::walked),
     ("maps_that_are_not_counted_have_their_entries", maps::uncounted),
     ("a_million_entries_are_put_in", maps::million),
     ("a_frozen_map_refuses_entries", maps::frozen),
+    ("the_backlog_of_a_ring_buffer_is_what_was_not_read", rings::backlog),
+    ("the_backlog_of_a_user_ring_buffer_is_what_was_written", rings::user_backlog),
 ];
 
 fn main() -> ExitCode {

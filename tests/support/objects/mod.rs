@@ -1,7 +1,7 @@
 //! Real BPF programs, maps, links and BTF for tests: made with raw bpf(2) and hand-written instructions.
 //! It knows nothing of the product, so the two cannot be wrong together; whatever it makes is gone when the value is dropped.
 //! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go;
-//! [`Filled`] comes with the number of its entries.
+//! [`Filled`] and [`Ring`] come with the numbers that are to be found in them.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -36,6 +36,7 @@ mod place;
 mod probe;
 mod program;
 mod program_ready;
+mod ring;
 mod sys;
 pub mod uapi;
 mod uncounted;
@@ -62,6 +63,7 @@ pub use pin::Pin;
 pub use probe::probed;
 pub use program::{Counts, Function, Program, ProgramSpec};
 pub use program_ready::every_program_type;
+pub use ring::{Ring, UserRing};
 pub use sys::run_statistics;
 pub use uncounted::every_uncounted_map;
 pub use wait::{wait_until, wait_until_gone};

@@ -5,12 +5,14 @@
 
 mod cpu;
 mod element;
+mod mapping;
 mod socket;
 
 pub(super) use cpu::{allowed_cpus, pin_to_cpu};
 pub(super) use element::{
     Element, map_delete, map_freeze, map_lookup, map_next_key, map_pop, map_update, map_update_batch,
 };
+pub(super) use mapping::{Access, Mapping, page_size};
 pub(super) use socket::{process_fd, shared_udp_socket, xdp_socket};
 
 use super::attr;
