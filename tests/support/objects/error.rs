@@ -34,6 +34,11 @@ pub(super) fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
+/// An error without errno, of kind `Unsupported`: this kernel cannot do it, and trying would harm the machine.
+pub(super) fn unsupported(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, what.to_owned())
+}
+
 /// The errno beneath an error of this module: `None` where the kernel was never asked.
 #[must_use]
 pub fn errno(error: &io::Error) -> Option<i32> {

@@ -1,7 +1,7 @@
 //! Real BPF programs, maps, links and BTF for tests: made with raw bpf(2) and hand-written instructions.
 //! It knows nothing of the product, so the two cannot be wrong together; whatever it makes is gone when the value is dropped.
 //! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go;
-//! [`Filled`] and [`Ring`] come with the numbers that are to be found in them.
+//! [`Filled`], [`Ring`], [`Recursion`] and [`Aimed`] come with the numbers and names that are to be found in them.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -9,6 +9,7 @@
     reason = "shared as source: each test uses its own part of it"
 )]
 
+mod aimed;
 mod attr;
 mod btf;
 mod cgroup;
@@ -36,12 +37,14 @@ mod place;
 mod probe;
 mod program;
 mod program_ready;
+mod recursion;
 mod ring;
 mod sys;
 pub mod uapi;
 mod uncounted;
 mod wait;
 
+pub use aimed::{Aimed, every_aimed_program};
 pub use btf::{Btf, Types};
 pub use cgroup::Cgroup;
 pub use churn::{Churn, Made};
@@ -63,6 +66,7 @@ pub use pin::Pin;
 pub use probe::probed;
 pub use program::{Counts, Function, Program, ProgramSpec};
 pub use program_ready::every_program_type;
+pub use recursion::Recursion;
 pub use ring::{Ring, UserRing};
 pub use sys::run_statistics;
 pub use uncounted::every_uncounted_map;
