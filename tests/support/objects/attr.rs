@@ -61,15 +61,44 @@ pub(super) struct MapCreate {
     pub(super) extra: u64,
 }
 
-/// `BPF_MAP_UPDATE_ELEM`.
+/// `BPF_MAP_UPDATE_ELEM` and its sisters; for `BPF_MAP_GET_NEXT_KEY` the next key stands in the place of the value.
 #[repr(C)]
 #[derive(Default)]
-pub(super) struct MapUpdate {
+pub(super) struct MapElement {
     pub(super) map_fd: u32,
     pub(super) padding: u32,
     pub(super) key: u64,
     pub(super) value: u64,
     pub(super) flags: u64,
+}
+
+/// `BPF_MAP_UPDATE_BATCH`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct MapBatch {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) keys: u64,
+    pub(super) values: u64,
+    pub(super) count: u32,
+    pub(super) map_fd: u32,
+    pub(super) element_flags: u64,
+    pub(super) flags: u64,
+}
+
+/// `BPF_MAP_FREEZE`.
+#[repr(C)]
+pub(super) struct MapFreeze {
+    pub(super) map_fd: u32,
+}
+
+/// `BPF_PROG_BIND_MAP`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct BindMap {
+    pub(super) program_fd: u32,
+    pub(super) map_fd: u32,
+    pub(super) flags: u32,
 }
 
 /// `BPF_BTF_LOAD`.
@@ -220,7 +249,10 @@ const _: () = {
     assert!(size_of::<ProgramLoad>() == 120);
     assert!(size_of::<FunctionRecord>() == FUNCTION_RECORD_SIZE as usize);
     assert!(size_of::<MapCreate>() == 72);
-    assert!(size_of::<MapUpdate>() == 32);
+    assert!(size_of::<MapElement>() == 32);
+    assert!(size_of::<MapBatch>() == 56);
+    assert!(size_of::<MapFreeze>() == 4);
+    assert!(size_of::<BindMap>() == 12);
     assert!(size_of::<BtfLoad>() == 32);
     assert!(size_of::<ObjectPin>() == 16);
     assert!(size_of::<ObjectInfo>() == 16);

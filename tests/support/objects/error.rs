@@ -34,9 +34,26 @@ pub(super) fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
+/// An error without errno, of kind `Unsupported`: this kernel cannot do it, and trying would harm the machine.
+pub(super) fn unsupported(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, what.to_owned())
+}
+
 /// The errno beneath an error of this module: `None` where the kernel was never asked.
 #[must_use]
 pub fn errno(error: &io::Error) -> Option<i32> {
     let beneath = || errno(&error.get_ref()?.downcast_ref::<Failure>()?.source);
     error.raw_os_error().or_else(beneath)
+}
+
+/// What was made, or nothing where it is this machine that cannot make it.
+///
+/// # Panics
+/// At an error that no machine is to blame for: what was asked for makes no sense anywhere.
+pub fn if_possible<T>(made: io::Result<T>) -> Option<T> {
+    made.map_err(|error| {
+        let elsewhere = matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::NotFound);
+        assert!(elsewhere || errno(&error).is_some(), "{error}");
+    })
+    .ok()
 }

@@ -1,4 +1,4 @@
-//! BPF instructions, as many as a test program needs: put a number in a register, name a map, call a function, return.
+//! BPF instructions, as many as a test program needs: numbers in registers and on the stack, maps, calls, one kind of jump.
 //! It knows no program type; what a program has to return is the business of [`super::program`].
 
 use super::map::Map;
@@ -15,7 +15,13 @@ pub struct Instruction {
 }
 
 const MOV64_IMMEDIATE: u8 = 0xb7;
+const MOV64_REGISTER: u8 = 0xbf;
+const ADD64_IMMEDIATE: u8 = 0x07;
 const LOAD_IMMEDIATE_64: u8 = 0x18;
+const LOAD_32: u8 = 0x61;
+const LOAD_64: u8 = 0x79;
+const STORE_IMMEDIATE_64: u8 = 0x7a;
+const JUMP_UNLESS_EQUAL: u8 = 0x55;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 /// In the source register of a 64-bit load: the immediate is the fd of a map.
@@ -24,6 +30,9 @@ const PSEUDO_MAP_FD: u8 = 1;
 const PSEUDO_CALL: u8 = 1;
 
 impl Instruction {
+    /// The register that points to the end of the stack.
+    pub const STACK: u8 = 10;
+
     const fn new(code: u8, destination: u8, source: u8, immediate: i32) -> Self {
         // The kernel declares two 4-bit fields, whose order within the byte follows the byte order of the machine.
         let registers = if cfg!(target_endian = "little") {
@@ -38,6 +47,48 @@ impl Instruction {
     #[must_use]
     pub const fn mov(register: u8, value: i32) -> Self {
         Self::new(MOV64_IMMEDIATE, register, 0, value)
+    }
+
+    /// `register = other`.
+    #[must_use]
+    pub const fn copy(register: u8, other: u8) -> Self {
+        Self::new(MOV64_REGISTER, register, other, 0)
+    }
+
+    /// `register += value`.
+    #[must_use]
+    pub const fn add(register: u8, value: i32) -> Self {
+        Self::new(ADD64_IMMEDIATE, register, 0, value)
+    }
+
+    /// `register = *(u64 *)(address + offset)`.
+    #[must_use]
+    pub const fn load(register: u8, address: u8, offset: i16) -> Self {
+        Self { offset, ..Self::new(LOAD_64, register, address, 0) }
+    }
+
+    /// `register = *(u32 *)(address + offset)`.
+    #[must_use]
+    pub const fn load_half(register: u8, address: u8, offset: i16) -> Self {
+        Self { offset, ..Self::new(LOAD_32, register, address, 0) }
+    }
+
+    /// `*(u64 *)(stack + offset) = value`, where the stack lies below its pointer, register 10.
+    #[must_use]
+    pub const fn push(offset: i16, value: i32) -> Self {
+        Self { offset, ..Self::new(STORE_IMMEDIATE_64, Self::STACK, 0, value) }
+    }
+
+    /// Goes on `distance` instructions after the next one, unless `register` is `value`.
+    #[must_use]
+    pub const fn skip_unless(register: u8, value: i32, distance: i16) -> Self {
+        Self { offset: distance, ..Self::new(JUMP_UNLESS_EQUAL, register, 0, value) }
+    }
+
+    /// Calls a function of the kernel, one of [`super::uapi::helper`]: arguments in registers 1 to 5, the answer in 0.
+    #[must_use]
+    pub const fn call_helper(number: i32) -> Self {
+        Self::new(CALL, 0, 0, number)
     }
 
     /// `register = map`: the program then counts among the map's users. It takes two slots.

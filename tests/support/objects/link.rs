@@ -64,6 +64,17 @@ impl Link {
             .map_err(|error| failed_to(format!("replace the program of link {}", self.id), error))
     }
 
+    /// How often a probe on a function of the kernel, by a perf event, should have run its program and could not (6.7);
+    /// zero where the kernel does not know the field.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn missed(&self) -> io::Result<u64> {
+        let info = sys::object_info(self.fd())?;
+        // `perf_event.kprobe.missed` of `struct bpf_link_info`, at 48 bytes.
+        Ok(u64::from(info[12]) | u64::from(info[13]) << 32)
+    }
+
     /// Pins it at `path`, in a BPF file system.
     ///
     /// # Errors

@@ -156,9 +156,13 @@ impl Link {
     /// # Errors
     /// The kernel's refusal; perf event links are of 5.15, and kernels can be built without kprobes.
     pub fn kprobe() -> io::Result<Self> {
-        let program = Program::ready(program_type::KPROBE, "link_kprobe")?;
+        Self::kprobe_on(Program::ready(program_type::KPROBE, "link_kprobe")?, KERNEL_FUNCTION)
+    }
+
+    /// A probe on this function of the kernel, by a perf event.
+    pub(super) fn kprobe_on(program: Program, function: &CStr) -> io::Result<Self> {
         let pmu = probe::pmu("kprobe")?;
-        Self::on_event(program, &Event::Probe { pmu, place: KERNEL_FUNCTION, offset: 0 })
+        Self::on_event(program, &Event::Probe { pmu, place: function, offset: 0 })
     }
 
     /// A probe on [`probe::probed`], without a perf event.

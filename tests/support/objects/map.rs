@@ -1,15 +1,14 @@
-//! Maps: any type, created from a [`MapSpec`], and entries in them.
+//! Maps: any type, created from a [`MapSpec`]. What is in them is the business of [`super::entries`].
 //! It knows no type's demands; [`super::map_ready`] has one of each type. Begin with [`Map::create`].
 
 use super::attr;
 use super::btf::Btf;
-use super::error::{failed_to, invalid};
+use super::error::failed_to;
 use super::kind::Kind;
 use super::pin::Pin;
 use super::program::kernel_name;
 use super::sys;
 use super::uapi::{map_flag, map_type as kind};
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -100,31 +99,12 @@ impl Map {
         Ok(Self { fd, id, shape })
     }
 
-    /// Puts one entry in: in a per-CPU map the same value for each CPU. Queues and stacks take an empty key.
+    /// Freezes it: from now on only programs change its entries (`BPF_MAP_FREEZE`, 5.2).
     ///
     /// # Errors
-    /// A key or value of another size than the map's; the kernel's refusal, E2BIG from a full hash.
-    pub fn insert(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        let fits = |slice: &[u8], size: u32| slice.len() == size as usize;
-        if !fits(key, self.shape.key_size) || !fits(value, self.shape.value_size) {
-            return Err(invalid(format!("entry of another shape than {:?}", self.shape)));
-        }
-        let updated = if self.is_per_cpu() {
-            // The kernel reads one value for each CPU there could be, each at a multiple of 8 bytes.
-            let mut one = value.to_vec();
-            one.resize(value.len().next_multiple_of(8), 0);
-            sys::map_update(self.fd(), key, &one.repeat(possible_cpus()?))
-        } else {
-            sys::map_update(self.fd(), key, value)
-        };
-        updated.map_err(|error| failed_to(format!("put an entry in map {}", self.id), error))
-    }
-
-    fn is_per_cpu(&self) -> bool {
-        matches!(
-            self.shape.kind,
-            kind::PERCPU_HASH | kind::PERCPU_ARRAY | kind::LRU_PERCPU_HASH | kind::PERCPU_CGROUP_STORAGE
-        )
+    /// The kernel's refusal: a type that cannot be frozen, a map that is mapped to be written.
+    pub fn freeze(&self) -> io::Result<()> {
+        sys::map_freeze(self.fd()).map_err(|error| failed_to(format!("freeze map {}", self.id), error))
     }
 
     /// Pins it at `path`, in a BPF file system.
@@ -152,13 +132,4 @@ impl Map {
     pub fn shape(&self) -> Shape {
         self.shape
     }
-}
-
-/// How many CPUs this machine could ever have: the last of `/sys/devices/system/cpu/possible` ("0-7"), and one.
-fn possible_cpus() -> io::Result<usize> {
-    let possible = fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    let last = possible.trim().rsplit(['-', ',']).next();
-    last.and_then(|last| last.parse::<usize>().ok())
-        .map(|last| last + 1)
-        .ok_or_else(|| invalid(format!("unknown list of CPUs: {possible}")))
 }

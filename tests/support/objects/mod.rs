@@ -1,6 +1,7 @@
 //! Real BPF programs, maps, links and BTF for tests: made with raw bpf(2) and hand-written instructions.
 //! It knows nothing of the product, so the two cannot be wrong together; whatever it makes is gone when the value is dropped.
-//! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go.
+//! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go;
+//! [`Filled`], [`Ring`], [`Recursion`] and [`Aimed`] come with the numbers and names that are to be found in them.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -8,11 +9,17 @@
     reason = "shared as source: each test uses its own part of it"
 )]
 
+mod aimed;
 mod attr;
 mod btf;
 mod cgroup;
 mod churn;
+mod countable;
+mod cpu;
+mod entries;
 mod error;
+mod fdinfo;
+mod filled;
 mod herd;
 mod instruction;
 mod kernel_types;
@@ -30,14 +37,22 @@ mod place;
 mod probe;
 mod program;
 mod program_ready;
+mod recursion;
+mod ring;
 mod sys;
 pub mod uapi;
+mod uncounted;
 mod wait;
 
+pub use aimed::{Aimed, every_aimed_program};
 pub use btf::{Btf, Types};
 pub use cgroup::Cgroup;
 pub use churn::{Churn, Made};
-pub use error::errno;
+pub use countable::{Fill, countable_kinds, every_countable_map};
+pub use cpu::{cpus, on_cpu, possible_cpus};
+pub use error::{errno, if_possible};
+pub use fdinfo::fdinfo;
+pub use filled::Filled;
 pub use herd::Herd;
 pub use instruction::Instruction;
 pub use kernel_types::{KernelStruct, KernelTypes};
@@ -49,7 +64,10 @@ pub use mount::Mount;
 pub use network::Network;
 pub use pin::Pin;
 pub use probe::probed;
-pub use program::{Function, Program, ProgramSpec};
+pub use program::{Counts, Function, Program, ProgramSpec};
 pub use program_ready::every_program_type;
+pub use recursion::Recursion;
+pub use ring::{Ring, UserRing};
 pub use sys::run_statistics;
+pub use uncounted::every_uncounted_map;
 pub use wait::{wait_until, wait_until_gone};

@@ -3,15 +3,18 @@
 
 use super::attr;
 use super::btf::{Btf, FunctionTypes, log_text};
+use super::cpu::on_cpu;
 use super::error::{failed_to, invalid};
 use super::instruction::Instruction;
 use super::kind::Kind;
+use super::map::Map;
 use super::pin::Pin;
 use super::sys;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// The longest name the kernel keeps for a program or a map (`BPF_OBJ_NAME_LEN` less the zero byte).
 pub(super) const NAME_LENGTH: usize = 15;
@@ -64,6 +67,17 @@ impl ProgramSpec<'_> {
             flags: 0,
         }
     }
+}
+
+/// What `BPF_OBJ_GET_INFO_BY_FD` says of a program's runs; zero where the kernel does not know the field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Time spent in it, while statistics were on.
+    pub run_time: Duration,
+    /// How often it ran, while statistics were on.
+    pub runs: u64,
+    /// How often it did not run, since it was already running on that CPU (5.12), statistics or not.
+    pub misses: u64,
 }
 
 /// A loaded program. Dropping it closes its fd.
@@ -145,7 +159,55 @@ impl Program {
     /// The kernel's refusal: ENOTSUPP for a type that cannot be run this way.
     pub fn run(&self, packet_size: usize, times: u32) -> io::Result<()> {
         sys::program_run(self.fd(), &vec![0; packet_size], times)
+            .map(drop)
             .map_err(|error| failed_to(format!("run program {}", self.id), error))
+    }
+
+    /// The same on this CPU and no other, so that its statistics of runs are that CPU's.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; a CPU that this thread may not run on.
+    pub fn run_on(&self, cpu: usize, times: u32) -> io::Result<()> {
+        on_cpu(cpu, || self.run(64, times))
+    }
+
+    /// Runs it once without a packet: for raw tracepoints (5.10) that look at none of their arguments, and system calls (5.14).
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_bare(&self) -> io::Result<()> {
+        sys::program_run(self.fd(), &[], 0)
+            .map(drop)
+            .map_err(|error| failed_to(format!("run program {}", self.id), error))
+    }
+
+    /// Makes it keep `map`, after those that its instructions name (`BPF_PROG_BIND_MAP`, 5.10).
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn bind(&self, map: &Map) -> io::Result<()> {
+        sys::program_bind_map(self.fd(), map.fd())
+            .map_err(|error| failed_to(format!("bind map {} to program {}", map.id(), self.id), error))
+    }
+
+    /// The sizes in bytes of its functions as machine code, whose sum is the program's. Needs `CAP_BPF`.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn function_sizes(&self) -> io::Result<Vec<u32>> {
+        const MOST: u32 = 256;
+        sys::function_sizes(self.fd(), MOST)
+    }
+
+    /// What the kernel has counted of its runs, asked of this one program.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn counts(&self) -> io::Result<Counts> {
+        let info = sys::object_info(self.fd())?;
+        let number = |word: usize| u64::from(info[word]) | u64::from(info[word + 1]) << 32;
+        // `run_time_ns`, `run_cnt` and `recursion_misses` of `struct bpf_prog_info`, at 192 bytes and after it.
+        Ok(Counts { run_time: Duration::from_nanos(number(48)), runs: number(50), misses: number(52) })
     }
 
     /// Pins it at `path`, in a BPF file system.

@@ -136,6 +136,28 @@ impl Program {
             ..ProgramSpec::ready(kind::SOCKET_FILTER)?
         })
     }
+
+    /// A socket filter that calls so many functions of its own, each longer than the one before.
+    /// What the kernel says of its size is the sum over them and the first, that calls them.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; more than 255 are too many for the kernel.
+    pub fn with_functions(name: &str, called: u8) -> io::Result<Self> {
+        let called = i32::from(called);
+        let mut instructions = Vec::new();
+        // A call for each of them and two instructions to return come before the first.
+        let mut first = called + 2;
+        for number in 1..=called {
+            instructions.push(Instruction::call_function(first - number));
+            first += number + 1;
+        }
+        instructions.extend(Instruction::returning(0));
+        for number in 1..=called {
+            instructions.extend((0..number).map(|_| Instruction::mov(0, number)));
+            instructions.push(Instruction::exit());
+        }
+        Self::load(&ProgramSpec { name, instructions, ..ProgramSpec::ready(kind::SOCKET_FILTER)? })
+    }
 }
 
 /// Tries to load one program of every type: the type's number, and the program or the refusal.

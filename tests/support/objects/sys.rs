@@ -1,7 +1,19 @@
 //! System calls made safe: bpf(2) command by command, and the few others that BPF objects need around them.
-//! It must not know what a call is good for, and is long because no other file may be like it: every address
-//! handed to the kernel is taken here, from a borrow that outlives the call.
-#![expect(unsafe_code, reason = "the one file that talks to the kernel")]
+//! It must not know what a call is good for, and is long because nothing outside it and the modules below it may be like it:
+//! every address handed to the kernel is taken here, from a borrow that outlives the call.
+#![expect(unsafe_code, reason = "the one module that talks to the kernel")]
+
+mod cpu;
+mod element;
+mod mapping;
+mod socket;
+
+pub(super) use cpu::{allowed_cpus, pin_to_cpu};
+pub(super) use element::{
+    Element, map_delete, map_freeze, map_lookup, map_next_key, map_pop, map_update, map_update_batch,
+};
+pub(super) use mapping::{Access, Mapping, page_size};
+pub(super) use socket::{process_fd, shared_udp_socket, xdp_socket};
 
 use super::attr;
 use super::error::invalid;
@@ -19,7 +31,6 @@ use std::sync::Once;
 
 // enum bpf_cmd, include/uapi/linux/bpf.h.
 const MAP_CREATE: c_int = 0;
-const MAP_UPDATE_ELEM: c_int = 2;
 const PROG_LOAD: c_int = 5;
 const OBJ_PIN: c_int = 6;
 const PROG_TEST_RUN: c_int = 10;
@@ -135,15 +146,6 @@ pub(super) fn map_create(mut attr: attr::MapCreate) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(MAP_CREATE, &mut attr) }
 }
 
-/// `BPF_MAP_UPDATE_ELEM`. An empty key stands for none, as queues and stacks want it.
-pub(super) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
-    let key = if key.is_empty() { 0 } else { address(key) };
-    let mut attr = attr::MapUpdate { map_fd: number(map), key, value: address(value), ..Default::default() };
-    // SAFETY: the kernel reads as much as the map's shape says and writes nothing;
-    // `Map::insert`, the only caller, has held both lengths against that shape.
-    unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
-}
-
 /// `BPF_BTF_LOAD`. The kernel writes its reasons for a refusal into `log`.
 pub(super) fn btf_load(blob: &[u8], log: &mut [u8]) -> io::Result<OwnedFd> {
     let mut attr = attr::BtfLoad {
@@ -166,17 +168,27 @@ pub(super) fn object_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     unsafe { bpf(OBJ_PIN, &mut attr) }.map(drop)
 }
 
-/// `BPF_PROG_TEST_RUN` with a packet, `repeat` times.
-pub(super) fn program_run(fd: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> io::Result<()> {
+/// `BPF_PROG_TEST_RUN` with a packet, `repeat` times; with an empty one for types that take none, and then know no repeating.
+/// Gives what the program returned the last time.
+pub(super) fn program_run(fd: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> io::Result<u32> {
     let mut attr = attr::TestRun {
         program_fd: number(fd),
-        packet: address(packet),
+        packet: if packet.is_empty() { 0 } else { address(packet) },
         packet_size: length(packet)?,
         repeat,
         ..Default::default()
     };
     // SAFETY: the kernel reads the borrowed packet and, without an output buffer, writes only into the attribute.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr) }.map(drop)
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.returned)
+}
+
+/// `BPF_PROG_BIND_MAP` (5.10): the program keeps the map from now on.
+pub(super) fn program_bind_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<()> {
+    const PROG_BIND_MAP: c_int = 35;
+    let mut attr = attr::BindMap { program_fd: number(program), map_fd: number(map), ..Default::default() };
+    // SAFETY: the attribute holds numbers only.
+    unsafe { bpf(PROG_BIND_MAP, &mut attr) }.map(drop)
 }
 
 /// How many 32-bit words of `struct bpf_*_info` are asked for: more than any kernel has.
@@ -190,6 +202,24 @@ pub(super) fn object_info(fd: BorrowedFd<'_>) -> io::Result<[u32; INFO_WORDS]> {
     // SAFETY: the kernel writes at most `info_size` bytes there, and follows no address in it, since all are zero.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(info)
+}
+
+/// The sizes of a program's functions as machine code (`jited_func_lens`), at most `most` of them.
+pub(super) fn function_sizes(program: BorrowedFd<'_>, most: u32) -> io::Result<Vec<u32>> {
+    /// Where in `struct bpf_prog_info` the number of sizes and the address for them stand, in bytes.
+    const COUNT: usize = 108;
+    const SIZES: usize = 120;
+    let mut sizes = vec![0_u32; most as usize];
+    let mut info = [0_u8; INFO_WORDS * 4];
+    info[COUNT..][..4].copy_from_slice(&most.to_ne_bytes());
+    info[SIZES..][..8].copy_from_slice(&address_mut(&mut *sizes).to_ne_bytes());
+    let mut attr =
+        attr::ObjectInfo { fd: number(program), info_size: length(&info)?, info: address_mut(&mut info) };
+    // SAFETY: the kernel writes at most `info_size` bytes there, and `most` sizes to the one address in it.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    let count = u32::from_ne_bytes([info[COUNT], info[COUNT + 1], info[COUNT + 2], info[COUNT + 3]]);
+    sizes.truncate(count as usize);
+    Ok(sizes)
 }
 
 /// `BPF_PROG_GET_NEXT_ID` or one of its sisters: the smallest id above `id`.
@@ -266,7 +296,6 @@ fn link_create_with<T>(object: BorrowedFd<'_>, place: Place<'_>, options: T) -> 
     unsafe { bpf_fd(LINK_CREATE, &mut attr) }
 }
 
-/// `perf_event_open(2)` for every process, on the first CPU. Nothing reads the event: it carries programs.
 /// `BPF_LINK_UPDATE`: another program in the place of the link's.
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     const LINK_UPDATE: c_int = 29;
@@ -276,6 +305,7 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     unsafe { bpf(LINK_UPDATE, &mut attr) }.map(drop)
 }
 
+/// `perf_event_open(2)` for every process, on the first CPU. Nothing reads the event: it carries programs.
 pub(super) fn perf_event_open(event: &Event<'_>) -> io::Result<OwnedFd> {
     const TYPE_SOFTWARE: u32 = 1;
     const TYPE_TRACEPOINT: u32 = 2;

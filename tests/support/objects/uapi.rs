@@ -91,6 +91,7 @@ pub mod attach_type {
     pub const CGROUP_GETSOCKOPT: u32 = 21;
     pub const TRACE_RAW_TP: u32 = 23;
     pub const TRACE_FENTRY: u32 = 24;
+    pub const TRACE_FEXIT: u32 = 25;
     pub const LSM_MAC: u32 = 27;
     pub const TRACE_ITER: u32 = 28;
     pub const SK_LOOKUP: u32 = 36;
@@ -127,6 +128,7 @@ pub mod link_type {
 /// Flags of `BPF_MAP_CREATE`.
 pub mod map_flag {
     pub const NO_PREALLOC: u32 = 1 << 0;
+    pub const NO_COMMON_LRU: u32 = 1 << 1;
     pub const RDONLY_PROG: u32 = 1 << 7;
     pub const MMAPABLE: u32 = 1 << 10;
     pub const LINK: u32 = 1 << 13;
@@ -135,4 +137,12 @@ pub mod map_flag {
 /// Flags of `BPF_PROG_LOAD`.
 pub mod program_flag {
     pub const SLEEPABLE: u32 = 1 << 4;
+}
+
+/// `enum bpf_func_id`: the functions that programs call in the kernel.
+pub mod helper {
+    pub const MAP_DELETE_ELEM: i32 = 3;
+    pub const GET_STACKID: i32 = 27;
+    pub const PROBE_READ_USER: i32 = 112;
+    pub const RINGBUF_OUTPUT: i32 = 130;
 }

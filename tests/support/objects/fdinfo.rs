@@ -1,0 +1,17 @@
+//! What `/proc/self/fdinfo` says of a BPF object: the same kernel by another way. Begin with [`fdinfo`].
+
+use super::error::failed_to;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// One line of it, for instance `memlock`; `None` where this kernel does not have that line.
+///
+/// # Errors
+/// A system without /proc.
+pub fn fdinfo(fd: BorrowedFd<'_>, key: &str) -> io::Result<Option<String>> {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    let text = fs::read_to_string(&path).map_err(|error| failed_to(format!("read {path}"), error))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    Ok(line.map(|value| value.trim().to_owned()))
+}
