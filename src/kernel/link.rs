@@ -372,7 +372,11 @@ mod tests {
             (kprobe(None, 0, 0xffff, false), "0xffff"),
             (uprobe(false), "/usr/bin/x:0x1234"),
             (uprobe(true), "/usr/bin/x:0x1234%return"),
-            (Target::Tracepoint { name: text("sched_switch") }, "sched_switch"),
+            (Target::Tracepoint { name: text("sched_switch"), group: None }, "sched_switch"),
+            (
+                Target::Tracepoint { name: text("sched_switch"), group: Some(text("sched")) },
+                "sched:sched_switch",
+            ),
             (Target::PerfEvent { event_type: 0, config: 0 }, "hardware:cpu-cycles"),
             (Target::PerfEvent { event_type: 1, config: 11 }, "software:cgroup-switches"),
             (Target::PerfEvent { event_type: 1, config: 12 }, "type 1 config 12"),

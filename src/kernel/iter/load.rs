@@ -66,8 +66,12 @@ impl Loading {
         let flags = ["TRACEPOINT", "KPROBE", "UPROBE"]
             .map(|flag| btf::enumerator(&types, &format!("TRACE_EVENT_FL_{flag}")).unwrap_or(0));
         drop(types);
-        let [flag_tracepoint, flag_kprobe, flag_uprobe] = flags;
-        let request = Request { program_facts_from: 0, flag_tracepoint, flag_kprobe, flag_uprobe };
+        let request = Request {
+            program_facts_from: 0,
+            flag_tracepoint: flags[0],
+            flag_kprobe: flags[1],
+            flag_uprobe: flags[2],
+        };
         let cpus = possible_cpus().map_err(|error| Refusal {
             call: "/sys/devices/system/cpu/possible",
             errno: errno_of(&error),
