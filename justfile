@@ -14,6 +14,11 @@ check:
 ci:
     .ci/run
 
+# The tests on Linux 5.10, 6.1, 6.12 and 7.x, each in an emulator
+kernels:
+    tests/kernels/install
+    tests/kernels/run
+
 # Costs, as ratios in one run
 bench:
     cargo bench --locked

@@ -13,10 +13,12 @@ pub(crate) fn every_type_is_found() {
         let found = maps.iter().find(|found| found.facts.id == map.id());
         let found = &found.unwrap_or_else(|| panic!("a map of type {number} is not found")).facts;
         let shape = map.shape();
+        // The kernel marks this type as read-only for programs by itself; the first kernels that have it (6.19) do not.
+        let added = if *number == uapi::map_type::INSN_ARRAY { uapi::map_flag::RDONLY_PROG } else { 0 };
         assert_eq!(found.map_type.number, *number);
         assert!(found.map_type.name.is_some(), "type {number} has a word");
         assert_eq!(
-            (found.key_size, found.value_size, found.max_entries, found.flags),
+            (found.key_size, found.value_size, found.max_entries, found.flags & !added),
             (shape.key_size, shape.value_size, shape.max_entries, shape.flags),
             "type {number}"
         );
