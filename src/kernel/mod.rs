@@ -3,6 +3,7 @@
 
 mod btf;
 mod clock;
+mod fdinfo;
 mod issues;
 mod names;
 pub mod privileges;

@@ -53,7 +53,7 @@ impl Table for Programs {
             btf_id,
             size_jitted: value.jited_prog_len,
             size_translated: value.xlated_prog_len,
-            mem: pass.memlock(Self::KIND, fd),
+            mem: pass.fdinfo(Self::KIND, fd).and_then(|info| info.memlock),
             verified_instructions: reported!(info, ProgramInfo, verified_insns),
             attach_to: None,
             map_ids: None,

@@ -3,7 +3,7 @@
 //! Begin at [`walk`].
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::btf::Functions;
 use super::clock::BootOffset;
+use super::fdinfo::FdInfo;
 use super::issues::Issues;
 use super::sys::{self, Call};
 use crate::model::Kind;
@@ -112,17 +113,9 @@ fn object<T: Table>(
 }
 
 impl Pass<'_> {
-    /// The memory charged for the object behind a descriptor, in bytes: only its fdinfo tells.
-    pub(super) fn memlock(&mut self, kind: Kind, fd: BorrowedFd<'_>) -> Option<u64> {
-        let text = match std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())) {
-            Ok(text) => text,
-            Err(error) => {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-                self.issues.met(kind, "fdinfo", errno);
-                return None;
-            }
-        };
-        text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+    /// What the fdinfo of an object's descriptor says; `None` when it could not be read, which is an issue.
+    pub(super) fn fdinfo(&mut self, kind: Kind, fd: BorrowedFd<'_>) -> Option<FdInfo> {
+        FdInfo::of(fd).map_err(|(call, errno)| self.issues.met(kind, call, errno)).ok()
     }
 
     /// The name in BTF of a program's entry function.
