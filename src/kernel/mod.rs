@@ -12,8 +12,6 @@ mod tables;
 mod uapi;
 mod walk;
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,8 +19,8 @@ use jiff::Timestamp;
 use self::clock::BootOffset;
 use self::issues::Issues;
 use self::tables::{Btfs, Links, Maps, Programs};
-use self::walk::{Pass, Table, walk};
-use crate::model::{Btf, Collector, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
+use self::walk::{Known, Pass, Table, walk};
+use crate::model::{Collector, ReaderKind, RunStats, Snapshot};
 
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,10 +65,10 @@ pub enum RunStatsMode {
 pub struct Reader {
     started_at: Timestamp,
     issues: Issues,
-    programs: Vec<Arc<ProgramFacts>>,
-    maps: Vec<Arc<MapFacts>>,
-    links: Vec<Arc<LinkFacts>>,
-    btfs: Vec<Arc<Btf>>,
+    programs: Vec<Known<Programs>>,
+    maps: Vec<Known<Maps>>,
+    links: Vec<Known<Links>>,
+    btfs: Vec<Known<Btfs>>,
 }
 
 impl Reader {
@@ -92,7 +90,7 @@ impl Reader {
         self.issues.begin();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
-        let mut pass = Pass { taken_at, boot, issues: &mut self.issues, functions: HashMap::new() };
+        let mut pass = Pass::new(taken_at, boot, &mut self.issues);
         let mut collectors = Vec::with_capacity(4);
         let programs = collect::<Programs>(&mut pass, &mut collectors, &mut self.programs);
         let maps = collect::<Maps>(&mut pass, &mut collectors, &mut self.maps);
@@ -122,7 +120,7 @@ impl Default for Reader {
 fn collect<T: Table>(
     pass: &mut Pass<'_>,
     collectors: &mut Vec<Collector>,
-    known: &mut Vec<Arc<T::Facts>>,
+    known: &mut Vec<Known<T>>,
 ) -> Option<Vec<T::Row>> {
     let started = Instant::now();
     let rows = walk::<T>(pass, known);

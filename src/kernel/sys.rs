@@ -150,6 +150,30 @@ pub(super) fn program_entry_function(fd: BorrowedFd<'_>) -> Result<Option<Functi
     Ok((reported.value.nr_func_info > 0).then_some(function))
 }
 
+/// The ids of the maps that a program uses, in the kernel's order. `expected` is how many there were a moment ago.
+///
+/// # Errors
+///
+/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+pub(super) fn program_map_ids(fd: BorrowedFd<'_>, expected: u32) -> Result<Vec<u32>, Errno> {
+    let mut room = expected;
+    loop {
+        let mut ids = vec![0_u32; room as usize];
+        let mut request = ProgramInfo::new_zeroed();
+        request.map_ids = ids.as_mut_ptr() as u64;
+        request.nr_map_ids = room;
+        // SAFETY: the one address that is not null is `ids`, which outlives the call and has room for as many ids as the
+        // request names.
+        let there_are = unsafe { info(fd, request, size_of::<ProgramInfo>()) }?.value.nr_map_ids;
+        if there_are <= room {
+            ids.truncate(there_are as usize);
+            return Ok(ids);
+        }
+        // More were bound meanwhile (`BPF_PROG_BIND_MAP`, 5.10).
+        room = there_are;
+    }
+}
+
 /// What the kernel says of a map.
 ///
 /// # Errors
