@@ -3,6 +3,7 @@
 
 mod btf;
 mod clock;
+mod count;
 mod fdinfo;
 mod issues;
 mod names;
@@ -63,6 +64,7 @@ pub enum RunStatsMode {
 /// Reads the kernel, and remembers what never changes from one reading to the next.
 #[derive(Debug)]
 pub struct Reader {
+    options: Options,
     started_at: Timestamp,
     issues: Issues,
     programs: Vec<Known<Programs>>,
@@ -74,8 +76,9 @@ pub struct Reader {
 impl Reader {
     /// A reader that has met nothing yet.
     #[must_use]
-    pub fn new(_options: Options) -> Self {
+    pub fn new(options: Options) -> Self {
         Self {
+            options,
             started_at: Timestamp::now(),
             issues: Issues::default(),
             programs: Vec::new(),
@@ -90,7 +93,7 @@ impl Reader {
         self.issues.begin();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
-        let mut pass = Pass::new(taken_at, boot, &mut self.issues);
+        let mut pass = Pass::new(taken_at, boot, &self.options, &mut self.issues);
         let mut collectors = Vec::with_capacity(4);
         let programs = collect::<Programs>(&mut pass, &mut collectors, &mut self.programs);
         let maps = collect::<Maps>(&mut pass, &mut collectors, &mut self.maps);

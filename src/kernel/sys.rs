@@ -10,12 +10,14 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::uapi::{
     BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, LinkInfo, MapInfo, ProgramInfo, Reported,
+    map_type,
 };
 use crate::model::Kind;
 
 /// A command of bpf(2) that this program uses. Source: `enum bpf_cmd`, `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
+    MapGetNextKey = 4,
     ProgGetNextId = 11,
     MapGetNextId = 12,
     ProgGetFdById = 13,
@@ -23,6 +25,7 @@ pub(super) enum Call {
     ObjGetInfoByFd = 15,
     BtfGetFdById = 19,
     BtfGetNextId = 23,
+    MapLookupBatch = 24,
     LinkGetFdById = 30,
     LinkGetNextId = 31,
 }
@@ -32,6 +35,8 @@ impl Call {
     #[must_use]
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::MapGetNextKey => "BPF_MAP_GET_NEXT_KEY",
+            Self::MapLookupBatch => "BPF_MAP_LOOKUP_BATCH",
             Self::ProgGetNextId => "BPF_PROG_GET_NEXT_ID",
             Self::MapGetNextId => "BPF_MAP_GET_NEXT_ID",
             Self::ProgGetFdById => "BPF_PROG_GET_FD_BY_ID",
@@ -81,6 +86,29 @@ struct InfoAttr {
     fd: i32,
     info_len: u32,
     info: u64,
+}
+
+/// `union bpf_attr` as `BPF_MAP_GET_NEXT_KEY` uses it.
+#[repr(C, align(8))]
+struct NextKeyAttr {
+    map_fd: i32,
+    padding: u32,
+    key: u64,
+    next_key: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` as `BPF_MAP_LOOKUP_BATCH` uses it.
+#[repr(C, align(8))]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: i32,
+    elem_flags: u64,
+    flags: u64,
 }
 
 /// Calls bpf(2) and gives back what it returned.
@@ -229,6 +257,115 @@ pub(super) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>, Errno> 
     // SAFETY: the one address that is not null is `data`, which outlives the call, with its own length.
     unsafe { info(fd, request, BTF_INFO_LEN_5_4) }?;
     Ok(data)
+}
+
+/// A map's entries, with the sizes by which the kernel reads and writes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entries<'a> {
+    fd: BorrowedFd<'a>,
+    map_type: u32,
+    key_size: usize,
+    value_size: usize,
+}
+
+/// Where in a map a batch begins, as the kernel counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position(u64);
+
+/// What one batch of entries held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    /// How many entries.
+    pub(super) count: u32,
+    /// Where the next one begins; `None` at the end.
+    pub(super) next: Option<Position>,
+}
+
+impl<'a> Entries<'a> {
+    /// The entries of a map, whose sizes the kernel is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+    pub(super) fn of(fd: BorrowedFd<'a>) -> Result<Self, Errno> {
+        let map = map_info(fd)?.value;
+        Ok(Self {
+            fd,
+            map_type: map.map_type,
+            key_size: map.key_size as usize,
+            value_size: map.value_size as usize,
+        })
+    }
+
+    /// The length of a key.
+    pub(super) fn key_size(&self) -> usize {
+        self.key_size
+    }
+
+    /// What an entry takes in a batch.
+    pub(super) fn size(&self) -> usize {
+        self.key_size + self.value_size
+    }
+
+    /// Writes the key that follows `key`, or the first, to `next`. `false` at the end. After a key that is not there any more
+    /// comes the first one.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` when the map may not be read; `EINVAL` also for a slice that is not as long as a key.
+    pub(super) fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<bool, Errno> {
+        if next.len() != self.key_size || key.is_some_and(|key| key.len() != self.key_size) {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = NextKeyAttr {
+            map_fd: self.fd.as_raw_fd(),
+            padding: 0,
+            key: key.map_or(0, |key| key.as_ptr() as u64),
+            next_key: next.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: both slices outlive the call and are as long as the map's keys, by which the kernel goes: `of` asked it, and
+        // the borrowed descriptor is of the same map still. A null key stands for none.
+        match unsafe { bpf(Call::MapGetNextKey, &mut attr) } {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Copies entries to `buffer`, from `after` on or from the beginning: whole buckets, as many as there is room for.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when a bucket holds more than there is room for; `EBUSY` when one is locked (since 6.0); `EINVAL` before 5.6;
+    /// `EOPNOTSUPP` for every type but `hash` and `lru_hash`: those of others have another form or length.
+    pub(super) fn lookup_batch(&self, after: Option<Position>, buffer: &mut [u8]) -> Result<Batch, Errno> {
+        if ![map_type::HASH, map_type::LRU_HASH].contains(&self.map_type) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let room = u32::try_from(buffer.len() / self.size()).unwrap_or(u32::MAX);
+        let (keys, values) = buffer.split_at_mut(self.key_size * room as usize);
+        let mut next = Position(0);
+        let mut attr = BatchAttr {
+            in_batch: after.as_ref().map_or(0, |after| (&raw const after.0) as u64),
+            out_batch: (&raw mut next.0) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: room,
+            map_fd: self.fd.as_raw_fd(),
+            elem_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: all that the addresses point to outlives the call. The kernel writes no more than `count` keys and as many
+        // values, for which the two parts of the buffer have room: in maps of these two types an entry has one value, of the
+        // size that `of` was told. A position is 4 bytes of the 8 (`__htab_map_lookup_and_delete_batch`,
+        // `kernel/bpf/hashtab.c`).
+        match unsafe { bpf(Call::MapLookupBatch, &mut attr) } {
+            Ok(_) => Ok(Batch { count: attr.count, next: Some(next) }),
+            Err(Errno::ENOENT) => Ok(Batch { count: attr.count, next: None }),
+            Err(errno) => Err(errno),
+        }
+    }
 }
 
 /// Has the kernel fill the first `len` bytes of `request`.

@@ -140,8 +140,11 @@ impl Table for Maps {
 
     fn complete(pass: &mut Pass<'_>, fd: Option<BorrowedFd<'_>>, kept: &mut FdInfo, row: &mut Map) {
         *kept = lasting(&row.facts, *kept);
-        if let Some(fd) = fd.filter(|_| kept.memlock.is_none() || kept.frozen.is_none()) {
-            *kept = pass.fdinfo(Self::KIND, fd).unwrap_or(*kept);
+        if let Some(fd) = fd {
+            if kept.memlock.is_none() || kept.frozen.is_none() {
+                *kept = pass.fdinfo(Self::KIND, fd).unwrap_or(*kept);
+            }
+            row.entries = row.entries.or_else(|| pass.count_entries(fd, &row.facts));
         }
         (row.mem, row.frozen) = (kept.memlock, kept.frozen);
     }

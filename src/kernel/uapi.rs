@@ -35,6 +35,9 @@ pub(super) mod map_type {
     pub(in crate::kernel) const ARRAY: u32 = 2;
     pub(in crate::kernel) const PERCPU_HASH: u32 = 5;
     pub(in crate::kernel) const PERCPU_ARRAY: u32 = 6;
+    pub(in crate::kernel) const STACK_TRACE: u32 = 7;
+    pub(in crate::kernel) const LRU_HASH: u32 = 9;
+    pub(in crate::kernel) const LRU_PERCPU_HASH: u32 = 10;
     pub(in crate::kernel) const LPM_TRIE: u32 = 11;
     pub(in crate::kernel) const HASH_OF_MAPS: u32 = 13;
     pub(in crate::kernel) const DEVMAP: u32 = 14;

@@ -10,20 +10,26 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use nix::errno::Errno;
 
+use super::Options;
 use super::btf::Types;
 use super::clock::BootOffset;
+use super::count;
 use super::fdinfo::FdInfo;
 use super::issues::Issues;
 use super::names;
 use super::sys::{self, Call};
 use super::uapi::{BtfInfo, reported};
-use crate::model::Kind;
+use crate::model::{Kind, MapFacts};
 
 /// What one reading carries from table to table.
 pub(super) struct Pass<'a> {
     pub(super) taken_at: Timestamp,
     pub(super) boot: BootOffset,
     pub(super) issues: &'a mut Issues,
+    /// Up to which capacity the keys of a map are walked.
+    count_by_walking: Option<u32>,
+    /// Where entries are copied to that are only counted.
+    entries: Vec<u8>,
     /// The types of the kernel, 5 MB, once they were asked for.
     kernel_types: Option<Read>,
     /// Those of the object that was asked for last: programs that have one in common were loaded one after the other.
@@ -156,13 +162,37 @@ fn unasked<T: Table>(pass: &mut Pass<'_>, earlier: Option<&Known<T>>) -> Option<
 
 impl<'a> Pass<'a> {
     /// The beginning of a reading.
-    pub(super) fn new(taken_at: Timestamp, boot: BootOffset, issues: &'a mut Issues) -> Self {
-        Self { taken_at, boot, issues, kernel_types: None, last_types: None }
+    pub(super) fn new(
+        taken_at: Timestamp,
+        boot: BootOffset,
+        options: &Options,
+        issues: &'a mut Issues,
+    ) -> Self {
+        Self {
+            taken_at,
+            boot,
+            issues,
+            count_by_walking: options.count_by_walking,
+            entries: Vec::new(),
+            kernel_types: None,
+            last_types: None,
+        }
     }
 
     /// What the fdinfo of an object's descriptor says; `None` when it could not be read, which is an issue.
     pub(super) fn fdinfo(&mut self, kind: Kind, fd: BorrowedFd<'_>) -> Option<FdInfo> {
         FdInfo::of(fd).map_err(|(call, errno)| self.issues.met(kind, call, errno)).ok()
+    }
+
+    /// How many entries a map has, counted if that is wanted and can be done; that it could not is an issue.
+    pub(super) fn count_entries(&mut self, fd: BorrowedFd<'_>, map: &MapFacts) -> Option<u64> {
+        match count::entries(fd, map, self.count_by_walking?, &mut self.entries) {
+            Ok(count) => count,
+            Err((call, errno)) => {
+                self.issues.met(Kind::Map, call, errno);
+                None
+            }
+        }
     }
 
     /// The name in BTF of a program's entry function.
