@@ -1,7 +1,8 @@
-//! The names of functions in BTF, for programs whose own name was cut at 15 characters and for what is attached to them.
-//! Knows the format (`Documentation/bpf/btf.rst`) only as far as to step from one type to the next.
+//! The names of types in BTF: full names of programs, whose own was cut at 15 characters, and what they were compiled against.
+//! Knows the format (`Documentation/bpf/btf.rst`) only as far as to step from one type to the next. Begin at [`Types::parse`].
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 const MAGIC: u16 = 0xeb9f;
@@ -13,6 +14,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
@@ -20,143 +22,144 @@ const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_ENUM64: u32 = 19;
 
-/// The names of all functions in a BTF object, by type id.
-pub(super) struct Functions {
+/// Every so many types, the place of one is kept: looking for a type is so many steps at most.
+const STRIDE: usize = 256;
+
+/// What stands before the name of a tracepoint in the name of the type of a pointer to its function.
+const TRACEPOINT: &[u8] = b"btf_trace_";
+
+/// The types of a BTF object, by their ids.
+pub(super) struct Types {
     data: Vec<u8>,
-    /// Where the names begin in `data`.
-    strings: usize,
-    /// Type id and offset of the name, ascending.
-    names: Vec<(u32, u32)>,
-    /// The first type id behind those of this object.
-    end: u32,
-    of: Owner,
+    /// The object on top of which this one stands: ids and names go on where its own end.
+    base: Option<Arc<Types>>,
+    /// How many types there are, without those of the base.
+    count: usize,
+    /// Where every [`STRIDE`]th type stands.
+    places: Vec<usize>,
+    /// Where the names stand.
+    names: Range<usize>,
 }
 
-/// Whom a BTF object describes.
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
-enum Owner {
-    Program,
-    Kernel,
-    /// A module, whose types and names go on where those of the kernel end.
-    Module(Arc<Functions>),
+impl fmt::Debug for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Types({})", self.count)
+    }
 }
 
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
-impl Functions {
-    /// Finds the functions of a program's BTF object. What is not well formed has none from there on.
-    pub(super) fn parse(data: Vec<u8>) -> Self {
-        Self::new(data, Owner::Program)
-    }
+/// The head of a type.
+#[derive(Clone, Copy)]
+struct Head {
+    name: usize,
+    kind: u32,
+    /// Where the next type stands.
+    next: usize,
+}
 
-    /// Finds the functions of the kernel.
-    pub(super) fn of_vmlinux(data: Vec<u8>) -> Self {
-        Self::new(data, Owner::Kernel)
-    }
-
-    /// Finds the functions of a module.
-    pub(super) fn of_module(data: Vec<u8>, vmlinux: Arc<Self>) -> Self {
-        Self::new(data, Owner::Module(vmlinux))
-    }
-
-    fn new(data: Vec<u8>, of: Owner) -> Self {
-        // Type id 0 is `void` and not in the table.
-        let first = if let Owner::Module(vmlinux) = &of { vmlinux.end } else { 1 };
-        let found = find(&data, first).unwrap_or_default();
-        Self { data, strings: found.strings, names: found.names, end: found.end, of }
-    }
-
-    /// Whether they are the kernel's or a module's.
-    pub(super) fn of_kernel(&self) -> bool {
-        !matches!(self.of, Owner::Program)
+impl Types {
+    /// Finds the types of a BTF object: `base` is the kernel's, for that of a module. What is not well formed has none from
+    /// there on.
+    pub(super) fn parse(data: Vec<u8>, base: Option<Arc<Self>>) -> Self {
+        let mut types = Self { data, base, count: 0, places: Vec::new(), names: 0..0 };
+        if let Some((range, names)) = sections(&types.data) {
+            types.names = names;
+            let mut at = range.start;
+            while let Some(head) = head(&types.data[..range.end], at) {
+                if types.count.is_multiple_of(STRIDE) {
+                    types.places.push(at);
+                }
+                types.count += 1;
+                at = head.next;
+            }
+        }
+        types
     }
 
     /// The name of the function that has this type id.
-    pub(super) fn name(&self, type_id: u32) -> Option<&[u8]> {
-        let index = self.names.binary_search_by_key(&type_id, |&(id, _)| id).ok()?;
-        self.string(self.names[index].1 as usize)
+    pub(super) fn function(&self, type_id: u32) -> Option<&[u8]> {
+        self.named(type_id).filter(|&(kind, _)| kind == KIND_FUNC).map(|(_, name)| name)
     }
 
-    fn string(&self, offset: usize) -> Option<&[u8]> {
-        let offset = match &self.of {
-            Owner::Module(vmlinux) => {
-                let Some(own) = offset.checked_sub(vmlinux.strings_len()) else {
-                    return vmlinux.string(offset);
-                };
-                own
-            }
-            Owner::Program | Owner::Kernel => offset,
+    /// The name of what a program is compiled against that has this type id: a function, or a tracepoint without the prefix of
+    /// its type.
+    pub(super) fn attach_target(&self, type_id: u32) -> Option<&[u8]> {
+        match self.named(type_id)? {
+            (KIND_FUNC, name) => Some(name),
+            (KIND_TYPEDEF, name) => name.strip_prefix(TRACEPOINT),
+            _ => None,
+        }
+    }
+
+    /// The kind and name of a type that has a name.
+    fn named(&self, type_id: u32) -> Option<(u32, &[u8])> {
+        // Type id 0 is `void` and not in the table.
+        let first = self.base.as_ref().map_or(0, |base| base.end()) + 1;
+        let Some(index) = (type_id as usize).checked_sub(first) else {
+            return self.base.as_ref()?.named(type_id);
         };
-        let name = self.data.get(self.strings.checked_add(offset)?..)?;
+        if index >= self.count {
+            return None;
+        }
+        let mut head = head(&self.data, *self.places.get(index / STRIDE)?)?;
+        for _ in 0..index % STRIDE {
+            head = self::head(&self.data, head.next)?;
+        }
+        let name = self.name(head.name)?;
+        (!name.is_empty()).then_some((head.kind, name))
+    }
+
+    /// The last id.
+    fn end(&self) -> usize {
+        self.base.as_ref().map_or(0, |base| base.end()) + self.count
+    }
+
+    fn name(&self, offset: usize) -> Option<&[u8]> {
+        let before = self.base.as_ref().map_or(0, |base| base.names.len());
+        let Some(offset) = offset.checked_sub(before) else { return self.base.as_ref()?.name(offset) };
+        let name = self.data.get(self.names.clone())?.get(offset..)?;
         let end = name.iter().position(|&byte| byte == 0)?;
-        (end > 0).then(|| &name[..end])
-    }
-
-    fn strings_len(&self) -> usize {
-        word(&self.data, 20).map_or(0, |len| len as usize)
+        Some(&name[..end])
     }
 }
 
-impl fmt::Debug for Functions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Functions({})", self.names.len())
-    }
-}
-
-/// Where the names begin, the functions among the types, and the type id that follows the last.
-#[derive(Default)]
-struct Found {
-    strings: usize,
-    names: Vec<(u32, u32)>,
-    end: u32,
-}
-
-fn find(data: &[u8], first: u32) -> Option<Found> {
+/// Where types and names stand.
+fn sections(data: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     if data.get(..2)? != MAGIC.to_le_bytes() {
         return None;
     }
     let header_len = word(data, 4)? as usize;
-    let types = header_len.checked_add(word(data, 8)? as usize)?;
-    let types_end = types.checked_add(word(data, 12)? as usize)?;
-    let strings = header_len.checked_add(word(data, 16)? as usize)?;
+    let section = |offset: usize, len: usize| {
+        let start = header_len.checked_add(word(data, offset)? as usize)?.min(data.len());
+        Some(start..start.checked_add(word(data, len)? as usize)?.min(data.len()))
+    };
+    Some((section(8, 12)?, section(16, 20)?))
+}
 
-    let mut names = Vec::new();
-    let mut at = types;
-    let mut id = first;
-    while at + TYPE_LEN <= types_end {
-        let (Some(name), Some(info)) = (word(data, at), word(data, at + 4)) else { break };
-        let Some(tail) = tail_len((info >> 24) & 0x1f, (info & 0xffff) as usize) else { break };
-        if (info >> 24) & 0x1f == KIND_FUNC {
-            names.push((id, name));
-        }
-        at += TYPE_LEN + tail;
-        id = id.checked_add(1)?;
-    }
-    Some(Found { strings, names, end: id })
+/// The head of the type that stands at a place; `None` where it does not end within the data.
+fn head(data: &[u8], at: usize) -> Option<Head> {
+    let info = word(data, at + 4)?;
+    let kind = (info >> 24) & 0x1f;
+    let next = at + TYPE_LEN + tail_len(kind, (info & 0xffff) as usize)?;
+    (next <= data.len()).then_some(Head { name: word(data, at)? as usize, kind, next })
 }
 
 /// The value of the enumerator of this name, in whatever enumeration it is, with a name or without.
 pub(super) fn enumerator(data: &[u8], name: &str) -> Option<u32> {
-    let found = |offset: u32, strings: usize| {
-        let text = data.get(strings.checked_add(offset as usize)?..)?;
-        text.strip_prefix(name.as_bytes())?.first().filter(|&&end| end == 0)
+    let (types, names) = sections(data)?;
+    let names = &data[names];
+    let is = |offset: u32| {
+        let rest = names.get(offset as usize..)?.strip_prefix(name.as_bytes())?;
+        (rest.first() == Some(&0)).then_some(())
     };
-    let header_len = word(data, 4)? as usize;
-    let types_end = header_len.checked_add(word(data, 8)? as usize)?.checked_add(word(data, 12)? as usize)?;
-    let strings = header_len.checked_add(word(data, 16)? as usize)?;
-    let mut at = header_len.checked_add(word(data, 8)? as usize)?;
-    while at + TYPE_LEN <= types_end {
-        let info = word(data, at + 4)?;
-        let (kind, members) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-        at += TYPE_LEN;
-        if kind == KIND_ENUM {
-            let member = (0..members).map(|member| at + 8 * member);
-            let mut named = member
-                .filter(|&member| word(data, member).is_some_and(|offset| found(offset, strings).is_some()));
-            if let Some(member) = named.next() {
+    let mut at = types.start;
+    while let Some(head) = head(&data[..types.end], at) {
+        if head.kind == KIND_ENUM {
+            let mut members = (at + TYPE_LEN..head.next).step_by(8);
+            if let Some(member) = members.find(|&member| word(data, member).and_then(is).is_some()) {
                 return word(data, member + 4);
             }
         }
-        at += tail_len(kind, members)?;
+        at = head.next;
     }
     None
 }
@@ -185,54 +188,78 @@ mod tests {
 
     use super::*;
 
-    /// A BTF object with one integer, one prototype with a parameter and one function.
-    fn example() -> Vec<u8> {
-        let strings = b"\0int\0ctx\0a_function_with_a_long_name\0";
-        let mut types = Vec::new();
-        let mut push = |words: &[u32]| types.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-        push(&[1, KIND_INT << 24, 4, 32]);
-        push(&[0, KIND_FUNC_PROTO << 24 | 1, 1, 5, 1]);
-        push(&[9, KIND_FUNC << 24 | 1, 2]);
+    /// A BTF object of these types and names.
+    fn object(types: &[&[u32]], strings: &[u8]) -> Vec<u8> {
+        let types: Vec<u8> = types.iter().copied().flatten().flat_map(|word| word.to_le_bytes()).collect();
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a small example");
         let (types_len, strings_len) = (len(&types), len(strings));
+        let header = [24, 0, types_len, types_len, strings_len];
         let mut data = MAGIC.to_le_bytes().to_vec();
         data.extend([1, 0]);
-        data.extend(
-            [24, 0, types_len, types_len, strings_len].iter().flat_map(|word: &u32| word.to_le_bytes()),
-        );
+        data.extend(header.iter().flat_map(|word: &u32| word.to_le_bytes()));
         data.extend(&types);
         data.extend(strings);
         data
     }
 
+    /// One with an integer, a prototype with a parameter, a function and a tracepoint.
+    fn example() -> Vec<u8> {
+        let types: [&[u32]; 4] = [
+            &[1, KIND_INT << 24, 4, 32],
+            &[0, KIND_FUNC_PROTO << 24 | 1, 1, 5, 1],
+            &[9, KIND_FUNC << 24 | 1, 2],
+            &[37, KIND_TYPEDEF << 24, 2],
+        ];
+        object(&types, b"\0int\0ctx\0a_function_with_a_long_name\0btf_trace_sys_enter\0")
+    }
+
     #[test]
     fn a_function_has_its_full_name() {
-        let functions = Functions::parse(example());
-        assert_eq!(functions.name(3), Some(&b"a_function_with_a_long_name"[..]));
-        assert_eq!(functions.name(1), None, "an integer is not a function");
-        assert_eq!(functions.name(4), None, "there is no fourth type");
-    }
-
-    /// The BTF object of a module with two functions: one whose name is the kernel's, one with a name of its own.
-    fn module() -> Vec<u8> {
-        let base_strings = u32::from(example()[20]);
-        let strings = b"\0own_name\0";
-        let types = [[9, KIND_FUNC << 24, 2], [base_strings + 1, KIND_FUNC << 24, 2]].concat();
-        let mut data = MAGIC.to_le_bytes().to_vec();
-        data.extend([1, 0]);
-        data.extend([24, 0, 24, 24, 10].iter().chain(&types).flat_map(|word: &u32| word.to_le_bytes()));
-        data.extend(strings);
-        data
+        let types = Types::parse(example(), None);
+        assert_eq!(types.function(3), Some(&b"a_function_with_a_long_name"[..]));
+        assert_eq!(types.function(0), None, "nothing is not a function");
+        assert_eq!(types.function(1), None, "an integer is not a function");
+        assert_eq!(types.function(5), None, "there is no fifth type");
     }
 
     #[test]
-    fn the_types_and_names_of_a_module_go_on_where_the_kernels_end() {
-        let vmlinux = Arc::new(Functions::of_vmlinux(example()));
-        let functions = Functions::of_module(module(), Arc::clone(&vmlinux));
-        assert_eq!(functions.name(3), None, "that is the kernel's");
-        assert_eq!(functions.name(4), Some(&b"a_function_with_a_long_name"[..]));
-        assert_eq!(functions.name(5), Some(&b"own_name"[..]));
-        assert!(functions.of_kernel() && vmlinux.of_kernel() && !Functions::parse(example()).of_kernel());
+    fn a_tracepoint_has_its_name_without_the_prefix() {
+        let types = Types::parse(example(), None);
+        assert_eq!(types.attach_target(3), types.function(3));
+        assert_eq!(types.attach_target(4), Some(&b"sys_enter"[..]));
+        assert_eq!(types.function(4), None);
+        assert_eq!(types.attach_target(1), None, "an integer is nothing to attach to");
+    }
+
+    #[test]
+    fn types_and_names_of_a_module_go_on_where_those_of_the_kernel_end() {
+        let base = Arc::new(Types::parse(example(), None));
+        let names = u32::try_from(base.names.len()).expect("a small example");
+        let types: [&[u32]; 2] = [&[names, KIND_FUNC << 24, 2], &[9, KIND_FUNC << 24, 2]];
+        let module = Types::parse(object(&types, b"of_the_module\0"), Some(Arc::clone(&base)));
+        assert_eq!(module.function(3), base.function(3));
+        assert_eq!(module.function(5), Some(&b"of_the_module"[..]));
+        assert_eq!(module.function(6), base.function(3), "a name that both have stands in the kernel's");
+        assert_eq!(module.function(7), None);
+    }
+
+    #[test]
+    fn every_one_of_many_types_is_found() {
+        let count = 3 * STRIDE + 1;
+        let mut strings = vec![0];
+        let types: Vec<[u32; 3]> = (1..=count)
+            .map(|id| {
+                let name = u32::try_from(strings.len()).expect("a small example");
+                strings.extend(format!("f{id}\0").into_bytes());
+                [name, KIND_FUNC << 24, 0]
+            })
+            .collect();
+        let types: Vec<&[u32]> = types.iter().map(|words| &words[..]).collect();
+        let types = Types::parse(object(&types, &strings), None);
+        for id in 1..=count {
+            let type_id = u32::try_from(id).expect("there are few");
+            assert_eq!(types.function(type_id), Some(format!("f{id}").as_bytes()));
+        }
     }
 
     proptest! {
@@ -241,10 +268,10 @@ mod tests {
             let mut data = example();
             data[place] = byte;
             data.truncate(cut.max(1));
-            let damaged = Arc::new(Functions::of_vmlinux(data));
-            let resting = Functions::of_module(module(), Arc::clone(&damaged));
-            for id in 0..8 {
-                let _names = (damaged.name(id), resting.name(id));
+            let base = Arc::new(Types::parse(data, None));
+            let module = Types::parse(example(), Some(Arc::clone(&base)));
+            for id in 0..12 {
+                let _names = (base.attach_target(id), module.attach_target(id));
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod btf;
 mod clock;
+mod count;
 mod fdinfo;
 mod issues;
 mod iter;
@@ -22,8 +23,6 @@ mod tables;
 mod uapi;
 mod walk;
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -34,8 +33,8 @@ use self::iter::Iterators;
 use self::road::Road;
 pub use self::road::{Choice, in_words};
 use self::tables::{Btfs, Links, Maps, Programs};
-use self::walk::{Pass, walk};
-use crate::model::{Btf, Collector, Kind, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
+use self::walk::{Known, Pass, walk};
+use crate::model::{Collector, Kind, ReaderKind, RunStats, Snapshot};
 
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,13 +77,14 @@ pub enum RunStatsMode {
 /// Reads the kernel, and remembers what never changes from one reading to the next.
 #[derive(Debug)]
 pub struct Reader {
+    options: Options,
     started_at: Timestamp,
     issues: Issues,
     choices: Vec<Choice>,
-    programs: Road<iter::Programs, Vec<Arc<ProgramFacts>>>,
-    maps: Road<iter::Maps, Vec<Arc<MapFacts>>>,
-    links: Road<iter::Links, Vec<Arc<LinkFacts>>>,
-    btfs: Vec<Arc<Btf>>,
+    programs: Road<iter::Programs, Vec<Known<Programs>>>,
+    maps: Road<iter::Maps, Vec<Known<Maps>>>,
+    links: Road<iter::Links, Vec<Known<Links>>>,
+    btfs: Vec<Known<Btfs>>,
 }
 
 impl Reader {
@@ -103,6 +103,7 @@ impl Reader {
         // There is no iterator over them.
         choices.push(Choice { kind: Kind::Btf, reader: Some(ReaderKind::Walk), reason: None });
         Self {
+            options,
             started_at: Timestamp::now(),
             issues: Issues::default(),
             choices,
@@ -124,7 +125,7 @@ impl Reader {
         self.issues.begin();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
-        let mut pass = Pass { taken_at, boot, issues: &mut self.issues, functions: HashMap::new() };
+        let mut pass = Pass::new(taken_at, boot, &self.options, &mut self.issues);
         let mut collectors = Vec::with_capacity(4);
         let programs =
             collect(

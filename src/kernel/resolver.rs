@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::btf::Functions;
+use super::btf::Types;
 use super::mounts::{self, Mount};
 use super::symbols::Symbols;
 use super::uapi::{BtfInfo, reported};
@@ -39,9 +39,17 @@ struct Reading {
     tracepoint_groups: HashMap<String, Option<String>>,
     symbols: Option<Symbols>,
     /// The functions of BTF objects by their ids.
-    functions: HashMap<u32, Option<Arc<Functions>>>,
+    functions: HashMap<u32, Option<Described>>,
     /// The functions of the kernel itself, on which the BTF of every module rests.
-    vmlinux: Option<Arc<Functions>>,
+    vmlinux: Option<Arc<Types>>,
+}
+
+/// The types of a BTF object.
+#[derive(Debug)]
+struct Described {
+    types: Arc<Types>,
+    /// Whether they are the kernel's or a module's.
+    of_kernel: bool,
 }
 
 impl Default for Resolver {
@@ -167,13 +175,13 @@ impl Resolver {
             self.reading.functions.insert(btf_id, functions);
         }
         let functions = self.reading.functions.get(&btf_id)?.as_ref()?;
-        if functions.of_kernel() != of_kernel {
+        if functions.of_kernel != of_kernel {
             return None;
         }
-        functions.name(type_id).map(names::text)
+        functions.types.function(type_id).map(names::text)
     }
 
-    fn read_functions(&mut self, btf_id: u32) -> Option<Arc<Functions>> {
+    fn read_functions(&mut self, btf_id: u32) -> Option<Described> {
         let ask = || {
             let fd = sys::fd_by_id(Kind::Btf, btf_id)?;
             let (info, name) = sys::btf_info(fd.as_fd())?;
@@ -181,21 +189,22 @@ impl Resolver {
             Ok((reported!(&info, BtfInfo, kernel_btf) == Some(1), names::text(&name), data))
         };
         let (of_kernel, name, data) = self.noting(ask().map_err(|errno: Errno| io::Error::from(errno)))?;
-        Some(match (of_kernel, &*name) {
-            (false, _) => Arc::new(Functions::parse(data)),
+        let types = match (of_kernel, &*name) {
+            (false, _) => Arc::new(Types::parse(data, None)),
             (true, "vmlinux") => {
-                let vmlinux = Arc::new(Functions::of_vmlinux(data));
+                let vmlinux = Arc::new(Types::parse(data, None));
                 self.reading.vmlinux = Some(Arc::clone(&vmlinux));
                 vmlinux
             }
-            (true, _) => Arc::new(Functions::of_module(data, self.vmlinux()?)),
-        })
+            (true, _) => Arc::new(Types::parse(data, Some(self.vmlinux()?))),
+        };
+        Some(Described { types, of_kernel })
     }
 
-    fn vmlinux(&mut self) -> Option<Arc<Functions>> {
+    fn vmlinux(&mut self) -> Option<Arc<Types>> {
         if self.reading.vmlinux.is_none() {
             let data = fs::read(self.root.join("sys/kernel/btf/vmlinux"));
-            self.reading.vmlinux = self.noting(data).map(|data| Arc::new(Functions::of_vmlinux(data)));
+            self.reading.vmlinux = self.noting(data).map(|data| Arc::new(Types::parse(data, None)));
         }
         self.reading.vmlinux.clone()
     }

@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::uapi::{
     BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, LinkInfo, MapInfo, ProgramInfo, Reported,
+    map_type,
 };
 use crate::model::Kind;
 
@@ -17,6 +18,7 @@ use crate::model::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     MapUpdateElem = 2,
+    MapGetNextKey = 4,
     ProgGetNextId = 11,
     MapGetNextId = 12,
     ProgGetFdById = 13,
@@ -25,6 +27,7 @@ pub(super) enum Call {
     BtfGetFdById = 19,
     BtfGetNextId = 23,
     LinkCreate = 28,
+    MapLookupBatch = 24,
     LinkGetFdById = 30,
     LinkGetNextId = 31,
     IterCreate = 33,
@@ -38,6 +41,8 @@ impl Call {
             Self::MapUpdateElem => "BPF_MAP_UPDATE_ELEM",
             Self::LinkCreate => "BPF_LINK_CREATE",
             Self::IterCreate => "BPF_ITER_CREATE",
+            Self::MapGetNextKey => "BPF_MAP_GET_NEXT_KEY",
+            Self::MapLookupBatch => "BPF_MAP_LOOKUP_BATCH",
             Self::ProgGetNextId => "BPF_PROG_GET_NEXT_ID",
             Self::MapGetNextId => "BPF_MAP_GET_NEXT_ID",
             Self::ProgGetFdById => "BPF_PROG_GET_FD_BY_ID",
@@ -115,6 +120,29 @@ struct IterAttr {
     flags: u32,
 }
 
+/// `union bpf_attr` as `BPF_MAP_GET_NEXT_KEY` uses it.
+#[repr(C, align(8))]
+struct NextKeyAttr {
+    map_fd: i32,
+    padding: u32,
+    key: u64,
+    next_key: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` as `BPF_MAP_LOOKUP_BATCH` uses it.
+#[repr(C, align(8))]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: i32,
+    elem_flags: u64,
+    flags: u64,
+}
+
 /// Calls bpf(2) and gives back what it returned.
 ///
 /// # Safety
@@ -180,6 +208,30 @@ pub(super) fn program_entry_function(fd: BorrowedFd<'_>) -> Result<Option<Functi
     // of the size that the request names.
     let reported = unsafe { info(fd, request, size_of::<ProgramInfo>()) }?;
     Ok((reported.value.nr_func_info > 0).then_some(function))
+}
+
+/// The ids of the maps that a program uses, in the kernel's order. `expected` is how many there were a moment ago.
+///
+/// # Errors
+///
+/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+pub(super) fn program_map_ids(fd: BorrowedFd<'_>, expected: u32) -> Result<Vec<u32>, Errno> {
+    let mut room = expected;
+    loop {
+        let mut ids = vec![0_u32; room as usize];
+        let mut request = ProgramInfo::new_zeroed();
+        request.map_ids = ids.as_mut_ptr() as u64;
+        request.nr_map_ids = room;
+        // SAFETY: the one address that is not null is `ids`, which outlives the call and has room for as many ids as the
+        // request names.
+        let there_are = unsafe { info(fd, request, size_of::<ProgramInfo>()) }?.value.nr_map_ids;
+        if there_are <= room {
+            ids.truncate(there_are as usize);
+            return Ok(ids);
+        }
+        // More were bound meanwhile (`BPF_PROG_BIND_MAP`, 5.10).
+        room = there_are;
+    }
 }
 
 /// What the kernel says of a map.
@@ -306,6 +358,115 @@ pub(super) fn interface_name(index: u32) -> Option<Vec<u8>> {
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
     let len = name.iter().position(|&byte| byte == 0)?;
     (!found.is_null()).then(|| name[..len].to_vec())
+}
+
+/// A map's entries, with the sizes by which the kernel reads and writes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entries<'a> {
+    fd: BorrowedFd<'a>,
+    map_type: u32,
+    key_size: usize,
+    value_size: usize,
+}
+
+/// Where in a map a batch begins, as the kernel counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position(u64);
+
+/// What one batch of entries held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    /// How many entries.
+    pub(super) count: u32,
+    /// Where the next one begins; `None` at the end.
+    pub(super) next: Option<Position>,
+}
+
+impl<'a> Entries<'a> {
+    /// The entries of a map, whose sizes the kernel is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+    pub(super) fn of(fd: BorrowedFd<'a>) -> Result<Self, Errno> {
+        let map = map_info(fd)?.value;
+        Ok(Self {
+            fd,
+            map_type: map.map_type,
+            key_size: map.key_size as usize,
+            value_size: map.value_size as usize,
+        })
+    }
+
+    /// The length of a key.
+    pub(super) fn key_size(&self) -> usize {
+        self.key_size
+    }
+
+    /// What an entry takes in a batch.
+    pub(super) fn size(&self) -> usize {
+        self.key_size + self.value_size
+    }
+
+    /// Writes the key that follows `key`, or the first, to `next`. `false` at the end. After a key that is not there any more
+    /// comes the first one.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` when the map may not be read; `EINVAL` also for a slice that is not as long as a key.
+    pub(super) fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<bool, Errno> {
+        if next.len() != self.key_size || key.is_some_and(|key| key.len() != self.key_size) {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = NextKeyAttr {
+            map_fd: self.fd.as_raw_fd(),
+            padding: 0,
+            key: key.map_or(0, |key| key.as_ptr() as u64),
+            next_key: next.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: both slices outlive the call and are as long as the map's keys, by which the kernel goes: `of` asked it, and
+        // the borrowed descriptor is of the same map still. A null key stands for none.
+        match unsafe { bpf(Call::MapGetNextKey, &mut attr) } {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Copies entries to `buffer`, from `after` on or from the beginning: whole buckets, as many as there is room for.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when a bucket holds more than there is room for; `EBUSY` when one is locked (since 6.0); `EINVAL` before 5.6;
+    /// `EOPNOTSUPP` for every type but `hash` and `lru_hash`: those of others have another form or length.
+    pub(super) fn lookup_batch(&self, after: Option<Position>, buffer: &mut [u8]) -> Result<Batch, Errno> {
+        if ![map_type::HASH, map_type::LRU_HASH].contains(&self.map_type) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let room = u32::try_from(buffer.len() / self.size()).unwrap_or(u32::MAX);
+        let (keys, values) = buffer.split_at_mut(self.key_size * room as usize);
+        let mut next = Position(0);
+        let mut attr = BatchAttr {
+            in_batch: after.as_ref().map_or(0, |after| (&raw const after.0) as u64),
+            out_batch: (&raw mut next.0) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: room,
+            map_fd: self.fd.as_raw_fd(),
+            elem_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: all that the addresses point to outlives the call. The kernel writes no more than `count` keys and as many
+        // values, for which the two parts of the buffer have room: in maps of these two types an entry has one value, of the
+        // size that `of` was told. A position is 4 bytes of the 8 (`__htab_map_lookup_and_delete_batch`,
+        // `kernel/bpf/hashtab.c`).
+        match unsafe { bpf(Call::MapLookupBatch, &mut attr) } {
+            Ok(_) => Ok(Batch { count: attr.count, next: Some(next) }),
+            Err(Errno::ENOENT) => Ok(Batch { count: attr.count, next: None }),
+            Err(errno) => Err(errno),
+        }
+    }
 }
 
 /// Has the kernel fill the first `len` bytes of `request`.

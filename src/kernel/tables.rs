@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::fdinfo::FdInfo;
 use super::names;
-use super::sys;
+use super::sys::{self, Call};
 use super::uapi::{BtfInfo, BtfName, LinkInfo, MapInfo, OBJ_NAME_LEN, ProgramInfo, Reported, reported};
+use super::uapi::{NO_PREALLOC, map_type, program_type};
 use super::walk::{Pass, Table};
 use crate::model::{Btf, Kind, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 
 /// The table of programs.
+#[derive(Debug)]
 pub(super) struct Programs;
 
 impl Table for Programs {
     const KIND: Kind = Kind::Program;
     type Info = Reported<ProgramInfo>;
     type Facts = ProgramFacts;
+    type Kept = ();
     type Row = Program;
 
     fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
@@ -55,9 +59,23 @@ impl Table for Programs {
             size_translated: value.xlated_prog_len,
             mem: pass.fdinfo(Self::KIND, fd).and_then(|info| info.memlock),
             verified_instructions: reported!(info, ProgramInfo, verified_insns),
-            attach_to: None,
-            map_ids: None,
+            attach_to: attach_target(pass, info),
+            map_ids: map_ids(pass, fd, value.nr_map_ids),
         }
+    }
+
+    fn changed(
+        pass: &mut Pass<'_>,
+        fd: BorrowedFd<'_>,
+        known: &ProgramFacts,
+        info: &Self::Info,
+    ) -> Option<ProgramFacts> {
+        let count = known.map_ids.as_ref().map(Vec::len);
+        if count == usize::try_from(info.value.nr_map_ids).ok() {
+            return None;
+        }
+        let map_ids = map_ids(pass, fd, info.value.nr_map_ids);
+        (map_ids != known.map_ids).then(|| ProgramFacts { map_ids, ..known.clone() })
     }
 
     fn row(facts: Arc<ProgramFacts>, info: Option<&Self::Info>) -> Program {
@@ -71,12 +89,14 @@ impl Table for Programs {
 }
 
 /// The table of maps.
+#[derive(Debug)]
 pub(super) struct Maps;
 
 impl Table for Maps {
     const KIND: Kind = Kind::Map;
     type Info = Reported<MapInfo>;
     type Facts = MapFacts;
+    type Kept = FdInfo;
     type Row = Map;
 
     fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
@@ -114,17 +134,57 @@ impl Table for Maps {
     }
 
     fn row(facts: Arc<MapFacts>, _info: Option<&Self::Info>) -> Map {
-        Map { facts, frozen: None, mem: None, entries: None, backlog: None, memory_cgroup: None }
+        let entries = entries_of_array(&facts);
+        Map { facts, frozen: None, mem: None, entries, backlog: None, memory_cgroup: None }
+    }
+
+    fn complete(pass: &mut Pass<'_>, fd: Option<BorrowedFd<'_>>, kept: &mut FdInfo, row: &mut Map) {
+        *kept = lasting(&row.facts, *kept);
+        if let Some(fd) = fd {
+            if kept.memlock.is_none() || kept.frozen.is_none() {
+                *kept = pass.fdinfo(Self::KIND, fd).unwrap_or(*kept);
+            }
+            row.entries = row.entries.or_else(|| pass.count_entries(fd, &row.facts));
+        }
+        (row.mem, row.frozen) = (kept.memlock, kept.frozen);
+    }
+}
+
+/// How many entries a map has that has all of them from the beginning to the end, whatever is in them.
+pub(super) fn entries_of_array(map: &MapFacts) -> Option<u64> {
+    let array = [map_type::ARRAY, map_type::PERCPU_ARRAY].contains(&map.map_type.number);
+    array.then_some(map.max_entries.into())
+}
+
+/// Whether the memory of a map moves with its entries: it makes room for each when it comes.
+///
+/// Source: the functions `*_mem_usage` since 6.4, of which that of `devmap` counts what its places point to. Before, the
+/// kernel says what a full map would take, which does not move. A type that this program does not know may grow.
+pub(super) fn can_grow(map: &MapFacts) -> bool {
+    match map.map_type.number {
+        map_type::HASH | map_type::PERCPU_HASH | map_type::HASH_OF_MAPS => map.flags & NO_PREALLOC != 0,
+        map_type::LPM_TRIE | map_type::DEVMAP | map_type::SOCKHASH | map_type::DEVMAP_HASH => true,
+        _ => map.map_type.name.is_none(),
+    }
+}
+
+/// What of an earlier look stays true: memory that does not move, and that a map is frozen, which nothing undoes.
+fn lasting(map: &MapFacts, earlier: FdInfo) -> FdInfo {
+    FdInfo {
+        memlock: earlier.memlock.filter(|_| !can_grow(map)),
+        frozen: earlier.frozen.filter(|&frozen| frozen),
     }
 }
 
 /// The table of links.
+#[derive(Debug)]
 pub(super) struct Links;
 
 impl Table for Links {
     const KIND: Kind = Kind::Link;
     type Info = Reported<LinkInfo>;
     type Facts = LinkFacts;
+    type Kept = ();
     type Row = Link;
 
     fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
@@ -157,12 +217,14 @@ impl Table for Links {
 }
 
 /// The table of BTF objects.
+#[derive(Debug)]
 pub(super) struct Btfs;
 
 impl Table for Btfs {
     const KIND: Kind = Kind::Btf;
     type Info = (Reported<BtfInfo>, BtfName);
     type Facts = Btf;
+    type Kept = ();
     type Row = Arc<Btf>;
 
     fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
@@ -192,6 +254,37 @@ impl Table for Btfs {
     }
 }
 
+/// The maps that a program uses, ascending.
+fn map_ids(pass: &mut Pass<'_>, fd: BorrowedFd<'_>, count: u32) -> Option<Vec<u32>> {
+    if count == 0 {
+        return Some(Vec::new());
+    }
+    match sys::program_map_ids(fd, count) {
+        Ok(mut ids) => {
+            ids.sort_unstable();
+            ids.dedup();
+            Some(ids)
+        }
+        Err(errno) => {
+            pass.issues.met(Kind::Program, Call::ObjGetInfoByFd.as_str(), errno);
+            None
+        }
+    }
+}
+
+/// The function that a program was compiled against, as `bpf_prog_aux.attach_func_name` has it.
+///
+/// For `struct_ops` the kernel says only which structure, and that name is of a member. Of a program that was compiled against
+/// another one, it forgets the other as soon as it is attached (`bpf_tracing_prog_attach`, `kernel/bpf/syscall.c`).
+fn attach_target(pass: &mut Pass<'_>, info: &Reported<ProgramInfo>) -> Option<String> {
+    // Only the later of the two fields tells whether this kernel has both.
+    let type_id = reported!(info, ProgramInfo, attach_btf_id).and_then(some_id)?;
+    let btf_id = some_id(info.value.attach_btf_obj_id)?;
+    let has_function = [program_type::TRACING, program_type::EXT, program_type::LSM];
+    let types = has_function.contains(&info.value.prog_type).then(|| pass.types(btf_id))??;
+    types.attach_target(type_id).map(names::text)
+}
+
 /// Ids begin at 1: the kernel writes 0 where there is no such object.
 pub(super) fn some_id(id: u32) -> Option<u32> {
     (id != 0).then_some(id)
@@ -200,21 +293,4 @@ pub(super) fn some_id(id: u32) -> Option<u32> {
 /// A loader's BTF object has no name, nor has any before 5.11: the kernel leaves the buffer as it was, zero.
 fn btf_name(name: &BtfName) -> Option<String> {
     (name[0] != 0).then(|| names::text(name))
-}
-
-/// Whether a map's memory grows with its entries: each has its own, instead of a place that is always there.
-pub(super) fn grows(map: &MapFacts) -> bool {
-    const NO_PREALLOC: u32 = 1;
-    match map.map_type.number {
-        // `hash`, `percpu_hash`, `hash_of_maps`.
-        1 | 5 | 13 => map.flags & NO_PREALLOC != 0,
-        // `lpm_trie`, `sockhash`, `devmap_hash`.
-        11 | 18 | 25 => true,
-        _ => false,
-    }
-}
-
-/// The entries of a map that is always as long as it is: of `array` and `percpu_array`.
-pub(super) fn fixed_entries(map: &MapFacts) -> Option<u64> {
-    matches!(map.map_type.number, 2 | 6).then(|| map.max_entries.into())
 }

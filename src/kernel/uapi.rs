@@ -29,6 +29,32 @@ pub(crate) use reported;
 /// `BPF_OBJ_NAME_LEN`: a name and its terminating zero.
 pub(super) const OBJ_NAME_LEN: usize = 16;
 
+/// `enum bpf_map_type`, as far as this program tells types of map apart.
+pub(super) mod map_type {
+    pub(in crate::kernel) const HASH: u32 = 1;
+    pub(in crate::kernel) const ARRAY: u32 = 2;
+    pub(in crate::kernel) const PERCPU_HASH: u32 = 5;
+    pub(in crate::kernel) const PERCPU_ARRAY: u32 = 6;
+    pub(in crate::kernel) const STACK_TRACE: u32 = 7;
+    pub(in crate::kernel) const LRU_HASH: u32 = 9;
+    pub(in crate::kernel) const LRU_PERCPU_HASH: u32 = 10;
+    pub(in crate::kernel) const LPM_TRIE: u32 = 11;
+    pub(in crate::kernel) const HASH_OF_MAPS: u32 = 13;
+    pub(in crate::kernel) const DEVMAP: u32 = 14;
+    pub(in crate::kernel) const SOCKHASH: u32 = 18;
+    pub(in crate::kernel) const DEVMAP_HASH: u32 = 25;
+}
+
+/// `BPF_F_NO_PREALLOC`: entries get their memory when they are made.
+pub(super) const NO_PREALLOC: u32 = 1;
+
+/// `enum bpf_prog_type`, as far as this program tells types of program apart.
+pub(super) mod program_type {
+    pub(in crate::kernel) const TRACING: u32 = 26;
+    pub(in crate::kernel) const EXT: u32 = 28;
+    pub(in crate::kernel) const LSM: u32 = 29;
+}
+
 /// `struct bpf_prog_info`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -72,6 +98,7 @@ pub(super) struct ProgramInfo {
     pub(super) recursion_misses: u64,
     /// Since 5.16.
     pub(super) verified_insns: u32,
+    /// Since 6.0, with `attach_btf_id`. Before, padding of 5.16 stands in its place, which counts as known.
     pub(super) attach_btf_obj_id: u32,
     pub(super) attach_btf_id: u32,
     pub(super) padding: u32,

@@ -2,28 +2,48 @@
 //! Walks one table at a time, in ascending order of ids, and knows objects again that an earlier walk has met.
 //! Begin at [`walk`].
 
-use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
+use std::fmt::Debug;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
 
-use super::btf::Functions;
+use super::Options;
+use super::btf::Types;
 use super::clock::BootOffset;
+use super::count;
 use super::fdinfo::FdInfo;
 use super::issues::Issues;
+use super::names;
 use super::road::Refusal;
 use super::sys::{self, Call};
-use crate::model::Kind;
+use super::uapi::{BtfInfo, reported};
+use crate::model::{Kind, MapFacts};
 
 /// What one reading carries from table to table.
 pub(super) struct Pass<'a> {
     pub(super) taken_at: Timestamp,
     pub(super) boot: BootOffset,
     pub(super) issues: &'a mut Issues,
-    /// The functions of the BTF objects asked for in this reading.
-    pub(super) functions: HashMap<u32, Option<Functions>>,
+    /// Up to which capacity the keys of a map are walked.
+    count_by_walking: Option<u32>,
+    /// Where entries are copied to that are only counted.
+    entries: Vec<u8>,
+    /// The types of the kernel, 5 MB, once they were asked for.
+    kernel_types: Option<Read>,
+    /// Those of the object that was asked for last: programs that have one in common were loaded one after the other.
+    last_types: Option<Read>,
+}
+
+/// A BTF object by its id, and its types if they could be read.
+type Read = (u32, Option<Arc<Types>>);
+
+/// What the reader remembers of an object from one reading to the next.
+#[derive(Debug)]
+pub(super) struct Known<T: Table> {
+    facts: Arc<T::Facts>,
+    kept: T::Kept,
 }
 
 /// One of the kernel's tables of objects.
@@ -33,7 +53,9 @@ pub(super) trait Table {
     /// What the kernel says of an object.
     type Info;
     /// What of it never changes.
-    type Facts;
+    type Facts: Debug;
+    /// What else is remembered of it, since asking for it costs more than the rest.
+    type Kept: Copy + Debug + Default;
     /// What a snapshot holds of it.
     type Row;
 
@@ -45,14 +67,31 @@ pub(super) trait Table {
     fn same(facts: &Self::Facts, info: &Self::Info) -> bool;
     /// Reads what never changes, for an object not met before.
     fn facts(pass: &mut Pass<'_>, fd: BorrowedFd<'_>, info: &Self::Info) -> Self::Facts;
+    /// The facts of a known object where they are not what they were; `None` when they are.
+    fn changed(
+        _pass: &mut Pass<'_>,
+        _fd: BorrowedFd<'_>,
+        _known: &Self::Facts,
+        _info: &Self::Info,
+    ) -> Option<Self::Facts> {
+        None
+    }
     /// Joins the facts and what moves; `info` is missing where the object could not be asked again.
     fn row(facts: Arc<Self::Facts>, info: Option<&Self::Info>) -> Self::Row;
+    /// Adds what other questions answer; `fd` is missing where the object could not be asked again.
+    fn complete(
+        _pass: &mut Pass<'_>,
+        _fd: Option<BorrowedFd<'_>>,
+        _kept: &mut Self::Kept,
+        _row: &mut Self::Row,
+    ) {
+    }
 }
 
-/// Reads a table. `known` holds the facts that the last complete walk met, and afterwards those of this one.
+/// Reads a table. `known` holds the objects that the last complete walk met, and afterwards those of this one.
 ///
 /// `None` when the kernel refuses to list it, which is an issue, or does not have such a table, which is none.
-pub(super) fn walk<T: Table>(pass: &mut Pass<'_>, known: &mut Vec<Arc<T::Facts>>) -> Option<Vec<T::Row>> {
+pub(super) fn walk<T: Table>(pass: &mut Pass<'_>, known: &mut Vec<Known<T>>) -> Option<Vec<T::Row>> {
     let mut rows = Vec::with_capacity(known.len());
     let mut met = Vec::with_capacity(known.len());
     let mut earlier = known.iter().peekable();
@@ -68,10 +107,10 @@ pub(super) fn walk<T: Table>(pass: &mut Pass<'_>, known: &mut Vec<Arc<T::Facts>>
                 return None;
             }
         }
-        while earlier.next_if(|facts| T::id(facts) < id).is_some() {}
-        let earlier = earlier.next_if(|facts| T::id(facts) == id);
-        if let Some((facts, row)) = object::<T>(pass, id, earlier) {
-            met.push(facts);
+        while earlier.next_if(|known| T::id(&known.facts) < id).is_some() {}
+        let earlier = earlier.next_if(|known| T::id(&known.facts) == id);
+        if let Some((known, row)) = object::<T>(pass, id, earlier) {
+            met.push(known);
             rows.push(row);
         }
     }
@@ -82,38 +121,64 @@ pub(super) fn walk<T: Table>(pass: &mut Pass<'_>, known: &mut Vec<Arc<T::Facts>>
 /// Reads one object; `None` when it is gone, or was refused and is not known from before.
 ///
 /// The descriptor is closed at once: it would keep a dead object alive.
-fn object<T: Table>(
-    pass: &mut Pass<'_>,
-    id: u32,
-    earlier: Option<&Arc<T::Facts>>,
-) -> Option<(Arc<T::Facts>, T::Row)> {
+fn object<T: Table>(pass: &mut Pass<'_>, id: u32, earlier: Option<&Known<T>>) -> Option<(Known<T>, T::Row)> {
     let fd = match sys::fd_by_id(T::KIND, id) {
         Ok(fd) => fd,
         // It went between the two calls. A link that is still being made answers EAGAIN, and does not exist yet.
         Err(Errno::ENOENT | Errno::EAGAIN) => return None,
         Err(errno) => {
             pass.issues.met(T::KIND, Call::fd_by_id(T::KIND).as_str(), errno);
-            // Listed, hence alive: what never changes is still true.
-            return earlier.map(|facts| (Arc::clone(facts), T::row(Arc::clone(facts), None)));
+            return unasked(pass, earlier);
         }
     };
-    let fd = std::os::fd::AsFd::as_fd(&fd);
+    let fd = fd.as_fd();
     let info = match T::info(fd) {
         Ok(info) => info,
         Err(errno) => {
             pass.issues.met(T::KIND, Call::ObjGetInfoByFd.as_str(), errno);
-            return earlier.map(|facts| (Arc::clone(facts), T::row(Arc::clone(facts), None)));
+            return unasked(pass, earlier);
         }
     };
-    let facts = match earlier {
-        Some(facts) if T::same(facts, &info) => Arc::clone(facts),
-        _ => Arc::new(T::facts(pass, fd, &info)),
+    let mut known = match earlier.filter(|earlier| T::same(&earlier.facts, &info)) {
+        Some(Known { facts, kept }) => {
+            let changed = T::changed(pass, fd, facts, &info);
+            Known { facts: changed.map_or_else(|| Arc::clone(facts), Arc::new), kept: *kept }
+        }
+        None => Known { facts: Arc::new(T::facts(pass, fd, &info)), kept: T::Kept::default() },
     };
-    let row = T::row(Arc::clone(&facts), Some(&info));
-    Some((facts, row))
+    let mut row = T::row(Arc::clone(&known.facts), Some(&info));
+    T::complete(pass, Some(fd), &mut known.kept, &mut row);
+    Some((known, row))
 }
 
-impl Pass<'_> {
+/// What is known of an object that is listed, hence alive, and could not be asked: what never changes is still true.
+fn unasked<T: Table>(pass: &mut Pass<'_>, earlier: Option<&Known<T>>) -> Option<(Known<T>, T::Row)> {
+    let Known { facts, kept } = earlier?;
+    let mut known = Known { facts: Arc::clone(facts), kept: *kept };
+    let mut row = T::row(Arc::clone(facts), None);
+    T::complete(pass, None, &mut known.kept, &mut row);
+    Some((known, row))
+}
+
+impl<'a> Pass<'a> {
+    /// The beginning of a reading.
+    pub(super) fn new(
+        taken_at: Timestamp,
+        boot: BootOffset,
+        options: &Options,
+        issues: &'a mut Issues,
+    ) -> Self {
+        Self {
+            taken_at,
+            boot,
+            issues,
+            count_by_walking: options.count_by_walking,
+            entries: Vec::new(),
+            kernel_types: None,
+            last_types: None,
+        }
+    }
+
     /// A table that cannot be read by the road that was asked for: an issue in each reading, and no rows.
     pub(super) fn closed<Row>(&mut self, kind: Kind, refusal: &Refusal) -> Option<Vec<Row>> {
         self.issues.met(kind, refusal.call, refusal.errno);
@@ -125,6 +190,17 @@ impl Pass<'_> {
         FdInfo::of(fd).map_err(|(call, errno)| self.issues.met(kind, call, errno)).ok()
     }
 
+    /// How many entries a map has, counted if that is wanted and can be done; that it could not is an issue.
+    pub(super) fn count_entries(&mut self, fd: BorrowedFd<'_>, map: &MapFacts) -> Option<u64> {
+        match count::entries(fd, map, self.count_by_walking?, &mut self.entries) {
+            Ok(count) => count,
+            Err((call, errno)) => {
+                self.issues.met(Kind::Map, call, errno);
+                None
+            }
+        }
+    }
+
     /// The name in BTF of a program's entry function.
     pub(super) fn entry_function(&mut self, fd: BorrowedFd<'_>, btf_id: u32) -> Option<String> {
         let function = match sys::program_entry_function(fd) {
@@ -134,28 +210,67 @@ impl Pass<'_> {
                 return None;
             }
         };
-        if !self.functions.contains_key(&btf_id) {
-            let functions = self.read_functions(btf_id);
-            self.functions.insert(btf_id, functions);
-        }
-        let name = self.functions.get(&btf_id)?.as_ref()?.name(function.type_id)?;
-        Some(super::names::text(name))
+        self.types(btf_id)?.function(function.type_id).map(names::text)
     }
 
-    fn read_functions(&mut self, btf_id: u32) -> Option<Functions> {
-        let read = || {
-            let fd = sys::fd_by_id(Kind::Btf, btf_id).map_err(|errno| (Call::BtfGetFdById, errno))?;
-            let fd = std::os::fd::AsFd::as_fd(&fd);
-            let (info, _name) = sys::btf_info(fd).map_err(|errno| (Call::ObjGetInfoByFd, errno))?;
-            sys::btf_data(fd, info.value.btf_size).map_err(|errno| (Call::ObjGetInfoByFd, errno))
-        };
-        match read() {
-            Ok(data) => Some(Functions::parse(data)),
-            Err((_, Errno::ENOENT)) => None,
-            Err((call, errno)) => {
+    /// The types of a BTF object; `None` when it is gone or could not be read, which is an issue.
+    pub(super) fn types(&mut self, btf_id: u32) -> Option<Arc<Types>> {
+        let read = [&self.kernel_types, &self.last_types].into_iter().flatten().find(|(id, _)| *id == btf_id);
+        if let Some((_, types)) = read {
+            return types.clone();
+        }
+        let types = self.read_types(btf_id).unwrap_or_else(|(call, errno)| {
+            if errno != Errno::ENOENT {
                 self.issues.met(Kind::Btf, call.as_str(), errno);
-                None
+            }
+            None
+        });
+        // What was just read may be the kernel's, which has its own place.
+        if self.kernel_types.as_ref().is_none_or(|(id, _)| *id != btf_id) {
+            self.last_types = Some((btf_id, types.clone()));
+        }
+        types
+    }
+
+    fn read_types(&mut self, btf_id: u32) -> Result<Option<Arc<Types>>, (Call, Errno)> {
+        let asked = |errno| (Call::ObjGetInfoByFd, errno);
+        let fd = sys::fd_by_id(Kind::Btf, btf_id).map_err(|errno| (Call::BtfGetFdById, errno))?;
+        let fd = fd.as_fd();
+        let (info, name) = sys::btf_info(fd).map_err(asked)?;
+        let of_the_kernel = reported!(&info, BtfInfo, kernel_btf).is_some_and(|kernel| kernel != 0);
+        let is_base = name.starts_with(VMLINUX);
+        // The types of a module go on where those of the kernel end.
+        let base = if of_the_kernel && !is_base {
+            match self.base_of_modules()? {
+                Some(base) => Some(base),
+                None => return Ok(None),
+            }
+        } else {
+            None
+        };
+        let data = sys::btf_data(fd, info.value.btf_size).map_err(asked)?;
+        let types = Some(Arc::new(Types::parse(data, base)));
+        if of_the_kernel && is_base {
+            self.kernel_types = Some((btf_id, types.clone()));
+        }
+        Ok(types)
+    }
+
+    /// The types of the kernel itself, whose BTF object comes before those of all modules.
+    fn base_of_modules(&mut self) -> Result<Option<Arc<Types>>, (Call, Errno)> {
+        let mut id = 0;
+        while self.kernel_types.is_none() {
+            let next = sys::next_id(Kind::Btf, id).map_err(|errno| (Call::BtfGetNextId, errno))?;
+            let Some(next) = next else { return Ok(None) };
+            id = next;
+            let Ok(fd) = sys::fd_by_id(Kind::Btf, id) else { continue };
+            if sys::btf_info(fd.as_fd()).is_ok_and(|(_, name)| name.starts_with(VMLINUX)) {
+                self.read_types(id)?;
             }
         }
+        Ok(self.kernel_types.as_ref().and_then(|(_, types)| types.clone()))
     }
 }
+
+/// The name of the kernel's own BTF object, and the zero byte behind it.
+const VMLINUX: &[u8] = b"vmlinux\0";

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::model::Snapshot;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-use super::objects::{Churn, Herd, Kind, Made, Map, Program, wait_until_gone};
+use super::objects::{Churn, Herd, Kind, Made, Map, Program, uapi, wait_until_gone};
 use super::{ids, read};
 
 /// How long the kernel may take to free what nobody holds.
@@ -112,6 +113,14 @@ pub(crate) fn no_descriptors_left() {
     assert_eq!(ids(&known), ids(&before), "what is listed and was met lives on");
     let moving = known.programs.iter().flatten().map(|program| program.runs);
     assert!(moving.into_iter().all(|runs| runs.is_none()), "what moves is not known");
+    let mem = |snapshot: &Snapshot, kind| -> Vec<_> {
+        let maps = snapshot.maps.iter().flatten();
+        maps.filter(|map| map.facts.map_type.number == kind).map(|map| map.mem).collect()
+    };
+    let (array, hash) = (uapi::map_type::ARRAY, uapi::map_type::HASH);
+    assert_eq!(mem(&known, array), mem(&before, array), "an array takes what it took");
+    assert!(mem(&known, array).iter().all(Option::is_some));
+    assert!(mem(&known, hash).contains(&None), "what a growing hash takes is not known");
     for snapshot in [&known, &unknown] {
         let programs = snapshot.issues.iter().find(|issue| issue.call == "BPF_PROG_GET_FD_BY_ID");
         let programs = programs.expect("it is an issue");

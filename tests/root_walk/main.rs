@@ -19,6 +19,7 @@ mod trials;
 mod lifetimes;
 mod links;
 mod maps;
+mod occupancy;
 mod opinion;
 mod privileges;
 mod programs;
@@ -30,6 +31,15 @@ const TESTS: &[trials::Test] = &[
     ("runs_are_counted_while_statistics_are_on", programs::runs),
     ("every_type_of_map_is_found_with_every_field", maps::every_type_is_found),
     ("a_map_with_types_names_its_btf", maps::btf),
+    ("every_map_has_the_memory_of_its_fdinfo", occupancy::every_map_has_its_memory),
+    ("a_map_that_is_frozen_is_seen_to_be", occupancy::freezing_is_seen),
+    ("memory_that_moves_with_entries_is_read_again", occupancy::growing_is_seen),
+    ("maps_of_a_program_are_found_and_those_bound_later", occupancy::maps_of_a_program),
+    ("a_program_has_the_function_it_was_compiled_against", occupancy::targets_of_programs),
+    ("entries_are_counted_by_walking_if_wanted", occupancy::entries_are_counted_if_wanted),
+    ("large_values_and_private_maps_are_counted", occupancy::large_values_and_private_maps_are_counted),
+    ("maps_over_the_limit_are_not_walked", occupancy::maps_over_the_limit_are_not_walked),
+    ("counting_ends_while_entries_come_and_go", occupancy::counting_ends_while_entries_come_and_go),
     ("every_kind_of_link_is_found", links::every_kind_is_found),
     ("a_link_whose_program_is_replaced_is_another_series", links::replaced_program),
     ("exactly_what_was_made_is_found_and_gone_when_it_is_gone", lifetimes::exactly_what_was_made),

@@ -6,7 +6,7 @@ use std::process::Command;
 use bpf_metrics_exporter::model::{ObjectType, Snapshot};
 use serde_json::Value;
 
-use super::objects::{Herd, every_link_kind, every_map_type, every_program_type};
+use super::objects::{Herd, Map, Program, every_link_kind, every_map_type, every_program_type, uapi};
 use super::read;
 
 /// Why bpftool cannot be asked.
@@ -67,7 +67,9 @@ fn assert_type(object: &Value, found: &ObjectType) {
 }
 
 pub(crate) fn programs() {
-    let _made = (every_program_type(), Herd::new(200, 0).expect("they can be made"));
+    let maps = [(); 4].map(|()| Map::ready(uapi::map_type::ARRAY, "used").expect("it can be made"));
+    let using = Program::using("uses", &[&maps[2], &maps[0], &maps[3], &maps[1]]).expect("it can be loaded");
+    let _made = (every_program_type(), Herd::new(200, 0).expect("they can be made"), using);
     let rows = |snapshot: Snapshot| {
         let programs = snapshot.programs.expect("programs can be listed");
         programs.into_iter().map(|program| (program.facts.id, program.facts)).collect()
@@ -83,11 +85,17 @@ pub(crate) fn programs() {
         assert_same(object, "bytes_jited", facts.size_jitted);
         assert_same(object, "bytes_memlock", facts.mem);
         assert_same(object, "btf_id", facts.btf_id);
+        let mut listed: Vec<_> = object["map_ids"].as_array().into_iter().flatten().cloned().collect();
+        listed.sort_by_key(Value::as_u64);
+        let found = facts.map_ids.as_ref().expect("root may know them");
+        assert_eq!(listed, found.iter().map(|&id| id.into()).collect::<Vec<Value>>(), "{object}");
     });
 }
 
 pub(crate) fn maps() {
-    let _made = (every_map_type(), Herd::new(0, 200).expect("they can be made"));
+    let frozen = Map::ready(uapi::map_type::ARRAY, "frozen").expect("it can be made");
+    frozen.freeze().expect("an array can be frozen");
+    let _made = (every_map_type(), Herd::new(0, 200).expect("they can be made"), frozen);
     let rows = |snapshot: Snapshot| by_id(snapshot.maps, |map| map.facts.id);
     agree("map", rows, |object, map| {
         assert_type(object, &map.facts.map_type);
@@ -96,6 +104,8 @@ pub(crate) fn maps() {
         assert_same(object, "bytes_value", map.facts.value_size);
         assert_same(object, "max_entries", map.facts.max_entries);
         assert_same(object, "flags", map.facts.flags);
+        assert_same(object, "bytes_memlock", map.mem);
+        assert_same(object, "frozen", map.frozen.map(u32::from));
         // Since 6.18 the kernel leaves this field as it came where a map has no BTF, and bpftool gives it back what the map
         // before had. Asked for one map alone, it tells the truth.
         let alone = asked(&["map", "show", "id", &map.facts.id.to_string()]);

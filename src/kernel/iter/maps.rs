@@ -39,7 +39,7 @@ struct Mem {
 impl Known {
     /// Whether the memory is still what it was. It moves with the entries, where each has its own.
     fn mem_holds(&self, entries: i64) -> bool {
-        self.mem.is_some_and(|mem| mem.entries == entries || !tables::grows(&self.facts))
+        self.mem.is_some_and(|mem| mem.entries == entries || !tables::can_grow(&self.facts))
     }
 }
 
@@ -80,7 +80,7 @@ impl Maps {
                     mem: known.mem.map(|mem| mem.bytes),
                     entries: u64::try_from(record.entries)
                         .ok()
-                        .or_else(|| tables::fixed_entries(&known.facts)),
+                        .or_else(|| tables::entries_of_array(&known.facts)),
                     backlog: u64::try_from(record.backlog).ok(),
                     memory_cgroup: (record.memory_cgroup != 0).then_some(record.memory_cgroup),
                 });
