@@ -6,6 +6,7 @@ mod clock;
 mod issues;
 mod names;
 pub mod privileges;
+mod stats;
 mod sys;
 mod tables;
 mod uapi;
@@ -19,9 +20,10 @@ use jiff::Timestamp;
 
 use self::clock::BootOffset;
 use self::issues::Issues;
+use self::stats::Stats;
 use self::tables::{Btfs, Links, Maps, Programs};
 use self::walk::{Pass, Table, walk};
-use crate::model::{Btf, Collector, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
+use crate::model::{Btf, Collector, LinkFacts, MapFacts, ProgramFacts, ReaderKind, Snapshot};
 
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +68,7 @@ pub enum RunStatsMode {
 pub struct Reader {
     started_at: Timestamp,
     issues: Issues,
+    stats: Stats,
     programs: Vec<Arc<ProgramFacts>>,
     maps: Vec<Arc<MapFacts>>,
     links: Vec<Arc<LinkFacts>>,
@@ -73,12 +76,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that has met nothing yet.
+    /// A reader that has met nothing yet. Runs are counted from here on, where [`Options::run_stats`] asks for it.
+    ///
+    /// It samples in a thread, which keeps the capabilities that the calling thread has now. Dropping the reader ends it.
     #[must_use]
-    pub fn new(_options: Options) -> Self {
+    pub fn new(options: Options) -> Self {
         Self {
             started_at: Timestamp::now(),
             issues: Issues::default(),
+            stats: Stats::new(options.run_stats),
             programs: Vec::new(),
             maps: Vec::new(),
             links: Vec::new(),
@@ -91,9 +97,11 @@ impl Reader {
         self.issues.begin();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
+        let run_stats = self.stats.now(&mut self.issues);
         let mut pass = Pass { taken_at, boot, issues: &mut self.issues, functions: HashMap::new() };
         let mut collectors = Vec::with_capacity(4);
-        let programs = collect::<Programs>(&mut pass, &mut collectors, &mut self.programs);
+        let mut programs = collect::<Programs>(&mut pass, &mut collectors, &mut self.programs);
+        stats::mask(run_stats, programs.as_deref_mut());
         let maps = collect::<Maps>(&mut pass, &mut collectors, &mut self.maps);
         let links = collect::<Links>(&mut pass, &mut collectors, &mut self.links);
         let btfs = collect::<Btfs>(&mut pass, &mut collectors, &mut self.btfs);
@@ -104,7 +112,7 @@ impl Reader {
             maps,
             links,
             btfs,
-            run_stats: RunStats::default(),
+            run_stats,
             collectors,
             issues: self.issues.all().to_vec(),
         }
