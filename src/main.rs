@@ -21,7 +21,7 @@ use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::{self, Choice, Options, Reader, ReaderChoice, RunStatsMode, privileges};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::{Build, Exporter, Issue, ReaderKind, Snapshot};
+use bpf_metrics_exporter::model::{Build, Exporter, Issue, ReaderKind, RunStats, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::{memory, web};
 use jiff::Timestamp;
@@ -167,6 +167,14 @@ fn read_snapshot(file: &OsStr) -> Result<Snapshot, String> {
 fn describe(issue: &Issue) -> String {
     let (kind, call, error, count) = (issue.kind.as_str(), &issue.call, &issue.error, issue.count);
     let times = if count == 1 { "once" } else { "several times" };
+    if call == "BPF_ENABLE_STATS" {
+        let why = match &**error {
+            "EPERM" => "; it needs CAP_SYS_ADMIN",
+            "EINVAL" => "; it needs Linux 5.8, the sysctl kernel.bpf_stats_enabled does it before",
+            _ => "",
+        };
+        return format!("not counting runs of programs: {call} failed {times} with {error}{why}");
+    }
     format!("could not read everything of the {kind} table: {call} failed {times} with {error}")
 }
 
@@ -218,6 +226,9 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", kind.as_str()),
             (None, _) => {}
         }
+    }
+    if let Some(line) = describe_run_stats(export.run_stats, first.run_stats) {
+        info!("{line}");
     }
     let mut warned = 0;
     warn_of_new(&first, &mut warned);
@@ -274,6 +285,26 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     // A reading that is being taken is of no use any more.
     runtime.shutdown_background();
     result
+}
+
+/// Who has runs counted and what that costs, for people; `None` where it was refused, which is an issue.
+fn describe_run_stats(wanted: cli::RunStats, stats: RunStats) -> Option<String> {
+    const COST: &str = "about 25 ns for each run";
+    if stats.by_sysctl == Some(true) {
+        let line =
+            format!("runs of programs are counted already, by the sysctl kernel.bpf_stats_enabled: {COST}");
+        return Some(line);
+    }
+    match wanted {
+        cli::RunStats::Off => Some("not counting runs of programs: --run-stats is off".to_owned()),
+        _ if !stats.by_exporter => None,
+        cli::RunStats::On => {
+            Some(format!("counting runs of programs: {COST}, less with --run-stats sample, none with off"))
+        }
+        cli::RunStats::Sample { lasting, every } => {
+            Some(format!("counting runs of programs for {lasting:?} in every {every:?}: {COST} meanwhile"))
+        }
+    }
 }
 
 /// Warns of each issue once. A reader keeps those it has met and appends the new ones.

@@ -109,14 +109,15 @@ pub struct Program {
     /// What never changes, shared by every snapshot that holds this program.
     #[serde(flatten)]
     pub facts: Arc<ProgramFacts>,
-    /// CPU time spent running. Advances only while run statistics are on.
+    /// Time between the start and the end of its runs, summed over all CPUs. Advances only while run statistics are on.
     /// Source: `bpf_prog_info.run_time_ns`. `None` while statistics are off, and when this reading could not ask the
     /// program again.
     pub run_time: Option<Duration>,
     /// How often it ran. Advances only while run statistics are on.
     /// Source: `bpf_prog_info.run_cnt`. `None` as for [`Program::run_time`].
     pub runs: Option<u64>,
-    /// Runs that were skipped because the program was already running on that CPU.
+    /// Runs that were skipped because the program, or for probes another one, was already running on that CPU. Counted also
+    /// while run statistics are off.
     /// Source: `bpf_prog_info.recursion_misses`. `None` before 5.12.
     pub recursion_misses: Option<u64>,
 }
@@ -278,12 +279,13 @@ pub struct RunStats {
     pub by_exporter: bool,
     /// Whether the sysctl `kernel.bpf_stats_enabled` has; `None` when it could not be read.
     pub by_sysctl: Option<bool>,
-    /// How long they have been counted since the reader was started: the divisor of run times.
+    /// How long they have been counted since the reader was started, up to this reading: the divisor of run times.
     pub covered: Duration,
 }
 
 impl RunStats {
-    /// Whether anybody has them counted that this program knows of.
+    /// Whether anybody has them counted that this program knows of. Of other processes' descriptors from
+    /// `BPF_ENABLE_STATS` the kernel tells nothing.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.by_exporter || self.by_sysctl == Some(true)

@@ -152,6 +152,41 @@ fn an_interval_is_a_duration_of_a_second_or_more() {
 }
 
 #[test]
+fn runs_are_counted_always_never_or_in_samples() {
+    let sample = |lasting, every| RunStats::Sample {
+        lasting: Duration::from_millis(lasting),
+        every: Duration::from_millis(every),
+    };
+    assert_eq!(export_with(&[], &[]).run_stats, RunStats::On);
+    for (given, run_stats) in [
+        ("on", RunStats::On),
+        ("off", RunStats::Off),
+        ("sample", sample(1_000, 10_000)),
+        ("sample=1s/10s", sample(1_000, 10_000)),
+        ("sample=100ms/101ms", sample(100, 101)),
+        ("sample=2s/1m 30s", sample(2_000, 90_000)),
+    ] {
+        assert_eq!(export_with(&["--run-stats", given], &[]).run_stats, run_stats, "{given}");
+    }
+    for (given, part) in [
+        ("", "none of on, off, sample, sample=LASTING/EVERY"),
+        ("yes", "none of on, off, sample, sample=LASTING/EVERY"),
+        ("sample=", "not LASTING/EVERY"),
+        ("sample=1s", "not LASTING/EVERY"),
+        ("sample=1/10", "not a duration"),
+        ("sample=1s/10s/20s", "not a duration"),
+        ("sample=99ms/10s", "too short"),
+        ("sample=0s/10s", "too short"),
+        ("sample=-1s/10s", "negative"),
+        ("sample=10s/1s", "leaves no pause"),
+        ("sample=10s/10s", "leaves no pause"),
+    ] {
+        let lines = mistakes(&["--run-stats", given], &[]);
+        assert!(lines.len() == 1 && lines[0].contains(part), "{given}: {lines:?}");
+    }
+}
+
+#[test]
 fn a_secret_in_a_bad_header_list_is_not_shown() {
     let lines = mistakes(&[], &[("OTEL_EXPORTER_OTLP_HEADERS", "ok=1,hunter2")]);
     assert!(!lines.concat().contains("hunter2"), "{lines:?}");

@@ -72,7 +72,6 @@ impl FdInfo {
 /// # Errors
 ///
 /// The call that failed by its name, and why: `ENOENT` of the call that opens it when it is gone.
-#[expect(dead_code, reason = "it is for the reader by iterators, which has no descriptors")]
 pub(super) fn of_object(kind: Kind, id: u32) -> Result<FdInfo, (&'static str, Errno)> {
     let fd = sys::fd_by_id(kind, id).map_err(|errno| (Call::fd_by_id(kind).as_str(), errno))?;
     FdInfo::of(fd.as_fd())

@@ -22,18 +22,23 @@ impl Issues {
 
     /// Counts one.
     pub(super) fn met(&mut self, kind: Kind, call: &'static str, errno: Errno) {
+        self.met_times(kind, call, errno, 1);
+    }
+
+    /// Counts some that were met since the last reading.
+    pub(super) fn met_times(&mut self, kind: Kind, call: &'static str, errno: Errno, times: u64) {
         let error = format!("{errno:?}");
         let same = |issue: &&mut Issue| issue.kind == kind && issue.call == call && issue.error == error;
         if let Some(issue) = self.met.iter_mut().find(same) {
-            issue.count += 1;
-            issue.total += 1;
+            issue.count += times;
+            issue.total += times;
         } else {
             self.met.push(Issue {
                 kind,
                 call: Cow::Borrowed(call),
                 error: Cow::Owned(error),
-                count: 1,
-                total: 1,
+                count: times,
+                total: times,
             });
         }
     }

@@ -16,6 +16,7 @@ pub mod privileges;
 #[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod resolver;
 mod road;
+mod stats;
 #[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod symbols;
 mod sys;
@@ -32,9 +33,10 @@ use self::issues::Issues;
 use self::iter::Iterators;
 use self::road::Road;
 pub use self::road::{Choice, in_words};
+use self::stats::Stats;
 use self::tables::{Btfs, Links, Maps, Programs};
 use self::walk::{Known, Pass, walk};
-use crate::model::{Collector, Kind, ReaderKind, RunStats, Snapshot};
+use crate::model::{Collector, Kind, ReaderKind, Snapshot};
 
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,6 +82,7 @@ pub struct Reader {
     options: Options,
     started_at: Timestamp,
     issues: Issues,
+    stats: Stats,
     choices: Vec<Choice>,
     programs: Road<iter::Programs, Vec<Known<Programs>>>,
     maps: Road<iter::Maps, Vec<Known<Maps>>>,
@@ -88,7 +91,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that has met nothing yet.
+    /// A reader that has met nothing yet. Runs are counted from here on, where [`Options::run_stats`] asks for it.
+    ///
+    /// It samples in a thread, which keeps the capabilities that the calling thread has now. Dropping the reader ends it.
     #[must_use]
     pub fn new(options: Options) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
@@ -106,6 +111,7 @@ impl Reader {
             options,
             started_at: Timestamp::now(),
             issues: Issues::default(),
+            stats: Stats::new(options.run_stats),
             choices,
             programs,
             maps,
@@ -125,20 +131,21 @@ impl Reader {
         self.issues.begin();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
+        let run_stats = self.stats.now(&mut self.issues);
         let mut pass = Pass::new(taken_at, boot, &self.options, &mut self.issues);
         let mut collectors = Vec::with_capacity(4);
-        let programs =
-            collect(
-                Kind::Program,
-                self.programs.reader(),
-                &mut pass,
-                &mut collectors,
-                |pass| match &mut self.programs {
-                    Road::Iter(programs) => programs.read(pass),
-                    Road::Walk(known) => walk::<Programs>(pass, known),
-                    Road::Closed(refusal) => pass.closed(Kind::Program, refusal),
-                },
-            );
+        let mut programs = collect(
+            Kind::Program,
+            self.programs.reader(),
+            &mut pass,
+            &mut collectors,
+            |pass| match &mut self.programs {
+                Road::Iter(programs) => programs.read(pass),
+                Road::Walk(known) => walk::<Programs>(pass, known),
+                Road::Closed(refusal) => pass.closed(Kind::Program, refusal),
+            },
+        );
+        stats::mask(run_stats, programs.as_deref_mut());
         let maps =
             collect(Kind::Map, self.maps.reader(), &mut pass, &mut collectors, |pass| match &mut self.maps {
                 Road::Iter(maps) => maps.read(pass),
@@ -162,7 +169,7 @@ impl Reader {
             maps,
             links,
             btfs,
-            run_stats: RunStats::default(),
+            run_stats,
             collectors,
             issues: self.issues.all().to_vec(),
         }

@@ -30,6 +30,7 @@ pub(super) enum Call {
     MapLookupBatch = 24,
     LinkGetFdById = 30,
     LinkGetNextId = 31,
+    EnableStats = 32,
     IterCreate = 33,
 }
 
@@ -52,6 +53,7 @@ impl Call {
             Self::BtfGetNextId => "BPF_BTF_GET_NEXT_ID",
             Self::LinkGetFdById => "BPF_LINK_GET_FD_BY_ID",
             Self::LinkGetNextId => "BPF_LINK_GET_NEXT_ID",
+            Self::EnableStats => "BPF_ENABLE_STATS",
         }
     }
 
@@ -143,6 +145,12 @@ struct BatchAttr {
     flags: u64,
 }
 
+/// `union bpf_attr` as `BPF_ENABLE_STATS` uses it.
+#[repr(C)]
+struct StatsAttr {
+    kind: u32,
+}
+
 /// Calls bpf(2) and gives back what it returned.
 ///
 /// # Safety
@@ -180,6 +188,24 @@ pub(super) fn fd_by_id(kind: Kind, id: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: the `*_GET_FD_BY_ID` commands take an `IdAttr`, which holds no address.
     let fd = unsafe { bpf(Call::fd_by_id(kind), &mut attr) }?;
     // SAFETY: on success these commands return a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has the kernel count the runs of every program and their time, for as long as the descriptor is open.
+///
+/// The kernel counts its descriptors, so that this one takes nothing from whoever else has one, and takes it back from a
+/// process that ends in whatever way.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` before 5.8.
+pub(super) fn enable_stats() -> Result<OwnedFd, Errno> {
+    /// `BPF_STATS_RUN_TIME` of `enum bpf_stats_type`, the only one there is.
+    const RUN_TIME: u32 = 0;
+    let mut attr = StatsAttr { kind: RUN_TIME };
+    // SAFETY: `BPF_ENABLE_STATS` takes a `StatsAttr`, which holds no address.
+    let fd = unsafe { bpf(Call::EnableStats, &mut attr) }?;
+    // SAFETY: on success the command returns a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -134,8 +134,9 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_run_time",
             kind: Counter,
             unit: Seconds,
-            help: "CPU time that the program spent running while run statistics were on. Its share of a CPU is \
-                   rate(bpf_program_run_time) / rate(bpf_run_stats_covered); absent while statistics are off.",
+            help: "CPU time that the program spent running while run statistics were on, with what interrupted it or, \
+                   where it may sleep, its sleep. The rate of it divided by that of bpf_run_stats_covered is its share \
+                   of a CPU; absent while statistics are off.",
             source: "`bpf_prog_info.run_time_ns`",
             since: "5.1",
             carries: Key,
@@ -145,7 +146,8 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_runs",
             kind: Counter,
             unit: Each("{run}"),
-            help: "How often the program ran while run statistics were on; absent while they are off.",
+            help: "How often the program ran while run statistics were on. The rate of it divided by that of \
+                   bpf_run_stats_covered is its runs per second; absent while statistics are off.",
             source: "`bpf_prog_info.run_cnt`",
             since: "5.1",
             carries: Key,
@@ -155,8 +157,8 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_recursion_misses",
             kind: Counter,
             unit: Each("{miss}"),
-            help: "Runs that were skipped because the program was already running on that CPU; counted also while run \
-                   statistics are off.",
+            help: "Runs that were skipped because the program, or for probes another one, was already running on that \
+                   CPU; counted also while run statistics are off.",
             source: "`bpf_prog_info.recursion_misses`",
             since: "5.12",
             carries: Key,
@@ -472,7 +474,8 @@ pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
         name: "bpf_run_stats_enabled",
         kind: Gauge,
         unit: Unit::None,
-        help: "1 when it has the runs of programs counted, all the time or in samples, else 0.",
+        help: "1 when it has the runs of programs counted, all the time or in samples, else 0. Of other processes that do the \
+               kernel tells nothing.",
         source: "`BPF_ENABLE_STATS`, `/proc/sys/kernel/bpf_stats_enabled`",
         since: "5.1",
         carries: Key,
@@ -490,7 +493,8 @@ pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
         name: "bpf_run_stats_covered",
         kind: Counter,
         unit: Seconds,
-        help: "How long the runs of programs have been counted since the exporter's start: what to divide their run time by.",
+        help: "How long the runs of programs have been counted since the exporter's start, by it or by the sysctl: what to \
+               divide their run time by.",
         source: "the exporter",
         since: "",
         carries: Key,

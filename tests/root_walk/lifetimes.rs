@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::kernel::{Options, Reader, RunStatsMode};
 use bpf_metrics_exporter::model::Snapshot;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
@@ -104,15 +104,18 @@ impl Drop for Exhausted {
 
 pub(crate) fn no_descriptors_left() {
     let herd = Herd::new(20, 20).expect("they can be made");
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(Options { run_stats: RunStatsMode::On, ..Options::default() });
     let before = reader.read();
+    let moving = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.programs.iter().flatten().map(|program| program.runs.is_some()).collect()
+    };
+    assert!(moving(&before).into_iter().all(|known| known), "runs are counted");
     let (known, unknown) = {
         let _exhausted = Exhausted::new();
         (reader.read(), Reader::default().read())
     };
     assert_eq!(ids(&known), ids(&before), "what is listed and was met lives on");
-    let moving = known.programs.iter().flatten().map(|program| program.runs);
-    assert!(moving.into_iter().all(|runs| runs.is_none()), "what moves is not known");
+    assert!(moving(&known).into_iter().all(|known| !known), "what moves is not known");
     let mem = |snapshot: &Snapshot, kind| -> Vec<_> {
         let maps = snapshot.maps.iter().flatten();
         maps.filter(|map| map.facts.map_type.number == kind).map(|map| map.mem).collect()

@@ -23,12 +23,12 @@ mod occupancy;
 mod opinion;
 mod privileges;
 mod programs;
+mod statistics;
 
 const TESTS: &[trials::Test] = &[
     ("every_type_of_program_is_found", programs::every_type_is_found),
     ("every_field_of_a_program_is_what_was_loaded", programs::every_field),
     ("a_name_that_was_cut_is_read_from_btf", programs::full_names),
-    ("runs_are_counted_while_statistics_are_on", programs::runs),
     ("every_type_of_map_is_found_with_every_field", maps::every_type_is_found),
     ("a_map_with_types_names_its_btf", maps::btf),
     ("every_map_has_the_memory_of_its_fdinfo", occupancy::every_map_has_its_memory),
@@ -47,6 +47,14 @@ const TESTS: &[trials::Test] = &[
     ("no_descriptor_outlives_a_reading", lifetimes::no_descriptor_is_kept),
     ("objects_that_come_and_go_cause_no_issue_and_no_ghost", lifetimes::churn),
     ("what_cannot_be_opened_any_more_is_kept_and_counted", lifetimes::no_descriptors_left),
+    ("runs_are_counted_while_statistics_are_on", statistics::on),
+    ("runs_are_absent_while_statistics_are_off", statistics::off),
+    ("runs_are_shown_while_the_sysctl_is_on", statistics::sysctl),
+    ("runs_are_not_counted_after_a_sigkill", statistics::killed),
+    ("a_sample_tells_the_true_share_of_a_cpu", statistics::sample),
+    ("covered_time_and_runs_never_go_back", statistics::monotonic),
+    ("statistics_that_are_refused_are_an_issue_and_absent", statistics::refused),
+    ("statistics_leave_neither_descriptor_nor_thread", statistics::nothing_left),
     ("bpftool_sees_the_same_programs", opinion::programs),
     ("bpftool_sees_the_same_maps", opinion::maps),
     ("bpftool_sees_the_same_links", opinion::links),

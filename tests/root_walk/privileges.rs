@@ -92,11 +92,11 @@ pub(crate) fn as_nobody() {
 }
 
 /// Refuses one command of bpf(2) to the calling thread and what it starts.
-fn refuse(command: u64) {
+pub(crate) fn refuse(command: u64, error: i32) {
     let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)
         .expect("bpf(2) has arguments");
     let rules = [(libc::SYS_bpf, vec![SeccompRule::new(vec![is]).expect("one condition is enough")])];
-    let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let refused = SeccompAction::Errno(error.cast_unsigned());
     let architecture = std::env::consts::ARCH.try_into().expect("a known architecture");
     let filter = SeccompFilter::new(rules.into_iter().collect(), SeccompAction::Allow, refused, architecture);
     let program: BpfProgram = filter.and_then(TryInto::try_into).expect("it is a filter");
@@ -107,7 +107,7 @@ pub(crate) fn one_table_refused() {
     const BPF_MAP_GET_NEXT_ID: u64 = 12;
     let herd = Herd::new(5, 5).expect("they can be made");
     let scrape = || {
-        refuse(BPF_MAP_GET_NEXT_ID);
+        refuse(BPF_MAP_GET_NEXT_ID, libc::EPERM);
         let mut running = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
         running
             .args(["--kernel-reader", "walk", "--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"])

@@ -9,7 +9,7 @@ use crate::received::{self, Point};
 use crate::receivers::{Collector, Verbosity, VictoriaMetrics};
 
 /// How many metrics a program has.
-const METRICS: usize = 6;
+const METRICS: usize = 9;
 
 pub(crate) fn test() {
     let scratch = Scratch::new();

@@ -16,6 +16,7 @@ mod received;
 mod receivers;
 mod routes;
 mod series;
+mod shares;
 mod stopping;
 #[path = "../support/trials.rs"]
 mod trials;
@@ -34,6 +35,7 @@ const TESTS: &[(trials::Test, &[Receiver])] = &[
         &[Collector, Prometheus, VictoriaMetrics],
     ),
     (("promtool_is_content", routes::promtool), &[Promtool]),
+    (("the_documented_expressions_tell_shares_of_a_cpu", shares::test), &[Promtool]),
     (("a_series_that_ended_is_marked", endings::test), &[Collector, VictoriaMetrics]),
     (("exporter_recovers_when_the_collector_restarts", outages::restart), &[Collector]),
     (("exporter_started_before_the_collector_delivers_all", outages::early_start), &[Collector]),

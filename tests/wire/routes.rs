@@ -16,6 +16,9 @@ use crate::series::{Series, Values};
 /// What both are asked for. Series of Prometheus' own making have other names.
 const OURS: &str = r#"{__name__=~"bpf_.*"}"#;
 
+/// What moves from one reading to the next: what the exporter says of itself, and what the kernel counts.
+const MOVING: [&str; 3] = ["bpf_exporter_", "bpf_program_run", "bpf_run_stats_covered"];
+
 /// The metrics of the contract, as Prometheus spells them.
 const CONTRACT: [&str; 11] = [
     "bpf_program_info",
@@ -94,12 +97,11 @@ fn without(values: Values, unwanted: impl Fn(&str, &str) -> bool) -> Values {
     values.into_iter().map(strip).collect()
 }
 
-/// Says in what two sets of series differ. What the exporter says of itself differs from moment to moment: there, only
-/// the series have to be the same, and not the values.
+/// Says in what two sets of series differ. Of what moves only the series have to be the same, and not the values.
 fn compare(one: &str, ones: &Values, other: &str, others: &Values) -> Result<(), String> {
     let steady = |values: &Values| -> BTreeSet<String> {
         let text = |(series, value): (&Series, &f64)| {
-            if series.name.starts_with("bpf_exporter_") {
+            if MOVING.iter().any(|moving| series.name.starts_with(moving)) {
                 series.to_string()
             } else {
                 format!("{series} {value}")
