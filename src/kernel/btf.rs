@@ -33,7 +33,6 @@ pub(super) struct Functions {
 }
 
 /// Whom a BTF object describes.
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 enum Owner {
     Program,
     Kernel,
@@ -41,7 +40,6 @@ enum Owner {
     Module(Arc<Functions>),
 }
 
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 impl Functions {
     /// Finds the functions of a program's BTF object. What is not well formed has none from there on.
     pub(super) fn parse(data: Vec<u8>) -> Self {

@@ -4,15 +4,12 @@
 mod btf;
 mod clock;
 mod issues;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod link;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
+mod link_info;
 mod mounts;
 mod names;
 pub mod privileges;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod resolver;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod symbols;
 mod sys;
 mod tables;
@@ -27,6 +24,7 @@ use jiff::Timestamp;
 
 use self::clock::BootOffset;
 use self::issues::Issues;
+use self::link_info::LinkMemory;
 use self::tables::{Btfs, Links, Maps, Programs};
 use self::walk::{Pass, Table, walk};
 use crate::model::{Btf, Collector, LinkFacts, MapFacts, ProgramFacts, ReaderKind, RunStats, Snapshot};
@@ -78,6 +76,7 @@ pub struct Reader {
     maps: Vec<Arc<MapFacts>>,
     links: Vec<Arc<LinkFacts>>,
     btfs: Vec<Arc<Btf>>,
+    link_memory: LinkMemory,
 }
 
 impl Reader {
@@ -91,6 +90,7 @@ impl Reader {
             maps: Vec::new(),
             links: Vec::new(),
             btfs: Vec::new(),
+            link_memory: LinkMemory::default(),
         }
     }
 
@@ -99,12 +99,19 @@ impl Reader {
         self.issues.begin();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
-        let mut pass = Pass { taken_at, boot, issues: &mut self.issues, functions: HashMap::new() };
+        let mut pass = Pass {
+            taken_at,
+            boot,
+            issues: &mut self.issues,
+            functions: HashMap::new(),
+            links: &mut self.link_memory,
+        };
         let mut collectors = Vec::with_capacity(4);
         let programs = collect::<Programs>(&mut pass, &mut collectors, &mut self.programs);
         let maps = collect::<Maps>(&mut pass, &mut collectors, &mut self.maps);
         let links = collect::<Links>(&mut pass, &mut collectors, &mut self.links);
         let btfs = collect::<Btfs>(&mut pass, &mut collectors, &mut self.btfs);
+        self.link_memory.end_reading(&self.links);
         Snapshot {
             taken_at,
             reader_started_at: self.started_at,

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use super::btf::Functions;
 use super::clock::BootOffset;
 use super::issues::Issues;
+use super::link_info::LinkMemory;
 use super::sys::{self, Call};
 use crate::model::Kind;
 
@@ -22,6 +23,7 @@ pub(super) struct Pass<'a> {
     pub(super) issues: &'a mut Issues,
     /// The functions of the BTF objects asked for in this reading.
     pub(super) functions: HashMap<u32, Option<Functions>>,
+    pub(super) links: &'a mut LinkMemory,
 }
 
 /// One of the kernel's tables of objects.
@@ -43,6 +45,15 @@ pub(super) trait Table {
     fn same(facts: &Self::Facts, info: &Self::Info) -> bool;
     /// Reads what never changes, for an object not met before.
     fn facts(pass: &mut Pass<'_>, fd: BorrowedFd<'_>, info: &Self::Info) -> Self::Facts;
+    /// New facts about the same object, where something changed that seldom does; `None` where they are still true.
+    fn changed(
+        _pass: &mut Pass<'_>,
+        _fd: BorrowedFd<'_>,
+        _facts: &Self::Facts,
+        _info: &Self::Info,
+    ) -> Option<Self::Facts> {
+        None
+    }
     /// Joins the facts and what moves; `info` is missing where the object could not be asked again.
     fn row(facts: Arc<Self::Facts>, info: Option<&Self::Info>) -> Self::Row;
 }
@@ -104,7 +115,9 @@ fn object<T: Table>(
         }
     };
     let facts = match earlier {
-        Some(facts) if T::same(facts, &info) => Arc::clone(facts),
+        Some(facts) if T::same(facts, &info) => {
+            T::changed(pass, fd, facts, &info).map_or_else(|| Arc::clone(facts), Arc::new)
+        }
         _ => Arc::new(T::facts(pass, fd, &info)),
     };
     let row = T::row(Arc::clone(&facts), Some(&info));

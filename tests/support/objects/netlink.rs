@@ -1,4 +1,4 @@
-//! One request of rtnetlink: make a network interface of some kind in the calling thread's network namespace.
+//! Two requests of rtnetlink, in the calling thread's network namespace: make an interface of some kind, and rename one.
 //! It reads nothing back but the kernel's yes or errno. The layouts are rtnetlink(7).
 
 use super::error::{failed_to, invalid};
@@ -19,30 +19,35 @@ const HEADERS: usize = 16 + 16;
 
 /// Makes an interface of this kind ("veth", "netkit"), with this name and index.
 pub(super) fn create_interface(kind: &str, name: &str, index: i32) -> io::Result<()> {
-    let request = request(kind, name, index)?;
+    let mut attributes = attribute(INTERFACE_NAME, &with_zero(name))?;
+    attributes.extend(attribute(LINK_INFO, &attribute(INFO_KIND, &with_zero(kind))?)?);
+    let message = message(EXCLUSIVE | CREATE, index, &attributes)?;
+    ask(&message).map_err(|error| failed_to(format!("make interface {name} of kind {kind}"), error))
+}
+
+/// Gives another name to the interface that has this index.
+pub(super) fn rename_interface(index: i32, name: &str) -> io::Result<()> {
+    let message = message(0, index, &attribute(INTERFACE_NAME, &with_zero(name))?)?;
+    ask(&message).map_err(|error| failed_to(format!("rename interface {index} to {name}"), error))
+}
+
+fn ask(message: &[u8]) -> io::Result<()> {
     let mut socket = sys::route_socket()?;
-    socket.write_all(&request)?;
+    socket.write_all(message)?;
     let mut answer = [0_u8; 1024];
     let length = socket.read(&mut answer)?;
     match acknowledged(&answer[..length]) {
         Some(0) => Ok(()),
-        Some(errno) => Err(failed_to(
-            format!("make interface {name} of kind {kind}"),
-            io::Error::from_raw_os_error(-errno),
-        )),
+        Some(errno) => Err(io::Error::from_raw_os_error(-errno)),
         None => Err(invalid("rtnetlink gave no acknowledgement".to_owned())),
     }
 }
 
-fn request(kind: &str, name: &str, index: i32) -> io::Result<Vec<u8>> {
-    let mut attributes = attribute(INTERFACE_NAME, &with_zero(name))?;
-    attributes.extend(attribute(LINK_INFO, &attribute(INFO_KIND, &with_zero(kind))?)?);
+fn message(flags: u16, index: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
     let total = u32::try_from(HEADERS + attributes.len()).map_err(io::Error::other)?;
-    let flags = REQUEST | ACKNOWLEDGE | EXCLUSIVE | CREATE;
-
     let mut message = total.to_ne_bytes().to_vec();
     message.extend(NEW_LINK.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
+    message.extend((REQUEST | ACKNOWLEDGE | flags).to_ne_bytes());
     // Sequence number and port, of no use for one request.
     message.extend([0; 8]);
     // Family and device type: any.
