@@ -102,9 +102,9 @@ fn expected(name: &str, link: &Link) -> (Option<&'static str>, String) {
         "xdp" => (None, "lo (1)".to_owned()),
         "tcx" => (Some("tcx_ingress"), "lo (1)".to_owned()),
         "tcx_egress" => (Some("tcx_egress"), "lo (1)".to_owned()),
-        // The interface is in another network namespace, and its index is not used in this one.
+        // The interfaces are in another network namespace, and their indices are not used in this one.
         "netkit" => (Some("netkit_primary"), "77".to_owned()),
-        "netkit_peer" => (Some("netkit_peer"), "77".to_owned()),
+        "netkit_peer" => (Some("netkit_peer"), "78".to_owned()),
         "perf_event_software" => (None, "software:cpu-clock".to_owned()),
         "perf_event_uprobe" => (None, format!("/proc/self/exe:{}", offset())),
         "perf_event_uretprobe" => (None, format!("/proc/self/exe:{}%return", offset())),

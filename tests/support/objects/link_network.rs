@@ -54,7 +54,7 @@ impl Link {
         Self::on_netkit("link_netkit", attach_type::NETKIT_PRIMARY)
     }
 
-    /// The other end of a netkit interface, attached to by the first one's index.
+    /// The other end of a netkit interface, with the index 78. It is attached to by the first one's index.
     ///
     /// # Errors
     /// As [`Self::netkit`].
@@ -64,10 +64,11 @@ impl Link {
 
     fn on_netkit(name: &str, attach_type: u32) -> io::Result<Self> {
         const INDEX: u32 = 77;
+        const PEER_INDEX: i32 = 78;
         let program = Program::ready(program_type::SCHED_CLS, name)?;
         let place = Place { target: INDEX, ..Place::of(attach_type) };
         Self::inside(link_type::NETKIT, program, |program, _| {
-            netlink::create_interface("netkit", "objects", INDEX.cast_signed())?;
+            netlink::create_pair("netkit", "objects", INDEX.cast_signed(), PEER_INDEX)?;
             link::create(program, place)
         })
     }

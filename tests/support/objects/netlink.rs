@@ -1,4 +1,4 @@
-//! Two requests of rtnetlink, in the calling thread's network namespace: make an interface of some kind, and rename one.
+//! Two requests of rtnetlink, in the calling thread's network namespace: make a pair of interfaces, and rename one.
 //! It reads nothing back but the kernel's yes or errno. The layouts are rtnetlink(7).
 
 use super::error::{failed_to, invalid};
@@ -14,13 +14,18 @@ const ERROR: u16 = 2;
 const INTERFACE_NAME: u16 = 3;
 const LINK_INFO: u16 = 18;
 const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+/// `VETH_INFO_PEER` and `IFLA_NETKIT_PEER_INFO` alike.
+const INFO_PEER: u16 = 1;
 /// `struct nlmsghdr` and `struct ifinfomsg`, both 16 bytes.
 const HEADERS: usize = 16 + 16;
 
-/// Makes an interface of this kind ("veth", "netkit"), with this name and index.
-pub(super) fn create_interface(kind: &str, name: &str, index: i32) -> io::Result<()> {
-    let mut attributes = attribute(INTERFACE_NAME, &with_zero(name))?;
-    attributes.extend(attribute(LINK_INFO, &attribute(INFO_KIND, &with_zero(kind))?)?);
+/// Makes two connected interfaces of this kind ("veth", "netkit"): the first with this name, each with its index.
+pub(super) fn create_pair(kind: &str, name: &str, index: i32, peer_index: i32) -> io::Result<()> {
+    let peer = [&[0; 4], &peer_index.to_ne_bytes(), &[0; 8][..]].concat();
+    let pair = attribute(INFO_DATA, &attribute(INFO_PEER, &peer)?)?;
+    let about = [attribute(INFO_KIND, &with_zero(kind))?, pair].concat();
+    let attributes = [attribute(INTERFACE_NAME, &with_zero(name))?, attribute(LINK_INFO, &about)?].concat();
     let message = message(EXCLUSIVE | CREATE, index, &attributes)?;
     ask(&message).map_err(|error| failed_to(format!("make interface {name} of kind {kind}"), error))
 }
