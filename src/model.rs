@@ -248,10 +248,11 @@ pub struct LinkFacts {
     /// The program it attaches. Source: `bpf_link_info.prog_id`; `None` for links without one (`struct_ops`).
     pub prog_id: Option<u32>,
     /// At which hook it attaches. Source: `attach_type` in `bpf_link_info`, of `enum bpf_attach_type`; `None` for types of
-    /// link that have none.
+    /// link that have none (`xdp`, `iter`, probes, tracepoints) and for the extension of a program.
     pub attach_type: Option<ObjectType>,
     /// What it is attached to, as people write it: `eth0 (2)`, `/system.slice/x.service`, `sched:sched_switch`,
-    /// `tcp_connect`, `/usr/bin/x:0x1234`. `None` where it has no target or it could not be read.
+    /// `tcp_connect`, `/usr/bin/x:0x1234`. `None` where it has no target, the target is gone, or the kernel does not tell it:
+    /// functions since 5.13, probes and perf events since 6.6, `uprobe_multi` since 6.8. Source: `bpf_link_info`.
     pub target: Option<String>,
     /// The first reading that saw it: the kernel does not say when a link was made.
     pub first_seen: Timestamp,

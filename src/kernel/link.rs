@@ -77,7 +77,8 @@ pub(super) enum Target {
         /// Its group where the reader knows it; else it is looked up.
         group: Option<String>,
     },
-    /// A perf event: `software:cpu-clock`, `hardware:cpu-cycles`, else `type 4 config 168`.
+    /// A perf event: `software:cpu-clock`, `hardware:cpu-cycles`, else by the unit that counts it, `uncore_imc config 168`, or
+    /// its number, `type 4 config 168`.
     PerfEvent {
         /// `perf_event_attr.type`.
         event_type: u32,
@@ -180,7 +181,7 @@ pub(super) fn describe(target: &Target, resolver: &mut Resolver) -> Option<Strin
             let group = group.clone().or_else(|| resolver.tracepoint_group(&name));
             Some(group.map_or(name.clone(), |group| format!("{group}:{name}")))
         }
-        Target::PerfEvent { event_type, config } => Some(perf_event(*event_type, *config)),
+        Target::PerfEvent { event_type, config } => Some(perf_event(*event_type, *config, resolver)),
         Target::KprobeMulti { count: 1, first: Some(address), return_probe } if *address != 0 => {
             Some(suffixed(address_in_words(*address, resolver)?, *return_probe))
         }
@@ -289,10 +290,16 @@ const SOFTWARE: &[&str] = &[
     "alignment-faults", "emulation-faults", "dummy", "bpf-output", "cgroup-switches",
 ];
 
-fn perf_event(event_type: u32, config: u64) -> String {
-    let (group, names) = match event_type {
-        0 => ("hardware", HARDWARE),
-        1 => ("software", SOFTWARE),
+fn perf_event(event_type: u32, config: u64, resolver: &mut Resolver) -> String {
+    /// Numbers from here on are given out when a unit is registered (`PERF_TYPE_MAX`).
+    const FIRST_DYNAMIC: u32 = 6;
+    let unit = (event_type >= FIRST_DYNAMIC).then(|| resolver.perf_unit(event_type)).flatten();
+    let (group, names) = match (event_type, config, unit) {
+        (_, _, Some(unit)) => return format!("{unit} config {config}"),
+        (0, ..) => ("hardware", HARDWARE),
+        // Since 6.4 the kernel turns the software events cpu-clock and task-clock into those of units of their own, which are the
+        // first to be registered and have no name in sysfs (`perf_swevent_init`, `kernel/events/core.c`).
+        (1, ..) | (6, 0, None) | (7, 1, None) => ("software", SOFTWARE),
         _ => ("", &[][..]),
     };
     let name = usize::try_from(config).ok().and_then(|index| names.get(index));
@@ -379,6 +386,7 @@ mod tests {
             ),
             (Target::PerfEvent { event_type: 0, config: 0 }, "hardware:cpu-cycles"),
             (Target::PerfEvent { event_type: 1, config: 11 }, "software:cgroup-switches"),
+            (Target::PerfEvent { event_type: 7, config: 1 }, "software:task-clock"),
             (Target::PerfEvent { event_type: 1, config: 12 }, "type 1 config 12"),
             (Target::PerfEvent { event_type: 4, config: 168 }, "type 4 config 168"),
             (kprobes(12, Some(0xffff), false), "12 functions"),

@@ -7,17 +7,14 @@ mod count;
 mod fdinfo;
 mod issues;
 mod iter;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod link;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
+mod link_info;
 mod mounts;
 mod names;
 pub mod privileges;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod resolver;
 mod road;
 mod stats;
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 mod symbols;
 mod sys;
 mod tables;
@@ -31,6 +28,7 @@ use jiff::Timestamp;
 use self::clock::BootOffset;
 use self::issues::Issues;
 use self::iter::Iterators;
+use self::link_info::LinkMemory;
 use self::road::Road;
 pub use self::road::{Choice, in_words};
 use self::stats::Stats;
@@ -88,6 +86,7 @@ pub struct Reader {
     maps: Road<iter::Maps, Vec<Known<Maps>>>,
     links: Road<iter::Links, Vec<Known<Links>>>,
     btfs: Vec<Known<Btfs>>,
+    link_memory: LinkMemory,
 }
 
 impl Reader {
@@ -117,6 +116,7 @@ impl Reader {
             maps,
             links,
             btfs: Vec::new(),
+            link_memory: LinkMemory::default(),
         }
     }
 
@@ -132,7 +132,7 @@ impl Reader {
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
         let run_stats = self.stats.now(&mut self.issues);
-        let mut pass = Pass::new(taken_at, boot, &self.options, &mut self.issues);
+        let mut pass = Pass::new(taken_at, boot, &self.options, &mut self.issues, &mut self.link_memory);
         let mut collectors = Vec::with_capacity(4);
         let mut programs = collect(
             Kind::Program,
@@ -162,6 +162,9 @@ impl Reader {
         let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut pass, &mut collectors, |pass| {
             walk::<Btfs>(pass, &mut self.btfs)
         });
+        if let Road::Walk(known) = &self.links {
+            self.link_memory.end_reading(known);
+        }
         Snapshot {
             taken_at,
             reader_started_at: self.started_at,

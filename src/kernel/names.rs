@@ -64,7 +64,6 @@ pub(super) fn link_type(number: u32) -> ObjectType {
 }
 
 /// At which hook a link attaches.
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 pub(super) fn attach_type(number: u32) -> ObjectType {
     object_type(ATTACH_TYPES, number)
 }

@@ -37,6 +37,8 @@ struct Reading {
     interfaces: HashMap<u32, Option<String>>,
     mounts: Option<Vec<Mount>>,
     tracepoint_groups: HashMap<String, Option<String>>,
+    /// The units that count perf events, with their numbers.
+    perf_units: Option<Vec<(u32, String)>>,
     symbols: Option<Symbols>,
     /// The functions of BTF objects by their ids.
     functions: HashMap<u32, Option<Described>>,
@@ -143,6 +145,25 @@ impl Resolver {
         having.next().is_none().then(|| names::text(first.file_name().as_encoded_bytes()))
     }
 
+    /// The name of a unit that counts perf events.
+    pub(super) fn perf_unit(&mut self, number: u32) -> Option<String> {
+        if self.reading.perf_units.is_none() {
+            self.reading.perf_units = Some(self.list_perf_units());
+        }
+        let units = self.reading.perf_units.as_ref()?;
+        units.iter().find(|(unit, _)| *unit == number).map(|(_, name)| name.clone())
+    }
+
+    fn list_perf_units(&mut self) -> Vec<(u32, String)> {
+        let directory = fs::read_dir(self.root.join("sys/bus/event_source/devices"));
+        let Some(units) = self.noting(directory) else { return Vec::new() };
+        let unit = |unit: fs::DirEntry| {
+            let number = fs::read_to_string(unit.path().join("type")).ok()?.trim().parse().ok()?;
+            Some((number, names::text(unit.file_name().as_encoded_bytes())))
+        };
+        units.flatten().filter_map(unit).collect()
+    }
+
     /// The symbol at or before an address of the kernel's code, and how far before it begins.
     pub(super) fn symbol(&mut self, address: u64) -> Option<(String, u64)> {
         if self.reading.symbols.is_none() {
@@ -230,4 +251,124 @@ impl Resolver {
 
 fn words(path: &Path) -> Box<str> {
     names::text(path.as_os_str().as_encoded_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::{Target, describe};
+    use super::*;
+
+    /// A directory that is gone when the test is over.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("resolver-{name}-{}", std::process::id()));
+            fs::create_dir_all(path.join("proc/self")).expect("it can be made");
+            Self(path)
+        }
+
+        fn write(&self, file: &str, text: &str) {
+            fs::write(self.0.join(file), text).expect("it can be written");
+        }
+
+        /// Makes a directory, and gives back the number of its inode.
+        fn make(&self, directory: &str) -> u64 {
+            let path = self.0.join(directory);
+            fs::create_dir_all(&path).expect("it can be made");
+            fs::metadata(path).expect("it is there").ino()
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).expect("it can be removed");
+        }
+    }
+
+    #[test]
+    fn cgroups_have_paths_and_are_listed_again_once_in_a_reading() {
+        let root = Directory::new("cgroups");
+        let (top, inner) = (root.make("cg"), root.make("cg/system.slice/a.service"));
+        root.write(
+            "proc/self/mountinfo",
+            "1 1 0:1 / /v1 rw - cgroup none rw\n2 1 0:2 / /cg rw - cgroup2 none rw\n",
+        );
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.cgroup(top).as_deref(), Some("/"));
+        assert_eq!(resolver.cgroup(inner).as_deref(), Some("/system.slice/a.service"));
+
+        let late = root.make("cg/late");
+        assert_eq!(resolver.cgroup(late), None, "they are listed once in a reading");
+        resolver.end_reading();
+        assert_eq!(resolver.cgroup(late).as_deref(), Some("/late"));
+        assert!(!resolver.take_incomplete(), "what is not there is not worth asking again");
+    }
+
+    #[test]
+    fn of_several_mounts_the_one_that_shows_the_most_is_listed() {
+        let root = Directory::new("mounts");
+        let inner = root.make("all/pods/x");
+        root.make("part");
+        let below = "1 1 0:1 /pods /part rw - cgroup2 none rw\n";
+        let whole = "2 1 0:1 / /all rw - cgroup2 none rw\n";
+        let outside = "2 1 0:1 /../.. /all rw - cgroup2 none rw\n";
+        for mounts in [[below, whole], [below, outside]] {
+            root.write("proc/self/mountinfo", &mounts.concat());
+            assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/x"));
+        }
+        let inner = root.make("part/y");
+        root.write("proc/self/mountinfo", below);
+        assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/y"));
+    }
+
+    #[test]
+    fn a_tracepoint_has_its_group_if_there_is_only_one() {
+        let root = Directory::new("tracefs");
+        root.write("proc/self/mountinfo", "1 1 0:1 / /tracing rw - tracefs none rw\n");
+        root.make("tracing/events/sched/sched_switch");
+        root.make("tracing/events/sched/same");
+        root.make("tracing/events/other/same");
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.tracepoint_group("sched_switch").as_deref(), Some("sched"));
+        assert_eq!(resolver.tracepoint_group("same"), None);
+        assert_eq!(resolver.tracepoint_group("missing"), None);
+    }
+
+    #[test]
+    fn a_unit_of_perf_events_has_a_name() {
+        let root = Directory::new("perf");
+        for (unit, number) in [("uncore", "17\n"), ("damaged", "x\n")] {
+            root.make(&format!("sys/bus/event_source/devices/{unit}"));
+            root.write(&format!("sys/bus/event_source/devices/{unit}/type"), number);
+        }
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.perf_unit(17).as_deref(), Some("uncore"));
+        assert_eq!(resolver.perf_unit(18), None);
+        let event = |event_type| Target::PerfEvent { event_type, config: 5 };
+        assert_eq!(describe(&event(17), &mut resolver).as_deref(), Some("uncore config 5"));
+    }
+
+    #[test]
+    fn symbols_are_read_anew_in_each_reading() {
+        let root = Directory::new("symbols");
+        root.write("proc/kallsyms", "ffffffff81000000 T first\n");
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("first".to_owned(), 0x10)));
+        root.write("proc/kallsyms", "ffffffff81000010 T second\n");
+        assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("first".to_owned(), 0x10)));
+        resolver.end_reading();
+        assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("second".to_owned(), 0)));
+    }
+
+    #[test]
+    fn interfaces_have_names() {
+        let index =
+            fs::read_to_string("/sys/class/net/lo/ifindex").ok().and_then(|index| index.trim().parse().ok());
+        let mut resolver = Resolver::default();
+        if let Some(index) = index {
+            assert_eq!(resolver.interface(index).as_deref(), Some("lo"));
+        }
+        assert_eq!(resolver.interface(u32::MAX), None);
+    }
 }

@@ -2,15 +2,15 @@
 //! Knows no snapshot and gives no error a meaning. The only `unsafe` of the program is here.
 #![expect(unsafe_code, reason = "bpf(2) has no wrapper in the C library")]
 
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::uapi::{
-    BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, LinkInfo, MapInfo, ProgramInfo, Reported,
-    map_type,
+    BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, KprobeMultiLink, LINK_NAME_LEN, LinkInfo,
+    MapInfo, ProgramInfo, Reported, UprobeMultiLink, link_type, map_type,
 };
 use crate::model::Kind;
 
@@ -276,8 +276,70 @@ pub(super) fn map_info(fd: BorrowedFd<'_>) -> Result<Reported<MapInfo>, Errno> {
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
 pub(super) fn link_info(fd: BorrowedFd<'_>) -> Result<Reported<LinkInfo>, Errno> {
-    // SAFETY: the structure holds no address.
+    // SAFETY: every address in a zeroed structure is null.
     unsafe { info(fd, LinkInfo::new_zeroed(), size_of::<LinkInfo>()) }
+}
+
+/// The name in what the kernel says of a link, up to its first zero byte: that of a tracepoint, an iterator's target, a symbol,
+/// a file. `None` for a type of link that has none, and where the kernel does not tell it.
+///
+/// # Errors
+///
+/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+pub(super) fn link_name(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Errno> {
+    let told = link_info(fd)?;
+    // Which words of the union hold the buffer's address and its length.
+    let (address, len) = match told.value.link_type {
+        link_type::RAW_TRACEPOINT | link_type::ITER => (0, 1),
+        link_type::PERF_EVENT => (1, 2),
+        link_type::UPROBE_MULTI => (0, 4),
+        _ => return Ok(None),
+    };
+    // A kernel whose structure ends before the length does not know it, and refuses what is not zero there.
+    if told.len < offset_of!(LinkInfo, of_type) + (len + 1) * size_of::<u64>() {
+        return Ok(None);
+    }
+    let mut name = vec![0_u8; LINK_NAME_LEN as usize];
+    let mut request = LinkInfo::new_zeroed();
+    request.of_type[address] = name.as_mut_ptr() as u64;
+    request.of_type[len] = LINK_NAME_LEN.into();
+    // SAFETY: the one address that is not null is `name`, which outlives the call, with its own length. These are the words that
+    // the link's type uses for them, and a link does not change its type.
+    match unsafe { info(fd, request, size_of::<LinkInfo>()) } {
+        // A longer name was cut.
+        Ok(_) | Err(Errno::ENOSPC) => {}
+        Err(errno) => return Err(errno),
+    }
+    let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    name.truncate(len);
+    Ok((len > 0).then_some(name))
+}
+
+/// The place of a `kprobe_multi` or `uprobe_multi` link that has only one: an address of the kernel, 0 for who may not know it,
+/// or an offset in a file. `None` for any other link.
+///
+/// # Errors
+///
+/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+pub(super) fn link_place(fd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+    let told = link_info(fd)?;
+    let mut place = 0_u64;
+    let mut request = LinkInfo::new_zeroed();
+    match told.value.link_type {
+        link_type::KPROBE_MULTI if told.of_type::<KprobeMultiLink>().value.count == 1 => {
+            request.of_type[0] = (&raw mut place) as u64;
+            request.of_type[1] = 1;
+        }
+        link_type::UPROBE_MULTI if told.of_type::<UprobeMultiLink>().value.count == 1 => {
+            request.of_type[1] = (&raw mut place) as u64;
+            request.of_type[4] = 1 << 32;
+        }
+        _ => return Ok(None),
+    }
+    // SAFETY: the one address that is not null is `place`, which outlives the call and has room for the one number that the
+    // count beside it allows. These are the words that the link's type uses for them, and a link does not change its type.
+    unsafe { info(fd, request, size_of::<LinkInfo>()) }?;
+    Ok(Some(place))
 }
 
 /// What the kernel says of a BTF object, and its name, which ends at the first zero byte.
@@ -377,7 +439,6 @@ pub(super) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// The name that an index of an interface has in this process's network namespace.
-#[allow(dead_code, reason = "the readers use it from the next commit on")]
 pub(super) fn interface_name(index: u32) -> Option<Vec<u8>> {
     let mut name = [0_u8; libc::IF_NAMESIZE];
     // SAFETY: the function writes at most `IF_NAMESIZE` bytes, as many as there are, with a zero at the end.

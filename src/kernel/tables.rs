@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::fdinfo::FdInfo;
+use super::link_info;
 use super::names;
 use super::sys::{self, Call};
 use super::uapi::{BtfInfo, BtfName, LinkInfo, MapInfo, OBJ_NAME_LEN, ProgramInfo, Reported, reported};
@@ -199,20 +200,33 @@ impl Table for Links {
         link.link_type.number == info.value.link_type && link.prog_id == some_id(info.value.prog_id)
     }
 
-    fn facts(pass: &mut Pass<'_>, _fd: BorrowedFd<'_>, info: &Self::Info) -> LinkFacts {
+    fn facts(pass: &mut Pass<'_>, fd: BorrowedFd<'_>, info: &Self::Info) -> LinkFacts {
         let value = &info.value;
         LinkFacts {
             id: value.id,
             link_type: names::link_type(value.link_type),
             prog_id: some_id(value.prog_id),
-            attach_type: None,
-            target: None,
+            attach_type: link_info::attach_type(info).map(names::attach_type),
+            target: pass.link_target(fd, info).unwrap_or_default(),
             first_seen: pass.taken_at,
         }
     }
 
-    fn row(facts: Arc<LinkFacts>, _info: Option<&Self::Info>) -> Link {
-        Link { facts, missed: None }
+    fn changed(
+        pass: &mut Pass<'_>,
+        fd: BorrowedFd<'_>,
+        link: &LinkFacts,
+        info: &Self::Info,
+    ) -> Option<LinkFacts> {
+        if pass.links.is_known(info) {
+            return None;
+        }
+        let target = pass.link_target(fd, info).ok()?;
+        (link.target != target).then(|| LinkFacts { target, ..link.clone() })
+    }
+
+    fn row(facts: Arc<LinkFacts>, info: Option<&Self::Info>) -> Link {
+        Link { facts, missed: info.and_then(link_info::missed) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The structures that `BPF_OBJ_GET_INFO_BY_FD` fills, as far as this program reads them.
 //! Source: `include/uapi/linux/bpf.h`; the same on every 64-bit little-endian architecture.
 
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -136,16 +136,151 @@ pub(super) struct MapInfo {
 }
 const _: () = assert!(size_of::<MapInfo>() == 80);
 
-/// The beginning of `struct bpf_link_info`, the same for every type of link.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// `struct bpf_link_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct LinkInfo {
     pub(super) link_type: u32,
     pub(super) id: u32,
     pub(super) prog_id: u32,
     pub(super) padding: u32,
+    /// The union: another structure for every type of link.
+    pub(super) of_type: [u64; 6],
 }
-const _: () = assert!(size_of::<LinkInfo>() == 16);
+const _: () = assert!(size_of::<LinkInfo>() == 64);
+
+impl Reported<LinkInfo> {
+    /// The part that is another one for every type of link, as one of the structures below.
+    ///
+    /// A union has the length of its longest member: that a field ends within it does not say that the kernel knows the field,
+    /// only that it is zero if the kernel does not.
+    pub(super) fn of_type<T: FromBytes>(&self) -> Reported<T> {
+        let (value, _) = T::read_from_prefix(self.value.of_type.as_bytes())
+            .unwrap_or_else(|_| unreachable!("every member is as long as the union or shorter"));
+        Reported { value, len: self.len.saturating_sub(offset_of!(LinkInfo, of_type)) }
+    }
+}
+
+/// The members of the union in `struct bpf_link_info`, each with the type of link that it belongs to.
+macro_rules! link_types {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* } is $size:literal)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub(super) struct $name { $($(#[$field_doc])* pub(super) $field: $type,)* }
+        const _: () = assert!(size_of::<$name>() == $size && $size <= size_of::<[u64; 6]>());
+    )*};
+}
+
+link_types! {
+    /// `tracing`: a function of the kernel or of a program.
+    TracingLink {
+        attach_type: u32,
+        /// The id of a BTF object or of a program. Since 5.13, with `target_btf_id`.
+        target_obj_id: u32,
+        target_btf_id: u32,
+        padding: u32,
+    } is 16
+    /// `cgroup`.
+    CgroupLink { cgroup_id: u64, attach_type: u32, padding: u32, } is 16
+    /// `iter`, over the elements of a map, cgroups, or anything without a parameter.
+    IterLink {
+        target_name: u64,
+        target_name_len: u32,
+        /// Since 5.10.
+        map_id: u32,
+        /// Since 6.1.
+        cgroup_id: u64,
+    } is 24
+    /// `iter`, over tasks. Since 6.1.
+    TaskIterLink { target_name: u64, target_name_len: u32, map_id: u32, tid: u32, pid: u32, } is 24
+    /// `netns`.
+    NetnsLink { netns_ino: u32, attach_type: u32, } is 8
+    /// `xdp`.
+    XdpLink { ifindex: u32, } is 4
+    /// `tcx` and `netkit`.
+    DeviceLink { ifindex: u32, attach_type: u32, } is 8
+    /// `struct_ops`.
+    StructOpsLink { map_id: u32, } is 4
+    /// `sockmap`.
+    SockmapLink { map_id: u32, attach_type: u32, } is 8
+    /// `netfilter`.
+    NetfilterLink { pf: u32, hooknum: u32, priority: i32, flags: u32, } is 16
+    /// `kprobe_multi`. Filled since 6.6.
+    KprobeMultiLink {
+        addrs: u64,
+        count: u32,
+        flags: u32,
+        /// Since 6.7.
+        missed: u64,
+    } is 24
+    /// `uprobe_multi`. Filled since 6.8.
+    UprobeMultiLink {
+        path: u64,
+        offsets: u64,
+        ref_ctr_offsets: u64,
+        cookies: u64,
+        path_size: u32,
+        count: u32,
+        flags: u32,
+        pid: u32,
+    } is 48
+    /// `perf_event`, of whatever kind. Filled since 6.6.
+    PerfEventLink {
+        /// Of `enum bpf_perf_event_type`: which of the three structures below it is.
+        perf_type: u32,
+        padding: u32,
+    } is 8
+    /// `perf_event`: a probe in the kernel.
+    KprobeLink {
+        perf_type: u32,
+        padding: u32,
+        func_name: u64,
+        name_len: u32,
+        offset: u32,
+        addr: u64,
+        /// Since 6.7.
+        missed: u64,
+    } is 40
+    /// `perf_event`: a probe in a file.
+    UprobeLink { perf_type: u32, padding: u32, file_name: u64, name_len: u32, offset: u32, } is 24
+    /// `perf_event`: any event but a probe or a tracepoint.
+    EventLink { perf_type: u32, padding: u32, config: u64, event_type: u32, padding_behind: u32, } is 24
+}
+
+/// `enum bpf_link_type`.
+pub(super) mod link_type {
+    pub(in crate::kernel) const RAW_TRACEPOINT: u32 = 1;
+    pub(in crate::kernel) const TRACING: u32 = 2;
+    pub(in crate::kernel) const CGROUP: u32 = 3;
+    pub(in crate::kernel) const ITER: u32 = 4;
+    pub(in crate::kernel) const NETNS: u32 = 5;
+    pub(in crate::kernel) const XDP: u32 = 6;
+    pub(in crate::kernel) const PERF_EVENT: u32 = 7;
+    pub(in crate::kernel) const KPROBE_MULTI: u32 = 8;
+    pub(in crate::kernel) const STRUCT_OPS: u32 = 9;
+    pub(in crate::kernel) const NETFILTER: u32 = 10;
+    pub(in crate::kernel) const TCX: u32 = 11;
+    pub(in crate::kernel) const UPROBE_MULTI: u32 = 12;
+    pub(in crate::kernel) const NETKIT: u32 = 13;
+    pub(in crate::kernel) const SOCKMAP: u32 = 14;
+}
+
+/// `enum bpf_perf_event_type`.
+pub(super) mod perf_type {
+    pub(in crate::kernel) const UPROBE: u32 = 1;
+    pub(in crate::kernel) const URETPROBE: u32 = 2;
+    pub(in crate::kernel) const KPROBE: u32 = 3;
+    pub(in crate::kernel) const KRETPROBE: u32 = 4;
+    pub(in crate::kernel) const TRACEPOINT: u32 = 5;
+    pub(in crate::kernel) const EVENT: u32 = 6;
+}
+
+/// `BPF_F_KPROBE_MULTI_RETURN`, and of the same value `BPF_F_UPROBE_MULTI_RETURN`.
+pub(super) const MULTI_RETURN: u32 = 1;
+
+/// Longer than any name in `struct bpf_link_info`: `PATH_MAX`.
+pub(super) const LINK_NAME_LEN: u32 = 4096;
 
 /// `struct bpf_btf_info`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

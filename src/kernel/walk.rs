@@ -15,6 +15,7 @@ use super::clock::BootOffset;
 use super::count;
 use super::fdinfo::FdInfo;
 use super::issues::Issues;
+use super::link_info::LinkMemory;
 use super::names;
 use super::road::Refusal;
 use super::sys::{self, Call};
@@ -26,6 +27,7 @@ pub(super) struct Pass<'a> {
     pub(super) taken_at: Timestamp,
     pub(super) boot: BootOffset,
     pub(super) issues: &'a mut Issues,
+    pub(super) links: &'a mut LinkMemory,
     /// Up to which capacity the keys of a map are walked.
     count_by_walking: Option<u32>,
     /// Where entries are copied to that are only counted.
@@ -42,7 +44,7 @@ type Read = (u32, Option<Arc<Types>>);
 /// What the reader remembers of an object from one reading to the next.
 #[derive(Debug)]
 pub(super) struct Known<T: Table> {
-    facts: Arc<T::Facts>,
+    pub(super) facts: Arc<T::Facts>,
     kept: T::Kept,
 }
 
@@ -167,11 +169,13 @@ impl<'a> Pass<'a> {
         boot: BootOffset,
         options: &Options,
         issues: &'a mut Issues,
+        links: &'a mut LinkMemory,
     ) -> Self {
         Self {
             taken_at,
             boot,
             issues,
+            links,
             count_by_walking: options.count_by_walking,
             entries: Vec::new(),
             kernel_types: None,

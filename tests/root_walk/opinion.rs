@@ -1,6 +1,8 @@
 //! An outside opinion: what bpftool lists has to be what the reader finds, field by field.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 
 use bpf_metrics_exporter::model::{ObjectType, Snapshot};
@@ -119,7 +121,63 @@ pub(crate) fn links() {
     agree("link", rows, |object, link| {
         assert_type(object, &link.facts.link_type);
         assert_same(object, "prog_id", link.facts.prog_id);
+        assert_same_hook(object, link.facts.attach_type.as_ref());
+        assert_same_target(object, link.facts.target.as_deref());
     });
+}
+
+/// bpftool prints a word, or the number of a type that is newer than itself.
+fn assert_same_hook(object: &Value, found: Option<&ObjectType>) {
+    match &object["attach_type"] {
+        // It prints the hook 0 for an extension, which has none.
+        Value::String(word) if word == "cgroup_inet_ingress" && object["type"] == "tracing" => {
+            assert_eq!(found, None, "{object}");
+        }
+        Value::String(word) => {
+            assert_eq!(Some(&**word), found.and_then(|hook| hook.name.as_deref()), "{object}");
+        }
+        Value::Number(number) => {
+            assert_eq!(number.as_u64(), found.map(|hook| hook.number.into()), "{object}");
+        }
+        other => assert!(other.is_null(), "{object}"),
+    }
+}
+
+/// What bpftool tells of a target is in ours. Which members it knows depends on its own age.
+fn assert_same_target(object: &Value, found: Option<&str>) {
+    let number = |member: &str| object[member].as_u64().filter(|&number| number != 0);
+    let text = |member: &str| object[member].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let cgroup = number("cgroup_id").map(|id| match found.and_then(cgroup_inode) {
+        Some(inode) if inode == id => found.unwrap_or_default().to_owned(),
+        _ => format!("cgroup {id}"),
+    });
+    let expected = [
+        text("tp_name"),
+        cgroup,
+        text("target_name"),
+        number("netns_ino").map(|inode| format!("netns:[{inode}]")),
+        number("map_id").map(|id| format!("map {id}")),
+        number("ifindex").map(|index| index.to_string()),
+        text("devname"),
+        text("func"),
+        text("file"),
+        number("func_cnt").filter(|&count| count > 1).map(|count| format!("{count} functions")),
+    ];
+    for expected in expected.into_iter().flatten() {
+        assert!(
+            found.is_some_and(|found| found.contains(&expected)),
+            "{expected} is not in {found:?}: {object}"
+        );
+    }
+}
+
+/// The id of the cgroup that has this path, or whose cgroups an iterator goes over.
+fn cgroup_inode(target: &str) -> Option<u64> {
+    let path = target.strip_prefix("cgroup (").map_or(target, |within| within.trim_end_matches(')'));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+    let path = Path::new(mount).join(path.trim_start_matches('/'));
+    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 pub(crate) fn btfs() {

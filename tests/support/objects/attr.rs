@@ -214,6 +214,15 @@ pub(super) struct UprobeMulti {
     pub(super) padding: u32,
 }
 
+/// `link_create.iter_info` and its length.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct IteratorLink {
+    pub(super) within: u64,
+    pub(super) size: u32,
+    pub(super) padding: u32,
+}
+
 /// `link_create.netfilter`.
 #[repr(C)]
 #[derive(Default)]
@@ -263,5 +272,6 @@ const _: () = {
     assert!(size_of::<LinkCreate<KprobeMulti>>() == 48);
     assert!(size_of::<LinkCreate<UprobeMulti>>() == 64);
     assert!(size_of::<LinkCreate<Netfilter>>() == 32);
+    assert!(size_of::<LinkCreate<IteratorLink>>() == 32);
     assert!(size_of::<PerfEvent>() == PERF_EVENT_SIZE as usize);
 };

@@ -25,6 +25,13 @@ pub enum Target {
     Network(Network),
     /// A perf event.
     Event(OwnedFd),
+    /// A probe, so far behind the beginning of a file or of a function.
+    Probe {
+        /// The perf event, if there is one.
+        event: Option<OwnedFd>,
+        /// In bytes.
+        offset: u64,
+    },
     /// Another program.
     Program(Program),
     /// A map: of sockets, or of struct operations.
@@ -55,6 +62,13 @@ impl Link {
         Ok(Self { fd, program, target, id, kind })
     }
 
+    /// Says where the probe is that its event makes.
+    pub(super) fn at_offset(&mut self, offset: u64) {
+        let target = std::mem::replace(&mut self.target, Target::Kernel);
+        let event = if let Target::Event(event) = target { Some(event) } else { None };
+        self.target = Target::Probe { event, offset };
+    }
+
     /// Puts another program in the place of the one attached, which [`Link::program`] goes on to name.
     ///
     /// # Errors
@@ -73,6 +87,11 @@ impl Link {
         let info = sys::object_info(self.fd())?;
         // `perf_event.kprobe.missed` of `struct bpf_link_info`, at 48 bytes.
         Ok(u64::from(info[12]) | u64::from(info[13]) << 32)
+    }
+
+    /// Ends what it is attached to, as far as the link itself does not keep that: a cgroup, a network namespace.
+    pub fn end_target(&mut self) {
+        self.target = Target::Kernel;
     }
 
     /// Pins it at `path`, in a BPF file system.
@@ -134,19 +153,29 @@ const MAKERS: &[(&str, Maker)] = &[
     ("cgroup", Link::cgroup),
     ("cgroup_lsm", Link::lsm_cgroup),
     ("iter", Link::iter),
+    ("iter_map_elem", Link::iter_of_map),
+    ("iter_cgroup", Link::iter_of_cgroup),
+    ("iter_task", Link::iter_of_task),
     ("netns_sk_lookup", Link::sk_lookup),
     ("netns_flow_dissector", Link::flow_dissector),
     ("xdp", Link::xdp),
     ("perf_event_software", Link::perf_event),
     ("perf_event_tracepoint", Link::tracepoint),
     ("perf_event_uprobe", Link::uprobe),
+    ("perf_event_uretprobe", Link::uretprobe),
     ("perf_event_kprobe", Link::kprobe),
+    ("perf_event_kprobe_behind", Link::kprobe_behind),
+    ("perf_event_kretprobe", Link::kretprobe),
     ("kprobe_multi", Link::kprobe_multi),
+    ("kprobe_multi_several", Link::kprobe_multi_of_several),
     ("struct_ops", Link::struct_ops),
     ("netfilter", Link::netfilter),
     ("tcx", Link::tcx),
+    ("tcx_egress", Link::tcx_egress),
     ("uprobe_multi", Link::uprobe_multi),
+    ("uprobe_multi_several", Link::uprobe_multi_of_several),
     ("netkit", Link::netkit),
+    ("netkit_peer", Link::netkit_peer),
     ("sockmap", Link::sockmap),
 ];
 

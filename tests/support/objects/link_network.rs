@@ -37,16 +37,38 @@ impl Link {
         Self::on_loopback(link_type::TCX, program, attach_type::TCX_INGRESS, 0)
     }
 
-    /// A netkit interface, in a new network namespace.
+    /// Traffic control's way out, likewise.
+    ///
+    /// # Errors
+    /// The kernel's refusal; kernels before 6.6 do not know it.
+    pub fn tcx_egress() -> io::Result<Self> {
+        let program = Program::ready(program_type::SCHED_CLS, "link_tcx_egress")?;
+        Self::on_loopback(link_type::TCX, program, attach_type::TCX_EGRESS, 0)
+    }
+
+    /// A netkit interface with the index 77, in a new network namespace.
     ///
     /// # Errors
     /// The kernel's refusal; kernels before 6.7 do not know it, and many are built without.
     pub fn netkit() -> io::Result<Self> {
+        Self::on_netkit("link_netkit", attach_type::NETKIT_PRIMARY)
+    }
+
+    /// The other end of a netkit interface, with the index 78. It is attached to by the first one's index.
+    ///
+    /// # Errors
+    /// As [`Self::netkit`].
+    pub fn netkit_peer() -> io::Result<Self> {
+        Self::on_netkit("link_netkit_end", attach_type::NETKIT_PEER)
+    }
+
+    fn on_netkit(name: &str, attach_type: u32) -> io::Result<Self> {
         const INDEX: u32 = 77;
-        let program = Program::ready(program_type::SCHED_CLS, "link_netkit")?;
-        let place = Place { target: INDEX, ..Place::of(attach_type::NETKIT_PRIMARY) };
+        const PEER_INDEX: i32 = 78;
+        let program = Program::ready(program_type::SCHED_CLS, name)?;
+        let place = Place { target: INDEX, ..Place::of(attach_type) };
         Self::inside(link_type::NETKIT, program, |program, _| {
-            netlink::create_interface("netkit", "objects", INDEX.cast_signed())?;
+            netlink::create_pair("netkit", "objects", INDEX.cast_signed(), PEER_INDEX)?;
             link::create(program, place)
         })
     }

@@ -1,4 +1,4 @@
-//! One request of rtnetlink: make a network interface of some kind in the calling thread's network namespace.
+//! Two requests of rtnetlink, in the calling thread's network namespace: make a pair of interfaces, and rename one.
 //! It reads nothing back but the kernel's yes or errno. The layouts are rtnetlink(7).
 
 use super::error::{failed_to, invalid};
@@ -14,35 +14,45 @@ const ERROR: u16 = 2;
 const INTERFACE_NAME: u16 = 3;
 const LINK_INFO: u16 = 18;
 const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+/// `VETH_INFO_PEER` and `IFLA_NETKIT_PEER_INFO` alike.
+const INFO_PEER: u16 = 1;
 /// `struct nlmsghdr` and `struct ifinfomsg`, both 16 bytes.
 const HEADERS: usize = 16 + 16;
 
-/// Makes an interface of this kind ("veth", "netkit"), with this name and index.
-pub(super) fn create_interface(kind: &str, name: &str, index: i32) -> io::Result<()> {
-    let request = request(kind, name, index)?;
+/// Makes two connected interfaces of this kind ("veth", "netkit"): the first with this name, each with its index.
+pub(super) fn create_pair(kind: &str, name: &str, index: i32, peer_index: i32) -> io::Result<()> {
+    let peer = [&[0; 4], &peer_index.to_ne_bytes(), &[0; 8][..]].concat();
+    let pair = attribute(INFO_DATA, &attribute(INFO_PEER, &peer)?)?;
+    let about = [attribute(INFO_KIND, &with_zero(kind))?, pair].concat();
+    let attributes = [attribute(INTERFACE_NAME, &with_zero(name))?, attribute(LINK_INFO, &about)?].concat();
+    let message = message(EXCLUSIVE | CREATE, index, &attributes)?;
+    ask(&message).map_err(|error| failed_to(format!("make interface {name} of kind {kind}"), error))
+}
+
+/// Gives another name to the interface that has this index.
+pub(super) fn rename_interface(index: i32, name: &str) -> io::Result<()> {
+    let message = message(0, index, &attribute(INTERFACE_NAME, &with_zero(name))?)?;
+    ask(&message).map_err(|error| failed_to(format!("rename interface {index} to {name}"), error))
+}
+
+fn ask(message: &[u8]) -> io::Result<()> {
     let mut socket = sys::route_socket()?;
-    socket.write_all(&request)?;
+    socket.write_all(message)?;
     let mut answer = [0_u8; 1024];
     let length = socket.read(&mut answer)?;
     match acknowledged(&answer[..length]) {
         Some(0) => Ok(()),
-        Some(errno) => Err(failed_to(
-            format!("make interface {name} of kind {kind}"),
-            io::Error::from_raw_os_error(-errno),
-        )),
+        Some(errno) => Err(io::Error::from_raw_os_error(-errno)),
         None => Err(invalid("rtnetlink gave no acknowledgement".to_owned())),
     }
 }
 
-fn request(kind: &str, name: &str, index: i32) -> io::Result<Vec<u8>> {
-    let mut attributes = attribute(INTERFACE_NAME, &with_zero(name))?;
-    attributes.extend(attribute(LINK_INFO, &attribute(INFO_KIND, &with_zero(kind))?)?);
+fn message(flags: u16, index: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
     let total = u32::try_from(HEADERS + attributes.len()).map_err(io::Error::other)?;
-    let flags = REQUEST | ACKNOWLEDGE | EXCLUSIVE | CREATE;
-
     let mut message = total.to_ne_bytes().to_vec();
     message.extend(NEW_LINK.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
+    message.extend((REQUEST | ACKNOWLEDGE | flags).to_ne_bytes());
     // Sequence number and port, of no use for one request.
     message.extend([0; 8]);
     // Family and device type: any.

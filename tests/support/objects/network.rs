@@ -2,6 +2,7 @@
 //! A namespace lives as long as its [`Network`], and everything attached inside with it.
 
 use super::error::failed_to;
+use super::netlink;
 use super::sys;
 use std::fs::File;
 use std::io;
@@ -37,6 +38,30 @@ impl Network {
             Ok(done) => done,
             Err(panicked) => panic::resume_unwind(panicked),
         })
+    }
+
+    /// Does `work` on a thread inside this namespace. The thread ends with it.
+    ///
+    /// # Errors
+    /// A refusal to enter the namespace.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let inside = || {
+            sys::enter_network(self.fd())
+                .map_err(|error| failed_to("enter a network namespace".to_owned(), error))?;
+            Ok(work())
+        };
+        thread::scope(|scope| match scope.spawn(inside).join() {
+            Ok(done) => done,
+            Err(panicked) => panic::resume_unwind(panicked),
+        })
+    }
+
+    /// Gives its loopback interface another name.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn rename_loopback(&self, name: &str) -> io::Result<()> {
+        self.inside(|| netlink::rename_interface(LOOPBACK.cast_signed(), name))?
     }
 
     /// The namespace's number, as in `net:[4026531840]` and as links report it.

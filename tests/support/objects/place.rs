@@ -37,11 +37,13 @@ pub(super) enum Options<'a> {
         hook: u32,
         priority: i32,
     },
-    KernelFunction(&'a CStr),
-    UserFunction {
+    KernelFunctions(&'a [&'a CStr]),
+    UserFunctions {
         path: &'a CStr,
-        offset: u64,
+        offsets: &'a [u64],
     },
+    /// What an iterator keeps to: `union bpf_iter_link_info`.
+    Iterator(&'a [u32]),
 }
 
 /// Which event `perf_event_open(2)` opens.
@@ -51,5 +53,5 @@ pub(super) enum Event<'a> {
     /// A tracepoint, by the number in its `id` file.
     Tracepoint(u64),
     /// A uprobe (a file and an offset in it) or kprobe (a function and 0), by the number of its PMU.
-    Probe { pmu: u32, place: &'a CStr, offset: u64 },
+    Probe { pmu: u32, place: &'a CStr, offset: u64, on_return: bool },
 }

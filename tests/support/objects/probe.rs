@@ -21,6 +21,12 @@ pub extern "C" fn probed() {
     hint::black_box("bpf_metrics_exporter::objects::probed");
 }
 
+/// A second function to probe.
+#[inline(never)]
+pub extern "C" fn probed_as_well() {
+    hint::black_box("bpf_metrics_exporter::objects::probed_as_well");
+}
+
 /// The number of a kind of perf event that is not built in.
 pub(super) fn pmu(name: &str) -> io::Result<u32> {
     read_number(Path::new(&format!("/sys/bus/event_source/devices/{name}/type")))
@@ -41,7 +47,12 @@ fn read_number<T: FromStr<Err: Display>>(file: &Path) -> io::Result<T> {
 
 /// Where in this process's executable [`probed`] begins.
 pub(super) fn offset_of_probed() -> io::Result<u64> {
-    let address = (probed as extern "C" fn() as usize) as u64;
+    offset_of(probed)
+}
+
+/// Where in this process's executable a function begins.
+pub(super) fn offset_of(function: extern "C" fn()) -> io::Result<u64> {
+    let address = (function as usize) as u64;
     let maps = fs::read_to_string("/proc/self/maps")?;
     maps.lines()
         .find_map(|line| offset_within(line, address))

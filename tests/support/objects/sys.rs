@@ -265,18 +265,25 @@ pub(super) fn link_create(object: BorrowedFd<'_>, place: Place<'_>) -> io::Resul
             let options = attr::Netfilter { family, hook, priority, flags: 0 };
             link_create_with(object, place, options)
         }
-        Options::KernelFunction(symbol) => {
-            let symbols = [address(symbol)];
-            let options = attr::KprobeMulti { count: 1, symbols: address(&symbols), ..Default::default() };
+        Options::KernelFunctions(symbols) => {
+            let count = length(symbols)?;
+            let symbols: Vec<u64> = symbols.iter().map(|&symbol| address(symbol)).collect();
+            let options =
+                attr::KprobeMulti { count, symbols: address(symbols.as_slice()), ..Default::default() };
             link_create_with(object, place, options)
         }
-        Options::UserFunction { path, offset } => {
+        Options::UserFunctions { path, offsets } => {
             let options = attr::UprobeMulti {
                 path: address(path),
-                offsets: address(&offset),
-                count: 1,
+                offsets: address(offsets),
+                count: length(offsets)?,
                 ..Default::default()
             };
+            link_create_with(object, place, options)
+        }
+        Options::Iterator(within) => {
+            let options =
+                attr::IteratorLink { within: address(within), size: length(within)? * 4, padding: 0 };
             link_create_with(object, place, options)
         }
     }
@@ -321,8 +328,9 @@ pub(super) fn perf_event_open(event: &Event<'_>) -> io::Result<OwnedFd> {
         Event::Tracepoint(id) => {
             (attr.event_type, attr.config, attr.sample_period) = (TYPE_TRACEPOINT, id, 1);
         }
-        Event::Probe { pmu, place, offset } => {
+        Event::Probe { pmu, place, offset, on_return } => {
             (attr.event_type, attr.config1, attr.config2) = (pmu, address(place), offset);
+            attr.config = u64::from(on_return);
         }
     }
     // SAFETY: the kernel reads the attribute, whose size it is told, and the name in it.
@@ -388,6 +396,12 @@ pub(super) fn unmount(directory: &Path) -> io::Result<()> {
 pub(super) fn unshare_network() -> io::Result<()> {
     // SAFETY: the argument is a number.
     checked(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into()).map(drop)
+}
+
+/// Moves the calling thread, and no other, into a network namespace.
+pub(super) fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the arguments are numbers.
+    checked(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }.into()).map(drop)
 }
 
 /// A routing netlink socket of the calling thread's network namespace, to be written and read like a file.

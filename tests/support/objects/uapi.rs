@@ -103,8 +103,10 @@ pub mod attach_type {
     pub const STRUCT_OPS: u32 = 44;
     pub const NETFILTER: u32 = 45;
     pub const TCX_INGRESS: u32 = 46;
+    pub const TCX_EGRESS: u32 = 47;
     pub const TRACE_UPROBE_MULTI: u32 = 48;
     pub const NETKIT_PRIMARY: u32 = 54;
+    pub const NETKIT_PEER: u32 = 55;
 }
 
 /// `enum bpf_link_type`.
