@@ -205,6 +205,23 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Whether the keys of maps are walked to count them.
+    pub(super) fn counts_by_walking(&self) -> bool {
+        self.count_by_walking.is_some()
+    }
+
+    /// As [`Self::count_entries`], without a descriptor; nothing of a map that went.
+    pub(super) fn count_entries_of(&mut self, map: &MapFacts) -> Option<u64> {
+        match sys::fd_by_id(Kind::Map, map.id) {
+            Ok(fd) => self.count_entries(fd.as_fd(), map),
+            Err(Errno::ENOENT) => None,
+            Err(errno) => {
+                self.issues.met(Kind::Map, Call::MapGetFdById.as_str(), errno);
+                None
+            }
+        }
+    }
+
     /// The name in BTF of a program's entry function.
     pub(super) fn entry_function(&mut self, fd: BorrowedFd<'_>, btf_id: u32) -> Option<String> {
         let function = match sys::program_entry_function(fd) {

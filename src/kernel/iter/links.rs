@@ -1,18 +1,22 @@
 //! Links, as the iterator tells them: all that it tells of a link but its missed runs says what it is, and is compared with what
 //! it told before.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{LinkRecord, UNKNOWN_U32, target};
 use crate::kernel::link::{FunctionOf, Target, Within, describe};
-use crate::kernel::names;
 use crate::kernel::resolver::Resolver;
+use crate::kernel::sys::{self, Call};
 use crate::kernel::tables::some_id;
+use crate::kernel::uapi::link_type;
 use crate::kernel::walk::Pass;
-use crate::model::{Link, LinkFacts};
+use crate::kernel::{link_info, names};
+use crate::model::{Kind, Link, LinkFacts};
 
 /// The table of links, and what is known of them.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ impl Links {
         let mut met = Vec::with_capacity(rows.capacity());
         let mut earlier = std::mem::take(&mut self.known).into_iter().peekable();
         let (taken_at, resolver) = (pass.taken_at, &mut self.resolver);
+        // Those whose target only the link itself tells, by their places.
+        let mut unsaid = Vec::new();
         let read = self.table.read(pass.issues, |bytes| {
             let mut rest = bytes;
             while let Some((told, behind)) = Told::first(rest) {
@@ -63,6 +69,9 @@ impl Links {
                         let first_seen = same.map_or(taken_at, |known| known.facts.first_seen);
                         let facts = told.facts(first_seen, resolver);
                         let again = resolver.take_incomplete();
+                        if told.record.link_type == link_type::UPROBE_MULTI {
+                            unsaid.push(rows.len());
+                        }
                         let told = if again { Box::default() } else { told.bytes.into() };
                         Known { told, facts: Arc::new(facts) }
                     }
@@ -73,10 +82,33 @@ impl Links {
             }
             bytes.len() - rest.len()
         });
+        for place in unsaid {
+            match asked(met[place].facts.id) {
+                Ok(target) => {
+                    let target = target.and_then(|target| describe(&target, &mut self.resolver));
+                    let facts = Arc::new(LinkFacts { target, ..(*met[place].facts).clone() });
+                    (met[place].facts, rows[place].facts) = (Arc::clone(&facts), facts);
+                }
+                // It went meanwhile.
+                Err((_, Errno::ENOENT)) => {}
+                Err((call, errno)) => {
+                    pass.issues.met(Kind::Link, call.as_str(), errno);
+                    met[place].told = Box::default();
+                }
+            }
+        }
         self.resolver.end_reading();
         self.known = met;
         read.map(|()| rows)
     }
+}
+
+/// What a link is attached to, as the link itself tells. The path of a file is beyond an iterator: it would have to climb from
+/// directory to directory and over mounts.
+fn asked(id: u32) -> Result<Option<Target>, (Call, Errno)> {
+    let fd = sys::fd_by_id(Kind::Link, id).map_err(|errno| (Call::fd_by_id(Kind::Link), errno))?;
+    let info = sys::link_info(fd.as_fd()).map_err(|errno| (Call::ObjGetInfoByFd, errno))?;
+    link_info::target(fd.as_fd(), &info).map_err(|errno| (Call::ObjGetInfoByFd, errno))
 }
 
 /// Whether a record is of the link that the facts are about.

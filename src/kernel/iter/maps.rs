@@ -9,6 +9,7 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{MapIdentity, MapRecord};
+use crate::kernel::sys::Call;
 use crate::kernel::tables::{self, some_id};
 use crate::kernel::walk::Pass;
 use crate::kernel::{fdinfo, names};
@@ -88,23 +89,28 @@ impl Maps {
             }
             bytes.len() - rest.len()
         })?;
+        let mut permitted = true;
         for (place, entries) in moved {
-            let known = &mut met[place];
-            match fdinfo::of_object(Kind::Map, known.facts.id) {
-                Ok(info) => {
-                    known.mem = info.memlock.map(|bytes| Mem { bytes, entries });
-                    rows[place].mem = info.memlock;
-                }
-                // It went meanwhile.
-                Err((_, Errno::ENOENT)) if known.mem.is_none() => {}
-                Err((call, errno)) => {
-                    pass.issues.met(Kind::Map, call, errno);
-                    (known.mem, rows[place].mem) = (None, None);
-                    // Without the right to open one map there is none to open another.
-                    if errno == Errno::EPERM {
-                        break;
+            let read = permitted.then(|| fdinfo::of_object(Kind::Map, met[place].facts.id));
+            let bytes = match read {
+                Some(Ok(info)) => info.memlock,
+                Some(Err((call, errno))) => {
+                    let went = errno == Errno::ENOENT && call == Call::MapGetFdById.as_str();
+                    if !went {
+                        pass.issues.met(Kind::Map, call, errno);
                     }
+                    // Who may not open one map may open no other.
+                    permitted = errno != Errno::EPERM;
+                    None
                 }
+                None => None,
+            };
+            met[place].mem = bytes.map(|bytes| Mem { bytes, entries });
+            rows[place].mem = bytes;
+        }
+        if pass.counts_by_walking() {
+            for row in rows.iter_mut().filter(|row| row.entries.is_none()) {
+                row.entries = pass.count_entries_of(&row.facts);
             }
         }
         self.known = met;
