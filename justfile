@@ -19,6 +19,10 @@ kernels:
     tests/kernels/install
     tests/kernels/run
 
+# The object with the iterator programs, with Debian's clang
+bpf:
+    bpf/build
+
 # Costs, as ratios in one run
 bench:
     cargo bench --locked

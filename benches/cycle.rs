@@ -1,5 +1,6 @@
 //! What a whole cycle costs: the program itself, reading this kernel with 7,000 programs and 9,000 maps and pushing every point
-//! to a receiver in this process over loopback. Its processor time is set against that of the readings alone, in one run.
+//! to a receiver in this process over loopback. Its processor time is set against that of the readings alone, in one run; and the
+//! program's with iterators against its own with the walk.
 
 mod common;
 #[path = "../tests/support/objects/mod.rs"]
@@ -18,7 +19,7 @@ use common::{as_float, least, report};
 use objects::Herd;
 use running::Running;
 
-const CYCLES: usize = 10;
+const CYCLES: usize = 20;
 
 /// The program.
 struct Exporter(Running);
@@ -40,6 +41,14 @@ impl Exporter {
     }
 }
 
+/// What cycles cost.
+struct Cost {
+    points: usize,
+    /// Processor time of one.
+    each: Duration,
+    exporter: Exporter,
+}
+
 #[tokio::main]
 async fn main() {
     if !common::may_make_objects() {
@@ -48,33 +57,34 @@ async fn main() {
     let herd = Herd::new(7_000, 9_000).expect("objects can be made");
     let mut reader = Reader::default();
     reader.read();
-    let reading = least(10, || (), |()| reader.read());
-
-    let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
-    let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
-    exporter.args([
-        "--web.listen-address",
-        "none",
-        "--interval",
-        "1s",
-        "--otlp-grpc",
-        &receiver.address.to_string(),
-    ]);
-    let exporter = Exporter(Running(exporter.stderr(Stdio::null()).spawn().expect("it starts")));
-    // The first cycle learns everything; the second is like all that follow.
-    cycles(&mut receiver, 2).await;
-    let before = exporter.processor_time();
-    let points = cycles(&mut receiver, CYCLES).await;
-    let each = Duration::from_secs_f64((exporter.processor_time() - before) / as_float(CYCLES));
+    let reading = least(20, || (), |()| reader.read());
+    drop(reader);
+    let walk = cost("walk").await.each;
+    let Cost { points, each, exporter } = cost("iter").await;
     drop(herd);
 
-    report(format_args!("a cycle with 7,000 programs and 9,000 maps"));
-    report(format_args!("  points delivered            {}", points / CYCLES));
-    report(format_args!("  processor time              {:.0} ms", each.as_secs_f64() * 1e3));
-    report(format_args!("  of a reading alone          {:.0} ms", reading.as_secs_f64() * 1e3));
+    report(format_args!("a cycle with 7,000 programs and 9,000 maps, all metrics on"));
+    report(format_args!("  points delivered            {points}"));
+    report(format_args!("  processor time              {:.1} ms", each.as_secs_f64() * 1e3));
+    report(format_args!("  of a reading alone          {:.1} ms", reading.as_secs_f64() * 1e3));
     report(format_args!("  cycle / reading             {:.2}", common::ratio(each, reading)));
+    report(format_args!("  cycle by walk / by iterator {:.1}", common::ratio(walk, each)));
     report(format_args!("  resident memory, at most    {} MB", exporter.kilobytes("VmHWM") / 1024));
     report(format_args!("  resident memory, now        {} MB", exporter.kilobytes("VmRSS") / 1024));
+}
+
+/// Runs the program, and measures cycles after the first two: the first learns everything, the second is like all that follow.
+async fn cost(kernel_reader: &str) -> Cost {
+    let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
+    let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+    exporter.args(["--kernel-reader", kernel_reader, "--web.listen-address", "none", "--interval", "1s"]);
+    exporter.args(["--otlp-grpc", &receiver.address.to_string()]);
+    let exporter = Exporter(Running(exporter.stderr(Stdio::null()).spawn().expect("it starts")));
+    cycles(&mut receiver, 2).await;
+    let before = exporter.processor_time();
+    let points = cycles(&mut receiver, CYCLES).await / CYCLES;
+    let each = Duration::from_secs_f64((exporter.processor_time() - before) / as_float(CYCLES));
+    Cost { points, each, exporter }
 }
 
 /// Waits for so many cycles, which begin with the programs' information, and counts the points in them.
