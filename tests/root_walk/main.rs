@@ -33,6 +33,7 @@ const TESTS: &[trials::Test] = &[
     ("a_map_with_types_names_its_btf", maps::btf),
     ("every_map_has_the_memory_of_its_fdinfo", occupancy::every_map_has_its_memory),
     ("a_map_that_is_frozen_is_seen_to_be", occupancy::freezing_is_seen),
+    ("a_frozen_map_that_a_program_changes_is_asked_again", occupancy::a_frozen_map_may_shrink),
     ("memory_that_moves_with_entries_is_read_again", occupancy::growing_is_seen),
     ("maps_of_a_program_are_found_and_those_bound_later", occupancy::maps_of_a_program),
     ("a_program_has_the_function_it_was_compiled_against", occupancy::targets_of_programs),

@@ -10,8 +10,8 @@ use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, release};
 use bpf_metrics_exporter::model::{Map as Found, Program as FoundProgram, ReaderKind, Snapshot};
 
 use super::objects::{
-    Filled, Map, MapSpec, Program, Shape, every_aimed_program, every_countable_map, every_map_type,
-    every_uncounted_map, fdinfo, if_possible, uapi,
+    Filled, Instruction, Map, MapSpec, Program, ProgramSpec, Shape, every_aimed_program, every_countable_map,
+    every_map_type, every_uncounted_map, fdinfo, if_possible, uapi,
 };
 use super::read;
 use uapi::{map_flag, map_type as kind};
@@ -93,6 +93,32 @@ pub(crate) fn freezing_is_seen() {
     }
 }
 
+pub(crate) fn a_frozen_map_may_shrink() {
+    let shrinks = filled(kind::HASH, 8, 100, map_flag::NO_PREALLOC, 40);
+    let shrinks = shrinks.map();
+    shrinks.freeze().expect("a hash can be frozen");
+    let mut reader = walk(None);
+    let before = map(&reader.read(), shrinks.id()).mem;
+    // Frozen is what user space may not change; this program deletes the key 0.
+    let mut instructions =
+        vec![Instruction::push(-8, 0), Instruction::copy(2, Instruction::STACK), Instruction::add(2, -8)];
+    instructions.extend(Instruction::load_map(1, shrinks));
+    instructions.push(Instruction::call_helper(uapi::helper::MAP_DELETE_ELEM));
+    instructions.extend(Instruction::returning(0));
+    let deleting = Program::load(&ProgramSpec {
+        name: "deletes",
+        instructions,
+        ..ProgramSpec::new(uapi::program_type::SOCKET_FILTER, 0)
+    });
+    deleting.and_then(|program| program.run(64, 1)).expect("a socket filter may delete");
+    let snapshot = reader.read();
+    let after = map(&snapshot, shrinks.id());
+    assert_eq!((after.mem, after.frozen), (Some(memory(shrinks)), Some(true)));
+    if since(6, 4) {
+        assert!(after.mem < before, "{before:?} {:?}", after.mem);
+    }
+}
+
 /// The kinds that take memory for each entry.
 const GROWING: [(u32, u32); 6] = [
     (kind::HASH, map_flag::NO_PREALLOC),
@@ -124,7 +150,6 @@ pub(crate) fn growing_is_seen() {
         sizes.collect::<Vec<_>>()
     };
     let before = agree(&maps);
-    // A map of devices takes one by its index, and refuses those that are not there; every machine has the first.
     for filled in &mut maps {
         filled.add(0..40).expect("there is room");
     }
@@ -186,7 +211,7 @@ pub(crate) fn targets_of_programs() {
         let told = since(6, 0) && *way != "struct_ops";
         assert_eq!(found, told.then_some(aimed.attach_to()), "{way}");
     }
-    assert!(aimed.len() >= 3, "only {aimed:#?} could be made");
+    assert!(aimed.len() >= 2, "only {aimed:#?} could be made");
     let aimless = Program::ready(uapi::program_type::SOCKET_FILTER, "aimless").expect("it can be loaded");
     assert_eq!(program(&read(), aimless.id()).facts.attach_to, None);
 }
