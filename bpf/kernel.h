@@ -346,8 +346,17 @@ struct netkit_link {
 	__u32 location;
 };
 
+struct file_operations;
+
 struct file {
+	const struct file_operations *f_op;
 	void *private_data;
+};
+
+struct task_struct {
+	__s32 pid;
+	__s32 tgid;
+	__u64 start_boottime;
 };
 
 struct bpf_perf_link {
@@ -450,6 +459,13 @@ struct sockmap_link {
 struct bpf_iter__bpf_link {
 	struct bpf_iter_meta *meta;
 	struct bpf_link *link;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 #pragma clang attribute pop

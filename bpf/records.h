@@ -105,6 +105,27 @@ struct link_record {
 	__u64 missed;
 };
 
+/* What a file is the descriptor of. */
+enum file_kind {
+	FILE_PROGRAM,
+	FILE_MAP,
+	FILE_LINK,
+	FILE_BTF,
+	FILE_KINDS,
+	/* Not known: a file of the reader's own process, by which it learns the operations of each kind. */
+	FILE_OWN = FILE_KINDS,
+};
+
+/* Each descriptor of a BPF object in a process, and each of the reader's own. */
+struct file_record {
+	__u32 pid;
+	__u32 fd;
+	__u32 kind;
+	__u32 id;
+	__u64 start_time;
+	__u64 operations;
+};
+
 /* What the reader asks for. */
 struct request {
 	/* Programs whose id is not less have their facts written. */
@@ -113,6 +134,10 @@ struct request {
 	__u32 flag_tracepoint;
 	__u32 flag_kprobe;
 	__u32 flag_uprobe;
+	/* Whose files are all told, 0 for nobody's; and the file operations of each kind, once they are learnt. */
+	__u32 own_pid;
+	__u32 padding;
+	__u64 operations[FILE_KINDS];
 };
 
 /* Room for one object. */

@@ -67,10 +67,10 @@ impl Loading {
             .map(|flag| btf::enumerator(&types, &format!("TRACE_EVENT_FL_{flag}")).unwrap_or(0));
         drop(types);
         let request = Request {
-            program_facts_from: 0,
             flag_tracepoint: flags[0],
             flag_kprobe: flags[1],
             flag_uprobe: flags[2],
+            ..Request::default()
         };
         let cpus = possible_cpus().map_err(|error| Refusal {
             call: "/sys/devices/system/cpu/possible",

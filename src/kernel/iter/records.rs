@@ -118,6 +118,10 @@ pub(super) struct Request {
     pub(super) flag_tracepoint: u32,
     pub(super) flag_kprobe: u32,
     pub(super) flag_uprobe: u32,
+    /// For `iter/task_file`, which nothing loads yet.
+    pub(super) own_pid: u32,
+    pub(super) padding: u32,
+    pub(super) operations: [u64; 4],
 }
 
 const _: () = assert!(size_of::<LinkRecord>() == 56);

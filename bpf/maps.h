@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* The iterator over maps. */
+#pragma once
+
+#include "common.h"
+
+struct sum_count {
+	__u64 pointer;
+	__s64 sum;
+};
+
+static long sum_count(__u32 index, struct sum_count *sum)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
+	__s64 count = 0;
+
+	if (!cpu)
+		return 1;
+	bpf_probe_read_kernel(&count, sizeof(count), (void *)(sum->pointer + cpu->offset));
+	sum->sum += count;
+	return 0;
+}
+
+static long sum_small_count(__u32 index, struct sum_count *sum)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
+	__s32 count = 0;
+
+	if (!cpu)
+		return 1;
+	bpf_probe_read_kernel(&count, sizeof(count), (void *)(sum->pointer + cpu->offset));
+	sum->sum += count;
+	return 0;
+}
+
+/* Reads a field of the structure that a map is the first part of. */
+#define READ_OF_MAP(destination, structure, field) \
+	bpf_probe_read_kernel(&(destination), sizeof(destination), &((structure *)map)->field)
+
+/* Entries of a hash table of any kind. */
+static __always_inline __s64 hash_entries(struct bpf_map *map, struct scratch *room)
+{
+	struct sum_count sum = {};
+
+	if (bpf_core_field_exists(map->elem_count)) {
+		sum.pointer = as_number(room, map->elem_count);
+		if (!sum.pointer)
+			return UNKNOWN;
+		bpf_loop(MAX_CPUS, sum_count, &sum, 0);
+	} else {
+		/* Before 6.6 only a table that grows counts, for its own limit. */
+		bool spread = false;
+		__s32 count = 0;
+
+		if (!(map->map_flags & BPF_F_NO_PREALLOC))
+			return UNKNOWN;
+		if (bpf_core_field_exists(FIELD_OF(struct bpf_htab, use_percpu_counter))) {
+			READ_OF_MAP(spread, struct bpf_htab, use_percpu_counter);
+			if (spread) {
+				READ_OF_MAP(sum.sum, struct bpf_htab, pcount.count);
+				READ_OF_MAP(sum.pointer, struct bpf_htab, pcount.counters);
+				bpf_loop(MAX_CPUS, sum_small_count, &sum, 0);
+			}
+		}
+		if (!spread) {
+			READ_OF_MAP(count, struct bpf_htab, count.counter);
+			sum.sum = count;
+		}
+	}
+	/* The processors' counts are not read at one moment: the sum can be off by what changes meanwhile. */
+	return sum.sum > 0 ? sum.sum : 0;
+}
+
+static __always_inline __s64 queue_entries(struct bpf_map *map)
+{
+	__u32 head = 0, tail = 0, size = 0;
+
+	READ_OF_MAP(head, struct bpf_queue_stack, head);
+	READ_OF_MAP(tail, struct bpf_queue_stack, tail);
+	READ_OF_MAP(size, struct bpf_queue_stack, size);
+	return head >= tail ? head - tail : head + size - tail;
+}
+
+/* What a producer wrote and no consumer took. User space may write its own position, hence anything into it. */
+static __always_inline __s64 ring_backlog(struct bpf_map *map)
+{
+	struct bpf_ringbuf *ring = 0;
+	unsigned long consumed = 0, produced = 0;
+
+	READ_OF_MAP(ring, struct bpf_ringbuf_map, rb);
+	bpf_probe_read_kernel(&consumed, sizeof(consumed), &ring->consumer_pos);
+	bpf_probe_read_kernel(&produced, sizeof(produced), &ring->producer_pos);
+	return produced - consumed <= map->max_entries ? (__s64)(produced - consumed) : UNKNOWN;
+}
+
+static __always_inline __u64 paying_cgroup(struct bpf_map *map)
+{
+	struct mem_cgroup *memcg = 0;
+
+	if (bpf_core_field_exists(map->objcg)) {
+		if (map->objcg)
+			memcg = map->objcg->memcg;
+	} else if (bpf_core_field_exists(((struct bpf_map___memcg *)map)->memcg)) {
+		memcg = ((struct bpf_map___memcg *)map)->memcg;
+	}
+	return memcg ? memcg->css.cgroup->kn->id : 0;
+}
+
+SEC("iter/bpf_map")
+int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	struct bpf_map *map = ctx->map;
+	__u32 zero = 0;
+	struct scratch *room = bpf_map_lookup_elem(&bpfmetrics_room, &zero);
+	struct map_record record = {};
+	__u32 number = 0;
+	__u64 size = 0;
+
+	if (!map || !room)
+		return 0;
+	if (bpf_core_field_exists(map->elem_count) && ctx->meta->seq_num == 0)
+		find_offsets(room);
+	record.id = map->id;
+	record.type = map->map_type;
+	record.key_size = map->key_size;
+	record.value_size = map->value_size;
+	record.max_entries = map->max_entries;
+	record.flags = map->map_flags;
+	record.btf_id = map->btf ? map->btf->id : 0;
+	record.frozen = map->frozen;
+	__builtin_memcpy(record.name, map->name, sizeof(record.name));
+	if (bpf_core_field_exists(map->cookie))
+		record.cookie = map->cookie;
+	record.memory_cgroup = paying_cgroup(map);
+	record.entries = UNKNOWN;
+	record.backlog = UNKNOWN;
+	switch (record.type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+		record.entries = hash_entries(map, room);
+		break;
+	case BPF_MAP_TYPE_LPM_TRIE:
+		READ_OF_MAP(size, struct lpm_trie, n_entries);
+		record.entries = size;
+		break;
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		record.entries = queue_entries(map);
+		break;
+	case BPF_MAP_TYPE_DEVMAP:
+		/* Counted since 6.4; the field of 6.6 is the nearest that can be asked for. */
+		if (!bpf_core_field_exists(map->elem_count))
+			break;
+		READ_OF_MAP(number, struct bpf_dtab, items);
+		record.entries = number;
+		break;
+	case BPF_MAP_TYPE_DEVMAP_HASH:
+		READ_OF_MAP(number, struct bpf_dtab, items);
+		record.entries = number;
+		break;
+	case BPF_MAP_TYPE_SOCKHASH:
+		READ_OF_MAP(number, struct bpf_shtab, count.counter);
+		record.entries = number;
+		break;
+	case BPF_MAP_TYPE_RINGBUF:
+	case BPF_MAP_TYPE_USER_RINGBUF:
+		record.backlog = ring_backlog(map);
+		break;
+	}
+	bpf_seq_write(seq, &record, sizeof(record));
+	return 0;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* The iterator over programs. */
+#pragma once
+
+#include "common.h"
+
+struct sum_stats {
+	__u64 pointer;
+	struct program_record *record;
+};
+
+static long sum_stats(__u32 index, struct sum_stats *sum)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
+	struct {
+		__u64 runs, run_time, misses;
+	} stats;
+
+	if (!cpu)
+		return 1;
+	if (bpf_probe_read_kernel(&stats, sizeof(stats), (void *)(sum->pointer + cpu->offset)))
+		return 0;
+	sum->record->runs += stats.runs;
+	sum->record->run_time += stats.run_time;
+	sum->record->misses += stats.misses;
+	return 0;
+}
+
+/* The machine code of a program's functions, of which the first is the program itself. */
+struct sum_code {
+	__u64 functions;
+	__u32 count;
+	__u32 len;
+};
+
+static long sum_code(__u32 index, struct sum_code *sum)
+{
+	struct bpf_prog *function = 0;
+	__u32 len = 0;
+
+	if (index >= sum->count)
+		return 1;
+	bpf_probe_read_kernel(&function, sizeof(function), (void *)(sum->functions + index * sizeof(function)));
+	bpf_probe_read_kernel(&len, sizeof(len), &function->jited_len);
+	sum->len += len;
+	return 0;
+}
+
+/* The name in BTF of a program's entry function; nothing when it has none. */
+static __always_inline __u32 entry_function(struct bpf_prog_aux *aux, char *name)
+{
+	struct btf *btf = aux->btf;
+	struct btf_type *type = 0;
+	__u32 type_id = 0, name_offset = 0;
+	const char *strings;
+	long len;
+
+	if (!btf || !aux->func_info_cnt)
+		return 0;
+	bpf_probe_read_kernel(&type_id, sizeof(type_id), &aux->func_info->type_id);
+	bpf_probe_read_kernel(&type, sizeof(type), btf->types + type_id);
+	bpf_probe_read_kernel(&name_offset, sizeof(name_offset), &type->name_off);
+	bpf_probe_read_kernel(&strings, sizeof(strings), &btf->strings);
+	len = bpf_probe_read_kernel_str(name, NAME_LEN, strings + name_offset);
+	return len > 1 ? len - 1 : 0;
+}
+
+static __always_inline void write_program_facts(struct seq_file *seq, struct bpf_prog *prog, struct scratch *room)
+{
+	struct bpf_prog_aux *aux = prog->aux;
+	struct program_facts *facts = &room->program_facts;
+	struct bpf_map **maps = aux->used_maps;
+	struct sum_code code = {};
+	__u32 count = aux->used_map_cnt, i;
+	long len;
+
+	facts->type = prog->type;
+	facts->size_translated = prog->len * 8;
+	facts->size_jitted = prog->jited_len;
+	if (aux->func_cnt) {
+		code.functions = as_number(room, aux->func);
+		code.count = aux->func_cnt;
+		bpf_loop(MAX_FUNCTIONS, sum_code, &code, 0);
+		facts->size_jitted = code.len;
+	}
+	facts->pages = prog->pages;
+	facts->gpl_compatible = CORE_BITFIELD(prog, gpl_compatible);
+	facts->uid = aux->user->uid.val;
+	facts->btf_id = aux->btf ? aux->btf->id : 0;
+	facts->verified_instructions = UNKNOWN_U32;
+	if (bpf_core_field_exists(aux->verified_insns))
+		facts->verified_instructions = aux->verified_insns;
+	__builtin_memcpy(facts->name, aux->name, sizeof(facts->name));
+	facts->full_name_len = 0;
+	if (facts->name[OBJ_NAME_LEN - 2])
+		facts->full_name_len = entry_function(aux, room->name);
+	len = bpf_probe_read_kernel_str(room->other_name, NAME_LEN, aux->attach_func_name);
+	facts->attach_to_len = len > 1 ? len - 1 : 0;
+
+	if (count > MAX_USED_MAPS)
+		count = MAX_USED_MAPS;
+	for (i = 0; i < MAX_USED_MAPS; i++) {
+		struct bpf_map *map = 0;
+
+		if (i >= count)
+			break;
+		bpf_probe_read_kernel(&map, sizeof(map), maps + i);
+		bpf_probe_read_kernel(&room->map_ids[i], sizeof(room->map_ids[i]), &map->id);
+	}
+	/* Binding one more map frees the array; what was read of it then may be anything. */
+	facts->map_count = aux->used_maps == maps && aux->used_map_cnt <= MAX_USED_MAPS ? count : UNKNOWN_U32;
+
+	bpf_seq_write(seq, facts, sizeof(*facts));
+	if (facts->full_name_len)
+		bpf_seq_write(seq, room->name, facts->full_name_len & (NAME_LEN - 1));
+	if (facts->attach_to_len)
+		bpf_seq_write(seq, room->other_name, facts->attach_to_len & (NAME_LEN - 1));
+	if (facts->map_count == count && count)
+		bpf_seq_write(seq, room->map_ids, count * sizeof(room->map_ids[0]));
+}
+
+SEC("iter/bpf_prog")
+int bpf_metrics_exporter_program(struct bpf_iter__bpf_prog *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	struct bpf_prog *prog = ctx->prog;
+	__u32 zero = 0;
+	struct scratch *room = bpf_map_lookup_elem(&bpfmetrics_room, &zero);
+	struct request *ask = bpf_map_lookup_elem(&bpfmetrics_ask, &zero);
+	struct program_record record = {};
+	struct sum_stats sum = { .record = &record };
+	struct bpf_prog_aux *aux;
+
+	if (!prog || !room || !ask)
+		return 0;
+	if (ctx->meta->seq_num == 0)
+		find_offsets(room);
+	aux = prog->aux;
+	record.id = aux->id;
+	record.used_maps = aux->used_map_cnt;
+	record.load_time = aux->load_time;
+	__builtin_memcpy(record.tag, prog->tag, sizeof(record.tag));
+	sum.pointer = as_number(room, prog->stats);
+	if (sum.pointer)
+		bpf_loop(MAX_CPUS, sum_stats, &sum, 0);
+	record.has_facts = record.id >= ask->program_facts_from;
+	bpf_seq_write(seq, &record, sizeof(record));
+	if (record.has_facts)
+		write_program_facts(seq, prog, room);
+	return 0;
+}
