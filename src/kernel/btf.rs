@@ -143,25 +143,29 @@ fn head(data: &[u8], at: usize) -> Option<Head> {
     (next <= data.len()).then_some(Head { name: word(data, at)? as usize, kind, next })
 }
 
-/// The value of the enumerator of this name, in whatever enumeration it is, with a name or without.
-pub(super) fn enumerator(data: &[u8], name: &str) -> Option<u32> {
-    let (types, names) = sections(data)?;
-    let names = &data[names];
-    let is = |offset: u32| {
-        let rest = names.get(offset as usize..)?.strip_prefix(name.as_bytes())?;
-        (rest.first() == Some(&0)).then_some(())
+/// The values of the enumerators of these names, in whatever enumerations they are, with a name or without.
+pub(super) fn enumerators<const N: usize>(data: &[u8], names: [&str; N]) -> [Option<u32>; N] {
+    let mut values = [None; N];
+    let Some((types, strings)) = sections(data) else { return values };
+    let is = |offset: u32, name: &str| {
+        let string = data[strings.clone()].get(offset as usize..);
+        string.and_then(|string| string.strip_prefix(name.as_bytes())?.first()) == Some(&0)
     };
     let mut at = types.start;
     while let Some(head) = head(&data[..types.end], at) {
         if head.kind == KIND_ENUM {
-            let mut members = (at + TYPE_LEN..head.next).step_by(8);
-            if let Some(member) = members.find(|&member| word(data, member).and_then(is).is_some()) {
-                return word(data, member + 4);
+            for member in (at + TYPE_LEN..head.next).step_by(8) {
+                let Some(offset) = word(data, member) else { break };
+                for (value, name) in values.iter_mut().zip(names) {
+                    if is(offset, name) {
+                        *value = word(data, member + 4);
+                    }
+                }
             }
         }
         at = head.next;
     }
-    None
+    values
 }
 
 /// How many bytes follow a type of this kind with this many members; `None` for a kind that is not known.
@@ -220,6 +224,14 @@ mod tests {
         assert_eq!(types.function(0), None, "nothing is not a function");
         assert_eq!(types.function(1), None, "an integer is not a function");
         assert_eq!(types.function(5), None, "there is no fifth type");
+    }
+
+    #[test]
+    fn an_enumerator_is_found_in_an_enumeration_without_a_name() {
+        let types: [&[u32]; 2] = [&[1, KIND_INT << 24, 4, 32], &[0, KIND_ENUM << 24 | 2, 4, 5, 7, 11, 9]];
+        let data = object(&types, b"\0int\0FIRST\0SECOND\0");
+        assert_eq!(enumerators(&data, ["SECOND", "FIRST", "FIR", "int"]), [Some(9), Some(7), None, None]);
+        assert_eq!(enumerators(&data[..20], ["SECOND"]), [None]);
     }
 
     #[test]

@@ -34,8 +34,13 @@ pub struct Encoder {
     head: Head,
     /// What was sent of each entity, in the order of the table.
     sent: Vec<Vec<Sent>>,
-    size_hint: usize,
+    /// The memory of the last requests, to be used again once they are delivered: taking megabytes anew costs more than filling
+    /// them. Of at most [`KEPT`] bytes.
+    spare: Vec<Bytes>,
 }
+
+/// How much memory is kept from one sample to the next.
+const KEPT: usize = 8 << 20;
 
 #[derive(Clone, Debug)]
 struct Head {
@@ -89,11 +94,13 @@ impl Encoder {
         wire::bytes(&mut scope, 2, env!("CARGO_PKG_VERSION").as_bytes());
         wire::bytes(&mut bytes, 1, &scope);
         let head = Head { bytes, resource_metrics, scope_metrics };
-        Self { max_request: max_request.min(wire::MAX_LEN), head, sent: Vec::new(), size_hint: 0 }
+        Self { max_request: max_request.min(wire::MAX_LEN), head, sent: Vec::new(), spare: Vec::new() }
     }
 
     /// Encodes a sample. A series that ended since the last one gets a marker.
     pub fn encode(&mut self, sample: Sample<'_>) -> Vec<Request> {
+        let size_hint = self.spare.iter().map(Bytes::len).max().unwrap_or(0);
+        let spare = self.spare.drain(..).filter(Bytes::is_unique).map(Vec::from).collect();
         let mut cycle = Cycle {
             sent: &mut self.sent,
             entity: 0,
@@ -101,7 +108,8 @@ impl Encoder {
             requests: Requests {
                 max_request: self.max_request,
                 head: &self.head,
-                size_hint: self.size_hint,
+                size_hint,
+                spare,
                 done: Vec::new(),
                 buffer: Vec::new(),
                 points: 0,
@@ -109,7 +117,12 @@ impl Encoder {
         };
         visit(Some(sample), &mut cycle);
         let requests = cycle.requests.finish();
-        self.size_hint = requests.iter().map(|request| request.bytes.len()).max().unwrap_or(0);
+        let mut kept = 0;
+        let fits = requests.iter().map(|request| &request.bytes).take_while(|bytes| {
+            kept += bytes.len();
+            kept <= KEPT
+        });
+        self.spare.extend(fits.cloned());
         requests
     }
 }
@@ -211,6 +224,8 @@ struct Requests<'a> {
     max_request: usize,
     head: &'a Head,
     size_hint: usize,
+    /// Memory of earlier requests.
+    spare: Vec<Vec<u8>>,
     done: Vec<Request>,
     /// The request being written; empty before its first metric.
     buffer: Vec<u8>,
@@ -274,6 +289,8 @@ impl Requests<'_> {
 
     fn open<T>(&mut self, metric: &Metric<T>) -> OpenMetric {
         if self.buffer.is_empty() {
+            self.buffer = self.spare.pop().unwrap_or_default();
+            self.buffer.clear();
             self.buffer.reserve(self.size_hint.max(self.head.bytes.len()));
             self.buffer.extend_from_slice(&self.head.bytes);
         }

@@ -1,15 +1,22 @@
 //! OTLP over gRPC: a request that is already encoded, out; what the receiver says of it, in.
 //! Source: the OTLP specification, "OTLP/gRPC".
 
+use std::convert::Infallible;
 use std::fmt::Write;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
+use http::header::{CONTENT_TYPE, TE};
+use http::{HeaderMap, HeaderValue};
+use http_body::{Frame, SizeHint};
 use prost::Message as _;
-use prost::bytes::{Buf, BufMut, Bytes};
-use tonic::client::Grpc;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+use prost::bytes::{Buf, Bytes};
+use tonic::body::Body;
+use tonic::client::GrpcService as _;
+use tonic::codec::{DecodeBuf, Decoder, Streaming};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, GRPC_CONTENT_TYPE};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -20,8 +27,9 @@ const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/E
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
-    grpc: Grpc<Channel>,
-    metadata: MetadataMap,
+    channel: Channel,
+    /// Of every request.
+    headers: HeaderMap,
     timeout: Duration,
 }
 
@@ -82,14 +90,19 @@ impl Client {
                 .tls_config(ClientTlsConfig::new().with_native_roots())
                 .map_err(SetupError::Connection)?;
         }
-        let mut metadata = MetadataMap::new();
+        let mut request = Request::new(());
+        request.set_timeout(timeout);
         for (name, value) in headers {
             let wrong = || SetupError::Header(name.clone());
             let name = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-            metadata.append(name, AsciiMetadataValue::try_from(value.as_str()).map_err(|_| wrong())?);
+            let value = AsciiMetadataValue::try_from(value.as_str()).map_err(|_| wrong())?;
+            request.metadata_mut().append(name, value);
         }
-        let grpc = Grpc::new(endpoint.connect_lazy());
-        Ok(Self { endpoint, grpc, metadata, timeout })
+        let (metadata, ..) = request.into_parts();
+        let mut headers = metadata.into_headers();
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+        Ok(Self { channel: endpoint.connect_lazy(), endpoint, headers, timeout })
     }
 
     /// Sends an encoded `ExportMetricsServiceRequest`.
@@ -98,20 +111,21 @@ impl Client {
     ///
     /// When the receiver cannot be reached, does not answer in time, or refuses.
     pub async fn export(&mut self, bytes: Bytes) -> Result<Answer, Failure> {
-        let mut request = Request::new(bytes);
-        *request.metadata_mut() = self.metadata.clone();
-        request.set_timeout(self.timeout);
+        let mut request =
+            http::Request::post(EXPORT).body(Body::new(Message::framed(bytes))).expect("a path");
+        request.headers_mut().clone_from(&self.headers);
         let call = async {
             let unavailable = |error: tonic::transport::Error| Status::unavailable(with_causes(&error));
-            self.grpc.ready().await.map_err(unavailable)?;
-            self.grpc.unary(request, PathAndQuery::from_static(EXPORT), ReadyBytes).await
+            poll_fn(|context| self.channel.poll_ready(context)).await.map_err(unavailable)?;
+            let response = self.channel.call(request).await;
+            answer(response.map_err(|error| Status::from_error(Box::new(error)))?).await
         };
         match tokio::time::timeout(self.timeout, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => Err(classify(&status)),
             Err(_) => {
                 // A peer that vanished without a word would hold this connection for minutes.
-                self.grpc = Grpc::new(self.endpoint.connect_lazy());
+                self.channel = self.endpoint.connect_lazy();
                 let reason = format!("no answer within {:?}", self.timeout);
                 Err(Failure { reason, retry: Some(Retry::WithBackoff) })
             }
@@ -173,37 +187,64 @@ struct PartialSuccess {
     error_message: String,
 }
 
-/// A codec for requests that are bytes already.
-#[derive(Clone, Copy)]
-struct ReadyBytes;
+/// The body of a request that is encoded already. tonic's own encoder would copy it, megabytes each time, into memory that is
+/// new each time.
+struct Message {
+    /// What is not sent yet: the message, and before it, in a piece of its own, what frames it.
+    pieces: [Option<Bytes>; 2],
+}
 
-impl Codec for ReadyBytes {
-    type Encode = Bytes;
-    type Decode = Answer;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
+impl Message {
+    /// Source: the gRPC specification, "Length-Prefixed-Message".
+    fn framed(bytes: Bytes) -> Self {
+        let mut prefix = Vec::with_capacity(5);
+        // Not compressed.
+        prefix.push(0);
+        prefix.extend(u32::try_from(bytes.len()).expect("requests are split long before").to_be_bytes());
+        Self { pieces: [Some(prefix.into()), Some(bytes)] }
     }
 }
 
-impl Encoder for ReadyBytes {
-    type Item = Bytes;
-    type Error = Status;
+impl http_body::Body for Message {
+    type Data = Bytes;
+    type Error = Infallible;
 
-    fn encode(&mut self, bytes: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.reserve(bytes.len());
-        out.put(bytes);
-        Ok(())
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.pieces.iter_mut().find_map(Option::take);
+        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.iter().all(Option::is_none)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.pieces.iter().flatten().map(|bytes| bytes.len() as u64).sum())
     }
 }
 
-impl Decoder for ReadyBytes {
+/// What a receiver answered: one message, and a status behind it; or a status alone, in the place of headers.
+async fn answer(response: http::Response<Body>) -> Result<Answer, Status> {
+    if let Some(status) = Status::from_header_map(response.headers())
+        && status.code() != Code::Ok
+    {
+        return Err(status);
+    }
+    let code = response.status();
+    let mut messages = Streaming::new_response(Answers, response.into_body(), code, None, None);
+    let answer = messages.message().await?;
+    // The status comes behind the message.
+    messages.trailers().await?;
+    answer.ok_or_else(|| Status::internal("the receiver's answer is empty"))
+}
+
+/// Decodes answers.
+struct Answers;
+
+impl Decoder for Answers {
     type Item = Answer;
     type Error = Status;
 
@@ -216,10 +257,6 @@ impl Decoder for ReadyBytes {
             message: partial.error_message,
         });
         Ok(Some(answer))
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
     }
 }
 

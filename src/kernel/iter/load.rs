@@ -63,13 +63,15 @@ impl Loading {
             text: format!("this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): {error}"),
         })?;
         let btf = Btf::parse(&types, Endianness::default()).map_err(|error| refusal(VMLINUX, &error))?;
-        let flags = ["TRACEPOINT", "KPROBE", "UPROBE"]
-            .map(|flag| btf::enumerator(&types, &format!("TRACE_EVENT_FL_{flag}")).unwrap_or(0));
+        let [tracepoint, kprobe, uprobe] = btf::enumerators(
+            &types,
+            ["TRACE_EVENT_FL_TRACEPOINT", "TRACE_EVENT_FL_KPROBE", "TRACE_EVENT_FL_UPROBE"],
+        );
         drop(types);
         let request = Request {
-            flag_tracepoint: flags[0],
-            flag_kprobe: flags[1],
-            flag_uprobe: flags[2],
+            flag_tracepoint: tracepoint.unwrap_or(0),
+            flag_kprobe: kprobe.unwrap_or(0),
+            flag_uprobe: uprobe.unwrap_or(0),
             ..Request::default()
         };
         let cpus = possible_cpus().map_err(|error| Refusal {
