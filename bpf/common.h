@@ -80,8 +80,12 @@ static __always_inline void find_offsets(struct scratch *room)
 	bpf_loop(MAX_CPUS, find_offset, &find, 0);
 }
 
-/* Reads a field through a pointer of which the verifier knows nothing. */
-#define READ(destination, pointer, field) bpf_probe_read_kernel(&(destination), sizeof(destination), &(pointer)->field)
+/* Reads a field through a pointer of which the verifier knows nothing. Of a field that the kernel lacks nothing is read. */
+#define READ(destination, pointer, field)                                                                \
+	do {                                                                                             \
+		if (bpf_core_field_exists((pointer)->field))                                             \
+			bpf_probe_read_kernel(&(destination), sizeof(destination), &(pointer)->field);   \
+	} while (0)
 
 static __always_inline __u32 map_id(struct bpf_map *map)
 {

@@ -54,6 +54,7 @@ enum {
 /* enum bpf_field_info_kind */
 enum {
 	BPF_FIELD_BYTE_OFFSET = 0,
+	BPF_FIELD_BYTE_SIZE = 1,
 	BPF_FIELD_EXISTS = 2,
 	BPF_FIELD_LSHIFT_U64 = 4,
 	BPF_FIELD_RSHIFT_U64 = 5,
@@ -65,11 +66,16 @@ enum {
 /* A field of a structure that there is no pointer to. */
 #define FIELD_OF(structure, field) (((structure *)0)->field)
 
-/* A bit field of at most 16 bits in a unit of 16. */
+/* A bit field, whose unit and place in it differ from kernel to kernel; a unit may reach over the field before it. */
 #define CORE_BITFIELD(pointer, field)                                                                     \
-	((__u64)*(__u16 *)((void *)(pointer) + __builtin_preserve_field_info((pointer)->field, BPF_FIELD_BYTE_OFFSET)) \
-		 << __builtin_preserve_field_info((pointer)->field, BPF_FIELD_LSHIFT_U64)                 \
-	 >> __builtin_preserve_field_info((pointer)->field, BPF_FIELD_RSHIFT_U64))
+	({                                                                                                \
+		__u64 value = 0;                                                                          \
+		bpf_probe_read_kernel(&value,                                                             \
+				      __builtin_preserve_field_info((pointer)->field, BPF_FIELD_BYTE_SIZE), \
+				      (const void *)(pointer) + bpf_core_field_offset((pointer)->field)); \
+		value <<= __builtin_preserve_field_info((pointer)->field, BPF_FIELD_LSHIFT_U64);          \
+		value >> __builtin_preserve_field_info((pointer)->field, BPF_FIELD_RSHIFT_U64);           \
+	})
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

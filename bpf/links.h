@@ -159,7 +159,8 @@ static __always_inline void tell_perf_event(struct bpf_link *link, struct link_r
 		return;
 	}
 	READ(flags, call, flags);
-	if (flags & (ask->flag_kprobe | ask->flag_uprobe)) {
+	if (bpf_core_field_exists(FIELD_OF(struct trace_probe_event, call)) &&
+	    flags & (ask->flag_kprobe | ask->flag_uprobe)) {
 		struct trace_probe_event *probes = AROUND(call, struct trace_probe_event, call);
 		struct list_head *first = 0;
 

@@ -34,8 +34,7 @@ static long sum_small_count(__u32 index, struct sum_count *sum)
 }
 
 /* Reads a field of the structure that a map is the first part of. */
-#define READ_OF_MAP(destination, structure, field) \
-	bpf_probe_read_kernel(&(destination), sizeof(destination), &((structure *)map)->field)
+#define READ_OF_MAP(destination, structure, field) READ(destination, (structure *)map, field)
 
 /* Entries of a hash table of any kind. */
 static __always_inline __s64 hash_entries(struct bpf_map *map, struct scratch *room)
