@@ -38,6 +38,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_HASH_OF_MAPS = 13,
 	BPF_MAP_TYPE_DEVMAP = 14,
+	BPF_MAP_TYPE_XSKMAP = 17,
 	BPF_MAP_TYPE_SOCKHASH = 18,
 	BPF_MAP_TYPE_QUEUE = 22,
 	BPF_MAP_TYPE_STACK = 23,
@@ -216,7 +217,15 @@ struct bpf_dtab {
 	__u32 items;
 };
 
+struct bpf_map_ops {
+	void *map_mem_usage;
+};
+
 struct bpf_shtab {
+	atomic_t count;
+};
+
+struct xsk_map {
 	atomic_t count;
 };
 

@@ -271,6 +271,8 @@ static __always_inline void tell_target(struct bpf_link *link, struct link_recor
 	case BPF_LINK_TYPE_STRUCT_OPS: {
 		struct bpf_map *map = 0;
 
+		if (!bpf_core_field_exists(FIELD_OF(struct bpf_struct_ops_link, map)))
+			break;
 		READ_OF_LINK(map, struct bpf_struct_ops_link, map);
 		if (map) {
 			record->target = TARGET_MAP;

@@ -41,13 +41,15 @@ static __always_inline __s64 hash_entries(struct bpf_map *map, struct scratch *r
 {
 	struct sum_count sum = {};
 
-	if (bpf_core_field_exists(map->elem_count)) {
+	if (bpf_core_field_exists(map->elem_count))
 		sum.pointer = as_number(room, map->elem_count);
-		if (!sum.pointer)
-			return UNKNOWN;
+	if (sum.pointer) {
 		bpf_loop(MAX_CPUS, sum_count, &sum, 0);
 	} else {
-		/* Before 6.6 only a table that grows counts, for its own limit. */
+		/*
+		 * Before 6.6 only a table that grows counts, for its own limit. Later releases of 6.1 have the field above, and
+		 * nothing in it.
+		 */
 		bool spread = false;
 		__s32 count = 0;
 
@@ -151,14 +153,21 @@ int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
 		record.entries = queue_entries(map);
 		break;
 	case BPF_MAP_TYPE_DEVMAP:
-		/* Counted since 6.4; the field of 6.6 is the nearest that can be asked for. */
-		if (!bpf_core_field_exists(map->elem_count))
+		/* Counted since maps tell their memory, 6.4. */
+		if (!bpf_core_field_exists(FIELD_OF(struct bpf_map_ops, map_mem_usage)))
 			break;
 		READ_OF_MAP(number, struct bpf_dtab, items);
 		record.entries = number;
 		break;
 	case BPF_MAP_TYPE_DEVMAP_HASH:
 		READ_OF_MAP(number, struct bpf_dtab, items);
+		record.entries = number;
+		break;
+	case BPF_MAP_TYPE_XSKMAP:
+		/* Counted since 6.4, as memory. */
+		if (!bpf_core_field_exists(FIELD_OF(struct xsk_map, count)))
+			break;
+		READ_OF_MAP(number, struct xsk_map, count.counter);
 		record.entries = number;
 		break;
 	case BPF_MAP_TYPE_SOCKHASH:

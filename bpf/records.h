@@ -90,19 +90,19 @@ enum target {
 	TARGET_NETFILTER,      /* first: family; second: hook in the upper half, priority in the lower */
 };
 
-/* Each link; behind it its name and group, neither with a zero at its end. */
+/* Each link; behind it its name and group, neither with a zero at its end. All but the first field says what it is. */
 struct link_record {
+	__s64 missed;
 	__u32 id;
 	__u32 type;
 	__u32 prog_id;
 	__u32 attach_type;
-	__u32 target;
+	enum target target;
 	__u32 return_probe;
 	__u64 first;
 	__u64 second;
 	__u32 name_len;
 	__u32 group_len;
-	__u64 missed;
 };
 
 /* What a file is the descriptor of. */

@@ -8,7 +8,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// What stands in the way of listing BPF objects, as one message that says what to do.
 ///
 /// Walking by ids needs `CAP_SYS_ADMIN` in the initial user namespace, `CAP_BPF` is not enough
-/// (`bpf_obj_get_next_id` in `kernel/bpf/syscall.c`).
+/// (`bpf_obj_get_next_id` in `kernel/bpf/syscall.c`). Loading iterators needs `CAP_BPF` and `CAP_PERFMON`.
 #[must_use]
 pub fn refusal() -> String {
     let status = fs::read_to_string("/proc/self/status").ok();
@@ -28,7 +28,9 @@ fn explain(sys_admin: Option<bool>, initial_namespace: Option<bool>) -> String {
         }
         _ => {
             "CAP_SYS_ADMIN is missing; run as root, or grant it: `setcap cap_sys_admin+ep bpf-metrics-exporter`, \
-             AmbientCapabilities=CAP_SYS_ADMIN in a systemd unit, or `--cap-add SYS_ADMIN` for a container"
+             AmbientCapabilities=CAP_SYS_ADMIN in a systemd unit, or `--cap-add SYS_ADMIN` for a container; where the \
+             kernel has BPF iterators (5.19), CAP_BPF and CAP_PERFMON suffice for all but the memory of maps, run \
+             statistics and BTF objects"
         }
     };
     format!("not permitted to read any BPF object: {cause}")
@@ -56,6 +58,11 @@ mod tests {
         assert!(explain(Some(true), Some(true)).contains("seccomp"));
         assert!(explain(Some(true), Some(false)).contains("user namespace"));
         assert!(explain(None, None).contains("setcap"));
+        assert!(
+            explain(Some(false), None)
+                .contains("CAP_BPF and CAP_PERFMON suffice for all but the memory of maps")
+        );
+        assert!(!explain(Some(true), Some(true)).contains("CAP_BPF"), "who has more lacks something else");
     }
 
     #[test]

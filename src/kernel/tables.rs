@@ -159,12 +159,16 @@ pub(super) fn entries_of_array(map: &MapFacts) -> Option<u64> {
 
 /// Whether the memory of a map moves with its entries: it makes room for each when it comes.
 ///
-/// Source: the functions `*_mem_usage` since 6.4, of which that of `devmap` counts what its places point to. Before, the
+/// Source: the functions `*_mem_usage` since 6.4, of which those of `devmap` and `xskmap` count what their places point to. Before, the
 /// kernel says what a full map would take, which does not move. A type that this program does not know may grow.
 pub(super) fn can_grow(map: &MapFacts) -> bool {
     match map.map_type.number {
         map_type::HASH | map_type::PERCPU_HASH | map_type::HASH_OF_MAPS => map.flags & NO_PREALLOC != 0,
-        map_type::LPM_TRIE | map_type::DEVMAP | map_type::SOCKHASH | map_type::DEVMAP_HASH => true,
+        map_type::LPM_TRIE
+        | map_type::DEVMAP
+        | map_type::XSKMAP
+        | map_type::SOCKHASH
+        | map_type::DEVMAP_HASH => true,
         _ => map.map_type.name.is_none(),
     }
 }

@@ -41,6 +41,7 @@ pub(super) mod map_type {
     pub(in crate::kernel) const LPM_TRIE: u32 = 11;
     pub(in crate::kernel) const HASH_OF_MAPS: u32 = 13;
     pub(in crate::kernel) const DEVMAP: u32 = 14;
+    pub(in crate::kernel) const XSKMAP: u32 = 17;
     pub(in crate::kernel) const SOCKHASH: u32 = 18;
     pub(in crate::kernel) const DEVMAP_HASH: u32 = 25;
 }

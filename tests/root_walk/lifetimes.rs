@@ -5,12 +5,12 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bpf_metrics_exporter::kernel::{Options, Reader, RunStatsMode};
-use bpf_metrics_exporter::model::Snapshot;
+use bpf_metrics_exporter::model::{ReaderKind, Snapshot};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use super::objects::{Churn, Herd, Kind, Made, Map, Program, uapi, wait_until_gone};
-use super::{ids, read};
+use super::readers::counting_by;
+use super::{ids, read, reader};
 
 /// How long the kernel may take to free what nobody holds.
 const SOON: Duration = Duration::from_secs(20);
@@ -52,7 +52,7 @@ fn settled() -> [BTreeSet<u32>; 4] {
 
 pub(crate) fn facts_are_shared() {
     let herd = Herd::new(20, 20).expect("they can be made");
-    let mut reader = Reader::default();
+    let mut reader = reader();
     let (first, second) = (reader.read(), reader.read());
     let programs = first.programs.iter().flatten().zip(second.programs.iter().flatten());
     assert!(programs.clone().count() >= herd.programs().len());
@@ -70,7 +70,7 @@ pub(crate) fn facts_are_shared() {
 pub(crate) fn no_descriptor_is_kept() {
     let descriptors = || fs::read_dir("/proc/self/fd").expect("Linux has /proc").count();
     let herd = Herd::new(50, 50).expect("they can be made");
-    let mut reader = Reader::default();
+    let mut reader = reader();
     let before = descriptors();
     for _ in 0..3 {
         reader.read();
@@ -104,15 +104,16 @@ impl Drop for Exhausted {
 
 pub(crate) fn no_descriptors_left() {
     let herd = Herd::new(20, 20).expect("they can be made");
-    let mut reader = Reader::new(Options { run_stats: RunStatsMode::On, ..Options::default() });
+    let mut reader = counting_by(ReaderKind::Walk);
     let before = reader.read();
     let moving = |snapshot: &Snapshot| -> Vec<_> {
         snapshot.programs.iter().flatten().map(|program| program.runs.is_some()).collect()
     };
     assert!(moving(&before).into_iter().all(|known| known), "runs are counted");
+    let mut met_nothing = super::reader();
     let (known, unknown) = {
         let _exhausted = Exhausted::new();
-        (reader.read(), Reader::default().read())
+        (reader.read(), met_nothing.read())
     };
     assert_eq!(ids(&known), ids(&before), "what is listed and was met lives on");
     assert!(moving(&known).into_iter().all(|known| !known), "what moves is not known");
@@ -143,7 +144,7 @@ pub(crate) fn churn() {
     let kept_maps: BTreeSet<_> = herd.maps().iter().map(Map::id).collect();
     let before = settled();
     let churn = Churn::start(500).expect("it starts");
-    let mut reader = Reader::default();
+    let mut reader = reader();
     let (mut readings, mut foreign) = (0, 0);
     let end = Instant::now() + SOON;
     let enough = |made: Made| made.programs > 100 && made.maps > 100 && made.links > 100;

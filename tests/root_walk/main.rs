@@ -1,16 +1,20 @@
 //! The reader against a real kernel: objects of every type are made, and exactly those are found, field by field, as they
-//! were made and as bpftool sees them.
+//! were made and as bpftool sees them. By ids, unless a test says otherwise.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::Snapshot;
+use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
 
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/objects/mod.rs"]
 mod objects;
+#[path = "../support/readers.rs"]
+mod readers;
 #[path = "../support/running.rs"]
 mod running;
 #[path = "../support/trials.rs"]
@@ -48,6 +52,20 @@ const TESTS: &[trials::Test] = &[
     ("an_interface_that_is_renamed_has_its_new_name", links::renamed_interface),
     ("a_link_whose_target_is_gone_has_none_and_is_the_same_series", links::target_gone),
     ("a_link_whose_program_is_replaced_is_another_series", links::replaced_program),
+    ("by_iterators_every_type_of_program_is_found", || by_iterators(programs::every_type_is_found)),
+    ("by_iterators_every_field_of_a_program_is_what_was_loaded", || by_iterators(programs::every_field)),
+    ("by_iterators_a_name_that_was_cut_is_read_from_btf", || by_iterators(programs::full_names)),
+    ("by_iterators_every_type_of_map_is_found_with_every_field", || by_iterators(maps::every_type_is_found)),
+    ("by_iterators_a_map_with_types_names_its_btf", || by_iterators(maps::btf)),
+    ("by_iterators_every_kind_of_link_is_found", || by_iterators(links::every_kind_is_found)),
+    ("by_iterators_every_link_has_its_hook_and_its_target", || by_iterators(links::every_target)),
+    ("by_iterators_facts_of_links_are_read_once_and_shared", || by_iterators(links::facts_are_shared)),
+    ("by_iterators_a_cgroup_made_after_the_first_reading_has_its_path", || by_iterators(links::later_cgroup)),
+    ("by_iterators_an_interface_that_is_renamed_has_its_new_name", || by_iterators(links::renamed_interface)),
+    ("by_iterators_a_link_whose_target_is_gone_has_none", || by_iterators(links::target_gone)),
+    ("by_iterators_a_link_whose_program_is_replaced_is_another_series", || {
+        by_iterators(links::replaced_program);
+    }),
     ("exactly_what_was_made_is_found_and_gone_when_it_is_gone", lifetimes::exactly_what_was_made),
     ("facts_are_read_once_and_shared", lifetimes::facts_are_shared),
     ("no_descriptor_outlives_a_reading", lifetimes::no_descriptor_is_kept),
@@ -78,9 +96,37 @@ fn main() -> ExitCode {
     })
 }
 
+/// Whether readers are to read by iterators.
+static BY_ITERATORS: AtomicBool = AtomicBool::new(false);
+
+/// A reader that has met nothing yet.
+fn reader() -> Reader {
+    readers::by(if reads_by_iterators() { ReaderKind::Iter } else { ReaderKind::Walk })
+}
+
+/// Whether a test is done with readers by iterators.
+fn reads_by_iterators() -> bool {
+    BY_ITERATORS.load(Ordering::Relaxed)
+}
+
+/// Does a test with readers by iterators, where this kernel has them.
+fn by_iterators(test: fn()) {
+    struct Again;
+    impl Drop for Again {
+        fn drop(&mut self) {
+            BY_ITERATORS.store(false, Ordering::Relaxed);
+        }
+    }
+    if readers::by_iterators(&[Kind::Program, Kind::Map, Kind::Link]).is_some() {
+        let _again = Again;
+        BY_ITERATORS.store(true, Ordering::Relaxed);
+        test();
+    }
+}
+
 /// A reading, by a reader that has met nothing before.
 fn read() -> Snapshot {
-    let snapshot = Reader::default().read();
+    let snapshot = reader().read();
     assert_eq!(snapshot.issues, [], "root may read everything");
     snapshot
 }

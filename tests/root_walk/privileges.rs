@@ -7,23 +7,22 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::{fs, thread};
 
-use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::Snapshot;
 use caps::{CapSet, Capability, CapsHashSet};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-use super::http;
 use super::objects::Herd;
 use super::running::Running;
+use super::{http, readers};
 
 /// Reads in a thread that has only these capabilities: they belong to the thread, which ends.
 fn read_with(capabilities: &'static [Capability]) -> Snapshot {
     let read = move || {
         let capabilities: CapsHashSet = capabilities.iter().copied().collect();
         caps::set(None, CapSet::Effective, &capabilities).expect("a thread may give rights up");
-        Reader::default().read()
+        readers::by_ids().read()
     };
     thread::spawn(read).join().expect("a reading does not panic")
 }
@@ -87,6 +86,7 @@ pub(crate) fn as_nobody() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains("CAP_SYS_ADMIN is missing") && said.contains("setcap"), "{said}");
+        assert!(said.contains("CAP_BPF and CAP_PERFMON"), "{said}");
         assert!(output.stdout.is_empty(), "nothing was read");
     }
 }

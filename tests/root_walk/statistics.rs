@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bpf_metrics_exporter::kernel::{Options, Reader, RunStatsMode};
-use bpf_metrics_exporter::model::{Program as Found, Snapshot};
+use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode};
+use bpf_metrics_exporter::model::{Program as Found, ReaderKind, Snapshot};
 
 use super::objects::{Instruction, Program, ProgramSpec, run_statistics, uapi, wait_until};
 use super::privileges::refuse;
@@ -318,7 +318,9 @@ pub(crate) fn nothing_left() {
     for (mode, more) in
         [(RunStatsMode::Off, (0, 0)), (RunStatsMode::On, (1, 0)), (SAMPLE, (0, 1)), (long, (1, 1))]
     {
-        let mut reader = reader(mode);
+        // Iterators have descriptors of their own.
+        let reader = ReaderChoice::Only(ReaderKind::Walk);
+        let mut reader = Reader::new(Options { reader, run_stats: mode, ..Options::default() });
         reader.read();
         let during = open();
         // A short sample may have ended by now.

@@ -120,6 +120,11 @@ impl Ring {
         self.producer.load(0) - self.consumer.load(0)
     }
 
+    /// Writes a position of the consumer as any process can that maps the buffer, true or not.
+    pub fn claim_consumed(&self, position: u64) {
+        self.consumer.store(0, position);
+    }
+
     /// The buffer.
     #[must_use]
     pub fn map(&self) -> &Map {
