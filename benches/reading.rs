@@ -23,7 +23,7 @@ fn main() {
     ));
     let mut of_100 = None;
     for count in [100, 1_000, 20_000] {
-        let herd = Herd::new(count / 2, count / 2).expect("objects can be made");
+        let herd = Herd::without_program_fds(count / 2, count / 2).expect("objects can be made");
         let runs = if count > 5_000 { 15 } else { 100 };
         let mut iter = reader(ReaderKind::Iter);
         let first = {

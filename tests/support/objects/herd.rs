@@ -6,6 +6,7 @@ use super::map::{Map, MapSpec, Shape};
 use super::program::{Function, NAME_LENGTH, Program, ProgramSpec};
 use super::uapi::{map_flag, map_type, program_type};
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// One program in so many has BTF and a full name that is longer than the kernel's 15 characters.
 const FULL_NAME_EVERY: usize = 100;
@@ -28,6 +29,24 @@ impl Herd {
             programs: (0..programs).map(program).collect::<io::Result<_>>()?,
             maps: (0..maps).map(map).collect::<io::Result<_>>()?,
         })
+    }
+
+    /// As many as it takes: the programs do not hang on fds but on the entries of a program array, which is one map more.
+    ///
+    /// # Errors
+    /// The kernel's first refusal; EMFILE with more maps than the limit on open files.
+    pub fn without_program_fds(programs: usize, maps: usize) -> io::Result<Self> {
+        let max_entries = u32::try_from(programs).map_err(io::Error::other)?;
+        let kind = map_type::PROG_ARRAY;
+        let shape = Shape { kind, key_size: 4, value_size: 4, max_entries, ..Shape::default() };
+        let array = Map::create(&MapSpec { name: "herd_programs", shape, inner: None, types: None })?;
+        for number in 0..max_entries {
+            let program = program(number as usize)?;
+            array.insert(&number.to_ne_bytes(), &program.fd().as_raw_fd().to_ne_bytes())?;
+        }
+        let mut herd = Self::new(0, maps)?;
+        herd.maps.push(array);
+        Ok(herd)
     }
 
     /// The programs, in the order of their names.
