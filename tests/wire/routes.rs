@@ -67,7 +67,7 @@ pub(crate) fn same_series() {
         assert_eq!(metadata["type"], kind, "{family}: {metadata}");
         assert_ne!(metadata["help"], "", "{family}: {metadata}");
         // Only OpenMetrics has units: this is what was scraped.
-        let unit = ["bytes", "seconds"].into_iter().find(|unit| family.ends_with(unit));
+        let unit = ["bytes", "seconds", "ratio"].into_iter().find(|unit| family.ends_with(unit));
         assert_eq!(metadata["unit"], unit.unwrap_or(""), "{family}: {metadata}");
     }
     assert_eq!(prometheus.last_error().as_deref(), Ok(""));
