@@ -33,7 +33,7 @@ use self::road::Road;
 pub use self::road::{Choice, in_words};
 use self::stats::Stats;
 use self::tables::{Btfs, Links, Maps, Programs};
-use self::walk::{Known, Pass, walk};
+use self::walk::{Known, Pass, Table, walk};
 use crate::model::{Collector, Kind, ReaderKind, Snapshot};
 
 /// How to read the kernel.
@@ -134,33 +134,13 @@ impl Reader {
         let run_stats = self.stats.now(&mut self.issues);
         let mut pass = Pass::new(taken_at, boot, &self.options, &mut self.issues, &mut self.link_memory);
         let mut collectors = Vec::with_capacity(4);
-        let mut programs = collect(
-            Kind::Program,
-            self.programs.reader(),
-            &mut pass,
-            &mut collectors,
-            |pass| match &mut self.programs {
-                Road::Iter(programs) => programs.read(pass),
-                Road::Walk(known) => walk::<Programs>(pass, known),
-                Road::Closed(refusal) => pass.closed(Kind::Program, refusal),
-            },
-        );
+        let mut programs =
+            table(&mut self.programs, &mut pass, &mut collectors, iter::Programs::read, walk::<Programs>);
         stats::mask(run_stats, programs.as_deref_mut());
-        let maps =
-            collect(Kind::Map, self.maps.reader(), &mut pass, &mut collectors, |pass| match &mut self.maps {
-                Road::Iter(maps) => maps.read(pass),
-                Road::Walk(known) => walk::<Maps>(pass, known),
-                Road::Closed(refusal) => pass.closed(Kind::Map, refusal),
-            });
-        let links = collect(Kind::Link, self.links.reader(), &mut pass, &mut collectors, |pass| {
-            match &mut self.links {
-                Road::Iter(links) => links.read(pass),
-                Road::Walk(known) => walk::<Links>(pass, known),
-                Road::Closed(refusal) => pass.closed(Kind::Link, refusal),
-            }
-        });
+        let maps = table(&mut self.maps, &mut pass, &mut collectors, iter::Maps::read, walk::<Maps>);
+        let links = table(&mut self.links, &mut pass, &mut collectors, iter::Links::read, walk::<Links>);
         let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut pass, &mut collectors, |pass| {
-            walk::<Btfs>(pass, &mut self.btfs)
+            walk::<Btfs>(&mut self.btfs, pass)
         });
         if let Road::Walk(known) = &self.links {
             self.link_memory.end_reading(known);
@@ -183,6 +163,21 @@ impl Default for Reader {
     fn default() -> Self {
         Self::new(Options::default())
     }
+}
+
+/// Reads a table by its road.
+fn table<I, T: Table>(
+    road: &mut Road<I, Vec<Known<T>>>,
+    pass: &mut Pass<'_>,
+    collectors: &mut Vec<Collector>,
+    iterate: impl FnOnce(&mut I, &mut Pass<'_>) -> Option<Vec<T::Row>>,
+    walk: impl FnOnce(&mut Vec<Known<T>>, &mut Pass<'_>) -> Option<Vec<T::Row>>,
+) -> Option<Vec<T::Row>> {
+    collect(T::KIND, road.reader(), pass, collectors, |pass| match road {
+        Road::Iter(table) => iterate(table, pass),
+        Road::Walk(known) => walk(known, pass),
+        Road::Closed(refusal) => pass.closed(T::KIND, refusal),
+    })
 }
 
 /// Reads one table and notes how it went. A table that this kernel does not have leaves no note.

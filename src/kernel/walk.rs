@@ -93,7 +93,7 @@ pub(super) trait Table {
 /// Reads a table. `known` holds the objects that the last complete walk met, and afterwards those of this one.
 ///
 /// `None` when the kernel refuses to list it, which is an issue, or does not have such a table, which is none.
-pub(super) fn walk<T: Table>(pass: &mut Pass<'_>, known: &mut Vec<Known<T>>) -> Option<Vec<T::Row>> {
+pub(super) fn walk<T: Table>(known: &mut Vec<Known<T>>, pass: &mut Pass<'_>) -> Option<Vec<T::Row>> {
     let mut rows = Vec::with_capacity(known.len());
     let mut met = Vec::with_capacity(known.len());
     let mut earlier = known.iter().peekable();
