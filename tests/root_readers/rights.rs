@@ -72,7 +72,13 @@ pub(crate) fn given_up() {
         let of = |snapshot| format!("{:?}", readers::program(snapshot, program));
         assert_eq!(of(privileged), of(nobody));
     }
-    let own = herd.maps().iter().chain(maps.iter().filter_map(|(_, map)| map.as_ref().ok())).map(Map::id);
+    // Before 6.4 nobody sees whether the memory of these may have moved, and it is read each time.
+    let unseen = |map: &Map| {
+        let kinds = [uapi::map_type::DEVMAP, uapi::map_type::XSKMAP];
+        kinds.contains(&map.shape().kind) && readers::version() < (6, 4)
+    };
+    let own = herd.maps().iter().chain(maps.iter().filter_map(|(_, map)| map.as_ref().ok()));
+    let own = own.filter(|map| !unseen(map)).map(Map::id);
     for map in own {
         let of = |snapshot| format!("{:?}", readers::map(snapshot, map));
         assert_eq!(of(privileged), of(nobody));
