@@ -214,6 +214,7 @@ fn options(kernel: cli::Kernel, run_stats: cli::RunStats) -> Options {
 /// Exports until told to stop.
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let mut reader = Reader::new(options(export.kernel, export.run_stats));
+    memory::return_what_is_free();
     let first = reader.read();
     if first.is_all_refused() {
         anyhow::bail!(privileges::refusal());

@@ -40,7 +40,7 @@ pub struct Encoder {
 }
 
 /// How much memory is kept from one sample to the next.
-const KEPT: usize = 8 << 20;
+const KEPT: usize = 4 << 20;
 
 #[derive(Clone, Debug)]
 struct Head {
