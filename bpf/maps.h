@@ -120,7 +120,8 @@ int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
 
 	if (!map || !room)
 		return 0;
-	if (bpf_core_field_exists(map->elem_count) && ctx->meta->seq_num == 0)
+	if ((bpf_core_field_exists(map->elem_count) || bpf_core_field_exists(FIELD_OF(struct bpf_htab, pcount))) &&
+	    ctx->meta->seq_num == 0)
 		find_offsets(room);
 	record.id = map->id;
 	record.type = map->map_type;
