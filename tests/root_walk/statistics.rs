@@ -163,8 +163,13 @@ pub(crate) fn killed() {
         exporter.args(["--run-stats", mode, "--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]);
         let mut exporter = Running(exporter.stderr(Stdio::piped()).spawn().expect("it starts"));
         let log = BufReader::new(exporter.0.stderr.take().expect("a pipe"));
-        let said = log.lines().map(|line| line.expect("the log is text"));
-        let said: Vec<_> = said.take(3).collect();
+        let mut said = Vec::new();
+        for line in log.lines() {
+            said.push(line.expect("the log is text"));
+            if said.last().is_some_and(|line| line.contains("serving")) {
+                break;
+            }
+        }
         let of_statistics: Vec<_> = said.iter().filter(|line| line.contains("runs of programs")).collect();
         assert!(of_statistics.len() == 1 && of_statistics[0].contains("INFO counting"), "{said:#?}");
         let before = counted(&program);
