@@ -58,5 +58,6 @@ fn a_point_costs_no_allocation() {
     let (few, few_points) = steady(10);
     let (many, many_points) = steady(10_000);
     assert_eq!(many_points - few_points, 7 * 9_990);
-    assert_eq!(few, many, "as many for {few_points} points as for {many_points}");
+    // Of a request that is too long nothing is kept, which takes one less.
+    assert!(many <= few, "{few} for {few_points} points, {many} for {many_points}");
 }

@@ -37,6 +37,8 @@ pub struct Encoder {
     /// The memory of the last requests, to be used again once they are delivered: taking megabytes anew costs more than filling
     /// them. Of at most [`KEPT`] bytes.
     spare: Vec<Bytes>,
+    /// The length of the longest of the last requests.
+    size_hint: usize,
 }
 
 /// How much memory is kept from one sample to the next.
@@ -94,12 +96,17 @@ impl Encoder {
         wire::bytes(&mut scope, 2, env!("CARGO_PKG_VERSION").as_bytes());
         wire::bytes(&mut bytes, 1, &scope);
         let head = Head { bytes, resource_metrics, scope_metrics };
-        Self { max_request: max_request.min(wire::MAX_LEN), head, sent: Vec::new(), spare: Vec::new() }
+        Self {
+            max_request: max_request.min(wire::MAX_LEN),
+            head,
+            sent: Vec::new(),
+            spare: Vec::new(),
+            size_hint: 0,
+        }
     }
 
     /// Encodes a sample. A series that ended since the last one gets a marker.
     pub fn encode(&mut self, sample: Sample<'_>) -> Vec<Request> {
-        let size_hint = self.spare.iter().map(Bytes::len).max().unwrap_or(0);
         let spare = self.spare.drain(..).filter(Bytes::is_unique).map(Vec::from).collect();
         let mut cycle = Cycle {
             sent: &mut self.sent,
@@ -108,7 +115,7 @@ impl Encoder {
             requests: Requests {
                 max_request: self.max_request,
                 head: &self.head,
-                size_hint,
+                size_hint: self.size_hint,
                 spare,
                 done: Vec::new(),
                 buffer: Vec::new(),
@@ -117,6 +124,7 @@ impl Encoder {
         };
         visit(Some(sample), &mut cycle);
         let requests = cycle.requests.finish();
+        self.size_hint = requests.iter().map(|request| request.bytes.len()).max().unwrap_or(0);
         let mut kept = 0;
         let fits = requests.iter().map(|request| &request.bytes).take_while(|bytes| {
             kept += bytes.len();
