@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use aya::maps::Array;
 use aya::programs::Iter;
 use aya::{Btf as KernelTypes, EbpfLoader};
 
-use super::objects::{self, Link, Map, Program, Types, uapi};
+use super::objects::{self, Link, Map, Program, Types, uapi, wait_until};
 use super::running::Running;
+
+const SOON: Duration = Duration::from_secs(20);
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/collector.bpf.o");
 
@@ -101,13 +104,18 @@ pub(crate) fn holders() {
     let stdin = Stdio::from(map.fd().try_clone_to_owned().expect("there is a descriptor left"));
     let other = Running(Command::new("sleep").arg("60").stdin(stdin).spawn().expect("it starts"));
     request[OWN_PID] = 0;
-    let files = ask(request);
-    let holds = |pid: u32, kind: u32, id: u32| {
+    let holds = |files: &BTreeSet<Record>, pid: u32, kind: u32, id: u32| {
         files.iter().filter(|file| (file.pid, file.kind, file.id) == (pid, kind, id)).count()
     };
+    let mut files = BTreeSet::new();
+    // A process that begins has all our descriptors for a moment.
+    wait_until("the other one holds the map once", SOON, || {
+        files = ask(request);
+        Ok(holds(&files, other.0.id(), 1, map.id()) == 1)
+    })
+    .expect("it does");
     for (kind, (_, id)) in (0..).zip(held) {
-        assert!(holds(own, kind, id) >= 1, "we hold kind {kind} id {id}: {files:?}");
+        assert!(holds(&files, own, kind, id) >= 1, "we hold kind {kind} id {id}: {files:?}");
     }
-    assert_eq!(holds(other.0.id(), 1, map.id()), 1);
     assert!(files.iter().all(|file| file.kind != UNKNOWN_KIND), "nothing else is told");
 }
