@@ -68,6 +68,7 @@ impl Loading {
             ["TRACE_EVENT_FL_TRACEPOINT", "TRACE_EVENT_FL_KPROBE", "TRACE_EVENT_FL_UPROBE"],
         );
         drop(types);
+        // A kernel without one of them has no event of that kind, and no event has a bit of zero.
         let request = Request {
             flag_tracepoint: tracepoint.unwrap_or(0),
             flag_kprobe: kprobe.unwrap_or(0),
