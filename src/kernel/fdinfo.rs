@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::issues::errno_of;
 use super::sys::{self, Call};
 use crate::model::Kind;
 
@@ -38,10 +39,7 @@ impl FdInfo {
     ///
     /// The call by its name and `ENOENT` where `/proc` is not mounted, `EMFILE` without a descriptor left.
     pub(super) fn of(fd: BorrowedFd<'_>) -> Result<Self, (&'static str, Errno)> {
-        Self::below(Path::new(ROOT), fd).map_err(|error| {
-            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-            (CALL, errno)
-        })
+        Self::below(Path::new(ROOT), fd).map_err(|error| (CALL, errno_of(&error)))
     }
 
     fn below(root: &Path, fd: BorrowedFd<'_>) -> io::Result<Self> {

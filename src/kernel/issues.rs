@@ -1,6 +1,7 @@
 //! What could not be read, counted for one reading and since the start.
 
 use std::borrow::Cow;
+use std::io;
 
 use nix::errno::Errno;
 
@@ -51,6 +52,11 @@ impl Issues {
     pub(super) fn all(&self) -> &[Issue] {
         &self.met
     }
+}
+
+/// The kernel's error behind one of the standard library's; `EIO` for one that did not come from the kernel.
+pub(super) fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]

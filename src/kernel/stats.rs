@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::RunStatsMode;
-use super::issues::Issues;
+use super::issues::{Issues, errno_of};
 use super::sys::{self, Call};
 use crate::model::{Kind, Program, RunStats};
 
@@ -89,7 +89,7 @@ impl Stats {
                     Ok(sampler) => self.sampler = Some(sampler),
                     Err(error) => {
                         counting.close();
-                        counting.refuse("clone", errno(&error));
+                        counting.refuse("clone", errno_of(&error));
                     }
                 }
             }
@@ -103,7 +103,7 @@ impl Stats {
             self.begin();
         }
         let by_sysctl = read_sysctl(&self.sysctl).unwrap_or_else(|error| {
-            issues.met(Kind::Program, "bpf_stats_enabled", errno(&error));
+            issues.met(Kind::Program, "bpf_stats_enabled", errno_of(&error));
             None
         });
         let mut counting = self.own.lock();
@@ -270,10 +270,6 @@ fn read_sysctl(path: &Path) -> io::Result<Option<bool>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::records::Request;
 use super::{Links, Maps, Programs, Table};
+use crate::kernel::issues::errno_of;
 use crate::kernel::road::Refusal;
 use crate::kernel::{btf, sys};
 use crate::model::Kind;
@@ -187,10 +188,6 @@ fn refusal(call: &'static str, error: &(dyn std::error::Error + 'static)) -> Ref
     let text = error.to_string();
     let errno = errno.unwrap_or(Errno::EINVAL);
     Refusal { call, errno, text: text.lines().next().unwrap_or(call).to_owned() }
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]
