@@ -79,5 +79,5 @@ fn reader(kind: ReaderKind) -> Reader {
 
 /// How many objects were read.
 fn total(snapshot: &Snapshot) -> usize {
-    snapshot.counts().iter().map(|count| count.count).sum()
+    snapshot.totals.iter().map(|total| total.objects).sum()
 }

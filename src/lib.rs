@@ -16,8 +16,10 @@
 //! ```
 
 pub mod cli;
+pub mod enrich;
 pub mod export;
 pub mod kernel;
+pub mod lookup;
 pub mod memory;
 pub mod metrics;
 pub mod model;

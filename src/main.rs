@@ -1,5 +1,6 @@
 //! The program: settings, tasks, and the wait for a signal. Wiring only; the parts are in the library.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::TcpListener;
@@ -12,6 +13,8 @@ use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{
     self, Asked, Command, Export, KernelReader, LogFormat, LogLevel, Mistakes, Otlp, SnapshotFormat,
 };
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{self, Enricher};
 use bpf_metrics_exporter::export::otlp::deliver::deliver;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::grpc::Client;
@@ -21,7 +24,7 @@ use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::{self, Choice, Options, Reader, ReaderChoice, RunStatsMode, privileges};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::{Build, Exporter, Issue, ReaderKind, RunStats, Snapshot};
+use bpf_metrics_exporter::model::{Build, Exporter, Issue, Part, ReaderKind, RunStats, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::{memory, web};
 use jiff::Timestamp;
@@ -54,8 +57,8 @@ fn main() -> ExitCode {
     };
     match asked {
         Asked::Say(text) => finish(print(&text)),
-        Asked::Do { command: Command::Snapshot { kernel, format, from }, .. } => {
-            snapshot(kernel, format, from.as_deref())
+        Asked::Do { command: Command::Snapshot { kernel, enrich, format, from }, .. } => {
+            snapshot(kernel, enrich, format, from.as_deref())
         }
         Asked::Do { command: Command::Export(export), log, warnings } => {
             let mut lines = Vec::new();
@@ -126,14 +129,22 @@ fn start_log(log: cli::Log) {
 }
 
 /// `snapshot`: one reading, from the kernel or a file, to standard output.
-fn snapshot(kernel: cli::Kernel, format: SnapshotFormat, from: Option<&OsStr>) -> ExitCode {
-    let snapshot = match from {
-        Some(file) => match read_snapshot(file) {
+fn snapshot(
+    kernel: cli::Kernel,
+    enrich: cli::Enrich,
+    format: SnapshotFormat,
+    from: Option<&OsStr>,
+) -> ExitCode {
+    let snapshot = if let Some(file) = from {
+        match read_snapshot(file) {
             Ok(snapshot) => snapshot,
             Err(line) => return wrong(&[line]),
-        },
+        }
+    } else {
         // One look has no time to count in; what somebody else has counted is shown.
-        None => Reader::new(options(kernel, cli::RunStats::Off)).read(),
+        let reader = Reader::new(options(kernel, cli::RunStats::Off));
+        let options = enrich::Options { wait_for_hooks: true, ..enrich_options(enrich) };
+        Enricher::new(reader, options, Names::default()).read()
     };
     if snapshot.is_all_refused() && from.is_none() {
         return finish(Err(anyhow::anyhow!(privileges::refusal())));
@@ -165,7 +176,7 @@ fn read_snapshot(file: &OsStr) -> Result<Snapshot, String> {
 
 /// An issue, for people.
 fn describe(issue: &Issue) -> String {
-    let (kind, call, error, count) = (issue.kind.as_str(), &issue.call, &issue.error, issue.count);
+    let (kind, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
     let times = if count == 1 { "once" } else { "several times" };
     if call == "BPF_ENABLE_STATS" {
         let why = match &**error {
@@ -211,9 +222,16 @@ fn options(kernel: cli::Kernel, run_stats: cli::RunStats) -> Options {
     }
 }
 
+/// The settings as the enricher has them.
+fn enrich_options(cli::Enrich { bpffs, hooks, every_netns }: cli::Enrich) -> enrich::Options {
+    enrich::Options { bpffs, hooks, every_netns, wait_for_hooks: false }
+}
+
 /// Exports until told to stop.
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
-    let mut reader = Reader::new(options(export.kernel, export.run_stats));
+    let reader = Reader::new(options(export.kernel, export.run_stats));
+    let names = Names::default();
+    let mut reader = Enricher::new(reader, enrich_options(export.enrich), names.clone());
     memory::return_what_is_free();
     let first = reader.read();
     if first.is_all_refused() {
@@ -231,7 +249,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     if let Some(line) = describe_run_stats(export.run_stats, first.run_stats) {
         info!("{line}");
     }
-    let mut warned = 0;
+    let mut warned = HashSet::new();
     warn_of_new(&first, &mut warned);
     drop(first);
 
@@ -249,6 +267,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             build: build.clone(),
             delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
             program_maps: export.program_maps,
+            holders: export.holders,
         }
     };
     let read = move || {
@@ -308,12 +327,13 @@ fn describe_run_stats(wanted: cli::RunStats, stats: RunStats) -> Option<String> 
     }
 }
 
-/// Warns of each issue once. A reader keeps those it has met and appends the new ones.
-fn warn_of_new(snapshot: &Snapshot, warned: &mut usize) {
-    for issue in snapshot.issues.iter().skip(*warned) {
-        warn!("{}; from now on only counted, in bpf_exporter_issues", describe(issue));
+/// Warns of each issue once.
+fn warn_of_new(snapshot: &Snapshot, warned: &mut HashSet<(Part, String, String)>) {
+    for issue in &snapshot.issues {
+        if warned.insert((issue.part, issue.call.to_string(), issue.error.to_string())) {
+            warn!("{}; from now on only counted, in bpf_exporter_issues", describe(issue));
+        }
     }
-    *warned = snapshot.issues.len();
 }
 
 /// Starts what pushes to a receiver.

@@ -85,25 +85,15 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::{Build, RunStats};
+    use crate::model::Build;
 
     fn empty() -> Snapshot {
-        Snapshot {
-            taken_at: Timestamp::now(),
-            reader_started_at: Timestamp::now(),
-            programs: None,
-            maps: None,
-            links: None,
-            btfs: None,
-            run_stats: RunStats::default(),
-            collectors: Vec::new(),
-            issues: Vec::new(),
-        }
+        Snapshot::begun(Timestamp::now(), Timestamp::now())
     }
 
     fn exporter() -> Exporter {
         let build = Build { started_at: Timestamp::UNIX_EPOCH, version: "", revision: None, rustc: None };
-        Exporter { build, delivery: None, program_maps: true }
+        Exporter { build, delivery: None, program_maps: true, holders: true }
     }
 
     #[tokio::test]

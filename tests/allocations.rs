@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, RunStats, Snapshot};
+use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, Snapshot};
 use jiff::Timestamp;
 
 fn snapshot(maps: u32) -> Snapshot {
@@ -25,17 +25,12 @@ fn snapshot(maps: u32) -> Snapshot {
         entries: Some(7),
         backlog: None,
         memory_cgroup: None,
+        owner: None,
     };
     Snapshot {
-        taken_at: Timestamp::UNIX_EPOCH,
-        reader_started_at: Timestamp::UNIX_EPOCH,
         programs: Some(Vec::new()),
         maps: Some((1..=maps).map(map).collect()),
-        links: None,
-        btfs: None,
-        run_stats: RunStats::default(),
-        collectors: Vec::new(),
-        issues: Vec::new(),
+        ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
     }
 }
 

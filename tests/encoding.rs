@@ -130,9 +130,19 @@ proptest! {
         let rows = |count: usize| if count == 0 { 0 } else { count + 3 };
         let uses: usize =
             snapshot.programs.iter().flatten().filter_map(|program| Some(program.facts.map_ids.as_ref()?.len())).sum();
-        let expected: usize = snapshot.counts().iter().map(|count| rows(count.count)).sum::<usize>()
+        let len = |count: Option<usize>| rows(count.unwrap_or(0));
+        let holders = snapshot.holders.clone().unwrap_or_default();
+        let look = snapshot.hooks.as_deref();
+        let expected: usize = len(snapshot.programs.as_ref().map(Vec::len))
+            + len(snapshot.maps.as_ref().map(Vec::len))
+            + len(snapshot.links.as_ref().map(Vec::len))
+            + len(snapshot.btfs.as_ref().map(Vec::len))
+            + rows(holders.programs.len()) + rows(holders.maps.len()) + rows(holders.links.len())
+            + len(snapshot.pins.as_ref().map(Vec::len))
+            + len(look.map(|look| look.hooks.len())) + len(look.map(|look| look.places.len()))
+            + rows(snapshot.owners.len()) + len(snapshot.left_out.map(|_| 1))
             + rows(uses) + rows(1 + usize::from(snapshot.run_stats.by_sysctl.is_some())) + rows(1)
-            + rows(snapshot.counts().len()) + rows(snapshot.collectors.len()) + rows(snapshot.issues.len());
+            + rows(snapshot.totals.len()) + rows(snapshot.collectors.len()) + rows(snapshot.issues.len());
         prop_assert_eq!(text.lines().count(), expected);
     }
 }

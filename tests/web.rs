@@ -41,8 +41,12 @@ fn serve(snapshot: Snapshot) -> Server {
     };
     let build =
         Build { started_at: Timestamp::UNIX_EPOCH, version: "1.2.3", revision: None, rustc: Some("1.95.0") };
-    let source =
-        Source::new(read, move || Exporter { build: build.clone(), delivery: None, program_maps: true });
+    let source = Source::new(read, move || Exporter {
+        build: build.clone(),
+        delivery: None,
+        program_maps: true,
+        holders: true,
+    });
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.spawn(web::serve(listener, source, stopped));

@@ -1,6 +1,7 @@
 //! Every flag and environment variable, once: parsed into plain settings, with every mistake reported at once.
 //! Names no other part of the program and touches neither files nor the network. Begin at [`parse`].
 
+mod enrich;
 mod values;
 
 use std::ffi::OsString;
@@ -10,6 +11,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::Uri;
 
+use self::enrich::EnrichFlags;
+pub use self::enrich::{Enrich, Kubernetes, Lookup, Sockets};
 pub use self::values::{KernelReader, LogFormat, LogLevel, RunStats, SnapshotFormat};
 
 /// The largest request by default: receivers refuse more than 4 MiB unless told otherwise.
@@ -65,6 +68,9 @@ struct Flags {
     kernel: KernelFlags,
 
     #[command(flatten)]
+    enrich: EnrichFlags,
+
+    #[command(flatten)]
     log: LogFlags,
 }
 
@@ -113,6 +119,8 @@ pub enum Command {
     Snapshot {
         /// How to take it.
         kernel: Kernel,
+        /// What to find out of owners.
+        enrich: Enrich,
         /// In which form.
         format: SnapshotFormat,
         /// From which file; `None` takes a reading.
@@ -133,6 +141,12 @@ pub struct Export {
     pub run_stats: RunStats,
     /// Whether to export which program uses which map.
     pub program_maps: bool,
+    /// Whether to export who holds which object.
+    pub holders: bool,
+    /// What to find out of the owners of objects.
+    pub enrich: Enrich,
+    /// Whom to ask for names.
+    pub lookup: Lookup,
 }
 
 /// How to read the kernel.
@@ -239,7 +253,8 @@ pub fn parse(
     let command = match &flags.command {
         Some(Subcommands::Snapshot { format, from }) => {
             let format = problems.keep("--format", format.parse()).unwrap_or_default();
-            Command::Snapshot { kernel, format, from: from.clone() }
+            let enrich = flags.enrich.enrich(&mut problems);
+            Command::Snapshot { kernel, enrich, format, from: from.clone() }
         }
         None => {
             let environment = Environment { variable: &variable };
@@ -304,7 +319,10 @@ fn export(
             "--otlp-grpc none and --web.listen-address none leave nothing to do; give one of them a value";
         problems.0.push(nothing.to_owned());
     }
-    Export { otlp, listen, kernel, run_stats, program_maps }
+    let holders = flags.enrich.holders(problems);
+    let enrich = flags.enrich.enrich(problems);
+    let lookup = flags.enrich.lookup(environment, problems);
+    Export { otlp, listen, kernel, run_stats, program_maps, holders, enrich, lookup }
 }
 
 fn otlp(

@@ -5,37 +5,38 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::model::{Issue, Kind};
+use crate::model::{Issue, Part};
 
 /// The issues met so far. One that was met stays, so that its count never goes back.
 #[derive(Debug, Default)]
-pub(super) struct Issues {
+pub(crate) struct Issues {
     met: Vec<Issue>,
 }
 
 impl Issues {
     /// Begins a new reading.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         for issue in &mut self.met {
             issue.count = 0;
         }
     }
 
     /// Counts one.
-    pub(super) fn met(&mut self, kind: Kind, call: &'static str, errno: Errno) {
-        self.met_times(kind, call, errno, 1);
+    pub(crate) fn met(&mut self, part: impl Into<Part>, call: &'static str, errno: Errno) {
+        self.met_times(part, call, errno, 1);
     }
 
     /// Counts some that were met since the last reading.
-    pub(super) fn met_times(&mut self, kind: Kind, call: &'static str, errno: Errno, times: u64) {
+    pub(crate) fn met_times(&mut self, part: impl Into<Part>, call: &'static str, errno: Errno, times: u64) {
+        let part = part.into();
         let error = format!("{errno:?}");
-        let same = |issue: &&mut Issue| issue.kind == kind && issue.call == call && issue.error == error;
+        let same = |issue: &&mut Issue| issue.part == part && issue.call == call && issue.error == error;
         if let Some(issue) = self.met.iter_mut().find(same) {
             issue.count += times;
             issue.total += times;
         } else {
             self.met.push(Issue {
-                kind,
+                part,
                 call: Cow::Borrowed(call),
                 error: Cow::Owned(error),
                 count: times,
@@ -45,23 +46,25 @@ impl Issues {
     }
 
     /// Whether a collector met any in this reading.
-    pub(super) fn any(&self, kind: Kind) -> bool {
-        self.met.iter().any(|issue| issue.kind == kind && issue.count > 0)
+    pub(crate) fn any(&self, part: impl Into<Part>) -> bool {
+        let part = part.into();
+        self.met.iter().any(|issue| issue.part == part && issue.count > 0)
     }
 
-    pub(super) fn all(&self) -> &[Issue] {
+    pub(crate) fn all(&self) -> &[Issue] {
         &self.met
     }
 }
 
 /// The kernel's error behind one of the standard library's; `EIO` for one that did not come from the kernel.
-pub(super) fn errno_of(error: &io::Error) -> Errno {
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Kind;
 
     #[test]
     fn an_issue_is_counted_for_the_reading_and_since_the_start() {

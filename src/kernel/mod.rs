@@ -2,10 +2,11 @@
 //! what was refused is in the snapshot as an issue. Begin at [`Reader::read`].
 
 mod btf;
+mod cgroups;
 mod clock;
 mod count;
 mod fdinfo;
-mod issues;
+pub(crate) mod issues;
 mod iter;
 mod link;
 mod link_info;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+pub use self::cgroups::Cgroups;
 use self::clock::BootOffset;
 use self::issues::Issues;
 use self::iter::Iterators;
@@ -126,6 +128,12 @@ impl Reader {
         &self.choices
     }
 
+    /// Which process has descriptors of which objects, in ascending order of pids; of our own, only those that we keep. `None`
+    /// where no iterator over files could be loaded.
+    pub fn files(&mut self) -> Option<Vec<ProcessFiles>> {
+        None
+    }
+
     /// Takes a reading.
     pub fn read(&mut self) -> Snapshot {
         self.issues.begin();
@@ -145,9 +153,7 @@ impl Reader {
         if let Road::Walk(known) = &self.links {
             self.link_memory.end_reading(known);
         }
-        Snapshot {
-            taken_at,
-            reader_started_at: self.started_at,
+        let mut snapshot = Snapshot {
             programs,
             maps,
             links,
@@ -155,8 +161,26 @@ impl Reader {
             run_stats,
             collectors,
             issues: self.issues.all().to_vec(),
-        }
+            ..Snapshot::begun(taken_at, self.started_at)
+        };
+        snapshot.totals = snapshot.add_up();
+        snapshot
     }
+}
+
+/// A process and the objects of which it has descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessFiles {
+    /// Its id in the initial namespace. Source: `task_struct.tgid`.
+    pub pid: u32,
+    /// When it was started, in nanoseconds since boot. Source: `task_struct.start_boottime`.
+    pub started_at_boot_ns: u64,
+    /// The name of its first thread. Source: `task_struct.comm`.
+    pub name: String,
+    /// Its cgroup in the hierarchy that accounts memory. `None` where that could not be read.
+    pub cgroup: Option<u64>,
+    /// The objects, each once, in order.
+    pub objects: Vec<(Kind, u32)>,
 }
 
 impl Default for Reader {
@@ -192,7 +216,14 @@ fn collect<Row>(
     let rows = read(pass);
     let success = !pass.issues.any(kind);
     if rows.is_some() || !success {
-        collectors.push(Collector { kind, reader, duration: started.elapsed(), success });
+        let (part, reader) = (kind.into(), Some(reader));
+        collectors.push(Collector {
+            part,
+            reader,
+            duration: started.elapsed(),
+            age: Duration::ZERO,
+            success,
+        });
     }
     rows
 }

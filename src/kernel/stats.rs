@@ -278,6 +278,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::model::Part;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -329,7 +330,7 @@ mod tests {
         assert!(told.covered >= Duration::from_millis(20), "{:?} were counted before", told.covered);
         drop(stats);
         let [issue] = issues.all() else { panic!("{issues:?}") };
-        assert_eq!((issue.kind, &*issue.call, &*issue.error), (Kind::Program, "BPF_ENABLE_STATS", "EPERM"));
+        assert_eq!((issue.part, &*issue.call, &*issue.error), (Part::Program, "BPF_ENABLE_STATS", "EPERM"));
         assert!(issue.total < u64::from(ATTEMPTS.load(Ordering::Relaxed)), "each attempt once");
     }
 

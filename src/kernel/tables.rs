@@ -85,6 +85,7 @@ impl Table for Programs {
             run_time: info.map(|info| Duration::from_nanos(info.value.run_time_ns)),
             runs: info.map(|info| info.value.run_cnt),
             recursion_misses: info.and_then(|info| reported!(info, ProgramInfo, recursion_misses)),
+            owner: None,
         }
     }
 }
@@ -136,7 +137,7 @@ impl Table for Maps {
 
     fn row(facts: Arc<MapFacts>, _info: Option<&Self::Info>) -> Map {
         let entries = entries_of_array(&facts);
-        Map { facts, frozen: None, mem: None, entries, backlog: None, memory_cgroup: None }
+        Map { facts, frozen: None, mem: None, entries, backlog: None, memory_cgroup: None, owner: None }
     }
 
     fn complete(pass: &mut Pass<'_>, fd: Option<BorrowedFd<'_>>, kept: &mut FdInfo, row: &mut Map) {
@@ -230,7 +231,7 @@ impl Table for Links {
     }
 
     fn row(facts: Arc<LinkFacts>, info: Option<&Self::Info>) -> Link {
-        Link { facts, missed: info.and_then(link_info::missed) }
+        Link { facts, missed: info.and_then(link_info::missed), owner: None }
     }
 }
 

@@ -77,10 +77,8 @@ pub fn router(source: Source) -> Router {
 
 async fn landing(State(pages): State<Pages>) -> impl IntoResponse {
     let snapshot = pages.source.latest().await;
-    let items = snapshot
-        .counts()
-        .into_iter()
-        .map(|count| format!("<li>{}: {}</li>", count.kind.as_str(), count.count));
+    let items =
+        snapshot.totals.iter().map(|total| format!("<li>{}: {}</li>", total.kind.as_str(), total.objects));
     let counts = items.collect::<Vec<_>>().join("\n");
     let page = include_str!("landing.html").replace("{version}", env!("CARGO_PKG_VERSION"));
     Html(page.replace("{counts}", &counts))

@@ -191,7 +191,7 @@ pub(crate) fn memory() {
                 moved.push(name.clone());
             }
         }
-        assert!(snapshot.issues.iter().all(|issue| issue.kind != Kind::Map), "{:?}", snapshot.issues);
+        assert!(snapshot.issues.iter().all(|issue| issue.part != Kind::Map.into()), "{:?}", snapshot.issues);
     }
     // Since 6.4 the kernel says what is taken and not what could be.
     let grows = readers::version() >= (6, 4);

@@ -83,7 +83,7 @@ impl Both {
             if !self.iterates[&kind] {
                 continue;
             }
-            assert!(between.issues.iter().all(|issue| issue.kind != kind), "{:?}", between.issues);
+            assert!(between.issues.iter().all(|issue| issue.part != kind.into()), "{:?}", between.issues);
             let [before, between, after] = [&before, &between, &after]
                 .map(|snapshot| table(snapshot, kind).expect("root may list every table"));
             for (id, first) in &before {

@@ -27,7 +27,7 @@ fn known(value: Option<&impl Debug>) -> Option<String> {
 }
 
 pub(crate) fn program(program: &Program) -> Parts {
-    let Program { facts, run_time, runs, recursion_misses } = program;
+    let Program { facts, run_time, runs, recursion_misses, owner: _ } = program;
     let ProgramFacts {
         id,
         name,
@@ -82,6 +82,7 @@ pub(crate) fn map(map: &Map) -> Parts {
         entries: _,
         backlog: _,
         memory_cgroup: _,
+        owner: _,
     } = map;
     let MapFacts {
         id,
@@ -109,7 +110,7 @@ pub(crate) fn map(map: &Map) -> Parts {
 }
 
 pub(crate) fn link(link: &Link) -> Parts {
-    let Link { facts, missed } = link;
+    let Link { facts, missed, owner: _ } = link;
     let LinkFacts {
         id,
         link_type,

@@ -173,12 +173,13 @@ pub(crate) fn failure() {
     assert!(failed.programs.is_none() && failed.maps.is_none() && failed.links.is_none());
     for table in TABLES {
         let mut told =
-            failed.issues.iter().filter(|issue| issue.kind == table && issue.call.contains("ITER"));
+            failed.issues.iter().filter(|issue| issue.part == table.into() && issue.call.contains("ITER"));
         let told = told.next().expect("it is an issue");
         assert_eq!((&*told.call, &*told.error, told.count), ("BPF_ITER_CREATE", "EMFILE", 1));
-        let collector = failed.collectors.iter().find(|collector| collector.kind == table);
+        let collector = failed.collectors.iter().find(|collector| collector.part == table.into());
         assert!(
-            collector.is_some_and(|collector| !collector.success && collector.reader == ReaderKind::Iter)
+            collector
+                .is_some_and(|collector| !collector.success && collector.reader == Some(ReaderKind::Iter))
         );
     }
     let after = reader.read();

@@ -91,7 +91,8 @@ pub(crate) fn given_up() {
     assert!(maps_but(nobody, GROWS).iter().any(|map| map.mem.is_some()), "what was known stays");
     for snapshot in [nobody, later] {
         assert_eq!(snapshot.btfs.as_ref().map(Vec::len), None, "there is no iterator over BTF objects");
-        let btf = snapshot.issues.iter().find(|issue| issue.kind == Table::Btf).expect("it is an issue");
+        let btf =
+            snapshot.issues.iter().find(|issue| issue.part == Table::Btf.into()).expect("it is an issue");
         assert_eq!((&*btf.call, &*btf.error), ("BPF_BTF_GET_NEXT_ID", "EPERM"));
     }
 
@@ -102,7 +103,7 @@ pub(crate) fn given_up() {
     };
     assert_eq!(grown(privileged), grown(nobody));
     assert_eq!(grown(later), (None, Some(20)), "what is not true any more is not said");
-    let refused = later.issues.iter().find(|issue| issue.kind == Table::Map).expect("it is an issue");
+    let refused = later.issues.iter().find(|issue| issue.part == Table::Map.into()).expect("it is an issue");
     assert_eq!((&*refused.call, &*refused.error, refused.count), ("BPF_MAP_GET_FD_BY_ID", "EPERM", 1));
 }
 

@@ -284,7 +284,7 @@ pub(crate) fn maps_over_the_limit_are_not_walked() {
     let issues: Vec<_> = snapshot
         .issues
         .iter()
-        .map(|issue| (issue.kind.as_str(), &*issue.call, &*issue.error, issue.count))
+        .map(|issue| (issue.part.as_str(), &*issue.call, &*issue.error, issue.count))
         .collect();
     assert!(over > 0);
     assert_eq!(issues, [("map", "count_by_walking", "E2BIG", over)]);

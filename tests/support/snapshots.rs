@@ -1,5 +1,7 @@
 //! Arbitrary snapshots: any that the model can hold, with names that try to break out of every format.
 
+mod owned;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,35 +60,38 @@ fn program() -> impl Strategy<Value = Program> {
         (option::of(text()), option::of(vec(any::<u32>(), 0..4))),
     );
     let moving = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
-    (facts, moving).prop_map(|((named, sized, counted, used), (run_time, runs, recursion_misses))| {
-        let (name, program_type, tag, gpl_compatible, loaded_at, loaded_at_boot_ns) = named;
-        let (uid, btf_id, size_jitted, size_translated) = sized;
-        let (mem, verified_instructions) = counted;
-        let (attach_to, map_ids) = used;
-        let facts = ProgramFacts {
-            id: 0,
-            name,
-            program_type,
-            tag: Tag(tag),
-            gpl_compatible,
-            loaded_at,
-            loaded_at_boot_ns,
-            uid,
-            btf_id,
-            size_jitted,
-            size_translated,
-            mem,
-            verified_instructions,
-            attach_to,
-            map_ids: map_ids.map(|ids| BTreeSet::from_iter(ids).into_iter().collect()),
-        };
-        Program {
-            facts: Arc::new(facts),
-            run_time: run_time.map(Duration::from_nanos),
-            runs,
-            recursion_misses,
-        }
-    })
+    (facts, moving, option::of(owned::owner())).prop_map(
+        |((named, sized, counted, used), (run_time, runs, recursion_misses), owner)| {
+            let (name, program_type, tag, gpl_compatible, loaded_at, loaded_at_boot_ns) = named;
+            let (uid, btf_id, size_jitted, size_translated) = sized;
+            let (mem, verified_instructions) = counted;
+            let (attach_to, map_ids) = used;
+            let facts = ProgramFacts {
+                id: 0,
+                name,
+                program_type,
+                tag: Tag(tag),
+                gpl_compatible,
+                loaded_at,
+                loaded_at_boot_ns,
+                uid,
+                btf_id,
+                size_jitted,
+                size_translated,
+                mem,
+                verified_instructions,
+                attach_to,
+                map_ids: map_ids.map(|ids| BTreeSet::from_iter(ids).into_iter().collect()),
+            };
+            Program {
+                facts: Arc::new(facts),
+                run_time: run_time.map(Duration::from_nanos),
+                runs,
+                recursion_misses,
+                owner,
+            }
+        },
+    )
 }
 
 fn map() -> impl Strategy<Value = Map> {
@@ -105,25 +110,25 @@ fn map() -> impl Strategy<Value = Map> {
         },
     );
     let number = || option::of(any::<u64>());
-    (facts, option::of(any::<bool>()), number(), number(), number(), number()).prop_map(
-        |(facts, frozen, mem, entries, backlog, memory_cgroup)| Map {
+    (facts, option::of(any::<bool>()), number(), number(), number(), number(), option::of(owned::owner()))
+        .prop_map(|(facts, frozen, mem, entries, backlog, memory_cgroup, owner)| Map {
             facts: Arc::new(facts),
             frozen,
             mem,
             entries,
             backlog,
             memory_cgroup,
-        },
-    )
+            owner,
+        })
 }
 
 fn link() -> impl Strategy<Value = Link> {
     let facts =
         (object_type(), option::of(any::<u32>()), option::of(object_type()), option::of(text()), moment());
-    (facts, option::of(any::<u64>())).prop_map(
-        |((link_type, prog_id, attach_type, target, first_seen), missed)| {
+    (facts, option::of(any::<u64>()), option::of(owned::owner())).prop_map(
+        |((link_type, prog_id, attach_type, target, first_seen), missed, owner)| {
             let facts = LinkFacts { id: 0, link_type, prog_id, attach_type, target, first_seen };
-            Link { facts: Arc::new(facts), missed }
+            Link { facts: Arc::new(facts), missed, owner }
         },
     )
 }
@@ -141,7 +146,7 @@ fn issues() -> impl Strategy<Value = Vec<Issue>> {
     let names = btree_set((kind(), text(), text()), 0..4);
     (names, any::<u32>()).prop_map(|(names, total)| {
         let issue = |(kind, call, error)| Issue {
-            kind,
+            part: Kind::into(kind),
             call: Cow::Owned(call),
             error: Cow::Owned(error),
             count: 1,
@@ -154,8 +159,10 @@ fn issues() -> impl Strategy<Value = Vec<Issue>> {
 fn collectors() -> impl Strategy<Value = Vec<Collector>> {
     (btree_set(kind(), 0..4), any::<u32>(), any::<bool>()).prop_map(|(kinds, nanoseconds, success)| {
         let duration = Duration::from_nanos(nanoseconds.into());
-        let reader = if success { ReaderKind::Iter } else { ReaderKind::Walk };
-        kinds.into_iter().map(|kind| Collector { kind, reader, duration, success }).collect()
+        let reader = Some(if success { ReaderKind::Iter } else { ReaderKind::Walk });
+        let collector =
+            |kind: Kind| Collector { part: kind.into(), reader, duration, age: duration, success };
+        kinds.into_iter().map(collector).collect()
     })
 }
 
@@ -177,8 +184,12 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
             covered: Duration::from_millis(covered.into()),
         },
     );
-    (tables, run_stats, collectors(), issues(), moment(), moment()).prop_map(
-        |((programs, maps, links, btfs), run_stats, collectors, issues, taken_at, reader_started_at)| {
+    let owned = (owned::holders(), owned::pins(), owned::hooks(), owned::owners(), owned::totals());
+    let left_out = option::of(any::<u64>());
+    (tables, owned, left_out, run_stats, collectors(), issues(), moment(), moment()).prop_map(
+        |(tables, owned, left_out, run_stats, collectors, issues, taken_at, reader_started_at)| {
+            let (programs, maps, links, btfs) = tables;
+            let (holders, pins, hooks, owners, totals) = owned;
             Snapshot {
                 taken_at,
                 reader_started_at,
@@ -186,6 +197,12 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                 maps,
                 links,
                 btfs: btfs.map(|btfs| btfs.into_iter().map(Arc::new).collect()),
+                holders,
+                pins,
+                hooks,
+                owners,
+                totals,
+                left_out,
                 run_stats,
                 collectors,
                 issues,

@@ -131,7 +131,7 @@ impl<'a> Found<'a> {
                 }
             };
             let missed = u64::try_from(told.record.missed).ok();
-            self.rows.push(Link { facts: Arc::clone(&known.facts), missed });
+            self.rows.push(Link { facts: Arc::clone(&known.facts), missed, owner: None });
             self.met.push(known);
         }
         bytes.len() - rest.len()

@@ -133,6 +133,7 @@ impl<'a> Found<'a> {
                 entries: entries.or_else(|| tables::entries_of_array(&known.facts)),
                 backlog: u64::try_from(record.backlog).ok(),
                 memory_cgroup: (record.memory_cgroup != 0).then_some(record.memory_cgroup),
+                owner: None,
             });
             self.met.push(known);
         }

@@ -122,6 +122,7 @@ impl<'a> Found<'a> {
                 run_time: Some(Duration::from_nanos(record.run_time)),
                 runs: Some(record.runs),
                 recursion_misses: Some(record.misses),
+                owner: None,
             });
         }
         bytes.len() - rest.len()

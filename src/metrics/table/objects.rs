@@ -1,22 +1,15 @@
-//! EVERY METRIC, ONE ROW EACH: add metrics here and nowhere else.
-//! A row does no I/O and keeps no state; OTLP, Prometheus, the terminal's tables and `docs/metrics.md` derive from it.
+//! Programs, maps, links and BTF objects: one row for each metric.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::slice;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use super::Carries::{Info, Key};
-use super::Kind::{Counter, Gauge};
-use super::LabelValue::{Flag, Number, Text, Time};
-use super::Unit::{Bytes, Each, Ratio, Seconds};
-use super::Value::{Float, Int};
-use super::{Entity, Label, LabelValue, Metric, Sample, Series, Unit, Value, Visitor};
-use crate::model::{
-    Backlog, Btf, Build, Collector, Delivery, Issue, Link, Map, ObjectCount, ObjectType, Program, RunStats,
-    Snapshot, Tally,
-};
+use super::{hash, word, word_or_number};
+use crate::metrics::Carries::{Info, Key};
+use crate::metrics::Kind::{Counter, Gauge};
+use crate::metrics::LabelValue::{Flag, Number, Text, Time};
+use crate::metrics::Unit::{Bytes, Each, Ratio, Seconds};
+use crate::metrics::Value::{Float, Int};
+use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};
+use crate::model::{Btf, Link, Map, Owner, Program};
 
 /// Programs.
 pub static PROGRAM: Entity<Program> = Entity {
@@ -67,6 +60,16 @@ pub static PROGRAM: Entity<Program> = Entity {
             read: |p| {
                 p.facts.map_ids.as_ref().map(|ids| Number(u32::try_from(ids.len()).unwrap_or(u32::MAX)))
             },
+        },
+        Label {
+            name: "owner",
+            help: "whose it is: `bpf_owner_mem_bytes` and the like add up by it; absent when nobody was asked",
+            read: |p| p.owner.as_ref().map(|owner| Text(owner.name())),
+        },
+        Label {
+            name: "owner_kind",
+            help: "what the owner is: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
+            read: |p| p.owner.as_ref().map(|owner| Text(owner.kind().as_str())),
         },
     ],
     metrics: &[
@@ -168,7 +171,7 @@ pub static PROGRAM: Entity<Program> = Entity {
     series: |p| Series {
         id: p.facts.id.into(),
         birth: Some(p.facts.loaded_at),
-        revision: p.facts.map_ids.as_ref().map_or(0, |ids| ids.len() as u64),
+        revision: hash((p.facts.map_ids.as_ref().map(Vec::len), revision(p.owner.as_ref()))),
     },
 };
 
@@ -196,8 +199,8 @@ pub static PROGRAM_MAP: Entity<ProgramMap> = Entity {
 /// A use of a map by a program.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgramMap {
-    prog_id: u32,
-    map_id: u32,
+    pub(super) prog_id: u32,
+    pub(super) map_id: u32,
 }
 
 /// Maps.
@@ -243,6 +246,16 @@ pub static MAP: Entity<Map> = Entity {
             name: "frozen",
             help: "whether user space may not change it any more: `true` or `false`; absent when it could not be read",
             read: |m| m.frozen.map(Flag),
+        },
+        Label {
+            name: "owner",
+            help: "whose it is: `bpf_owner_mem_bytes` and the like add up by it; absent when nobody was asked",
+            read: |m| m.owner.as_ref().map(|owner| Text(owner.name())),
+        },
+        Label {
+            name: "owner_kind",
+            help: "what the owner is: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
+            read: |m| m.owner.as_ref().map(|owner| Text(owner.kind().as_str())),
         },
     ],
     metrics: &[
@@ -331,7 +344,7 @@ pub static MAP: Entity<Map> = Entity {
     series: |m| Series {
         id: m.facts.id.into(),
         birth: Some(m.facts.first_seen),
-        revision: m.frozen.map_or(2, u64::from),
+        revision: hash((m.frozen, revision(m.owner.as_ref()))),
     },
 };
 
@@ -368,6 +381,16 @@ pub static LINK: Entity<Link> = Entity {
                    `/usr/bin/x:0x1234`), the number where no name is known; absent where there is no target",
             read: |l| l.facts.target.as_deref().map(Text),
         },
+        Label {
+            name: "owner",
+            help: "whose it is: `bpf_owner_mem_bytes` and the like add up by it; absent when nobody was asked",
+            read: |l| l.owner.as_ref().map(|owner| Text(owner.name())),
+        },
+        Label {
+            name: "owner_kind",
+            help: "what the owner is: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
+            read: |l| l.owner.as_ref().map(|owner| Text(owner.kind().as_str())),
+        },
     ],
     metrics: &[
         Metric {
@@ -394,7 +417,7 @@ pub static LINK: Entity<Link> = Entity {
     series: |l| Series {
         id: l.facts.id.into(),
         birth: Some(l.facts.first_seen),
-        revision: hash(&l.facts.target),
+        revision: hash((&l.facts.target, revision(l.owner.as_ref()))),
     },
 };
 
@@ -439,289 +462,7 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
     series: |b| Series::fixed(b.id.into(), Some(b.first_seen)),
 };
 
-/// The whole host, by kind of object.
-pub static HOST: Entity<ObjectCount> = Entity {
-    title: "The host",
-    key: &[Label {
-        name: "kind",
-        help: "`program`, `map`, `link` or `btf`",
-        read: |o| Some(Text(o.kind.as_str())),
-    }],
-    info: &[],
-    metrics: &[Metric {
-        name: "bpf_objects",
-        kind: Gauge,
-        unit: Each("{object}"),
-        help: "How many BPF objects of a kind there are; absent for a kind that could not be read.",
-        source: "the kernel's table of the kind",
-        since: "",
-        carries: Key,
-        read: |o| Some(Value::size(o.count)),
-    }],
-    series: |o| Series::fixed(hash(o.kind), None),
-};
-
-/// Who has the runs of programs counted.
-pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
-    title: "Run statistics",
-    key: &[Label {
-        name: "by",
-        help: "`exporter` or `sysctl` (`kernel.bpf_stats_enabled`)",
-        read: |(by, _)| Some(Text(by)),
-    }],
-    info: &[],
-    metrics: &[Metric {
-        name: "bpf_run_stats_enabled",
-        kind: Gauge,
-        unit: Unit::None,
-        help: "1 when it has the runs of programs counted, all the time or in samples, else 0. Of other processes that do the \
-               kernel tells nothing.",
-        source: "`BPF_ENABLE_STATS`, `/proc/sys/kernel/bpf_stats_enabled`",
-        since: "5.1",
-        carries: Key,
-        read: |(_, enabled)| Some(Int((*enabled).into())),
-    }],
-    series: |(by, _)| Series::fixed(hash(by), None),
-};
-
-/// How long the runs of programs have been counted.
-pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
-    title: "Run statistics, covered",
-    key: &[],
-    info: &[],
-    metrics: &[Metric {
-        name: "bpf_run_stats_covered",
-        kind: Counter,
-        unit: Seconds,
-        help: "How long the runs of programs have been counted since the exporter's start, by it or by the sysctl: what to \
-               divide their run time by.",
-        source: "the exporter",
-        since: "",
-        carries: Key,
-        read: |(_, stats)| Some(Float(stats.covered.as_secs_f64())),
-    }],
-    series: |(since, _)| Series::fixed(0, Some(*since)),
-};
-
-/// How each part of a reading went.
-pub static COLLECTOR: Entity<Collector> = Entity {
-    title: "Readings",
-    key: &[Label {
-        name: "collector",
-        help: "what was read: `program`, `map`, `link` or `btf`",
-        read: |c| Some(Text(c.kind.as_str())),
-    }],
-    info: &[Label {
-        name: "reader",
-        help: "how: `iter` (a BPF iterator, a few reads for all) or `walk` (by ids, a few system calls for each)",
-        read: |c| Some(Text(c.reader.as_str())),
-    }],
-    metrics: &[
-        Metric {
-            name: "bpf_exporter_collect_duration",
-            kind: Gauge,
-            unit: Seconds,
-            help: "How long this part of the last reading took.",
-            source: "the exporter",
-            since: "",
-            carries: Key,
-            read: |c| Some(Float(c.duration.as_secs_f64())),
-        },
-        Metric {
-            name: "bpf_exporter_collect_success",
-            kind: Gauge,
-            unit: Unit::None,
-            help: "1 when this part of the last reading met no issue, else 0.",
-            source: "the exporter",
-            since: "",
-            carries: Info,
-            read: |c| Some(Int(c.success.into())),
-        },
-    ],
-    series: |c| Series { id: hash(c.kind), birth: None, revision: hash(c.reader.as_str()) },
-};
-
-/// What could not be read.
-pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
-    title: "Issues",
-    key: &[
-        Label {
-            name: "collector",
-            help: "the part of the reading that met it",
-            read: |(_, i)| Some(Text(i.kind.as_str())),
-        },
-        Label { name: "call", help: "what failed, by the kernel's name", read: |(_, i)| Some(Text(&i.call)) },
-        Label {
-            name: "error",
-            help: "how it failed, by the symbol of the errno",
-            read: |(_, i)| Some(Text(&i.error)),
-        },
-    ],
-    info: &[],
-    metrics: &[Metric {
-        name: "bpf_exporter_issues",
-        kind: Counter,
-        unit: Each("{issue}"),
-        help: "What could not be read, since the exporter's start. Objects that vanish during a reading are no issue.",
-        source: "the exporter",
-        since: "",
-        carries: Key,
-        read: |(_, i)| Some(Value::count(i.total)),
-    }],
-    series: |(since, i)| Series::fixed(hash((i.kind, &i.call, &i.error)), Some(*since)),
-};
-
-/// What was built.
-pub static BUILD: Entity<Build> = Entity {
-    title: "The exporter",
-    key: &[],
-    info: &[
-        Label { name: "version", help: "the exporter's version", read: |b| Some(Text(b.version)) },
-        Label {
-            name: "revision",
-            help: "the source revision it was built from; absent when it was not built from a checkout",
-            read: |b| b.revision.map(Text),
-        },
-        Label { name: "rustc", help: "the compiler it was built with", read: |b| b.rustc.map(Text) },
-    ],
-    metrics: &[Metric {
-        name: "bpf_exporter_build_info",
-        kind: Gauge,
-        unit: Unit::None,
-        help: "What was built, from which source and by which compiler; always 1.",
-        source: "the exporter",
-        since: "",
-        carries: Info,
-        read: |_| Some(Int(1)),
-    }],
-    series: |b| Series::fixed(0, Some(b.started_at)),
-};
-
-/// Points, by what became of them.
-pub static OTLP_POINTS: Entity<Tally> = Entity {
-    title: "OTLP points",
-    key: &[Label {
-        name: "outcome",
-        help: "`accepted` or, where the receiver took a request but not all of its points, `rejected`",
-        read: |t| Some(Text(t.label)),
-    }],
-    info: &[],
-    metrics: &[tally("bpf_exporter_otlp_points", "{point}", "Points that a receiver answered for.")],
-    series: |t| Series::fixed(hash(t.label), Some(t.since)),
-};
-
-/// Points given up.
-pub static OTLP_DROPPED: Entity<Tally> = Entity {
-    title: "OTLP points given up",
-    key: &[Label {
-        name: "reason",
-        help: "`refused` (the receiver's error is final), `backlog_full` or `shutdown`",
-        read: |t| Some(Text(t.label)),
-    }],
-    info: &[],
-    metrics: &[tally("bpf_exporter_otlp_dropped_points", "{point}", "Points that were given up.")],
-    series: |t| Series::fixed(hash(t.label), Some(t.since)),
-};
-
-/// Requests, by how they ended.
-pub static OTLP_REQUESTS: Entity<Tally> = Entity {
-    title: "OTLP requests",
-    key: &[Label {
-        name: "outcome",
-        help: "`success`, `retryable` (tried again) or `failed` (given up)",
-        read: |t| Some(Text(t.label)),
-    }],
-    info: &[],
-    metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, each try counted.")],
-    series: |t| Series::fixed(hash(t.label), Some(t.since)),
-};
-
-/// What waits to be sent.
-pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
-    title: "OTLP backlog",
-    key: &[],
-    info: &[],
-    metrics: &[Metric {
-        name: "bpf_exporter_otlp_backlog_bytes",
-        kind: Gauge,
-        unit: Bytes,
-        help: "Encoded requests that wait to be sent.",
-        source: "the exporter",
-        since: "",
-        carries: Key,
-        read: |b| Some(Value::count(b.bytes)),
-    }],
-    series: |b| Series::fixed(0, Some(b.since)),
-};
-
-/// Shows every entity in the order of the table.
-pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
-    let snapshot = sample.map(|sample| sample.snapshot);
-    visitor.entity(&PROGRAM, snapshot.and_then(|snapshot| snapshot.programs.as_deref()));
-    let told = sample.is_none_or(|sample| sample.exporter.is_none_or(|exporter| exporter.program_maps));
-    let uses = snapshot.filter(|_| told).and_then(program_maps);
-    visitor.entity(&PROGRAM_MAP, uses.as_deref());
-    visitor.entity(&MAP, snapshot.and_then(|snapshot| snapshot.maps.as_deref()));
-    visitor.entity(&LINK, snapshot.and_then(|snapshot| snapshot.links.as_deref()));
-    visitor.entity(&BTF, snapshot.and_then(|snapshot| snapshot.btfs.as_deref()));
-    visitor.entity(&HOST, snapshot.map(Snapshot::counts).as_deref());
-    let by = |snapshot: &Snapshot| -> Vec<_> {
-        let stats = snapshot.run_stats;
-        let by_exporter = ("exporter", stats.by_exporter);
-        std::iter::once(by_exporter).chain(stats.by_sysctl.map(|on| ("sysctl", on))).collect()
-    };
-    visitor.entity(&RUN_STATS_BY, snapshot.map(by).as_deref());
-    let covered = snapshot.map(|snapshot| (snapshot.reader_started_at, snapshot.run_stats));
-    visitor.entity(&RUN_STATS, covered.as_ref().map(slice::from_ref));
-    visitor.entity(&COLLECTOR, snapshot.map(|snapshot| &*snapshot.collectors));
-    let issues = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot.issues.iter().map(|issue| (snapshot.reader_started_at, issue.clone())).collect()
-    };
-    visitor.entity(&ISSUE, snapshot.map(issues).as_deref());
-
-    let exporter = sample.and_then(|sample| sample.exporter);
-    visitor.entity(&BUILD, exporter.map(|exporter| slice::from_ref(&exporter.build)));
-    let delivery = exporter.and_then(|exporter| exporter.delivery.as_ref());
-    visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));
-    visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));
-    visitor.entity(&OTLP_REQUESTS, delivery.map(|delivery| &*delivery.requests));
-    visitor.entity(&OTLP_BACKLOG, delivery.map(|Delivery { backlog, .. }| slice::from_ref(backlog)));
-}
-
-/// Every use of a map by a program.
-fn program_maps(snapshot: &Snapshot) -> Option<Vec<ProgramMap>> {
-    let programs = snapshot.programs.as_ref()?;
-    let uses = programs.iter().flat_map(|program| {
-        let map_ids = program.facts.map_ids.as_deref().unwrap_or_default();
-        map_ids.iter().map(|&map_id| ProgramMap { prog_id: program.facts.id, map_id })
-    });
-    Some(uses.collect())
-}
-
-/// A counter of the delivery over OTLP.
-const fn tally(name: &'static str, unit: &'static str, help: &'static str) -> Metric<Tally> {
-    Metric {
-        name,
-        kind: Counter,
-        unit: Each(unit),
-        help,
-        source: "the exporter",
-        since: "",
-        carries: Key,
-        read: |tally| Some(Value::count(tally.count)),
-    }
-}
-
-fn word(object_type: &ObjectType) -> Option<LabelValue<'_>> {
-    object_type.name.as_deref().map(Text)
-}
-
-fn word_or_number(object_type: &ObjectType) -> LabelValue<'_> {
-    word(object_type).unwrap_or(Number(object_type.number))
-}
-
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+/// Moves whenever the owner does, or what is known of it.
+fn revision(owner: Option<&Arc<Owner>>) -> Option<u64> {
+    owner.map(|owner| owner.revision())
 }

@@ -1,6 +1,8 @@
 //! What one reading of a host's BPF objects found: plain values that can be written down and read back.
 //! Knows no system call, no metric and no protocol. Begin at [`Snapshot`].
 
+mod owner;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +10,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use self::owner::{
+    Container, Content, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, KindTotal, Owner,
+    OwnerKind, OwnerTotal, Pin, Pod, Process,
+};
 
 /// One reading: every BPF object of the host at one moment, and what could not be read.
 ///
@@ -27,6 +34,21 @@ pub struct Snapshot {
     pub links: Option<Vec<Link>>,
     /// Every BTF object.
     pub btfs: Option<Vec<Arc<Btf>>>,
+    /// Who holds which of them. `None` when it could not be found out, or nobody wants to know.
+    pub holders: Option<Holders>,
+    /// What is pinned where, by path. `None` when no bpffs could be read.
+    pub pins: Option<Vec<Pin>>,
+    /// What hangs where, at the last look. `None` before the first.
+    pub hooks: Option<Arc<HookLook>>,
+    /// What each owner's objects are and cost together, whatever part of the objects is told here.
+    #[serde(default)]
+    pub owners: Vec<OwnerTotal>,
+    /// What all objects of each kind are and cost together, whatever part of them is told here. A kind that could not be read is
+    /// missing.
+    #[serde(default)]
+    pub totals: Vec<KindTotal>,
+    /// How many series were left out, since no more than so many are wanted. `None` where there is no limit.
+    pub left_out: Option<u64>,
     /// Who counts the runs of programs, and for how long they have been counted.
     pub run_stats: RunStats,
     /// How each part of the reading went.
@@ -36,26 +58,60 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A reading in which nothing has been read yet.
+    #[must_use]
+    pub fn begun(taken_at: Timestamp, reader_started_at: Timestamp) -> Self {
+        Self {
+            taken_at,
+            reader_started_at,
+            programs: None,
+            maps: None,
+            links: None,
+            btfs: None,
+            holders: None,
+            pins: None,
+            hooks: None,
+            owners: Vec::new(),
+            totals: Vec::new(),
+            left_out: None,
+            run_stats: RunStats::default(),
+            collectors: Vec::new(),
+            issues: Vec::new(),
+        }
+    }
+
     /// Whether no table at all could be read.
     #[must_use]
     pub fn is_all_refused(&self) -> bool {
         self.programs.is_none() && self.maps.is_none() && self.links.is_none() && self.btfs.is_none()
     }
 
-    /// How many objects of each kind there are, for the kinds that could be read.
+    /// What the objects told here are and cost together, by kind, without what only others know: who holds them, and what of
+    /// them is gone.
     #[must_use]
-    pub fn counts(&self) -> Vec<ObjectCount> {
-        let count = |kind, objects: Option<usize>| objects.map(|count| ObjectCount { kind, count });
+    pub fn add_up(&self) -> Vec<KindTotal> {
+        let total = |kind, objects: Option<usize>, mem| {
+            objects.map(|objects| KindTotal { kind, objects, unheld: None, mem, run_time: None })
+        };
+        let programs = self.programs.as_ref();
+        let program_mem = programs.and_then(|programs| sum(programs.iter().map(|p| p.facts.mem)));
+        let maps = self.maps.as_ref();
+        let map_mem = maps.and_then(|maps| sum(maps.iter().map(|m| m.mem)));
         [
-            count(Kind::Program, self.programs.as_ref().map(Vec::len)),
-            count(Kind::Map, self.maps.as_ref().map(Vec::len)),
-            count(Kind::Link, self.links.as_ref().map(Vec::len)),
-            count(Kind::Btf, self.btfs.as_ref().map(Vec::len)),
+            total(Kind::Program, programs.map(Vec::len), program_mem),
+            total(Kind::Map, maps.map(Vec::len), map_mem),
+            total(Kind::Link, self.links.as_ref().map(Vec::len), None),
+            total(Kind::Btf, self.btfs.as_ref().map(Vec::len), None),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
+}
+
+/// The sum of what is known; `None` when nothing is.
+fn sum(sizes: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    sizes.flatten().reduce(u64::saturating_add)
 }
 
 /// The kinds of object that the kernel keeps a table of.
@@ -85,13 +141,54 @@ impl Kind {
     }
 }
 
-/// How many objects of a kind there are.
-#[derive(Clone, Copy, Debug)]
-pub struct ObjectCount {
-    /// The kind.
-    pub kind: Kind,
-    /// How many were found.
-    pub count: usize,
+/// The parts of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// The table of programs.
+    Program,
+    /// The table of maps.
+    Map,
+    /// The table of links.
+    Link,
+    /// The table of BTF objects.
+    Btf,
+    /// The files and names of processes.
+    Holder,
+    /// The mounted bpffs.
+    Pin,
+    /// The paths of cgroups.
+    Cgroup,
+    /// What hangs where.
+    Hook,
+}
+
+impl Part {
+    /// The word used in labels and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Program => Kind::Program.as_str(),
+            Self::Map => Kind::Map.as_str(),
+            Self::Link => Kind::Link.as_str(),
+            Self::Btf => Kind::Btf.as_str(),
+            Self::Holder => "holder",
+            Self::Pin => "pin",
+            Self::Cgroup => "cgroup",
+            Self::Hook => "hook",
+        }
+    }
+}
+
+impl From<Kind> for Part {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Program => Self::Program,
+            Kind::Map => Self::Map,
+            Kind::Link => Self::Link,
+            Kind::Btf => Self::Btf,
+        }
+    }
 }
 
 /// A value of one of the kernel's enumerations of types, and the word that bpftool prints for it.
@@ -120,6 +217,8 @@ pub struct Program {
     /// while run statistics are off.
     /// Source: `bpf_prog_info.recursion_misses`. `None` before 5.12.
     pub recursion_misses: Option<u64>,
+    /// Whose it is. `None` when that was not asked.
+    pub owner: Option<Arc<Owner>>,
 }
 
 /// What never changes in a program's life.
@@ -185,6 +284,8 @@ pub struct Map {
     /// The memory cgroup that pays for it, by its id: its creator's, even after that has ended.
     /// Source: `bpf_map.objcg`, `bpf_map.memcg` before 6.1. `None` when it has none or it could not be read.
     pub memory_cgroup: Option<u64>,
+    /// Whose it is. `None` when that was not asked.
+    pub owner: Option<Arc<Owner>>,
 }
 
 impl Map {
@@ -235,6 +336,8 @@ pub struct Link {
     /// How often its program should have run and could not. Source: `missed` in `bpf_link_info` since 6.7, or the counter
     /// of the probe. `None` for types of link that do not count it.
     pub missed: Option<u64>,
+    /// Whose it is. `None` when that was not asked.
+    pub owner: Option<Arc<Owner>>,
 }
 
 /// What a link is. One whose program was replaced is another link, one whose target was renamed or went is not.
@@ -294,7 +397,7 @@ impl RunStats {
 }
 
 /// How the kernel's tables are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReaderKind {
     /// By a BPF iterator: a few reads for the whole table.
@@ -317,12 +420,16 @@ impl ReaderKind {
 /// How one part of a reading went.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Collector {
-    /// What it reads: one collector for each kind of object.
-    pub kind: Kind,
-    /// How it reads it.
-    pub reader: ReaderKind,
+    /// What it reads.
+    #[serde(rename = "kind")]
+    pub part: Part,
+    /// How it reads it. `None` where there is only one way.
+    pub reader: Option<ReaderKind>,
     /// How long it took.
     pub duration: Duration,
+    /// How long before this reading it took place.
+    #[serde(default)]
+    pub age: Duration,
     /// Whether it read everything it asked for.
     pub success: bool,
 }
@@ -331,7 +438,8 @@ pub struct Collector {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {
     /// The collector that met it.
-    pub kind: Kind,
+    #[serde(rename = "kind")]
+    pub part: Part,
     /// The call that failed, by the kernel's name.
     pub call: Cow<'static, str>,
     /// The error, by its symbol: `EPERM`.
@@ -384,6 +492,8 @@ pub struct Exporter {
     pub delivery: Option<Delivery>,
     /// Whether to tell which program uses which map.
     pub program_maps: bool,
+    /// Whether to tell who holds which object.
+    pub holders: bool,
 }
 
 /// What was built, from which source, by which compiler.

@@ -1,0 +1,92 @@
+//! EVERY METRIC, ONE ROW EACH: add metrics here and nowhere else, in the file of what they are about.
+//! A row does no I/O and keeps no state; OTLP, Prometheus, the terminal's tables and `docs/metrics.md` derive from it.
+
+mod exporter;
+mod objects;
+mod owners;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::slice;
+
+pub use self::exporter::{BUILD, COLLECTOR, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS};
+pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
+pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
+pub use self::owners::{
+    HOOK, HOOK_PLACE, HOST, LEFT_OUT, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER,
+};
+use super::LabelValue::{Number, Text};
+use super::{LabelValue, Sample, Visitor};
+use crate::model::{Delivery, HookLook, ObjectType, Snapshot};
+
+/// Shows every entity in the order of the table.
+pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
+    let snapshot = sample.map(|sample| sample.snapshot);
+    visitor.entity(&PROGRAM, snapshot.and_then(|snapshot| snapshot.programs.as_deref()));
+    let told = sample.is_none_or(|sample| sample.exporter.is_none_or(|exporter| exporter.program_maps));
+    let uses = snapshot.filter(|_| told).and_then(program_maps);
+    visitor.entity(&PROGRAM_MAP, uses.as_deref());
+    visitor.entity(&MAP, snapshot.and_then(|snapshot| snapshot.maps.as_deref()));
+    visitor.entity(&LINK, snapshot.and_then(|snapshot| snapshot.links.as_deref()));
+    visitor.entity(&BTF, snapshot.and_then(|snapshot| snapshot.btfs.as_deref()));
+    let told = sample.is_none_or(|sample| sample.exporter.is_none_or(|exporter| exporter.holders));
+    let holders = snapshot.filter(|_| told).and_then(|snapshot| snapshot.holders.as_ref());
+    visitor.entity(&PROGRAM_HOLDER, holders.map(|holders| &*holders.programs));
+    visitor.entity(&MAP_HOLDER, holders.map(|holders| &*holders.maps));
+    visitor.entity(&LINK_HOLDER, holders.map(|holders| &*holders.links));
+    visitor.entity(&PIN, snapshot.and_then(|snapshot| snapshot.pins.as_deref()));
+    let look = snapshot.and_then(|snapshot| snapshot.hooks.as_deref());
+    visitor.entity(&HOOK, look.map(|HookLook { hooks, .. }| &**hooks));
+    visitor.entity(&HOOK_PLACE, look.map(|HookLook { places, .. }| &**places));
+    visitor.entity(&OWNER, snapshot.map(|snapshot| &*snapshot.owners));
+    let totals = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.totals.iter().map(|&total| (snapshot.reader_started_at, total)).collect()
+    };
+    visitor.entity(&HOST, snapshot.map(totals).as_deref());
+    let left_out = snapshot.and_then(|snapshot| snapshot.left_out);
+    visitor.entity(&LEFT_OUT, left_out.as_ref().map(slice::from_ref));
+    let by = |snapshot: &Snapshot| -> Vec<_> {
+        let stats = snapshot.run_stats;
+        let by_exporter = ("exporter", stats.by_exporter);
+        std::iter::once(by_exporter).chain(stats.by_sysctl.map(|on| ("sysctl", on))).collect()
+    };
+    visitor.entity(&RUN_STATS_BY, snapshot.map(by).as_deref());
+    let covered = snapshot.map(|snapshot| (snapshot.reader_started_at, snapshot.run_stats));
+    visitor.entity(&RUN_STATS, covered.as_ref().map(slice::from_ref));
+    visitor.entity(&COLLECTOR, snapshot.map(|snapshot| &*snapshot.collectors));
+    let issues = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.issues.iter().map(|issue| (snapshot.reader_started_at, issue.clone())).collect()
+    };
+    visitor.entity(&ISSUE, snapshot.map(issues).as_deref());
+
+    let exporter = sample.and_then(|sample| sample.exporter);
+    visitor.entity(&BUILD, exporter.map(|exporter| slice::from_ref(&exporter.build)));
+    let delivery = exporter.and_then(|exporter| exporter.delivery.as_ref());
+    visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));
+    visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));
+    visitor.entity(&OTLP_REQUESTS, delivery.map(|delivery| &*delivery.requests));
+    visitor.entity(&OTLP_BACKLOG, delivery.map(|Delivery { backlog, .. }| slice::from_ref(backlog)));
+}
+
+/// Every use of a map by a program.
+fn program_maps(snapshot: &Snapshot) -> Option<Vec<ProgramMap>> {
+    let programs = snapshot.programs.as_ref()?;
+    let uses = programs.iter().flat_map(|program| {
+        let map_ids = program.facts.map_ids.as_deref().unwrap_or_default();
+        map_ids.iter().map(|&map_id| ProgramMap { prog_id: program.facts.id, map_id })
+    });
+    Some(uses.collect())
+}
+
+fn word(object_type: &ObjectType) -> Option<LabelValue<'_>> {
+    object_type.name.as_deref().map(Text)
+}
+
+fn word_or_number(object_type: &ObjectType) -> LabelValue<'_> {
+    word(object_type).unwrap_or(Number(object_type.number))
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,383 @@
+//! Whose the objects are, and what all of an owner's and all of the host's cost together: one row for each metric.
+
+use jiff::Timestamp;
+
+use super::hash;
+use crate::metrics::Carries::{Info, Key};
+use crate::metrics::Kind::{Counter, Gauge};
+use crate::metrics::LabelValue::{Number, Text};
+use crate::metrics::Unit::{Bytes, Each, Seconds};
+use crate::metrics::Value::{Float, Int};
+use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
+use crate::model::{Holder, Hook, HookPlace, KindTotal, OwnerTotal, Pin};
+
+/// Every entity that somebody owns has these labels, read by a path from its values to the owner.
+macro_rules! owner_labels {
+    ($($before:expr,)* ; |$value:ident| $owner:expr) => {
+        &[
+            $($before,)*
+            Label {
+                name: "owner",
+                help: "whose it is: a pod's namespace and name, a container's name, a unit, a process's executable, the directory \
+                       of a pin, or `kernel`; ids as long as no name is known",
+                read: |$value| Some(Text($owner.name())),
+            },
+            Label {
+                name: "owner_kind",
+                help: "`pod`, `container`, `unit`, `process`, `pin` or `kernel`",
+                read: |$value| Some(Text($owner.kind().as_str())),
+            },
+            Label {
+                name: "process.pid",
+                help: "the process, as the host numbers it",
+                read: |$value| $owner.process.as_ref().map(|process| Number(process.pid)),
+            },
+            Label {
+                name: "process.executable.name",
+                help: "the name of its executable, or of its first thread where that may not be read",
+                read: |$value| {
+                    let process = $owner.process.as_ref()?;
+                    Some(Text(process.executable_name.as_ref().unwrap_or(&process.name)))
+                },
+            },
+            Label {
+                name: "container.id",
+                help: "the container",
+                read: |$value| $owner.container.as_ref().map(|container| Text(&container.id)),
+            },
+            Label {
+                name: "container.name",
+                help: "its name, as long as it is in no pod; absent until the runtime told it",
+                read: |$value| {
+                    let container = $owner.container.as_ref().filter(|_| $owner.pod.is_none())?;
+                    container.name.as_deref().map(Text)
+                },
+            },
+            Label {
+                name: "k8s.namespace.name",
+                help: "the namespace of the pod; absent until somebody told it",
+                read: |$value| $owner.pod.as_ref()?.namespace.as_deref().map(Text),
+            },
+            Label {
+                name: "k8s.pod.name",
+                help: "the pod; absent until somebody told it",
+                read: |$value| $owner.pod.as_ref()?.name.as_deref().map(Text),
+            },
+            Label {
+                name: "k8s.pod.uid",
+                help: "the pod's uid; absent for a static pod until the API server told it",
+                read: |$value| $owner.pod.as_ref()?.uid.as_deref().map(Text),
+            },
+            Label {
+                name: "k8s.container.name",
+                help: "the container's name in the pod; absent until somebody told it",
+                read: |$value| {
+                    let container = $owner.container.as_ref().filter(|_| $owner.pod.is_some())?;
+                    container.name.as_deref().map(Text)
+                },
+            },
+            Label {
+                name: "systemd.unit",
+                help: "the unit of systemd",
+                read: |$value| $owner.unit.as_deref().map(Text),
+            },
+        ]
+    };
+}
+
+/// An entity of holders, by the kind of object they hold.
+macro_rules! holders {
+    ($title:literal, $object:literal, $name:literal) => {
+        Entity {
+            title: $title,
+            key: owner_labels![
+                Label { name: "id", help: $object, read: |h| Some(Number(h.id)) },
+                Label {
+                    name: "held_by",
+                    help: "`process` (it has a descriptor), `pin`, or `creator` (its memory cgroup pays for the object)",
+                    read: |h| Some(Text(h.held_by.as_str())),
+                },
+                ; |h| h.owner
+            ],
+            info: &[],
+            metrics: &[Metric {
+                name: $name,
+                kind: Gauge,
+                unit: Unit::None,
+                help: concat!("Who holds ", $object, ": one for each process, directory of pins and creating cgroup; always 1."),
+                source: "`struct file` of processes, the mounted bpffs, the memory cgroup that pays",
+                since: "5.8",
+                carries: Info,
+                read: |_| Some(Int(1)),
+            }],
+            series: holder_series,
+        }
+    };
+}
+
+/// Who holds programs.
+pub static PROGRAM_HOLDER: Entity<Holder> =
+    holders!("Holders of programs", "the program", "bpf_program_holder_info");
+/// Who holds maps.
+pub static MAP_HOLDER: Entity<Holder> = holders!("Holders of maps", "the map", "bpf_map_holder_info");
+/// Who holds links.
+pub static LINK_HOLDER: Entity<Holder> = holders!("Holders of links", "the link", "bpf_link_holder_info");
+
+fn holder_series(holder: &Holder) -> Series {
+    let Holder { id, held_by, owner } = holder;
+    Series { id: hash((id, held_by, owner.key())), birth: None, revision: owner.revision() }
+}
+
+/// What is pinned where.
+pub static PIN: Entity<Pin> = Entity {
+    title: "Pins",
+    key: &[
+        Label {
+            name: "kind",
+            help: "what is pinned: `program`, `map` or `link`",
+            read: |p| Some(Text(p.kind.as_str())),
+        },
+        Label { name: "id", help: "its id", read: |p| Some(Number(p.id)) },
+        Label { name: "path", help: "where it is pinned", read: |p| Some(Text(&p.path)) },
+    ],
+    info: &[],
+    metrics: &[Metric {
+        name: "bpf_pin_info",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "What is pinned where; always 1.",
+        source: "the mounted bpffs",
+        since: "4.4",
+        carries: Info,
+        read: |_| Some(Int(1)),
+    }],
+    series: |p| Series::fixed(hash((p.kind, p.id, &p.path)), None),
+};
+
+/// What hangs where.
+pub static HOOK: Entity<Hook> = Entity {
+    title: "Hooks",
+    key: &[
+        Label {
+            name: "hook",
+            help: "where the kernel runs it, as its tools spell it: `tcx_ingress`, `tc_egress`, `xdp`, `cgroup_inet4_connect`",
+            read: |h| Some(Text(&h.hook)),
+        },
+        Label {
+            name: "prog_id",
+            help: "the program; absent for a `struct_ops` map",
+            read: |h| h.prog_id.map(Number),
+        },
+        Label {
+            name: "position",
+            help: "its place among those of the same hook, target and namespace, which run in this order, from 0",
+            read: |h| Some(Number(h.position)),
+        },
+        Label {
+            name: "target",
+            help: "what it is attached to, as in `bpf_link_info`; absent where there is no target",
+            read: |h| h.target.as_deref().map(Text),
+        },
+        Label {
+            name: "netns",
+            help: "the network namespace of the target, its number behind its name where it has one; absent where there is none",
+            read: |h| h.netns.as_deref().map(Text),
+        },
+    ],
+    info: &[
+        Label {
+            name: "link_id",
+            help: "the link that keeps it there; absent for an attachment without one",
+            read: |h| h.link_id.map(Number),
+        },
+        Label {
+            name: "map_id",
+            help: "the `struct_ops` map that is attached; absent for programs",
+            read: |h| h.map_id.map(Number),
+        },
+    ],
+    metrics: &[Metric {
+        name: "bpf_hook_info",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "Where the kernel runs which program, with or without a link, at the last look; always 1.",
+        source: "links, `BPF_PROG_QUERY`, `BPF_TASK_FD_QUERY`, `RTM_GETLINK`, `RTM_GETTFILTER`",
+        since: "4.15",
+        carries: Info,
+        read: |_| Some(Int(1)),
+    }],
+    series: |h| {
+        let place = (&h.hook, &h.target, &h.netns, h.position, h.prog_id, h.map_id);
+        Series { id: hash(place), birth: None, revision: hash((h.link_id, h.map_id)) }
+    },
+};
+
+/// How many programs hang where.
+pub static HOOK_PLACE: Entity<HookPlace> = Entity {
+    title: "Hooks and their targets",
+    key: &[
+        Label { name: "hook", help: "as in `bpf_hook_info`", read: |p| Some(Text(&p.hook)) },
+        Label { name: "target", help: "as in `bpf_hook_info`", read: |p| p.target.as_deref().map(Text) },
+        Label { name: "netns", help: "as in `bpf_hook_info`", read: |p| p.netns.as_deref().map(Text) },
+    ],
+    info: &[],
+    metrics: &[
+        Metric {
+            name: "bpf_hook_programs",
+            kind: Gauge,
+            unit: Each("{program}"),
+            help: "How many programs hang at this hook and target; 0 for an hour after the last one went.",
+            source: "as `bpf_hook_info`",
+            since: "4.15",
+            carries: Key,
+            read: |p| Some(Value::count(p.programs)),
+        },
+        Metric {
+            name: "bpf_hook_lost_programs",
+            kind: Counter,
+            unit: Each("{program}"),
+            help: "How many programs were gone from this hook and target at a look that had been there at the one before, replaced \
+                   ones included.",
+            source: "as `bpf_hook_info`",
+            since: "4.15",
+            carries: Key,
+            read: |p| Some(Value::count(p.lost)),
+        },
+    ],
+    series: |p| Series::fixed(hash((&p.hook, &p.target, &p.netns)), Some(p.since)),
+};
+
+/// Owners, and what all their objects cost.
+pub static OWNER: Entity<OwnerTotal> = Entity {
+    title: "Owners",
+    key: owner_labels![; |o| o.owner],
+    info: &[],
+    metrics: &[
+        Metric {
+            name: "bpf_owner_programs",
+            kind: Gauge,
+            unit: Each("{object}"),
+            help: "How many programs this owner has.",
+            source: "as `bpf_program_holder_info`",
+            since: "",
+            carries: Key,
+            read: |o| o.programs.map(Value::count),
+        },
+        Metric {
+            name: "bpf_owner_maps",
+            kind: Gauge,
+            unit: Each("{object}"),
+            help: "How many maps this owner has.",
+            source: "as `bpf_map_holder_info`",
+            since: "",
+            carries: Key,
+            read: |o| o.maps.map(Value::count),
+        },
+        Metric {
+            name: "bpf_owner_links",
+            kind: Gauge,
+            unit: Each("{object}"),
+            help: "How many links this owner has.",
+            source: "as `bpf_link_holder_info`",
+            since: "",
+            carries: Key,
+            read: |o| o.links.map(Value::count),
+        },
+        Metric {
+            name: "bpf_owner_mem_bytes",
+            kind: Gauge,
+            unit: Bytes,
+            help: "Memory that the kernel charges for the programs and maps of this owner.",
+            source: "`memlock` in `/proc/self/fdinfo`",
+            since: "4.13",
+            carries: Key,
+            read: |o| o.mem.map(Value::count),
+        },
+        Metric {
+            name: "bpf_owner_run_time",
+            kind: Counter,
+            unit: Seconds,
+            help: "CPU time that the programs of this owner spent running since the exporter first saw it, also those that are gone \
+                   since; absent while run statistics are off.",
+            source: "`bpf_prog_info.run_time_ns`",
+            since: "5.1",
+            carries: Key,
+            read: |o| o.run_time.map(|time| Float(time.as_secs_f64())),
+        },
+    ],
+    series: |o| Series { id: o.owner.key(), birth: Some(o.since), revision: o.owner.revision() },
+};
+
+/// The whole host, by kind of object.
+pub static HOST: Entity<(Timestamp, KindTotal)> = Entity {
+    title: "The host",
+    key: &[Label {
+        name: "kind",
+        help: "`program`, `map`, `link` or `btf`",
+        read: |(_, t)| Some(Text(t.kind.as_str())),
+    }],
+    info: &[],
+    metrics: &[
+        Metric {
+            name: "bpf_objects",
+            kind: Gauge,
+            unit: Each("{object}"),
+            help: "How many BPF objects of a kind there are; absent for a kind that could not be read.",
+            source: "the kernel's table of the kind",
+            since: "",
+            carries: Key,
+            read: |(_, t)| Some(Value::size(t.objects)),
+        },
+        Metric {
+            name: "bpf_objects_unheld",
+            kind: Gauge,
+            unit: Each("{object}"),
+            help: "How many of them no process, pin, link or hook holds, directly or through another object: leaks, or \
+                   descriptors on their way between processes. Absent where not everybody could be asked.",
+            source: "as `bpf_program_holder_info`, `bpf_pin_info`, `bpf_link_info` and `bpf_hook_info`",
+            since: "5.8",
+            carries: Key,
+            read: |(_, t)| t.unheld.map(Value::size),
+        },
+        Metric {
+            name: "bpf_objects_mem_bytes",
+            kind: Gauge,
+            unit: Bytes,
+            help: "Memory that the kernel charges for all programs, or all maps.",
+            source: "`memlock` in `/proc/self/fdinfo`",
+            since: "4.13",
+            carries: Key,
+            read: |(_, t)| t.mem.map(Value::count),
+        },
+        Metric {
+            name: "bpf_objects_run_time",
+            kind: Counter,
+            unit: Seconds,
+            help: "CPU time that all programs spent running since the exporter's start, also those that are gone since; absent \
+                   while run statistics are off.",
+            source: "`bpf_prog_info.run_time_ns`",
+            since: "5.1",
+            carries: Key,
+            read: |(_, t)| t.run_time.map(|time| Float(time.as_secs_f64())),
+        },
+    ],
+    series: |(since, t)| Series::fixed(hash(t.kind), Some(*since)),
+};
+
+/// How much was left out.
+pub static LEFT_OUT: Entity<u64> = Entity {
+    title: "What was left out",
+    key: &[],
+    info: &[],
+    metrics: &[Metric {
+        name: "bpf_exporter_left_out_series",
+        kind: Gauge,
+        unit: Each("{series}"),
+        help: "How many series of objects were left out of the last reading, since --max-series wants no more; absent without it.",
+        source: "the exporter",
+        since: "",
+        carries: Key,
+        read: |count| Some(Value::count(*count)),
+    }],
+    series: |_| Series::fixed(0, None),
+};

@@ -1,0 +1,163 @@
+//! Arbitrary owners, and what is theirs.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bpf_metrics_exporter::model::{
+    Container, Content, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, Kind, KindTotal, Owner,
+    OwnerTotal, Pin, Pod, Process,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::{kind, moment, text};
+
+fn identity() -> impl Strategy<Value = Identity> {
+    let process = (any::<u32>(), any::<u64>(), text(), option::of(text())).prop_map(
+        |(pid, started_at_boot_ns, name, executable_name)| Process {
+            pid,
+            started_at_boot_ns,
+            name,
+            executable_name,
+        },
+    );
+    let container = (text(), option::of(text()), option::of(text()))
+        .prop_map(|(id, runtime, name)| Container { id, runtime: runtime.map(Cow::Owned), name });
+    let pod = (text(), option::of(text()), option::of(text()), option::of(text()))
+        .prop_map(|(key, uid, namespace, name)| Pod { key, uid, namespace, name });
+    (option::of(process), option::of(container), option::of(pod), option::of(text()), option::of(text()))
+        .prop_map(|(process, container, pod, unit, pin)| Identity { process, container, pod, unit, pin })
+}
+
+/// Anybody.
+pub(super) fn owner() -> impl Strategy<Value = Arc<Owner>> {
+    identity().prop_map(|identity| Arc::new(Owner::from(identity)))
+}
+
+fn held_by() -> impl Strategy<Value = HeldBy> {
+    prop_oneof![Just(HeldBy::Process), Just(HeldBy::Pin), Just(HeldBy::Creator)]
+}
+
+/// Any holders, none of them twice of an object, with labels that differ.
+pub(super) fn holders() -> impl Strategy<Value = Option<Holders>> {
+    let of_kind = || {
+        vec((any::<u32>(), held_by(), owner()), 0..8).prop_map(|holders| {
+            let mut seen = BTreeSet::new();
+            let mut holders: Vec<Holder> = holders
+                .into_iter()
+                .map(|(id, held_by, owner)| Holder { id, held_by, owner })
+                // Each id once: owners whose names are the same would be the same series.
+                .filter(|holder| seen.insert(holder.id))
+                .collect();
+            holders.sort_by_key(|holder| holder.id);
+            holders
+        })
+    };
+    let holders = (of_kind(), of_kind(), of_kind(), of_kind())
+        .prop_map(|(programs, maps, links, btfs)| Holders { programs, maps, links, btfs });
+    option::of(holders)
+}
+
+/// Any pins, each path once.
+pub(super) fn pins() -> impl Strategy<Value = Option<Vec<Pin>>> {
+    let pins = vec((kind(), any::<u32>(), text(), text()), 0..8).prop_map(|pins| {
+        let by_path: BTreeMap<String, Pin> = pins
+            .into_iter()
+            .map(|(kind, id, path, directory)| {
+                let pin = Pin { kind, id, path: (&*path).into(), directory: directory.into() };
+                (path, pin)
+            })
+            .collect();
+        by_path.into_values().collect()
+    });
+    option::of(pins)
+}
+
+/// Any look at the hooks, with each hook once.
+pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<HookLook>>> {
+    let place = || ("[a-z_]{1,8}", option::of(text()), option::of(text()));
+    let hooks =
+        vec((place(), (option::of(any::<u32>()), option::of(any::<u32>()), option::of(any::<u32>()))), 0..6)
+            .prop_map(|hooks| {
+                (0..)
+                    .zip(hooks)
+                    .map(|(position, ((hook, target, netns), (prog_id, link_id, map_id)))| Hook {
+                        hook: Cow::Owned(hook),
+                        target: target.map(Into::into),
+                        netns: netns.map(Into::into),
+                        position,
+                        prog_id,
+                        link_id,
+                        map_id,
+                    })
+                    .collect()
+            });
+    let places = (vec((place(), any::<u64>(), any::<u64>()), 0..6), moment()).prop_map(|(places, since)| {
+        let mut seen = BTreeSet::new();
+        places
+            .into_iter()
+            .map(|((hook, target, netns), programs, lost)| HookPlace {
+                hook: Cow::Owned(hook),
+                target: target.map(Into::into),
+                netns: netns.map(Into::into),
+                programs,
+                lost,
+                since,
+            })
+            .filter(|place| seen.insert(place.hook.clone()))
+            .collect()
+    });
+    let contents = vec((any::<u32>(), kind(), any::<u32>()), 0..4).prop_map(|contents| {
+        contents.into_iter().map(|(map_id, kind, id)| Content { map_id, kind, id }).collect()
+    });
+    let look = (moment(), hooks, contents, places, any::<bool>()).prop_map(
+        |(taken_at, hooks, contents, places, complete)| {
+            Arc::new(HookLook { taken_at, hooks, contents, places, complete })
+        },
+    );
+    option::of(look)
+}
+
+/// Any totals of owners, each key once.
+pub(super) fn owners() -> impl Strategy<Value = Vec<OwnerTotal>> {
+    let count = || option::of(any::<u64>());
+    vec(
+        (any::<u32>(), owner(), moment(), (count(), count(), count(), count()), option::of(any::<u32>())),
+        0..6,
+    )
+    .prop_map(|owners| {
+        let by_pid: BTreeMap<u32, OwnerTotal> = owners
+            .into_iter()
+            .map(|(pid, owner, since, (programs, maps, links, mem), milliseconds)| {
+                let process =
+                    Process { pid, started_at_boot_ns: 0, name: String::new(), executable_name: None };
+                let identity = Identity { process: Some(process), ..Identity::clone(&owner) };
+                let run_time = milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.into()));
+                let owner = Arc::new(Owner::from(identity));
+                (pid, OwnerTotal { owner, since, programs, maps, links, mem, run_time })
+            })
+            .collect();
+        by_pid.into_values().collect()
+    })
+}
+
+/// Any totals of kinds.
+pub(super) fn totals() -> impl Strategy<Value = Vec<KindTotal>> {
+    let total = (any::<u32>(), option::of(any::<u32>()), option::of(any::<u64>()), option::of(any::<u32>()));
+    (btree_set(kind(), 0..4), vec(total, 4)).prop_map(|(kinds, totals)| {
+        let total =
+            |(kind, (objects, unheld, mem, milliseconds)): (Kind, (u32, Option<u32>, _, Option<u32>))| {
+                KindTotal {
+                    kind,
+                    objects: objects as usize,
+                    unheld: unheld.map(|unheld| unheld as usize),
+                    mem,
+                    run_time: milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.into())),
+                }
+            };
+        kinds.into_iter().zip(totals).map(total).collect()
+    })
+}
