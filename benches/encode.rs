@@ -9,9 +9,7 @@ use std::time::Duration;
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::{Entity, Kind, Metric, Sample, Value, Visitor, visit};
-use bpf_metrics_exporter::model::{
-    Map, MapFacts, ObjectType, Program, ProgramFacts, RunStats, Snapshot, Tag,
-};
+use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, Program, ProgramFacts, Snapshot, Tag};
 use common::{each, least, ratio, report};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -79,6 +77,7 @@ fn snapshot(count: u32) -> Snapshot {
         run_time: Some(Duration::from_nanos(u64::from(id) * 1_000)),
         runs: Some(u64::from(id) * 10),
         recursion_misses: Some(0),
+        owner: None,
     };
     let map = |id| Map {
         facts: Arc::new(MapFacts {
@@ -97,17 +96,14 @@ fn snapshot(count: u32) -> Snapshot {
         entries: Some(id.into()),
         backlog: None,
         memory_cgroup: Some(1),
+        owner: None,
     };
     Snapshot {
-        taken_at: now,
-        reader_started_at: now,
         programs: Some((1..=count / 2).map(program).collect()),
         maps: Some((1..=count / 2).map(map).collect()),
         links: Some(Vec::new()),
         btfs: Some(Vec::new()),
-        run_stats: RunStats::default(),
-        collectors: Vec::new(),
-        issues: Vec::new(),
+        ..Snapshot::begun(now, now)
     }
 }
 

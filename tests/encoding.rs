@@ -83,13 +83,8 @@ proptest! {
         prop_assert_eq!(&live, &points::expected(sample(&second)));
 
         // What was not read has not ended.
-        let read = |point: &Point| {
-            let unread = |prefix: &str, unread: bool| unread && point.metric.starts_with(prefix);
-            !(unread("bpf_program_", second.programs.is_none())
-                || unread("bpf_map_", second.maps.is_none())
-                || unread("bpf_link_", second.links.is_none())
-                || unread("bpf_btf_", second.btfs.is_none()))
-        };
+        let unread = points::unread(sample(&second));
+        let read = |point: &Point| !unread.contains(&*point.metric);
         let now: BTreeSet<_> = live.iter().map(series).collect();
         let before = points::expected(sample(&first));
         let ended: BTreeSet<_> = before.iter().filter(|point| read(point)).map(series).filter(|series| !now.contains(series)).collect();
@@ -159,7 +154,8 @@ fn as_scraped(point: &Point) -> Scraped {
     };
     let suffix = if point.metric.ends_with(unit) { "" } else { unit };
     let total = if point.counter { "_total" } else { "" };
-    let mut labels = point.labels.clone();
+    let mut labels: Labels =
+        point.labels.iter().map(|(name, value)| (name.replace('.', "_"), value.clone())).collect();
     labels.retain(|_, value| !value.is_empty());
     (format!("{}{suffix}{total}", point.metric), labels, point.value.expect("a scrape has no markers"))
 }

@@ -2,22 +2,31 @@
 //! Changes nothing that the kernel said, and waits for nobody. Begin at [`Enricher::read`].
 
 pub mod cgroup;
+#[cfg(test)]
+mod example;
+mod holders;
 mod hooks;
 pub mod names;
 mod owner;
 mod pins;
 mod process;
+mod totals;
+mod unheld;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use self::holders::People;
 use self::hooks::HookWatch;
 use self::names::Names;
+use self::owner::Wholes;
 use self::pins::Pins;
 use self::process::Processes;
+use self::totals::Totals;
+use self::unheld::Unheld;
 use crate::kernel::issues::Issues;
-use crate::kernel::{Cgroups, Choice, Reader};
-use crate::model::Snapshot;
+use crate::kernel::{Cgroups, Choice, ProcessFiles, Reader};
+use crate::model::{Collector, HeldBy, Holder, Holders, Part, ReaderKind, Snapshot};
 
 /// What to find out.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +52,10 @@ pub struct Enricher {
     cgroups: Cgroups,
     hooks: Option<HookWatch>,
     wait_for_hooks: bool,
+    people: People,
+    wholes: Wholes,
+    totals: Totals,
+    unheld: Unheld,
 }
 
 impl Enricher {
@@ -58,6 +71,10 @@ impl Enricher {
             cgroups: Cgroups::default(),
             hooks: options.hooks.map(|interval| HookWatch::new(interval, options.every_netns)),
             wait_for_hooks: options.wait_for_hooks,
+            people: People::default(),
+            wholes: Wholes::default(),
+            totals: Totals::default(),
+            unheld: Unheld::default(),
         }
     }
 
@@ -71,21 +88,70 @@ impl Enricher {
     pub fn read(&mut self) -> Snapshot {
         self.issues.begin();
         let mut snapshot = self.reader.read();
-        let (_, files) = self.processes.read(&mut self.reader, &mut self.issues);
+        let began = Instant::now();
         snapshot.pins = self.pins.read(&mut self.issues);
-        let pids: Vec<u32> = files.iter().flatten().map(|process| process.pid).collect();
-        if let Some(hooks) = &mut self.hooks {
-            let look = if self.wait_for_hooks { HookWatch::now } else { HookWatch::latest };
-            snapshot.hooks = look(hooks, &snapshot, &pids, &mut self.issues);
+        self.note(&mut snapshot, Part::Pin, None, began);
+        let began = Instant::now();
+        let (reader, files) = self.processes.read(&mut self.reader, &mut self.issues);
+        snapshot.holders = files.as_deref().map(|files| self.holders(&snapshot, files));
+        self.note(&mut snapshot, Part::Holder, Some(reader), began);
+        self.look_at_hooks(&mut snapshot, files.as_deref().unwrap_or_default());
+        if let Some(holders) = snapshot.holders.take() {
+            owner::assign(&mut snapshot, &holders, &mut self.wholes);
+            snapshot.holders = Some(holders);
         }
-        for process in files.iter().flatten() {
-            let _known = self.processes.describe(process);
-            let _path = process.cgroup.and_then(|id| self.cgroups.path(id));
-            let _path = self.processes.cgroup(process.pid);
-        }
-        self.processes.end_reading();
-        self.cgroups.end_reading();
+        self.totals.add_up(&mut snapshot);
+        self.count_unheld(&mut snapshot);
+        snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();
         snapshot
+    }
+
+    /// Who holds what of a snapshot.
+    fn holders(&mut self, snapshot: &Snapshot, files: &[ProcessFiles]) -> Holders {
+        let Self { names, processes, cgroups, people, .. } = self;
+        people.begin(names);
+        let mut owners = Vec::with_capacity(files.len());
+        for files in files {
+            let owner = people.process(files, names, || {
+                let path = files.cgroup.and_then(|id| cgroups.path(id));
+                (processes.describe(files), path.or_else(|| processes.cgroup(files.pid).map(Into::into)))
+            });
+            owners.push((owner, files));
+        }
+        let creators = snapshot.maps.iter().flatten().filter_map(|map| {
+            let id = map.memory_cgroup?;
+            let owner = people.cgroup(id, &cgroups.path(id)?, names)?;
+            Some(Holder { id: map.facts.id, held_by: HeldBy::Creator, owner })
+        });
+        let creators = creators.collect();
+        let holders = holders::collect(snapshot, &owners, creators, people);
+        people.end_reading();
+        processes.end_reading();
+        cgroups.end_reading();
+        holders
+    }
+
+    fn look_at_hooks(&mut self, snapshot: &mut Snapshot, files: &[ProcessFiles]) {
+        let Some(hooks) = &mut self.hooks else { return };
+        let pids: Vec<u32> = files.iter().map(|process| process.pid).collect();
+        let look = if self.wait_for_hooks { HookWatch::now } else { HookWatch::latest };
+        snapshot.hooks = look(hooks, snapshot, &pids, &mut self.issues);
+    }
+
+    /// Counts what nobody holds, if everybody was asked.
+    fn count_unheld(&mut self, snapshot: &mut Snapshot) {
+        let asked = ![Part::Holder, Part::Pin, Part::Hook].into_iter().any(|part| self.issues.any(part));
+        let Some(look) = snapshot.hooks.clone().filter(|look| asked && look.complete) else { return };
+        let Some(holders) = snapshot.holders.as_ref().filter(|_| snapshot.pins.is_some()) else { return };
+        let count = self.unheld.count(snapshot, holders, &look);
+        for total in &mut snapshot.totals {
+            total.unheld = Some(count(total.kind));
+        }
+    }
+
+    fn note(&self, snapshot: &mut Snapshot, part: Part, reader: Option<ReaderKind>, began: Instant) {
+        let (duration, success) = (began.elapsed(), !self.issues.any(part));
+        snapshot.collectors.push(Collector { part, reader, duration, age: Duration::ZERO, success });
     }
 }

@@ -1,1 +1,341 @@
-//! Whose an object is: one rule, here.
+//! Whose an object is: one rule, here, with its reasons. Knows no process and no path, only who holds what.
+//! Begin at [`assign`].
+//!
+//! An object belongs to the first of these that is known:
+//!
+//! 1. **Its creator**: whose memory cgroup pays for it. The kernel keeps that of maps only. A program is taken to be made by whoever
+//!    made the newest of its maps, since loaders make the maps of a program just before it and may use older ones of others; and
+//!    a link belongs to the creator of its program. So one who only attaches or pins what others made does not own it.
+//! 2. **A process that has a descriptor of it**: of several, one in a pod before one in a container, in a unit, or in none; then
+//!    the one that was started first.
+//! 3. **A process that has a descriptor of what belongs to it**: of a link of the program, of a map that the program uses, of
+//!    the program that uses the map or hangs on the link.
+//! 4. **The directory in which it is pinned**, or in which that is what belongs to it.
+//! 5. **The kernel**: nobody else is known.
+//!
+//! The owner is then the pod in which the one found is, else the container, else the unit of systemd, else the process itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
+
+/// Says of every program, map and link whose it is.
+pub(super) fn assign(snapshot: &mut Snapshot, holders: &Holders, wholes: &mut Wholes) {
+    let evidence = Evidence::new(snapshot, holders);
+    let programs: Vec<_> =
+        evidence.programs.iter().map(|program| wholes.of(evidence.of_program(program))).collect();
+    let maps: Vec<_> = evidence.maps.iter().map(|&id| wholes.of(evidence.of_map(id, &programs))).collect();
+    let links: Vec<_> = evidence
+        .links
+        .iter()
+        .map(|&(id, program)| wholes.of(evidence.of_link(id, program, &programs)))
+        .collect();
+    for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {
+        program.owner = Some(owner);
+    }
+    for (map, owner) in snapshot.maps.iter_mut().flatten().zip(maps) {
+        map.owner = Some(owner);
+    }
+    for (link, owner) in snapshot.links.iter_mut().flatten().zip(links) {
+        link.owner = Some(owner);
+    }
+    wholes.end_reading();
+}
+
+/// Owners without what tells their parts from each other, each made once.
+#[derive(Debug, Default)]
+pub(super) struct Wholes {
+    known: HashMap<(u64, u64), Whole>,
+}
+
+#[derive(Debug)]
+struct Whole {
+    owner: Arc<Owner>,
+    met: bool,
+}
+
+impl Wholes {
+    /// The owner that somebody is a part of; the kernel for nobody.
+    fn of(&mut self, part: Option<&Arc<Owner>>) -> Arc<Owner> {
+        let key = part.map_or((0, 0), |part| (part.key(), part.revision()));
+        let whole = self.known.entry(key).or_insert_with(|| {
+            let identity = part.map_or_else(Identity::default, |part| part.whole());
+            Whole { owner: Arc::new(Owner::from(identity)), met: true }
+        });
+        whole.met = true;
+        Arc::clone(&whole.owner)
+    }
+
+    fn end_reading(&mut self) {
+        self.known.retain(|_, whole| std::mem::take(&mut whole.met));
+    }
+}
+
+/// All that bears on whose the objects are. Every table is in ascending order.
+struct Evidence<'a> {
+    holders: &'a Holders,
+    /// Programs and the maps they use.
+    programs: Vec<(u32, &'a [u32])>,
+    maps: Vec<u32>,
+    /// Links and the programs they attach.
+    links: Vec<(u32, Option<u32>)>,
+    /// Maps and the places of the programs that use them.
+    users: Vec<(u32, usize)>,
+    /// Programs and the links that attach them.
+    attached: Vec<(u32, u32)>,
+}
+
+impl<'a> Evidence<'a> {
+    fn new(snapshot: &'a Snapshot, holders: &'a Holders) -> Self {
+        let programs: Vec<(u32, &[u32])> = snapshot
+            .programs
+            .iter()
+            .flatten()
+            .map(|program| (program.facts.id, program.facts.map_ids.as_deref().unwrap_or_default()))
+            .collect();
+        let links: Vec<_> =
+            snapshot.links.iter().flatten().map(|link| (link.facts.id, link.facts.prog_id)).collect();
+        let mut users: Vec<_> = programs
+            .iter()
+            .enumerate()
+            .flat_map(|(place, (_, map_ids))| map_ids.iter().map(move |&map_id| (map_id, place)))
+            .collect();
+        users.sort_unstable();
+        let mut attached: Vec<_> = links.iter().filter_map(|&(id, program)| Some((program?, id))).collect();
+        attached.sort_unstable();
+        let maps = snapshot.maps.iter().flatten().map(|map| map.facts.id).collect();
+        Self { holders, programs, maps, links, users, attached }
+    }
+
+    fn of_program(&self, program: &(u32, &[u32])) -> Option<&Arc<Owner>> {
+        let &(id, map_ids) = program;
+        let links = || below(&self.attached, id).iter().map(|&(_, link)| (Kind::Link, link));
+        // The newest first: ids grow.
+        let maps = || map_ids.iter().rev().map(|&map| (Kind::Map, map));
+        self.creator(map_ids)
+            .or_else(|| self.process(Kind::Program, id))
+            .or_else(|| {
+                links().filter_map(|(kind, id)| self.process(kind, id)).min_by_key(|owner| first(owner))
+            })
+            .or_else(|| maps().find_map(|(kind, id)| self.process(kind, id)))
+            .or_else(|| self.pin(Kind::Program, id))
+            .or_else(|| links().chain(maps()).find_map(|(kind, id)| self.pin(kind, id)))
+    }
+
+    fn of_map<'b>(&'b self, id: u32, programs: &'b [Arc<Owner>]) -> Option<&'b Arc<Owner>> {
+        let users = || below(&self.users, id).iter().map(|&(_, place)| &programs[place]);
+        self.creator(&[id])
+            .or_else(|| self.process(Kind::Map, id))
+            .or_else(|| users().find(|owner| is_alive(owner)))
+            .or_else(|| self.pin(Kind::Map, id))
+            .or_else(|| users().next())
+    }
+
+    fn of_link<'b>(
+        &'b self,
+        id: u32,
+        program: Option<u32>,
+        programs: &'b [Arc<Owner>],
+    ) -> Option<&'b Arc<Owner>> {
+        let place =
+            program.and_then(|program| self.programs.binary_search_by_key(&program, |&(id, _)| id).ok());
+        let owner = place.map(|place| &programs[place]);
+        place
+            .and_then(|place| self.creator(self.programs[place].1))
+            .or_else(|| self.process(Kind::Link, id))
+            .or_else(|| owner.filter(|owner| is_alive(owner)))
+            .or_else(|| self.pin(Kind::Link, id))
+            .or(owner)
+    }
+
+    /// Who made the newest of these maps of which that is known.
+    fn creator(&self, map_ids: &[u32]) -> Option<&Arc<Owner>> {
+        map_ids.iter().rev().find_map(|&id| {
+            let holders = self.holders(Kind::Map, id);
+            holders.iter().find(|holder| holder.held_by == HeldBy::Creator).map(|holder| &holder.owner)
+        })
+    }
+
+    /// The first of the processes that have descriptors of an object.
+    fn process(&self, kind: Kind, id: u32) -> Option<&Arc<Owner>> {
+        let processes = self.holders(kind, id).iter().filter(|holder| holder.held_by == HeldBy::Process);
+        processes.map(|holder| &holder.owner).min_by_key(|owner| first(owner))
+    }
+
+    /// The directory in which an object is pinned.
+    fn pin(&self, kind: Kind, id: u32) -> Option<&Arc<Owner>> {
+        let pins = self.holders(kind, id).iter().filter(|holder| holder.held_by == HeldBy::Pin);
+        pins.map(|holder| &holder.owner).min_by_key(|owner| owner.name())
+    }
+
+    fn holders(&self, kind: Kind, id: u32) -> &[Holder] {
+        let holders = self.holders.of(kind);
+        let start = holders.partition_point(|holder| holder.id < id);
+        let len = holders[start..].iter().take_while(|holder| holder.id == id).count();
+        &holders[start..start + len]
+    }
+}
+
+/// The pairs that begin with a number.
+fn below<T>(pairs: &[(u32, T)], number: u32) -> &[(u32, T)] {
+    let start = pairs.partition_point(|&(first, _)| first < number);
+    let len = pairs[start..].iter().take_while(|&&(first, _)| first == number).count();
+    &pairs[start..start + len]
+}
+
+/// The order in which processes are preferred.
+fn first(owner: &Owner) -> (OwnerKind, Option<(u64, u32)>) {
+    let process = owner.process.as_ref();
+    (owner.kind(), process.map(|process| (process.started_at_boot_ns, process.pid)))
+}
+
+/// Whether somebody is more than a place in a file system.
+fn is_alive(owner: &Owner) -> bool {
+    owner.kind() < OwnerKind::Pin
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::example::{holder, link, map, pin, pod, process, program, snapshot, unit};
+    use super::*;
+    use crate::model::HeldBy::{Creator, Pin, Process};
+
+    /// The names of the owners of programs, maps and links.
+    fn owners(mut snapshot: Snapshot, holders: &Holders) -> [Vec<String>; 3] {
+        assign(&mut snapshot, holders, &mut Wholes::default());
+        let name = |owner: &Option<Arc<Owner>>| owner.as_ref().expect("each has one").name().to_owned();
+        [
+            snapshot.programs.iter().flatten().map(|program| name(&program.owner)).collect(),
+            snapshot.maps.iter().flatten().map(|map| name(&map.owner)).collect(),
+            snapshot.links.iter().flatten().map(|link| name(&link.owner)).collect(),
+        ]
+    }
+
+    #[test]
+    fn who_attaches_and_pins_does_not_own_what_another_made() {
+        let snapshot = snapshot(vec![program(1, &[10, 11])], vec![map(10), map(11)], vec![link(5, Some(1))]);
+        let manager = || Identity { process: process(1).process, ..pod("manager") };
+        let holders = Holders {
+            programs: vec![holder(1, Process, manager())],
+            maps: vec![
+                holder(10, Creator, pod("older")),
+                holder(10, Process, manager()),
+                holder(11, Creator, unit("creator.service")),
+            ],
+            links: vec![holder(5, Process, manager()), holder(5, Pin, pin("/sys/fs/bpf/manager"))],
+            btfs: Vec::new(),
+        };
+        let creator = || "creator.service".to_owned();
+        assert_eq!(
+            owners(snapshot, &holders),
+            [vec![creator()], vec!["older".to_owned(), creator()], vec![creator()]],
+            "a program and its links belong to the creator of the newest map"
+        );
+    }
+
+    #[test]
+    fn of_several_processes_the_one_in_a_pod_and_then_the_first_one_owns() {
+        let in_pod = |pid| Identity { process: process(pid).process, ..pod("p") };
+        let holders = Holders {
+            programs: vec![
+                holder(1, Process, process(3)),
+                holder(1, Process, in_pod(9)),
+                holder(2, Process, process(8)),
+                holder(2, Process, process(4)),
+                holder(2, Pin, pin("/a")),
+            ],
+            ..Holders::default()
+        };
+        let snapshot = snapshot(vec![program(1, &[]), program(2, &[])], Vec::new(), Vec::new());
+        assert_eq!(owners(snapshot, &holders)[0], ["p", "process_4"]);
+    }
+
+    #[test]
+    fn what_nobody_holds_itself_belongs_to_who_holds_what_belongs_to_it() {
+        let programs = vec![program(1, &[10]), program(2, &[11]), program(3, &[]), program(4, &[12])];
+        let maps = vec![map(10), map(11), map(12)];
+        let links = vec![link(5, Some(1)), link(6, Some(3)), link(7, None)];
+        let holders = Holders {
+            maps: vec![holder(11, Process, process(2)), holder(12, Pin, pin("/of/map"))],
+            links: vec![holder(5, Process, process(1)), holder(6, Pin, pin("/of/link"))],
+            ..Holders::default()
+        };
+        assert_eq!(
+            owners(snapshot(programs, maps, links), &holders),
+            [
+                vec!["process_1", "process_2", "/of/link", "/of/map"],
+                vec!["process_1", "process_2", "/of/map"],
+                vec!["process_1", "/of/link", "kernel"],
+            ]
+            .map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        );
+    }
+
+    #[test]
+    fn an_owner_is_the_whole_of_which_the_holder_is_a_part() {
+        let mut snapshot = snapshot(vec![program(1, &[]), program(2, &[])], Vec::new(), Vec::new());
+        let part = |pid| Identity { process: process(pid).process, ..pod("p") };
+        let holders = Holders {
+            programs: vec![holder(1, Process, part(1)), holder(2, Process, part(2))],
+            ..Holders::default()
+        };
+        let mut wholes = Wholes::default();
+        assign(&mut snapshot, &holders, &mut wholes);
+        let owners: Vec<_> =
+            snapshot.programs.iter().flatten().filter_map(|program| program.owner.clone()).collect();
+        assert!(owners.len() == 2 && owners[0] == owners[1] && owners[0].process.is_none());
+        assert_eq!(*owners[0], Owner::from(pod("p")));
+    }
+
+    fn anybody() -> impl Strategy<Value = Identity> {
+        prop_oneof![
+            (1..6_u32).prop_map(process),
+            "[ab]\\.service".prop_map(|name| unit(&name)),
+            "[pq]".prop_map(|key| pod(&key)),
+            "/[xy]".prop_map(|directory| pin(&directory)),
+        ]
+    }
+
+    fn anything(ids: u32) -> impl Strategy<Value = Vec<Holder>> {
+        let held_by = prop_oneof![Just(Process), Just(Pin), Just(Creator)];
+        prop::collection::vec((0..ids, held_by, anybody()), 0..20).prop_map(|mut rows| {
+            rows.sort_by_key(|(id, ..)| *id);
+            rows.into_iter().map(|(id, held_by, identity)| holder(id, held_by, identity)).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_object_has_one_owner_who_holds_something(
+            programs in anything(8), maps in anything(8), links in anything(8),
+            uses in prop::collection::vec(prop::collection::btree_set(0..8_u32, 0..4), 8),
+        ) {
+            let programs_of = (0..8).zip(&uses).map(|(id, maps)| program(id, &Vec::from_iter(maps.iter().copied()))).collect();
+            let links_of = (0..8).map(|id| link(id, (id % 3 != 0).then_some(id / 2))).collect();
+            let mut snapshot = snapshot(programs_of, (0..8).map(map).collect(), links_of);
+            let holders = Holders { programs, maps, links, btfs: Vec::new() };
+            assign(&mut snapshot, &holders, &mut Wholes::default());
+            let known: Vec<Owner> = [&holders.programs, &holders.maps, &holders.links]
+                .into_iter()
+                .flatten()
+                .map(|holder| Owner::from(holder.owner.whole()))
+                .chain([Owner::from(Identity::default())])
+                .collect();
+            let owners = snapshot.programs.iter().flatten().map(|program| &program.owner)
+                .chain(snapshot.maps.iter().flatten().map(|map| &map.owner))
+                .chain(snapshot.links.iter().flatten().map(|link| &link.owner));
+            for owner in owners {
+                prop_assert!(owner.as_deref().is_some_and(|owner| known.contains(owner)));
+            }
+            for map in snapshot.maps.iter().flatten() {
+                let creator = holders.maps.iter().find(|h| h.id == map.facts.id && h.held_by == Creator);
+                if let Some(creator) = creator {
+                    prop_assert_eq!(map.owner.as_ref().map(|owner| owner.name()), Some(creator.owner.name()));
+                }
+            }
+        }
+    }
+}

@@ -91,7 +91,14 @@ impl Snapshot {
     #[must_use]
     pub fn add_up(&self) -> Vec<KindTotal> {
         let total = |kind, objects: Option<usize>, mem| {
-            objects.map(|objects| KindTotal { kind, objects, unheld: None, mem, run_time: None })
+            objects.map(|objects| KindTotal {
+                kind,
+                objects,
+                unheld: None,
+                mem,
+                since: self.reader_started_at,
+                run_time: None,
+            })
         };
         let programs = self.programs.as_ref();
         let program_mem = programs.and_then(|programs| sum(programs.iter().map(|p| p.facts.mem)));

@@ -244,6 +244,12 @@ impl HeldBy {
             Self::Creator => "creator",
         }
     }
+
+    /// Whether this keeps the object: to have paid for it does not.
+    #[must_use]
+    pub const fn keeps(self) -> bool {
+        matches!(self, Self::Process | Self::Pin)
+    }
 }
 
 /// An object, and one who holds it. A process that has several descriptors of it holds it once.
@@ -401,8 +407,10 @@ pub struct KindTotal {
     pub unheld: Option<usize>,
     /// Memory charged for them, in bytes. `None` for links and BTF objects, and when that of none is known.
     pub mem: Option<u64>,
-    /// The run time of all programs since the reader was started, also of those that are gone. `None` for other kinds, and while
-    /// statistics are off.
+    /// The birth of the run time: the load of the first program that was seen, or when the reader was started.
+    pub since: Timestamp,
+    /// The run time of all programs since then, also of those that are gone. `None` for other kinds, and while statistics are
+    /// off.
     pub run_time: Option<Duration>,
 }
 

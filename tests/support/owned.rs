@@ -147,7 +147,7 @@ pub(super) fn owners() -> impl Strategy<Value = Vec<OwnerTotal>> {
 /// Any totals of kinds.
 pub(super) fn totals() -> impl Strategy<Value = Vec<KindTotal>> {
     let total = (any::<u32>(), option::of(any::<u32>()), option::of(any::<u64>()), option::of(any::<u32>()));
-    (btree_set(kind(), 0..4), vec(total, 4)).prop_map(|(kinds, totals)| {
+    (btree_set(kind(), 0..4), vec(total, 4), moment()).prop_map(|(kinds, totals, since)| {
         let total =
             |(kind, (objects, unheld, mem, milliseconds)): (Kind, (u32, Option<u32>, _, Option<u32>))| {
                 KindTotal {
@@ -155,6 +155,7 @@ pub(super) fn totals() -> impl Strategy<Value = Vec<KindTotal>> {
                     objects: objects as usize,
                     unheld: unheld.map(|unheld| unheld as usize),
                     mem,
+                    since,
                     run_time: milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.into())),
                 }
             };

@@ -2,7 +2,7 @@
 //! says there should be.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bpf_metrics_exporter::metrics::{Entity, Kind, Sample, Value, Visitor, visit};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -114,6 +114,21 @@ pub(crate) fn expected(sample: Sample<'_>) -> Vec<Point> {
     let mut collect = Collect { time, points: Vec::new() };
     visit(Some(sample), &mut collect);
     collect.points
+}
+
+/// The metrics of what could not be read.
+pub(crate) fn unread(sample: Sample<'_>) -> BTreeSet<&'static str> {
+    struct Collect(BTreeSet<&'static str>);
+    impl Visitor for Collect {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+            if values.is_none() {
+                self.0.extend(entity.metrics.iter().map(|metric| metric.name));
+            }
+        }
+    }
+    let mut collect = Collect(BTreeSet::new());
+    visit(Some(sample), &mut collect);
+    collect.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "compared with numbers that went the same way")]

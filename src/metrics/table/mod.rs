@@ -38,10 +38,7 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&HOOK, look.map(|HookLook { hooks, .. }| &**hooks));
     visitor.entity(&HOOK_PLACE, look.map(|HookLook { places, .. }| &**places));
     visitor.entity(&OWNER, snapshot.map(|snapshot| &*snapshot.owners));
-    let totals = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot.totals.iter().map(|&total| (snapshot.reader_started_at, total)).collect()
-    };
-    visitor.entity(&HOST, snapshot.map(totals).as_deref());
+    visitor.entity(&HOST, snapshot.map(|snapshot| &*snapshot.totals));
     let left_out = snapshot.and_then(|snapshot| snapshot.left_out);
     visitor.entity(&LEFT_OUT, left_out.as_ref().map(slice::from_ref));
     let by = |snapshot: &Snapshot| -> Vec<_> {

@@ -1,7 +1,5 @@
 //! Whose the objects are, and what all of an owner's and all of the host's cost together: one row for each metric.
 
-use jiff::Timestamp;
-
 use super::hash;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::Kind::{Counter, Gauge};
@@ -309,12 +307,12 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
 };
 
 /// The whole host, by kind of object.
-pub static HOST: Entity<(Timestamp, KindTotal)> = Entity {
+pub static HOST: Entity<KindTotal> = Entity {
     title: "The host",
     key: &[Label {
         name: "kind",
         help: "`program`, `map`, `link` or `btf`",
-        read: |(_, t)| Some(Text(t.kind.as_str())),
+        read: |t| Some(Text(t.kind.as_str())),
     }],
     info: &[],
     metrics: &[
@@ -326,7 +324,7 @@ pub static HOST: Entity<(Timestamp, KindTotal)> = Entity {
             source: "the kernel's table of the kind",
             since: "",
             carries: Key,
-            read: |(_, t)| Some(Value::size(t.objects)),
+            read: |t| Some(Value::size(t.objects)),
         },
         Metric {
             name: "bpf_objects_unheld",
@@ -337,7 +335,7 @@ pub static HOST: Entity<(Timestamp, KindTotal)> = Entity {
             source: "as `bpf_program_holder_info`, `bpf_pin_info`, `bpf_link_info` and `bpf_hook_info`",
             since: "5.8",
             carries: Key,
-            read: |(_, t)| t.unheld.map(Value::size),
+            read: |t| t.unheld.map(Value::size),
         },
         Metric {
             name: "bpf_objects_mem_bytes",
@@ -347,7 +345,7 @@ pub static HOST: Entity<(Timestamp, KindTotal)> = Entity {
             source: "`memlock` in `/proc/self/fdinfo`",
             since: "4.13",
             carries: Key,
-            read: |(_, t)| t.mem.map(Value::count),
+            read: |t| t.mem.map(Value::count),
         },
         Metric {
             name: "bpf_objects_run_time",
@@ -358,10 +356,10 @@ pub static HOST: Entity<(Timestamp, KindTotal)> = Entity {
             source: "`bpf_prog_info.run_time_ns`",
             since: "5.1",
             carries: Key,
-            read: |(_, t)| t.run_time.map(|time| Float(time.as_secs_f64())),
+            read: |t| t.run_time.map(|time| Float(time.as_secs_f64())),
         },
     ],
-    series: |(since, t)| Series::fixed(hash(t.kind), Some(*since)),
+    series: |t| Series::fixed(hash(t.kind), Some(t.since)),
 };
 
 /// How much was left out.
