@@ -28,7 +28,11 @@ impl Tables {
 impl Visitor for Tables {
     fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
         let Some(values) = values.filter(|values| !values.is_empty()) else { return };
-        let labels: Vec<_> = entity.labels(Carries::Info).collect();
+        // What none of them has needs no column either.
+        let labels: Vec<_> = entity
+            .labels(Carries::Info)
+            .filter(|label| values.iter().any(|value| (label.read)(value).is_some()))
+            .collect();
         let prefix = common_prefix(entity.metrics.iter().map(|metric| metric.name));
         let short = |name: &'static str| name.strip_prefix(prefix).unwrap_or(name);
         // A metric that says nothing beyond its labels, or the same as one of them, needs no column.
