@@ -7,17 +7,19 @@ pub mod names;
 mod owner;
 mod pins;
 mod process;
+mod procfs;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use self::hooks::HookWatch;
 use self::names::Names;
 use self::pins::Pins;
 use self::process::Processes;
 use crate::kernel::issues::Issues;
-use crate::kernel::{Cgroups, Choice, Reader};
-use crate::model::Snapshot;
+use crate::kernel::{Cgroups, Choice, ProcessFiles, Reader};
+use crate::model::{Collector, HeldBy, Holder, Holders, Identity, Kind, Owner, Part, Snapshot};
 
 /// What to find out.
 #[derive(Clone, Debug, Default)]
@@ -67,11 +69,26 @@ impl Enricher {
         self.reader.choices()
     }
 
+    /// Why the files of processes are not told by an iterator, where that was tried.
+    #[must_use]
+    pub fn files_refusal(&self) -> Option<&str> {
+        self.reader.files_refusal()
+    }
+
     /// Takes a reading.
     pub fn read(&mut self) -> Snapshot {
         self.issues.begin();
         let mut snapshot = self.reader.read();
-        let (_, files) = self.processes.read(&mut self.reader, &mut self.issues);
+        let began = Instant::now();
+        let (reader, files) = self.processes.read(&mut self.reader, &mut self.issues);
+        snapshot.holders = files.as_deref().map(|files| self.holders(files));
+        snapshot.collectors.push(Collector {
+            part: Part::Holder,
+            reader: Some(reader),
+            duration: began.elapsed(),
+            age: Duration::ZERO,
+            success: !self.issues.any(Part::Holder),
+        });
         snapshot.pins = self.pins.read(&mut self.issues);
         let pids: Vec<u32> = files.iter().flatten().map(|process| process.pid).collect();
         if let Some(hooks) = &mut self.hooks {
@@ -79,13 +96,31 @@ impl Enricher {
             snapshot.hooks = look(hooks, &snapshot, &pids, &mut self.issues);
         }
         for process in files.iter().flatten() {
-            let _known = self.processes.describe(process);
             let _path = process.cgroup.and_then(|id| self.cgroups.path(id));
-            let _path = self.processes.cgroup(process.pid);
+            let _path = self.processes.cgroup(process);
         }
+        snapshot.issues.extend_from_slice(self.issues.all());
         self.processes.end_reading();
         self.cgroups.end_reading();
         self.names.end_reading();
         snapshot
+    }
+
+    /// Who has descriptors of what.
+    fn holders(&mut self, files: &[ProcessFiles]) -> Holders {
+        let mut holders = Holders::default();
+        for process in files {
+            let identity =
+                Identity { process: Some(self.processes.describe(process)), ..Identity::default() };
+            let owner = Arc::new(Owner::from(identity));
+            for &(kind, id) in &process.objects {
+                let holder = Holder { id, held_by: HeldBy::Process, owner: Arc::clone(&owner) };
+                holders.of_mut(kind).push(holder);
+            }
+        }
+        for kind in [Kind::Program, Kind::Map, Kind::Link, Kind::Btf] {
+            holders.of_mut(kind).sort_by_key(|holder| holder.id);
+        }
+        holders
     }
 }
