@@ -93,10 +93,11 @@ int bpf_metrics_exporter_file(struct bpf_iter__task_file *ctx)
 	struct seq_file *seq = ctx->meta->seq;
 	struct task_struct *task = ctx->task, *leader = 0;
 	struct file *file = ctx->file;
-	__u32 zero = 0;
+	__u32 zero = 0, kind;
 	struct file_kinds *kinds = bpf_map_lookup_elem(&bpfmetrics_kind, &zero);
-	struct file_record record = {};
 	struct bpf_prog_aux *aux = 0;
+	struct file_record *record;
+	struct scratch *room;
 	__u64 release;
 	void *object;
 
@@ -104,33 +105,39 @@ int bpf_metrics_exporter_file(struct bpf_iter__task_file *ctx)
 	if (!task || !file || !kinds)
 		return 0;
 	release = (__u64)file->f_op->release;
-	record.kind = kind_of_file(kinds, release);
-	if (record.kind == FILE_KINDS)
-		record.kind = learn_kind(kinds, task, ctx->fd, release);
+	kind = kind_of_file(kinds, release);
+	if (kind == FILE_KINDS)
+		kind = learn_kind(kinds, task, ctx->fd, release);
+	if (kind == FILE_KINDS)
+		return 0;
+	room = bpf_map_lookup_elem(&bpfmetrics_room, &zero);
+	if (!room)
+		return 0;
+	record = &room->file_record;
+	__builtin_memset(record, 0, sizeof(*record));
+	record->kind = kind;
 	object = file->private_data;
-	switch (record.kind) {
+	switch (kind) {
 	case FILE_PROGRAM:
 		READ(aux, (struct bpf_prog *)object, aux);
-		READ(record.id, aux, id);
+		READ(record->id, aux, id);
 		break;
 	case FILE_MAP:
-		record.id = map_id(object);
+		record->id = map_id(object);
 		break;
 	case FILE_LINK:
-		READ(record.id, (struct bpf_link *)object, id);
+		READ(record->id, (struct bpf_link *)object, id);
 		break;
 	case FILE_BTF:
-		READ(record.id, (struct btf *)object, id);
+		READ(record->id, (struct btf *)object, id);
 		break;
-	default:
-		return 0;
 	}
-	record.pid = task->tgid;
-	record.own = record.pid == bpf_get_current_pid_tgid() >> 32;
+	record->pid = task->tgid;
+	record->own = record->pid == bpf_get_current_pid_tgid() >> 32;
 	READ(leader, task, group_leader);
-	READ(record.start_time, leader, start_boottime);
-	READ(record.name, leader, comm);
-	record.cgroup = cgroup_of(leader);
-	bpf_seq_write(seq, &record, sizeof(record));
+	READ(record->start_time, leader, start_boottime);
+	READ(record->name, leader, comm);
+	record->cgroup = cgroup_of(leader);
+	bpf_seq_write(seq, record, sizeof(*record));
 	return 0;
 }

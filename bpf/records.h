@@ -153,6 +153,7 @@ struct scratch {
 	struct program_facts program_facts;
 	struct map_record map_record;
 	struct link_record link_record;
+	struct file_record file_record;
 	__u32 map_ids[MAX_USED_MAPS];
 	char name[NAME_LEN];
 	char other_name[NAME_LEN];

@@ -207,7 +207,7 @@ mod tests {
             cgroup: Some(7),
             objects: vec![(Kind::Map, 3)],
         };
-        assert_eq!(found(&[file(9, file_kind::MAP, 3)], &[]), [process.clone()]);
+        assert_eq!(found(&[file(9, file_kind::MAP, 3)], &[]), std::slice::from_ref(&process));
         let unknown = FileRecord { cgroup: 0, ..file(9, file_kind::MAP, 3) };
         assert_eq!(found(&[unknown], &[]), [ProcessFiles { cgroup: None, ..process }]);
     }
