@@ -18,6 +18,8 @@ typedef _Bool bool;
 
 /* enum bpf_func_id */
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
+static __u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_probe_read_kernel)(void *destination, __u32 size, const void *from) = (void *)113;
 static long (*bpf_probe_read_kernel_str)(void *destination, __u32 size, const void *from) = (void *)115;
 static long (*bpf_seq_write)(void *seq, const void *bytes, __u32 len) = (void *)127;
@@ -61,6 +63,14 @@ enum {
 	BPF_FIELD_RSHIFT_U64 = 5,
 };
 
+/* What of an enumerator is asked for. */
+enum {
+	BPF_ENUMVAL_EXISTS = 0,
+	BPF_ENUMVAL_VALUE = 1,
+};
+
+#define bpf_core_enum_value_exists(type, name) __builtin_preserve_enum_value(*(type *)name, BPF_ENUMVAL_EXISTS)
+#define bpf_core_enum_value(type, name) __builtin_preserve_enum_value(*(type *)name, BPF_ENUMVAL_VALUE)
 #define bpf_core_field_exists(field) __builtin_preserve_field_info(field, BPF_FIELD_EXISTS)
 #define bpf_core_field_offset(field) __builtin_preserve_field_info(field, BPF_FIELD_BYTE_OFFSET)
 
@@ -147,12 +157,25 @@ struct kernfs_node {
 	__u64 id;
 };
 
+struct cgroup_root;
+
 struct cgroup {
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
+};
+
+/* An enumerator for each controller that the kernel is built with. */
+enum cgroup_subsys_id {
+	memory_cgrp_id = 4,
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
 };
 
 struct mem_cgroup {
@@ -361,17 +384,24 @@ struct netkit_link {
 	__u32 location;
 };
 
-struct file_operations;
+struct file_operations {
+	void *release;
+};
 
 struct file {
 	const struct file_operations *f_op;
 	void *private_data;
 };
 
+struct files_struct;
+
 struct task_struct {
-	__s32 pid;
 	__s32 tgid;
+	struct task_struct *group_leader;
 	__u64 start_boottime;
+	char comm[16];
+	struct files_struct *files;
+	struct css_set *cgroups;
 };
 
 struct bpf_perf_link {

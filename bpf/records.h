@@ -7,6 +7,7 @@
 
 /* BPF_OBJ_NAME_LEN */
 #define OBJ_NAME_LEN 16
+#define TASK_COMM_LEN 16
 /* No name in BTF is longer than KSYM_NAME_LEN, which is 512 since 6.1. */
 #define NAME_LEN 512
 /* MAX_USED_MAPS */
@@ -112,18 +113,27 @@ enum file_kind {
 	FILE_LINK,
 	FILE_BTF,
 	FILE_KINDS,
-	/* Not known: a file of the reader's own process, by which it learns the operations of each kind. */
-	FILE_OWN = FILE_KINDS,
 };
 
-/* Each descriptor of a BPF object in a process, and each of the reader's own. */
+/* Each descriptor of a BPF object in a process. */
 struct file_record {
 	__u32 pid;
-	__u32 fd;
-	__u32 kind;
+	enum file_kind kind;
 	__u32 id;
+	/* Whether it is of the process that reads, which may know itself by another pid. */
+	__u32 own;
 	__u64 start_time;
-	__u64 operations;
+	/* 0 where it is not known: the kernel gives no such id. */
+	__u64 cgroup;
+	char name[TASK_COMM_LEN];
+};
+
+/* How the files of each kind are known. */
+struct file_kinds {
+	/* The function that is called at their end; 0 for a kind that was not learnt. */
+	__u64 releases[FILE_KINDS];
+	/* The reader's own descriptors to learn it from; less than 0 for none, as soon as it is learnt. */
+	__s32 learn_from[FILE_KINDS];
 };
 
 /* What the reader asks for. */
@@ -134,10 +144,6 @@ struct request {
 	__u32 flag_tracepoint;
 	__u32 flag_kprobe;
 	__u32 flag_uprobe;
-	/* Whose files are all told, 0 for nobody's; and the file operations of each kind, once they are learnt. */
-	__u32 own_pid;
-	__u32 padding;
-	__u64 operations[FILE_KINDS];
 };
 
 /* Room for one object. */
@@ -147,6 +153,7 @@ struct scratch {
 	struct program_facts program_facts;
 	struct map_record map_record;
 	struct link_record link_record;
+	struct file_record file_record;
 	__u32 map_ids[MAX_USED_MAPS];
 	char name[NAME_LEN];
 	char other_name[NAME_LEN];

@@ -246,6 +246,9 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             (None, _) => {}
         }
     }
+    if let Some(refusal) = reader.files_refusal() {
+        info!("no iterator tells the files of processes: {refusal}");
+    }
     if let Some(line) = describe_run_stats(export.run_stats, first.run_stats) {
         info!("{line}");
     }

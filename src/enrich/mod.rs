@@ -10,6 +10,7 @@ pub mod names;
 mod owner;
 mod pins;
 mod process;
+mod procfs;
 mod totals;
 mod unheld;
 
@@ -84,6 +85,12 @@ impl Enricher {
         self.reader.choices()
     }
 
+    /// Why the files of processes are not told by an iterator, where that was tried.
+    #[must_use]
+    pub fn files_refusal(&self) -> Option<&str> {
+        self.reader.files_refusal()
+    }
+
     /// Takes a reading.
     pub fn read(&mut self) -> Snapshot {
         self.issues.begin();
@@ -115,7 +122,7 @@ impl Enricher {
         for files in files {
             let owner = people.process(files, names, || {
                 let path = files.cgroup.and_then(|id| cgroups.path(id));
-                (processes.describe(files), path.or_else(|| processes.cgroup(files.pid).map(Into::into)))
+                (processes.describe(files), path.or_else(|| processes.cgroup(files)))
             });
             owners.push((owner, files));
         }

@@ -1,40 +1,176 @@
 //! Which process holds which object, and what is known of the processes.
-//! Begin at [`Processes::read`].
+//! Knows no object but by its id, and never asks how a process was called. Begin at [`Processes::read`].
 
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::procfs;
 use crate::kernel::issues::Issues;
 use crate::kernel::{ProcessFiles, Reader};
 use crate::model::{Process, ReaderKind};
 
-/// Finds out who holds what, and remembers of each process what does not change.
+/// Finds out who holds what, and remembers of each process what seldom changes.
+#[derive(Debug)]
+pub(super) struct Processes {
+    proc: PathBuf,
+    known: HashMap<Identity, Known>,
+}
+
+/// A pid, and when its process was started: pids are used again.
+type Identity = (u32, u64);
+
+/// What was looked up of a process, be it in vain.
 #[derive(Debug, Default)]
-pub(super) struct Processes {}
+struct Known {
+    /// The executable's name, with the name that the process had when it was looked up.
+    executable: Option<(String, Option<String>)>,
+    /// The path of the cgroup that has this id.
+    cgroup: Option<(u64, Option<Arc<str>>)>,
+    /// Whether anybody asked for it since the last reading.
+    asked: bool,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self::below(Path::new("/"))
+    }
+}
 
 impl Processes {
+    /// Those that are found with `root` in the place of `/`.
+    pub(super) fn below(root: &Path) -> Self {
+        Self { proc: root.join("proc"), known: HashMap::new() }
+    }
+
     /// Which process has descriptors of which objects, in ascending order of pids. `None`, and an issue, when that cannot be
     /// found out.
     pub(super) fn read(
         &mut self,
         reader: &mut Reader,
-        _issues: &mut Issues,
+        issues: &mut Issues,
     ) -> (ReaderKind, Option<Vec<ProcessFiles>>) {
-        (ReaderKind::Iter, reader.files())
+        let road = reader.files_road();
+        let files = match road {
+            ReaderKind::Iter => reader.files(issues),
+            ReaderKind::Walk => procfs::files(&self.proc, reader.kept(), issues),
+        };
+        (road, files)
     }
 
-    /// What is known of a process, looked up when it is first asked for.
+    /// What is known of a process, looked up when it is first asked for and when its name has changed: it may have been seen
+    /// before it executed what it is for.
+    ///
+    /// There is nothing to be looked up where `/proc` is not of the pid namespace that the pid is of.
     pub(super) fn describe(&mut self, files: &ProcessFiles) -> Process {
+        let known = self.known.entry(identity(files)).or_default();
+        known.asked = true;
+        let executable_name = match &known.executable {
+            Some((name, executable_name)) if *name == files.name => executable_name.clone(),
+            _ => {
+                let executable_name = procfs::executable_name(&self.proc, files);
+                known.executable = Some((files.name.clone(), executable_name.clone()));
+                executable_name
+            }
+        };
         Process {
             pid: files.pid,
             started_at_boot_ns: files.started_at_boot_ns,
             name: files.name.clone(),
-            executable_name: None,
+            executable_name,
         }
     }
 
-    /// The path of a process's cgroup, for one of which the iterator did not tell the id.
-    pub(super) fn cgroup(&mut self, _pid: u32) -> Option<String> {
-        None
+    /// The path of a process's cgroup in the hierarchy that accounts memory, as our own cgroup namespace shows it. It is looked
+    /// up again when the process is in another one than before, and each time where that is not known.
+    pub(super) fn cgroup(&mut self, files: &ProcessFiles) -> Option<Arc<str>> {
+        let known = self.known.entry(identity(files)).or_default();
+        known.asked = true;
+        match (&known.cgroup, files.cgroup) {
+            (Some((id, path)), Some(now)) if *id == now => return path.clone(),
+            _ => {}
+        }
+        let path: Option<Arc<str>> = procfs::cgroup(&self.proc, files).map(Arc::from);
+        known.cgroup = files.cgroup.map(|id| (id, path.clone()));
+        path
     }
 
-    /// Forgets those that were not described since the last time.
-    pub(super) fn end_reading(&mut self) {}
+    /// Forgets those that nobody asked for since the last time.
+    pub(super) fn end_reading(&mut self) {
+        self.known.retain(|_, known| std::mem::take(&mut known.asked));
+    }
+}
+
+fn identity(files: &ProcessFiles) -> Identity {
+    (files.pid, files.started_at_boot_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A root in which process 20 is there since the first tick.
+    fn root(name: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("bpf-metrics-exporter-{name}-{}", std::process::id()));
+        let process = root.join("proc/20");
+        fs::create_dir_all(&process).expect("a new directory");
+        fs::write(process.join("stat"), "20 (agent) S 1 7 7 0 -1 0 1 0 0 0 1 2 0 0 20 0 1 0 0 1\n")
+            .expect("it is ours");
+        root
+    }
+
+    fn agent() -> ProcessFiles {
+        let name = "agent".to_owned();
+        ProcessFiles { pid: 20, started_at_boot_ns: 0, name, cgroup: Some(5), objects: vec![] }
+    }
+
+    #[test]
+    fn an_executable_is_looked_up_once_for_a_name() {
+        let root = root("executables");
+        let mut processes = Processes::below(&root);
+        let mut executable = |files: &ProcessFiles| processes.describe(files).executable_name;
+        assert_eq!(executable(&agent()), None);
+        symlink("/opt/agent", root.join("proc/20/exe")).expect("it is ours");
+        assert_eq!(executable(&agent()), None, "a refusal is not asked for again");
+        let renamed = ProcessFiles { name: "other".to_owned(), ..agent() };
+        assert_eq!(executable(&renamed).as_deref(), Some("agent"));
+        fs::remove_dir_all(&root).expect("it is ours");
+        assert_eq!(executable(&renamed).as_deref(), Some("agent"), "it is remembered");
+    }
+
+    #[test]
+    fn a_cgroup_is_looked_up_when_it_is_another_one_or_not_known() {
+        let root = root("cgroups");
+        let mut processes = Processes::below(&root);
+        let told =
+            |path: &str| fs::write(root.join("proc/20/cgroup"), format!("0::{path}\n")).expect("it is ours");
+        let mut path = |files: &ProcessFiles| processes.cgroup(files);
+        told("/a");
+        assert_eq!(path(&agent()).as_deref(), Some("/a"));
+        told("/b");
+        assert_eq!(path(&agent()).as_deref(), Some("/a"), "it has not moved");
+        let moved = ProcessFiles { cgroup: Some(6), ..agent() };
+        assert_eq!(path(&moved).as_deref(), Some("/b"));
+        let unknown = ProcessFiles { cgroup: None, ..agent() };
+        told("/c");
+        assert_eq!(path(&unknown).as_deref(), Some("/c"));
+        told("/d");
+        assert_eq!(path(&unknown).as_deref(), Some("/d"));
+        fs::remove_dir_all(&root).expect("it is ours");
+    }
+
+    #[test]
+    fn who_is_not_asked_for_is_forgotten() {
+        let mut processes = Processes::below(Path::new("/nowhere"));
+        processes.describe(&agent());
+        processes.cgroup(&ProcessFiles { pid: 21, ..agent() });
+        processes.end_reading();
+        assert_eq!(processes.known.len(), 2);
+        processes.describe(&agent());
+        processes.end_reading();
+        assert_eq!(processes.known.keys().collect::<Vec<_>>(), [&(20, 0)]);
+    }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 
 /// How far the wall clock is ahead of the time since boot.
 ///
@@ -36,6 +37,12 @@ impl BootOffset {
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
             .unwrap_or(Timestamp::MAX)
     }
+}
+
+/// How long a tick of the clock is by which `/proc` counts, in nanoseconds: 10 ms nearly everywhere (`USER_HZ`).
+pub(crate) fn tick() -> u64 {
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
+    1_000_000_000 / per_second.filter(|&ticks| ticks > 0).expect("Linux says how many ticks there are")
 }
 
 fn nanoseconds(clock: ClockId) -> i128 {

@@ -28,15 +28,19 @@ use jiff::Timestamp;
 
 pub use self::cgroups::Cgroups;
 use self::clock::BootOffset;
+pub(crate) use self::clock::tick;
 use self::issues::Issues;
 use self::iter::Iterators;
+pub(crate) use self::iter::in_order;
 use self::link_info::LinkMemory;
+pub(crate) use self::names::text;
 use self::road::Road;
 pub use self::road::{Choice, in_words};
 use self::stats::Stats;
+pub(crate) use self::sys::share_descriptors;
 use self::tables::{Btfs, Links, Maps, Programs};
 use self::walk::{Known, Pass, Table, walk};
-use crate::model::{Collector, Kind, ReaderKind, Snapshot};
+use crate::model::{Collector, Kind, Part, ReaderKind, Snapshot};
 
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,6 +92,10 @@ pub struct Reader {
     maps: Road<iter::Maps, Vec<Known<Maps>>>,
     links: Road<iter::Links, Vec<Known<Links>>>,
     btfs: Vec<Known<Btfs>>,
+    /// With the reason to go by the other road, where there is one.
+    files: Road<iter::Files, Option<String>>,
+    /// The objects of which this process has descriptors all the time.
+    kept: Vec<(Kind, u32)>,
     link_memory: LinkMemory,
 }
 
@@ -98,14 +106,24 @@ impl Reader {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
-        let (programs, maps, links) = match iterators {
-            Some(Iterators { programs, maps, links }) => (Some(programs), Some(maps), Some(links)),
-            None => (None, None, None),
+        let (programs, maps, links, files, kept) = match iterators {
+            Some(Iterators { programs, maps, links, files, kept }) => {
+                (Some(programs), Some(maps), Some(links), Some(files), kept)
+            }
+            None => (None, None, None, None, Vec::new()),
         };
         let mut choices = Vec::with_capacity(4);
         let programs = Road::choose(Kind::Program, options.reader, programs, &mut choices);
         let maps = Road::choose(Kind::Map, options.reader, maps, &mut choices);
         let links = Road::choose(Kind::Link, options.reader, links, &mut choices);
+        let files = match files {
+            Some(Ok(files)) => Road::Iter(files),
+            Some(Err(refusal)) if options.reader == ReaderChoice::Only(ReaderKind::Iter) => {
+                Road::Closed(refusal)
+            }
+            Some(Err(refusal)) => Road::Walk(Some(refusal.text)),
+            None => Road::Walk(None),
+        };
         // There is no iterator over them.
         choices.push(Choice { kind: Kind::Btf, reader: Some(ReaderKind::Walk), reason: None });
         Self {
@@ -118,6 +136,8 @@ impl Reader {
             maps,
             links,
             btfs: Vec::new(),
+            files,
+            kept,
             link_memory: LinkMemory::default(),
         }
     }
@@ -128,10 +148,40 @@ impl Reader {
         &self.choices
     }
 
-    /// Which process has descriptors of which objects, in ascending order of pids; of our own, only those that we keep. `None`
-    /// where no iterator over files could be loaded.
-    pub fn files(&mut self) -> Option<Vec<ProcessFiles>> {
-        None
+    /// By which road [`Reader::files`] goes. The other one is not the kernel's: `/proc` has to be searched.
+    pub(crate) fn files_road(&self) -> ReaderKind {
+        self.files.reader()
+    }
+
+    /// Why the files of processes are not told by an iterator, where that was tried.
+    #[must_use]
+    pub fn files_refusal(&self) -> Option<&str> {
+        match &self.files {
+            Road::Iter(_) => None,
+            Road::Walk(reason) => reason.as_deref(),
+            Road::Closed(refusal) => Some(&refusal.text),
+        }
+    }
+
+    /// Which process has descriptors of which objects, in ascending order of pids; of our own, only those of the objects that
+    /// we [keep](Reader::kept). `None`, and an issue, where that cannot be read, and `None` without one where it is to be
+    /// searched for by the other road.
+    ///
+    /// These are the processes in the pid namespace that we are in ourselves, by the pids that they have in the initial one.
+    pub(crate) fn files(&mut self, issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
+        match &mut self.files {
+            Road::Iter(files) => files.read(&self.kept, issues),
+            Road::Closed(refusal) => {
+                issues.met(Part::Holder, refusal.call, refusal.errno);
+                None
+            }
+            Road::Walk(_) => None,
+        }
+    }
+
+    /// The objects of which we have descriptors all the time: links of iterators, and the map that asks them.
+    pub(crate) fn kept(&self) -> &[(Kind, u32)] {
+        &self.kept
     }
 
     /// Takes a reading.
@@ -171,9 +221,11 @@ impl Reader {
 /// A process and the objects of which it has descriptors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessFiles {
-    /// Its id in the initial namespace. Source: `task_struct.tgid`.
+    /// Its id in the initial pid namespace, whatever namespace we are in. Source: `task_struct.tgid`. Where it was found in
+    /// `/proc`, its id there.
     pub pid: u32,
-    /// When it was started, in nanoseconds since boot. Source: `task_struct.start_boottime`.
+    /// When it was started, in nanoseconds since boot, to the tick of `/proc`. Source: `task_struct.start_boottime` of its first
+    /// thread.
     pub started_at_boot_ns: u64,
     /// The name of its first thread. Source: `task_struct.comm`.
     pub name: String,

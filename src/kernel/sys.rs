@@ -24,6 +24,7 @@ pub(super) enum Call {
     ProgGetFdById = 13,
     MapGetFdById = 14,
     ObjGetInfoByFd = 15,
+    BtfLoad = 18,
     BtfGetFdById = 19,
     BtfGetNextId = 23,
     LinkCreate = 28,
@@ -49,6 +50,7 @@ impl Call {
             Self::ProgGetFdById => "BPF_PROG_GET_FD_BY_ID",
             Self::MapGetFdById => "BPF_MAP_GET_FD_BY_ID",
             Self::ObjGetInfoByFd => "BPF_OBJ_GET_INFO_BY_FD",
+            Self::BtfLoad => "BPF_BTF_LOAD",
             Self::BtfGetFdById => "BPF_BTF_GET_FD_BY_ID",
             Self::BtfGetNextId => "BPF_BTF_GET_NEXT_ID",
             Self::LinkGetFdById => "BPF_LINK_GET_FD_BY_ID",
@@ -120,6 +122,17 @@ struct LinkAttr {
 struct IterAttr {
     link_fd: i32,
     flags: u32,
+}
+
+/// The beginning of `union bpf_attr` as `BPF_BTF_LOAD` uses it.
+#[repr(C, align(8))]
+struct BtfAttr {
+    btf: u64,
+    log: u64,
+    size: u32,
+    log_size: u32,
+    log_level: u32,
+    padding: u32,
 }
 
 /// `union bpf_attr` as `BPF_MAP_GET_NEXT_KEY` uses it.
@@ -377,6 +390,35 @@ pub(super) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>, Errno> 
     // SAFETY: the one address that is not null is `data`, which outlives the call, with its own length.
     unsafe { info(fd, request, BTF_INFO_LEN_5_4) }?;
     Ok(data)
+}
+
+/// Makes a BTF object of this type information.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_BPF`; `EINVAL` for what the kernel does not understand.
+pub(super) fn load_btf(types: &[u8]) -> Result<OwnedFd, Errno> {
+    let size = u32::try_from(types.len()).map_err(|_| Errno::E2BIG)?;
+    let mut attr =
+        BtfAttr { btf: types.as_ptr() as u64, log: 0, size, log_size: 0, log_level: 0, padding: 0 };
+    // SAFETY: `attr.btf` is `types`, which outlives the call and is as long as `attr.size` says; there is no log.
+    let fd = unsafe { bpf(Call::BtfLoad, &mut attr) }?;
+    // SAFETY: on success the command returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether two threads share their table of descriptors, by their ids in our pid namespace.
+///
+/// # Errors
+///
+/// `ESRCH` when one is gone; `EPERM` for whom this process may not trace; `ENOSYS` where the kernel cannot compare
+/// (`CONFIG_KCMP`).
+pub(crate) fn share_descriptors(one: u32, other: u32) -> Result<bool, Errno> {
+    /// `KCMP_FILES` of `enum kcmp_type`, `include/uapi/linux/kcmp.h`.
+    const FILES: libc::c_int = 2;
+    // SAFETY: kcmp(2) takes numbers, and no address with this type.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, one, other, FILES, 0_u64, 0_u64) };
+    Errno::result(order).map(|order| order == 0)
 }
 
 /// Sets an element of a map of our own, whose keys and values are `K` and `V`.

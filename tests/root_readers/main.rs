@@ -14,7 +14,6 @@ mod trials;
 
 mod agreement;
 mod fields;
-mod files;
 mod lifetimes;
 mod ours;
 mod rights;
@@ -33,7 +32,6 @@ const TESTS: &[trials::Test] = &[
     ("a_program_that_keeps_very_many_maps_is_read_once", lifetimes::many_maps),
     ("iterators_are_listed_and_gone_with_the_reader", ours::gone_with_the_reader),
     ("nothing_is_left_of_an_exporter_that_was_killed", ours::gone_when_killed),
-    ("the_iterator_over_files_tells_who_holds_what", files::holders),
     ("who_gives_up_all_rights_reads_on", rights::given_up),
     ("with_cap_bpf_and_cap_perfmon_all_that_iterators_tell_is_there", rights::bpf_and_perfmon),
 ];

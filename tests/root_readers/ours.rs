@@ -16,8 +16,13 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Names of programs, as BTF has them, and of maps.
 const NAMES: [&[&str]; 2] = [
-    &["bpf_metrics_exporter_program", "bpf_metrics_exporter_map", "bpf_metrics_exporter_link"],
-    &["bpfmetrics_cpus", "bpfmetrics_ask", "bpfmetrics_room"],
+    &[
+        "bpf_metrics_exporter_program",
+        "bpf_metrics_exporter_map",
+        "bpf_metrics_exporter_link",
+        "bpf_metrics_exporter_file",
+    ],
+    &["bpfmetrics_cpus", "bpfmetrics_ask", "bpfmetrics_room", "bpfmetrics_kind"],
 ];
 
 /// Ids and names of programs, maps and links that an exporter loads. There may be others that run.
@@ -72,7 +77,7 @@ pub(crate) fn gone_with_the_reader() {
     let Some(mut reader) = readers::by_iterators(&[Table::Program, Table::Map, Table::Link]) else { return };
     let kept = descriptors();
     // A link of each iterator, and the map by which the one over programs is asked.
-    assert_eq!(kept - open, 4);
+    assert_eq!(kept - open, 5);
     for _ in 0..3 {
         let found = new(&before, &ours(&reader.read()));
         assert_all(&found);

@@ -10,11 +10,11 @@ use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use nix::errno::Errno;
 
 use super::records::Request;
-use super::{Links, Maps, Programs, Table};
+use super::{Files, Links, Maps, Programs, Table};
 use crate::kernel::issues::errno_of;
 use crate::kernel::road::Refusal;
 use crate::kernel::{btf, sys};
-use crate::model::Kind;
+use crate::model::{Kind, Part};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/collector.bpf.o");
 
@@ -23,6 +23,7 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const CPUS: &str = "bpfmetrics_cpus";
 const ASK: &str = "bpfmetrics_ask";
+const KINDS: &str = "bpfmetrics_kind";
 
 /// What could be loaded.
 #[derive(Debug)]
@@ -33,18 +34,30 @@ pub(in crate::kernel) struct Iterators {
     pub(in crate::kernel) maps: Result<Maps, Refusal>,
     /// Over links.
     pub(in crate::kernel) links: Result<Links, Refusal>,
+    /// Over the files of processes.
+    pub(in crate::kernel) files: Result<Files, Refusal>,
+    /// The objects of which this process has descriptors as long as it has these.
+    pub(in crate::kernel) kept: Vec<(Kind, u32)>,
 }
 
 impl Iterators {
     /// Loads them into the kernel. They are gone when the last descriptor of their links is closed.
     pub(in crate::kernel) fn load() -> Self {
         match Loading::begin() {
-            Ok(mut loading) => {
-                Self { programs: loading.programs(), maps: loading.maps(), links: loading.links() }
-            }
-            Err(refusal) => {
-                Self { programs: Err(refusal.clone()), maps: Err(refusal.clone()), links: Err(refusal) }
-            }
+            Ok(mut loading) => Self {
+                programs: loading.programs(),
+                maps: loading.maps(),
+                links: loading.links(),
+                files: loading.files(),
+                kept: loading.kept,
+            },
+            Err(refusal) => Self {
+                programs: Err(refusal.clone()),
+                maps: Err(refusal.clone()),
+                links: Err(refusal.clone()),
+                files: Err(refusal),
+                kept: Vec::new(),
+            },
         }
     }
 }
@@ -54,6 +67,7 @@ struct Loading {
     ebpf: Ebpf,
     btf: Btf,
     request: Request,
+    kept: Vec<(Kind, u32)>,
 }
 
 impl Loading {
@@ -85,7 +99,7 @@ impl Loading {
         let mut loader = EbpfLoader::new();
         let ebpf = loader.btf(Some(&btf)).map_max_entries(CPUS, count).load(OBJECT);
         let ebpf = ebpf.map_err(|error| refusal("BPF_MAP_CREATE", &error))?;
-        let loading = Self { ebpf, btf, request };
+        let loading = Self { ebpf, btf, request, kept: Vec::new() };
         let map = loading.map(CPUS)?;
         for (index, number) in cpus.into_iter().enumerate() {
             let index = u32::try_from(index).expect("far less than 2^32 processors");
@@ -99,11 +113,10 @@ impl Loading {
 
     fn programs(&mut self) -> Result<Programs, Refusal> {
         let ask = self.map(ASK)?;
-        Ok(Programs::new(
-            self.table(Kind::Program, "bpf_metrics_exporter_program", "bpf_prog")?,
-            ask,
-            self.request,
-        ))
+        let id = sys::map_info(ask.as_fd()).map_err(not_identified)?.value.id;
+        let table = self.table(Kind::Program, "bpf_metrics_exporter_program", "bpf_prog")?;
+        self.kept.push((Kind::Map, id));
+        Ok(Programs::new(table, ask, self.request))
     }
 
     fn maps(&mut self) -> Result<Maps, Refusal> {
@@ -114,21 +127,33 @@ impl Loading {
         Ok(Links::new(self.table(Kind::Link, "bpf_metrics_exporter_link", "bpf_link")?))
     }
 
+    /// The program learns from a descriptor of each kind, of objects that are at hand, what such a file is.
+    fn files(&mut self) -> Result<Files, Refusal> {
+        const PROGRAM: &str = "bpf_metrics_exporter_file";
+        let kinds = self.map(KINDS)?;
+        let kept = self.kept.len();
+        let table = self.table(Part::Holder, PROGRAM, "task_file")?;
+        let program = iterator(&mut self.ebpf, PROGRAM).fd().expect("the program is loaded");
+        let learnt = Files::learn(table, &kinds, program.as_fd());
+        if learnt.is_err() {
+            self.kept.truncate(kept);
+        }
+        learnt
+    }
+
     /// Loads a program and links it to the table of this name.
-    fn table(&mut self, kind: Kind, program: &str, table: &str) -> Result<Table, Refusal> {
-        let program: &mut Iter = self
-            .ebpf
-            .program_mut(program)
-            .and_then(|program| program.try_into().ok())
-            .expect("the object has an iterator of this name");
-        program.load(table, &self.btf).map_err(|error| refusal_of_program(table, &error))?;
-        let fd = program.fd().expect("the program is loaded");
+    fn table(&mut self, part: impl Into<Part>, program: &str, table: &str) -> Result<Table, Refusal> {
+        let Self { ebpf, btf, .. } = self;
+        let iterator = iterator(ebpf, program);
+        iterator.load(table, btf).map_err(|error| refusal_of_program(table, &error))?;
+        let fd = iterator.fd().expect("the program is loaded");
         let link = sys::link_iterator(fd.as_fd()).map_err(|errno| Refusal {
             call: "BPF_LINK_CREATE",
             errno,
             text: format!("the iterator iter/{table} cannot be linked: {errno}"),
         })?;
-        Ok(Table::new(kind, link))
+        self.kept.push((Kind::Link, sys::link_info(link.as_fd()).map_err(not_identified)?.value.id));
+        Ok(Table::new(part, link))
     }
 
     /// A descriptor of a map of the object.
@@ -145,7 +170,18 @@ impl Loading {
     }
 }
 
-fn not_filled(errno: Errno) -> Refusal {
+/// An iterator of the object.
+fn iterator<'a>(ebpf: &'a mut Ebpf, program: &str) -> &'a mut Iter {
+    let program = ebpf.program_mut(program).and_then(|program| program.try_into().ok());
+    program.expect("the object has an iterator of this name")
+}
+
+fn not_identified(errno: Errno) -> Refusal {
+    let text = format!("what was just made cannot be identified: {errno}");
+    Refusal { call: "BPF_OBJ_GET_INFO_BY_FD", errno, text }
+}
+
+pub(super) fn not_filled(errno: Errno) -> Refusal {
     let text = format!("a map cannot be filled: {errno}");
     Refusal { call: "BPF_MAP_UPDATE_ELEM", errno, text }
 }

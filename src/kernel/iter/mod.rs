@@ -1,6 +1,7 @@
 //! The reader by BPF iterators: the kernel runs our programs over its own tables, and a few reads give everything that moves.
 //! Knows what the programs write ([`records`]) and not what the model's values are for. Begin at [`Iterators::load`].
 
+mod files;
 mod links;
 mod load;
 mod maps;
@@ -13,13 +14,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
+pub(super) use self::files::Files;
+pub(crate) use self::files::in_order;
 pub(super) use self::links::Links;
 pub(super) use self::load::Iterators;
 pub(super) use self::maps::Maps;
 pub(super) use self::programs::Programs;
 use super::issues::Issues;
 use super::sys;
-use crate::model::Kind;
+use crate::model::Part;
 
 /// Twice what the kernel gives at a time: room for that and for a record that was cut.
 const BUFFER_LEN: usize = 64 << 10;
@@ -27,15 +30,15 @@ const BUFFER_LEN: usize = 64 << 10;
 /// One of the kernel's tables, and the program that runs over it.
 #[derive(Debug)]
 struct Table {
-    kind: Kind,
+    part: Part,
     /// The link from which every reading makes a new iterator: one that has been read cannot be rewound.
     link: OwnedFd,
     buffer: Box<[u8]>,
 }
 
 impl Table {
-    fn new(kind: Kind, link: OwnedFd) -> Self {
-        Self { kind, link, buffer: vec![0; BUFFER_LEN].into_boxed_slice() }
+    fn new(part: impl Into<Part>, link: OwnedFd) -> Self {
+        Self { part: part.into(), link, buffer: vec![0; BUFFER_LEN].into_boxed_slice() }
     }
 
     /// Runs the program over the table. `take` is given bytes, takes the whole records at their beginning, and says how many
@@ -43,14 +46,14 @@ impl Table {
     ///
     /// `None`, and an issue, when it fails: what came until then is not the table.
     fn read(&mut self, issues: &mut Issues, take: impl FnMut(&[u8]) -> usize) -> Option<()> {
-        let read = match sys::create_iterator(self.link.as_fd()) {
-            Ok(iterator) => {
-                let whole = take_records(File::from(iterator), &mut self.buffer, take);
-                whole.map_err(|error| ("read", error.raw_os_error().map_or(Errno::EBADMSG, Errno::from_raw)))
-            }
-            Err(errno) => Err(("BPF_ITER_CREATE", errno)),
-        };
-        read.map_err(|(call, errno)| issues.met(self.kind, call, errno)).ok()
+        self.run(take).map_err(|(call, errno)| issues.met(self.part, call, errno)).ok()
+    }
+
+    /// The same, with the call that failed and why.
+    fn run(&mut self, take: impl FnMut(&[u8]) -> usize) -> Result<(), (&'static str, Errno)> {
+        let iterator = sys::create_iterator(self.link.as_fd()).map_err(|errno| ("BPF_ITER_CREATE", errno))?;
+        let whole = take_records(File::from(iterator), &mut self.buffer, take);
+        whole.map_err(|error| ("read", error.raw_os_error().map_or(Errno::EBADMSG, Errno::from_raw)))
     }
 }
 

@@ -9,6 +9,9 @@ use crate::kernel::uapi::OBJ_NAME_LEN;
 /// Where a smaller number is not known.
 pub(super) const UNKNOWN_U32: u32 = u32::MAX;
 
+/// The name of a thread and its terminating zero.
+pub(super) const TASK_COMM_LEN: usize = 16;
+
 /// The most maps of a program that it tells: as many as the verifier lets it name. More can be bound.
 pub(super) const MAX_USED_MAPS: u32 = 64;
 
@@ -111,6 +114,36 @@ pub(super) mod target {
     pub(crate) const NETFILTER: u32 = 17;
 }
 
+/// What a file is the descriptor of: `enum file_kind`.
+pub(super) mod file_kind {
+    pub(crate) const PROGRAM: u32 = 0;
+    pub(crate) const MAP: u32 = 1;
+    pub(crate) const LINK: u32 = 2;
+    pub(crate) const BTF: u32 = 3;
+    pub(crate) const KINDS: u32 = 4;
+}
+
+/// Each descriptor of a BPF object in a process.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct FileRecord {
+    pub(super) pid: u32,
+    pub(super) kind: u32,
+    pub(super) id: u32,
+    pub(super) own: u32,
+    pub(super) start_time: u64,
+    pub(super) cgroup: u64,
+    pub(super) name: [u8; TASK_COMM_LEN],
+}
+
+/// How the files of each kind are known.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct FileKinds {
+    pub(super) releases: [u64; file_kind::KINDS as usize],
+    pub(super) learn_from: [i32; file_kind::KINDS as usize],
+}
+
 /// What the programs are asked.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -121,16 +154,13 @@ pub(super) struct Request {
     pub(super) flag_tracepoint: u32,
     pub(super) flag_kprobe: u32,
     pub(super) flag_uprobe: u32,
-    /// For `iter/task_file`, which nothing loads yet.
-    pub(super) own_pid: u32,
-    pub(super) padding: u32,
-    pub(super) operations: [u64; 4],
 }
 
 const _: () = assert!(size_of::<LinkRecord>() == 56);
 const _: () = assert!(size_of::<ProgramRecord>() == 56);
 const _: () = assert!(size_of::<ProgramFactsRecord>() == 64);
 const _: () = assert!(size_of::<MapRecord>() == 88);
+const _: () = assert!(size_of::<FileRecord>() == 48);
 
 #[cfg(test)]
 mod tests {
@@ -315,16 +345,14 @@ mod tests {
             (
                 "request",
                 size_of::<Request>(),
-                members!(Request {
-                    program_facts_from,
-                    flag_tracepoint,
-                    flag_kprobe,
-                    flag_uprobe,
-                    own_pid,
-                    padding,
-                    operations,
-                }),
+                members!(Request { program_facts_from, flag_tracepoint, flag_kprobe, flag_uprobe }),
             ),
+            (
+                "file_record",
+                size_of::<FileRecord>(),
+                members!(FileRecord { pid, kind, id, own, start_time, cgroup, name }),
+            ),
+            ("file_kinds", size_of::<FileKinds>(), members!(FileKinds { releases, learn_from })),
         ];
         for (name, size, members) in ours {
             assert_eq!(types.structure(name), (size, members), "struct {name}");
@@ -361,6 +389,19 @@ mod tests {
             NETFILTER,
         );
         assert_eq!(Types::of(OBJECT).enumerators("target"), ours);
+    }
+
+    #[test]
+    fn kinds_of_files_have_the_numbers_that_they_have_in_the_object() {
+        let ours = [
+            ("FILE_PROGRAM", file_kind::PROGRAM),
+            ("FILE_MAP", file_kind::MAP),
+            ("FILE_LINK", file_kind::LINK),
+            ("FILE_BTF", file_kind::BTF),
+            ("FILE_KINDS", file_kind::KINDS),
+        ];
+        let ours = ours.map(|(name, number)| (name.to_owned(), number as usize));
+        assert_eq!(Types::of(OBJECT).enumerators("file_kind"), ours.into());
     }
 
     #[test]

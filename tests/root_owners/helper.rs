@@ -1,0 +1,160 @@
+//! This program as other processes, which hold what a test gives them. Each says on its standard output when it is ready, and
+//! ends with its standard input or when it is killed.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, IoSliceMut, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::channel;
+use std::{env, thread};
+
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::model::{ReaderKind, Snapshot};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
+
+use super::readers;
+use super::running::Running;
+
+/// Set to what this program is to do.
+const ROLE: &str = "HOLDS_OBJECTS_AS";
+
+/// What this process is to be; `None` for the tests themselves.
+pub(crate) fn role() -> Option<String> {
+    env::var(ROLE).ok()
+}
+
+/// A process in this role that is ready.
+pub(crate) fn ready(role: &str, stdin: impl Into<Stdio>) -> Running {
+    wait_for(itself(role).stdin(stdin))
+}
+
+/// What this process says in this role.
+pub(crate) fn says(role: &str) -> Vec<Snapshot> {
+    said(itself(role).stdin(Stdio::null()))
+}
+
+/// What this process says in this role as the first of a pid namespace, beside a `sleep` in there. Both have `held`.
+pub(crate) fn says_in_pid_namespace(role: &str, held: impl Into<Stdio>) -> Vec<Snapshot> {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", "sleep 60 & exec \"$0\""]);
+    said(command.arg(this()).env(ROLE, role).stdin(Stdio::null()).stderr(held))
+}
+
+fn said(command: &mut Command) -> Vec<Snapshot> {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("they are snapshots")
+}
+
+fn itself(role: &str) -> Command {
+    let mut command = Command::new(this());
+    command.env(ROLE, role);
+    command
+}
+
+fn this() -> PathBuf {
+    env::current_exe().expect("this program has a path")
+}
+
+/// A process that says so when it is ready.
+pub(crate) fn wait_for(command: &mut Command) -> Running {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("a pipe");
+    let child = Running(child);
+    BufReader::new(stdout).read_line(&mut line).expect("it says something");
+    assert_eq!(line, "ready\n");
+    child
+}
+
+fn say_ready() {
+    let mut stdout = io::stdout();
+    stdout.write_all(b"ready\n").and_then(|()| stdout.flush()).expect("somebody reads");
+}
+
+/// Does what the role asks for.
+pub(crate) fn play(role: &str) -> ExitCode {
+    match role {
+        "receiver" => receive(),
+        "threads" => share_with_threads(),
+        "apart" => set_apart(),
+        "reader" => tell(&mut [enricher(ReaderKind::Iter), enricher(ReaderKind::Walk)]),
+        "nobody" => tell_as_nobody(),
+        other => panic!("nobody knows how to be {other}"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn enricher(road: ReaderKind) -> Enricher {
+    Enricher::new(readers::by(road), Options::default(), Names::default())
+}
+
+fn forever() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// Gets a descriptor from the socket that is its standard input, and ends with the socket.
+fn receive() {
+    let socket = io::stdin().as_fd().try_clone_to_owned().expect("there is a descriptor left");
+    let socket = UnixStream::from(socket);
+    let mut byte = [0];
+    let mut room = nix::cmsg_space!([i32; 1]);
+    let mut buffers = [IoSliceMut::new(&mut byte)];
+    let message =
+        recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)
+            .expect("a message comes");
+    let got = message
+        .cmsgs()
+        .expect("it is whole")
+        .any(|part| matches!(part, ControlMessageOwned::ScmRights(descriptors) if descriptors.len() == 1));
+    assert!(got, "a descriptor comes with it");
+    say_ready();
+    let _end = (&socket).read(&mut [0]);
+}
+
+/// Has threads that share its descriptors.
+fn share_with_threads() {
+    for _ in 0..3 {
+        thread::spawn(|| forever());
+    }
+    say_ready();
+    forever();
+}
+
+/// Gives its standard input up, but for a thread that has descriptors of its own.
+fn set_apart() {
+    let (is_apart, wait) = channel();
+    thread::spawn(move || {
+        unshare(CloneFlags::CLONE_FILES).expect("anybody may");
+        is_apart.send(()).expect("the other one waits");
+        forever();
+    });
+    wait.recv().expect("the thread sends");
+    let null = File::open("/dev/null").expect("it is there");
+    dup2_stdin(null).expect("it is open");
+    say_ready();
+    forever();
+}
+
+fn tell(enrichers: &mut [Enricher]) {
+    let snapshots: Vec<_> = enrichers.iter_mut().map(Enricher::read).collect();
+    let bytes = serde_json::to_vec(&snapshots).expect("a snapshot can be written");
+    io::stdout().write_all(&bytes).expect("somebody reads");
+}
+
+/// Reads by both roads when it is nobody any more.
+fn tell_as_nobody() {
+    const NOBODY: u32 = 65534;
+    let mut enrichers = [enricher(ReaderKind::Iter), enricher(ReaderKind::Walk)];
+    setgroups(&[]).expect("root may");
+    setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).expect("root may");
+    setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).expect("root may");
+    tell(&mut enrichers);
+}

@@ -1,0 +1,297 @@
+//! Who holds what: the same by the iterator and by `/proc`, as long as it is so.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{IoSlice, Write as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::model::{HeldBy, Kind, Part, Process, ReaderKind, Snapshot};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use super::objects::{self, Link, Map, Program, Types, uapi, wait_until};
+use super::running::Running;
+use super::{helper, readers};
+
+const SOON: Duration = Duration::from_secs(20);
+
+const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
+
+/// Both roads, or the one that this kernel has.
+fn roads() -> Vec<Enricher> {
+    let enricher = |reader| Enricher::new(reader, Options::default(), Names::default());
+    let (iterators, walk) = (readers::by(ReaderKind::Iter), readers::by_ids());
+    let refusal = iterators.files_refusal();
+    assert!(refusal.is_none() || readers::version() < (5, 19), "there has to be an iterator: {refusal:?}");
+    let iterators = refusal.is_none().then_some(iterators);
+    iterators.into_iter().chain([walk]).map(enricher).collect()
+}
+
+/// The processes that hold an object, in order of their pids.
+fn holders(snapshot: &Snapshot, kind: Kind, id: u32) -> Vec<Process> {
+    let all = snapshot.holders.as_ref().expect("root may know");
+    let holders = all.of(kind).iter().filter(|holder| (holder.id, holder.held_by) == (id, HeldBy::Process));
+    let mut holders: Vec<_> =
+        holders.map(|holder| holder.owner.process.clone().expect("it is one")).collect();
+    holders.sort_by_key(|process| process.pid);
+    holders
+}
+
+fn pids(holders: &[Process]) -> Vec<u32> {
+    holders.iter().map(|process| process.pid).collect()
+}
+
+/// Waits until all roads say that these processes, and no others, hold an object, and the same of them; gives back what they say.
+/// A process that begins has the name and all descriptors of its parent for a moment.
+fn wait_for(roads: &mut [Enricher], kind: Kind, id: u32, mut wanted: Vec<u32>) -> Vec<Process> {
+    wanted.sort_unstable();
+    let mut said: Vec<Vec<Process>> = Vec::new();
+    let waited = wait_until("the holders are known", SOON, || {
+        said = roads.iter_mut().map(|road| holders(&road.read(), kind, id)).collect();
+        Ok(pids(&said[0]) == wanted && said.iter().all(|holders| *holders == said[0]))
+    });
+    waited.unwrap_or_else(|error| panic!("{error}: {wanted:?}, but {said:?}"));
+    said.swap_remove(0)
+}
+
+/// A descriptor for another process.
+fn copy(fd: BorrowedFd<'_>) -> OwnedFd {
+    fd.try_clone_to_owned().expect("there is a descriptor left")
+}
+
+/// A process that holds what its standard input is.
+fn sleeping(stdin: BorrowedFd<'_>) -> Running {
+    let stdin = Stdio::from(copy(stdin));
+    Running(Command::new("sleep").arg("60").stdin(stdin).spawn().expect("it starts"))
+}
+
+fn array() -> Map {
+    Map::ready(uapi::map_type::ARRAY, "held").expect("it can be made")
+}
+
+pub(crate) fn shared() {
+    let mut roads = roads();
+    let map = array();
+    let (one, other) = (sleeping(map.fd()), sleeping(map.fd()));
+    let both = wait_for(&mut roads, Kind::Map, map.id(), vec![one.0.id(), other.0.id()]);
+    for process in &both {
+        let executable = fs::read_link(format!("/proc/{}/exe", process.pid)).expect("root may");
+        let executable = executable.file_name().and_then(|name| name.to_str()).expect("it has a name");
+        assert_eq!((&*process.name, process.executable_name.as_deref()), ("sleep", Some(executable)));
+        assert_eq!(process.started_at_boot_ns % 10_000_000, 0, "to the tick of the clock");
+    }
+    assert!(both[0].started_at_boot_ns > 0);
+    let left = other.0.id();
+    drop(one);
+    wait_for(&mut roads, Kind::Map, map.id(), vec![left]);
+    drop(other);
+    wait_for(&mut roads, Kind::Map, map.id(), vec![]);
+}
+
+pub(crate) fn every_kind() {
+    let mut roads = roads();
+    let program = Program::ready(uapi::program_type::SOCKET_FILTER, "held").expect("it can be loaded");
+    let map = array();
+    let link = Link::cgroup().expect("it can be made");
+    let mut types = Types::default();
+    types.integer("int", 4);
+    let btf = objects::Btf::load(&types).expect("it can be loaded");
+    let held = [
+        (Kind::Program, program.fd(), program.id()),
+        (Kind::Map, map.fd(), map.id()),
+        (Kind::Link, link.fd(), link.id()),
+        (Kind::Btf, btf.fd(), btf.id()),
+    ];
+    for (kind, fd, id) in held {
+        let holder = sleeping(fd);
+        wait_for(&mut roads, kind, id, vec![holder.0.id()]);
+        drop(holder);
+        wait_for(&mut roads, kind, id, vec![]);
+    }
+    // One process that has two, one of them twice.
+    let mut holder = Command::new("sleep");
+    holder.arg("60").stdin(copy(map.fd())).stdout(copy(map.fd())).stderr(copy(link.fd()));
+    let holder = Running(holder.spawn().expect("it starts"));
+    wait_for(&mut roads, Kind::Map, map.id(), vec![holder.0.id()]);
+    wait_for(&mut roads, Kind::Link, link.id(), vec![holder.0.id()]);
+}
+
+pub(crate) fn sent() {
+    let mut roads = roads();
+    let map = array();
+    let id = map.id();
+    let (ours, its) = UnixStream::pair().expect("it can be made");
+    let rights = [map.fd().as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    sendmsg::<()>(ours.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::empty(), None)
+        .expect("there is room");
+    // Nobody but the message has it.
+    drop(map);
+    wait_for(&mut roads, Kind::Map, id, vec![]);
+    assert!(objects::Kind::Map.exists(id).expect("root may ask"), "it is on its way");
+    let receiver = helper::ready("receiver", OwnedFd::from(its));
+    wait_for(&mut roads, Kind::Map, id, vec![receiver.0.id()]);
+    drop(receiver);
+    wait_for(&mut roads, Kind::Map, id, vec![]);
+    objects::wait_until_gone(objects::Kind::Map, &[id], SOON).expect("nobody holds it");
+}
+
+pub(crate) fn threads() {
+    let mut roads = roads();
+    let map = array();
+    // Threads that share what their process has, and one that has alone what its process gave up.
+    for role in ["threads", "apart"] {
+        let holder = helper::ready(role, copy(map.fd()));
+        let threads = fs::read_dir(format!("/proc/{}/task", holder.0.id())).expect("it runs").count();
+        assert!(threads > 1, "it has threads");
+        wait_for(&mut roads, Kind::Map, map.id(), vec![holder.0.id()]);
+    }
+    wait_for(&mut roads, Kind::Map, map.id(), vec![]);
+}
+
+/// The only child of a process, when it has one.
+fn child_of(process: &Child) -> u32 {
+    let children = format!("/proc/{0}/task/{0}/children", process.id());
+    let mut child = None;
+    wait_until("there is a child", SOON, || {
+        child = fs::read_to_string(&children)?.trim().parse().ok();
+        Ok(child.is_some())
+    })
+    .expect("it begins one");
+    child.expect("there was one")
+}
+
+pub(crate) fn pid_namespace() {
+    let mut roads = roads();
+    let map = array();
+    let mut outside = Command::new("unshare");
+    outside.args(["--pid", "--fork", "--kill-child", "sleep", "60"]).stdin(copy(map.fd()));
+    let outside = Running(outside.spawn().expect("it starts"));
+    let inside = child_of(&outside.0);
+    wait_for(&mut roads, Kind::Map, map.id(), vec![outside.0.id(), inside]);
+    drop(outside);
+    wait_for(&mut roads, Kind::Map, map.id(), vec![]);
+}
+
+pub(crate) fn within_pid_namespace() {
+    let map = array();
+    let _outside = sleeping(map.fd());
+    let told = helper::says_in_pid_namespace("reader", copy(map.fd()));
+    let [iterators, walk] = &told[..] else { panic!("there are two roads") };
+    let found = |snapshot| match &holders(snapshot, Kind::Map, map.id())[..] {
+        [one] => one.clone(),
+        other => panic!("only the sleep in the namespace, not {other:?}"),
+    };
+    let by_proc = found(walk);
+    assert!(by_proc.pid < 10, "it is one of the first in its namespace: {by_proc:?}");
+    if iterators.holders.is_none() {
+        assert!(readers::version() < (5, 19), "there has to be an iterator");
+        return;
+    }
+    let by_iterator = found(iterators);
+    assert!(by_iterator.pid > by_proc.pid, "{by_iterator:?}");
+    assert_eq!(by_iterator.started_at_boot_ns, by_proc.started_at_boot_ns);
+    assert_eq!(by_iterator.executable_name, None, "there is another process of this pid, or none");
+}
+
+/// What this process is said to hold: the ids by kind.
+fn own(snapshot: &Snapshot) -> [BTreeSet<u32>; 4] {
+    let holders = snapshot.holders.as_ref().expect("root may know");
+    let pid = std::process::id();
+    KINDS.map(|kind| {
+        let own = holders.of(kind).iter();
+        let own =
+            own.filter(|holder| holder.owner.process.as_ref().is_some_and(|process| process.pid == pid));
+        own.map(|holder| holder.id).collect()
+    })
+}
+
+fn own_only_what_is_kept(iterators: &mut Enricher) {
+    let snapshot = iterators.read();
+    let [programs, maps, links, btfs] = own(&snapshot);
+    assert_eq!((programs.len(), maps.len(), links.len(), btfs.len()), (0, 1, 4, 0));
+    let map = snapshot.maps.iter().flatten().find(|map| maps.contains(&map.facts.id)).expect("it is found");
+    assert_eq!(map.facts.name, "bpfmetrics_ask");
+    for link in snapshot.links.iter().flatten().filter(|link| links.contains(&link.facts.id)) {
+        assert_eq!(link.facts.link_type.name.as_deref(), Some("iter"));
+    }
+}
+
+pub(crate) fn own_objects() {
+    let mut roads = roads();
+    // What this process has for a moment, and what it keeps for other ends.
+    let map = array();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut ids = readers::by_ids();
+            while !ended.load(Ordering::Relaxed) {
+                ids.read();
+            }
+        });
+        for _ in 0..20 {
+            let walk = roads.last_mut().expect("there is one").read();
+            assert!(own(&walk).iter().all(BTreeSet::is_empty), "a walk keeps nothing");
+            if let [iterators, _] = &mut roads[..] {
+                own_only_what_is_kept(iterators);
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    assert!(holders(&roads[0].read(), Kind::Map, map.id()).is_empty());
+}
+
+pub(crate) fn executed() {
+    let mut roads = roads();
+    let map = array();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "echo ready; read line; exec sleep 60"]).stdin(Stdio::piped()).stderr(copy(map.fd()));
+    let mut shell = helper::wait_for(&mut shell);
+    let before = wait_for(&mut roads, Kind::Map, map.id(), vec![shell.0.id()]);
+    assert_eq!(before[0].name, "sh");
+    shell.0.stdin.take().expect("a pipe").write_all(b"\n").expect("it reads");
+    let mut after = Vec::new();
+    wait_until("it is another program", SOON, || {
+        after = roads.iter_mut().map(|road| holders(&road.read(), Kind::Map, map.id())).collect();
+        Ok(after.iter().all(|holders| holders.iter().any(|process| process.name == "sleep")))
+    })
+    .expect("it executes it");
+    let executable = fs::read_link(format!("/proc/{}/exe", shell.0.id())).expect("root may");
+    let executable = executable.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    for holders in after {
+        assert_eq!(
+            holders,
+            [Process { name: "sleep".to_owned(), executable_name: executable.clone(), ..before[0].clone() }]
+        );
+    }
+}
+
+pub(crate) fn given_up() {
+    let map = array();
+    let holder = sleeping(map.fd());
+    let known = wait_for(&mut roads(), Kind::Map, map.id(), vec![holder.0.id()]);
+    let told = helper::says("nobody");
+    let [iterators, walk] = &told[..] else { panic!("there are two roads") };
+    let success = |snapshot: &Snapshot| {
+        let holder = snapshot.collectors.iter().find(|collector| collector.part == Part::Holder);
+        holder.expect("it says how it went").success
+    };
+    if iterators.holders.is_some() {
+        let permitted = Process { executable_name: None, ..known[0].clone() };
+        let found = holders(iterators, Kind::Map, map.id());
+        assert!(found.contains(&permitted), "{found:?}");
+        assert!(success(iterators));
+    } else {
+        assert!(readers::version() < (5, 19), "there has to be an iterator");
+    }
+    assert!(holders(walk, Kind::Map, map.id()).is_empty() && !success(walk));
+    let refused = walk.issues.iter().find(|issue| issue.part == Part::Holder).expect("it is an issue");
+    assert_eq!((&*refused.call, &*refused.error), ("/proc/PID/fd", "EACCES"));
+    assert!(refused.count >= 2, "each process is one: {refused:?}");
+}
