@@ -83,6 +83,8 @@ impl Enricher {
             let _path = process.cgroup.and_then(|id| self.cgroups.path(id));
             let _path = self.processes.cgroup(process.pid);
         }
+        self.cgroups.tell(&mut self.issues);
+        snapshot.issues.extend_from_slice(self.issues.all());
         self.processes.end_reading();
         self.cgroups.end_reading();
         self.names.end_reading();

@@ -79,7 +79,7 @@ fn object_type(names: &[&'static str], number: u32) -> ObjectType {
 /// The kernel lets only letters, digits, `_` and `.` into the names of programs and maps since 4.15. Nothing else may
 /// rely on it: a name ends up in terminals and in formats whose readers differ about carriage returns.
 #[must_use]
-pub(super) fn text(name: &[u8]) -> String {
+pub(crate) fn text(name: &[u8]) -> String {
     let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     let mut text = String::with_capacity(end);
     let escaped = |byte: u32| format!("\\x{byte:02x}");
