@@ -12,6 +12,7 @@ use bpf_metrics_exporter::model::Kind;
 use caps::Capability;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::getppid;
 
 use super::found::Without;
 use super::objects::{Mount, wait_until};
@@ -173,7 +174,10 @@ pub(crate) fn in_namespace(directory: &Path) {
     unshare(CloneFlags::CLONE_NEWCGROUP).expect("root may");
     assert_eq!(found(), all, "the host's mounts show all");
 
-    // Only what the namespace shows is mounted, and the first process has what the host has.
+    // Only what the namespace shows is mounted, and the first process has what the host has. Its stand-in is one that this process
+    // may certainly look at.
+    let first = format!("/proc/{}", getppid());
+    mount(Some(&*first), "/proc/1", None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("root may");
     let (file_system, options) = if is_v1 { ("cgroup", Some("memory")) } else { ("cgroup2", None) };
     let lines = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
     let points = lines.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -187,6 +191,7 @@ pub(crate) fn in_namespace(directory: &Path) {
     assert_eq!(found(), all, "the first process shows more");
 
     // Nobody shows the first process.
+    umount2("/proc/1", MntFlags::MNT_DETACH).expect("it is ours");
     let _cover = Mount::visible(c"tmpfs", Path::new("/proc/1")).expect("root may");
     assert_eq!(
         found(),
