@@ -264,14 +264,14 @@ impl Walk<'_> {
             }
         }
         for (name, inode) in new {
-            // What went meanwhile, or has become another's name, is looked at by the next reading.
-            let Some((kind, id)) = look(&directory, &name, inode).unwrap_or_else(|(call, errno)| {
-                if errno != Errno::ENOENT {
+            let (kind, id) = match look(&directory, &name, inode) {
+                Ok(Some(object)) => object,
+                // It went meanwhile, or the name is another file's now: the next reading looks at that one.
+                Ok(None) | Err((_, Errno::ENOENT)) => continue,
+                Err((call, errno)) => {
                     self.issues.met(Part::Pin, call, errno);
+                    continue;
                 }
-                None
-            }) else {
-                continue;
             };
             let path: Arc<str> = format!("{path}/{}", text(name.to_bytes())).into();
             let directory = top.clone().unwrap_or_else(|| Arc::clone(&path));
@@ -285,7 +285,8 @@ impl Walk<'_> {
     }
 }
 
-/// Which object a pin is of that nobody has looked at yet; `None` when the name is another file's meanwhile.
+/// Which object a pin is of that nobody has looked at yet; `None` when the name is another file's meanwhile. `ENOENT` also for a pin
+/// that the kernel made of a link of its own (`CONFIG_BPF_PRELOAD`) which is gone: no table has it (seen on 6.18).
 fn look(directory: &Dir, name: &CStr, inode: u64) -> Result<Option<(Kind, u32)>, (&'static str, Errno)> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(directory.as_fd(), name, flags, Mode::empty()).map_err(|errno| ("openat", errno))?;

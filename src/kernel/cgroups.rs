@@ -29,8 +29,10 @@ pub struct Cgroups {
     hierarchy: Hierarchy,
     known: HashMap<u64, Known>,
     reading: u64,
-    /// The hierarchy as it is seen in this reading, once an id was not known. `None` inside where it cannot be seen.
-    view: Option<Option<View>>,
+    /// Whether the hierarchy was looked for in this reading: only when an id is not known.
+    looked: bool,
+    /// The hierarchy as it is seen in this reading.
+    view: Option<View>,
     met: Vec<(&'static str, Errno)>,
 }
 
@@ -73,7 +75,7 @@ impl Cgroups {
     pub fn path(&mut self, id: u64) -> Option<Arc<str>> {
         if let Some(known) = self.known.get_mut(&id) {
             known.asked = self.reading;
-            let looked_for_others = || matches!(&self.view, Some(Some(view)) if view.is_listed());
+            let looked_for_others = || self.view.as_ref().is_some_and(View::is_listed);
             if known.path.is_some() || (known.again > self.reading && !looked_for_others()) {
                 return known.path.clone();
             }
@@ -90,15 +92,14 @@ impl Cgroups {
     }
 
     fn look(&mut self, id: u64) -> Option<Arc<str>> {
-        let (root, hierarchy, met) = (&self.root, self.hierarchy, &mut self.met);
-        let view = self.view.get_or_insert_with(|| {
-            let root = if root.as_os_str().is_empty() { Path::new("/") } else { root };
-            View::best(root, hierarchy, met)
-        });
-        view.as_mut()?.path(id, met)
+        if !std::mem::replace(&mut self.looked, true) {
+            let root = if self.root.as_os_str().is_empty() { Path::new("/") } else { &self.root };
+            self.view = View::best(root, self.hierarchy, &mut self.met);
+        }
+        self.view.as_mut()?.path(id, &mut self.met)
     }
 
-    /// Whether a path was missed in this reading only because something could not be read.
+    /// What could not be read in this reading, so that a path may be missed that is there.
     pub(super) fn met(&self) -> &[(&'static str, Errno)] {
         &self.met
     }
@@ -112,7 +113,7 @@ impl Cgroups {
 
     /// Ends a reading.
     pub fn end_reading(&mut self) {
-        self.view = None;
+        (self.looked, self.view) = (false, None);
         self.met.clear();
         let reading = self.reading;
         self.known.retain(|_, known| known.asked + KEPT_FOR > reading);

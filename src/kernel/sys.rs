@@ -248,13 +248,13 @@ pub(super) fn open_cgroup(mount: BorrowedFd<'_>, id: u64) -> Result<OwnedFd, Err
     /// `struct file_handle` of `include/linux/fs.h` with the one kind of handle that kernfs has.
     #[repr(C)]
     struct Handle {
-        handle_bytes: u32,
-        handle_type: i32,
-        handle: [u8; 8],
+        bytes: u32,
+        kind: i32,
+        id: [u8; 8],
     }
     /// `FILEID_KERNFS` of `enum fid_type`, `include/linux/exportfs.h`.
     const KERNFS: i32 = 0xfe;
-    let mut handle = Handle { handle_bytes: 8, handle_type: KERNFS, handle: id.to_ne_bytes() };
+    let mut handle = Handle { bytes: 8, kind: KERNFS, id: id.to_ne_bytes() };
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: `handle` outlives the call, and what follows its two numbers is as long as the first says.
     let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut handle, flags) };

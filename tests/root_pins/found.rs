@@ -135,7 +135,7 @@ pub(crate) fn rights() {
     ]
     .map(|pin| pin.expect("it can be pinned"));
     let mode = |path: &std::path::Path, mode| {
-        fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours")
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
     };
     mode(&closed, 0);
     mode(pins[1].path(), 0o400);
