@@ -77,8 +77,8 @@ impl View {
         if let Some(handles) = &self.handles {
             match handles.below(id) {
                 Ok(below) => return Some(words(&joined(&self.above, &below))),
-                // It is gone: a list would not have it either.
-                Err(Errno::ESTALE | Errno::ENOENT) => return None,
+                // It is gone, or is a file's in one: a list would not have it either.
+                Err(Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR) => return None,
                 Err(_) => self.handles = None,
             }
         }
