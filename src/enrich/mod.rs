@@ -116,7 +116,7 @@ impl Enricher {
 
     /// Who holds what of a snapshot.
     fn holders(&mut self, snapshot: &Snapshot, files: &[ProcessFiles]) -> Holders {
-        let Self { names, processes, cgroups, people, .. } = self;
+        let Self { names, issues, processes, cgroups, people, .. } = self;
         people.begin(names);
         let mut owners = Vec::with_capacity(files.len());
         for files in files {
@@ -133,6 +133,7 @@ impl Enricher {
         });
         let creators = creators.collect();
         let holders = holders::collect(snapshot, &owners, creators, people);
+        cgroups.tell(issues);
         people.end_reading();
         processes.end_reading();
         cgroups.end_reading();

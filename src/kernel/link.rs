@@ -234,7 +234,8 @@ fn function(of: FunctionOf, type_id: u32, name: Option<&str>, resolver: &mut Res
 }
 
 fn cgroup(id: u64, resolver: &mut Resolver) -> Option<String> {
-    (id != 0).then(|| resolver.cgroup(id).unwrap_or_else(|| format!("cgroup {id}")))
+    (id != 0)
+        .then(|| resolver.cgroup(id).map_or_else(|| format!("cgroup {id}"), |path| path.as_ref().to_owned()))
 }
 
 fn iterator(name: &str, within: Option<Within>, resolver: &mut Resolver) -> String {

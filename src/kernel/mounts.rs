@@ -1,4 +1,4 @@
-//! What is mounted where, from `/proc/self/mountinfo`. Knows no file system but by its name.
+//! What is mounted where, from `/proc/PID/mountinfo`. Knows no file system but by its name.
 //! Begin at [`read`].
 
 use std::ffi::OsString;
@@ -7,15 +7,21 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::makedev;
+
 /// One mounted file system.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
+    /// The device number of its files.
+    pub(crate) device: u64,
     /// Which directory of the file system is seen there.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
     /// Where it is seen.
-    pub(super) point: PathBuf,
+    pub(crate) point: PathBuf,
     /// Its type: `cgroup2`.
-    pub(super) file_system: String,
+    pub(crate) file_system: String,
+    /// What holds for all mounts of this file system: `rw,memory`.
+    pub(crate) options: String,
 }
 
 /// What this process sees, below `root` in the place of `/`.
@@ -23,8 +29,22 @@ pub(super) struct Mount {
 /// # Errors
 ///
 /// Those of reading a file.
-pub(super) fn read(root: &Path) -> io::Result<Vec<Mount>> {
-    let mounts = parse(&fs::read(root.join("proc/self/mountinfo"))?);
+pub(crate) fn read(root: &Path) -> io::Result<Vec<Mount>> {
+    read_below(&root.join("proc/self/mountinfo"), root)
+}
+
+/// What the first process sees, as far as this one may look at it through `/proc`. From a container that has its own mounts but
+/// the processes of the host, that is what the host sees.
+///
+/// # Errors
+///
+/// Those of reading a file.
+pub(super) fn read_of_first_process(root: &Path) -> io::Result<Vec<Mount>> {
+    read_below(&root.join("proc/1/mountinfo"), &root.join("proc/1/root"))
+}
+
+fn read_below(mountinfo: &Path, root: &Path) -> io::Result<Vec<Mount>> {
+    let mounts = parse(&fs::read(mountinfo)?);
     let below = |mount: Mount| {
         let point = root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
         Mount { point, ..mount }
@@ -38,12 +58,15 @@ fn parse(mountinfo: &[u8]) -> Vec<Mount> {
 }
 
 fn line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ').skip(3);
+    let mut fields = line.split(|&byte| byte == b' ').skip(2);
+    let (major, minor) = str::from_utf8(fields.next()?).ok()?.split_once(':')?;
+    let device = makedev(major.parse::<u32>().ok()?.into(), minor.parse::<u32>().ok()?.into());
     let root = path(fields.next()?);
     let point = path(fields.next()?);
     let mut behind = fields.skip_while(|&field| field != b"-");
     let file_system = String::from_utf8(behind.nth(1)?.to_vec()).ok()?;
-    Some(Mount { root, point, file_system })
+    let options = String::from_utf8_lossy(behind.nth(1)?).into_owned();
+    Some(Mount { device, root, point, file_system, options })
 }
 
 /// A path in which the kernel wrote blanks, line ends and backslashes as `\040`.
@@ -69,13 +92,18 @@ mod tests {
     fn every_field_has_its_place() {
         let text = b"41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
             short\n\
-            42 31 0:39 /a\\040b /mnt/c\\134d rw shared:1 master:2 - tmpfs none rw\n";
-        let mount = |root: &str, point: &str, file_system: &str| Mount {
+            42 31 0:300 /a\\040b /mnt/c\\134d rw shared:1 master:2 - tmpfs none rw,size=4k\n";
+        let mount = |minor: u64, root: &str, point: &str, file_system: &str, options: &str| Mount {
+            device: makedev(0, minor),
             root: root.into(),
             point: point.into(),
             file_system: file_system.into(),
+            options: options.into(),
         };
-        let expected = [mount("/", "/sys/fs/cgroup/unified", "cgroup2"), mount("/a b", "/mnt/c\\d", "tmpfs")];
+        let expected = [
+            mount(38, "/", "/sys/fs/cgroup/unified", "cgroup2", "rw"),
+            mount(300, "/a b", "/mnt/c\\d", "tmpfs", "rw,size=4k"),
+        ];
         assert_eq!(parse(text), expected);
     }
 

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::btf::Types;
+use super::cgroups::Cgroups;
+use super::issues::errno_of;
 use super::mounts::{self, Mount};
 use super::symbols::Symbols;
 use super::uapi::{BtfInfo, reported};
@@ -23,8 +24,7 @@ use crate::model::Kind;
 pub(super) struct Resolver {
     /// What stands for `/`.
     root: PathBuf,
-    /// The paths of cgroups by their ids, from one reading to the next: the kernel gives no id twice.
-    cgroups: HashMap<u64, Box<str>>,
+    cgroups: Cgroups,
     reading: Reading,
     incomplete: bool,
 }
@@ -32,8 +32,6 @@ pub(super) struct Resolver {
 /// What is known for one reading only.
 #[derive(Debug, Default)]
 struct Reading {
-    /// Whether the cgroups were listed.
-    cgroups_listed: bool,
     interfaces: HashMap<u32, Option<String>>,
     mounts: Option<Vec<Mount>>,
     tracepoint_groups: HashMap<String, Option<String>>,
@@ -65,7 +63,7 @@ impl Resolver {
     pub(super) fn below(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            cgroups: HashMap::new(),
+            cgroups: Cgroups::unified_below(root),
             reading: Reading::default(),
             incomplete: false,
         }
@@ -74,6 +72,7 @@ impl Resolver {
     /// Ends a reading: drops all that the next one has to look up anew.
     pub(super) fn end_reading(&mut self) {
         self.reading = Reading::default();
+        self.cgroups.end_reading();
     }
 
     /// Whether a name was missed since the last time this was asked only because the process was short of something, so that
@@ -85,39 +84,12 @@ impl Resolver {
     /// The path of a cgroup of version 2 from the root of the hierarchy.
     ///
     /// Not of version 1: each of its hierarchies numbers its cgroups from 1 again, so a path found there could be another's.
-    pub(super) fn cgroup(&mut self, id: u64) -> Option<String> {
-        if !self.cgroups.contains_key(&id) && !self.reading.cgroups_listed {
-            self.reading.cgroups_listed = true;
-            self.cgroups = self.list_cgroups();
+    pub(super) fn cgroup(&mut self, id: u64) -> Option<Arc<str>> {
+        let path = self.cgroups.path(id);
+        if path.is_none() {
+            self.incomplete |= self.cgroups.met().iter().any(|(_, errno)| is_short(*errno));
         }
-        self.cgroups.get(&id).map(|path| path.clone().into())
-    }
-
-    fn list_cgroups(&mut self) -> HashMap<u64, Box<str>> {
-        let mut found = HashMap::new();
-        // The mount that shows the most. Seen from a cgroup namespace, the root of one that shows more than the namespace
-        // begins with `/..`.
-        let rank = |mount: &&Mount| (!mount.root.starts_with("/.."), mount.root.components().count());
-        let mounts = self.mounts().iter().filter(|mount| mount.file_system == "cgroup2");
-        let Some(mount) = mounts.min_by_key(rank) else { return found };
-        let above = if mount.root.starts_with("/..") { Path::new("/") } else { &mount.root };
-        let mut waiting = vec![(mount.point.clone(), above.to_owned())];
-        let root = fs::metadata(&mount.point).map(|metadata| metadata.ino());
-        if let Some(inode) = self.noting(root) {
-            found.insert(inode, words(&waiting[0].1));
-        }
-        while let Some((directory, path)) = waiting.pop() {
-            // One that went meanwhile has nothing to list.
-            let Some(entries) = self.noting(fs::read_dir(&directory)) else { continue };
-            for entry in entries.flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let path = path.join(entry.file_name());
-                    found.insert(entry.ino(), words(&path));
-                    waiting.push((entry.path(), path));
-                }
-            }
-        }
-        found
+        path
     }
 
     /// The name of an interface of this process's network namespace.
@@ -241,20 +213,20 @@ impl Resolver {
     /// What was read, if it was. A name that cannot be found has a number in its place, which is no issue; but it has to be
     /// looked for again where the process had no descriptor or no memory left.
     fn noting<T>(&mut self, read: io::Result<T>) -> Option<T> {
-        let short = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR];
-        self.incomplete |= read
-            .as_ref()
-            .is_err_and(|error| error.raw_os_error().is_some_and(|errno| short.contains(&errno)));
+        self.incomplete |= read.as_ref().is_err_and(|error| is_short(errno_of(error)));
         read.ok()
     }
 }
 
-fn words(path: &Path) -> Box<str> {
-    names::text(path.as_os_str().as_encoded_bytes()).into()
+/// Whether the process was short of something.
+fn is_short(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::super::link::{Target, describe};
     use super::*;
 

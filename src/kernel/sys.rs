@@ -1,7 +1,8 @@
-//! The system call bpf(2), made safe: numbers in, owned file descriptors and plain structures out.
+//! The system call bpf(2), and what else has no safe wrapper: numbers in, owned file descriptors and plain structures out.
 //! Knows no snapshot and gives no error a meaning. The only `unsafe` of the program is here.
 #![expect(unsafe_code, reason = "bpf(2) has no wrapper in the C library")]
 
+use std::ffi::CStr;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -19,6 +20,7 @@ use crate::model::Kind;
 pub(super) enum Call {
     MapUpdateElem = 2,
     MapGetNextKey = 4,
+    ObjGet = 7,
     ProgGetNextId = 11,
     MapGetNextId = 12,
     ProgGetFdById = 13,
@@ -43,6 +45,7 @@ impl Call {
             Self::MapUpdateElem => "BPF_MAP_UPDATE_ELEM",
             Self::LinkCreate => "BPF_LINK_CREATE",
             Self::IterCreate => "BPF_ITER_CREATE",
+            Self::ObjGet => "BPF_OBJ_GET",
             Self::MapGetNextKey => "BPF_MAP_GET_NEXT_KEY",
             Self::MapLookupBatch => "BPF_MAP_LOOKUP_BATCH",
             Self::ProgGetNextId => "BPF_PROG_GET_NEXT_ID",
@@ -88,6 +91,14 @@ struct IdAttr {
     id: u32,
     next_id: u32,
     open_flags: u32,
+}
+
+/// The beginning of `union bpf_attr` as `BPF_OBJ_GET` uses it.
+#[repr(C, align(8))]
+struct PathAttr {
+    path: u64,
+    bpf_fd: u32,
+    file_flags: u32,
 }
 
 /// `union bpf_attr` as `BPF_OBJ_GET_INFO_BY_FD` uses it.
@@ -202,6 +213,67 @@ pub(super) fn fd_by_id(kind: Kind, id: u32) -> Result<OwnedFd, Errno> {
     let fd = unsafe { bpf(Call::fd_by_id(kind), &mut attr) }?;
     // SAFETY: on success these commands return a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens the object that is pinned at a path, to be read only or without limits. A link can be had without limits only.
+///
+/// # Errors
+///
+/// `EACCES` where the pin's mode or the process's rights do not allow it, and for what is no pin; `EROFS` without limits in a bpffs
+/// that is mounted to be read only; `EINVAL` for a link to be read only.
+pub(super) fn open_pinned(path: &CStr, read_only: bool) -> Result<OwnedFd, Errno> {
+    /// `BPF_F_RDONLY`, 4.15.
+    const READ_ONLY: u32 = 1 << 3;
+    let mut attr =
+        PathAttr { path: path.as_ptr() as u64, bpf_fd: 0, file_flags: if read_only { READ_ONLY } else { 0 } };
+    // SAFETY: `BPF_OBJ_GET` takes a `PathAttr`; its one address is that of `path`, which outlives the call and ends with a zero byte.
+    let fd = unsafe { bpf(Call::ObjGet, &mut attr) }?;
+    // SAFETY: on success the command returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The id of a program, a map or a link.
+///
+/// # Errors
+///
+/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+pub(super) fn object_id(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    /// With which `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info` begin.
+    #[derive(FromBytes, IntoBytes)]
+    #[repr(C)]
+    struct Beginning {
+        of_type: u32,
+        id: u32,
+    }
+    // SAFETY: there is no address in so short a beginning.
+    unsafe { info(fd, Beginning::new_zeroed(), size_of::<Beginning>()) }.map(|told| told.value.id)
+}
+
+/// The directory of the cgroup that has this id, in the hierarchy of which `mount` is any directory.
+///
+/// Source: `kernfs_fh_to_dentry`, `fs/kernfs/mount.c`, with handles of this type since 5.5. On any other file system the answer says
+/// nothing.
+///
+/// # Errors
+///
+/// `ESTALE` when there is none (any more); `EPERM` without `CAP_DAC_READ_SEARCH`, and where a filter of system calls refuses it.
+pub(super) fn open_cgroup(mount: BorrowedFd<'_>, id: u64) -> Result<OwnedFd, Errno> {
+    /// `struct file_handle` of `include/linux/fs.h` with the one kind of handle that kernfs has.
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: [u8; 8],
+    }
+    /// `FILEID_KERNFS` of `enum fid_type`, `include/linux/exportfs.h`.
+    const KERNFS: i32 = 0xfe;
+    let mut handle = Handle { bytes: 8, kind: KERNFS, id: id.to_ne_bytes() };
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: `handle` outlives the call, and what follows its two numbers is as long as the first says.
+    let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut handle, flags) };
+    let fd = Errno::result(fd)?;
+    // SAFETY: on success the call returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor is an int")) })
 }
 
 /// Has the kernel count the runs of every program and their time, for as long as the descriptor is open.

@@ -1,0 +1,108 @@
+//! A bpffs for a test, and what a reading says of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::model::{Issue, Kind, Part, Pin as Found, Snapshot};
+
+use super::objects::{Map, Mount, uapi};
+use super::{directory, readers};
+
+/// A directory at which something is mounted: both are gone when it is dropped.
+pub(crate) struct Scene {
+    mount: Option<Mount>,
+    pub(crate) path: PathBuf,
+}
+
+impl Scene {
+    /// A new bpffs.
+    pub(crate) fn new(name: &str) -> Self {
+        let path = directory(name);
+        fs::create_dir(&path).expect("it can be made");
+        let mount = Mount::visible(c"bpf", &path).expect("it can be mounted");
+        Self { mount: Some(mount), path }
+    }
+
+    /// A path in it.
+    pub(crate) fn at(&self, below: &str) -> PathBuf {
+        self.path.join(below)
+    }
+
+    /// Makes a directory in it.
+    pub(crate) fn make(&self, below: &str) -> PathBuf {
+        let path = self.at(below);
+        fs::create_dir_all(&path).expect("it can be made");
+        path
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        drop(self.mount.take());
+        let _removed = fs::remove_dir(&self.path);
+    }
+}
+
+/// Takes readings of all pins.
+pub(crate) fn enricher() -> Enricher {
+    enricher_of(&[])
+}
+
+/// Takes readings of all pins, also of those in these directories.
+pub(crate) fn enricher_of(bpffs: &[PathBuf]) -> Enricher {
+    let options = Options { bpffs: bpffs.to_vec(), ..Options::default() };
+    Enricher::new(readers::by_ids(), options, Names::default())
+}
+
+/// A map.
+pub(crate) fn map(name: &str) -> Map {
+    Map::ready(uapi::map_type::ARRAY, name).expect("it can be made")
+}
+
+/// A pin as it has to be found.
+pub(crate) type Expected = (String, Kind, u32);
+
+/// The pins below a directory, in the order in which they are told, but for those that the kernel puts into each bpffs by itself.
+pub(crate) fn below(snapshot: &Snapshot, directory: &Path) -> Vec<Expected> {
+    let row = |pin: &Found| (pin.path.to_string(), pin.kind, pin.id);
+    pins(snapshot)
+        .iter()
+        .filter(|pin| Path::new(&*pin.path).starts_with(directory) && !is_preloaded(&pin.path))
+        .map(row)
+        .collect()
+}
+
+/// Every pin.
+pub(crate) fn pins(snapshot: &Snapshot) -> &[Found] {
+    let pins = snapshot.pins.as_deref().expect("it is known what is mounted");
+    assert!(pins.is_sorted_by(|one, other| one.path < other.path), "by path, and each once");
+    pins
+}
+
+pub(crate) fn is_preloaded(path: &str) -> bool {
+    path.ends_with("/maps.debug") || path.ends_with("/progs.debug")
+}
+
+/// What could not be read of pins.
+pub(crate) fn issues(snapshot: &Snapshot) -> Vec<&Issue> {
+    snapshot.issues.iter().filter(|issue| issue.part == Part::Pin && issue.count > 0).collect()
+}
+
+/// What a reading finds below a directory, and that nothing was in its way.
+pub(crate) fn read(enricher: &mut Enricher, directory: &Path) -> Vec<Expected> {
+    let snapshot = enricher.read();
+    assert_eq!(issues(&snapshot), [] as [&Issue; 0]);
+    below(&snapshot, directory)
+}
+
+/// A pin of a map that has to be found.
+pub(crate) fn pinned(path: impl Into<PathBuf>, map: &Map) -> Expected {
+    (path.into().display().to_string(), Kind::Map, map.id())
+}
+
+/// How many descriptors this process has.
+pub(crate) fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("Linux has /proc").count()
+}
