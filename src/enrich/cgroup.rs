@@ -196,22 +196,18 @@ fn machine(part: &str) -> Option<(Cow<'_, str>, Option<&'static str>)> {
 /// A part of a unit's name without systemd's escapes (`\x2d` for a dash). Source: systemd.unit(5), "String Escaping for Inclusion
 /// in Unit Names".
 fn unescape(name: &str) -> Cow<'_, str> {
-    if !name.contains("\\x") {
-        return name.into();
-    }
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(1..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (first, after.first(), escaped) {
-            (b'\\', Some(b'x'), Some(byte)) => {
+    let Some((before, escaped)) = name.split_once("\\x") else { return name.into() };
+    let mut bytes = before.as_bytes().to_vec();
+    for piece in escaped.split("\\x") {
+        let digits = piece.split_at_checked(2);
+        match digits.and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after))) {
+            Some((byte, after)) => {
                 bytes.push(byte);
-                rest = &after[3..];
+                bytes.extend(after.as_bytes());
             }
-            _ => {
-                bytes.push(*first);
-                rest = after;
+            None => {
+                bytes.extend(b"\\x");
+                bytes.extend(piece.as_bytes());
             }
         }
     }
@@ -230,10 +226,7 @@ fn pod(part: &str, outer: &[&str]) -> Option<String> {
         of_kubelet.then(|| key.replace('_', "-"))
     } else {
         let key = part.strip_prefix("pod")?;
-        let below_kubelet = match outer {
-            [.., "kubepods", "burstable" | "besteffort"] | [.., "kubepods"] => true,
-            _ => false,
-        };
+        let below_kubelet = matches!(outer, [.., "kubepods"] | [.., "kubepods", "burstable" | "besteffort"]);
         // What is above may be hidden by a cgroup namespace: then its shape has to do.
         (below_kubelet || is_uid(key) || key.len() == 32 && is_hex(key)).then(|| key.to_owned())
     };
