@@ -199,16 +199,13 @@ fn unescape(name: &str) -> Cow<'_, str> {
     let Some((before, escaped)) = name.split_once("\\x") else { return name.into() };
     let mut bytes = before.as_bytes().to_vec();
     for piece in escaped.split("\\x") {
-        let digits = piece.split_at_checked(2);
-        match digits.and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after))) {
-            Some((byte, after)) => {
-                bytes.push(byte);
-                bytes.extend(after.as_bytes());
-            }
-            None => {
-                bytes.extend(b"\\x");
-                bytes.extend(piece.as_bytes());
-            }
+        let byte = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(byte) = byte {
+            bytes.push(byte);
+            bytes.extend(&piece.as_bytes()[2..]);
+        } else {
+            bytes.extend(b"\\x");
+            bytes.extend(piece.as_bytes());
         }
     }
     String::from_utf8_lossy(&bytes).into_owned().into()

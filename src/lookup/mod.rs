@@ -118,7 +118,8 @@ impl Lookup {
 
     /// Asks for what is missing and due, and says when to ask again; `None` when nothing is missing.
     async fn round(&mut self, names: &Names) -> Option<Instant> {
-        self.tries.only(&names.missing());
+        let asked = names.missing();
+        self.tries.only(&asked);
         let mut present = Present::default();
         for Source { who, pace } in &mut self.sources {
             let missing = names.missing();
@@ -128,7 +129,7 @@ impl Lookup {
             }
             match who.ask(&missing, &mut present).await {
                 // A source that is not there is nobody's mistake, and costs nothing to look for again.
-                Ok(None) => {}
+                Ok(None) => pace.gone(),
                 Ok(Some(found)) => {
                     if pace.worked() {
                         info!("{who} answers again");
@@ -138,14 +139,14 @@ impl Lookup {
                 Err(failure) => {
                     if pace.failed(Instant::now()) {
                         warn!(
-                            "{who} knows no names of pods and containers: {failure}; asking again ever less often"
+                            "{who} tells no names of pods and containers: {failure}; asking again, ever less often"
                         );
                     }
                 }
             }
         }
         let (missing, now) = (names.missing(), Instant::now());
-        self.tries.tried(&missing, now);
+        self.tries.tried(&asked, &missing, now);
         let retries = self.sources.iter().filter_map(|source| source.pace.retry());
         if missing.is_empty() { None } else { retries.chain(self.tries.next()).min() }
     }

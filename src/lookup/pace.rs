@@ -23,6 +23,8 @@ pub(super) struct Pace {
     failures: u32,
     /// When to ask again, for one that failed.
     retry: Option<Instant>,
+    /// Whether the last that was said of it is that it fails.
+    is_said_to_fail: bool,
 }
 
 impl Pace {
@@ -34,15 +36,21 @@ impl Pace {
 
     /// It answered. Says whether that is news.
     pub(super) fn worked(&mut self) -> bool {
-        self.failures = 0;
-        self.retry.take().is_some()
+        self.gone();
+        std::mem::take(&mut self.is_said_to_fail)
     }
 
     /// It failed. Says whether that is news.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         self.retry = Some(now + pause(self.failures));
         self.failures = self.failures.saturating_add(1);
-        self.failures == 1
+        !std::mem::replace(&mut self.is_said_to_fail, true)
+    }
+
+    /// It is not there, and will be looked for whenever a name is due.
+    pub(super) fn gone(&mut self) {
+        self.failures = 0;
+        self.retry = None;
     }
 
     /// When to ask again, for one that failed.
@@ -64,10 +72,7 @@ struct Try {
 impl Tries {
     /// Forgets what is not missing any more.
     pub(super) fn only(&mut self, missing: &Missing) {
-        let is_missing = |id: &String| {
-            missing.containers.binary_search(id).is_ok() || missing.pods.binary_search(id).is_ok()
-        };
-        self.0.retain(|id, _| is_missing(id));
+        self.0.retain(|id, _| contains(missing, id));
     }
 
     /// Whether something of this is to be asked for: for the first time, or again.
@@ -75,10 +80,10 @@ impl Tries {
         every(missing).any(|id| self.0.get(id).is_none_or(|tried| tried.next <= now))
     }
 
-    /// Everyone was asked, and this is still missing.
-    pub(super) fn tried(&mut self, missing: &Missing, now: Instant) {
+    /// Everyone was asked for this, and `missing` is still missing.
+    pub(super) fn tried(&mut self, asked: &Missing, missing: &Missing, now: Instant) {
         self.only(missing);
-        for id in every(missing) {
+        for id in every(asked).filter(|id| contains(missing, id)) {
             let tried = self.0.entry(id.clone()).or_insert(Try { times: 0, next: now });
             if tried.next <= now {
                 tried.next = now + pause(tried.times);
@@ -95,6 +100,10 @@ impl Tries {
 
 fn every(missing: &Missing) -> impl Iterator<Item = &String> {
     missing.pods.iter().chain(&missing.containers)
+}
+
+fn contains(missing: &Missing, id: &String) -> bool {
+    missing.containers.binary_search(id).is_ok() || missing.pods.binary_search(id).is_ok()
 }
 
 #[cfg(test)]
@@ -135,6 +144,16 @@ mod tests {
     }
 
     #[test]
+    fn one_that_failed_and_is_gone_is_looked_for_when_a_name_is_due() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert!(pace.failed(start));
+        pace.gone();
+        assert_eq!(pace.retry(), None, "a time that is over would be waited for without end");
+        assert!(pace.lets_ask(true, true, start) && !pace.lets_ask(true, false, start));
+        assert!(pace.worked(), "that it is there again, and answers, is news");
+    }
+
+    #[test]
     fn what_nobody_knows_is_asked_for_ever_less_often() {
         let (mut tries, start) = (Tries::default(), Instant::now());
         let missing = containers(&["a"]);
@@ -142,7 +161,7 @@ mod tests {
         while now < start + Duration::from_hours(1) {
             if tries.any_due(&missing, now) {
                 asked += 1;
-                tries.tried(&missing, now);
+                tries.tried(&missing, &missing, now);
             }
             now += Duration::from_millis(250);
         }
@@ -153,11 +172,13 @@ mod tests {
     #[test]
     fn what_is_new_is_due_at_once_and_puts_nothing_else_off_or_forward() {
         let (mut tries, start) = (Tries::default(), Instant::now());
-        tries.tried(&containers(&["a"]), start);
+        tries.tried(&containers(&["a"]), &containers(&["a"]), start);
         let next = tries.next().expect("a is missing");
         let both = containers(&["a", "b"]);
         assert!(!tries.any_due(&containers(&["a"]), start) && tries.any_due(&both, start));
-        tries.tried(&both, start);
+        tries.tried(&containers(&["a"]), &both, start);
+        assert!(tries.any_due(&both, start), "b was asked for too late for this round");
+        tries.tried(&both, &both, start);
         assert!(!tries.any_due(&both, start));
         assert_eq!(tries.0["a"].next, next, "a was asked for by the way, and keeps its time");
         tries.only(&containers(&["b"]));

@@ -133,9 +133,9 @@ impl Cgroups {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         let gone = wait_until(&format!("{} is gone", self.name), SOON, || {
-            let new = Self::roots(self.name).filter(|path| !self.before.contains(path));
+            let mut new = Self::roots(self.name).filter(|path| !self.before.contains(path));
             // As long as its last process ends it is busy.
-            Ok(new.fold(true, |gone, path| Self::remove(&path).is_ok() && gone))
+            Ok(new.all(|path| Self::remove(&path).is_ok()))
         });
         assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
     }

@@ -27,8 +27,17 @@ impl<'a> Podman<'a> {
     /// One that has the image and no containers.
     pub(crate) fn new(directory: &'a Path) -> Self {
         // Without a limit of its own it asks for one that root may not have here.
-        let settings = "[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=1024:1024\"]\n\
-                        [engine]\nevents_logger=\"none\"\n";
+        let settings = format!(
+            r#"[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+events_logger = "none"
+lock_type = "file"
+[network]
+network_config_dir = "{}/cni"
+"#,
+            directory.display()
+        );
         fs::write(directory.join("containers.conf"), settings).expect("there is room");
         let podman = Self { directory };
         let archive = host::root_of_image(directory);
@@ -44,6 +53,7 @@ impl<'a> Podman<'a> {
             podman.arg(option).arg(self.directory.join(place));
         }
         podman.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]);
+        podman.args(["--runtime-flag", &format!("root={}/runc", self.directory.display())]);
         podman
     }
 

@@ -9,7 +9,7 @@ use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 use tonic::Code;
 
 use crate::directory::Directory;
-use crate::fake::{Fake, framed, message, status};
+use crate::fake::{Fake, Wrong, framed, message, status};
 use crate::looking_up::LookingUp;
 use crate::{CART, ETCD, SANDBOX, SIDECAR, STATIC, WEB, only_cri, unknown};
 
@@ -93,8 +93,8 @@ fn container(id: &str, sandbox: &str, name: &str) -> Container {
 }
 
 /// A node with an ordinary pod and a static one.
-fn node(path: &str) -> Option<Response> {
-    Some(match path.rsplit('/').next() {
+fn node(path: &str) -> Response {
+    match path.rsplit('/').next() {
         Some("ListPodSandbox") => message(&ListPodSandboxResponse {
             items: vec![
                 sandbox(SANDBOX, "shop", "cart-7c5d-x2x", CART),
@@ -110,7 +110,7 @@ fn node(path: &str) -> Option<Response> {
             ],
         }),
         _ => status(Code::Unimplemented),
-    })
+    }
 }
 
 fn assert_knows_the_node(looking_up: &LookingUp) {
@@ -147,7 +147,7 @@ fn a_runtime_that_has_only_the_old_service() {
         if path.starts_with("/runtime.v1alpha2.RuntimeService/") {
             node(path)
         } else {
-            Some(status(Code::Unimplemented))
+            status(Code::Unimplemented)
         }
     });
     let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
@@ -158,7 +158,7 @@ fn a_runtime_that_has_only_the_old_service() {
 #[test]
 fn a_runtime_that_fails_is_said_to_fail_once_and_asked_again() {
     // (what it says, what the log says of that)
-    let failures: [(fn() -> Response, &str); 5] = [
+    let failures: [Wrong; 5] = [
         (|| status(Code::PermissionDenied), "PermissionDenied: no"),
         (|| status(Code::Unimplemented), "Unimplemented: no"),
         (|| framed(vec![0xff; 100]), "decode"),
@@ -168,7 +168,7 @@ fn a_runtime_that_fails_is_said_to_fail_once_and_asked_again() {
     ];
     for (failure, words) in failures {
         let directory = Directory::new("cri");
-        let runtime = Fake::grpc(&directory.path().join("cri.sock"), move |_| Some(failure()));
+        let runtime = Fake::grpc(&directory.path().join("cri.sock"), move |_| failure());
         let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
         looking_up.until(words, || {
             let _asked_for = looking_up.names.container(WEB);

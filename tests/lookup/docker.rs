@@ -6,19 +6,19 @@ use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 use hyper::body::Bytes;
 
 use crate::directory::Directory;
-use crate::fake::{Fake, http};
+use crate::fake::{Fake, Wrong, http};
 use crate::looking_up::LookingUp;
 use crate::{CART, SANDBOX, SIDECAR, WEB, only_docker, unknown};
 
 /// A host with a container that others link to, one without a name yet, and two that a kubelet made.
-fn host(path: &str) -> Option<Response> {
+fn host(path: &str) -> Response {
     if path != "/containers/json" {
-        return Some(http(404, "{\"message\":\"page not found\"}"));
+        return http(404, "{\"message\":\"page not found\"}");
     }
     let labels = format!(
         "\"io.kubernetes.pod.uid\":\"{CART}\",\"io.kubernetes.pod.name\":\"cart\",\"io.kubernetes.pod.namespace\":\"shop\""
     );
-    Some(http(
+    http(
         200,
         format!(
             r#"[{{"Id":"{WEB}","Names":["/proxy/backend","/web"],"Image":"x","Labels":{{"a":"b"}},"State":"running"}},
@@ -27,7 +27,7 @@ fn host(path: &str) -> Option<Response> {
                 {{"Id":"{SIDECAR}","Names":["/k8s_side_cart_shop_{CART}_0"],"Labels":{{{labels},"io.kubernetes.container.name":"side"}}}}]"#,
             unknown(1)
         ),
-    ))
+    )
 }
 
 fn container(name: Option<&str>, pod: Option<&str>) -> ContainerName {
@@ -67,7 +67,7 @@ fn one_that_fails_is_said_to_fail_once_and_asked_again() {
         http(200, Body::from_stream(chunks))
     };
     // (what it says, what the log says of that)
-    let failures: [(fn() -> Response, &str); 5] = [
+    let failures: [Wrong; 5] = [
         (|| http(500, "{\"message\":\"no\"}"), "500 Internal Server Error"),
         (|| http(200, "<html>"), "understand"),
         (|| http(200, "[{\"Id\":7}]"), "understand"),
@@ -76,7 +76,7 @@ fn one_that_fails_is_said_to_fail_once_and_asked_again() {
     ];
     for (failure, words) in failures {
         let directory = Directory::new("docker");
-        let docker = Fake::http(&directory.path().join("docker.sock"), move |_| Some(failure()));
+        let docker = Fake::http(&directory.path().join("docker.sock"), move |_| failure());
         let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
         looking_up.until(words, || {
             let _asked_for = looking_up.names.container(WEB);

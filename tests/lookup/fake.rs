@@ -16,8 +16,17 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-/// What is said to a request for this path; nothing, ever, for `None`.
-type Answer = Box<dyn Fn(&str) -> Option<Response> + Send>;
+use crate::WEB;
+
+/// What is said to a request for this path.
+type Answer = Box<dyn Fn(&str) -> Response + Send>;
+
+/// A wrong answer, and what the log says of it.
+pub(crate) type Wrong = (fn() -> Response, &'static str);
+
+/// Marks what stands for no answer.
+#[derive(Clone)]
+struct Silence;
 
 /// A server on a socket. When dropped it ends as if it had been killed; its socket stays.
 pub(crate) struct Fake {
@@ -41,7 +50,7 @@ impl Drop for Fake {
 
 impl Fake {
     /// One that speaks gRPC.
-    pub(crate) fn grpc(socket: &Path, answer: impl Fn(&str) -> Option<Response> + Send + 'static) -> Self {
+    pub(crate) fn grpc(socket: &Path, answer: impl Fn(&str) -> Response + Send + 'static) -> Self {
         Self::start(socket, answer, |listener, router| async move {
             let connections = stream::unfold(listener, async |listener| {
                 let connection = listener.accept().await.map(|(connection, _)| connection);
@@ -53,7 +62,7 @@ impl Fake {
     }
 
     /// One that speaks plain HTTP.
-    pub(crate) fn http(socket: &Path, answer: impl Fn(&str) -> Option<Response> + Send + 'static) -> Self {
+    pub(crate) fn http(socket: &Path, answer: impl Fn(&str) -> Response + Send + 'static) -> Self {
         Self::start(socket, answer, |listener, router| async move {
             axum::serve(listener, router).await.expect("it serves");
         })
@@ -61,7 +70,7 @@ impl Fake {
 
     fn start<F: Future<Output = ()> + Send + 'static>(
         socket: &Path,
-        answer: impl Fn(&str) -> Option<Response> + Send + 'static,
+        answer: impl Fn(&str) -> Response + Send + 'static,
         serve: impl FnOnce(UnixListener, Router) -> F,
     ) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -78,17 +87,17 @@ impl Fake {
                 state.requests.push(path.clone());
                 (state.answer)(&path)
             };
-            match answer {
-                Some(answer) => answer,
-                None => std::future::pending().await,
+            if answer.extensions().get::<Silence>().is_some() {
+                std::future::pending::<()>().await;
             }
+            answer
         });
         runtime.spawn(serve(listener, router));
         Self { socket: socket.to_owned(), state, runtime: Some(runtime) }
     }
 
     /// Says something else from now on.
-    pub(crate) fn answer(&self, answer: impl Fn(&str) -> Option<Response> + Send + 'static) {
+    pub(crate) fn answer(&self, answer: impl Fn(&str) -> Response + Send + 'static) {
         self.state.lock().expect("no answer panics").answer = Box::new(answer);
     }
 
@@ -127,4 +136,16 @@ pub(crate) fn status(code: tonic::Code) -> Response {
 /// An answer of HTTP.
 pub(crate) fn http(status: u16, body: impl Into<Body>) -> Response {
     Response::builder().status(status).body(body.into()).expect("its parts are sound")
+}
+
+/// Nothing, ever.
+pub(crate) fn silence() -> Response {
+    let mut response = Response::default();
+    response.extensions_mut().insert(Silence);
+    response
+}
+
+/// What Docker says where one container runs.
+pub(crate) fn one_container(_path: &str) -> Response {
+    http(200, format!(r#"[{{"Id":"{WEB}","Names":["/web"]}}]"#))
 }

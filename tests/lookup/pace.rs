@@ -2,18 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use axum::response::Response;
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 use tonic::Code;
 
 use crate::directory::Directory;
-use crate::fake::{Fake, http, status};
+use crate::fake::{Fake, http, one_container, silence, status};
 use crate::looking_up::LookingUp;
 use crate::{WEB, nobody, only_cri, only_docker, unknown};
-
-fn one_container(_: &str) -> Option<Response> {
-    Some(http(200, format!(r#"[{{"Id":"{WEB}","Names":["/web"]}}]"#)))
-}
 
 /// Readings, each of which asks for a container that no other asked for, for a while. Says how many.
 fn ask_for_new_ones(looking_up: &LookingUp, lasting: Duration) -> u32 {
@@ -29,7 +24,7 @@ fn ask_for_new_ones(looking_up: &LookingUp, lasting: Duration) -> u32 {
 #[test]
 fn one_that_failed_is_left_alone_however_much_is_asked_for() {
     let directory = Directory::new("pace");
-    let runtime = Fake::grpc(&directory.path().join("cri.sock"), |_| Some(status(Code::Internal)));
+    let runtime = Fake::grpc(&directory.path().join("cri.sock"), |_| status(Code::Internal));
     let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
     let readings = ask_for_new_ones(&looking_up, Duration::from_secs(2));
     let asked = runtime.requests().len();
@@ -41,7 +36,7 @@ fn one_that_failed_is_left_alone_however_much_is_asked_for() {
 #[test]
 fn what_nobody_knows_is_asked_for_ever_less_often() {
     let directory = Directory::new("pace");
-    let docker = Fake::http(&directory.path().join("docker.sock"), |_| Some(http(200, "[]")));
+    let docker = Fake::http(&directory.path().join("docker.sock"), |_| http(200, "[]"));
     let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
     let (start, mut readings) = (Instant::now(), 0);
     looking_up.until("it is over", || {
@@ -70,7 +65,7 @@ fn ask_for_nothing_new(looking_up: &LookingUp) {
 #[test]
 fn one_that_does_not_answer_keeps_nobody_else_from_answering() {
     let directory = Directory::new("pace");
-    let silent = Fake::grpc(&directory.path().join("cri.sock"), |_| None);
+    let silent = Fake::grpc(&directory.path().join("cri.sock"), |_| silence());
     let docker = Fake::http(&directory.path().join("docker.sock"), one_container);
     let settings = Settings {
         cri: Sockets::Given(vec![silent.socket.clone()]),
@@ -86,7 +81,7 @@ fn one_that_does_not_answer_keeps_nobody_else_from_answering() {
 #[test]
 fn it_ends_at_once_when_it_is_told_to_even_while_somebody_does_not_answer() {
     let directory = Directory::new("pace");
-    let silent = Fake::grpc(&directory.path().join("cri.sock"), |_| None);
+    let silent = Fake::grpc(&directory.path().join("cri.sock"), |_| silence());
     let looking_up = LookingUp::start(only_cri(directory.path(), &silent.socket));
     looking_up.until("somebody is asked", || {
         let _asked_for = looking_up.names.container(WEB);

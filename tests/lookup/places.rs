@@ -3,17 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use axum::response::Response;
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 
 use crate::directory::Directory;
-use crate::fake::{Fake, http};
+use crate::fake::{Fake, http, one_container};
 use crate::looking_up::LookingUp;
 use crate::{SIDECAR, WEB, only_docker};
-
-fn one_container(_: &str) -> Option<Response> {
-    Some(http(200, format!(r#"[{{"Id":"{WEB}","Names":["/web"]}}]"#)))
-}
 
 #[test]
 fn well_known_sockets_that_come_late_and_have_two_names() {
@@ -51,6 +46,33 @@ fn a_socket_that_the_user_names_should_be_there() {
         (looking_up.said("WARN") > 0).then_some(())
     });
     assert!(looking_up.log().contains("docker.sock") && looking_up.log().contains("No such file"));
+    let _docker = Fake::http(&socket, one_container);
+    assert_eq!(looking_up.container(WEB).name.as_deref(), Some("web"));
+    assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
+}
+
+#[test]
+fn a_well_known_one_that_failed_and_went_away() {
+    let root = Directory::new("places");
+    fs::create_dir(root.path().join("run")).expect("there is room");
+    let socket = root.path().join("run/docker.sock");
+    let settings =
+        Settings { root: root.path().to_owned(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
+    let failing = Fake::http(&socket, |_| http(500, ""));
+    let looking_up = LookingUp::start(settings);
+    looking_up.until("it fails", || {
+        let _asked_for = looking_up.names.container(WEB);
+        (looking_up.said("WARN") > 0).then_some(())
+    });
+    drop(failing);
+    fs::remove_file(&socket).expect("it is ours");
+    let podman = root.path().join("run/podman");
+    fs::create_dir(&podman).expect("there is room");
+    let other = Fake::http(&podman.join("podman.sock"), |_| http(200, "[]"));
+    looking_up.until("the other is asked", || {
+        let _asked_for = looking_up.names.container(WEB);
+        other.requests().first().cloned()
+    });
     let _docker = Fake::http(&socket, one_container);
     assert_eq!(looking_up.container(WEB).name.as_deref(), Some("web"));
     assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
