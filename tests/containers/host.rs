@@ -1,0 +1,153 @@
+//! The host of the containers: its programs, its processes and their cgroups, and the names of BPF objects.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use bpf_metrics_exporter::enrich::cgroup::Place;
+use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice};
+use bpf_metrics_exporter::model::ReaderKind;
+
+use super::holder;
+use super::objects::wait_until;
+
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Where Debian has them, whatever the path of who runs the tests.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const PROGRAMS: [&str; 6] = ["podman", "conmon", "runc", "containerd", "ctr", "busybox"];
+
+/// Which of the programs is not installed.
+pub(crate) fn missing() -> Option<String> {
+    let is_there = |program: &&str| PATH.split(':').any(|path| Path::new(path).join(program).exists());
+    let missing = PROGRAMS.iter().find(|program| !is_there(program))?;
+    Some(format!("needs {missing}: see tests/containers/install"))
+}
+
+/// A program, with an environment of its own.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", PATH).env("HOME", "/nonexistent");
+    command
+}
+
+/// Runs a program to its end, and gives what it printed.
+pub(crate) fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {errors}", output.status);
+    String::from_utf8(output.stdout).expect("it is text").trim().to_owned()
+}
+
+/// The root of an image: a busybox and nothing else.
+pub(crate) fn root_of_image(directory: &Path) -> PathBuf {
+    let root = directory.join("image");
+    fs::create_dir_all(root.join("bin")).expect("there is room");
+    for mounted in ["proc", "dev", "sys", "etc", "tmp", &holder::HOST[1..]] {
+        fs::create_dir(root.join(mounted)).expect("there is room");
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox")).expect("it is installed");
+    let archive = directory.join("image.tar");
+    output(command("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."));
+    archive
+}
+
+pub(crate) fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("Linux has /proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What the paths of a process's cgroups say, in all hierarchies; nothing for one that is gone.
+pub(crate) fn places(pid: u32) -> Vec<Place> {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Vec::new() };
+    text.lines().map(|line| Place::of(line.splitn(3, ':').nth(2).expect("a line has three parts"))).collect()
+}
+
+/// Waits until exactly one process is in this container by its cgroup, and gives that.
+pub(crate) fn process_in(container: &str) -> u32 {
+    let mut found = Vec::new();
+    wait_until(&format!("a process is in {container}"), SOON, || {
+        let is_in = |pid: &u32| {
+            places(*pid).last().is_some_and(|place| place.container.as_deref() == Some(container))
+        };
+        found = processes().filter(is_in).collect();
+        Ok(found.len() == 1)
+    })
+    .expect("it runs");
+    found[0]
+}
+
+/// Waits until a map and a program of this name are there, and asserts that this process holds them and nobody else.
+pub(crate) fn assert_holds(pid: u32, name: &str) {
+    let road = ReaderChoice::Only(ReaderKind::Walk);
+    let mut reader = Reader::new(Options { reader: road, ..Options::default() });
+    let mut ids = None;
+    wait_until(&format!("objects are named {name}"), SOON, || {
+        let snapshot = reader.read();
+        let map = snapshot.maps.iter().flatten().find(|map| map.facts.name == name);
+        let program = snapshot.programs.iter().flatten().find(|program| program.facts.name == name);
+        ids = map.zip(program).map(|(map, program)| (map.facts.id, program.facts.id));
+        Ok(ids.is_some())
+    })
+    .expect("the container makes them");
+    let (map, program) = ids.expect("it was waited for");
+    assert_eq!(holder::holders("map_id", map), [pid]);
+    assert_eq!(holder::holders("prog_id", program), [pid]);
+}
+
+/// Cgroups at the root that were not there before: what runtimes leave behind is removed with this.
+pub(crate) struct Cgroups {
+    name: &'static str,
+    before: BTreeSet<PathBuf>,
+}
+
+impl Cgroups {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, before: Self::roots(name).collect() }
+    }
+
+    /// The cgroup of this name in every hierarchy that has it.
+    fn roots(name: &str) -> impl Iterator<Item = PathBuf> {
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let hierarchies = hierarchies.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]);
+        let roots: BTreeSet<_> = hierarchies
+            .filter_map(|hierarchy| fs::canonicalize(hierarchy.join(name)).ok())
+            .filter(|path| path.is_dir())
+            .collect();
+        roots.into_iter()
+    }
+
+    fn remove(path: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(path)?.flatten() {
+            if entry.file_type()?.is_dir() {
+                Self::remove(&entry.path())?;
+            }
+        }
+        fs::remove_dir(path)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        let gone = wait_until(&format!("{} is gone", self.name), SOON, || {
+            let mut new = Self::roots(self.name).filter(|path| !self.before.contains(path));
+            // As long as its last process ends it is busy.
+            Ok(new.all(|path| Self::remove(&path).is_ok()))
+        });
+        assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
+    }
+}
+
+/// Unmounts all that is mounted below a directory.
+pub(crate) fn unmount_below(directory: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let mut below: Vec<_> = points.filter(|point| point.starts_with(directory)).collect();
+    below.reverse();
+    for point in below {
+        output(command("umount").arg("-l").arg(point));
+    }
+}

@@ -1,0 +1,32 @@
+//! Real containers that load BPF themselves, of podman and of containerd as the kubelet speaks with it: what the paths of their
+//! cgroups say of them, and what names are told for them. `tests/containers/install` installs what is needed.
+
+use std::process::ExitCode;
+
+#[path = "../support/directory.rs"]
+mod directory;
+#[path = "../support/looking_up.rs"]
+mod looking_up;
+#[path = "../support/objects/mod.rs"]
+mod objects;
+#[path = "../support/running.rs"]
+mod running;
+#[path = "../support/trials.rs"]
+mod trials;
+
+mod holder;
+mod host;
+mod pod;
+mod podman;
+
+const TESTS: &[trials::Test] = &[
+    ("a_container_of_podman_is_told_and_named", podman::told_and_named),
+    ("a_pod_of_a_container_runtime_is_told_and_named", pod::told_and_named),
+];
+
+fn main() -> ExitCode {
+    if let Some(name) = holder::wanted() {
+        return holder::hold(&name);
+    }
+    trials::run(TESTS, |_| trials::root::missing().or_else(host::missing))
+}

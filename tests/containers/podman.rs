@@ -1,0 +1,114 @@
+//! A container of podman, with runc.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bpf_metrics_exporter::enrich::cgroup::Place;
+use bpf_metrics_exporter::enrich::names::ContainerName;
+use bpf_metrics_exporter::lookup::{Settings, Sockets};
+
+use super::directory::Directory;
+use super::holder;
+use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
+use super::looking_up::LookingUp;
+use super::objects::wait_until;
+use super::running::Running;
+
+/// What podman calls the image.
+pub(crate) const IMAGE: &str = "localhost/busybox:1";
+
+/// Podman with all its state in a directory. Its containers are gone when this is dropped.
+pub(crate) struct Podman<'a> {
+    directory: &'a Path,
+}
+
+impl<'a> Podman<'a> {
+    /// One that has the image and no containers.
+    pub(crate) fn new(directory: &'a Path) -> Self {
+        // Without a limit of its own it asks for one that root may not have here.
+        let settings = format!(
+            r#"[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+events_logger = "none"
+lock_type = "file"
+[network]
+network_config_dir = "{}/cni"
+"#,
+            directory.display()
+        );
+        fs::write(directory.join("containers.conf"), settings).expect("there is room");
+        let podman = Self { directory };
+        let archive = host::root_of_image(directory);
+        let waits = "CMD [\"/bin/busybox\",\"sleep\",\"3600\"]";
+        output(podman.command().args(["import", "--change", waits]).arg(archive).arg(IMAGE));
+        podman
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut podman = command("podman");
+        podman.env("CONTAINERS_CONF", self.directory.join("containers.conf"));
+        for (option, place) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+            podman.arg(option).arg(self.directory.join(place));
+        }
+        podman.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]);
+        podman.args(["--runtime-flag", &format!("root={}/runc", self.directory.display())]);
+        podman
+    }
+
+    /// Its service, on a socket.
+    fn serve(&self) -> (PathBuf, Running) {
+        let socket = self.directory.join("podman.sock");
+        let mut serve = self.command();
+        serve.args(["system", "service", "--time", "0"]).arg(format!("unix://{}", socket.display()));
+        let service = Running(serve.stderr(Stdio::null()).spawn().expect("podman is installed"));
+        wait_until("podman listens", SOON, || Ok(socket.exists())).expect("it starts");
+        (socket, service)
+    }
+}
+
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        let removed = self.command().args(["rm", "--force", "--time", "0", "--all"]).output();
+        host::unmount_below(self.directory);
+        let removed = removed.map(|output| output.status.success());
+        assert!(matches!(removed, Ok(true)) || std::thread::panicking(), "{removed:?}");
+    }
+}
+
+pub(crate) fn told_and_named() {
+    let directory = Directory::new("podman");
+    let _cgroups = Cgroups::new("libpod_parent");
+    let podman = Podman::new(directory.path());
+    let name = format!("podman{}", std::process::id());
+    let mut run = podman.command();
+    run.args(["run", "--detach", "--name", "web", "--network", "host", "--privileged"]);
+    run.args(["--volume", &format!("/:{}", holder::HOST), IMAGE]).args(holder::command(&name));
+    let id = output(&mut run);
+
+    let pid = process_in(&id);
+    assert_holds(pid, &name);
+    let expected = Place { container: Some(id.clone()), runtime: Some("podman".into()), ..Place::default() };
+    let places = places(pid);
+    assert!(!places.is_empty() && places.iter().all(|place| *place == expected), "{places:#?}");
+    // Its monitor is in no container.
+    let monitors = host::processes().filter(|pid| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.starts_with(b"/usr/bin/conmon\0") && String::from_utf8_lossy(&arguments).contains(&id)
+    });
+    let monitors: Vec<u32> = monitors.collect();
+    assert!(!monitors.is_empty());
+    for monitor in monitors {
+        assert!(host::places(monitor).iter().all(|place| place.container.is_none()), "of the monitor");
+    }
+
+    let (socket, _service) = podman.serve();
+    let looking_up = LookingUp::start(Settings {
+        root: directory.path().to_owned(),
+        cri: Sockets::Given(Vec::new()),
+        docker: Sockets::Given(vec![socket]),
+    });
+    assert_eq!(looking_up.container(&id), ContainerName { name: Some("web".to_owned()), pod: None });
+    assert_eq!(looking_up.log(), "");
+}
