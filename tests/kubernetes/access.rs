@@ -34,6 +34,24 @@ async fn a_token_that_changed_is_read_again() {
 }
 
 #[tokio::test]
+async fn a_token_that_a_plain_file_has_without_a_newline_is_the_same() {
+    let mut server = Server::start().await;
+    let directory = Directory::new("no-newline");
+    let token = directory.write("token", "plain");
+    let kubeconfig = directory.kubeconfig(&json!({"server": server.url}), &json!({"tokenFile": "token"}));
+    let _watcher = start_with(directory, settings(kubeconfig, PATIENCE));
+    let list = server.list().await;
+    assert_eq!(
+        list.header("authorization"),
+        Some("Bearer plain"),
+        "a path is seen from the kubeconfig's directory"
+    );
+    std::fs::write(&token, "other").expect("there is room");
+    list.refuse(401, "Unauthorized");
+    assert_eq!(server.list().await.header("authorization"), Some("Bearer other"));
+}
+
+#[tokio::test]
 async fn a_plugin_brings_a_token() {
     let mut server = Server::start().await;
     let directory = Directory::new("plugin");
@@ -120,11 +138,11 @@ fn mistakes_are_found_before_anything_is_asked() {
     }
     for (path, expected) in [
         (directory.path("none"), "No such file"),
-        (directory.write("text", "just text"), "kubeconfig"),
+        (directory.write("text", "token: a-secret, b: {"), "kubeconfig"),
         (directory.write("empty", ""), "context"),
     ] {
         let error = check(&settings(path, PATIENCE)).expect_err(expected).to_string();
-        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        assert!(error.contains(expected) && !error.contains('\n') && !error.contains("a-secret"), "{error}");
     }
     let nowhere = |access, node_name: &str| {
         check(&Settings { access, node_name: node_name.to_owned(), patience: PATIENCE })

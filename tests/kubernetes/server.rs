@@ -191,7 +191,9 @@ impl Watch {
     }
 
     /// Ends it as a server does whose time is over.
-    pub(crate) fn end(self) {}
+    pub(crate) fn end(self) {
+        drop(self);
+    }
 
     /// Ends it as a broken connection does.
     pub(crate) fn cut(self) {

@@ -91,6 +91,9 @@ async fn a_watch_goes_on_where_it_ended_without_a_list() {
     let line = json!({"type": "ADDED", "object": pod("till", "21")}).to_string();
     watch.bytes(format!("{line}\n").as_bytes());
     watch.bytes(&line.as_bytes()[..40]);
+    while watcher.known(&["till"]).is_empty() {
+        watcher.changed().await;
+    }
     watch.cut();
 
     let watch = server.watch().await;

@@ -8,7 +8,10 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube_client::client::{Body, ConfigExt as _};
-use kube_client::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube_client::config::{
+    Cluster as ClusterConfig, ExecInteractiveMode, InClusterError, KubeConfigOptions, Kubeconfig,
+    KubeconfigError,
+};
 use kube_client::{Client, Config};
 use thiserror::Error;
 use tower::{BoxError, ServiceBuilder};
@@ -57,25 +60,36 @@ pub enum AccessError {
 
 /// Reads the files, and no more: asks no server and runs no plugin.
 pub(super) async fn load(access: &Access) -> Result<Config, AccessError> {
-    match access {
-        Access::InCluster => Config::incluster().map_err(AccessError::NotInCluster),
+    let mut config = match access {
+        Access::InCluster => Config::incluster().map_err(AccessError::NotInCluster)?,
         Access::Kubeconfig(path) => {
             let file = Kubeconfig::read_from(path).map_err(AccessError::Kubeconfig)?;
             // Those of the environment are for the network outside of the cluster, as they are to the rest of this program.
-            let proxy = file.clusters.iter().any(|named| {
-                named
-                    .cluster
-                    .as_ref()
-                    .and_then(|cluster| cluster.proxy_url.as_ref())
-                    .is_some_and(|url| !url.is_empty())
-            });
-            if proxy {
+            if file.clusters.iter().filter_map(|named| named.cluster.as_ref()).any(has_proxy) {
                 return Err(AccessError::Proxy);
             }
             let context = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(file, &context).await.map_err(AccessError::Kubeconfig)
+            Config::from_custom_kubeconfig(file, &context).await.map_err(AccessError::Kubeconfig)?
         }
+    };
+    let who = &mut config.auth_info;
+    // kube reads the file again by itself, but takes a newline at its end for a part of the token, which kubectl does not. Such a
+    // file is read again when a token is refused. One that cannot be read is reported by `connect`.
+    if who.token.is_none()
+        && let Some(Ok(text)) = who.token_file.as_ref().map(std::fs::read_to_string)
+        && text.trim() != text
+    {
+        who.token = Some(text.trim().to_owned().into());
     }
+    // Nobody sits there to be asked.
+    if let Some(plugin) = &mut who.exec {
+        plugin.interactive_mode = Some(ExecInteractiveMode::Never);
+    }
+    Ok(config)
+}
+
+fn has_proxy(cluster: &ClusterConfig) -> bool {
+    cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty())
 }
 
 /// Reads what the settings name, with its certificates and tokens. A plugin is not run: whether it can say who we are may change.
@@ -111,12 +125,15 @@ pub(super) fn connect(config: &Config) -> Result<Client, AccessError> {
     Ok(Client::new(service, &*config.default_namespace))
 }
 
-/// An error with its causes, where the causes say what the error does not.
+/// An error with its causes, where the causes say what the error does not. Of each the first line: more is a piece of the file that
+/// was read, and that may be a secret.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let first_line =
+        |error: &dyn std::error::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    let mut text = first_line(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let more = error.to_string();
+        let more = first_line(error);
         if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
