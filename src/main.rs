@@ -63,7 +63,9 @@ fn main() -> ExitCode {
             warnings,
             ..
         } => {
-            warnings.iter().for_each(|warning| complain(warning));
+            for warning in warnings {
+                complain(&warning);
+            }
             snapshot(kernel, enrich, &selected(selection), format, from.as_deref())
         }
         Asked::Do { command: Command::Export(export), log, warnings } => {

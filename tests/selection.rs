@@ -7,7 +7,7 @@ use bpf_metrics_exporter::export::json;
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
 use bpf_metrics_exporter::model::{
-    Backlog, Build, Delivery, Exporter, Holders, Kind, Owner, OwnerKind, Snapshot, Tally,
+    Backlog, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
 };
 use jiff::Timestamp;
 use proptest::collection::vec;
@@ -115,12 +115,10 @@ fn tied() -> impl Strategy<Value = Snapshot> {
             let mut tie = |id: &mut u32, known: &[u32]| {
                 *id = known.get(places.next().expect("it goes on")).copied().unwrap_or(*id);
             };
-            if let Some(Holders { programs: of_programs, maps: of_maps, links: of_links, .. }) =
-                &mut snapshot.holders
-            {
-                of_programs.iter_mut().for_each(|holder| tie(&mut holder.id, &programs));
-                of_maps.iter_mut().for_each(|holder| tie(&mut holder.id, &maps));
-                of_links.iter_mut().for_each(|holder| tie(&mut holder.id, &links));
+            for (kind, known) in [(Kind::Program, &programs), (Kind::Map, &maps), (Kind::Link, &links)] {
+                for holder in snapshot.holders.iter_mut().flat_map(|holders| holders.of_mut(kind)) {
+                    tie(&mut holder.id, known);
+                }
             }
             for pin in snapshot.pins.iter_mut().flatten() {
                 tie(&mut pin.id, if pin.kind == Kind::Map { &maps } else { &programs });
@@ -191,7 +189,7 @@ fn without(snapshot: &Snapshot, kind: Kind, id: u32) -> Snapshot {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn there_are_never_more_series_than_wanted(snapshot in tied(), exporter in exporters(), max in 1..600_u64) {

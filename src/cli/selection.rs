@@ -80,13 +80,8 @@ impl SelectionFlags {
 fn rules(flag: &str, given: &[String], problems: &mut Problems) -> Vec<Rule> {
     let mut rules = Vec::new();
     for given in given {
-        let mut rule = Rule::new();
-        for term in given.split(',') {
-            rule.extend(
-                problems.keep(flag, parse(term).map_err(|problem| format!("{problem} in {given:?}"))),
-            );
-        }
-        rules.push(rule);
+        let terms = given.split(',');
+        rules.push(terms.filter_map(|term| problems.keep(flag, parse(term))).collect());
     }
     rules
 }
