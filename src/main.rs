@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{
-    self, Asked, Command, Export, KernelReader, LogFormat, LogLevel, Mistakes, Otlp, SnapshotFormat,
+    self, Asked, Command, Export, KernelReader, LogFormat, LogLevel, Mistakes, Otlp, RuleKey, SnapshotFormat,
 };
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{self, Enricher};
@@ -24,6 +24,7 @@ use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::{self, Choice, Options, Reader, ReaderChoice, RunStatsMode, privileges};
 use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
 use bpf_metrics_exporter::model::{Build, Exporter, Issue, Part, ReaderKind, RunStats, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::{memory, web};
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
         Ok(asked) => asked,
         Err(Mistakes { mut lines, rest }) => {
             // What can only be found by trying is reported along with what is wrong anyway.
-            match rest {
+            match rest.map(|rest| *rest) {
                 Some(Command::Export(export)) => drop(listeners(&export, &mut lines)),
                 Some(Command::Snapshot { from: Some(file), .. }) => lines.extend(read_snapshot(&file).err()),
                 _ => {}
@@ -57,8 +58,15 @@ fn main() -> ExitCode {
     };
     match asked {
         Asked::Say(text) => finish(print(&text)),
-        Asked::Do { command: Command::Snapshot { kernel, enrich, format, from }, .. } => {
-            snapshot(kernel, enrich, format, from.as_deref())
+        Asked::Do {
+            command: Command::Snapshot { kernel, enrich, selection, format, from },
+            warnings,
+            ..
+        } => {
+            for warning in warnings {
+                complain(&warning);
+            }
+            snapshot(kernel, enrich, &selected(selection), format, from.as_deref())
         }
         Asked::Do { command: Command::Export(export), log, warnings } => {
             let mut lines = Vec::new();
@@ -132,6 +140,7 @@ fn start_log(log: cli::Log) {
 fn snapshot(
     kernel: cli::Kernel,
     enrich: cli::Enrich,
+    selection: &Selection,
     format: SnapshotFormat,
     from: Option<&OsStr>,
 ) -> ExitCode {
@@ -151,6 +160,10 @@ fn snapshot(
     }
     for issue in snapshot.issues.iter().filter(|issue| issue.count > 0) {
         complain(&describe(issue));
+    }
+    let snapshot = selection.apply(snapshot, None);
+    if let Some(left_out) = snapshot.left_out.filter(|&left_out| left_out > 0) {
+        complain(&describe_left_out(left_out));
     }
     let sample = Sample { snapshot: &snapshot, exporter: None };
     let text = match format {
@@ -227,6 +240,30 @@ fn enrich_options(cli::Enrich { bpffs, hooks, every_netns }: cli::Enrich) -> enr
     enrich::Options { bpffs, hooks, every_netns, wait_for_hooks: false }
 }
 
+/// The settings as the selection has them.
+fn selected(cli::Selection { only, except, per_object, max_series }: cli::Selection) -> Selection {
+    let key = |key| match key {
+        RuleKey::Kind => Key::Kind,
+        RuleKey::Type => Key::Type,
+        RuleKey::Name => Key::Name,
+        RuleKey::Owner => Key::Owner,
+        RuleKey::OwnerKind => Key::OwnerKind,
+    };
+    let rule = |terms: cli::Rule| Rule {
+        terms: terms.into_iter().map(|(asked, pattern)| (key(asked), pattern)).collect(),
+    };
+    let rules = |given: Vec<cli::Rule>| given.into_iter().map(rule).collect();
+    Selection { only: rules(only), except: rules(except), per_object, max_series }
+}
+
+/// What a limit does, for people.
+fn describe_left_out(left_out: u64) -> String {
+    format!(
+        "{left_out} series of single objects are left out, since --max-series wants no more; the totals of the host and of owners \
+         stay complete; --only and --except say which objects matter"
+    )
+}
+
 /// Exports until told to stop.
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let reader = Reader::new(options(export.kernel, export.run_stats));
@@ -273,9 +310,21 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             holders: export.holders,
         }
     };
+    let selection = selected(export.selection);
+    if selection != Selection::default() {
+        info!("exporting {selection}; totals are of everything");
+    }
+    let (own, mut warned_of_limit) = (exporter.clone(), false);
     let read = move || {
         let snapshot = reader.read();
         warn_of_new(&snapshot, &mut warned);
+        let snapshot = selection.apply(snapshot, Some(&own()));
+        if let Some(left_out) = snapshot.left_out.filter(|&left_out| left_out > 0)
+            && !std::mem::replace(&mut warned_of_limit, true)
+        {
+            let what = describe_left_out(left_out);
+            warn!("{what}; from now on only counted, in bpf_exporter_left_out_series");
+        }
         snapshot
     };
     let source = Source::new(read, exporter);

@@ -84,6 +84,58 @@ fn a_snapshot_is_shown_in_every_format() {
     }
 }
 
+/// The lines of a reading in Prometheus' format that are samples.
+fn samples(arguments: &[&str]) -> (Vec<String>, Vec<String>) {
+    let all = [&["snapshot", "--from", GOLDEN, "--format", "prometheus"], arguments].concat();
+    let output = output(&all);
+    assert_eq!(output.status.code(), Some(0), "{:?}", lines(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect(), lines(&output))
+}
+
+#[test]
+fn a_selection_holds_for_a_snapshot_from_a_file() {
+    const OBJECTS: [&str; 6] =
+        ["bpf_program_", "bpf_map_", "bpf_link_", "bpf_btf_", "bpf_pin_", "bpf_hook_info"];
+    let of_objects = |line: &String| OBJECTS.iter().any(|prefix| line.starts_with(prefix));
+    let left_out = |line: &String| line.starts_with("bpf_exporter_left_out_series");
+    let (all, _) = samples(&[]);
+    let (rest, said) = samples(&["--per-object", "off"]);
+    assert!(all.iter().any(of_objects) && !rest.iter().any(of_objects));
+    assert_eq!(rest, all.iter().filter(|line| !of_objects(line)).cloned().collect::<Vec<_>>());
+
+    let issues = said.len();
+    let max = rest.len() + 1 + (all.len() - rest.len()) / 2;
+    let (some, said) = samples(&["--max-series", &max.to_string()]);
+    assert!(some.iter().any(of_objects) && some.len() <= max, "{} of {max}", some.len());
+    let missing = all.len() - some.iter().filter(|line| !left_out(line)).count();
+    assert!(some.contains(&format!("bpf_exporter_left_out_series {missing}")), "{some:#?}");
+    assert_eq!(said.len(), issues + 1);
+    assert!(said[issues].contains(&format!("{missing} series of single objects are left out")), "{said:?}");
+
+    let (maps, _) = samples(&["--only", "kind=map"]);
+    let expected =
+        |line: &&String| !of_objects(line) || line.starts_with("bpf_map_") || line.contains("kind=\"map\"");
+    assert_eq!(maps, all.iter().filter(expected).cloned().collect::<Vec<_>>());
+    assert!(maps.len() > rest.len() && maps.len() < all.len());
+    let (others, _) = samples(&["--except", "kind=map"]);
+    assert_eq!(others.len() + maps.len(), all.len() + rest.len());
+}
+
+#[test]
+fn bad_rules_are_a_line_each_and_the_code_is_2() {
+    let output = output(&["snapshot", "--only", "kind=maps", "--except", "nonsense", "--max-series", "none"]);
+    assert_eq!(output.status.code(), Some(2));
+    let lines = lines(&output);
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    for (line, part) in
+        lines.iter().zip(["--only: kind=maps", "--except: the term \"nonsense\"", "--max-series: \"none\""])
+    {
+        assert!(line.starts_with("bpf-metrics-exporter: ") && line.contains(part), "{line}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
 #[test]
 fn a_reader_who_has_seen_enough_is_no_failure() {
     let mut child = program(&["snapshot", "--from", GOLDEN])

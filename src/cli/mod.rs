@@ -2,6 +2,7 @@
 //! Names no other part of the program and touches neither files nor the network. Begin at [`parse`].
 
 mod enrich;
+mod selection;
 mod values;
 
 use std::ffi::OsString;
@@ -13,6 +14,8 @@ use http::Uri;
 
 use self::enrich::EnrichFlags;
 pub use self::enrich::{Enrich, Kubernetes, Lookup, Sockets};
+use self::selection::SelectionFlags;
+pub use self::selection::{Rule, RuleKey, Selection};
 pub use self::values::{KernelReader, LogFormat, LogLevel, RunStats, SnapshotFormat};
 
 /// The largest request by default: receivers refuse more than 4 MiB unless told otherwise.
@@ -71,6 +74,9 @@ struct Flags {
     enrich: EnrichFlags,
 
     #[command(flatten)]
+    selection: SelectionFlags,
+
+    #[command(flatten)]
     log: LogFlags,
 }
 
@@ -121,6 +127,8 @@ pub enum Command {
         kernel: Kernel,
         /// What to find out of owners.
         enrich: Enrich,
+        /// Which objects to show.
+        selection: Selection,
         /// In which form.
         format: SnapshotFormat,
         /// From which file; `None` takes a reading.
@@ -143,6 +151,8 @@ pub struct Export {
     pub program_maps: bool,
     /// Whether to export who holds which object.
     pub holders: bool,
+    /// Which objects to export.
+    pub selection: Selection,
     /// What to find out of the owners of objects.
     pub enrich: Enrich,
     /// Whom to ask for names.
@@ -219,7 +229,7 @@ pub struct Mistakes {
     /// A line each.
     pub lines: Vec<String>,
     /// What can be made of the rest, so that it can be checked further; `None` when that is nothing.
-    pub rest: Option<Command>,
+    pub rest: Option<Box<Command>>,
 }
 
 /// Makes settings of arguments (the first is the program's name) and environment variables.
@@ -254,7 +264,8 @@ pub fn parse(
         Some(Subcommands::Snapshot { format, from }) => {
             let format = problems.keep("--format", format.parse()).unwrap_or_default();
             let enrich = flags.enrich.enrich(&mut problems);
-            Command::Snapshot { kernel, enrich, format, from: from.clone() }
+            let selection = flags.selection.selection(&mut problems, &mut warnings);
+            Command::Snapshot { kernel, enrich, selection, format, from: from.clone() }
         }
         None => {
             let environment = Environment { variable: &variable };
@@ -264,7 +275,7 @@ pub fn parse(
     if problems.0.is_empty() {
         Ok(Asked::Do { command, log, warnings })
     } else {
-        Err(Mistakes { lines: problems.0, rest: Some(command) })
+        Err(Mistakes { lines: problems.0, rest: Some(Box::new(command)) })
     }
 }
 
@@ -320,9 +331,10 @@ fn export(
         problems.0.push(nothing.to_owned());
     }
     let holders = flags.enrich.holders(problems);
+    let selection = flags.selection.selection(problems, warnings);
     let enrich = flags.enrich.enrich(problems);
     let lookup = flags.enrich.lookup(environment, problems);
-    Export { otlp, listen, kernel, run_stats, program_maps, holders, enrich, lookup }
+    Export { otlp, listen, kernel, run_stats, program_maps, holders, selection, enrich, lookup }
 }
 
 fn otlp(

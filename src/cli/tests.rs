@@ -233,3 +233,85 @@ fn help_and_version_are_said() {
         matches!(parse_with(&["--version"], &[]), Ok(Asked::Say(text)) if text.contains(env!("CARGO_PKG_VERSION")))
     );
 }
+
+fn selection_with(arguments: &[&str]) -> Selection {
+    export_with(arguments, &[]).selection
+}
+
+#[test]
+fn rules_are_terms_that_all_hold() {
+    let everything = Selection { only: vec![], except: vec![], per_object: true, max_series: None };
+    assert_eq!(selection_with(&[]), everything);
+    let term = |key, pattern: &str| (key, pattern.to_owned());
+    let given = selection_with(&[
+        "--only=kind=map,type=lru_hash",
+        "--only",
+        "owner=kube-system/*,owner_kind=pod",
+        "--except",
+        "name=",
+        "--per-object=on",
+        "--max-series=5000",
+    ]);
+    let expected = Selection {
+        only: vec![
+            vec![term(RuleKey::Kind, "map"), term(RuleKey::Type, "lru_hash")],
+            vec![term(RuleKey::Owner, "kube-system/*"), term(RuleKey::OwnerKind, "pod")],
+        ],
+        except: vec![vec![term(RuleKey::Name, "")]],
+        per_object: true,
+        max_series: Some(5000),
+    };
+    assert_eq!(given, expected);
+    let pattern_with_equals_sign = selection_with(&["--only=owner=a=b,kind=m*"]).only;
+    assert_eq!(pattern_with_equals_sign, [[term(RuleKey::Owner, "a=b"), term(RuleKey::Kind, "m*")]]);
+    assert!(!selection_with(&["--per-object", "off"]).per_object);
+}
+
+#[test]
+fn every_bad_term_is_a_line() {
+    let words = "kind, type, name, owner, owner_kind";
+    for (arguments, expected) in [
+        (&["--only="][..], vec![format!("--only: the term \"\" is not KEY=PATTERN, with one of {words} for KEY")]),
+        (
+            &["--only=kind=map,", "--except=maps"],
+            vec![
+                format!("--only: the term \"\" is not KEY=PATTERN, with one of {words} for KEY"),
+                format!("--except: the term \"maps\" is not KEY=PATTERN, with one of {words} for KEY"),
+            ],
+        ),
+        (&["--only", "id=3"], vec![format!("--only: \"id\" is none of {words}")]),
+        (
+            &["--only=kind=maps,owner_kind=Pod"],
+            vec![
+                "--only: kind=maps means nothing, since \"maps\" is none of program, map, link, btf"
+                    .to_owned(),
+                "--only: owner_kind=Pod means nothing, since \"Pod\" is none of pod, container, unit, process, pin, kernel"
+                    .to_owned(),
+            ],
+        ),
+        (
+            &["--per-object=no", "--max-series=0"],
+            vec![
+                "--per-object: \"no\" is neither on nor off".to_owned(),
+                "--max-series: \"0\" is not a number of series, 1 or more".to_owned(),
+            ],
+        ),
+        (&["--max-series", "-5"], vec!["--max-series: \"-5\" is not a number of series, 1 or more".to_owned()]),
+        (&["--max-series=5k"], vec!["--max-series: \"5k\" is not a number of series, 1 or more".to_owned()]),
+    ] {
+        assert_eq!(mistakes(arguments, &[]), expected);
+        let of_snapshot: Vec<&str> = std::iter::once("snapshot").chain(arguments.iter().copied()).collect();
+        assert_eq!(mistakes(&of_snapshot, &[]), expected, "the same of snapshot");
+    }
+}
+
+#[test]
+fn rules_without_objects_are_a_warning() {
+    let warnings = |arguments: &[&str]| match parse_with(arguments, &[]) {
+        Ok(Asked::Do { warnings, .. }) => warnings,
+        other => panic!("not something to do: {other:?}"),
+    };
+    let odd = warnings(&["--per-object=off", "--except=kind=map"]);
+    assert_eq!(odd, ["--only and --except change nothing: --per-object off leaves out all objects"]);
+    assert!(warnings(&["--per-object=off", "--max-series=10"]).is_empty());
+}

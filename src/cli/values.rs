@@ -162,6 +162,12 @@ pub(super) fn capacity(text: &str) -> Result<u32, String> {
     entries.ok_or_else(|| format!("{text:?} is not a number of entries from 1 to {}", u32::MAX))
 }
 
+/// A number of series, at least one.
+pub(super) fn series(text: &str) -> Result<u64, String> {
+    let series = text.parse().ok().filter(|&series| series > 0);
+    series.ok_or_else(|| format!("{text:?} is not a number of series, 1 or more"))
+}
+
 /// A receiver: `none`, a host with or without a port, or a URL.
 pub(super) fn receiver(text: &str) -> Result<Option<Uri>, String> {
     if text == "none" {

@@ -3,13 +3,14 @@
 
 pub mod generate;
 pub mod prometheus_name;
+pub mod select;
 pub mod table;
 
 use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{Exporter, Snapshot, Tag};
+use crate::model::{self, Exporter, Snapshot, Tag};
 
 /// Everything there is to export at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -157,8 +158,20 @@ pub struct Entity<T: 'static> {
     pub info: &'static [Label<T>],
     /// Its metrics.
     pub metrics: &'static [Metric<T>],
+    /// Which object a value tells of, for entities that can be told of some objects and not of others; `None` for what tells of
+    /// many at once or of none, and is always told. The one place that [`select`] knows this from.
+    pub object: Option<fn(&T) -> Object>,
     /// What tells one series from a later one with the same labels, or the same id.
     pub series: fn(&T) -> Series,
+}
+
+/// One of the kernel's objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Object {
+    /// What it is.
+    pub kind: model::Kind,
+    /// Its id among those of the kind.
+    pub id: u32,
 }
 
 /// Which series a value belongs to: a second value with the same id but another birth is another series, and one with

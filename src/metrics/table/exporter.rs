@@ -31,6 +31,7 @@ pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
         carries: Key,
         read: |(_, enabled)| Some(Int((*enabled).into())),
     }],
+    object: None,
     series: |(by, _)| Series::fixed(hash(by), None),
 };
 
@@ -50,6 +51,7 @@ pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
         carries: Key,
         read: |(_, stats)| Some(Float(stats.covered.as_secs_f64())),
     }],
+    object: None,
     series: |(since, _)| Series::fixed(0, Some(*since)),
 };
 
@@ -100,6 +102,7 @@ pub static COLLECTOR: Entity<Collector> = Entity {
             read: |c| Some(Int(c.success.into())),
         },
     ],
+    object: None,
     series: |c| Series { id: hash(c.part), birth: None, revision: hash(c.reader) },
 };
 
@@ -130,6 +133,7 @@ pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
         carries: Key,
         read: |(_, i)| Some(Value::count(i.total)),
     }],
+    object: None,
     series: |(since, i)| Series::fixed(hash((i.part, &i.call, &i.error)), Some(*since)),
 };
 
@@ -156,6 +160,7 @@ pub static BUILD: Entity<Build> = Entity {
         carries: Info,
         read: |_| Some(Int(1)),
     }],
+    object: None,
     series: |b| Series::fixed(0, Some(b.started_at)),
 };
 
@@ -169,6 +174,7 @@ pub static OTLP_POINTS: Entity<Tally> = Entity {
     }],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_points", "{point}", "Points that a receiver answered for.")],
+    object: None,
     series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
@@ -182,6 +188,7 @@ pub static OTLP_DROPPED: Entity<Tally> = Entity {
     }],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_dropped_points", "{point}", "Points that were given up.")],
+    object: None,
     series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
@@ -195,6 +202,7 @@ pub static OTLP_REQUESTS: Entity<Tally> = Entity {
     }],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, each try counted.")],
+    object: None,
     series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
@@ -213,6 +221,7 @@ pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
         carries: Key,
         read: |b| Some(Value::count(b.bytes)),
     }],
+    object: None,
     series: |b| Series::fixed(0, Some(b.since)),
 };
 

@@ -8,8 +8,8 @@ use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Flag, Number, Text, Time};
 use crate::metrics::Unit::{Bytes, Each, Ratio, Seconds};
 use crate::metrics::Value::{Float, Int};
-use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};
-use crate::model::{Btf, Link, Map, Owner, Program};
+use crate::metrics::{Entity, Label, LabelValue, Metric, Object, Series, Unit, Value};
+use crate::model::{Btf, Kind, Link, Map, Owner, Program};
 
 /// Programs.
 pub static PROGRAM: Entity<Program> = Entity {
@@ -168,6 +168,7 @@ pub static PROGRAM: Entity<Program> = Entity {
             read: |p| p.recursion_misses.map(Value::count),
         },
     ],
+    object: Some(|p| Object { kind: Kind::Program, id: p.facts.id }),
     series: |p| Series {
         id: p.facts.id.into(),
         birth: Some(p.facts.loaded_at),
@@ -193,6 +194,8 @@ pub static PROGRAM_MAP: Entity<ProgramMap> = Entity {
         carries: Info,
         read: |_| Some(Int(1)),
     }],
+    // The map may be left out, then: which maps a program uses is told with the program.
+    object: Some(|u| Object { kind: Kind::Program, id: u.prog_id }),
     series: |u| Series::fixed(u64::from(u.prog_id) << 32 | u64::from(u.map_id), None),
 };
 
@@ -341,6 +344,7 @@ pub static MAP: Entity<Map> = Entity {
             read: |m| m.backlog.map(Value::count),
         },
     ],
+    object: Some(|m| Object { kind: Kind::Map, id: m.facts.id }),
     series: |m| Series {
         id: m.facts.id.into(),
         birth: Some(m.facts.first_seen),
@@ -414,6 +418,7 @@ pub static LINK: Entity<Link> = Entity {
             read: |l| l.missed.map(Value::count),
         },
     ],
+    object: Some(|l| Object { kind: Kind::Link, id: l.facts.id }),
     series: |l| Series {
         id: l.facts.id.into(),
         birth: Some(l.facts.first_seen),
@@ -459,6 +464,7 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
             read: |b| Some(Int(b.size.into())),
         },
     ],
+    object: Some(|b| Object { kind: Kind::Btf, id: b.id }),
     series: |b| Series::fixed(b.id.into(), Some(b.first_seen)),
 };
 

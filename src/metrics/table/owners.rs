@@ -6,8 +6,8 @@ use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Number, Text};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
-use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{Holder, Hook, HookPlace, KindTotal, OwnerTotal, Pin};
+use crate::metrics::{Entity, Label, Metric, Object, Series, Unit, Value};
+use crate::model::{Holder, Hook, HookPlace, Kind, KindTotal, OwnerTotal, Pin};
 
 /// Every entity that somebody owns has these labels, read by a path from its values to the owner.
 macro_rules! owner_labels {
@@ -85,7 +85,7 @@ macro_rules! owner_labels {
 
 /// An entity of holders, by the kind of object they hold.
 macro_rules! holders {
-    ($title:literal, $object:literal, $name:literal) => {
+    ($title:literal, $kind:expr, $object:literal, $name:literal) => {
         Entity {
             title: $title,
             key: owner_labels![
@@ -108,6 +108,7 @@ macro_rules! holders {
                 carries: Info,
                 read: |_| Some(Int(1)),
             }],
+            object: Some(|h| Object { kind: $kind, id: h.id }),
             series: holder_series,
         }
     };
@@ -115,11 +116,13 @@ macro_rules! holders {
 
 /// Who holds programs.
 pub static PROGRAM_HOLDER: Entity<Holder> =
-    holders!("Holders of programs", "the program", "bpf_program_holder_info");
+    holders!("Holders of programs", Kind::Program, "the program", "bpf_program_holder_info");
 /// Who holds maps.
-pub static MAP_HOLDER: Entity<Holder> = holders!("Holders of maps", "the map", "bpf_map_holder_info");
+pub static MAP_HOLDER: Entity<Holder> =
+    holders!("Holders of maps", Kind::Map, "the map", "bpf_map_holder_info");
 /// Who holds links.
-pub static LINK_HOLDER: Entity<Holder> = holders!("Holders of links", "the link", "bpf_link_holder_info");
+pub static LINK_HOLDER: Entity<Holder> =
+    holders!("Holders of links", Kind::Link, "the link", "bpf_link_holder_info");
 
 fn holder_series(holder: &Holder) -> Series {
     let Holder { id, held_by, owner } = holder;
@@ -149,6 +152,7 @@ pub static PIN: Entity<Pin> = Entity {
         carries: Info,
         read: |_| Some(Int(1)),
     }],
+    object: Some(|p| Object { kind: p.kind, id: p.id }),
     series: |p| Series::fixed(hash((p.kind, p.id, &p.path)), None),
 };
 
@@ -204,11 +208,22 @@ pub static HOOK: Entity<Hook> = Entity {
         carries: Info,
         read: |_| Some(Int(1)),
     }],
+    object: Some(hooked),
     series: |h| {
         let place = (&h.hook, &h.target, &h.netns, h.position, h.prog_id, h.map_id);
         Series { id: hash(place), birth: None, revision: hash((h.link_id, h.map_id)) }
     },
 };
+
+/// What hangs at a hook.
+fn hooked(hook: &Hook) -> Object {
+    let object = |kind| move |id| Object { kind, id };
+    let program = hook.prog_id.map(object(Kind::Program));
+    let map = || hook.map_id.map(object(Kind::Map));
+    let link = || hook.link_id.map(object(Kind::Link));
+    // The kernel's ids begin at 1, so 0 is a program that is not known.
+    program.or_else(map).or_else(link).unwrap_or(Object { kind: Kind::Program, id: 0 })
+}
 
 /// How many programs hang where.
 pub static HOOK_PLACE: Entity<HookPlace> = Entity {
@@ -242,6 +257,7 @@ pub static HOOK_PLACE: Entity<HookPlace> = Entity {
             read: |p| Some(Value::count(p.lost)),
         },
     ],
+    object: None,
     series: |p| Series::fixed(hash((&p.hook, &p.target, &p.netns)), Some(p.since)),
 };
 
@@ -303,6 +319,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
             read: |o| o.run_time.map(|time| Float(time.as_secs_f64())),
         },
     ],
+    object: None,
     series: |o| Series { id: o.owner.key(), birth: Some(o.since), revision: o.owner.revision() },
 };
 
@@ -359,6 +376,7 @@ pub static HOST: Entity<KindTotal> = Entity {
             read: |t| t.run_time.map(|time| Float(time.as_secs_f64())),
         },
     ],
+    object: None,
     series: |t| Series::fixed(hash(t.kind), Some(t.since)),
 };
 
@@ -377,5 +395,6 @@ pub static LEFT_OUT: Entity<u64> = Entity {
         carries: Key,
         read: |count| Some(Value::count(*count)),
     }],
+    object: None,
     series: |_| Series::fixed(0, None),
 };

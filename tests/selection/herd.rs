@@ -1,0 +1,269 @@
+//! A host with twenty thousand objects of many owners, one of which has most of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bpf_metrics_exporter::export::otlp::encode::Encoder;
+use bpf_metrics_exporter::export::prometheus::{self, Format};
+use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::model::{
+    Btf, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, Issue, Kind, KindTotal, Link,
+    LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process, Program, ProgramFacts,
+    Snapshot, Tag,
+};
+use jiff::Timestamp;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message as _;
+
+use super::{at_most, by_object, expected, exporter, points};
+
+const PROGRAMS: u32 = 7_000;
+const MAPS: u32 = 9_000;
+const LINKS: u32 = 3_000;
+const BTFS: u32 = 1_000;
+const OWNERS: u32 = 60;
+const MAX: u64 = 5_000;
+
+const THEN: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn owner(number: u32) -> Arc<Owner> {
+    let process = Process {
+        pid: number + 1,
+        started_at_boot_ns: 0,
+        name: format!("agent {}", number % 7),
+        executable_name: None,
+    };
+    Arc::new(Owner::from(Identity { process: Some(process), ..Identity::default() }))
+}
+
+/// Whose an object is: every other one is the first owner's.
+fn owner_of(id: u32) -> Arc<Owner> {
+    owner(if id.is_multiple_of(2) { 0 } else { id % OWNERS })
+}
+
+fn word(number: u32, name: &'static str) -> ObjectType {
+    ObjectType { number, name: Some(name.into()) }
+}
+
+fn program(id: u32, cycle: u32) -> Program {
+    Program {
+        facts: Arc::new(ProgramFacts {
+            id,
+            name: format!("program_{id}"),
+            program_type: word(6, "xdp"),
+            tag: Tag([1; 8]),
+            gpl_compatible: true,
+            loaded_at: THEN,
+            loaded_at_boot_ns: 1,
+            uid: 0,
+            btf_id: None,
+            size_jitted: 100,
+            size_translated: 100,
+            mem: Some(4096),
+            verified_instructions: (!id.is_multiple_of(3)).then_some(10),
+            attach_to: None,
+            map_ids: Some((1..=id % 4).map(|place| (id + place) % MAPS + 1).collect()),
+        }),
+        run_time: Some(Duration::from_nanos(cycle.into())),
+        runs: Some(cycle.into()),
+        recursion_misses: Some(0),
+        owner: Some(owner_of(id)),
+    }
+}
+
+fn map(id: u32, cycle: u32) -> Map {
+    Map {
+        facts: Arc::new(MapFacts {
+            id,
+            name: format!("map_{id}"),
+            map_type: word(1, "hash"),
+            key_size: 4,
+            value_size: 8,
+            max_entries: 100,
+            flags: 0,
+            btf_id: None,
+            first_seen: THEN,
+        }),
+        frozen: Some(false),
+        mem: Some(4096),
+        entries: Some((cycle % 100).into()),
+        backlog: None,
+        memory_cgroup: None,
+        owner: Some(owner_of(id)),
+    }
+}
+
+fn link(id: u32) -> Link {
+    let facts = LinkFacts {
+        id,
+        link_type: word(6, "xdp"),
+        prog_id: Some(id),
+        attach_type: None,
+        target: Some(format!("eth{id}")),
+        first_seen: THEN,
+    };
+    Link { facts: Arc::new(facts), missed: None, owner: Some(owner_of(id)) }
+}
+
+fn hooks() -> HookLook {
+    let target = |id: u32| Some(format!("eth{id}").into());
+    let hook = |id| Hook {
+        hook: "xdp".into(),
+        target: target(id),
+        netns: None,
+        position: 0,
+        prog_id: Some(id),
+        link_id: Some(id),
+        map_id: None,
+    };
+    let place = |id| HookPlace {
+        hook: "xdp".into(),
+        target: target(id),
+        netns: None,
+        programs: 1,
+        lost: 0,
+        since: THEN,
+    };
+    HookLook {
+        taken_at: THEN,
+        hooks: (1..=LINKS).map(hook).collect(),
+        contents: Vec::new(),
+        places: (1..=50).map(place).collect(),
+        complete: true,
+    }
+}
+
+fn owner_total(number: u32, cycle: u32) -> OwnerTotal {
+    OwnerTotal {
+        owner: owner(number),
+        since: THEN,
+        programs: Some(1),
+        maps: Some(2),
+        links: Some(3),
+        mem: Some(4096),
+        run_time: Some(Duration::from_nanos(cycle.into())),
+    }
+}
+
+/// A reading of it; counters and entries are other ones in each cycle.
+fn reading(cycle: u32) -> Snapshot {
+    let btf = |id| Arc::new(Btf { id, name: None, kernel: Some(false), size: 10, first_seen: THEN });
+    let holders = |count: u32| -> Vec<Holder> {
+        let holder = |id| Holder { id, held_by: HeldBy::Process, owner: owner_of(id) };
+        (1..=count).map(holder).collect()
+    };
+    let pin = |id| {
+        let path = format!("/sys/fs/bpf/{id}");
+        Pin { kind: Kind::Map, id, path: path.into(), directory: "/sys/fs/bpf".into() }
+    };
+    let total = |(kind, objects): (Kind, u32)| KindTotal {
+        kind,
+        objects: objects as usize,
+        unheld: Some(1),
+        mem: Some(4096),
+        run_time: None,
+    };
+    let totals = [(Kind::Program, PROGRAMS), (Kind::Map, MAPS), (Kind::Link, LINKS), (Kind::Btf, BTFS)];
+    let issue = Issue {
+        part: Part::Map,
+        call: "BPF_MAP_GET_NEXT_KEY".into(),
+        error: "EPERM".into(),
+        count: 1,
+        total: cycle.into(),
+    };
+    Snapshot {
+        programs: Some((1..=PROGRAMS).map(|id| program(id, cycle)).collect()),
+        maps: Some((1..=MAPS).map(|id| map(id, cycle)).collect()),
+        links: Some((1..=LINKS).map(link).collect()),
+        btfs: Some((1..=BTFS).map(btf).collect()),
+        holders: Some(Holders {
+            programs: holders(PROGRAMS),
+            maps: holders(MAPS),
+            links: holders(LINKS),
+            btfs: holders(BTFS),
+        }),
+        pins: Some((1..=MAPS / 4).map(pin).collect()),
+        hooks: Some(Arc::new(hooks())),
+        owners: (0..OWNERS).map(|number| owner_total(number, cycle)).collect(),
+        totals: totals.into_iter().map(total).collect(),
+        issues: vec![issue],
+        ..Snapshot::begun(THEN + Duration::from_secs(u64::from(cycle)), THEN)
+    }
+}
+
+/// Points with a value, and markers.
+fn decode(encoder: &mut Encoder, sample: Sample<'_>) -> (u64, usize) {
+    let (mut live, mut markers) = (0, 0);
+    for request in encoder.encode(sample) {
+        let message = ExportMetricsServiceRequest::decode(request.bytes).expect("it is an OTLP request");
+        for point in points::decode(&message).0 {
+            if point.value.is_some() { live += 1 } else { markers += 1 }
+        }
+    }
+    (live, markers)
+}
+
+#[test]
+fn five_thousand_and_not_one_more() {
+    let own = exporter(true, true);
+    let own = Some(&own);
+    let mut encoder = Encoder::new(&[], 3_670_016);
+    let mut first = None;
+    for cycle in 1..=3 {
+        let all = reading(cycle);
+        let limited = at_most(MAX).apply(all.clone(), own);
+        let sample = Sample { snapshot: &limited, exporter: own };
+        let all_points = expected(&all, own);
+        let told_points = expected(&limited, own);
+        let (all_count, told) = (all_points.len() as u64 + 1, told_points.len() as u64);
+        assert_eq!(limited.left_out, Some(all_count - told));
+
+        let (all_by_object, all_rest) = by_object(all_points);
+        let (told_by_object, told_rest) = by_object(told_points);
+        assert_eq!(told_rest, all_rest, "aggregates are of everything");
+        let largest = all_by_object.values().map(Vec::len).max().expect("there are objects") as u64;
+        assert!(told <= MAX && told + largest > MAX, "{told} series");
+
+        for format in [Format::Text, Format::OpenMetrics] {
+            let text = prometheus::render(sample, format, 0);
+            let samples = text.lines().filter(|line| !line.starts_with('#')).count();
+            assert_eq!(samples as u64, told, "{format:?}");
+        }
+        assert_eq!(decode(&mut encoder, sample), (told, 0), "no series ends");
+
+        let chosen: Vec<_> = told_by_object.into_keys().collect();
+        assert_eq!(*first.get_or_insert_with(|| chosen.clone()), chosen, "the same in each cycle");
+        let mut of_owners: Vec<usize> = vec![0; OWNERS as usize];
+        for program in limited.programs.iter().flatten() {
+            let pid = program.owner.as_ref().and_then(|owner| Some(owner.process.as_ref()?.pid));
+            of_owners[pid.expect("each has an owner") as usize - 1] += 1;
+        }
+        let odd = of_owners.iter().enumerate().filter(|(place, _)| place % 2 == 1).map(|(_, &told)| told);
+        let least = odd.min().expect("there are owners");
+        assert!(of_owners[0] <= least + 1, "the one with most displaces nobody: {of_owners:?}");
+        assert!(least > 0);
+    }
+}
+
+#[test]
+fn objects_of_one_size_push_out_at_most_one() {
+    let all = reading(1);
+    let maps = |ids: &[u32]| {
+        let maps = all.maps.iter().flatten().filter(|map| ids.contains(&map.facts.id)).cloned().collect();
+        Snapshot { maps: Some(maps), owners: all.owners.clone(), ..Snapshot::begun(THEN, THEN) }
+    };
+    let told = |ids: &[u32]| -> Vec<u32> {
+        let limited = at_most(700).apply(maps(ids), None);
+        limited.maps.iter().flatten().map(|map| map.facts.id).collect()
+    };
+    let even: Vec<u32> = (1..=200).map(|id| id * 3).collect();
+    let before = told(&even);
+    assert!(before.len() > 10 && before.len() < even.len(), "{} told", before.len());
+    for more in (0..=200).step_by(5).map(|place| place * 3 + 1) {
+        let after = told(&[&even[..], &[more]].concat());
+        let gone = before.iter().filter(|id| !after.contains(id)).count();
+        let came: Vec<_> = after.iter().filter(|id| !before.contains(id)).collect();
+        assert!(gone <= 1 && came.iter().all(|&&id| id == more), "with {more}: {gone} went, {came:?} came");
+        assert_eq!(gone, came.len());
+    }
+}
