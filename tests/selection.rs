@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bpf_metrics_exporter::export::json;
-use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
+use bpf_metrics_exporter::metrics::{Entity, Sample, Visitor, visit};
 use bpf_metrics_exporter::model::{
     Backlog, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
 };
@@ -214,6 +214,10 @@ proptest! {
 
         prop_assert_eq!(written(&at_most(max).apply(snapshot.clone(), exporter)), written(&limited), "the same again");
         prop_assert_eq!(written(&at_most(max).apply(limited.clone(), exporter)), written(&limited), "and of the rest");
+        // At the limit itself nothing is missing, and below it something is.
+        prop_assert_eq!(written(&at_most(told_count).apply(snapshot.clone(), exporter)), written(&limited), "as many as that fit");
+        let all_but_one = expected(&at_most(all_count - 1).apply(snapshot.clone(), exporter), exporter).len() as u64;
+        prop_assert!(all_but_one < all_count || told.is_empty());
         prop_assert_eq!(limited.programs.is_none(), snapshot.programs.is_none(), "unread is not left out");
     }
 
@@ -320,6 +324,25 @@ fn the_flags_know_the_words_of_the_model() {
         assert!(accepts(format!("{}=*", key.as_str())), "{key:?}");
     }
     assert!(!accepts("kind=owner".to_owned()) && !accepts("owner_kind=map".to_owned()));
+}
+
+#[test]
+fn the_page_of_scale_counts_right() {
+    #[derive(Default)]
+    struct Rows(Vec<String>);
+    impl Visitor for Rows {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, _values: Option<&[T]>) {
+            if entity.object.is_some() {
+                self.0.push(format!("| {} | {} |", entity.title, entity.metrics.len()));
+            }
+        }
+    }
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scale.md")).expect("it is there");
+    let mut rows = Rows::default();
+    visit(None, &mut rows);
+    let counted = page.lines().filter(|line| rows.0.iter().any(|row| line.starts_with(row))).count();
+    assert_eq!(counted, rows.0.len(), "docs/scale.md has a line that begins so for each of {:#?}", rows.0);
 }
 
 #[test]
