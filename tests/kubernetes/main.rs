@@ -5,9 +5,10 @@ mod server;
 mod trouble;
 mod watching;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::names::Names;
@@ -16,7 +17,6 @@ use serde_json::json;
 use server::{DEADLINE, Directory, Server};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::subscriber::DefaultGuard;
 
 /// Tries again soon; waits for answers longer than anything takes.
 const PATIENCE: Patience = Patience {
@@ -41,12 +41,17 @@ struct Watcher {
 
 /// Watches a server as somebody whom it need not know.
 fn start(server: &Server, name: &str, patience: Patience) -> Watcher {
+    start_at(&server.url, name, patience)
+}
+
+fn start_at(url: &str, name: &str, patience: Patience) -> Watcher {
     let directory = Directory::new(name);
-    let kubeconfig = directory.kubeconfig(&json!({"server": server.url}), &json!({}));
+    let kubeconfig = directory.kubeconfig(&json!({"server": url}), &json!({}));
     start_with(directory, settings(kubeconfig, patience))
 }
 
 fn start_with(directory: Directory, settings: Settings) -> Watcher {
+    Log::listen();
     let (cluster, (stop, stopped)) = (Cluster::new(), watch::channel(false));
     let watching = cluster.clone();
     let task = tokio::spawn(async move { watching.watch(settings, stopped).await });
@@ -81,34 +86,50 @@ impl Watcher {
     }
 }
 
-/// What is said in the log on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static SAID: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is said in the log on this thread, which is a test's own, and all of its tasks'.
+struct Log;
 
 impl Log {
-    fn start() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .without_time()
-            .with_max_level(tracing::Level::INFO)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
+    /// Before anything is said: a place that speaks while the first who listens comes may stay unheard for good.
+    fn listen() {
+        static LISTEN: Once = Once::new();
+        LISTEN.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .without_time()
+                .with_max_level(tracing::Level::INFO)
+                .with_writer(|| Self)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).expect("nobody else listens");
+        });
+        SAID.take();
     }
 
-    /// The lines of our own so far, without their targets.
-    fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().expect("nobody panicked").clone();
-        let text = String::from_utf8(bytes).expect("a log is text");
+    /// The lines since a watch was started.
+    fn lines() -> Vec<String> {
+        let text = SAID.with_borrow(|said| String::from_utf8(said.clone())).expect("a log is text");
         text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// The lines, as soon as there are so many.
+    async fn first(count: usize) -> Vec<String> {
+        let said = async {
+            while Self::lines().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, said).await.expect("it is said in time");
+        Self::lines()
     }
 }
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
+        SAID.with_borrow_mut(|said| said.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 

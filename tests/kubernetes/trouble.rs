@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::lookup::kubernetes::Patience;
 use serde_json::json;
+use tokio::net::TcpSocket;
 
 use super::server::{Server, pod};
-use super::{Log, PATIENCE, start};
+use super::{Log, PATIENCE, start, start_at};
 
 /// How a server says that it forgot a version.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +20,6 @@ enum Gone {
 async fn a_forgotten_version_is_listed_anew() {
     for (gone, name) in [(Gone::Event, "gone-event"), (Gone::Status, "gone-status")] {
         let mut server = Server::start().await;
-        let (log, _guard) = Log::start();
         let watcher = start(&server, name, PATIENCE);
         server.list().await.pods("10", &[pod("cart", "1")]);
         watcher.changed().await;
@@ -46,7 +46,7 @@ async fn a_forgotten_version_is_listed_anew() {
         let watch = watch.accept();
         watch.event("ADDED", &pod("shelf", "31"));
         watcher.changed().await;
-        assert!(!log.lines().iter().any(|line| line.contains("WARN")), "{gone:?}: {:?}", log.lines());
+        assert!(!Log::lines().iter().any(|line| line.contains("WARN")), "{gone:?}: {:?}", Log::lines());
         watcher.stop().await;
     }
 }
@@ -57,7 +57,6 @@ async fn garbage_in_a_watch_is_listed_anew() {
     let garbage = [&b"<html>\n"[..], b"{\"type\":\"ADDED\"}\n", b"\xff\0\n", b"[[[[[[[[\n", &endless];
     for (index, garbage) in garbage.into_iter().enumerate() {
         let mut server = Server::start().await;
-        let (log, _guard) = Log::start();
         let watcher = start(&server, &format!("garbage-{index}"), PATIENCE);
         server.list().await.pods("10", &[pod("cart", "1")]);
         let watch = server.watch().await.accept();
@@ -68,10 +67,11 @@ async fn garbage_in_a_watch_is_listed_anew() {
         list.pods("20", &[pod("till", "11")]);
         server.watch().await.accept().bookmark("21");
         assert_eq!(watcher.known(&["cart", "till"]), ["till"]);
-        let lines = log.lines();
+        let lines = Log::lines();
         let warnings: Vec<_> = lines.iter().filter(|line| line.contains("WARN")).collect();
         assert_eq!(warnings.len(), 1, "{lines:?}");
         assert!(warnings[0].contains("does not speak as one"), "{lines:?}");
+        watcher.stop().await;
     }
 }
 
@@ -98,10 +98,9 @@ async fn garbage_instead_of_a_list_is_asked_for_again() {
 async fn a_server_that_never_answers_is_asked_again() {
     let mut server = Server::start().await;
     let patience = Patience { answer: Duration::from_millis(50), ..PATIENCE };
-    let (log, _guard) = Log::start();
     let _watcher = start(&server, "never-answers", patience);
     let _unanswered = (server.list().await, server.list().await, server.list().await);
-    let lines = log.lines();
+    let lines = Log::lines();
     assert!(lines.len() == 1 && lines[0].contains("did not answer within 50ms"), "{lines:?}");
 }
 
@@ -135,7 +134,6 @@ async fn refusals_that_time_heals_keep_the_version_and_others_do_not() {
 #[tokio::test]
 async fn trouble_is_said_once_and_so_is_its_end() {
     let mut server = Server::start().await;
-    let (log, _guard) = Log::start();
     let watcher = start(&server, "said-once", PATIENCE);
     for _ in 0..5 {
         server.list().await.refuse(403, r#"pods is forbidden: User "system:serviceaccount:a:b" cannot list"#);
@@ -146,10 +144,9 @@ async fn trouble_is_said_once_and_so_is_its_end() {
     }
     let watch = server.watch().await.accept();
     watch.event("ADDED", &pod("till", "11"));
-    while watcher.known(&["till"]).is_empty() {
-        watcher.changed().await;
-    }
-    let lines = log.lines();
+    let lines = Log::first(3).await;
+    assert_eq!(watcher.known(&["cart", "till"]), ["cart", "till"]);
+    drop(watch);
     assert_eq!(lines.len(), 3, "{lines:#?}");
     for (line, parts) in lines.iter().zip([
         &["WARN", "403", "system:serviceaccount:a:b", "list and watch of pods", "RBAC"][..],
@@ -161,9 +158,26 @@ async fn trouble_is_said_once_and_so_is_its_end() {
 }
 
 #[tokio::test]
+async fn what_fails_again_and_again_after_a_moment_is_said_once() {
+    let mut server = Server::start().await;
+    let patience = Patience { longest_pause: Duration::from_secs(1), ..PATIENCE };
+    let watcher = start(&server, "again-and-again", patience);
+    server.list().await.pods("10", &[pod("cart", "1")]);
+    for version in ["11", "12", "13", "14"] {
+        let watch = server.watch().await.accept();
+        watch.event("ADDED", &pod("till", version));
+        watch.event("ERROR", &json!({"code": 500, "message": "etcd has no leader"}));
+    }
+    assert_eq!(server.watch().await.of("resourceVersion"), Some("14"));
+    let lines = Log::lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[1].contains("WARN") && lines[1].contains("etcd has no leader"), "{lines:#?}");
+    watcher.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_drops_each_watch_is_not_one_that_works() {
     let mut server = Server::start().await;
-    let (log, _guard) = Log::start();
     // Longer than the end of an answer follows its beginning on a busy machine.
     let patience = Patience { first_pause: Duration::from_millis(200), ..PATIENCE };
     let _watcher = start(&server, "drops", patience);
@@ -171,38 +185,29 @@ async fn a_server_that_drops_each_watch_is_not_one_that_works() {
     for _ in 0..6 {
         server.watch().await.accept().end();
     }
-    let lines = log.lines();
+    let lines = Log::lines();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[1].contains("WARN") && lines[1].contains("ends each watch"), "{lines:#?}");
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_by_its_address() {
-    let server = Server::start().await;
-    let url = server.url.clone();
-    let (log, _guard) = Log::start();
-    let watcher = start(&server, "absent", PATIENCE);
-    drop(server);
-    let deadline = tokio::time::Instant::now() + super::DEADLINE;
-    while log.lines().is_empty() {
-        assert!(tokio::time::Instant::now() < deadline, "it is said in time");
-        tokio::task::yield_now().await;
-    }
-    let lines = log.lines();
-    assert!(
-        lines[0].contains("WARN") && lines[0].contains(&url) && lines[0].contains("refused"),
-        "{lines:?}"
-    );
+    // A port at which nobody listens, and nobody else can meanwhile.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let url = format!("http://{}", socket.local_addr().expect("it is bound"));
+    let watcher = start_at(&url, "absent", PATIENCE);
+    let said = Log::first(1).await.concat();
+    assert!(said.contains("WARN") && said.contains(&url) && said.contains("refused"), "{said}");
     watcher.stop().await;
 }
 
 #[tokio::test]
 async fn no_pods_at_all_is_a_word_about_the_nodes_name() {
     let mut server = Server::start().await;
-    let (log, _guard) = Log::start();
     let _watcher = start(&server, "no-pods", PATIENCE);
     server.list().await.pods("10", &[]);
     let _watch = server.watch().await;
-    let lines = log.lines();
+    let lines = Log::lines();
     assert!(lines.len() == 1 && lines[0].contains("WARN") && lines[0].contains("--node-name"), "{lines:?}");
 }

@@ -14,6 +14,7 @@ use kube_client::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
 
 pub use self::access::{Access, AccessError};
 use self::pod::Pods;
@@ -41,7 +42,7 @@ pub struct Settings {
 pub struct Patience {
     /// Before trying again after a first failure; doubles with each further one.
     pub first_pause: Duration,
-    /// Before trying again after many.
+    /// Before trying again after many; also for how long a watch has to go well until those are forgotten.
     pub longest_pause: Duration,
     /// For an answer, and for a plugin that brings a token.
     pub answer: Duration,
@@ -206,17 +207,34 @@ impl Session {
         if !self.begin(&mut watch).await? {
             return Err(Failure::Ended);
         }
-        (self.failures, self.forgotten) = (0, 0);
-        self.relation.works();
-        let limit = lasting + patience.grace;
+        // What fails soon again has not worked meanwhile: neither are pauses short again, nor does the log tell each time.
+        let mut left = Some(patience.longest_pause);
+        let (opened, silence) = (Instant::now(), lasting + patience.grace);
         loop {
-            match timeout(limit, watch.next()).await {
-                Ok(Ok(Some(event))) => self.take(event),
-                Ok(Ok(None)) => return Ok(()),
+            match timeout(left.unwrap_or(silence), watch.next()).await {
+                Ok(Ok(Some(event))) => {
+                    self.take(event);
+                    left = left.map(|_| patience.longest_pause.saturating_sub(opened.elapsed()));
+                }
+                Ok(Ok(None)) => {
+                    self.works();
+                    return Ok(());
+                }
                 Ok(Err(failure)) => return Err(failure),
-                Err(_) => return Err(Failure::Silent { who: asker.server.to_string(), limit }),
+                Err(_) if left.take().is_some() => self.works(),
+                Err(_) => {
+                    // Whether the server is dead shows in the next one.
+                    debug!("a watch of pods fell silent for {silence:?}");
+                    self.asker = None;
+                    return Ok(());
+                }
             }
         }
+    }
+
+    fn works(&mut self) {
+        (self.failures, self.forgotten) = (0, 0);
+        self.relation.works();
     }
 
     /// Waits for the first event of a watch, or until it has lasted a while. Whether it did either: a server that takes each watch

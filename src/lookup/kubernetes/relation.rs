@@ -48,7 +48,7 @@ impl Relation {
         let (_, said) = self.trouble.get_or_insert_with(|| (Instant::now(), HashSet::new()));
         if said.insert(kind) {
             warn!(
-                "Kubernetes does not tell names of pods: {failure}; trying again until it does, with the rights to list and watch pods"
+                "Kubernetes does not tell names of pods: {failure}; trying again until it does; it takes the rights to list and watch pods"
             );
         } else {
             debug!("Kubernetes still does not tell names of pods: {failure}");
