@@ -227,6 +227,8 @@ fn is_short(errno: Errno) -> bool {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
+    use nix::sys::stat::{major, minor};
+
     use super::super::link::{Target, describe};
     use super::*;
 
@@ -240,8 +242,11 @@ mod tests {
             Self(path)
         }
 
+        /// Writes a file, with the number of the directory's device for `DEVICE`.
         fn write(&self, file: &str, text: &str) {
-            fs::write(self.0.join(file), text).expect("it can be written");
+            let device = fs::metadata(&self.0).expect("it is there").dev();
+            let device = format!("{}:{}", major(device), minor(device));
+            fs::write(self.0.join(file), text.replace("DEVICE", &device)).expect("it can be written");
         }
 
         /// Makes a directory, and gives back the number of its inode.
@@ -264,7 +269,7 @@ mod tests {
         let (top, inner) = (root.make("cg"), root.make("cg/system.slice/a.service"));
         root.write(
             "proc/self/mountinfo",
-            "1 1 0:1 / /v1 rw - cgroup none rw\n2 1 0:2 / /cg rw - cgroup2 none rw\n",
+            "1 1 DEVICE / /v1 rw - cgroup none rw\n2 1 DEVICE / /cg rw - cgroup2 none rw\n",
         );
         let mut resolver = Resolver::below(&root.0);
         assert_eq!(resolver.cgroup(top).as_deref(), Some("/"));
@@ -282,9 +287,9 @@ mod tests {
         let root = Directory::new("mounts");
         let inner = root.make("all/pods/x");
         root.make("part");
-        let below = "1 1 0:1 /pods /part rw - cgroup2 none rw\n";
-        let whole = "2 1 0:1 / /all rw - cgroup2 none rw\n";
-        let outside = "2 1 0:1 /../.. /all rw - cgroup2 none rw\n";
+        let below = "1 1 DEVICE /pods /part rw - cgroup2 none rw\n";
+        let whole = "2 1 DEVICE / /all rw - cgroup2 none rw\n";
+        let outside = "2 1 DEVICE /../.. /all rw - cgroup2 none rw\n";
         for mounts in [[below, whole], [below, outside]] {
             root.write("proc/self/mountinfo", &mounts.concat());
             assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/x"));
@@ -297,7 +302,7 @@ mod tests {
     #[test]
     fn a_tracepoint_has_its_group_if_there_is_only_one() {
         let root = Directory::new("tracefs");
-        root.write("proc/self/mountinfo", "1 1 0:1 / /tracing rw - tracefs none rw\n");
+        root.write("proc/self/mountinfo", "1 1 DEVICE / /tracing rw - tracefs none rw\n");
         root.make("tracing/events/sched/sched_switch");
         root.make("tracing/events/sched/same");
         root.make("tracing/events/other/same");

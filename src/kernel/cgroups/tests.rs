@@ -1,6 +1,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use nix::sys::stat::{major, minor};
+
 use super::*;
 
 /// A made-up `/` that is gone when the test is over.
@@ -15,8 +17,16 @@ impl Tree {
         Self(path)
     }
 
+    /// What is mounted: `DEVICE` stands for that of the tree.
     fn mounts(&self, mountinfo: &str) {
-        fs::write(self.0.join("proc/self/mountinfo"), mountinfo).expect("it can be written");
+        self.mounts_of("self", mountinfo);
+    }
+
+    fn mounts_of(&self, process: &str, mountinfo: &str) {
+        let device = fs::metadata(&self.0).expect("it is there").dev();
+        let device = format!("{}:{}", major(device), minor(device));
+        let mountinfo = mountinfo.replace("DEVICE", &device);
+        fs::write(self.0.join("proc").join(process).join("mountinfo"), mountinfo).expect("it can be written");
     }
 
     fn hierarchy_of_memory(&self, number: u32) {
@@ -39,8 +49,8 @@ impl Drop for Tree {
 }
 
 const V1: &str =
-    "1 1 0:1 / /cpu rw - cgroup none rw,cpu\n2 1 0:2 / /memory rw - cgroup none rw,memory,name=x\n";
-const V2: &str = "3 1 0:3 / /unified rw - cgroup2 none rw\n";
+    "1 1 DEVICE / /cpu rw - cgroup none rw,cpu\n2 1 DEVICE / /memory rw - cgroup none rw,memory,name=x\n";
+const V2: &str = "3 1 DEVICE / /unified rw - cgroup2 none rw\n";
 
 #[test]
 fn the_hierarchy_is_that_which_accounts_memory() {
@@ -54,6 +64,7 @@ fn the_hierarchy_is_that_which_accounts_memory() {
         ("version 2", V2, 0, [None, None, Some("/c")]),
         ("version 1 without memory", &cpu_only, 0, [None, None, Some("/c")]),
         ("version 1 where it is not mounted", &cpu_only, 4, [None, None, None]),
+        ("version 1 below another mount", &V1.replace("DEVICE", "0:0"), 4, [None, None, None]),
         ("nothing", "", 4, [None, None, None]),
     ] {
         tree.mounts(mounts);
@@ -129,7 +140,7 @@ fn what_nobody_asks_for_any_more_is_forgotten() {
 fn where_nothing_is_mounted_the_first_process_shows_nothing_but_a_whole_hierarchy() {
     let tree = Tree::new("first");
     tree.mounts("");
-    fs::write(tree.0.join("proc/1/mountinfo"), V2).expect("it can be written");
+    tree.mounts_of("1", V2);
     let id = tree.make("proc/1/root/unified/a");
     assert_eq!(Cgroups::below(&tree.0).path(id), None, "its root is not that of a hierarchy");
 }
@@ -149,4 +160,28 @@ fn a_hierarchy_that_cannot_be_read_is_an_issue() {
     assert_eq!(cgroups.path(1), None);
     assert_eq!(cgroups.path(id).as_deref(), Some("/a"));
     assert!(cgroups.met().is_empty());
+}
+
+#[test]
+fn of_several_mounts_the_one_that_shows_the_most_is_listed() {
+    let tree = Tree::new("several");
+    let ids = ["whole/c", "namespace/b", "beside/a", "part/d"].map(|directory| tree.make(directory));
+    // As a process in a cgroup namespace sees them.
+    let mounts = [
+        "4 1 DEVICE /../.. /whole rw - cgroup2 none rw\n",
+        "3 1 DEVICE / /namespace rw - cgroup2 none rw\n",
+        "1 1 DEVICE /../x /beside rw - cgroup2 none rw\n",
+        "2 1 DEVICE /y /part rw - cgroup2 none rw\n",
+    ];
+    let found = [Some("/c"), Some("/b"), Some("/x/a"), Some("/y/d")];
+    for best in 0..mounts.len() {
+        let mut left = mounts[best..].to_vec();
+        left.reverse();
+        tree.mounts(&left.concat());
+        let mut cgroups = Cgroups::below(&tree.0);
+        for number in best..mounts.len() {
+            let expected = found[number].filter(|_| number == best);
+            assert_eq!(cgroups.path(ids[number]).as_deref(), expected, "{number} of {left:?}");
+        }
+    }
 }

@@ -150,28 +150,24 @@ fn path_of(fd: &OwnedFd) -> Result<PathBuf, Errno> {
 }
 
 /// The one of these mounts that shows the most.
+///
+/// Seen from a cgroup namespace, the root of a mount that shows more than the namespace begins with `/..`, as often as it is above.
 fn best_of(mounts: Vec<Mount>, wanted: impl Fn(&Mount) -> bool, met: &mut Met) -> Option<View> {
-    let seen = mounts.into_iter().filter(wanted).filter_map(|mount| {
-        let inode = match fs::metadata(&mount.point) {
-            Ok(metadata) => metadata.ino(),
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    met.push(("stat", errno_of(&error)));
-                }
-                return None;
-            }
-        };
-        Some((inode, mount))
-    });
-    // Seen from a cgroup namespace, the root of a mount that shows more than the namespace begins with `/..`, as often as it is
-    // above. What a mount shows is known for certain by the root of the hierarchy only.
     let above = |mount: &Mount| mount.root.components().filter(|part| *part == Component::ParentDir).count();
-    let rank = |(inode, mount): &(u64, Mount)| {
-        (*inode != ROOT, Reverse(above(mount)), mount.root.components().count(), mount.point.clone())
-    };
-    let (inode, mount) = seen.min_by_key(rank)?;
-    let below: PathBuf = if inode == ROOT { PathBuf::new() } else { named(&mount.root) };
-    Some(View { point: mount.point, inode, above: Path::new("/").join(below), handles: None, listed: None })
+    let mut wanted: Vec<_> = mounts.into_iter().filter(wanted).collect();
+    wanted.sort_by_key(|mount| (named(&mount.root).components().count(), Reverse(above(mount))));
+    wanted.into_iter().find_map(|mount| match fs::metadata(&mount.point) {
+        // Else another file system is mounted over it.
+        Ok(seen) if seen.dev() == mount.device => {
+            let above = Path::new("/").join(named(&mount.root));
+            Some(View { point: mount.point, inode: seen.ino(), above, handles: None, listed: None })
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            met.push(("stat", errno_of(&error)));
+            None
+        }
+        _ => None,
+    })
 }
 
 /// The part of a path that has names: behind `/` and every `..`.
