@@ -218,3 +218,37 @@ impl Found {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket of this name that nobody listens on.
+    fn left_behind(path: &std::path::Path) {
+        let listener = std::os::unix::net::UnixListener::bind(path).expect("nobody else has this path");
+        drop(listener);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_failed_and_is_gone_is_not_looked_for_without_a_pause() {
+        let root = std::env::temp_dir().join(format!("lookup-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("run")).expect("there is room");
+        let socket = root.join("run/docker.sock");
+        left_behind(&socket);
+        let settings = Settings { root: root.clone(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
+        let (names, mut lookup) = (Names::default(), Lookup::new(&settings));
+        assert_eq!(lookup.round(&names).await, None, "nothing is missing");
+        let _missing = names.container("c1");
+        for is_there in [true, true, false, false, false] {
+            if !is_there && socket.exists() {
+                std::fs::remove_file(&socket).expect("it is ours");
+            }
+            let next = lookup.round(&names).await.expect("c1 is missing");
+            assert!(next > Instant::now());
+            let failed = lookup.sources.iter().any(|source| source.pace.retry().is_some());
+            assert_eq!(failed, is_there);
+            tokio::time::advance(next - Instant::now()).await;
+        }
+        std::fs::remove_dir_all(&root).expect("it is ours");
+    }
+}

@@ -141,6 +141,27 @@ fn names_of_pods_containers_and_sandboxes() {
 }
 
 #[test]
+fn a_long_list_is_taken() {
+    let directory = Directory::new("cri");
+    let runtime = Fake::grpc(&directory.path().join("cri.sock"), |path| {
+        if !path.ends_with("ListPodSandbox") {
+            return node(path);
+        }
+        // 8 MiB, of which most is labels.
+        let labels = HashMap::from([("long".to_owned(), "x".repeat(64 << 10))]);
+        let others = (0..128).map(|number| {
+            let id = unknown(1000 + number);
+            PodSandbox { labels: labels.clone(), ..sandbox(&id, "shop", "other", &id) }
+        });
+        let items = others.chain([sandbox(SANDBOX, "shop", "cart", CART)]).collect();
+        message(&ListPodSandboxResponse { items })
+    });
+    let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
+    assert_eq!(looking_up.pod(CART).name, "cart");
+    assert_eq!(looking_up.log(), "");
+}
+
+#[test]
 fn a_runtime_that_has_only_the_old_service() {
     let directory = Directory::new("cri");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), |path| {

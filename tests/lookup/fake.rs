@@ -76,7 +76,11 @@ impl Fake {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = {
             let _inside = runtime.enter();
-            UnixListener::bind(socket).expect("nobody else has this path")
+            // It gets its name when it listens, so that nobody who finds it is refused.
+            let unnamed = socket.with_extension("unnamed");
+            let listener = UnixListener::bind(&unnamed).expect("nobody else has this path");
+            std::fs::rename(unnamed, socket).expect("it is ours");
+            listener
         };
         let state = Arc::new(Mutex::new(State { answer: Box::new(answer), requests: Vec::new() }));
         let shared = Arc::clone(&state);

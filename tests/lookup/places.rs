@@ -26,13 +26,15 @@ fn well_known_sockets_that_come_late_and_have_two_names() {
     fs::write(root.path().join("run/crio/crio.sock"), "").expect("there is room");
     let docker = Fake::http(&root.path().join("run/docker.sock"), one_container);
     assert_eq!(looking_up.container(WEB).name.as_deref(), Some("web"));
-    // For one that it does not know it is asked once, and not for each of its names, before the next one is.
+    // For one that it does not know it is asked as often as the next one is, and not for each of its names.
     let podman = Fake::http(&root.path().join("run/podman/podman.sock"), one_container);
     let before = docker.requests().len();
-    assert_eq!(looking_up.names.container(SIDECAR), None);
-    looking_up.names.end_reading();
-    looking_up.until("the next one is asked", || podman.requests().first().cloned());
-    assert_eq!(docker.requests().len(), before + 1);
+    let others = looking_up.until("the next one is asked", || {
+        assert_eq!(looking_up.names.container(SIDECAR), None);
+        Some(podman.requests().len()).filter(|requests| *requests >= 3)
+    });
+    let requests = docker.requests().len() - before;
+    assert!((others..=others + 1).contains(&requests), "{requests}, and {others} of the next one");
     assert_eq!(looking_up.log(), "", "what is well-known need not be there");
 }
 
