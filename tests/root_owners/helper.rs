@@ -1,24 +1,29 @@
 //! This program as other processes, which hold what a test gives them. Each says on its standard output when it is ready, and
 //! ends with its standard input or when it is killed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
+use std::time::Duration;
 use std::{env, thread};
 
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::model::{ReaderKind, Snapshot};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
 
+use super::objects::wait_until;
 use super::readers;
 use super::running::Running;
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// Set to what this program is to do.
 const ROLE: &str = "HOLDS_OBJECTS_AS";
@@ -38,11 +43,21 @@ pub(crate) fn says(role: &str) -> Vec<Snapshot> {
     said(itself(role).stdin(Stdio::null()))
 }
 
-/// What this process says in this role as the first of a pid namespace, beside a `sleep` in there. Both have `held`.
-pub(crate) fn says_in_pid_namespace(role: &str, held: impl Into<Stdio>) -> Vec<Snapshot> {
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", "sleep 60 & exec \"$0\""]);
-    said(command.arg(this()).env(ROLE, role).stdin(Stdio::null()).stderr(held))
+/// What this process says in this role as the first of a pid namespace, with its standard input.
+pub(crate) fn says_in_namespace(role: &str, stdin: impl Into<Stdio>) -> Vec<Snapshot> {
+    let mut command = itself(role);
+    command.stdin(stdin);
+    in_namespace(move || said(&mut command))
+}
+
+/// Has processes that `begin` begins in namespaces of their own, of pids and of mounts: the first of them is pid 1. It runs in a
+/// thread of its own, whose namespace of pids stays.
+pub(crate) fn in_namespace<T: Send>(begin: impl FnOnce() -> T + Send) -> T {
+    let begin = || {
+        unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).expect("root may");
+        begin()
+    };
+    thread::scope(|scope| scope.spawn(begin).join().expect("it begins"))
 }
 
 fn said(command: &mut Command) -> Vec<Snapshot> {
@@ -83,7 +98,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "receiver" => receive(),
         "threads" => share_with_threads(),
         "apart" => set_apart(),
-        "reader" => tell(&mut [enricher(ReaderKind::Iter), enricher(ReaderKind::Walk)]),
+        "reader" => tell_in_namespace(),
         "nobody" => tell_as_nobody(),
         other => panic!("nobody knows how to be {other}"),
     }
@@ -141,6 +156,17 @@ fn set_apart() {
     dup2_stdin(null).expect("it is open");
     say_ready();
     forever();
+}
+
+/// Reads by both roads in a pid namespace, in which another process has this one's standard input.
+fn tell_in_namespace() {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("root may");
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).expect("root may");
+    let other = Running(Command::new("sleep").arg("60").spawn().expect("it starts"));
+    let name = format!("/proc/{}/comm", other.0.id());
+    wait_until("it sleeps", SOON, || Ok(fs::read(&name)? == b"sleep\n")).expect("it does");
+    tell(&mut [enricher(ReaderKind::Iter), enricher(ReaderKind::Walk)]);
 }
 
 fn tell(enrichers: &mut [Enricher]) {

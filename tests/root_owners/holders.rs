@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{IoSlice, Write as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -52,11 +52,11 @@ fn pids(holders: &[Process]) -> Vec<u32> {
 fn wait_for(roads: &mut [Enricher], kind: Kind, id: u32, mut wanted: Vec<u32>) -> Vec<Process> {
     wanted.sort_unstable();
     let mut said: Vec<Vec<Process>> = Vec::new();
-    let waited = wait_until("the holders are known", SOON, || {
+    let agreed = wait_until("the holders are known", SOON, || {
         said = roads.iter_mut().map(|road| holders(&road.read(), kind, id)).collect();
         Ok(pids(&said[0]) == wanted && said.iter().all(|holders| *holders == said[0]))
     });
-    waited.unwrap_or_else(|error| panic!("{error}: {wanted:?}, but {said:?}"));
+    agreed.unwrap_or_else(|error| panic!("{error}: {wanted:?}, but {said:?}"));
     said.swap_remove(0)
 }
 
@@ -155,34 +155,21 @@ pub(crate) fn threads() {
     wait_for(&mut roads, Kind::Map, map.id(), vec![]);
 }
 
-/// The only child of a process, when it has one.
-fn child_of(process: &Child) -> u32 {
-    let children = format!("/proc/{0}/task/{0}/children", process.id());
-    let mut child = None;
-    wait_until("there is a child", SOON, || {
-        child = fs::read_to_string(&children)?.trim().parse().ok();
-        Ok(child.is_some())
-    })
-    .expect("it begins one");
-    child.expect("there was one")
-}
-
 pub(crate) fn pid_namespace() {
     let mut roads = roads();
     let map = array();
-    let mut outside = Command::new("unshare");
-    outside.args(["--pid", "--fork", "--kill-child", "sleep", "60"]).stdin(copy(map.fd()));
-    let outside = Running(outside.spawn().expect("it starts"));
-    let inside = child_of(&outside.0);
-    wait_for(&mut roads, Kind::Map, map.id(), vec![outside.0.id(), inside]);
-    drop(outside);
+    let inside = helper::in_namespace(|| sleeping(map.fd()));
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).expect("root may");
+    assert_ne!(namespace(&inside.0.id().to_string()), namespace("self"));
+    wait_for(&mut roads, Kind::Map, map.id(), vec![inside.0.id()]);
+    drop(inside);
     wait_for(&mut roads, Kind::Map, map.id(), vec![]);
 }
 
 pub(crate) fn within_pid_namespace() {
     let map = array();
     let _outside = sleeping(map.fd());
-    let told = helper::says_in_pid_namespace("reader", copy(map.fd()));
+    let told = helper::says_in_namespace("reader", copy(map.fd()));
     let [iterators, walk] = &told[..] else { panic!("there are two roads") };
     let found = |snapshot| match &holders(snapshot, Kind::Map, map.id())[..] {
         [one] => one.clone(),
@@ -196,8 +183,8 @@ pub(crate) fn within_pid_namespace() {
     }
     let by_iterator = found(iterators);
     assert!(by_iterator.pid > by_proc.pid, "{by_iterator:?}");
-    assert_eq!(by_iterator.started_at_boot_ns, by_proc.started_at_boot_ns);
-    assert_eq!(by_iterator.executable_name, None, "there is another process of this pid, or none");
+    // There is another process of that pid in this `/proc`, or none.
+    assert_eq!(by_iterator, Process { pid: by_iterator.pid, executable_name: None, ..by_proc });
 }
 
 /// What this process is said to hold: the ids by kind.
@@ -251,7 +238,10 @@ pub(crate) fn executed() {
     let mut roads = roads();
     let map = array();
     let mut shell = Command::new("sh");
-    shell.args(["-c", "echo ready; read line; exec sleep 60"]).stdin(Stdio::piped()).stderr(copy(map.fd()));
+    shell
+        .args(["-c", "echo ready; read line; exec /bin/sleep 60"])
+        .stdin(Stdio::piped())
+        .stderr(copy(map.fd()));
     let mut shell = helper::wait_for(&mut shell);
     let before = wait_for(&mut roads, Kind::Map, map.id(), vec![shell.0.id()]);
     assert_eq!(before[0].name, "sh");
