@@ -1,5 +1,10 @@
 //! The program: settings, tasks, and the wait for a signal. Wiring only; the parts are in the library.
 
+#[path = "main/settings.rs"]
+mod settings;
+#[path = "main/words.rs"]
+mod words;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -11,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{
-    self, Asked, Command, Export, KernelReader, LogFormat, LogLevel, Mistakes, Otlp, RuleKey, SnapshotFormat,
+    self, Asked, Command, Export, LogFormat, LogLevel, Mistakes, Otlp, SnapshotFormat,
 };
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{self, Enricher};
@@ -22,12 +27,13 @@ use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::outbox::Outbox;
 use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
-use bpf_metrics_exporter::kernel::{self, Choice, Options, Reader, ReaderChoice, RunStatsMode, privileges};
+use bpf_metrics_exporter::kernel::{self, Choice, Reader, privileges};
+use bpf_metrics_exporter::lookup::kubernetes::{self, Cluster};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
-use bpf_metrics_exporter::model::{Build, Exporter, Issue, Part, ReaderKind, RunStats, Snapshot};
+use bpf_metrics_exporter::metrics::select::Selection;
+use bpf_metrics_exporter::model::{Build, Exporter, Part, Snapshot};
 use bpf_metrics_exporter::source::Source;
-use bpf_metrics_exporter::{memory, web};
+use bpf_metrics_exporter::{lookup, memory, web};
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -66,11 +72,13 @@ fn main() -> ExitCode {
             for warning in warnings {
                 complain(&warning);
             }
-            snapshot(kernel, enrich, &selected(selection), format, from.as_deref())
+            snapshot(kernel, enrich, &settings::selection(selection), format, from.as_deref())
         }
         Asked::Do { command: Command::Export(export), log, warnings } => {
             let mut lines = Vec::new();
             let listeners = listeners(&export, &mut lines);
+            let reachable = settings::kubernetes(&export.lookup).as_ref().map_or(Ok(()), kubernetes::check);
+            lines.extend(reachable.err().map(|error| format!("--kubernetes: {error}")));
             if !lines.is_empty() {
                 return wrong(&lines);
             }
@@ -151,19 +159,19 @@ fn snapshot(
         }
     } else {
         // One look has no time to count in; what somebody else has counted is shown.
-        let reader = Reader::new(options(kernel, cli::RunStats::Off));
-        let options = enrich::Options { wait_for_hooks: true, ..enrich_options(enrich) };
+        let reader = Reader::new(settings::reader(kernel, cli::RunStats::Off));
+        let options = enrich::Options { wait_for_hooks: true, ..settings::enricher(enrich) };
         Enricher::new(reader, options, Names::default()).read()
     };
     if snapshot.is_all_refused() && from.is_none() {
         return finish(Err(anyhow::anyhow!(privileges::refusal())));
     }
     for issue in snapshot.issues.iter().filter(|issue| issue.count > 0) {
-        complain(&describe(issue));
+        complain(&words::issue(issue));
     }
     let snapshot = selection.apply(snapshot, None);
     if let Some(left_out) = snapshot.left_out.filter(|&left_out| left_out > 0) {
-        complain(&describe_left_out(left_out));
+        complain(&words::left_out(left_out));
     }
     let sample = Sample { snapshot: &snapshot, exporter: None };
     let text = match format {
@@ -187,21 +195,6 @@ fn read_snapshot(file: &OsStr) -> Result<Snapshot, String> {
     read().map_err(|error| format!("--from: failed to read a snapshot from {}: {error:#}", file.display()))
 }
 
-/// An issue, for people.
-fn describe(issue: &Issue) -> String {
-    let (kind, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
-    let times = if count == 1 { "once" } else { "several times" };
-    if call == "BPF_ENABLE_STATS" {
-        let why = match &**error {
-            "EPERM" => "; it needs CAP_SYS_ADMIN",
-            "EINVAL" => "; it needs Linux 5.8, the sysctl kernel.bpf_stats_enabled does it before",
-            _ => "",
-        };
-        return format!("not counting runs of programs: {call} failed {times} with {error}{why}");
-    }
-    format!("could not read everything of the {kind} table: {call} failed {times} with {error}")
-}
-
 /// Listens on every address, and notes where that fails.
 fn listeners(export: &Export, problems: &mut Vec<String>) -> Vec<TcpListener> {
     let mut listeners = Vec::new();
@@ -218,57 +211,11 @@ fn listeners(export: &Export, problems: &mut Vec<String>) -> Vec<TcpListener> {
     listeners
 }
 
-/// The settings as the reader has them.
-fn options(kernel: cli::Kernel, run_stats: cli::RunStats) -> Options {
-    Options {
-        reader: match kernel.reader {
-            KernelReader::Auto => ReaderChoice::Auto,
-            KernelReader::Iter => ReaderChoice::Only(ReaderKind::Iter),
-            KernelReader::Walk => ReaderChoice::Only(ReaderKind::Walk),
-        },
-        run_stats: match run_stats {
-            cli::RunStats::On => RunStatsMode::On,
-            cli::RunStats::Off => RunStatsMode::Off,
-            cli::RunStats::Sample { lasting, every } => RunStatsMode::Sample { lasting, every },
-        },
-        count_by_walking: kernel.count_by_walking,
-    }
-}
-
-/// The settings as the enricher has them.
-fn enrich_options(cli::Enrich { bpffs, hooks, every_netns }: cli::Enrich) -> enrich::Options {
-    enrich::Options { bpffs, hooks, every_netns, wait_for_hooks: false }
-}
-
-/// The settings as the selection has them.
-fn selected(cli::Selection { only, except, per_object, max_series }: cli::Selection) -> Selection {
-    let key = |key| match key {
-        RuleKey::Kind => Key::Kind,
-        RuleKey::Type => Key::Type,
-        RuleKey::Name => Key::Name,
-        RuleKey::Owner => Key::Owner,
-        RuleKey::OwnerKind => Key::OwnerKind,
-    };
-    let rule = |terms: cli::Rule| Rule {
-        terms: terms.into_iter().map(|(asked, pattern)| (key(asked), pattern)).collect(),
-    };
-    let rules = |given: Vec<cli::Rule>| given.into_iter().map(rule).collect();
-    Selection { only: rules(only), except: rules(except), per_object, max_series }
-}
-
-/// What a limit does, for people.
-fn describe_left_out(left_out: u64) -> String {
-    format!(
-        "{left_out} series of single objects are left out, since --max-series wants no more; the totals of the host and of owners \
-         stay complete; --only and --except say which objects matter"
-    )
-}
-
 /// Exports until told to stop.
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
-    let reader = Reader::new(options(export.kernel, export.run_stats));
+    let reader = Reader::new(settings::reader(export.kernel, export.run_stats));
     let names = Names::default();
-    let mut reader = Enricher::new(reader, enrich_options(export.enrich), names.clone());
+    let mut reader = Enricher::new(reader, settings::enricher(export.enrich), names.clone());
     memory::return_what_is_free();
     let first = reader.read();
     if first.is_all_refused() {
@@ -286,11 +233,11 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     if let Some(refusal) = reader.files_refusal() {
         info!("no iterator tells the files of processes: {refusal}");
     }
-    if let Some(line) = describe_run_stats(export.run_stats, first.run_stats) {
+    if let Some(line) = words::run_stats(export.run_stats, first.run_stats) {
         info!("{line}");
     }
-    let mut warned = HashSet::new();
-    warn_of_new(&first, &mut warned);
+    let mut warned = Warned::default();
+    warned.warn_of(&first);
     drop(first);
 
     let started_at = Timestamp::now();
@@ -310,21 +257,14 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             holders: export.holders,
         }
     };
-    let selection = selected(export.selection);
+    let selection = settings::selection(export.selection);
     if selection != Selection::default() {
         info!("exporting {selection}; totals are of everything");
     }
-    let (own, mut warned_of_limit) = (exporter.clone(), false);
+    let own = exporter.clone();
     let read = move || {
-        let snapshot = reader.read();
-        warn_of_new(&snapshot, &mut warned);
-        let snapshot = selection.apply(snapshot, Some(&own()));
-        if let Some(left_out) = snapshot.left_out.filter(|&left_out| left_out > 0)
-            && !std::mem::replace(&mut warned_of_limit, true)
-        {
-            let what = describe_left_out(left_out);
-            warn!("{what}; from now on only counted, in bpf_exporter_left_out_series");
-        }
+        let snapshot = selection.apply(reader.read(), Some(&own()));
+        warned.warn_of(&snapshot);
         snapshot
     };
     let source = Source::new(read, exporter);
@@ -347,6 +287,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             let serve = web::serve(listener, source.clone(), stopped.clone());
             tasks.spawn(async { serve.await.context("failed to serve") });
         }
+        look_up(&mut tasks, export.lookup, names, &stopped);
         if let Some((otlp, ledger)) = export.otlp.zip(ledger) {
             push(&mut tasks, otlp, ledger, source, &stopped)?;
         } else {
@@ -359,33 +300,51 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     result
 }
 
-/// Who has runs counted and what that costs, for people; `None` where it was refused, which is an issue.
-fn describe_run_stats(wanted: cli::RunStats, stats: RunStats) -> Option<String> {
-    const COST: &str = "about 25 ns for each run";
-    if stats.by_sysctl == Some(true) {
-        let line =
-            format!("runs of programs are counted already, by the sysctl kernel.bpf_stats_enabled: {COST}");
-        return Some(line);
-    }
-    match wanted {
-        cli::RunStats::Off => Some("not counting runs of programs: --run-stats is off".to_owned()),
-        _ if !stats.by_exporter => None,
-        cli::RunStats::On => {
-            Some(format!("counting runs of programs: {COST}, less with --run-stats sample, none with off"))
+/// What was warned of: each thing is worth one line.
+#[derive(Default)]
+struct Warned {
+    issues: HashSet<(Part, String, String)>,
+    limit: bool,
+}
+
+impl Warned {
+    fn warn_of(&mut self, snapshot: &Snapshot) {
+        for issue in &snapshot.issues {
+            if self.issues.insert((issue.part, issue.call.to_string(), issue.error.to_string())) {
+                warn!("{}; from now on only counted, in bpf_exporter_issues", words::issue(issue));
+            }
         }
-        cli::RunStats::Sample { lasting, every } => {
-            Some(format!("counting runs of programs for {lasting:?} in every {every:?}: {COST} meanwhile"))
+        if let Some(left_out) = snapshot.left_out.filter(|&left_out| left_out > 0)
+            && !std::mem::replace(&mut self.limit, true)
+        {
+            let what = words::left_out(left_out);
+            warn!("{what}; from now on only counted, in bpf_exporter_left_out_series");
         }
     }
 }
 
-/// Warns of each issue once.
-fn warn_of_new(snapshot: &Snapshot, warned: &mut HashSet<(Part, String, String)>) {
-    for issue in &snapshot.issues {
-        if warned.insert((issue.part, issue.call.to_string(), issue.error.to_string())) {
-            warn!("{}; from now on only counted, in bpf_exporter_issues", describe(issue));
-        }
-    }
+/// Starts those who look up names.
+fn look_up(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    lookup: cli::Lookup,
+    names: Names,
+    stopped: &watch::Receiver<bool>,
+) {
+    let cluster = settings::kubernetes(&lookup).map(|settings| {
+        info!("watching the pods of node {} at the API server", settings.node_name);
+        let (cluster, stopped) = (Cluster::new(), stopped.clone());
+        let watching = cluster.clone();
+        tasks.spawn(async move {
+            watching.watch(settings, stopped).await;
+            Ok(())
+        });
+        cluster
+    });
+    let stopped = stopped.clone();
+    tasks.spawn(async move {
+        lookup::run(names, settings::lookup(lookup, cluster), stopped).await;
+        Ok(())
+    });
 }
 
 /// Starts what pushes to a receiver.

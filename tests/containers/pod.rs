@@ -336,6 +336,7 @@ pub(crate) fn told_and_named() {
         root: images.path().to_owned(),
         cri: Sockets::Given(vec![containerd.socket.clone()]),
         docker: nobody.clone(),
+        cluster: None,
     });
     assert_eq!(by_socket.pod(UID), pod);
     assert_eq!(by_socket.container(&container), web);
