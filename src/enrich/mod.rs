@@ -6,6 +6,7 @@ mod hooks;
 pub mod names;
 mod owner;
 mod pins;
+mod places;
 mod process;
 
 use std::path::PathBuf;
@@ -77,6 +78,7 @@ impl Enricher {
         if let Some(hooks) = &mut self.hooks {
             let look = if self.wait_for_hooks { HookWatch::now } else { HookWatch::latest };
             snapshot.hooks = look(hooks, &snapshot, &pids, &mut self.issues);
+            snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
         }
         for process in files.iter().flatten() {
             let _known = self.processes.describe(process);
@@ -86,6 +88,7 @@ impl Enricher {
         self.processes.end_reading();
         self.cgroups.end_reading();
         self.names.end_reading();
+        snapshot.issues.extend_from_slice(self.issues.all());
         snapshot
     }
 }
