@@ -9,6 +9,7 @@ mod hooks;
 pub mod names;
 mod owner;
 mod pins;
+mod places;
 mod process;
 mod procfs;
 mod totals;
@@ -145,11 +146,12 @@ impl Enricher {
         let pids: Vec<u32> = files.iter().map(|process| process.pid).collect();
         let look = if self.wait_for_hooks { HookWatch::now } else { HookWatch::latest };
         snapshot.hooks = look(hooks, snapshot, &pids, &mut self.issues);
+        snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
     }
 
     /// Counts what nobody holds, if everybody was asked.
     fn count_unheld(&mut self, snapshot: &mut Snapshot) {
-        let asked = ![Part::Holder, Part::Pin, Part::Hook].into_iter().any(|part| self.issues.any(part));
+        let asked = ![Part::Holder, Part::Pin].into_iter().any(|part| self.issues.any(part));
         let Some(look) = snapshot.hooks.clone().filter(|look| asked && look.complete) else { return };
         let Some(holders) = snapshot.holders.as_ref().filter(|_| snapshot.pins.is_some()) else { return };
         let count = self.unheld.count(snapshot, holders, &look);

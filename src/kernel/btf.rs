@@ -10,16 +10,21 @@ const MAGIC: u16 = 0xeb9f;
 const TYPE_LEN: usize = 12;
 
 const KIND_INT: u32 = 1;
+const KIND_POINTER: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
 /// Every so many types, the place of one is kept: looking for a type is so many steps at most.
@@ -45,6 +50,15 @@ impl fmt::Debug for Types {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Types({})", self.count)
     }
+}
+
+/// A structure of functions that programs can stand in for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Operations {
+    /// Its name: `tcp_congestion_ops`.
+    pub(super) name: String,
+    /// Where in a map's value the functions stand, in bytes.
+    pub(super) functions: Vec<usize>,
 }
 
 /// The head of a type.
@@ -90,22 +104,75 @@ impl Types {
         }
     }
 
+    /// The structure that a map of struct operations stands for, by the type id of its values, which wrap it
+    /// (`bpf_struct_ops_map_alloc`, `kernel/bpf/bpf_struct_ops.c`).
+    pub(super) fn operations(&self, value_type_id: u32) -> Option<Operations> {
+        let (_, wrapped, start) =
+            self.members(value_type_id)?.into_iter().find(|(name, ..)| name == b"data")?;
+        let (_, name) = self.named(wrapped)?;
+        let functions =
+            self.members(wrapped)?.into_iter().filter(|&(_, type_id, _)| self.points_to_function(type_id));
+        let functions = functions.map(|(.., offset)| start + offset).collect();
+        Some(Operations { name: String::from_utf8_lossy(name).into_owned(), functions })
+    }
+
+    /// The members of a structure: their names, types, and places in bytes.
+    fn members(&self, type_id: u32) -> Option<Vec<(Vec<u8>, u32, usize)>> {
+        let (object, at) = self.place(type_id)?;
+        let structure = head(&object.data, at).filter(|head| head.kind == KIND_STRUCT)?;
+        let members = (at + TYPE_LEN..structure.next).step_by(12).map(|member| {
+            let name = object.name(word(&object.data, member)? as usize)?.to_vec();
+            // Where a structure has bit fields, the upper 8 bits are a width.
+            let bits = word(&object.data, member + 8)? & 0x00ff_ffff;
+            Some((name, word(&object.data, member + 4)?, bits as usize / 8))
+        });
+        members.collect()
+    }
+
+    fn points_to_function(&self, type_id: u32) -> bool {
+        let pointed = self.bare(type_id).filter(|&(kind, _)| kind == KIND_POINTER);
+        pointed.and_then(|(_, to)| self.bare(to)).is_some_and(|(kind, _)| kind == KIND_FUNC_PROTO)
+    }
+
+    /// The kind of a type behind its other names and its qualifiers, and the type to which it refers.
+    fn bare(&self, type_id: u32) -> Option<(u32, u32)> {
+        /// More of them than anybody writes; a type that refers to itself never ends.
+        const LONGEST: usize = 32;
+        let mut type_id = type_id;
+        for _ in 0..LONGEST {
+            let (object, at) = self.place(type_id)?;
+            let (kind, to) = (head(&object.data, at)?.kind, word(&object.data, at + 8)?);
+            if ![KIND_TYPEDEF, KIND_VOLATILE, KIND_CONST, KIND_RESTRICT, KIND_TYPE_TAG].contains(&kind) {
+                return Some((kind, to));
+            }
+            type_id = to;
+        }
+        None
+    }
+
     /// The kind and name of a type that has a name.
     fn named(&self, type_id: u32) -> Option<(u32, &[u8])> {
+        let (object, at) = self.place(type_id)?;
+        let head = head(&object.data, at)?;
+        let name = object.name(head.name)?;
+        (!name.is_empty()).then_some((head.kind, name))
+    }
+
+    /// In which object a type stands, this one or its base, and where.
+    fn place(&self, type_id: u32) -> Option<(&Self, usize)> {
         // Type id 0 is `void` and not in the table.
         let first = self.base.as_ref().map_or(0, |base| base.end()) + 1;
         let Some(index) = (type_id as usize).checked_sub(first) else {
-            return self.base.as_ref()?.named(type_id);
+            return self.base.as_ref()?.place(type_id);
         };
         if index >= self.count {
             return None;
         }
-        let mut head = head(&self.data, *self.places.get(index / STRIDE)?)?;
+        let mut at = *self.places.get(index / STRIDE)?;
         for _ in 0..index % STRIDE {
-            head = self::head(&self.data, head.next)?;
+            at = head(&self.data, at)?.next;
         }
-        let name = self.name(head.name)?;
-        (!name.is_empty()).then_some((head.kind, name))
+        Some((self, at))
     }
 
     /// The last id.
@@ -176,7 +243,7 @@ fn tail_len(kind: u32, members: usize) -> Option<usize> {
         KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * members,
         KIND_ENUM | KIND_FUNC_PROTO => 8 * members,
         // Pointers, forward declarations, names of types, qualifiers, floats and tags, and functions themselves.
-        2 | 7..=KIND_FUNC | 16 | 18 => 0,
+        KIND_POINTER | 7..=KIND_FUNC | 16 | KIND_TYPE_TAG => 0,
         _ => return None,
     })
 }
@@ -284,6 +351,7 @@ mod tests {
             let module = Types::parse(example(), Some(Arc::clone(&base)));
             for id in 0..12 {
                 let _names = (base.attach_target(id), module.attach_target(id));
+                let _structures = (base.operations(id), module.operations(id));
             }
         }
     }

@@ -45,6 +45,21 @@ impl Issues {
         }
     }
 
+    /// Counts those that were met elsewhere, each as often as it was met there in the last reading.
+    pub(crate) fn take_over(&mut self, others: &Self) {
+        for other in others.met.iter().filter(|other| other.count > 0) {
+            let same = |issue: &&mut Issue| {
+                issue.part == other.part && issue.call == other.call && issue.error == other.error
+            };
+            if let Some(issue) = self.met.iter_mut().find(same) {
+                issue.count += other.count;
+                issue.total += other.count;
+            } else {
+                self.met.push(Issue { total: other.count, ..other.clone() });
+            }
+        }
+    }
+
     /// Whether a collector met any in this reading.
     pub(crate) fn any(&self, part: impl Into<Part>) -> bool {
         let part = part.into();
@@ -79,5 +94,20 @@ mod tests {
         assert!(issues.any(Kind::Map) && !issues.any(Kind::Program));
         issues.begin();
         assert!(!issues.any(Kind::Map), "nothing was met in this reading");
+    }
+
+    #[test]
+    fn issues_met_elsewhere_are_counted_here() {
+        let (mut issues, mut others) = (Issues::default(), Issues::default());
+        issues.met(Kind::Map, "open", Errno::EPERM);
+        others.met(Kind::Map, "open", Errno::EPERM);
+        others.begin();
+        issues.take_over(&others);
+        others.met_times(Kind::Map, "open", Errno::EPERM, 2);
+        others.met(Kind::Link, "open", Errno::EPERM);
+        issues.take_over(&others);
+        let counts: Vec<_> =
+            issues.all().iter().map(|issue| (issue.part, issue.count, issue.total)).collect();
+        assert_eq!(counts, [(Kind::Map.into(), 3, 3), (Kind::Link.into(), 1, 1)]);
     }
 }

@@ -6,6 +6,7 @@ mod cgroups;
 mod clock;
 mod count;
 mod fdinfo;
+pub(crate) mod hooks;
 pub(crate) mod issues;
 mod iter;
 mod link;

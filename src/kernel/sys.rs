@@ -18,6 +18,7 @@ use crate::model::Kind;
 /// A command of bpf(2) that this program uses. Source: `enum bpf_cmd`, `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
+    MapLookupElem = 1,
     MapUpdateElem = 2,
     MapGetNextKey = 4,
     ObjGet = 7,
@@ -26,8 +27,10 @@ pub(super) enum Call {
     ProgGetFdById = 13,
     MapGetFdById = 14,
     ObjGetInfoByFd = 15,
+    ProgQuery = 16,
     BtfLoad = 18,
     BtfGetFdById = 19,
+    TaskFdQuery = 20,
     BtfGetNextId = 23,
     LinkCreate = 28,
     MapLookupBatch = 24,
@@ -42,7 +45,10 @@ impl Call {
     #[must_use]
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::MapLookupElem => "BPF_MAP_LOOKUP_ELEM",
             Self::MapUpdateElem => "BPF_MAP_UPDATE_ELEM",
+            Self::ProgQuery => "BPF_PROG_QUERY",
+            Self::TaskFdQuery => "BPF_TASK_FD_QUERY",
             Self::LinkCreate => "BPF_LINK_CREATE",
             Self::IterCreate => "BPF_ITER_CREATE",
             Self::ObjGet => "BPF_OBJ_GET",
@@ -167,6 +173,46 @@ struct BatchAttr {
     map_fd: i32,
     elem_flags: u64,
     flags: u64,
+}
+
+/// `union bpf_attr` as `BPF_MAP_LOOKUP_ELEM` uses it.
+#[repr(C, align(8))]
+struct LookupAttr {
+    map_fd: i32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` as `BPF_PROG_QUERY` uses it, up to what 6.6 added.
+#[repr(C, align(8))]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    count: u32,
+    padding: u32,
+    program_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// `union bpf_attr` as `BPF_TASK_FD_QUERY` uses it.
+#[repr(C, align(8))]
+struct TaskFdAttr {
+    pid: u32,
+    fd: u32,
+    flags: u32,
+    buffer_len: u32,
+    buffer: u64,
+    program_id: u32,
+    fd_type: u32,
+    probe_offset: u64,
+    probe_address: u64,
 }
 
 /// `union bpf_attr` as `BPF_ENABLE_STATS` uses it.
@@ -552,6 +598,124 @@ pub(super) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Where programs are attached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hooked<'a> {
+    /// A cgroup, a network namespace or a map.
+    At(BorrowedFd<'a>),
+    /// An interface of the calling thread's network namespace, which can tell the links too.
+    Interface(u32),
+}
+
+/// What is attached somewhere, in the order in which the kernel runs it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attached {
+    /// The ids of the programs.
+    pub(super) programs: Vec<u32>,
+    /// The ids of their links, 0 for an attachment without one. Empty where the kernel does not tell.
+    pub(super) links: Vec<u32>,
+}
+
+/// Asks which programs are attached somewhere, into `attached`, whose memory serves again.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_NET_ADMIN`; `ENOENT` at an interface that has none, `EINVAL` and `E2BIG` for a type of attachment that
+/// this kernel does not know; `ENOSPC` when more of them came again and again.
+pub(super) fn attached(at: Hooked<'_>, attach_type: u32, attached: &mut Attached) -> Result<(), Errno> {
+    /// With so much room nearly every answer is had at the first time.
+    const FIRST_ROOM: usize = 32;
+    const ATTEMPTS: usize = 8;
+    let tells_links = matches!(at, Hooked::Interface(_));
+    let mut room = FIRST_ROOM;
+    for _ in 0..ATTEMPTS {
+        attached.programs.resize(room, 0);
+        attached.links.resize(if tells_links { room } else { 0 }, 0);
+        attached.links.fill(0);
+        let mut attr = QueryAttr {
+            target: match at {
+                Hooked::At(fd) => fd.as_raw_fd().cast_unsigned(),
+                Hooked::Interface(index) => index,
+            },
+            attach_type,
+            query_flags: 0,
+            attach_flags: 0,
+            program_ids: attached.programs.as_mut_ptr() as u64,
+            count: u32::try_from(room).unwrap_or(u32::MAX),
+            padding: 0,
+            program_attach_flags: 0,
+            link_ids: if tells_links { attached.links.as_mut_ptr() as u64 } else { 0 },
+            link_attach_flags: 0,
+            revision: 0,
+        };
+        // SAFETY: the addresses that are not null are those of vectors that outlive the call and hold `count` ids each, which is
+        // the most that the kernel writes.
+        let answer = unsafe { bpf(Call::ProgQuery, &mut attr) };
+        let there_are = attr.count as usize;
+        match answer {
+            Ok(_) if there_are <= room => {
+                attached.programs.truncate(there_are);
+                attached.links.truncate(there_are);
+                return Ok(());
+            }
+            Ok(_) | Err(Errno::ENOSPC) => room = there_are.max(room + 1).next_power_of_two(),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::ENOSPC)
+}
+
+/// The program behind a descriptor of a process, and the event that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EventProgram {
+    /// Its id.
+    pub(super) program_id: u32,
+    /// Of `enum bpf_task_fd_type`.
+    pub(super) fd_type: u32,
+    /// The tracepoint, the symbol or the file, up to the first zero byte; empty for a probe that was set by address.
+    pub(super) name: Vec<u8>,
+    /// How far behind the symbol, or where in the file.
+    pub(super) offset: u64,
+    /// The address of a probe in the kernel; 0 for who may not know it.
+    pub(super) address: u64,
+}
+
+/// Asks which program a perf event or raw tracepoint has, by the descriptor of a process.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT` when the process is gone or the event has no program; `EBADF` when the descriptor is
+/// gone; `EOPNOTSUPP` for an event that is no tracepoint and no probe.
+pub(super) fn event_program(pid: u32, fd: u32) -> Result<EventProgram, Errno> {
+    let mut name = vec![0_u8; LINK_NAME_LEN as usize];
+    let mut attr = TaskFdAttr {
+        pid,
+        fd,
+        flags: 0,
+        buffer_len: LINK_NAME_LEN,
+        buffer: name.as_mut_ptr() as u64,
+        program_id: 0,
+        fd_type: 0,
+        probe_offset: 0,
+        probe_address: 0,
+    };
+    // SAFETY: the one address is `name`, which outlives the call and is as long as the request says.
+    match unsafe { bpf(Call::TaskFdQuery, &mut attr) } {
+        // A longer name was cut.
+        Ok(_) | Err(Errno::ENOSPC) => {}
+        Err(errno) => return Err(errno),
+    }
+    let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    name.truncate(len);
+    Ok(EventProgram {
+        program_id: attr.program_id,
+        fd_type: attr.fd_type,
+        name,
+        offset: attr.probe_offset,
+        address: attr.probe_address,
+    })
+}
+
 /// The name that an index of an interface has in this process's network namespace.
 pub(super) fn interface_name(index: u32) -> Option<Vec<u8>> {
     let mut name = [0_u8; libc::IF_NAMESIZE];
@@ -629,6 +793,43 @@ impl<'a> Entries<'a> {
         // SAFETY: both slices outlive the call and are as long as the map's keys, by which the kernel goes: `of` asked it, and
         // the borrowed descriptor is of the same map still. A null key stands for none.
         match unsafe { bpf(Call::MapGetNextKey, &mut attr) } {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// How long the value is that [`Self::lookup`] copies: that of a map that holds others is an id.
+    pub(super) fn value_len(&self) -> Result<usize, Errno> {
+        match self.map_type {
+            map_type::PROG_ARRAY | map_type::ARRAY_OF_MAPS | map_type::HASH_OF_MAPS => Ok(size_of::<u32>()),
+            map_type::DEVMAP | map_type::DEVMAP_HASH | map_type::CPUMAP | map_type::STRUCT_OPS => {
+                Ok(self.value_size)
+            }
+            _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// Copies the value of a key to `value`. `false` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` when the map may not be read; `EOPNOTSUPP` for every type of map but those that hold programs and maps; `EINVAL`
+    /// also for slices that are not as long as key and value.
+    pub(super) fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool, Errno> {
+        if key.len() != self.key_size || value.len() != self.value_len()? {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = LookupAttr {
+            map_fd: self.fd.as_raw_fd(),
+            padding: 0,
+            key: key.as_ptr() as u64,
+            value: value.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: both slices outlive the call. The key is as long as the map's, and the value as long as what the kernel copies
+        // for maps of these types (`bpf_map_value_size`, `kernel/bpf/syscall.c`): an id, or the size that `of` was told.
+        match unsafe { bpf(Call::MapLookupElem, &mut attr) } {
             Ok(_) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
             Err(errno) => Err(errno),

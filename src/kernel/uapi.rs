@@ -33,17 +33,22 @@ pub(super) const OBJ_NAME_LEN: usize = 16;
 pub(super) mod map_type {
     pub(in crate::kernel) const HASH: u32 = 1;
     pub(in crate::kernel) const ARRAY: u32 = 2;
+    pub(in crate::kernel) const PROG_ARRAY: u32 = 3;
     pub(in crate::kernel) const PERCPU_HASH: u32 = 5;
     pub(in crate::kernel) const PERCPU_ARRAY: u32 = 6;
     pub(in crate::kernel) const STACK_TRACE: u32 = 7;
     pub(in crate::kernel) const LRU_HASH: u32 = 9;
     pub(in crate::kernel) const LRU_PERCPU_HASH: u32 = 10;
     pub(in crate::kernel) const LPM_TRIE: u32 = 11;
+    pub(in crate::kernel) const ARRAY_OF_MAPS: u32 = 12;
     pub(in crate::kernel) const HASH_OF_MAPS: u32 = 13;
     pub(in crate::kernel) const DEVMAP: u32 = 14;
+    pub(in crate::kernel) const SOCKMAP: u32 = 15;
+    pub(in crate::kernel) const CPUMAP: u32 = 16;
     pub(in crate::kernel) const XSKMAP: u32 = 17;
     pub(in crate::kernel) const SOCKHASH: u32 = 18;
     pub(in crate::kernel) const DEVMAP_HASH: u32 = 25;
+    pub(in crate::kernel) const STRUCT_OPS: u32 = 26;
 }
 
 /// `BPF_F_NO_PREALLOC`: entries get their memory when they are made.
@@ -51,9 +56,59 @@ pub(super) const NO_PREALLOC: u32 = 1;
 
 /// `enum bpf_prog_type`, as far as this program tells types of program apart.
 pub(super) mod program_type {
+    pub(in crate::kernel) const SOCKET_FILTER: u32 = 1;
+    pub(in crate::kernel) const KPROBE: u32 = 2;
+    pub(in crate::kernel) const SCHED_CLS: u32 = 3;
+    pub(in crate::kernel) const SCHED_ACT: u32 = 4;
+    pub(in crate::kernel) const TRACEPOINT: u32 = 5;
+    pub(in crate::kernel) const XDP: u32 = 6;
+    pub(in crate::kernel) const PERF_EVENT: u32 = 7;
+    pub(in crate::kernel) const CGROUP_SKB: u32 = 8;
+    pub(in crate::kernel) const CGROUP_SOCK: u32 = 9;
+    pub(in crate::kernel) const LWT_IN: u32 = 10;
+    pub(in crate::kernel) const LWT_OUT: u32 = 11;
+    pub(in crate::kernel) const LWT_XMIT: u32 = 12;
+    pub(in crate::kernel) const SOCK_OPS: u32 = 13;
+    pub(in crate::kernel) const SK_SKB: u32 = 14;
+    pub(in crate::kernel) const CGROUP_DEVICE: u32 = 15;
+    pub(in crate::kernel) const SK_MSG: u32 = 16;
+    pub(in crate::kernel) const RAW_TRACEPOINT: u32 = 17;
+    pub(in crate::kernel) const CGROUP_SOCK_ADDR: u32 = 18;
+    pub(in crate::kernel) const LWT_SEG6LOCAL: u32 = 19;
+    pub(in crate::kernel) const LIRC_MODE2: u32 = 20;
+    pub(in crate::kernel) const SK_REUSEPORT: u32 = 21;
+    pub(in crate::kernel) const FLOW_DISSECTOR: u32 = 22;
+    pub(in crate::kernel) const CGROUP_SYSCTL: u32 = 23;
+    pub(in crate::kernel) const RAW_TRACEPOINT_WRITABLE: u32 = 24;
+    pub(in crate::kernel) const CGROUP_SOCKOPT: u32 = 25;
     pub(in crate::kernel) const TRACING: u32 = 26;
     pub(in crate::kernel) const EXT: u32 = 28;
     pub(in crate::kernel) const LSM: u32 = 29;
+    pub(in crate::kernel) const SK_LOOKUP: u32 = 30;
+}
+
+/// `enum bpf_attach_type`, as far as this program asks for what is attached.
+pub(super) mod attach_type {
+    pub(in crate::kernel) const SK_SKB_STREAM_PARSER: u32 = 4;
+    pub(in crate::kernel) const SK_SKB_STREAM_VERDICT: u32 = 5;
+    pub(in crate::kernel) const SK_MSG_VERDICT: u32 = 7;
+    pub(in crate::kernel) const FLOW_DISSECTOR: u32 = 17;
+    pub(in crate::kernel) const SK_LOOKUP: u32 = 36;
+    pub(in crate::kernel) const SK_SKB_VERDICT: u32 = 38;
+    pub(in crate::kernel) const TCX_INGRESS: u32 = 46;
+    pub(in crate::kernel) const TCX_EGRESS: u32 = 47;
+    pub(in crate::kernel) const NETKIT_PRIMARY: u32 = 54;
+    pub(in crate::kernel) const NETKIT_PEER: u32 = 55;
+}
+
+/// `enum bpf_task_fd_type`.
+pub(super) mod fd_type {
+    pub(in crate::kernel) const RAW_TRACEPOINT: u32 = 0;
+    pub(in crate::kernel) const TRACEPOINT: u32 = 1;
+    pub(in crate::kernel) const KPROBE: u32 = 2;
+    pub(in crate::kernel) const KRETPROBE: u32 = 3;
+    pub(in crate::kernel) const UPROBE: u32 = 4;
+    pub(in crate::kernel) const URETPROBE: u32 = 5;
 }
 
 /// `struct bpf_prog_info`.
@@ -133,7 +188,8 @@ pub(super) struct MapInfo {
     pub(super) btf_id: u32,
     pub(super) btf_key_type_id: u32,
     pub(super) btf_value_type_id: u32,
-    pub(super) padding: u32,
+    /// Since 6.9; padding before.
+    pub(super) btf_vmlinux_id: u32,
 }
 const _: () = assert!(size_of::<MapInfo>() == 80);
 

@@ -34,7 +34,9 @@ pub(super) fn enricher(cli::Enrich { bpffs, hooks, every_netns }: cli::Enrich) -
 }
 
 /// The settings as the selection has them.
-pub(super) fn selection(cli::Selection { only, except, per_object, max_series }: cli::Selection) -> Selection {
+pub(super) fn selection(
+    cli::Selection { only, except, per_object, max_series }: cli::Selection,
+) -> Selection {
     let key = |key| match key {
         RuleKey::Kind => Key::Kind,
         RuleKey::Type => Key::Type,
@@ -50,14 +52,17 @@ pub(super) fn selection(cli::Selection { only, except, per_object, max_series }:
 }
 
 /// Which API server to watch, if any.
-pub(super) fn kubernetes(cli::Lookup { kubernetes, node_name, .. }: &cli::Lookup) -> Option<kubernetes::Settings> {
+pub(super) fn kubernetes(
+    cli::Lookup { kubernetes, node_name, .. }: &cli::Lookup,
+) -> Option<kubernetes::Settings> {
     let access = match kubernetes {
         cli::Kubernetes::None => return None,
         cli::Kubernetes::InCluster => Access::InCluster,
         cli::Kubernetes::Kubeconfig(path) => Access::Kubeconfig(path.clone()),
     };
     // Nodes have the names of their hosts unless somebody says otherwise; without a name there is a mistake to report.
-    let host_name = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_lowercase();
+    let host_name =
+        || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_lowercase();
     let node_name = node_name.clone().unwrap_or_else(host_name);
     Some(kubernetes::Settings { access, node_name, patience: Patience::default() })
 }

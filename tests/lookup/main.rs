@@ -31,7 +31,12 @@ fn unknown(number: u32) -> String {
 
 /// Settings that ask nobody.
 fn nobody(root: &Path) -> Settings {
-    Settings { root: root.to_owned(), cri: Sockets::Given(Vec::new()), docker: Sockets::Given(Vec::new()), cluster: None }
+    Settings {
+        root: root.to_owned(),
+        cri: Sockets::Given(Vec::new()),
+        docker: Sockets::Given(Vec::new()),
+        cluster: None,
+    }
 }
 
 /// Settings that ask one who speaks CRI.

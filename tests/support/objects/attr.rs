@@ -86,6 +86,19 @@ pub(super) struct MapBatch {
     pub(super) flags: u64,
 }
 
+/// `BPF_PROG_ATTACH`, up to `expected_revision` (6.6).
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct ProgramAttach {
+    pub(super) target: u32,
+    pub(super) program_fd: u32,
+    pub(super) attach_type: u32,
+    pub(super) flags: u32,
+    pub(super) replaced_fd: u32,
+    pub(super) relative: u32,
+    pub(super) expected_revision: u64,
+}
+
 /// `BPF_MAP_FREEZE`.
 #[repr(C)]
 pub(super) struct MapFreeze {

@@ -136,8 +136,37 @@ impl Link {
     /// # Errors
     /// The kernel's refusal; kernels before 6.4 do not know it.
     pub fn struct_ops() -> io::Result<Self> {
+        let map = Map::operations("link_struct_ops", map_flag::LINK)?;
+        let place = Place::of(attach_type::STRUCT_OPS);
+        let fd = link::create(map.fd(), place)?;
+        Self::made(link_type::STRUCT_OPS, fd, None, Target::Map(map))
+    }
+
+    fn on_loopback(kind: u32, program: Program, attach_type: u32, flags: u32) -> io::Result<Self> {
+        let place = Place { target: LOOPBACK, flags, ..Place::of(attach_type) };
+        Self::inside(kind, program, |program, _| link::create(program, place))
+    }
+
+    /// Makes a link on a thread inside a new network namespace, which the link then keeps.
+    fn inside(
+        kind: u32,
+        program: Program,
+        create: impl FnOnce(BorrowedFd<'_>, &Network) -> io::Result<OwnedFd> + Send,
+    ) -> io::Result<Self> {
+        let (fd, network) = Network::new_with(|network| create(program.fd(), network))?;
+        Self::made(kind, fd, Some(program), Target::Network(network))
+    }
+}
+
+impl Map {
+    /// A congestion control of TCP as [`Link::struct_ops`] attaches it. Without the flag that it is for a link it is registered at
+    /// once, until its entry 0 is deleted.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn operations(name: &str, flags: u32) -> io::Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let map = Map::ready_with(map_type::STRUCT_OPS, "link_struct_ops", map_flag::LINK)?;
+        let map = Self::ready_with(map_type::STRUCT_OPS, name, flags)?;
         let kernel = KernelTypes::read()?;
         let operations = kernel.structure("tcp_congestion_ops")?;
         let wrapper = kernel.structure("bpf_struct_ops_tcp_congestion_ops")?;
@@ -162,23 +191,6 @@ impl Link {
             programs.push(program);
         }
         map.insert(&0_u32.to_ne_bytes(), &value)?;
-        let place = Place::of(attach_type::STRUCT_OPS);
-        let fd = link::create(map.fd(), place)?;
-        Self::made(link_type::STRUCT_OPS, fd, None, Target::Map(map))
-    }
-
-    fn on_loopback(kind: u32, program: Program, attach_type: u32, flags: u32) -> io::Result<Self> {
-        let place = Place { target: LOOPBACK, flags, ..Place::of(attach_type) };
-        Self::inside(kind, program, |program, _| link::create(program, place))
-    }
-
-    /// Makes a link on a thread inside a new network namespace, which the link then keeps.
-    fn inside(
-        kind: u32,
-        program: Program,
-        create: impl FnOnce(BorrowedFd<'_>, &Network) -> io::Result<OwnedFd> + Send,
-    ) -> io::Result<Self> {
-        let (fd, network) = Network::new_with(|network| create(program.fd(), network))?;
-        Self::made(kind, fd, Some(program), Target::Network(network))
+        Ok(map)
     }
 }

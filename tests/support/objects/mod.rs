@@ -10,6 +10,7 @@
 )]
 
 mod aimed;
+mod attachment;
 mod attr;
 mod btf;
 mod cgroup;
@@ -45,6 +46,7 @@ mod uncounted;
 mod wait;
 
 pub use aimed::{Aimed, every_aimed_program};
+pub use attachment::{Direction, Event};
 pub use btf::{Btf, Types};
 pub use cgroup::Cgroup;
 pub use churn::{Churn, Made};

@@ -1,4 +1,4 @@
-//! Two requests of rtnetlink, in the calling thread's network namespace: make a pair of interfaces, and rename one.
+//! A few requests of rtnetlink, in the calling thread's network namespace: make a pair of interfaces, rename one, attach programs.
 //! It reads nothing back but the kernel's yes or errno. The layouts are rtnetlink(7).
 
 use super::error::{failed_to, invalid};
@@ -15,10 +15,13 @@ const INTERFACE_NAME: u16 = 3;
 const LINK_INFO: u16 = 18;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
+const TC_KIND: u16 = 1;
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 0x8000;
 /// `VETH_INFO_PEER` and `IFLA_NETKIT_PEER_INFO` alike.
 const INFO_PEER: u16 = 1;
-/// `struct nlmsghdr` and `struct ifinfomsg`, both 16 bytes.
-const HEADERS: usize = 16 + 16;
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
 
 /// Makes two connected interfaces of this kind ("veth", "netkit"): the first with this name, each with its index.
 pub(super) fn create_pair(kind: &str, name: &str, index: i32, peer_index: i32) -> io::Result<()> {
@@ -36,6 +39,55 @@ pub(super) fn rename_interface(index: i32, name: &str) -> io::Result<()> {
     ask(&message).map_err(|error| failed_to(format!("rename interface {index} to {name}"), error))
 }
 
+/// Attaches an XDP program to an interface without a link, in the mode that every interface has.
+pub(super) fn attach_xdp(index: u32, program: u32) -> io::Result<()> {
+    const XDP: u16 = 43;
+    const PROGRAM: u16 = 1;
+    const FLAGS: u16 = 3;
+    const GENERIC_MODE: u32 = 1 << 1;
+    let fields =
+        [attribute(PROGRAM, &program.to_ne_bytes())?, attribute(FLAGS, &GENERIC_MODE.to_ne_bytes())?]
+            .concat();
+    let message = message(0, index.cast_signed(), &attribute(XDP | NESTED, &fields)?)?;
+    ask(&message).map_err(|error| failed_to(format!("attach XDP to interface {index}"), error))
+}
+
+/// Makes the queueing discipline of an interface that has filters for what comes in and what goes out.
+pub(super) fn create_clsact(index: u32) -> io::Result<()> {
+    const NEW_QDISC: u16 = 36;
+    const HANDLE: u32 = 0xffff_0000;
+    const PARENT: u32 = 0xffff_fff1;
+    let message = traffic(NEW_QDISC, index, [HANDLE, PARENT, 0], &attribute(TC_KIND, b"clsact\0")?)?;
+    ask(&message).map_err(|error| failed_to(format!("make clsact at interface {index}"), error))
+}
+
+/// Attaches a program as a filter below `parent`.
+pub(super) fn attach_filter(index: u32, parent: u32, priority: u16, program: u32) -> io::Result<()> {
+    const NEW_FILTER: u16 = 44;
+    const OPTIONS: u16 = 2;
+    const PROGRAM: u16 = 6;
+    const NAME: u16 = 7;
+    const FLAGS: u16 = 8;
+    const DIRECT_ACTION: u32 = 1;
+    let every_protocol = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?.to_be();
+    let fields = [
+        attribute(PROGRAM, &program.to_ne_bytes())?,
+        attribute(NAME, b"objects\0")?,
+        attribute(FLAGS, &DIRECT_ACTION.to_ne_bytes())?,
+    ];
+    let attributes = [attribute(TC_KIND, b"bpf\0")?, attribute(OPTIONS | NESTED, &fields.concat())?].concat();
+    let information = u32::from(priority) << 16 | u32::from(every_protocol);
+    let message = traffic(NEW_FILTER, index, [0, parent, information], &attributes)?;
+    ask(&message).map_err(|error| failed_to(format!("attach a filter to interface {index}"), error))
+}
+
+/// A message of traffic control (`struct tcmsg`): handle, parent and information, and what follows.
+fn traffic(kind: u16, index: u32, fields: [u32; 3], attributes: &[u8]) -> io::Result<Vec<u8>> {
+    let fields = fields.map(u32::to_ne_bytes).concat();
+    let body = [&[0; 4], &index.to_ne_bytes()[..], &fields, attributes].concat();
+    with_header(kind, EXCLUSIVE | CREATE, &body)
+}
+
 fn ask(message: &[u8]) -> io::Result<()> {
     let mut socket = sys::route_socket()?;
     socket.write_all(message)?;
@@ -49,18 +101,19 @@ fn ask(message: &[u8]) -> io::Result<()> {
 }
 
 fn message(flags: u16, index: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
-    let total = u32::try_from(HEADERS + attributes.len()).map_err(io::Error::other)?;
+    // Family and device type: any. Behind the index flags and the mask of flags to change: none.
+    let body = [&[0; 4], &index.to_ne_bytes()[..], &[0; 8], attributes].concat();
+    with_header(NEW_LINK, flags, &body)
+}
+
+fn with_header(kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<u8>> {
+    let total = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
     let mut message = total.to_ne_bytes().to_vec();
-    message.extend(NEW_LINK.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
     message.extend((REQUEST | ACKNOWLEDGE | flags).to_ne_bytes());
     // Sequence number and port, of no use for one request.
     message.extend([0; 8]);
-    // Family and device type: any.
-    message.extend([0; 4]);
-    message.extend(index.to_ne_bytes());
-    // Flags and the mask of flags to change: none.
-    message.extend([0; 8]);
-    message.extend(attributes);
+    message.extend(body);
     Ok(message)
 }
 

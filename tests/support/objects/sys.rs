@@ -312,6 +312,27 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     unsafe { bpf(LINK_UPDATE, &mut attr) }.map(drop)
 }
 
+/// `BPF_PROG_ATTACH`: attaches without a link, to an fd or the index of an interface.
+pub(super) fn program_attach(
+    program: BorrowedFd<'_>,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<()> {
+    const PROG_ATTACH: c_int = 8;
+    let program_fd = number(program);
+    let mut attr = attr::ProgramAttach { target, program_fd, attach_type, flags, ..Default::default() };
+    // SAFETY: the attribute holds numbers only.
+    unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+}
+
+/// `PERF_EVENT_IOC_SET_BPF`: attaches to a perf event without a link, for as long as the event is open.
+pub(super) fn perf_event_set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    const SET_BPF: libc::Ioctl = 0x4004_2408;
+    // SAFETY: the arguments are numbers.
+    checked(unsafe { libc::ioctl(event.as_raw_fd(), SET_BPF, program.as_raw_fd()) }.into()).map(drop)
+}
+
 /// `perf_event_open(2)` for every process, on the first CPU. Nothing reads the event: it carries programs.
 pub(super) fn perf_event_open(event: &Event<'_>) -> io::Result<OwnedFd> {
     const TYPE_SOFTWARE: u32 = 1;

@@ -94,6 +94,7 @@ pub mod attach_type {
     pub const TRACE_FEXIT: u32 = 25;
     pub const LSM_MAC: u32 = 27;
     pub const TRACE_ITER: u32 = 28;
+    pub const XDP_CPUMAP: u32 = 35;
     pub const SK_LOOKUP: u32 = 36;
     pub const XDP: u32 = 37;
     pub const SK_REUSEPORT_SELECT: u32 = 39;

@@ -1,0 +1,117 @@
+//! What hangs at cgroups: every cgroup of the hierarchy of version 2 is asked for each hook that a loaded program fits.
+//! Knows links only by what they are merged into. Begin at [`look`].
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::super::issues::errno_of;
+use super::super::mounts::{self, Mount};
+use super::super::names::text;
+use super::super::sys::{Attached, Hooked, attached};
+use super::super::uapi::program_type;
+use super::Asking;
+use super::hanging::Place;
+use super::network::hook;
+
+/// The types of program that hang at cgroups, and where: `enum bpf_attach_type`. What a program expects is not in what the kernel
+/// says of it, so its type decides.
+const HOOKS: [(u32, &[u32]); 8] = [
+    (program_type::CGROUP_SKB, &[0, 1]),
+    (program_type::CGROUP_SOCK, &[2, 12, 13, 34]),
+    (program_type::SOCK_OPS, &[3]),
+    (program_type::CGROUP_DEVICE, &[6]),
+    (program_type::CGROUP_SOCK_ADDR, &[8, 9, 10, 11, 14, 15, 19, 20, 29, 30, 31, 32, 49, 50, 51, 52, 53]),
+    (program_type::CGROUP_SYSCTL, &[18]),
+    (program_type::CGROUP_SOCKOPT, &[21, 22]),
+    (program_type::LSM, &[43]),
+];
+
+/// The number of the inode of a hierarchy's root, in whatever namespace it is seen.
+const ROOT_INODE: u64 = 1;
+
+/// A directory of cgroupfs without others in it (`kernfs_refresh_inode`, `fs/kernfs/inode.c`).
+const LINKS_OF_LEAF: u64 = 2;
+
+/// Asks every cgroup that can be seen, if there is a program that fits.
+pub(super) fn look(asking: &mut Asking<'_>) {
+    let hooks = HOOKS.iter().filter(|(kind, _)| asking.subject.has(&[*kind]));
+    let each = |&(kind, types): &(u32, &'static [u32])| {
+        types.iter().map(move |&attach_type| (kind, attach_type, hook(attach_type)))
+    };
+    let hooks: Vec<_> = hooks.flat_map(each).collect();
+    if hooks.is_empty() {
+        return;
+    }
+    let types: Vec<u32> = hooks.iter().map(|&(kind, ..)| kind).collect();
+    let (mount, above) = match hierarchy(&asking.root) {
+        Ok(found) => found,
+        Err((call, errno)) => return asking.refused(call, errno, &types),
+    };
+    // The cgroups of who is in a cgroup namespace, or sees only a part of the hierarchy, are not all there are.
+    if fs::metadata(&mount.point).is_ok_and(|root| root.ino() != ROOT_INODE) {
+        asking.blind.extend(&types);
+    }
+    let mut there = Attached::default();
+    let mut waiting = vec![(mount.point, above)];
+    while let Some((directory, path)) = waiting.pop() {
+        let opened = File::open(&directory).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => {
+                asking.refused("open", errno_of(&error), &types);
+                continue;
+            }
+        };
+        let target: Arc<str> = text(path.as_os_str().as_encoded_bytes()).into();
+        for &(kind, attach_type, ref hook) in &hooks {
+            if asking.unknown.contains(&attach_type) {
+                continue;
+            }
+            match attached(Hooked::At(file.as_fd()), attach_type, &mut there) {
+                Ok(()) => {
+                    asking.hanging.was_asked(hook, &target);
+                    if !there.programs.is_empty() {
+                        let (hook, target) = (hook.clone(), Some(Arc::clone(&target)));
+                        asking.hanging.add(&Place { hook, target, netns: None }, &there);
+                    }
+                }
+                Err(Errno::ENOENT | Errno::ENODEV) => {}
+                Err(errno) => asking.query_failed(attach_type, errno, &[kind]),
+            }
+        }
+        if metadata.nlink() == LINKS_OF_LEAF {
+            continue;
+        }
+        match fs::read_dir(&directory) {
+            Ok(entries) => {
+                let below =
+                    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                waiting.extend(below.map(|entry| (entry.path(), path.join(entry.file_name()))));
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) => asking.refused("getdents64", errno_of(&error), &types),
+        }
+    }
+}
+
+/// The mount that shows the most of the hierarchy, and the path of what it shows.
+fn hierarchy(root: &Path) -> Result<(Mount, PathBuf), (&'static str, Errno)> {
+    let mounts = mounts::read(root).map_err(|error| ("/proc/self/mountinfo", errno_of(&error)))?;
+    // Seen from a cgroup namespace, the root of a mount that shows more than the namespace begins with `/..`.
+    let rank = |mount: &Mount| (!mount.root.starts_with("/.."), mount.root.components().count());
+    let cgroup2 = mounts.into_iter().filter(|mount| mount.file_system == "cgroup2");
+    let mount = cgroup2.min_by_key(rank).ok_or(("mount of cgroup2", Errno::ENOENT))?;
+    let above = if mount.root.starts_with("/..") { PathBuf::from("/") } else { mount.root.clone() };
+    Ok((mount, above))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    [Errno::ENOENT, Errno::ENODEV].contains(&errno_of(error))
+}

@@ -1,0 +1,258 @@
+//! What hangs where: links, and the older attachments that have none, in the order in which the kernel runs them; and which maps
+//! hold other objects. Knows no look but this one, and no owner. Begin at [`look`].
+
+mod cgroups;
+mod contents;
+mod events;
+mod hanging;
+mod namespaces;
+mod netlink;
+mod network;
+mod tc;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+
+use self::contents::Structures;
+use self::hanging::Hanging;
+use self::namespaces::{Names, Namespace};
+use super::issues::{Issues, errno_of};
+use super::sys::Call;
+use super::uapi::program_type;
+use crate::model::{Content, HeldBy, Hook, Kind, LinkFacts, MapFacts, Part, Snapshot};
+
+/// What a look is about: the objects of a reading, as values that can go to another thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// The types of programs by their ids; `None` when they could not be read.
+    programs: Option<HashMap<u32, u32>>,
+    links: Option<Vec<Arc<LinkFacts>>>,
+    maps: Option<Vec<Arc<MapFacts>>>,
+    /// The programs that are known to be held by a process, a pin or a link.
+    held: HashSet<u32>,
+    /// The processes that hold BPF files.
+    pids: Vec<u32>,
+    every_netns: bool,
+}
+
+impl Subject {
+    /// What is in a reading. `pids` are the processes that hold BPF files; `every_netns` says whether to look at every network
+    /// namespace, or at that of the calling thread only.
+    pub(crate) fn of(snapshot: &Snapshot, pids: &[u32], every_netns: bool) -> Self {
+        let programs = snapshot.programs.as_ref();
+        let links = snapshot.links.as_ref();
+        let by_links = links.into_iter().flatten().filter_map(|link| link.facts.prog_id);
+        let by_processes = snapshot.holders.iter().flat_map(|holders| &holders.programs);
+        let pinned = snapshot.pins.iter().flatten().filter(|pin| pin.kind == Kind::Program);
+        Self {
+            programs: programs.map(|programs| {
+                programs.iter().map(|program| (program.facts.id, program.facts.program_type.number)).collect()
+            }),
+            links: links.map(|links| links.iter().map(|link| Arc::clone(&link.facts)).collect()),
+            maps: snapshot.maps.as_ref().map(|maps| maps.iter().map(|map| Arc::clone(&map.facts)).collect()),
+            held: by_links
+                .chain(
+                    by_processes.filter(|holder| holder.held_by != HeldBy::Creator).map(|holder| holder.id),
+                )
+                .chain(pinned.map(|pin| pin.id))
+                .collect(),
+            pids: pids.to_vec(),
+            every_netns,
+        }
+    }
+
+    /// Whether a program is loaded, as far as that is known.
+    pub(crate) fn is_loaded(&self, program: u32) -> bool {
+        self.programs.as_ref().is_none_or(|programs| programs.contains_key(&program))
+    }
+
+    /// Whether there is a program of one of these types, as far as that is known.
+    fn has(&self, types: &[u32]) -> bool {
+        self.programs.as_ref().is_none_or(|programs| programs.values().any(|kind| types.contains(kind)))
+    }
+
+    /// The programs of these types that no link attaches.
+    fn unlinked(&self, types: &[u32]) -> impl Iterator<Item = u32> {
+        let linked: HashSet<u32> = self.links.iter().flatten().filter_map(|link| link.prog_id).collect();
+        let programs = self.programs.iter().flatten().filter(|(_, kind)| types.contains(kind));
+        programs.map(|(&id, _)| id).filter(move |id| !linked.contains(id))
+    }
+}
+
+/// What is kept from one look to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    structures: Structures,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// When it began.
+    pub(crate) taken_at: Timestamp,
+    /// How long it took.
+    pub(crate) duration: Duration,
+    /// What hangs where, by hook, namespace, target and position.
+    pub(crate) hooks: Vec<Hook>,
+    /// Which maps hold others.
+    pub(crate) contents: Vec<Content>,
+    /// Whether everything was seen that can hold an object of which nobody else is known to.
+    pub(crate) complete: bool,
+    /// What could not be asked.
+    pub(crate) issues: Issues,
+}
+
+/// A look that is being taken.
+#[derive(Debug)]
+struct Asking<'a> {
+    subject: &'a Subject,
+    /// What stands for `/`.
+    root: PathBuf,
+    hanging: Hanging,
+    contents: Vec<Content>,
+    issues: Issues,
+    /// Whether nothing was left out that could hold any object.
+    complete: bool,
+    /// The types of program that can hang where nobody was asked.
+    blind: BTreeSet<u32>,
+    /// The types of attachment that this kernel does not know or does not tell us.
+    unknown: HashSet<u32>,
+}
+
+/// Where programs of these types hang, no one can be asked: sockets, routes, receivers of infrared light, and perf events that are
+/// neither tracepoints nor probes (`bpf_get_perf_event_info`, `kernel/trace/bpf_trace.c`).
+const UNTOLD: [u32; 8] = [
+    program_type::SOCKET_FILTER,
+    program_type::SK_REUSEPORT,
+    program_type::LWT_IN,
+    program_type::LWT_OUT,
+    program_type::LWT_XMIT,
+    program_type::LWT_SEG6LOCAL,
+    program_type::LIRC_MODE2,
+    program_type::PERF_EVENT,
+];
+
+/// Takes a look.
+///
+/// It can take a second where there are thousands of cgroups, network namespaces or processes: it is for a thread of its own.
+pub(crate) fn look(subject: &Subject, memory: &mut Memory) -> Look {
+    let (taken_at, started) = (Timestamp::now(), Instant::now());
+    let type_of = |id| subject.programs.as_ref()?.get(&id).copied();
+    let mut asking = Asking {
+        subject,
+        root: PathBuf::from("/"),
+        hanging: Hanging::from_links(subject.links.iter().flatten(), type_of),
+        contents: Vec::new(),
+        issues: Issues::default(),
+        complete: subject.links.is_some(),
+        blind: UNTOLD.into(),
+        unknown: HashSet::new(),
+    };
+    cgroups::look(&mut asking);
+    if subject.has(&network::TYPES) {
+        networks(&mut asking);
+    }
+    events::look(&mut asking);
+    contents::look(&mut asking, &mut memory.structures);
+    let complete = asking.complete && asking.has_seen_every_program();
+    Look {
+        taken_at,
+        duration: started.elapsed(),
+        hooks: asking.hanging.into_hooks(),
+        contents: asking.contents,
+        complete,
+        issues: asking.issues,
+    }
+}
+
+/// What hangs in this thread's network namespace, or in every one.
+fn networks(asking: &mut Asking<'_>) {
+    let types = network::TYPES;
+    let unnamed = Namespace::of_this_thread(&Names::default());
+    let device = unnamed.and_then(|namespace| Ok(namespace.file.metadata()?.dev()));
+    let device = match device {
+        Ok(device) => device,
+        Err(error) => return asking.refused("/proc/thread-self/ns/net", errno_of(&error), &types),
+    };
+    let (names, errors) = Names::read(&asking.root, device);
+    for error in errors {
+        asking.refused("/run/netns", errno_of(&error), &types);
+    }
+    if asking.subject.every_netns {
+        let (files, errors) = namespaces::every(&asking.root, &names);
+        for error in errors {
+            asking.refused("/proc/PID/ns/net", errno_of(&error), &types);
+        }
+        // The thread goes from one to the next, and ends in the last.
+        let visit = || {
+            for file in files {
+                match Namespace::open(&file, &names) {
+                    Ok(namespace) => match namespace.enter() {
+                        Ok(()) => network::look(asking, &namespace),
+                        Err(errno) => asking.refused("setns", errno, &types),
+                    },
+                    Err(error) if namespaces::is_gone(&error) => {}
+                    Err(error) => asking.refused("/proc/PID/ns/net", errno_of(&error), &types),
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let visiting = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, visit);
+            visiting.map(drop).map_err(|error| errno_of(&error))
+        })
+        .unwrap_or_else(|errno| asking.refused("clone", errno, &types));
+    } else {
+        // Programs in others are out of sight.
+        asking.blind.extend(types);
+        match Namespace::of_this_thread(&names) {
+            Ok(namespace) => network::look(asking, &namespace),
+            Err(error) => asking.refused("/proc/thread-self/ns/net", errno_of(&error), &types),
+        }
+    }
+}
+
+impl Asking<'_> {
+    /// That something could not be asked.
+    fn issue(&mut self, call: &'static str, errno: Errno) {
+        self.issues.met(Part::Hook, call, errno);
+    }
+
+    /// That something could not be asked which programs of these types can hang at.
+    fn refused(&mut self, call: &'static str, errno: Errno, types: &[u32]) {
+        self.issue(call, errno);
+        self.blind.extend(types);
+    }
+
+    /// That programs of these types could not be asked for by this type of attachment. A kernel that does not know it has none;
+    /// one that refuses it once refuses it everywhere.
+    fn query_failed(&mut self, attach_type: u32, errno: Errno, types: &[u32]) {
+        if ![Errno::EINVAL, Errno::E2BIG].contains(&errno) {
+            self.refused(Call::ProgQuery.as_str(), errno, types);
+        }
+        if [Errno::EINVAL, Errno::E2BIG, Errno::EPERM].contains(&errno) {
+            self.unknown.insert(attach_type);
+        }
+    }
+
+    /// Whether each program was found that could hang where nobody was asked.
+    fn has_seen_every_program(&self) -> bool {
+        let within: HashSet<u32> = self
+            .contents
+            .iter()
+            .filter(|content| content.kind == Kind::Program)
+            .map(|content| content.id)
+            .collect();
+        let is_seen = |id| self.subject.held.contains(id) || self.hanging.has(*id) || within.contains(id);
+        let programs = self.subject.programs.as_ref();
+        programs.is_some_and(|programs| {
+            programs.iter().all(|(id, kind)| !self.blind.contains(kind) || is_seen(id))
+        })
+    }
+}

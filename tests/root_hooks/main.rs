@@ -1,0 +1,49 @@
+//! What hangs where: links, attachments that have none, maps that hold others; each made for the test, found with its place, its
+//! order and its link, and compared with what bpftool says.
+
+use std::process::ExitCode;
+
+#[path = "../support/objects/mod.rs"]
+mod objects;
+#[path = "../support/readers.rs"]
+mod readers;
+#[path = "../support/running.rs"]
+mod running;
+#[path = "../support/trials.rs"]
+mod trials;
+
+mod cgroups;
+mod contents;
+mod events;
+mod looks;
+mod network;
+mod opinion;
+mod rights;
+
+const TESTS: &[trials::Test] = &[
+    ("filters_of_traffic_control_are_found_in_their_order", network::filters),
+    ("xdp_without_a_link_is_found", network::xdp),
+    ("tcx_is_found_in_its_order_with_links_and_without", network::tcx),
+    ("two_programs_of_the_same_name_at_one_hook_are_two", network::same_name),
+    ("what_belongs_to_a_network_namespace_is_found", network::of_namespace),
+    ("another_network_namespace_is_found_if_every_one_is_wanted", network::elsewhere),
+    ("programs_of_a_cgroup_are_found_in_their_order", cgroups::in_order),
+    ("a_link_whose_cgroup_is_gone_hangs_nowhere", cgroups::gone),
+    ("a_tracepoint_without_a_link_is_found", events::tracepoint),
+    ("maps_that_hold_others_are_found", contents::held),
+    ("a_map_that_is_too_large_makes_a_look_incomplete", contents::too_large),
+    ("programs_of_sockets_are_found_at_their_map", contents::sockets),
+    ("struct_operations_are_found_with_a_link_and_without", contents::operations),
+    ("a_hook_that_lost_a_program_is_told", looks::lost),
+    ("every_kind_of_link_is_at_a_hook_once", looks::every_link),
+    ("who_may_not_ask_says_so", rights::refused),
+    ("bpftool_agrees_on_the_network", opinion::network),
+    ("bpftool_agrees_on_cgroups", opinion::cgroups),
+];
+
+fn main() -> ExitCode {
+    trials::run(TESTS, |name| {
+        let asks_bpftool = name.starts_with("bpftool");
+        trials::root::missing().or_else(|| asks_bpftool.then(opinion::missing).flatten())
+    })
+}
