@@ -313,7 +313,7 @@ mod tests {
             programs in anything(8), maps in anything(8), links in anything(8),
             uses in prop::collection::vec(prop::collection::btree_set(0..8_u32, 0..4), 8),
         ) {
-            let programs_of = (0..8).zip(&uses).map(|(id, maps)| program(id, &Vec::from_iter(maps.iter().copied()))).collect();
+            let programs_of = (0..8).zip(&uses).map(|(id, maps)| program(id, &maps.iter().copied().collect::<Vec<_>>())).collect();
             let links_of = (0..8).map(|id| link(id, (id % 3 != 0).then_some(id / 2))).collect();
             let mut snapshot = snapshot(programs_of, (0..8).map(map).collect(), links_of);
             let holders = Holders { programs, maps, links, btfs: Vec::new() };

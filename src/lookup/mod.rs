@@ -235,7 +235,12 @@ mod tests {
         std::fs::create_dir_all(root.join("run")).expect("there is room");
         let socket = root.join("run/docker.sock");
         left_behind(&socket);
-        let settings = Settings { root: root.clone(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
+        let settings = Settings {
+            root: root.clone(),
+            cri: Sockets::WellKnown,
+            docker: Sockets::WellKnown,
+            cluster: None,
+        };
         let (names, mut lookup) = (Names::default(), Lookup::new(&settings));
         assert_eq!(lookup.round(&names).await, None, "nothing is missing");
         let _missing = names.container("c1");

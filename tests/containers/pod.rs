@@ -346,7 +346,7 @@ pub(crate) fn told_and_named() {
     let logs = root.join(format!("var/log/pods/shop_cart-7c5d_{UID}/web/0.log"));
     wait_until("containerd writes a log", SOON, || Ok(fs::read_to_string(&logs)?.contains("holding")))
         .expect("the container prints a line");
-    let by_logs = LookingUp::start(Settings { root, cri: nobody.clone(), docker: nobody });
+    let by_logs = LookingUp::start(Settings { root, cri: nobody.clone(), docker: nobody, cluster: None });
     assert_eq!(by_logs.pod(UID), pod);
     assert_eq!(by_logs.container(&container), web);
     assert_eq!(by_logs.names.container(&sandbox), None, "a sandbox has no log");

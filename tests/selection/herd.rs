@@ -157,6 +157,7 @@ fn reading(cycle: u32) -> Snapshot {
         Pin { kind: Kind::Map, id, path: path.into(), directory: "/sys/fs/bpf".into() }
     };
     let total = |(kind, objects): (Kind, u32)| KindTotal {
+        since: Timestamp::UNIX_EPOCH,
         kind,
         objects: objects as usize,
         unheld: Some(1),
