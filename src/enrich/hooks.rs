@@ -128,8 +128,8 @@ impl HookWatch {
         let success = !look.issues.any(Part::Hook);
         let is_loaded = |id| subject.is_loaded(id);
         let places = self.places.compare(look.taken_at, &look.hooks, success, is_loaded);
-        let Look { taken_at, duration, hooks, contents, complete, .. } = look;
-        let look = Arc::new(HookLook { taken_at, hooks, contents, places, complete });
+        let Look { taken_at, duration, hooks, contents, untold, complete, .. } = look;
+        let look = Arc::new(HookLook { taken_at, hooks, contents, places, untold, complete });
         self.last = Some(Finished { look, duration, success });
     }
 }

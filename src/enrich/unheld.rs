@@ -53,6 +53,13 @@ fn found(snapshot: &Snapshot, holders: &Holders, look: &HookLook) -> HashSet<(Ki
     graph.hold(linked.map(|id| (Kind::Program, id)));
     graph.hold(look.hooks.iter().filter_map(|hook| Some((Kind::Program, hook.prog_id?))));
     graph.hold(look.hooks.iter().filter_map(|hook| Some((Kind::Map, hook.map_id?))));
+    // Where these can hang nobody could be asked.
+    let untold = snapshot.programs.iter().flatten().map(|program| &program.facts);
+    graph.hold(
+        untold
+            .filter(|facts| look.untold.contains(&facts.program_type.number))
+            .map(|facts| (Kind::Program, facts.id)),
+    );
     // The kernel holds those of its own.
     let own = snapshot.btfs.iter().flatten().filter(|btf| btf.kernel == Some(true));
     graph.hold(own.map(|btf| (Kind::Btf, btf.id)));
@@ -144,6 +151,7 @@ mod tests {
             hooks: Vec::new(),
             contents: Vec::new(),
             places: Vec::new(),
+            untold: Vec::new(),
             complete: true,
         }
     }

@@ -351,11 +351,13 @@ pub struct HookLook {
     pub taken_at: Timestamp,
     /// What hangs where, by hook, namespace, target and position.
     pub hooks: Vec<Hook>,
-    /// Which maps hold others.
+    /// Which maps hold others, where it is in doubt who does.
     pub contents: Vec<Content>,
     /// Each hook and target that had a program, with what became of it.
     pub places: Vec<HookPlace>,
-    /// Whether everything was seen that can hold an object.
+    /// The numbers of the types of program that can hang where nobody could be asked.
+    pub untold: Vec<u32>,
+    /// Whether links were seen, and all maps were looked into that can hold an object of which nobody else is known to.
     pub complete: bool,
 }
 

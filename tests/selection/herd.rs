@@ -129,6 +129,7 @@ fn hooks() -> HookLook {
         hooks: (1..=LINKS).map(hook).collect(),
         contents: Vec::new(),
         places: (1..=50).map(place).collect(),
+        untold: Vec::new(),
         complete: true,
     }
 }

@@ -120,7 +120,7 @@ pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<HookLook>>> {
     });
     let look = (moment(), hooks, contents, places, any::<bool>()).prop_map(
         |(taken_at, hooks, contents, places, complete)| {
-            Arc::new(HookLook { taken_at, hooks, contents, places, complete })
+            Arc::new(HookLook { taken_at, hooks, contents, places, untold: Vec::new(), complete })
         },
     );
     option::of(look)

@@ -41,7 +41,7 @@ const AT_SOCKETS: [u32; 4] = [
 /// The structures of operations that were met, by the BTF object and the type in it; `None` for one that was not found.
 pub(super) type Structures = HashMap<(u32, u32), Option<Operations>>;
 
-/// Looks into each map that can hold another object.
+/// Looks into each map that can hold an object of which nobody else is known to.
 pub(super) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
     let Some(maps) = &asking.subject.maps else {
         asking.complete = false;
@@ -49,6 +49,8 @@ pub(super) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
     };
     let sockets = [program_type::SK_SKB, program_type::SK_MSG];
     let with_sockets = asking.subject.has(&sockets);
+    // To open a map and close it again is not for nothing: see what docs/operations.md says of program arrays.
+    let (program_in_doubt, map_in_doubt) = asking.doubts();
     let mut left = MOST_ENTRIES;
     let mut types = None;
     let mut contents = BTreeSet::new();
@@ -56,7 +58,11 @@ pub(super) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
         let wanted = match map.map_type.number {
             map_type::SOCKMAP | map_type::SOCKHASH => with_sockets,
             map_type::STRUCT_OPS => true,
-            _ => held(map).is_some(),
+            _ => match held(map) {
+                Some((Kind::Program, _)) => program_in_doubt,
+                Some(_) => map_in_doubt,
+                None => false,
+            },
         };
         if !wanted {
             continue;

@@ -26,7 +26,7 @@ use self::namespaces::{Names, Namespace};
 use super::issues::{Issues, errno_of};
 use super::sys::Call;
 use super::uapi::program_type;
-use crate::model::{Content, HeldBy, Hook, Kind, LinkFacts, MapFacts, Part, Snapshot};
+use crate::model::{Content, Hook, Kind, LinkFacts, MapFacts, Part, Snapshot};
 
 /// What a look is about: the objects of a reading, as values that can go to another thread.
 #[derive(Clone, Debug)]
@@ -37,6 +37,10 @@ pub(crate) struct Subject {
     maps: Option<Vec<Arc<MapFacts>>>,
     /// The programs that are known to be held by a process, a pin or a link.
     held: HashSet<u32>,
+    /// The maps that are known to be held by a process or a pin.
+    held_maps: HashSet<u32>,
+    /// The maps that programs use, and the programs.
+    used: Vec<(u32, u32)>,
     /// The processes that hold BPF files.
     pids: Vec<u32>,
     every_netns: bool,
@@ -49,20 +53,24 @@ impl Subject {
         let programs = snapshot.programs.as_ref();
         let links = snapshot.links.as_ref();
         let by_links = links.into_iter().flatten().filter_map(|link| link.facts.prog_id);
-        let by_processes = snapshot.holders.iter().flat_map(|holders| &holders.programs);
-        let pinned = snapshot.pins.iter().flatten().filter(|pin| pin.kind == Kind::Program);
+        let kept = |kind| {
+            let holders = snapshot.holders.iter().flat_map(move |holders| holders.of(kind));
+            let pinned = snapshot.pins.iter().flatten().filter(move |pin| pin.kind == kind).map(|pin| pin.id);
+            holders.filter(|holder| holder.held_by.keeps()).map(|holder| holder.id).chain(pinned)
+        };
+        let used = programs
+            .into_iter()
+            .flatten()
+            .flat_map(|program| program.facts.map_ids.iter().flatten().map(|&map| (map, program.facts.id)));
         Self {
             programs: programs.map(|programs| {
                 programs.iter().map(|program| (program.facts.id, program.facts.program_type.number)).collect()
             }),
             links: links.map(|links| links.iter().map(|link| Arc::clone(&link.facts)).collect()),
             maps: snapshot.maps.as_ref().map(|maps| maps.iter().map(|map| Arc::clone(&map.facts)).collect()),
-            held: by_links
-                .chain(
-                    by_processes.filter(|holder| holder.held_by != HeldBy::Creator).map(|holder| holder.id),
-                )
-                .chain(pinned.map(|pin| pin.id))
-                .collect(),
+            held: by_links.chain(kept(Kind::Program)).collect(),
+            held_maps: kept(Kind::Map).collect(),
+            used: used.collect(),
             pids: pids.to_vec(),
             every_netns,
         }
@@ -101,9 +109,11 @@ pub(crate) struct Look {
     pub(crate) duration: Duration,
     /// What hangs where, by hook, namespace, target and position.
     pub(crate) hooks: Vec<Hook>,
-    /// Which maps hold others.
+    /// Which maps hold others, where it is in doubt who does.
     pub(crate) contents: Vec<Content>,
-    /// Whether everything was seen that can hold an object of which nobody else is known to.
+    /// The types of program that can hang where nobody was asked.
+    pub(crate) untold: Vec<u32>,
+    /// Whether links were seen, and all maps were looked into that can hold an object of which nobody else is known to.
     pub(crate) complete: bool,
     /// What could not be asked.
     pub(crate) issues: Issues,
@@ -161,13 +171,13 @@ pub(crate) fn look(subject: &Subject, memory: &mut Memory) -> Look {
     }
     events::look(&mut asking);
     contents::look(&mut asking, &mut memory.structures);
-    let complete = asking.complete && asking.has_seen_every_program();
     Look {
         taken_at,
         duration: started.elapsed(),
         hooks: asking.hanging.into_hooks(),
         contents: asking.contents,
-        complete,
+        untold: asking.blind.into_iter().collect(),
+        complete: asking.complete,
         issues: asking.issues,
     }
 }
@@ -241,18 +251,16 @@ impl Asking<'_> {
         }
     }
 
-    /// Whether each program was found that could hang where nobody was asked.
-    fn has_seen_every_program(&self) -> bool {
-        let within: HashSet<u32> = self
-            .contents
-            .iter()
-            .filter(|content| content.kind == Kind::Program)
-            .map(|content| content.id)
-            .collect();
-        let is_seen = |id| self.subject.held.contains(id) || self.hanging.has(*id) || within.contains(id);
-        let programs = self.subject.programs.as_ref();
-        programs.is_some_and(|programs| {
-            programs.iter().all(|(id, kind)| !self.blind.contains(kind) || is_seen(id))
-        })
+    /// Whether there is a program that nobody is known to hold, and a map: only then it matters which maps hold others.
+    fn doubts(&self) -> (bool, bool) {
+        let Some(programs) = &self.subject.programs else { return (true, true) };
+        let is_held = |id: &u32| self.subject.held.contains(id) || self.hanging.has(*id);
+        let used: HashSet<u32> =
+            self.subject.used.iter().filter(|(_, program)| is_held(program)).map(|&(map, _)| map).collect();
+        let mut maps = self.subject.maps.iter().flatten().map(|map| map.id);
+        (
+            !programs.keys().all(is_held),
+            maps.any(|map| !self.subject.held_maps.contains(&map) && !used.contains(&map)),
+        )
     }
 }
