@@ -47,8 +47,10 @@ pub(super) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
     };
     let sockets = [program_type::SK_SKB, program_type::SK_MSG];
     let with_sockets = asking.subject.has(&sockets);
-    // To open a map and close it again is not for nothing: see what docs/operations.md says of program arrays.
+    // To open a map and close it again is not for nothing: see what docs/operations.md says of program arrays. One that nobody has
+    // any more may be just the one that the kernel is clearing.
     let (program_in_doubt, map_in_doubt) = asking.doubts();
+    let lost = asking.lost();
     let mut left = MOST_ENTRIES;
     let mut btfs = BtfObjects::below(&asking.root);
     let mut contents = BTreeSet::new();
@@ -56,6 +58,7 @@ pub(super) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
         let wanted = match map.map_type.number {
             map_type::SOCKMAP | map_type::SOCKHASH => with_sockets,
             map_type::STRUCT_OPS => true,
+            _ if lost.contains(&map.id) => false,
             _ => match held(map) {
                 Some((Kind::Program, _)) => program_in_doubt,
                 Some(_) => map_in_doubt,
