@@ -53,7 +53,7 @@ impl<'a> Watched<'a> {
         };
         let by_process = (HeldBy::Process, wanted.to_owned(), Some(pid), container.to_owned());
         let by_creator = (HeldBy::Creator, wanted.to_owned(), None, container.to_owned());
-        assert_eq!(rows(Kind::Program, program), [by_process.clone()]);
+        assert_eq!(rows(Kind::Program, program), std::slice::from_ref(&by_process));
         assert_eq!(rows(Kind::Map, map), [by_process, by_creator]);
         let totals: Vec<_> = snapshot.owners.iter().filter(|total| word(&total.owner) == wanted).collect();
         let [total] = totals[..] else { panic!("it is told once: {totals:?}") };

@@ -8,11 +8,13 @@ use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::{Options as ReaderOptions, Reader, RunStatsMode};
 use bpf_metrics_exporter::model::{Kind, KindTotal, OwnerTotal, Snapshot};
 
+use nix::sched::{CloneFlags, unshare};
+
 use super::SOON;
 use super::found::this_process;
 use super::helper;
 use super::loader::{enter_group, in_group};
-use super::objects::{Link, Map, Program, uapi, wait_until};
+use super::objects::{Link, Map, Program, if_possible, uapi, wait_until};
 use super::running::Running;
 use super::scene::Group;
 
@@ -71,7 +73,8 @@ fn assert_sums(snapshot: &Snapshot) {
     };
     for kind in [Kind::Program, Kind::Map, Kind::Link, Kind::Btf] {
         let ids = ids(kind);
-        assert!(ids.is_sorted_by(|one, next| one < next), "no object is there twice");
+        let wrong = ids.windows(2).find(|pair| pair[0] >= pair[1]);
+        assert_eq!(wrong, None, "each {} is there once, in order", kind.as_str());
         assert_eq!(total(snapshot, kind).objects, ids.len());
     }
     let of_programs = snapshot.programs.iter().flatten().filter_map(|row| row.facts.mem).sum::<u64>();
@@ -137,6 +140,8 @@ impl Dice {
 pub(crate) fn churn() {
     const MOST: usize = 15;
     enter_group();
+    // Its links are at an interface of its own.
+    unshare(CloneFlags::CLONE_NEWNET).expect("root may");
     helper::say_ready();
     let mut dice = Dice(u64::from(std::process::id()));
     let (mut programs, mut maps, mut links) = (Vec::<Program>::new(), Vec::<Map>::new(), Vec::<Link>::new());
@@ -154,7 +159,11 @@ pub(crate) fn churn() {
                 }
                 maps.push(map);
             }
-            3 if links.len() < MOST => links.push(Link::iter().expect("it can be attached")),
+            3 if links.len() < MOST => {
+                let program = Program::ready(uapi::program_type::SCHED_CLS, "churned");
+                // Kernels before 6.6 know no such link.
+                links.extend(if_possible(program.expect("it can be loaded").link_tcx(false)));
+            }
             4 if !programs.is_empty() => drop(programs.swap_remove(dice.below(programs.len()))),
             5 if !maps.is_empty() => drop(maps.swap_remove(dice.below(maps.len()))),
             6 if !links.is_empty() => drop(links.swap_remove(dice.below(links.len()))),

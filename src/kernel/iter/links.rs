@@ -115,6 +115,10 @@ impl<'a> Found<'a> {
         while let Some((told, behind)) = Told::first(rest) {
             rest = behind;
             let id = told.record.id;
+            if id == 0 {
+                // It is still being attached, and may never be: it gets its id in the end (`bpf_link_settle`, kernel/bpf/syscall.c).
+                continue;
+            }
             while self.earlier.next_if(|known| known.facts.id < id).is_some() {}
             let known = match self.earlier.next_if(|known| known.facts.id == id) {
                 Some(known) if *known.told == *told.bytes => known,
@@ -281,6 +285,15 @@ mod tests {
 
     fn first_seen(link: &Link) -> i64 {
         link.facts.first_seen.as_second()
+    }
+
+    #[test]
+    fn what_is_still_being_attached_is_no_link_yet() {
+        let stream = [link(7, 70, 2, "eth0"), link(0, 71, 3, "eth1"), link(9, 72, 4, "eth2")];
+        let ids = |rows: Vec<Link>| rows.iter().map(|row| row.facts.id).collect::<Vec<_>>();
+        let mut streams = Streams::default();
+        assert_eq!(ids(streams.read(&stream)), [7, 9]);
+        assert_eq!(ids(streams.read(&stream)), [7, 9], "nor does it keep others from being known");
     }
 
     #[test]
