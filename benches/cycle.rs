@@ -84,7 +84,10 @@ async fn main() {
     report(format_args!("  points delivered            {points}"));
     report(format_args!("  processor time              {:.1} ms", each.as_secs_f64() * 1e3));
     report(format_args!("  of a reading alone          {:.1} ms", reading.as_secs_f64() * 1e3));
-    report(format_args!("  of that, owners             {:.1} ms", reading.saturating_sub(tables).as_secs_f64() * 1e3));
+    report(format_args!(
+        "  of that, owners             {:.1} ms",
+        reading.saturating_sub(tables).as_secs_f64() * 1e3
+    ));
     report(format_args!("  cycle / reading             {:.2}", common::ratio(each, reading)));
     report(format_args!("  cycle by walk / by iterator {:.1}", common::ratio(walk, each)));
     report(format_args!("  cycle / with --holders off  {:.2}", common::ratio(each, without.each)));

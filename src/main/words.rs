@@ -1,11 +1,11 @@
 //! What the program says of what it found, in words.
 
 use bpf_metrics_exporter::cli;
-use bpf_metrics_exporter::model::{Issue, RunStats};
+use bpf_metrics_exporter::model::{Issue, Part, RunStats};
 
 /// An issue, for people.
 pub(super) fn issue(issue: &Issue) -> String {
-    let (kind, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
+    let (part, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
     let times = if count == 1 { "once" } else { "several times" };
     if call == "BPF_ENABLE_STATS" {
         let why = match &**error {
@@ -15,7 +15,14 @@ pub(super) fn issue(issue: &Issue) -> String {
         };
         return format!("not counting runs of programs: {call} failed {times} with {error}{why}");
     }
-    format!("could not read everything of the {kind} table: {call} failed {times} with {error}")
+    let what = match issue.part {
+        Part::Program | Part::Map | Part::Link | Part::Btf => format!("read everything of the {part} table"),
+        Part::Holder => "find out who holds what of every process".to_owned(),
+        Part::Pin => "read every pin".to_owned(),
+        Part::Cgroup => "find the path of every cgroup".to_owned(),
+        Part::Hook => "look at every hook".to_owned(),
+    };
+    format!("could not {what}: {call} failed {times} with {error}")
 }
 
 /// What a limit does, for people.

@@ -125,7 +125,9 @@ pub(crate) fn one_table_refused() {
         panic!("it does not say where it serves: {lines:?}");
     };
     let (log, metrics) = thread::spawn(scrape).join().expect("it is scraped");
-    let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
+    // Not every process lets even root look at its descriptors.
+    let warnings: Vec<_> =
+        log.iter().filter(|line| line.contains("WARN") && !line.contains("/proc/")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("BPF_MAP_GET_NEXT_ID"), "{log:#?}");
     for line in [
         "bpf_exporter_collect_success{collector=\"map\",reader=\"walk\"} 0",
