@@ -15,12 +15,20 @@ const REMEMBERED: usize = 1_000;
 /// Adds up, and keeps account of the run time of programs that are gone.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
-    /// The run time of each program at the last reading, by id and load time.
-    programs: HashMap<(u32, u64), Duration>,
+    /// The run time of each program at the last reading, in ascending order of ids.
+    programs: Vec<RunTime>,
     /// By the key of the owner.
     owners: HashMap<u64, Account>,
     host: Account,
     readings: u64,
+}
+
+/// What is kept of a program.
+#[derive(Clone, Copy, Debug)]
+struct RunTime {
+    id: u32,
+    loaded_at_boot_ns: u64,
+    time: Duration,
 }
 
 /// What is kept of an owner.
@@ -38,45 +46,41 @@ impl Totals {
     pub(super) fn add_up(&mut self, snapshot: &mut Snapshot) {
         self.readings += 1;
         let taken_at = snapshot.taken_at;
-        let mut owners: Vec<OwnerTotal> = Vec::new();
-        let mut places: HashMap<u64, usize> = HashMap::new();
-        let mut place = |owner: Option<&Arc<Owner>>, owners: &mut Vec<OwnerTotal>| -> Option<usize> {
-            let owner = owner?;
-            Some(*places.entry(owner.key()).or_insert_with(|| {
-                owners.push(nothing_yet(owner, snapshot));
-                owners.len() - 1
-            }))
-        };
-        let mut run_times = HashMap::with_capacity(self.programs.len());
+        let mut owners = Owners { snapshot, totals: Vec::new(), places: HashMap::new(), last: None };
+        // Programs that could not be read go on from where they were.
+        let known = if snapshot.programs.is_some() { std::mem::take(&mut self.programs) } else { Vec::new() };
+        let mut earlier = known.into_iter().peekable();
         for program in snapshot.programs.iter().flatten() {
-            let of_owner = place(program.owner.as_ref(), &mut owners);
-            if let Some(total) = of_owner.map(|place| &mut owners[place]) {
+            if let Some(total) = owners.of(program.owner.as_ref()) {
                 count(&mut total.programs);
                 add(&mut total.mem, program.facts.mem);
             }
-            let key = (program.facts.id, program.facts.loaded_at_boot_ns);
-            let before = self.programs.get(&key).copied();
+            let (id, loaded_at_boot_ns) = (program.facts.id, program.facts.loaded_at_boot_ns);
+            while earlier.next_if(|earlier| earlier.id < id).is_some() {}
+            let before = earlier.next_if(|earlier| earlier.id == id);
+            let before = before.filter(|before| before.loaded_at_boot_ns == loaded_at_boot_ns);
+            let before = before.map(|before| before.time);
             // One that could not be asked this time goes on from where it was.
-            let Some(now) = program.run_time.or(before) else { continue };
-            run_times.insert(key, now);
-            let ran = now.saturating_sub(before.unwrap_or_default());
+            let Some(time) = program.run_time.or(before) else { continue };
+            self.programs.push(RunTime { id, loaded_at_boot_ns, time });
+            let ran = time.saturating_sub(before.unwrap_or_default());
             self.host.ran(program, ran);
             if let Some(owner) = &program.owner {
                 self.owners.entry(owner.key()).or_default().ran(program, ran);
             }
         }
-        self.programs = run_times;
         for map in snapshot.maps.iter().flatten() {
-            if let Some(place) = place(map.owner.as_ref(), &mut owners) {
-                count(&mut owners[place].maps);
-                add(&mut owners[place].mem, map.mem);
+            if let Some(total) = owners.of(map.owner.as_ref()) {
+                count(&mut total.maps);
+                add(&mut total.mem, map.mem);
             }
         }
         for link in snapshot.links.iter().flatten() {
-            if let Some(place) = place(link.owner.as_ref(), &mut owners) {
-                count(&mut owners[place].links);
+            if let Some(total) = owners.of(link.owner.as_ref()) {
+                count(&mut total.links);
             }
         }
+        let mut owners = owners.totals;
         let counted = snapshot.run_stats.is_on() && snapshot.programs.is_some();
         for total in &mut owners {
             let account = self.owners.entry(total.owner.key()).or_default();
@@ -85,7 +89,10 @@ impl Totals {
             total.run_time = counted.then_some(account.run_time);
         }
         self.forget();
-        owners.sort_by(|a, b| (a.owner.kind(), a.owner.name()).cmp(&(b.owner.kind(), b.owner.name())));
+        owners.sort_by(|a, b| {
+            let (a, b) = (&a.owner, &b.owner);
+            (a.kind(), a.name(), a.key()).cmp(&(b.kind(), b.name(), b.key()))
+        });
         snapshot.owners = owners;
         self.host.met = self.readings;
         if let Some(programs) = snapshot.totals.iter_mut().find(|total| total.kind == Kind::Program) {
@@ -119,6 +126,31 @@ impl Account {
             self.since = Some(self.since.map_or(loaded_at, |since| since.min(loaded_at)));
         }
         self.run_time += time;
+    }
+}
+
+/// The owners of a snapshot, as they are met.
+struct Owners<'a> {
+    snapshot: &'a Snapshot,
+    totals: Vec<OwnerTotal>,
+    places: HashMap<u64, usize>,
+    /// The one that was met last: the next object is often its own too.
+    last: Option<(u64, usize)>,
+}
+
+impl Owners<'_> {
+    fn of(&mut self, owner: Option<&Arc<Owner>>) -> Option<&mut OwnerTotal> {
+        let owner = owner?;
+        let key = owner.key();
+        let place = match self.last {
+            Some((last, place)) if last == key => place,
+            _ => *self.places.entry(key).or_insert_with(|| {
+                self.totals.push(nothing_yet(owner, self.snapshot));
+                self.totals.len() - 1
+            }),
+        };
+        self.last = Some((key, place));
+        Some(&mut self.totals[place])
     }
 }
 
@@ -190,6 +222,23 @@ mod tests {
         assert_eq!(third.owners[0].since, first.owners[0].since);
         let host = third.totals.iter().find(|total| total.kind == Kind::Program).expect("they were read");
         assert_eq!(host.run_time, Some(Duration::from_nanos(21)));
+    }
+
+    #[test]
+    fn a_reading_without_programs_loses_and_doubles_nothing() {
+        let owner = Arc::new(Owner::from(pod("a")));
+        let mut totals = Totals::default();
+        let mut add_up = |programs: Option<Vec<Program>>| {
+            let mut snapshot = Snapshot { programs, ..snapshot(Vec::new(), Vec::new(), Vec::new()) };
+            snapshot.totals = snapshot.add_up();
+            totals.add_up(&mut snapshot);
+            snapshot
+        };
+        let programs = |run_time| Some(vec![owned(program(1, &[]), run_time, &owner)]);
+        add_up(programs(10));
+        let refused = add_up(None);
+        assert!(refused.owners.is_empty() && refused.totals.iter().all(|total| total.run_time.is_none()));
+        assert_eq!(run_times(&add_up(programs(12))), [("a".to_owned(), 12)]);
     }
 
     #[test]
