@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+#[path = "../support/memory_cgroup.rs"]
+mod memory_cgroup;
 #[path = "../support/objects/mod.rs"]
 mod objects;
 #[path = "../support/readers.rs"]
@@ -11,6 +13,7 @@ mod running;
 #[path = "../support/trials.rs"]
 mod trials;
 
+mod cgroups;
 mod helper;
 mod holders;
 
@@ -23,6 +26,7 @@ const TESTS: &[trials::Test] = &[
     ("in_a_pid_namespace_its_own_processes_are_told", holders::within_pid_namespace),
     ("of_our_own_only_what_we_keep_is_held", holders::own_objects),
     ("a_process_that_executes_something_else_is_looked_up_again", holders::executed),
+    ("a_process_that_moves_to_another_cgroup_is_another_unit", cgroups::moved),
     ("who_gives_up_all_rights_still_learns_who_holds_what", holders::given_up),
 ];
 

@@ -9,6 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::cgroups;
+use super::memory_cgroup;
 use super::objects::{Map, Mount, uapi};
 
 /// Names the role.
@@ -25,7 +26,8 @@ pub(crate) fn run() -> Option<ExitCode> {
         "loader" => load_and_leave(&argument),
         "mounts" => mount_for_itself(&argument),
         "cgroup-loader" => {
-            cgroups::enter(argument.parent().expect("it is a file in a directory"));
+            let group = argument.parent().expect("it is a file in a directory");
+            memory_cgroup::enter(group, std::process::id());
             load_and_leave(&wait_for_line());
         }
         "cgroup-namespace" => cgroups::in_namespace(&argument),
