@@ -1,8 +1,10 @@
-//! What a whole cycle costs: the program itself, reading this kernel with 7,000 programs and 9,000 maps and pushing every point
-//! to a receiver in this process over loopback. Its processor time is set against that of the readings alone, in one run; and the
-//! program's with iterators against its own with the walk.
+//! What a whole cycle costs: the program itself, reading this kernel with 7,000 programs, 9,000 maps and 200 processes that hold
+//! some, and pushing every point to a receiver in this process over loopback. Its processor time is set against that of the
+//! readings alone, in one run; and the program's with iterators against its own with the walk, and without holders.
 
 mod common;
+#[path = "common/holding.rs"]
+mod holding;
 #[path = "../tests/support/objects/mod.rs"]
 mod objects;
 #[path = "../tests/support/receiver.rs"]
@@ -14,12 +16,20 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{self, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
 use common::{as_float, least, report};
+use holding::holder;
 use objects::Herd;
 use running::Running;
 
 const CYCLES: usize = 20;
+
+const PROCESSES: usize = 200;
+
+/// Of each process.
+const DESCRIPTORS: usize = 40;
 
 /// The program.
 struct Exporter(Running);
@@ -51,33 +61,45 @@ struct Cost {
 
 #[tokio::main]
 async fn main() {
+    holding::hold_if_asked();
     if !common::may_make_objects() {
         return;
     }
     let herd = Herd::new(7_000, 9_000).expect("objects can be made");
+    let maps = herd.maps().iter().step_by(9_000 / PROCESSES).take(PROCESSES);
+    let processes: Vec<Running> = maps.map(|map| holder(map.fd(), DESCRIPTORS)).collect();
     let mut reader = Reader::default();
     reader.read();
-    let reading = least(20, || (), |()| reader.read());
-    drop(reader);
-    let walk = cost("walk").await.each;
-    let Cost { points, each, exporter } = cost("iter").await;
-    drop(herd);
+    let tables = least(20, || (), |()| reader.read());
+    let mut enricher = Enricher::new(reader, enrich::Options::default(), Names::default());
+    enricher.read();
+    let reading = least(20, || (), |()| enricher.read());
+    drop(enricher);
+    let walk = cost(&["--kernel-reader", "walk"]).await.each;
+    let without = cost(&["--holders", "off"]).await;
+    let Cost { points, each, exporter } = cost(&[]).await;
+    drop((processes, herd));
 
-    report(format_args!("a cycle with 7,000 programs and 9,000 maps, all metrics on"));
+    report(format_args!("a cycle with 7,000 programs, 9,000 maps and {PROCESSES} processes, all metrics on"));
     report(format_args!("  points delivered            {points}"));
     report(format_args!("  processor time              {:.1} ms", each.as_secs_f64() * 1e3));
     report(format_args!("  of a reading alone          {:.1} ms", reading.as_secs_f64() * 1e3));
+    report(format_args!(
+        "  of that, owners             {:.1} ms",
+        reading.saturating_sub(tables).as_secs_f64() * 1e3
+    ));
     report(format_args!("  cycle / reading             {:.2}", common::ratio(each, reading)));
     report(format_args!("  cycle by walk / by iterator {:.1}", common::ratio(walk, each)));
+    report(format_args!("  cycle / with --holders off  {:.2}", common::ratio(each, without.each)));
     report(format_args!("  resident memory, at most    {} MB", exporter.kilobytes("VmHWM") / 1024));
     report(format_args!("  resident memory, now        {} MB", exporter.kilobytes("VmRSS") / 1024));
 }
 
 /// Runs the program, and measures cycles after the first two: the first learns everything, the second is like all that follow.
-async fn cost(kernel_reader: &str) -> Cost {
+async fn cost(flags: &[&str]) -> Cost {
     let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
     let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
-    exporter.args(["--kernel-reader", kernel_reader, "--web.listen-address", "none", "--interval", "1s"]);
+    exporter.args(["--web.listen-address", "none", "--interval", "1s"]).args(flags);
     exporter.args(["--otlp-grpc", &receiver.address.to_string()]);
     let exporter = Exporter(Running(exporter.stderr(Stdio::null()).spawn().expect("it starts")));
     cycles(&mut receiver, 2).await;

@@ -2,17 +2,13 @@
 //! a search through `/proc`, and how each of them grows with the processes.
 
 mod common;
+#[path = "common/holding.rs"]
+mod holding;
 #[path = "../tests/support/objects/mod.rs"]
 mod objects;
 #[path = "../tests/support/running.rs"]
 mod running;
 
-use std::env;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::names::Names;
@@ -20,25 +16,17 @@ use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::{self, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::{Kind, Part, ReaderKind};
 use common::{ratio, report};
+use holding::{OF_MAP, holder};
 use objects::{Map, uapi};
 use running::Running;
 
-/// Set where this program is to be one of the processes.
-const HOLDS: &str = "HOLDS_DESCRIPTORS";
-
 const DESCRIPTORS: usize = 100;
-
-/// Of those, how many are of a map.
-const OF_MAP: usize = 5;
 
 /// How often each is taken.
 const RUNS: u32 = 20;
 
 fn main() {
-    if env::var_os(HOLDS).is_some() {
-        hold();
-        return;
-    }
+    holding::hold_if_asked();
     if !common::may_make_objects() {
         return;
     }
@@ -50,7 +38,7 @@ fn main() {
     report(format_args!("{:>10} {:>12} {:>12} {:>12}", "processes", "/proc, us", "iter, us", "/proc / iter"));
     for count in [50, 500] {
         let missing = count - processes.len();
-        processes.extend((0..missing).map(|_| holder(&map)));
+        processes.extend((0..missing).map(|_| holder(map.fd(), DESCRIPTORS)));
         let [walk, iter] = [ReaderKind::Walk, ReaderKind::Iter].map(|road| cost(road, &map, count));
         report(format_args!(
             "{count:>10} {:>12.0} {:>12.0} {:>12.1}",
@@ -74,31 +62,4 @@ fn cost(road: ReaderKind, map: &Map, count: usize) -> Duration {
         collector.expect("it says how long it took").duration
     });
     taken.min().expect("there are several")
-}
-
-/// A process that has its descriptors.
-fn holder(map: &Map) -> Running {
-    let stdin = map.fd().try_clone_to_owned().expect("there is a descriptor left");
-    let mut command = Command::new(env::current_exe().expect("this program"));
-    command.env(HOLDS, "1").stdin(stdin).stdout(Stdio::piped());
-    let mut child: Child = command.spawn().expect("it starts");
-    let stdout = child.stdout.take().expect("a pipe");
-    let child = Running(child);
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("it says something");
-    assert_eq!(line, "ready\n");
-    child
-}
-
-/// Has its standard input some times, and files.
-fn hold() {
-    let copy = |_| io::stdin().as_fd().try_clone_to_owned().expect("there is a descriptor left");
-    let mut held: Vec<OwnedFd> = (1..OF_MAP).map(copy).collect();
-    let others = DESCRIPTORS - OF_MAP - 2;
-    held.extend((0..others).map(|_| OwnedFd::from(File::open("/dev/null").expect("it is there"))));
-    let mut stdout = io::stdout();
-    stdout.write_all(b"ready\n").and_then(|()| stdout.flush()).expect("somebody reads");
-    loop {
-        thread::park();
-    }
 }

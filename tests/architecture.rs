@@ -75,8 +75,10 @@ fn arrows_go_one_way() {
 
 #[test]
 fn unsafe_stands_where_it_is_allowed() {
-    const ALLOWED: [&str; 2] = ["kernel/sys.rs", "memory.rs"];
-    let checked = |file: &PathBuf| !ALLOWED.iter().any(|allowed| file.ends_with(allowed));
+    /// A directory and a file.
+    const ALLOWED: [&str; 2] = ["kernel/sys", "memory.rs"];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let checked = |file: &Path| !ALLOWED.iter().any(|allowed| file.starts_with(src.join(allowed)));
     for (file, text) in sources().into_iter().filter(|(file, _)| checked(file)) {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let found = code.flat_map(|line| line.split(|end: char| !end.is_ascii_alphanumeric() && end != '_'));

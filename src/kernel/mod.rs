@@ -2,6 +2,7 @@
 //! what was refused is in the snapshot as an issue. Begin at [`Reader::read`].
 
 mod btf;
+mod btf_objects;
 mod cgroups;
 mod clock;
 mod count;

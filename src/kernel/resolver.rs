@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::btf::Types;
+use super::btf_objects::BtfObjects;
 use super::cgroups::Cgroups;
 use super::issues::errno_of;
 use super::mounts::{self, Mount};
 use super::symbols::Symbols;
-use super::uapi::{BtfInfo, reported};
 use super::{names, sys};
 use crate::model::Kind;
 
@@ -25,6 +24,7 @@ pub(super) struct Resolver {
     /// What stands for `/`.
     root: PathBuf,
     cgroups: Cgroups,
+    btfs: BtfObjects,
     reading: Reading,
     incomplete: bool,
 }
@@ -38,18 +38,6 @@ struct Reading {
     /// The units that count perf events, with their numbers.
     perf_units: Option<Vec<(u32, String)>>,
     symbols: Option<Symbols>,
-    /// The functions of BTF objects by their ids.
-    functions: HashMap<u32, Option<Described>>,
-    /// The functions of the kernel itself, on which the BTF of every module rests.
-    vmlinux: Option<Arc<Types>>,
-}
-
-/// The types of a BTF object.
-#[derive(Debug)]
-struct Described {
-    types: Arc<Types>,
-    /// Whether they are the kernel's or a module's.
-    of_kernel: bool,
 }
 
 impl Default for Resolver {
@@ -64,6 +52,7 @@ impl Resolver {
         Self {
             root: root.to_owned(),
             cgroups: Cgroups::unified_below(root),
+            btfs: BtfObjects::below(root),
             reading: Reading::default(),
             incomplete: false,
         }
@@ -72,6 +61,7 @@ impl Resolver {
     /// Ends a reading: drops all that the next one has to look up anew.
     pub(super) fn end_reading(&mut self) {
         self.reading = Reading::default();
+        self.btfs = BtfObjects::below(&self.root);
         self.cgroups.end_reading();
     }
 
@@ -163,43 +153,10 @@ impl Resolver {
     }
 
     fn function(&mut self, btf_id: u32, type_id: u32, of_kernel: bool) -> Option<String> {
-        if !self.reading.functions.contains_key(&btf_id) {
-            let functions = self.read_functions(btf_id);
-            self.reading.functions.insert(btf_id, functions);
-        }
-        let functions = self.reading.functions.get(&btf_id)?.as_ref()?;
-        if functions.of_kernel != of_kernel {
-            return None;
-        }
-        functions.types.function(type_id).map(names::text)
-    }
-
-    fn read_functions(&mut self, btf_id: u32) -> Option<Described> {
-        let ask = || {
-            let fd = sys::fd_by_id(Kind::Btf, btf_id)?;
-            let (info, name) = sys::btf_info(fd.as_fd())?;
-            let data = sys::btf_data(fd.as_fd(), info.value.btf_size)?;
-            Ok((reported!(&info, BtfInfo, kernel_btf) == Some(1), names::text(&name), data))
-        };
-        let (of_kernel, name, data) = self.noting(ask().map_err(|errno: Errno| io::Error::from(errno)))?;
-        let types = match (of_kernel, &*name) {
-            (false, _) => Arc::new(Types::parse(data, None)),
-            (true, "vmlinux") => {
-                let vmlinux = Arc::new(Types::parse(data, None));
-                self.reading.vmlinux = Some(Arc::clone(&vmlinux));
-                vmlinux
-            }
-            (true, _) => Arc::new(Types::parse(data, Some(self.vmlinux()?))),
-        };
-        Some(Described { types, of_kernel })
-    }
-
-    fn vmlinux(&mut self) -> Option<Arc<Types>> {
-        if self.reading.vmlinux.is_none() {
-            let data = fs::read(self.root.join("sys/kernel/btf/vmlinux"));
-            self.reading.vmlinux = self.noting(data).map(|data| Arc::new(Types::parse(data, None)));
-        }
-        self.reading.vmlinux.clone()
+        let read = self.btfs.described(btf_id).map_err(|(_, errno)| io::Error::from(errno));
+        let described = self.noting(read)??;
+        let types = (described.of_kernel == of_kernel).then_some(described.types)?;
+        types.function(type_id).map(names::text)
     }
 
     fn mounts(&mut self) -> &[Mount] {

@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use nix::errno::Errno;
 
 use super::Options;
 use super::btf::Types;
+use super::btf_objects::BtfObjects;
 use super::clock::BootOffset;
 use super::count;
 use super::fdinfo::FdInfo;
@@ -19,7 +21,6 @@ use super::link_info::LinkMemory;
 use super::names;
 use super::road::Refusal;
 use super::sys::{self, Call};
-use super::uapi::{BtfInfo, reported};
 use crate::model::{Kind, MapFacts};
 
 /// What one reading carries from table to table.
@@ -32,14 +33,8 @@ pub(super) struct Pass<'a> {
     count_by_walking: Option<u32>,
     /// Where entries are copied to that are only counted.
     entries: Vec<u8>,
-    /// The types of the kernel, 5 MB, once they were asked for.
-    kernel_types: Option<Read>,
-    /// Those of the object that was asked for last: programs that have one in common were loaded one after the other.
-    last_types: Option<Read>,
+    btfs: BtfObjects,
 }
-
-/// A BTF object by its id, and its types if they could be read.
-type Read = (u32, Option<Arc<Types>>);
 
 /// What the reader remembers of an object from one reading to the next.
 #[derive(Debug)]
@@ -178,8 +173,7 @@ impl<'a> Pass<'a> {
             links,
             count_by_walking: options.count_by_walking,
             entries: Vec::new(),
-            kernel_types: None,
-            last_types: None,
+            btfs: BtfObjects::below(Path::new("/")),
         }
     }
 
@@ -236,62 +230,12 @@ impl<'a> Pass<'a> {
 
     /// The types of a BTF object; `None` when it is gone or could not be read, which is an issue.
     pub(super) fn types(&mut self, btf_id: u32) -> Option<Arc<Types>> {
-        let read = [&self.kernel_types, &self.last_types].into_iter().flatten().find(|(id, _)| *id == btf_id);
-        if let Some((_, types)) = read {
-            return types.clone();
-        }
-        let types = self.read_types(btf_id).unwrap_or_else(|(call, errno)| {
-            if errno != Errno::ENOENT {
-                self.issues.met(Kind::Btf, call.as_str(), errno);
-            }
-            None
-        });
-        // What was just read may be the kernel's, which has its own place.
-        if self.kernel_types.as_ref().is_none_or(|(id, _)| *id != btf_id) {
-            self.last_types = Some((btf_id, types.clone()));
-        }
-        types
-    }
-
-    fn read_types(&mut self, btf_id: u32) -> Result<Option<Arc<Types>>, (Call, Errno)> {
-        let asked = |errno| (Call::ObjGetInfoByFd, errno);
-        let fd = sys::fd_by_id(Kind::Btf, btf_id).map_err(|errno| (Call::BtfGetFdById, errno))?;
-        let fd = fd.as_fd();
-        let (info, name) = sys::btf_info(fd).map_err(asked)?;
-        let of_the_kernel = reported!(&info, BtfInfo, kernel_btf).is_some_and(|kernel| kernel != 0);
-        let is_base = name.starts_with(VMLINUX);
-        // The types of a module go on where those of the kernel end.
-        let base = if of_the_kernel && !is_base {
-            match self.base_of_modules()? {
-                Some(base) => Some(base),
-                None => return Ok(None),
-            }
-        } else {
-            None
-        };
-        let data = sys::btf_data(fd, info.value.btf_size).map_err(asked)?;
-        let types = Some(Arc::new(Types::parse(data, base)));
-        if of_the_kernel && is_base {
-            self.kernel_types = Some((btf_id, types.clone()));
-        }
-        Ok(types)
-    }
-
-    /// The types of the kernel itself, whose BTF object comes before those of all modules.
-    fn base_of_modules(&mut self) -> Result<Option<Arc<Types>>, (Call, Errno)> {
-        let mut id = 0;
-        while self.kernel_types.is_none() {
-            let next = sys::next_id(Kind::Btf, id).map_err(|errno| (Call::BtfGetNextId, errno))?;
-            let Some(next) = next else { return Ok(None) };
-            id = next;
-            let Ok(fd) = sys::fd_by_id(Kind::Btf, id) else { continue };
-            if sys::btf_info(fd.as_fd()).is_ok_and(|(_, name)| name.starts_with(VMLINUX)) {
-                self.read_types(id)?;
+        match self.btfs.described(btf_id) {
+            Ok(found) => found.map(|found| found.types),
+            Err((call, errno)) => {
+                self.issues.met(Kind::Btf, call, errno);
+                None
             }
         }
-        Ok(self.kernel_types.as_ref().and_then(|(_, types)| types.clone()))
     }
 }
-
-/// The name of the kernel's own BTF object, and the zero byte behind it.
-const VMLINUX: &[u8] = b"vmlinux\0";

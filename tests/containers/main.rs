@@ -16,6 +16,7 @@ mod trials;
 
 mod holder;
 mod host;
+mod owned;
 mod pod;
 mod podman;
 

@@ -18,6 +18,7 @@ use super::holder;
 use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
 use super::looking_up::LookingUp;
 use super::objects::wait_until;
+use super::owned::Watched;
 use super::podman::{IMAGE, Podman};
 use super::running::Running;
 
@@ -78,6 +79,13 @@ const NODE: i32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct RunPodSandboxResponse {
+    #[prost(string, tag = "1")]
+    pod_sandbox_id: String,
+}
+
+/// `StopPodSandboxRequest`, and `RemovePodSandboxRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodSandboxId {
     #[prost(string, tag = "1")]
     pod_sandbox_id: String,
 }
@@ -338,6 +346,8 @@ pub(crate) fn told_and_named() {
         docker: nobody.clone(),
         cluster: None,
     });
+    let mut watched = Watched::new(&name, &by_socket);
+    watched.assert_owned("pod shop/cart-7c5d", &container, pid);
     assert_eq!(by_socket.pod(UID), pod);
     assert_eq!(by_socket.container(&container), web);
     assert_eq!(by_socket.container(&sandbox), ContainerName { name: None, pod: Some(UID.to_owned()) });
@@ -351,4 +361,9 @@ pub(crate) fn told_and_named() {
     assert_eq!(by_logs.container(&container), web);
     assert_eq!(by_logs.names.container(&sandbox), None, "a sandbox has no log");
     assert_eq!(by_logs.log(), "");
+
+    for method in ["StopPodSandbox", "RemovePodSandbox"] {
+        let Nothing {} = containerd.call(method, PodSandboxId { pod_sandbox_id: sandbox.clone() });
+    }
+    watched.assert_gone("pod shop/cart-7c5d");
 }

@@ -13,6 +13,7 @@ use super::holder;
 use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
 use super::looking_up::LookingUp;
 use super::objects::wait_until;
+use super::owned::Watched;
 use super::running::Running;
 
 /// What podman calls the image.
@@ -110,6 +111,10 @@ pub(crate) fn told_and_named() {
         cri: Sockets::Given(Vec::new()),
         docker: Sockets::Given(vec![socket]),
     });
+    let mut watched = Watched::new(&name, &looking_up);
+    watched.assert_owned("container web", &id, pid);
     assert_eq!(looking_up.container(&id), ContainerName { name: Some("web".to_owned()), pod: None });
     assert_eq!(looking_up.log(), "");
+    output(podman.command().args(["rm", "--force", "--time", "0", "web"]));
+    watched.assert_gone("container web");
 }

@@ -1,42 +1,115 @@
 //! Maps that hold other objects, and what hangs at maps.
 
-use std::os::fd::AsRawFd;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use bpf_metrics_exporter::model::{Content, Kind};
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::model::{Content, HookLook, Kind};
 
 use super::looks::{look, words};
-use super::objects::{Link, Map, MapSpec, Program, ProgramSpec, Shape, Target, if_possible, uapi};
+use super::objects::{self, Link, Map, MapSpec, Program, ProgramSpec, Shape, Target, if_possible, uapi};
+use super::objects::{wait_until, wait_until_gone};
+use super::running::Running;
 
-fn number(fd: &impl AsRawFd) -> [u8; 4] {
-    fd.as_raw_fd().to_ne_bytes()
+const SOON: Duration = Duration::from_secs(20);
+
+/// A map that holds others, and a process that has it, as this one's own descriptors do not count. It is emptied before its last
+/// descriptor is closed, and then waited for: whoever opens a program array by its id while the kernel clears it can make the kernel
+/// keep it, and a reading opens everything.
+struct Holding {
+    map: Option<Map>,
+    process: Option<Running>,
 }
 
-/// What a map holds.
-fn contents(map: u32) -> Vec<(Kind, u32)> {
-    let content = |content: &Content| (content.map_id == map).then_some((content.kind, content.id));
-    look(false).contents.iter().filter_map(content).collect()
+/// A process that has a descriptor.
+fn having(fd: BorrowedFd<'_>) -> Running {
+    let stdin = Stdio::from(fd.try_clone_to_owned().expect("there is a descriptor left"));
+    Running(Command::new("sleep").arg("600").stdin(stdin).spawn().expect("it starts"))
+}
+
+impl Holding {
+    fn ready(kind: u32, name: &str) -> Self {
+        Self::with(Map::ready(kind, name))
+    }
+
+    fn of(name: &str, shape: Shape) -> Self {
+        let spec = MapSpec { name, shape, inner: None, types: None };
+        Self::with(Map::create(&spec))
+    }
+
+    fn with(made: io::Result<Map>) -> Self {
+        let map = made.expect("it can be made");
+        let process = Some(having(map.fd()));
+        Self { map: Some(map), process }
+    }
+
+    /// Puts something in, by its descriptor.
+    fn put(&self, key: &[u8], value: &impl AsRawFd) {
+        self.insert(key, &value.as_raw_fd().to_ne_bytes()).expect("it fits");
+    }
+
+    /// What it holds.
+    fn contents(&self, look: &HookLook) -> Vec<(Kind, u32)> {
+        let content = |content: &Content| (content.map_id == self.id()).then_some((content.kind, content.id));
+        look.contents.iter().filter_map(content).collect()
+    }
+}
+
+impl Deref for Holding {
+    type Target = Map;
+
+    fn deref(&self) -> &Map {
+        self.map.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        let Some(map) = self.map.take() else { return };
+        // An array has keys where nothing stands, and refuses to delete there.
+        for key in map.keys().into_iter().flatten() {
+            let _nothing_there = map.delete(&key);
+        }
+        let id = map.id();
+        drop(map);
+        let gone = wait_until_gone(objects::Kind::Map, &[id], SOON);
+        assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
+    }
 }
 
 pub(crate) fn held() {
-    let kinds = uapi::map_type::ARRAY_OF_MAPS..=uapi::map_type::HASH_OF_MAPS;
-    let mut array = Map::ready(uapi::map_type::PROG_ARRAY, "hooks_programs").expect("it can be made");
+    let array = Holding::ready(uapi::map_type::PROG_ARRAY, "hooks_programs");
     let program = Program::ready(uapi::program_type::SOCKET_FILTER, "hooks_tail").expect("it can be loaded");
-    assert_eq!(contents(array.id()), []);
+    assert_eq!(array.contents(&look(false)), []);
     // The last one is read too, and each program told once.
     let last = array.shape().max_entries - 1;
     for key in [0, last] {
-        array.insert(&key.to_ne_bytes(), &number(&program.fd())).expect("it fits");
+        array.put(&key.to_ne_bytes(), &program.fd());
     }
-    assert_eq!(contents(array.id()), [(Kind::Program, program.id())]);
-    for kind in kinds {
-        array = Map::ready(kind, "hooks_maps").expect("it can be made");
+    let id = program.id();
+    drop(program);
+    assert_eq!(array.contents(&look(false)), [(Kind::Program, id)]);
+    drop(array);
+    wait_until_gone(objects::Kind::Program, &[id], SOON).expect("nothing else held it");
+
+    for kind in uapi::map_type::ARRAY_OF_MAPS..=uapi::map_type::HASH_OF_MAPS {
+        let outer = Holding::ready(kind, "hooks_maps");
         let inner = Map::ready(uapi::map_type::ARRAY, "inner").expect("it can be made");
-        let key = vec![0; array.shape().key_size as usize];
-        array.insert(&key, &number(&inner.fd())).expect("it fits");
-        assert_eq!(contents(array.id()), [(Kind::Map, inner.id())]);
-        array.delete(&key).expect("it is there");
-        assert_eq!(contents(array.id()), []);
+        let key = vec![0; outer.shape().key_size as usize];
+        outer.put(&key, &inner.fd());
+        let id = inner.id();
+        drop(inner);
+        assert_eq!(outer.contents(&look(false)), [(Kind::Map, id)]);
+        outer.delete(&key).expect("it is there");
+        assert_eq!(outer.contents(&look(false)), []);
     }
+
     let ready = ProgramSpec::ready(uapi::program_type::XDP).expect("it is known");
     let spec = ProgramSpec { attach_type: uapi::attach_type::XDP_CPUMAP, name: "hooks_cpumap", ..ready };
     let program = Program::load(&spec).expect("it can be loaded");
@@ -47,24 +120,46 @@ pub(crate) fn held() {
         max_entries: 1,
         ..Shape::default()
     };
-    let spec = MapSpec { name: "hooks_cpumap", shape, inner: None, types: None };
-    let map = Map::create(&spec).expect("it can be made");
-    let value = [64_u32.to_ne_bytes(), number(&program.fd())].concat();
+    let map = Holding::of("hooks_cpumap", shape);
+    let value = [64_u32.to_ne_bytes(), program.fd().as_raw_fd().to_ne_bytes()].concat();
     map.insert(&0_u32.to_ne_bytes(), &value).expect("it fits");
-    assert_eq!(contents(map.id()), [(Kind::Program, program.id())]);
+    let id = program.id();
+    drop(program);
+    assert_eq!(map.contents(&look(false)), [(Kind::Program, id)]);
 }
 
-pub(crate) fn too_large() {
-    let shape = Shape {
-        kind: uapi::map_type::PROG_ARRAY,
-        key_size: 4,
-        value_size: 4,
-        max_entries: 1 << 18,
-        ..Shape::default()
-    };
-    let spec = MapSpec { name: "hooks_large", shape, inner: None, types: None };
-    let _map = Map::create(&spec).expect("it can be made");
-    assert!(!look(true).complete);
+pub(crate) fn only_in_doubt() {
+    let shape = Shape { kind: uapi::map_type::PROG_ARRAY, key_size: 4, value_size: 4, ..Shape::default() };
+    let mut array = Holding::of("hooks_small", Shape { max_entries: 4, ..shape });
+    let mut large = Holding::of("hooks_large", Shape { max_entries: 1 << 18, ..shape });
+    let program = Program::ready(uapi::program_type::SOCKET_FILTER, "hooks_tail").expect("it can be loaded");
+    for map in [&array, &large] {
+        map.put(&0_u32.to_ne_bytes(), &program.fd());
+    }
+    let id = program.id();
+    let holder = having(program.fd());
+    drop(program);
+    // A process holds it; others on the machine may be in doubt for a moment.
+    wait_until("no program array is looked into", SOON, || {
+        let look = look(false);
+        Ok(look.complete && array.contents(&look).is_empty() && large.contents(&look).is_empty())
+    })
+    .expect("each program is held by somebody");
+    drop(holder);
+    let last = look(false);
+    assert_eq!(array.contents(&last), [(Kind::Program, id)]);
+    assert!(!last.complete, "one array is too large, and may hold what nobody else does");
+    // What nobody has is opened by nobody, and holds nothing for anybody.
+    (array.process, large.process) = (None, None);
+    let hooks = Some(Duration::ZERO);
+    let options = Options { hooks, wait_for_hooks: true, ..Options::default() };
+    // With iterators, that tell of everybody what he has.
+    let mut enricher = Enricher::new(Reader::default(), options, Names::default());
+    wait_until("no array is looked into that nobody has", SOON, || {
+        let look = enricher.read().hooks.expect("it was waited for");
+        Ok(look.complete && array.contents(&look).is_empty())
+    })
+    .expect("only this process has them");
 }
 
 pub(crate) fn sockets() {

@@ -31,7 +31,7 @@ const TESTS: &[trials::Test] = &[
     ("a_link_whose_cgroup_is_gone_hangs_nowhere", cgroups::gone),
     ("a_tracepoint_without_a_link_is_found", events::tracepoint),
     ("maps_that_hold_others_are_found", contents::held),
-    ("a_map_that_is_too_large_makes_a_look_incomplete", contents::too_large),
+    ("maps_are_looked_into_only_where_it_is_in_doubt_who_holds_an_object", contents::only_in_doubt),
     ("programs_of_sockets_are_found_at_their_map", contents::sockets),
     ("struct_operations_are_found_with_a_link_and_without", contents::operations),
     ("a_hook_that_lost_a_program_is_told", looks::lost),

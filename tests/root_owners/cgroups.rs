@@ -1,14 +1,11 @@
 //! In which cgroup a holder is: by the iterator, which tells a cgroup by its id, and by `/proc`.
 
-use std::time::Duration;
-
 use bpf_metrics_exporter::model::{HeldBy, Kind, Snapshot};
 
+use super::SOON;
 use super::holders::{array, roads, sleeping};
-use super::memory_cgroup::{Group, enter};
 use super::objects::wait_until;
-
-const SOON: Duration = Duration::from_secs(20);
+use super::scene::Group;
 
 /// The units of the processes that hold a map.
 fn units(snapshot: &Snapshot, map: u32) -> Vec<Option<String>> {
@@ -21,12 +18,13 @@ fn units(snapshot: &Snapshot, map: u32) -> Vec<Option<String>> {
 pub(crate) fn moved() {
     let mut roads = roads();
     let map = array();
-    let groups = ["first.service", "second.service"].map(Group::new);
+    let names = ["first.service", "second.service"];
+    let groups = names.map(|name| Group::new(name, name));
     let holder = sleeping(map.fd());
     // Back in the first one it is what it was.
-    for group in [&groups[0], &groups[1], &groups[0]] {
-        enter(&group.directory, holder.0.id());
-        let unit = group.path.trim_start_matches('/');
+    for at in [0, 1, 0] {
+        groups[at].take_in(&holder);
+        let unit = names[at];
         let mut said = Vec::new();
         let agreed = wait_until("the unit is known", SOON, || {
             said = roads.iter_mut().map(|road| units(&road.read(), map.id())).collect();

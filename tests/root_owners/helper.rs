@@ -2,13 +2,12 @@
 //! ends with its standard input or when it is killed.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, IoSliceMut, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, IoSliceMut, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
-use std::time::Duration;
 use std::{env, thread};
 
 use bpf_metrics_exporter::enrich::names::Names;
@@ -20,10 +19,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
 
 use super::objects::wait_until;
-use super::readers;
 use super::running::Running;
-
-const SOON: Duration = Duration::from_secs(20);
+use super::{SOON, loader, readers, sums};
 
 /// Set to what this program is to do.
 const ROLE: &str = "HOLDS_OBJECTS_AS";
@@ -66,7 +63,8 @@ fn said(command: &mut Command) -> Vec<Snapshot> {
     serde_json::from_slice(&output.stdout).expect("they are snapshots")
 }
 
-fn itself(role: &str) -> Command {
+/// This program in a role.
+pub(crate) fn itself(role: &str) -> Command {
     let mut command = Command::new(this());
     command.env(ROLE, role);
     command
@@ -87,7 +85,8 @@ pub(crate) fn wait_for(command: &mut Command) -> Running {
     child
 }
 
-fn say_ready() {
+/// Says so.
+pub(crate) fn say_ready() {
     let mut stdout = io::stdout();
     stdout.write_all(b"ready\n").and_then(|()| stdout.flush()).expect("somebody reads");
 }
@@ -100,6 +99,8 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "apart" => set_apart(),
         "reader" => tell_in_namespace(),
         "nobody" => tell_as_nobody(),
+        "loader" => loader::load(),
+        "churn" => sums::churn(),
         other => panic!("nobody knows how to be {other}"),
     }
     ExitCode::SUCCESS
@@ -117,12 +118,12 @@ fn forever() -> ! {
     }
 }
 
-/// Gets a descriptor from the socket that is its standard input, and ends with the socket.
+/// Gets descriptors from the socket that is its standard input, and leaves that to others.
 fn receive() {
     let socket = io::stdin().as_fd().try_clone_to_owned().expect("there is a descriptor left");
     let socket = UnixStream::from(socket);
     let mut byte = [0];
-    let mut room = nix::cmsg_space!([i32; 1]);
+    let mut room = nix::cmsg_space!([i32; 3]);
     let mut buffers = [IoSliceMut::new(&mut byte)];
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)
@@ -130,10 +131,12 @@ fn receive() {
     let got = message
         .cmsgs()
         .expect("it is whole")
-        .any(|part| matches!(part, ControlMessageOwned::ScmRights(descriptors) if descriptors.len() == 1));
+        .any(|part| matches!(part, ControlMessageOwned::ScmRights(descriptors) if !descriptors.is_empty()));
     assert!(got, "a descriptor comes with it");
+    drop(socket);
+    dup2_stdin(File::open("/dev/null").expect("it is there")).expect("it is open");
     say_ready();
-    let _end = (&socket).read(&mut [0]);
+    forever();
 }
 
 /// Has threads that share its descriptors.

@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
@@ -17,9 +16,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::objects::{self, Link, Map, Program, Types, uapi, wait_until};
 use super::running::Running;
-use super::{helper, readers};
-
-const SOON: Duration = Duration::from_secs(20);
+use super::{SOON, helper, readers};
 
 const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
 

@@ -1,9 +1,10 @@
 //! Whose objects are, on a real kernel: what is made here is found with those who have it, and gone when they are gone.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-#[path = "../support/memory_cgroup.rs"]
-mod memory_cgroup;
+#[path = "../support/directory.rs"]
+mod directory;
 #[path = "../support/objects/mod.rs"]
 mod objects;
 #[path = "../support/readers.rs"]
@@ -14,8 +15,17 @@ mod running;
 mod trials;
 
 mod cgroups;
+mod creators;
+mod found;
 mod helper;
 mod holders;
+mod loader;
+mod owned;
+mod scene;
+mod sums;
+mod unheld;
+
+const SOON: Duration = Duration::from_secs(20);
 
 const TESTS: &[trials::Test] = &[
     ("two_processes_hold_a_map_until_they_end", holders::shared),
@@ -28,11 +38,29 @@ const TESTS: &[trials::Test] = &[
     ("a_process_that_executes_something_else_is_looked_up_again", holders::executed),
     ("a_process_that_moves_to_another_cgroup_is_another_unit", cgroups::moved),
     ("who_gives_up_all_rights_still_learns_who_holds_what", holders::given_up),
+    ("what_two_processes_share_belongs_to_the_first_and_counts_once", owned::shared),
+    ("what_a_loader_left_pinned_belongs_to_the_directory", owned::left_pinned),
+    ("a_process_in_another_network_namespace_owns_what_it_has", owned::network_namespace),
+    ("a_process_in_another_pid_namespace_owns_what_it_has", owned::pid_namespace),
+    ("a_unit_is_the_creator_also_after_its_process_has_exited", creators::unit),
+    ("a_pod_is_the_creator_and_gets_its_name_when_that_is_told", creators::pod),
+    ("descriptors_on_their_way_are_held_by_nobody", unheld::on_their_way),
+    ("a_link_holds_its_program_and_that_its_map", unheld::by_link),
+    ("a_hook_holds_its_program", unheld::by_hooks),
+    ("a_pinned_program_array_holds_its_programs", unheld::by_array),
+    ("owners_add_up_to_the_host_while_loaders_come_and_go", sums::hold),
 ];
 
 fn main() -> ExitCode {
     if let Some(role) = helper::role() {
         return helper::play(&role);
     }
-    trials::run(TESTS, |_| trials::root::missing())
+    let missing = trials::root::missing();
+    if missing.is_none() {
+        scene::unshare_mounts();
+    }
+    trials::run(TESTS, |name| {
+        let creator = || name.contains("creator").then(scene::missing).flatten();
+        missing.clone().or_else(creator)
+    })
 }

@@ -4,7 +4,8 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bpf_metrics_exporter::kernel::Cgroups;
 use bpf_metrics_exporter::model::Kind;
@@ -14,10 +15,65 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::getppid;
 
 use super::found::Without;
-use super::memory_cgroup::{Group, enter, hierarchy};
-use super::objects::Mount;
+use super::objects::{Mount, wait_until};
 use super::scene::Scene;
 use super::{again, helper, readers};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Where the hierarchy that accounts memory is mounted as a whole, and whether it is of version 1.
+fn hierarchy() -> (PathBuf, bool) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
+    let lines =
+        || mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|line| line[3] == "/");
+    let is_v1 = |line: &Vec<&str>| {
+        line.contains(&"cgroup")
+            && line.last().is_some_and(|options| options.split(',').any(|option| option == "memory"))
+    };
+    let found = lines().find(is_v1).map(|line| (line[4].into(), true));
+    found
+        .or_else(|| lines().find(|line| line.contains(&"cgroup2")).map(|line| (line[4].into(), false)))
+        .expect("a hierarchy accounts memory")
+}
+
+/// A cgroup in that hierarchy, removed when dropped.
+struct Group {
+    directory: PathBuf,
+    path: String,
+    id: u64,
+}
+
+impl Group {
+    fn new(name: &str) -> Self {
+        let path = format!("/root-pins-{}-{name}", std::process::id());
+        let directory = hierarchy().0.join(path.trim_start_matches('/'));
+        fs::create_dir(&directory).expect("root may");
+        let id = fs::metadata(&directory).expect("it is there").ino();
+        Self { directory, path, id }
+    }
+
+    /// Removes it, as soon as nobody is in it any more.
+    fn remove(&self) {
+        let removed = || match fs::remove_dir(&self.directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(false),
+            removed => removed.map(|()| true),
+        };
+        wait_until("the cgroup is empty", SOON, removed).expect("it can be removed");
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.directory.exists() {
+            self.remove();
+        }
+    }
+}
+
+/// Moves this process into a cgroup.
+pub(crate) fn enter(directory: &Path) {
+    fs::write(directory.join("cgroup.procs"), std::process::id().to_string()).expect("root may");
+}
 
 /// Has another process load and pin a map in a cgroup, and end. Gives back the map's id.
 fn load_in(group: &Group, pin: &Path) -> u32 {
@@ -36,7 +92,8 @@ pub(crate) fn of_maps() {
     let map = load_in(&group, &scene.at("left"));
     let mut cgroups = Cgroups::default();
     let mut payer = || readers::map(&reader.read(), map).memory_cgroup;
-    if !group.accounts_memory() {
+    // In version 2 memory is accounted for a cgroup only where the one above it says so.
+    if !group.directory.join("memory.stat").exists() {
         // One above it pays; what is the root's is accounted to nobody.
         let path = payer().map(|id| cgroups.path(id).expect("it is there"));
         return assert!(path.is_none_or(|path| group.path.starts_with(&*path)));
@@ -112,7 +169,7 @@ pub(crate) fn in_namespace(directory: &Path) {
     };
     let all = [Some("/".to_owned()), Some(path.clone()), Some(inner_path)];
 
-    enter(directory, std::process::id());
+    enter(directory);
     helper::unshare_mounts();
     unshare(CloneFlags::CLONE_NEWCGROUP).expect("root may");
     assert_eq!(found(), all, "the host's mounts show all");

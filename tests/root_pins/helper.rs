@@ -9,7 +9,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::cgroups;
-use super::memory_cgroup;
 use super::objects::{Map, Mount, uapi};
 
 /// Names the role.
@@ -26,8 +25,7 @@ pub(crate) fn run() -> Option<ExitCode> {
         "loader" => load_and_leave(&argument),
         "mounts" => mount_for_itself(&argument),
         "cgroup-loader" => {
-            let group = argument.parent().expect("it is a file in a directory");
-            memory_cgroup::enter(group, std::process::id());
+            cgroups::enter(argument.parent().expect("it is a file in a directory"));
             load_and_leave(&wait_for_line());
         }
         "cgroup-namespace" => cgroups::in_namespace(&argument),

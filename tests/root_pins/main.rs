@@ -4,8 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-#[path = "../support/memory_cgroup.rs"]
-mod memory_cgroup;
 #[path = "../support/objects/mod.rs"]
 mod objects;
 #[path = "../support/readers.rs"]

@@ -88,6 +88,8 @@ fn assert_complete(text: &str) {
     }
     // The herd's arrays and hashes, of which only the hashes can be full.
     assert!(of("bpf_map_entries") >= MAPS && of("bpf_map_fill") >= MAPS / 2);
+    // Held by this process, once each.
+    assert!(of("bpf_program_holder_info") >= PROGRAMS && of("bpf_map_holder_info") >= MAPS);
 }
 
 /// The lines that are points.

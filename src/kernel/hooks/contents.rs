@@ -3,15 +3,13 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::super::btf::{Operations, Types};
-use super::super::issues::errno_of;
+use super::super::btf::Operations;
+use super::super::btf_objects::BtfObjects;
 use super::super::sys::{self, Attached, Call, Entries, Hooked, attached};
 use super::super::uapi::{attach_type, map_type, program_type};
 use super::Asking;
@@ -49,15 +47,18 @@ pub(super) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
     };
     let sockets = [program_type::SK_SKB, program_type::SK_MSG];
     let with_sockets = asking.subject.has(&sockets);
-    // To open a map and close it again is not for nothing: see what docs/operations.md says of program arrays.
+    // To open a map and close it again is not for nothing: see what docs/operations.md says of program arrays. One that nobody has
+    // any more may be just the one that the kernel is clearing.
     let (program_in_doubt, map_in_doubt) = asking.doubts();
+    let lost = asking.lost();
     let mut left = MOST_ENTRIES;
-    let mut types = None;
+    let mut btfs = BtfObjects::below(&asking.root);
     let mut contents = BTreeSet::new();
     for map in maps {
         let wanted = match map.map_type.number {
             map_type::SOCKMAP | map_type::SOCKHASH => with_sockets,
             map_type::STRUCT_OPS => true,
+            _ if lost.contains(&map.id) => false,
             _ => match held(map) {
                 Some((Kind::Program, _)) => program_in_doubt,
                 Some(_) => map_in_doubt,
@@ -86,7 +87,7 @@ pub(super) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
                 Ok(true)
             }
             map_type::STRUCT_OPS => {
-                of_operations(asking, map.id, fd.as_fd(), structures, &mut types, &mut contents)
+                of_operations(asking, map.id, fd.as_fd(), structures, &mut btfs, &mut contents)
             }
             _ => entries(map, fd.as_fd(), &mut left, &mut contents),
         };
@@ -187,7 +188,7 @@ fn of_operations(
     map: u32,
     fd: BorrowedFd<'_>,
     structures: &mut Structures,
-    vmlinux: &mut Option<Arc<Types>>,
+    btfs: &mut BtfObjects,
     contents: &mut BTreeSet<Content>,
 ) -> Result<bool, (&'static str, Errno)> {
     let failed = |errno| (Call::MapLookupElem.as_str(), errno);
@@ -200,7 +201,14 @@ fn of_operations(
     let of = (info.btf_vmlinux_id, info.btf_vmlinux_value_type_id);
     let operations = match structures.entry(of) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(describing(&asking.root, of.0, vmlinux)?.operations(of.1)),
+        Entry::Vacant(new) => {
+            // Before 6.9 it is the kernel's always, and the map does not tell its id.
+            let types = match of.0 {
+                0 => Some(btfs.kernel()?),
+                id => btfs.described(id)?.map(|described| described.types),
+            };
+            new.insert(types.and_then(|types| types.operations(of.1)))
+        }
     };
     let operations = operations.as_ref();
     let word =
@@ -214,30 +222,4 @@ fn of_operations(
     let programs = operations.functions.iter().filter_map(|&at| word(at)).filter(|&id| id != 0);
     contents.extend(programs.map(|id| Content { map_id: map, kind: Kind::Program, id }));
     Ok(true)
-}
-
-/// The types of the kernel, or of the module that has this BTF object (since 6.9).
-fn describing(
-    root: &Path,
-    btf: u32,
-    vmlinux: &mut Option<Arc<Types>>,
-) -> Result<Arc<Types>, (&'static str, Errno)> {
-    let kernel = if let Some(types) = vmlinux {
-        Arc::clone(types)
-    } else {
-        let data = fs::read(root.join("sys/kernel/btf/vmlinux"));
-        let data = data.map_err(|error| ("/sys/kernel/btf/vmlinux", errno_of(&error)))?;
-        Arc::clone(vmlinux.insert(Arc::new(Types::parse(data, None))))
-    };
-    if btf == 0 {
-        return Ok(kernel);
-    }
-    let fd = sys::fd_by_id(Kind::Btf, btf).map_err(|errno| (Call::fd_by_id(Kind::Btf).as_str(), errno))?;
-    let info = |errno| (Call::ObjGetInfoByFd.as_str(), errno);
-    let (told, name) = sys::btf_info(fd.as_fd()).map_err(info)?;
-    if super::super::names::text(&name) == "vmlinux" {
-        return Ok(kernel);
-    }
-    let data = sys::btf_data(fd.as_fd(), told.value.btf_size).map_err(info)?;
-    Ok(Arc::new(Types::parse(data, Some(kernel))))
 }

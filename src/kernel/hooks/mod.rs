@@ -25,7 +25,7 @@ use self::hanging::Hanging;
 use self::namespaces::{Names, Namespace};
 use super::issues::{Issues, errno_of};
 use super::sys::Call;
-use super::uapi::program_type;
+use super::uapi::{map_type, program_type};
 use crate::model::{Content, Hook, Kind, LinkFacts, MapFacts, Part, Snapshot};
 
 /// What a look is about: the objects of a reading, as values that can go to another thread.
@@ -41,6 +41,8 @@ pub(crate) struct Subject {
     held_maps: HashSet<u32>,
     /// The maps that programs use, and the programs.
     used: Vec<(u32, u32)>,
+    /// Whether everybody was asked who could have a descriptor or a pin.
+    asked: bool,
     /// The processes that hold BPF files.
     pids: Vec<u32>,
     every_netns: bool,
@@ -62,6 +64,10 @@ impl Subject {
             .into_iter()
             .flatten()
             .flat_map(|program| program.facts.map_ids.iter().flatten().map(|&map| (map, program.facts.id)));
+        let told = |part| {
+            let mut collectors = snapshot.collectors.iter();
+            collectors.any(|collector| collector.part == part && collector.success)
+        };
         Self {
             programs: programs.map(|programs| {
                 programs.iter().map(|program| (program.facts.id, program.facts.program_type.number)).collect()
@@ -71,6 +77,7 @@ impl Subject {
             held: by_links.chain(kept(Kind::Program)).collect(),
             held_maps: kept(Kind::Map).collect(),
             used: used.collect(),
+            asked: told(Part::Holder) && told(Part::Pin),
             pids: pids.to_vec(),
             every_netns,
         }
@@ -249,6 +256,16 @@ impl Asking<'_> {
         if [Errno::EINVAL, Errno::E2BIG, Errno::EPERM].contains(&errno) {
             self.unknown.insert(attach_type);
         }
+    }
+
+    /// The maps that hold nothing for anybody, whatever is in them: no process, pin or program has them, and no map of maps can, since
+    /// those take none of these types (`bpf_map_meta_alloc`, `kernel/bpf/map_in_map.c`).
+    fn lost(&self) -> HashSet<u32> {
+        let used: HashSet<u32> = self.subject.used.iter().map(|&(map, _)| map).collect();
+        let types = [map_type::PROG_ARRAY, map_type::ARRAY_OF_MAPS, map_type::HASH_OF_MAPS];
+        let maps = self.subject.maps.iter().flatten().filter(|map| types.contains(&map.map_type.number));
+        let ids = maps.map(|map| map.id).filter(|_| self.subject.asked);
+        ids.filter(|id| !self.subject.held_maps.contains(id) && !used.contains(id)).collect()
     }
 
     /// Whether there is a program that nobody is known to hold, and a map: only then it matters which maps hold others.

@@ -1,0 +1,75 @@
+//! Whose the objects of a container are, as readings tell it while its names are looked up beside them.
+
+use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::model::{HeldBy, Holder, Kind, Owner, Snapshot};
+
+use super::host::SOON;
+use super::looking_up::LookingUp;
+use super::objects::wait_until;
+
+/// Readings of a map and a program that have this name.
+pub(crate) struct Watched<'a> {
+    name: &'a str,
+    looking_up: &'a LookingUp,
+    enricher: Enricher,
+}
+
+fn word(owner: &Owner) -> String {
+    format!("{} {}", owner.kind().as_str(), owner.name())
+}
+
+impl<'a> Watched<'a> {
+    pub(crate) fn new(name: &'a str, looking_up: &'a LookingUp) -> Self {
+        let enricher = Enricher::new(Reader::default(), Options::default(), looking_up.names.clone());
+        Self { name, looking_up, enricher }
+    }
+
+    /// The ids of the map and of the program and whose they are, where both are there.
+    fn found(&self, snapshot: &Snapshot) -> Option<[(u32, String); 2]> {
+        let map = snapshot.maps.iter().flatten().find(|map| map.facts.name == self.name)?;
+        let program = snapshot.programs.iter().flatten().find(|row| row.facts.name == self.name)?;
+        let row = |id, owner: Option<&_>| (id, word(owner.expect("everything belongs to somebody")));
+        Some([row(map.facts.id, map.owner.as_deref()), row(program.facts.id, program.owner.as_deref())])
+    }
+
+    /// Reads until both are this owner's, and asserts that this process of a container holds both, and that the container's cgroup
+    /// made the map.
+    pub(crate) fn assert_owned(&mut self, wanted: &str, container: &str, pid: u32) {
+        let looking_up = self.looking_up;
+        let (snapshot, [(map, _), (program, _)]) = looking_up.until(&format!("{wanted} is told"), || {
+            let snapshot = self.enricher.read();
+            let found = self.found(&snapshot)?;
+            found.iter().all(|(_, owner)| owner == wanted).then_some((snapshot, found))
+        });
+        let holders = snapshot.holders.as_ref().expect("root may know");
+        let row = |holder: &Holder| {
+            let process = holder.owner.process.as_ref().map(|process| process.pid);
+            let container = holder.owner.container.as_ref().expect("it is in one");
+            (holder.held_by, word(&holder.owner), process, container.id.clone())
+        };
+        let rows = |kind, id| -> Vec<_> {
+            holders.of(kind).iter().filter(|holder| holder.id == id).map(row).collect()
+        };
+        let by_process = (HeldBy::Process, wanted.to_owned(), Some(pid), container.to_owned());
+        let by_creator = (HeldBy::Creator, wanted.to_owned(), None, container.to_owned());
+        assert_eq!(rows(Kind::Program, program), [by_process.clone()]);
+        assert_eq!(rows(Kind::Map, map), [by_process, by_creator]);
+        let totals: Vec<_> = snapshot.owners.iter().filter(|total| word(&total.owner) == wanted).collect();
+        let [total] = totals[..] else { panic!("it is told once: {totals:?}") };
+        assert_eq!((total.programs, total.maps, total.links), (Some(1), Some(1), Some(0)));
+        assert!(total.mem.is_some_and(|bytes| bytes > 0));
+    }
+
+    /// Reads until neither is there, nor an owner of this name.
+    pub(crate) fn assert_gone(&mut self, owner: &str) {
+        wait_until(&format!("nothing of {owner} is left"), SOON, || {
+            let snapshot = self.enricher.read();
+            let named = |name: &str| name == self.name;
+            Ok(!snapshot.maps.iter().flatten().any(|map| named(&map.facts.name))
+                && !snapshot.programs.iter().flatten().any(|program| named(&program.facts.name))
+                && !snapshot.owners.iter().any(|total| word(&total.owner) == owner))
+        })
+        .expect("the container is removed");
+    }
+}

@@ -1,0 +1,136 @@
+//! Objects of processes and of pins, in cgroups that name nobody.
+
+use std::fs;
+
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::model::{Kind, OwnerKind, Snapshot};
+
+use super::found::{
+    assert_owned, enricher, held_by, owner, pids, read, this_process, total, wait_until_gone,
+};
+use super::helper;
+use super::loader::{Loader, NAMES};
+use super::objects::Network;
+use super::running::Running;
+use super::scene::{Bpffs, Group};
+
+/// The process that an object belongs to.
+fn owning_pid(snapshot: &Snapshot, kind: Kind, id: u32) -> Option<u32> {
+    owner(snapshot, kind, id)?.process.as_ref().map(|process| process.pid)
+}
+
+/// How many maps there are by the table, by the host's total and by those of the owners.
+fn maps(snapshot: &Snapshot) -> [u64; 3] {
+    let table = snapshot.maps.as_ref().expect("root may read it").len() as u64;
+    let host = snapshot.totals.iter().find(|total| total.kind == Kind::Map).expect("they were read");
+    let owners = snapshot.owners.iter().map(|total| total.maps.expect("they were read")).sum();
+    [table, host.objects as u64, owners]
+}
+
+pub(crate) fn shared() {
+    let group = Group::nameless("shared");
+    let loader = Loader::begin(&group);
+    let keepers = [loader.keeper(), loader.keeper()];
+    for keeper in &keepers {
+        group.take_in(keeper);
+    }
+    let [first, second] = keepers.each_ref().map(|keeper| keeper.0.id());
+    let mut enricher = enricher(Names::default(), false);
+    let its = loader.process.0.id();
+    let made = loader.made;
+    let snapshot = read(&mut enricher, made);
+    let mut all = vec![its, first, second];
+    all.sort_unstable();
+    assert_eq!(pids(&snapshot, Kind::Map, made.map), all);
+    assert_eq!(owning_pid(&snapshot, Kind::Map, made.map), Some(its), "it was there before the others");
+
+    loader.exit();
+    let snapshot = read(&mut enricher, made);
+    let mut both = vec![first, second];
+    both.sort_unstable();
+    for (kind, id) in made.all() {
+        assert_eq!(pids(&snapshot, kind, id), both);
+        assert_eq!(held_by(&snapshot, kind, id), vec![format!("process {}", this_process()); 2]);
+        assert_eq!(owning_pid(&snapshot, kind, id), Some(first));
+    }
+    assert_owned(&snapshot, made, &this_process());
+    let of_first = owner(&snapshot, Kind::Map, made.map).expect("it is there");
+    let counted = total(&snapshot, &of_first).expect("it has something");
+    assert_eq!((counted.programs, counted.maps, counted.links), (Some(1), Some(1), Some(1)));
+    assert!(!snapshot.owners.iter().any(|total| {
+        total.owner.process.as_ref().is_some_and(|process| [its, second].contains(&process.pid))
+    }));
+    let [table, host, by_owners] = maps(&snapshot);
+    assert_eq!((host, by_owners), (table, table), "each map counts once");
+
+    let [one, other] = keepers;
+    drop(one);
+    let snapshot = read(&mut enricher, made);
+    assert_eq!(owning_pid(&snapshot, Kind::Map, made.map), Some(second));
+    assert!(total(&snapshot, &of_first).is_none(), "it has nothing any more");
+    let of_second = owner(&snapshot, Kind::Map, made.map).expect("it is there");
+    drop(other);
+    wait_until_gone(&mut enricher, made, &of_second);
+}
+
+pub(crate) fn left_pinned() {
+    let (group, bpffs) = (Group::nameless("pinned"), Bpffs::new());
+    let directory = bpffs.make("agent");
+    let loader = Loader::pinning(&group, &directory);
+    let mut enricher = enricher(Names::default(), false);
+    assert_owned(&read(&mut enricher, loader.made), loader.made, &this_process());
+    let made = loader.exit();
+    let snapshot = read(&mut enricher, made);
+    let owned_by = format!("pin {}", directory.display());
+    assert_owned(&snapshot, made, &owned_by);
+    for (kind, id) in made.all() {
+        assert_eq!(held_by(&snapshot, kind, id), [format!("pin {owned_by}")]);
+    }
+    let of_pins = owner(&snapshot, Kind::Map, made.map).expect("it is there");
+    let counted = total(&snapshot, &of_pins).expect("it has something");
+    assert_eq!((counted.programs, counted.maps, counted.links), (Some(1), Some(1), Some(1)));
+    assert!(counted.mem.is_some_and(|bytes| bytes > 0));
+
+    // The map's own pin is not needed: its program is there.
+    fs::remove_file(directory.join(NAMES[1])).expect("it is there");
+    let snapshot = read(&mut enricher, made);
+    assert_owned(&snapshot, made, &owned_by);
+    assert_eq!(held_by(&snapshot, Kind::Map, made.map), [""; 0]);
+    drop(bpffs);
+    wait_until_gone(&mut enricher, made, &of_pins);
+}
+
+/// A process that alone has what a loader made is its owner, until it ends.
+fn alone(loader: Loader, keeper: Running, group: &Group) {
+    group.take_in(&keeper);
+    let made = loader.exit();
+    let mut enricher = enricher(Names::default(), true);
+    let snapshot = read(&mut enricher, made);
+    assert_owned(&snapshot, made, &this_process());
+    let pid = keeper.0.id();
+    for (kind, id) in made.all() {
+        assert_eq!((pids(&snapshot, kind, id), owning_pid(&snapshot, kind, id)), (vec![pid], Some(pid)));
+    }
+    let its = owner(&snapshot, Kind::Map, made.map).expect("it is there");
+    assert_eq!(its.kind(), OwnerKind::Process);
+    drop(keeper);
+    wait_until_gone(&mut enricher, made, &its);
+}
+
+pub(crate) fn network_namespace() {
+    let group = Group::nameless("network");
+    let loader = Loader::begin(&group);
+    let (keeper, network) = Network::new_with(|_| Ok(loader.keeper())).expect("root may");
+    let namespace = fs::read_link(format!("/proc/{}/ns/net", keeper.0.id())).expect("root may");
+    assert_eq!(namespace.to_str(), Some(&*format!("net:[{}]", network.inode())));
+    alone(loader, keeper, &group);
+}
+
+pub(crate) fn pid_namespace() {
+    let group = Group::nameless("pids");
+    let loader = Loader::begin(&group);
+    let keeper = helper::in_namespace(|| loader.keeper());
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).expect("root may");
+    assert_ne!(namespace(&keeper.0.id().to_string()), namespace("self"));
+    alone(loader, keeper, &group);
+}

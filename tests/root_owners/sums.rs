@@ -1,0 +1,168 @@
+//! That what is counted for owners and for the host is what the objects are together, while loaders make and end them at random.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::kernel::{Options as ReaderOptions, Reader, RunStatsMode};
+use bpf_metrics_exporter::model::{Kind, KindTotal, OwnerTotal, Snapshot};
+
+use super::SOON;
+use super::found::this_process;
+use super::helper;
+use super::loader::{enter_group, in_group};
+use super::objects::{Link, Map, Program, uapi, wait_until};
+use super::running::Running;
+use super::scene::Group;
+
+/// How many loaders end and begin again, one after the other.
+const LIVES: usize = 9;
+
+/// How many new programs are seen, and how many readings taken, before the next one does.
+const NEW: usize = 20;
+const READINGS: u32 = 10;
+
+/// What has to be so from one reading to the next.
+#[derive(Default)]
+struct Account {
+    host: Duration,
+    /// The run time of each owner that was ever seen, by its key.
+    owners: BTreeMap<u64, Duration>,
+    /// All programs of the loaders that were seen.
+    programs: BTreeSet<u32>,
+    /// The names of owners whose programs ran.
+    ran: BTreeSet<String>,
+}
+
+impl Account {
+    fn check(&mut self, snapshot: &Snapshot) {
+        assert_sums(snapshot);
+        let host = total(snapshot, Kind::Program).run_time.expect("runs are counted");
+        assert!(host >= self.host, "the host ran {:?}, and now {host:?}", self.host);
+        self.host = host;
+        for OwnerTotal { owner, run_time, .. } in &snapshot.owners {
+            let run_time = run_time.expect("runs are counted");
+            let before = self.owners.insert(owner.key(), run_time).unwrap_or_default();
+            assert!(run_time >= before, "{} ran {before:?}, and now {run_time:?}", owner.name());
+            if run_time > Duration::ZERO {
+                self.ran.insert(owner.name().to_owned());
+            }
+        }
+        assert_eq!(self.owners.values().sum::<Duration>(), host, "each run is somebody's");
+        let programs = snapshot.programs.iter().flatten().filter(|row| row.facts.name == "churned");
+        self.programs.extend(programs.map(|row| row.facts.id));
+    }
+}
+
+fn total(snapshot: &Snapshot, kind: Kind) -> KindTotal {
+    *snapshot.totals.iter().find(|total| total.kind == kind).expect("they were read")
+}
+
+/// Asserts that the host's totals are the sums over its objects, each once, and those of the owners are the host's.
+fn assert_sums(snapshot: &Snapshot) {
+    let ids = |kind: Kind| -> Vec<u32> {
+        match kind {
+            Kind::Program => snapshot.programs.iter().flatten().map(|row| row.facts.id).collect(),
+            Kind::Map => snapshot.maps.iter().flatten().map(|row| row.facts.id).collect(),
+            Kind::Link => snapshot.links.iter().flatten().map(|row| row.facts.id).collect(),
+            Kind::Btf => snapshot.btfs.iter().flatten().map(|row| row.id).collect(),
+        }
+    };
+    for kind in [Kind::Program, Kind::Map, Kind::Link, Kind::Btf] {
+        let ids = ids(kind);
+        assert!(ids.is_sorted_by(|one, next| one < next), "no object is there twice");
+        assert_eq!(total(snapshot, kind).objects, ids.len());
+    }
+    let of_programs = snapshot.programs.iter().flatten().filter_map(|row| row.facts.mem).sum::<u64>();
+    let of_maps = snapshot.maps.iter().flatten().filter_map(|row| row.mem).sum::<u64>();
+    let host = |kind| total(snapshot, kind).mem.unwrap_or(0);
+    assert_eq!((host(Kind::Program), host(Kind::Map)), (of_programs, of_maps));
+    let sum = |read: fn(&OwnerTotal) -> Option<u64>| snapshot.owners.iter().filter_map(read).sum::<u64>();
+    let objects = |kind| total(snapshot, kind).objects as u64;
+    assert_eq!(
+        [sum(|it| it.programs), sum(|it| it.maps), sum(|it| it.links), sum(|it| it.mem)],
+        [objects(Kind::Program), objects(Kind::Map), objects(Kind::Link), of_programs + of_maps]
+    );
+    let mut keys: Vec<u64> = snapshot.owners.iter().map(|total| total.owner.key()).collect();
+    keys.sort_unstable();
+    assert!(keys.is_sorted_by(|one, next| one < next), "no owner is told twice");
+}
+
+pub(crate) fn hold() {
+    let uid = format!("5fc932ce-fdcc-454b-97bd-{:012x}", std::process::id());
+    let groups = [
+        Group::new("herd", &format!("bpfm-herd-{}.service", std::process::id())),
+        Group::new("flock", &format!("kubepods/pod{uid}/{:064x}", std::process::id())),
+        Group::nameless("loose"),
+    ];
+    let reader = Reader::new(ReaderOptions { run_stats: RunStatsMode::On, ..ReaderOptions::default() });
+    let mut enricher = Enricher::new(reader, Options::default(), Names::default());
+    let mut account = Account::default();
+    let begin = |group: &Group| in_group("churn", group);
+    let mut loaders: Vec<Running> = groups.iter().map(begin).collect();
+    for life in 0..LIVES {
+        let (seen, mut readings) = (account.programs.len(), 0);
+        wait_until("new programs came", SOON, || {
+            account.check(&enricher.read());
+            readings += 1;
+            Ok(account.programs.len() >= seen + NEW && readings >= READINGS)
+        })
+        .expect("the loaders go on");
+        // One after the other ends with all that it has, and begins again.
+        loaders.remove(0);
+        account.check(&enricher.read());
+        loaders.push(begin(&groups[life % groups.len()]));
+    }
+    drop(loaders);
+    account.check(&enricher.read());
+    let process = this_process();
+    let loose = process.split_once(' ').map(|(_, name)| name).expect("a kind and a name");
+    for name in [&*format!("bpfm-herd-{}.service", std::process::id()), &uid, loose] {
+        assert!(account.ran.contains(name), "{name} is not in {:?}", account.ran);
+    }
+}
+
+/// Numbers as good as random, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % sides
+    }
+}
+
+/// What a loader does: makes programs, maps and links, runs the programs, and ends them, until it is killed.
+pub(crate) fn churn() {
+    const MOST: usize = 15;
+    enter_group();
+    helper::say_ready();
+    let mut dice = Dice(u64::from(std::process::id()));
+    let (mut programs, mut maps, mut links) = (Vec::<Program>::new(), Vec::<Map>::new(), Vec::<Link>::new());
+    loop {
+        match dice.below(8) {
+            0 | 1 if programs.len() < MOST => {
+                let program = Program::ready(uapi::program_type::SOCKET_FILTER, "churned");
+                programs.push(program.expect("it can be loaded"));
+            }
+            2 if maps.len() < MOST => {
+                let map = Map::ready(uapi::map_type::ARRAY, "churned").expect("it can be made");
+                if !programs.is_empty() {
+                    let user = dice.below(programs.len());
+                    programs[user].bind(&map).expect("it can use it");
+                }
+                maps.push(map);
+            }
+            3 if links.len() < MOST => links.push(Link::iter().expect("it can be attached")),
+            4 if !programs.is_empty() => drop(programs.swap_remove(dice.below(programs.len()))),
+            5 if !maps.is_empty() => drop(maps.swap_remove(dice.below(maps.len()))),
+            6 if !links.is_empty() => drop(links.swap_remove(dice.below(links.len()))),
+            _ if !programs.is_empty() => {
+                let times = u32::try_from(dice.below(500) + 1).expect("it is small");
+                programs[dice.below(programs.len())].run(64, times).expect("it can be run");
+            }
+            _ => {}
+        }
+    }
+}
