@@ -87,11 +87,30 @@ static __always_inline __u64 cgroup_of(struct task_struct *task)
 	return id;
 }
 
+/* What a record says of the process: it stays from one file to the next, as long as this reading is at the same process. */
+static __always_inline void describe_process(struct scratch *room, struct file_record *record,
+					     struct task_struct *task, __u64 session)
+{
+	struct task_struct *leader = 0;
+
+	READ(leader, task, group_leader);
+	if (room->session == session && room->leader == (__u64)leader && record->pid == (__u32)task->tgid)
+		return;
+	room->session = session;
+	room->leader = (__u64)leader;
+	__builtin_memset(record, 0, sizeof(*record));
+	record->pid = task->tgid;
+	record->own = record->pid == bpf_get_current_pid_tgid() >> 32;
+	READ(record->start_time, leader, start_boottime);
+	READ(record->name, leader, comm);
+	record->cgroup = cgroup_of(leader);
+}
+
 SEC("iter/task_file")
 int bpf_metrics_exporter_file(struct bpf_iter__task_file *ctx)
 {
 	struct seq_file *seq = ctx->meta->seq;
-	struct task_struct *task = ctx->task, *leader = 0;
+	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	__u32 zero = 0, kind;
 	struct file_kinds *kinds = bpf_map_lookup_elem(&bpfmetrics_kind, &zero);
@@ -114,8 +133,9 @@ int bpf_metrics_exporter_file(struct bpf_iter__task_file *ctx)
 	if (!room)
 		return 0;
 	record = &room->file_record;
-	__builtin_memset(record, 0, sizeof(*record));
+	describe_process(room, record, task, ctx->meta->session_id);
 	record->kind = kind;
+	record->id = 0;
 	object = file->private_data;
 	switch (kind) {
 	case FILE_PROGRAM:
@@ -132,12 +152,6 @@ int bpf_metrics_exporter_file(struct bpf_iter__task_file *ctx)
 		READ(record->id, (struct btf *)object, id);
 		break;
 	}
-	record->pid = task->tgid;
-	record->own = record->pid == bpf_get_current_pid_tgid() >> 32;
-	READ(leader, task, group_leader);
-	READ(record->start_time, leader, start_boottime);
-	READ(record->name, leader, comm);
-	record->cgroup = cgroup_of(leader);
 	bpf_seq_write(seq, record, sizeof(*record));
 	return 0;
 }
