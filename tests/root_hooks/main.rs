@@ -51,7 +51,7 @@ const SINCE: &[(&str, (u32, u32))] = &[
     ("bpftool_agrees_on_cgroups", (6, 0)),
 ];
 
-/// What needs traffic control, which many kernels have in modules.
+/// What needs filters of traffic control.
 const FILTERS: [&str; 2] =
     ["filters_of_traffic_control_are_found_in_their_order", "bpftool_agrees_on_the_network"];
 
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         let too_old = || since.filter(|&since| readers::version() < since);
         trials::root::missing()
             .or_else(|| too_old().map(|(major, minor)| format!("needs Linux {major}.{minor}")))
-            .or_else(|| FILTERS.contains(&name).then(network::missing).flatten())
+            .or_else(|| FILTERS.contains(&name).then(objects::filters_missing).flatten())
             .or_else(|| name.starts_with("bpftool").then(opinion::missing).flatten())
     })
 }

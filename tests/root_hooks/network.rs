@@ -14,12 +14,6 @@ fn filter(name: &str) -> Program {
     program(uapi::program_type::SCHED_CLS, name)
 }
 
-/// Why no filter of traffic control can be attached.
-pub(crate) fn missing() -> Option<String> {
-    let made = Network::new_with(|_| filter("hooks_probe").attach_filter(Direction::In, 1));
-    made.err().map(|error| format!("needs a kernel with clsact and cls_bpf: {error}"))
-}
-
 pub(crate) fn filters() {
     let made = Network::new_with(|_| {
         let programs = ["first", "second", "third", "out"].map(filter);

@@ -47,6 +47,7 @@ const TESTS: &[trials::Test] = &[
     ("descriptors_on_their_way_are_held_by_nobody", unheld::on_their_way),
     ("a_link_holds_its_program_and_that_its_map", unheld::by_link),
     ("a_hook_holds_its_program", unheld::by_hooks),
+    ("a_filter_holds_its_program", unheld::by_filter),
     ("a_pinned_program_array_holds_its_programs", unheld::by_array),
     ("owners_add_up_to_the_host_while_loaders_come_and_go", sums::hold),
 ];
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     }
     trials::run(TESTS, |name| {
         let creator = || name.contains("creator").then(scene::missing).flatten();
-        missing.clone().or_else(creator)
+        let filter = || name.contains("filter").then(objects::filters_missing).flatten();
+        missing.clone().or_else(creator).or_else(filter)
     })
 }
