@@ -32,6 +32,15 @@ struct Known<S> {
     met: bool,
 }
 
+impl<S> Known<S> {
+    /// That a reading met it.
+    fn meet(&mut self, names: &Names) -> Arc<Owner> {
+        self.met = true;
+        keep(names, &self.owner);
+        Arc::clone(&self.owner)
+    }
+}
+
 impl People {
     /// Begins a reading: who has got another name since is described anew.
     pub(super) fn begin(&mut self, names: &Names) {
@@ -43,7 +52,8 @@ impl People {
         }
     }
 
-    /// A process, described when it is met for the first time, under another name, or in another cgroup.
+    /// A process, described when it is met for the first time, under another name, or in another cgroup; each time where only the
+    /// path tells its cgroup, since it may have moved.
     pub(super) fn process(
         &mut self,
         files: &ProcessFiles,
@@ -51,17 +61,25 @@ impl People {
         describe: impl FnOnce() -> (Process, Option<Arc<str>>),
     ) -> Arc<Owner> {
         let key = (files.pid, files.started_at_boot_ns);
-        if let Some(known) = self.processes.get_mut(&key)
-            && known.seen_as == files.name
+        let mut known = self.processes.get_mut(&key).filter(|known| known.seen_as == files.name);
+        if let Some(known) = &mut known
+            && files.cgroup.is_some()
             && known.cgroup == files.cgroup
         {
-            known.met = true;
-            keep(names, &known.owner);
-            return Arc::clone(&known.owner);
+            return known.meet(names);
         }
         let (process, path) = describe();
+        if let (Some(known), None, None) = (&mut known, &path, files.cgroup) {
+            // It has ended meanwhile.
+            return known.meet(names);
+        }
         let place = path.map(|path| Place::of(&path)).unwrap_or_default();
-        let owner = Arc::new(Owner::from(identity(place, Some(process), names)));
+        let owner = Owner::from(identity(place, Some(process), names));
+        if let Some(known) = known.filter(|known| known.owner.revision() == owner.revision()) {
+            known.cgroup = files.cgroup;
+            return known.meet(names);
+        }
+        let owner = Arc::new(owner);
         let known =
             Known { seen_as: files.name.clone(), cgroup: files.cgroup, owner: Arc::clone(&owner), met: true };
         self.processes.insert(key, known);
@@ -233,6 +251,19 @@ mod tests {
         people.end_reading();
         people.end_reading();
         assert!(people.processes.is_empty(), "who was not met is forgotten");
+    }
+
+    #[test]
+    fn a_process_of_which_only_the_path_tells_the_cgroup_is_another_when_it_has_moved() {
+        let (names, mut people) = (Names::default(), People::default());
+        let files = ProcessFiles { cgroup: None, ..files("agent", Vec::new()) };
+        people.begin(&names);
+        let first = people.process(&files, &names, || place("/a.service"));
+        for described in [place("/a.service"), (place("/").0, None)] {
+            let again = people.process(&files, &names, || described);
+            assert!(Arc::ptr_eq(&first, &again), "it has not moved, or has ended");
+        }
+        assert_eq!(people.process(&files, &names, || place("/b.service")).name(), "b.service");
     }
 
     #[test]

@@ -7,16 +7,21 @@ use std::{fs, io};
 
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Hook, HookLook, HookPlace, Issue, Part, Snapshot};
 
-use super::objects::{Cgroup, Network, Program, every_link_kind, uapi};
+use super::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
 use super::readers;
 
 /// Reads, and waits for a look each time.
 pub(crate) fn enricher(every_netns: bool) -> Enricher {
+    enricher_by(readers::by_ids(), every_netns)
+}
+
+fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
     let hooks = Some(Duration::from_hours(1));
     let options = Options { hooks, every_netns, wait_for_hooks: true, ..Options::default() };
-    Enricher::new(readers::by_ids(), options, Names::default())
+    Enricher::new(reader, options, Names::default())
 }
 
 /// A look at this thread's network namespace, or at every one.
@@ -93,9 +98,17 @@ pub(crate) fn every_link() {
     let made: Vec<_> =
         every_link_kind().into_iter().filter_map(|(name, link)| Some((name, link.ok()?))).collect();
     assert!(made.len() > 8, "most kinds can be made");
-    let look = look(false);
+    // Before 6.6 only the iterator tells at which event a link is.
+    let by_ids = (readers::version() >= (6, 6)).then(readers::by_ids);
+    for reader in [readers::best()].into_iter().chain(by_ids) {
+        each_once(&made, &looked(&enricher_by(reader, false).read()));
+    }
+}
+
+/// That these links, and no more of their kinds, are where they are.
+fn each_once(made: &[(&str, Link)], look: &HookLook) {
     let mut words = BTreeSet::new();
-    for (name, link) in &made {
+    for (name, link) in made {
         let hooks: Vec<&Hook> = look.hooks.iter().filter(|hook| hook.link_id == Some(link.id())).collect();
         let [hook] = hooks[..] else { panic!("{name} is at one hook: {hooks:?}") };
         assert_eq!(hook.prog_id, link.program().map(Program::id), "{name}");

@@ -41,9 +41,27 @@ const TESTS: &[trials::Test] = &[
     ("bpftool_agrees_on_cgroups", opinion::cgroups),
 ];
 
+/// What older kernels cannot do, and since when they can.
+const SINCE: &[(&str, (u32, u32))] = &[
+    ("tcx_is_found_in_its_order_with_links_and_without", (6, 6)),
+    ("two_programs_of_the_same_name_at_one_hook_are_two", (6, 6)),
+    // A map of sockets could not be asked before.
+    ("programs_of_sockets_are_found_at_their_map", (5, 17)),
+    // bpftool asks for flags of each program, which older kernels refuse altogether.
+    ("bpftool_agrees_on_cgroups", (6, 0)),
+];
+
+/// What needs filters of traffic control.
+const FILTERS: [&str; 2] =
+    ["filters_of_traffic_control_are_found_in_their_order", "bpftool_agrees_on_the_network"];
+
 fn main() -> ExitCode {
     trials::run(TESTS, |name| {
-        let asks_bpftool = name.starts_with("bpftool");
-        trials::root::missing().or_else(|| asks_bpftool.then(opinion::missing).flatten())
+        let since = SINCE.iter().find(|(known, _)| *known == name).map(|&(_, since)| since);
+        let too_old = || since.filter(|&since| readers::version() < since);
+        trials::root::missing()
+            .or_else(|| too_old().map(|(major, minor)| format!("needs Linux {major}.{minor}")))
+            .or_else(|| FILTERS.contains(&name).then(objects::filters_missing).flatten())
+            .or_else(|| name.starts_with("bpftool").then(opinion::missing).flatten())
     })
 }

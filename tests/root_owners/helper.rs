@@ -12,7 +12,7 @@ use std::{env, thread};
 
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
-use bpf_metrics_exporter::model::{ReaderKind, Snapshot};
+use bpf_metrics_exporter::model::Snapshot;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -106,8 +106,10 @@ pub(crate) fn play(role: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn enricher(road: ReaderKind) -> Enricher {
-    Enricher::new(readers::by(road), Options::default(), Names::default())
+/// One for each road to the files of processes: by the iterator, if there is one, and by `/proc`.
+fn both() -> [Enricher; 2] {
+    [readers::best(), readers::by_ids()]
+        .map(|reader| Enricher::new(reader, Options::default(), Names::default()))
 }
 
 fn forever() -> ! {
@@ -169,7 +171,7 @@ fn tell_in_namespace() {
     let other = Running(Command::new("sleep").arg("60").spawn().expect("it starts"));
     let name = format!("/proc/{}/comm", other.0.id());
     wait_until("it sleeps", SOON, || Ok(fs::read(&name)? == b"sleep\n")).expect("it does");
-    tell(&mut [enricher(ReaderKind::Iter), enricher(ReaderKind::Walk)]);
+    tell(&mut both());
 }
 
 fn tell(enrichers: &mut [Enricher]) {
@@ -181,7 +183,7 @@ fn tell(enrichers: &mut [Enricher]) {
 /// Reads by both roads when it is nobody any more.
 fn tell_as_nobody() {
     const NOBODY: u32 = 65534;
-    let mut enrichers = [enricher(ReaderKind::Iter), enricher(ReaderKind::Walk)];
+    let mut enrichers = both();
     setgroups(&[]).expect("root may");
     setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).expect("root may");
     setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).expect("root may");

@@ -14,6 +14,7 @@ mod running;
 #[path = "../support/trials.rs"]
 mod trials;
 
+mod cgroups;
 mod creators;
 mod found;
 mod helper;
@@ -35,6 +36,7 @@ const TESTS: &[trials::Test] = &[
     ("in_a_pid_namespace_its_own_processes_are_told", holders::within_pid_namespace),
     ("of_our_own_only_what_we_keep_is_held", holders::own_objects),
     ("a_process_that_executes_something_else_is_looked_up_again", holders::executed),
+    ("a_process_that_moves_to_another_cgroup_is_another_unit", cgroups::moved),
     ("who_gives_up_all_rights_still_learns_who_holds_what", holders::given_up),
     ("what_two_processes_share_belongs_to_the_first_and_counts_once", owned::shared),
     ("what_a_loader_left_pinned_belongs_to_the_directory", owned::left_pinned),
@@ -45,6 +47,7 @@ const TESTS: &[trials::Test] = &[
     ("descriptors_on_their_way_are_held_by_nobody", unheld::on_their_way),
     ("a_link_holds_its_program_and_that_its_map", unheld::by_link),
     ("a_hook_holds_its_program", unheld::by_hooks),
+    ("a_filter_holds_its_program", unheld::by_filter),
     ("a_pinned_program_array_holds_its_programs", unheld::by_array),
     ("owners_add_up_to_the_host_while_loaders_come_and_go", sums::hold),
 ];
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     }
     trials::run(TESTS, |name| {
         let creator = || name.contains("creator").then(scene::missing).flatten();
-        missing.clone().or_else(creator)
+        let filter = || name.contains("filter").then(objects::filters_missing).flatten();
+        missing.clone().or_else(creator).or_else(filter)
     })
 }

@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::SOON;
 use super::directory::Directory;
 use super::objects::{Mount, wait_until};
+use super::readers;
 use super::running::Running;
 
 /// Gives this process mounts of its own, of which nobody else hears.
@@ -34,6 +35,9 @@ fn hierarchy() -> Option<(PathBuf, bool)> {
 
 /// Why nobody can say here who made a map.
 pub(crate) fn missing() -> Option<String> {
+    if readers::version() < (5, 19) {
+        return Some("needs Linux 5.19, whose iterators tell which cgroup pays".to_owned());
+    }
     let Some((root, is_v1)) = hierarchy() else { return Some("needs cgroups to be mounted".to_owned()) };
     let given = || fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
     let accounts = is_v1 || given().split_whitespace().any(|controller| controller == "memory");

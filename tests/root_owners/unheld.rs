@@ -139,8 +139,6 @@ fn is_untold(snapshot: &Snapshot, kind: u32) -> bool {
     snapshot.hooks.as_ref().expect("it was waited for").untold.contains(&kind)
 }
 
-type Attach = fn(&Program) -> std::io::Result<()>;
-
 pub(crate) fn by_hooks() {
     let mut counting = Counting::new();
     let cgroup = Cgroup::new().expect("it can be made");
@@ -153,28 +151,31 @@ pub(crate) fn by_hooks() {
     drop(cgroup);
     wait_until_gone(objects::Kind::Program, &[id], SOON).expect("its cgroup is gone");
     counting.until_so(0, 0, 0, |snapshot| owner(snapshot, Kind::Program, id).is_none());
+    by_hook(&mut counting, uapi::program_type::XDP, "xdp", Program::attach_xdp);
+}
 
-    let ways: [(u32, &str, Attach); 2] = [
-        (uapi::program_type::XDP, "xdp", Program::attach_xdp),
-        (uapi::program_type::SCHED_CLS, "tc_ingress", |program| program.attach_filter(Direction::In, 1)),
-    ];
-    for (kind, hook, attach) in ways {
-        let attached = program(kind, "owners_network");
-        let id = attached.id();
-        let is_told = !is_untold(&counting.enricher.read(), kind);
-        counting.until(usize::from(is_told), 0, 0);
-        let (process, network) = Network::new_with(|_| {
-            attach(&attached)?;
-            // It stands for the namespace in /proc.
-            Ok(Running(Command::new("sleep").arg("600").spawn()?))
-        })
-        .expect("it can be attached");
-        drop(attached);
-        counting.until_so(0, 0, 0, |snapshot| hangs(snapshot, id, hook));
-        drop((process, network));
-        wait_until_gone(objects::Kind::Program, &[id], SOON).expect("its namespace is gone");
-        counting.until_so(0, 0, 0, |snapshot| owner(snapshot, Kind::Program, id).is_none());
-    }
+pub(crate) fn by_filter() {
+    let attach = |program: &Program| program.attach_filter(Direction::In, 1);
+    by_hook(&mut Counting::new(), uapi::program_type::SCHED_CLS, "tc_ingress", attach);
+}
+
+/// That a hook in a network namespace holds a program for as long as the namespace is there.
+fn by_hook(counting: &mut Counting, kind: u32, hook: &str, attach: fn(&Program) -> std::io::Result<()>) {
+    let attached = program(kind, "owners_network");
+    let id = attached.id();
+    let is_told = !is_untold(&counting.enricher.read(), kind);
+    counting.until(usize::from(is_told), 0, 0);
+    let (process, network) = Network::new_with(|_| {
+        attach(&attached)?;
+        // It stands for the namespace in /proc.
+        Ok(Running(Command::new("sleep").arg("600").spawn()?))
+    })
+    .expect("it can be attached");
+    drop(attached);
+    counting.until_so(0, 0, 0, |snapshot| hangs(snapshot, id, hook));
+    drop((process, network));
+    wait_until_gone(objects::Kind::Program, &[id], SOON).expect("its namespace is gone");
+    counting.until_so(0, 0, 0, |snapshot| owner(snapshot, Kind::Program, id).is_none());
 }
 
 pub(crate) fn by_array() {

@@ -11,6 +11,11 @@ pub(crate) fn by(road: ReaderKind) -> Reader {
     Reader::new(Options { reader: ReaderChoice::Only(road), ..Options::default() })
 }
 
+/// A reader by iterators, as far as this kernel has them, and else by ids.
+pub(crate) fn best() -> Reader {
+    Reader::new(Options::default())
+}
+
 /// A reader by ids.
 pub(crate) fn by_ids() -> Reader {
     by(ReaderKind::Walk)

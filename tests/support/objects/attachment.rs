@@ -6,12 +6,12 @@ use super::error::failed_to;
 use super::link::{self, Link, Target};
 use super::map::Map;
 use super::netlink;
-use super::network::LOOPBACK;
+use super::network::{LOOPBACK, Network};
 use super::place::{self, Place};
 use super::probe;
 use super::program::Program;
 use super::sys;
-use super::uapi::{attach_type, link_type};
+use super::uapi::{attach_type, link_type, program_type};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -25,6 +25,15 @@ pub enum Direction {
 /// A perf event of this process, with a program.
 #[derive(Debug)]
 pub struct Event(OwnedFd);
+
+/// Why no filter of traffic control can be attached; `None` where one can. Many kernels have what it takes in modules.
+#[must_use]
+pub fn filters_missing() -> Option<String> {
+    let attached = Network::new_with(|_| {
+        Program::ready(program_type::SCHED_CLS, "probe")?.attach_filter(Direction::In, 1)
+    });
+    attached.err().map(|error| format!("needs a kernel with clsact and cls_bpf: {error}"))
+}
 
 /// What is attached to the loopback interface of the calling thread's network namespace: call these in
 /// [`super::Network::new_with`].

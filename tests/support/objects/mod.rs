@@ -46,7 +46,7 @@ mod uncounted;
 mod wait;
 
 pub use aimed::{Aimed, every_aimed_program};
-pub use attachment::{Direction, Event};
+pub use attachment::{Direction, Event, filters_missing};
 pub use btf::{Btf, Types};
 pub use cgroup::Cgroup;
 pub use churn::{Churn, Made};

@@ -1,0 +1,35 @@
+//! In which cgroup a holder is: by the iterator, which tells a cgroup by its id, and by `/proc`.
+
+use bpf_metrics_exporter::model::{HeldBy, Kind, Snapshot};
+
+use super::SOON;
+use super::holders::{array, roads, sleeping};
+use super::objects::wait_until;
+use super::scene::Group;
+
+/// The units of the processes that hold a map.
+fn units(snapshot: &Snapshot, map: u32) -> Vec<Option<String>> {
+    let holders = snapshot.holders.as_ref().expect("root may know");
+    let holders = holders.of(Kind::Map).iter();
+    let holders = holders.filter(|holder| (holder.id, holder.held_by) == (map, HeldBy::Process));
+    holders.map(|holder| holder.owner.unit.clone()).collect()
+}
+
+pub(crate) fn moved() {
+    let mut roads = roads();
+    let map = array();
+    let names = ["first.service", "second.service"];
+    let groups = names.map(|name| Group::new(name, name));
+    let holder = sleeping(map.fd());
+    // Back in the first one it is what it was.
+    for at in [0, 1, 0] {
+        groups[at].take_in(&holder);
+        let unit = names[at];
+        let mut said = Vec::new();
+        let agreed = wait_until("the unit is known", SOON, || {
+            said = roads.iter_mut().map(|road| units(&road.read(), map.id())).collect();
+            Ok(said.iter().all(|units| *units == [Some(unit.to_owned())]))
+        });
+        agreed.unwrap_or_else(|error| panic!("{error}: {unit}, but {said:?}"));
+    }
+}
