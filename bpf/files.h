@@ -93,11 +93,11 @@ static __always_inline void describe_process(struct scratch *room, struct file_r
 {
 	struct task_struct *leader = 0;
 
-	READ(leader, task, group_leader);
-	if (room->session == session && room->leader == (__u64)leader && record->pid == (__u32)task->tgid)
+	if (room->session == session && room->task == (__u64)task && record->pid == (__u32)task->tgid)
 		return;
 	room->session = session;
-	room->leader = (__u64)leader;
+	room->task = (__u64)task;
+	READ(leader, task, group_leader);
 	__builtin_memset(record, 0, sizeof(*record));
 	record->pid = task->tgid;
 	record->own = record->pid == bpf_get_current_pid_tgid() >> 32;

@@ -153,9 +153,9 @@ struct scratch {
 	struct program_facts program_facts;
 	struct map_record map_record;
 	struct link_record link_record;
-	/* Of which reading and process the record is. */
+	/* Of which reading and thread the record is. */
 	__u64 session;
-	__u64 leader;
+	__u64 task;
 	struct file_record file_record;
 	__u32 map_ids[MAX_USED_MAPS];
 	char name[NAME_LEN];

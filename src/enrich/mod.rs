@@ -15,20 +15,22 @@ mod procfs;
 mod totals;
 mod unheld;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use self::holders::People;
 use self::hooks::HookWatch;
 use self::names::Names;
 use self::owner::Wholes;
 use self::pins::Pins;
-use self::process::Processes;
+use self::process::{Processes, Search};
 use self::totals::Totals;
 use self::unheld::Unheld;
 use crate::kernel::issues::Issues;
 use crate::kernel::{Cgroups, Choice, ProcessFiles, Reader};
-use crate::model::{Collector, HeldBy, Holder, Holders, Part, ReaderKind, Snapshot};
+use crate::model::{Collector, HeldBy, Holder, Holders, Part, Snapshot};
 
 /// What to find out.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,9 @@ pub struct Options {
     pub every_netns: bool,
     /// Whether to wait for a look at the hooks, where no reading follows.
     pub wait_for_hooks: bool,
+    /// For one part in how many of the time, at most, to search through the descriptors of all processes; `None` to do it in
+    /// every reading. Readings in between tell what the last search found.
+    pub holders_share: Option<u32>,
 }
 
 /// Takes readings, and adds to each whose the objects are.
@@ -68,7 +73,7 @@ impl Enricher {
             reader,
             names,
             issues: Issues::default(),
-            processes: Processes::default(),
+            processes: Processes::below(Path::new("/"), options.holders_share),
             pins: Pins::new(options.bpffs),
             cgroups: Cgroups::default(),
             hooks: options.hooks.map(|interval| HookWatch::new(interval, options.every_netns)),
@@ -98,18 +103,30 @@ impl Enricher {
         let mut snapshot = self.reader.read();
         let began = Instant::now();
         snapshot.pins = self.pins.read(&mut self.issues);
-        self.note(&mut snapshot, Part::Pin, None, began);
+        snapshot.collectors.push(Collector {
+            part: Part::Pin,
+            reader: None,
+            duration: began.elapsed(),
+            age: Duration::ZERO,
+            success: !self.issues.any(Part::Pin),
+        });
         let began = Instant::now();
-        let (reader, files) = self.processes.read(&mut self.reader, &mut self.issues);
-        snapshot.holders = files.as_deref().map(|files| self.holders(&snapshot, files));
-        self.note(&mut snapshot, Part::Holder, Some(reader), began);
-        self.look_at_hooks(&mut snapshot, files.as_deref().unwrap_or_default());
+        let search = self.processes.read(&mut self.reader, &mut self.issues);
+        snapshot.holders = search.files.as_deref().map(|files| self.holders(&snapshot, files));
+        snapshot.collectors.push(Collector {
+            part: Part::Holder,
+            reader: Some(search.road),
+            duration: began.elapsed(),
+            age: age(snapshot.taken_at, search.taken_at),
+            success: search.success,
+        });
+        self.look_at_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());
         if let Some(holders) = snapshot.holders.take() {
-            owner::assign(&mut snapshot, &holders, &mut self.wholes);
+            owner::assign(&mut snapshot, &holders, search.taken_at, &mut self.wholes);
             snapshot.holders = Some(holders);
         }
         self.totals.add_up(&mut snapshot);
-        self.count_unheld(&mut snapshot);
+        self.count_unheld(&mut snapshot, &search);
         snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();
         snapshot
@@ -150,18 +167,21 @@ impl Enricher {
     }
 
     /// Counts what nobody holds, if everybody was asked.
-    fn count_unheld(&mut self, snapshot: &mut Snapshot) {
-        let asked = ![Part::Holder, Part::Pin].into_iter().any(|part| self.issues.any(part));
+    fn count_unheld(&mut self, snapshot: &mut Snapshot, search: &Search) {
+        let asked = search.success && !self.issues.any(Part::Pin);
         let Some(look) = snapshot.hooks.clone().filter(|look| asked && look.complete) else { return };
         let Some(holders) = snapshot.holders.as_ref().filter(|_| snapshot.pins.is_some()) else { return };
-        let count = self.unheld.count(snapshot, holders, &look);
+        // Of what came since the last search nobody was asked who holds it.
+        if search.taken_at >= snapshot.taken_at {
+            self.unheld.count(snapshot, holders, &look);
+        }
         for total in &mut snapshot.totals {
-            total.unheld = Some(count(total.kind));
+            total.unheld = self.unheld.of(total.kind);
         }
     }
+}
 
-    fn note(&self, snapshot: &mut Snapshot, part: Part, reader: Option<ReaderKind>, began: Instant) {
-        let (duration, success) = (began.elapsed(), !self.issues.any(part));
-        snapshot.collectors.push(Collector { part, reader, duration, age: Duration::ZERO, success });
-    }
+/// How long before one moment another was; nothing for a later one.
+fn age(now: Timestamp, then: Timestamp) -> Duration {
+    now.duration_since(then).try_into().unwrap_or_default()
 }

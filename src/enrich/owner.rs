@@ -18,10 +18,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
 
 /// Says of every program, map and link whose it is.
-pub(super) fn assign(snapshot: &mut Snapshot, holders: &Holders, wholes: &mut Wholes) {
+///
+/// Of objects that came after `asked_at` nobody was asked who holds them: those of which nothing else is known have no owner yet.
+pub(super) fn assign(snapshot: &mut Snapshot, holders: &Holders, asked_at: Timestamp, wholes: &mut Wholes) {
     let evidence = Evidence::new(snapshot, holders);
     let programs: Vec<_> =
         evidence.programs.iter().map(|program| wholes.of(evidence.of_program(program))).collect();
@@ -31,14 +35,18 @@ pub(super) fn assign(snapshot: &mut Snapshot, holders: &Holders, wholes: &mut Wh
         .iter()
         .map(|&(id, program)| wholes.of(evidence.of_link(id, program, &programs)))
         .collect();
+    let nobody = wholes.of(None);
+    let known = |owner: Arc<Owner>, came: Timestamp| {
+        (!Arc::ptr_eq(&owner, &nobody) || came <= asked_at).then_some(owner)
+    };
     for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {
-        program.owner = Some(owner);
+        program.owner = known(owner, program.facts.loaded_at);
     }
     for (map, owner) in snapshot.maps.iter_mut().flatten().zip(maps) {
-        map.owner = Some(owner);
+        map.owner = known(owner, map.facts.first_seen);
     }
     for (link, owner) in snapshot.links.iter_mut().flatten().zip(links) {
-        link.owner = Some(owner);
+        link.owner = known(owner, link.facts.first_seen);
     }
     wholes.end_reading();
 }
@@ -199,13 +207,13 @@ fn is_alive(owner: &Owner) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::example::{holder, link, map, pin, pod, process, program, snapshot, unit};
+    use super::super::example::{holder, link, map, pin, pod, process, program, second, snapshot, unit};
     use super::*;
     use crate::model::HeldBy::{Creator, Pin, Process};
 
     /// The names of the owners of programs, maps and links.
     fn owners(mut snapshot: Snapshot, holders: &Holders) -> [Vec<String>; 3] {
-        assign(&mut snapshot, holders, &mut Wholes::default());
+        assign(&mut snapshot, holders, second(1_000), &mut Wholes::default());
         let name = |owner: &Option<Arc<Owner>>| owner.as_ref().expect("each has one").name().to_owned();
         [
             snapshot.programs.iter().flatten().map(|program| name(&program.owner)).collect(),
@@ -283,11 +291,27 @@ mod tests {
             ..Holders::default()
         };
         let mut wholes = Wholes::default();
-        assign(&mut snapshot, &holders, &mut wholes);
+        assign(&mut snapshot, &holders, second(1_000), &mut wholes);
         let owners: Vec<_> =
             snapshot.programs.iter().flatten().filter_map(|program| program.owner.clone()).collect();
         assert!(owners.len() == 2 && owners[0] == owners[1] && owners[0].process.is_none());
         assert_eq!(*owners[0], Owner::from(pod("p")));
+    }
+
+    #[test]
+    fn what_came_after_everybody_was_asked_has_no_owner_yet_unless_one_is_known() {
+        let mut snapshot = snapshot(vec![program(1, &[10])], vec![map(10), map(11)], vec![link(5, None)]);
+        let holders = Holders { maps: vec![holder(10, Creator, pod("p"))], ..Holders::default() };
+        // The maps and the link were first seen at 1000, the program was loaded at 1.
+        assign(&mut snapshot, &holders, second(999), &mut Wholes::default());
+        let maps: Vec<_> = snapshot.maps.iter().flatten().map(|map| map.owner.is_some()).collect();
+        assert_eq!(maps, [true, false]);
+        let [links] = &snapshot.links.expect("there is one")[..] else { panic!("there is one") };
+        assert!(links.owner.is_none());
+        assert_eq!(
+            snapshot.programs.expect("there is one")[0].owner.as_ref().map(|owner| owner.name()),
+            Some("p")
+        );
     }
 
     fn anybody() -> impl Strategy<Value = Identity> {
@@ -317,7 +341,7 @@ mod tests {
             let links_of = (0..8).map(|id| link(id, (id % 3 != 0).then_some(id / 2))).collect();
             let mut snapshot = snapshot(programs_of, (0..8).map(map).collect(), links_of);
             let holders = Holders { programs, maps, links, btfs: Vec::new() };
-            assign(&mut snapshot, &holders, &mut Wholes::default());
+            assign(&mut snapshot, &holders, second(1_000), &mut Wholes::default());
             let known: Vec<Owner> = [&holders.programs, &holders.maps, &holders.links]
                 .into_iter()
                 .flatten()

@@ -4,17 +4,38 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::procfs;
 use crate::kernel::issues::Issues;
 use crate::kernel::{ProcessFiles, Reader};
-use crate::model::{Process, ReaderKind};
+use crate::model::{Part, Process, ReaderKind};
 
 /// Finds out who holds what, and remembers of each process what seldom changes.
 #[derive(Debug)]
 pub(super) struct Processes {
     proc: PathBuf,
     known: HashMap<Identity, Known>,
+    /// For one part in how many of the time descriptors may be searched for.
+    share: Option<u32>,
+    last: Option<Search>,
+    /// When to search again.
+    due: Option<Instant>,
+}
+
+/// What a search through the descriptors of all processes found.
+#[derive(Clone, Debug)]
+pub(super) struct Search {
+    /// By which road.
+    pub(super) road: ReaderKind,
+    /// Which process has descriptors of which objects, in ascending order of pids. `None` when that could not be found out.
+    pub(super) files: Option<Arc<[ProcessFiles]>>,
+    /// When it began.
+    pub(super) taken_at: Timestamp,
+    /// Whether no process was missed.
+    pub(super) success: bool,
 }
 
 /// A pid, and when its process was started: pids are used again.
@@ -33,29 +54,34 @@ struct Known {
 
 impl Default for Processes {
     fn default() -> Self {
-        Self::below(Path::new("/"))
+        Self::below(Path::new("/"), None)
     }
 }
 
 impl Processes {
-    /// Those that are found with `root` in the place of `/`.
-    pub(super) fn below(root: &Path) -> Self {
-        Self { proc: root.join("proc"), known: HashMap::new() }
+    /// Those that are found with `root` in the place of `/`, searched for one part in `share` of the time at most.
+    pub(super) fn below(root: &Path, share: Option<u32>) -> Self {
+        Self { proc: root.join("proc"), known: HashMap::new(), share, last: None, due: None }
     }
 
-    /// Which process has descriptors of which objects, in ascending order of pids. `None`, and an issue, when that cannot be
-    /// found out.
-    pub(super) fn read(
-        &mut self,
-        reader: &mut Reader,
-        issues: &mut Issues,
-    ) -> (ReaderKind, Option<Vec<ProcessFiles>>) {
+    /// Which process has descriptors of which objects, now or at the last search: what a search costs depends on how many files
+    /// the whole host has open, and not on how many objects there are.
+    pub(super) fn read(&mut self, reader: &mut Reader, issues: &mut Issues) -> Search {
+        let began = Instant::now();
+        if let Some(last) = self.last.as_ref().filter(|_| self.due.is_some_and(|due| began < due)) {
+            return last.clone();
+        }
+        let taken_at = Timestamp::now();
         let road = reader.files_road();
         let files = match road {
             ReaderKind::Iter => reader.files(issues),
             ReaderKind::Walk => procfs::files(&self.proc, reader.kept(), issues),
         };
-        (road, files)
+        let success = !issues.any(Part::Holder);
+        let search = Search { road, files: files.map(Into::into), taken_at, success };
+        self.due = self.share.map(|share| began + pause(began.elapsed(), share));
+        self.last = Some(search.clone());
+        search
     }
 
     /// What is known of a process, looked up when it is first asked for and when its name has changed: it may have been seen
@@ -101,6 +127,11 @@ impl Processes {
     }
 }
 
+/// From the beginning of a search that took so long to that of the next, for one part in `share` of the time.
+fn pause(took: Duration, share: u32) -> Duration {
+    took.saturating_mul(share)
+}
+
 fn identity(files: &ProcessFiles) -> Identity {
     (files.pid, files.started_at_boot_ns)
 }
@@ -111,6 +142,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::kernel::{Options, ReaderChoice};
 
     /// A root in which process 20 is there since the first tick.
     fn root(name: &str) -> PathBuf {
@@ -128,9 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn a_search_serves_until_the_next_is_due() {
+        let mut reader =
+            Reader::new(Options { reader: ReaderChoice::Only(ReaderKind::Walk), ..Options::default() });
+        let mut issues = Issues::default();
+        let mut seldom = Processes::below(Path::new("/"), Some(u32::MAX));
+        let first = seldom.read(&mut reader, &mut issues);
+        assert_eq!(seldom.read(&mut reader, &mut issues).taken_at, first.taken_at);
+        let mut always = Processes::below(Path::new("/"), None);
+        let first = always.read(&mut reader, &mut issues);
+        assert!(always.read(&mut reader, &mut issues).taken_at > first.taken_at);
+    }
+
+    #[test]
     fn an_executable_is_looked_up_once_for_a_name() {
         let root = root("executables");
-        let mut processes = Processes::below(&root);
+        let mut processes = Processes::below(&root, None);
         let mut executable = |files: &ProcessFiles| processes.describe(files).executable_name;
         assert_eq!(executable(&agent()), None);
         symlink("/opt/agent", root.join("proc/20/exe")).expect("it is ours");
@@ -144,7 +189,7 @@ mod tests {
     #[test]
     fn a_cgroup_is_looked_up_when_it_is_another_one_or_not_known() {
         let root = root("cgroups");
-        let mut processes = Processes::below(&root);
+        let mut processes = Processes::below(&root, None);
         let told =
             |path: &str| fs::write(root.join("proc/20/cgroup"), format!("0::{path}\n")).expect("it is ours");
         let mut path = |files: &ProcessFiles| processes.cgroup(files);
@@ -164,7 +209,7 @@ mod tests {
 
     #[test]
     fn who_is_not_asked_for_is_forgotten() {
-        let mut processes = Processes::below(Path::new("/nowhere"));
+        let mut processes = Processes::below(Path::new("/nowhere"), None);
         processes.describe(&agent());
         processes.cgroup(&ProcessFiles { pid: 21, ..agent() });
         processes.end_reading();

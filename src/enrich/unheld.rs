@@ -13,19 +13,16 @@ pub(super) struct Unheld {
     /// The first reading in which it was so. An id that is used again before a look is made is taken for the same object, which is
     /// unheld just as well.
     since: HashMap<(Kind, u32), Timestamp>,
+    /// How many objects of each kind nobody holds; `None` before they are counted.
+    counts: Option<HashMap<Kind, usize>>,
 }
 
 impl Unheld {
-    /// How many objects of a kind nobody holds.
+    /// Counts the objects of each kind that nobody holds.
     ///
     /// The hooks are looked at less often than all else, so an object counts only when the look began after a reading that found
     /// it held by nobody else: one that is being attached is not lost.
-    pub(super) fn count(
-        &mut self,
-        snapshot: &Snapshot,
-        holders: &Holders,
-        look: &HookLook,
-    ) -> impl Fn(Kind) -> usize + use<> {
+    pub(super) fn count(&mut self, snapshot: &Snapshot, holders: &Holders, look: &HookLook) {
         let now = found(snapshot, holders, look);
         self.since.retain(|object, _| now.contains(object));
         let mut counts = HashMap::new();
@@ -35,7 +32,13 @@ impl Unheld {
                 *counts.entry(object.0).or_insert(0) += 1;
             }
         }
-        move |kind| counts.get(&kind).copied().unwrap_or(0)
+        self.counts = Some(counts);
+    }
+
+    /// How many objects of a kind nobody held when they were counted last. `None` before.
+    pub(super) fn of(&self, kind: Kind) -> Option<usize> {
+        let counts = self.counts.as_ref()?;
+        Some(counts.get(&kind).copied().unwrap_or(0))
     }
 }
 
@@ -214,23 +217,19 @@ mod tests {
     #[test]
     fn only_what_was_unheld_before_the_look_counts() {
         let mut unheld = Unheld::default();
+        let mut count = |snapshot: &Snapshot, holders: &Holders, look: &HookLook| {
+            unheld.count(snapshot, holders, look);
+            unheld.of(Kind::Program)
+        };
         let holders = Holders::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
         snapshot.taken_at = second(1_000);
-        assert_eq!(
-            unheld.count(&snapshot, &holders, &look(990))(Kind::Program),
-            0,
-            "it may have been attached since"
-        );
+        assert_eq!(count(&snapshot, &holders, &look(990)), Some(0), "it may have been attached since");
         snapshot.taken_at = second(1_010);
-        assert_eq!(unheld.count(&snapshot, &holders, &look(1_005))(Kind::Program), 1);
+        assert_eq!(count(&snapshot, &holders, &look(1_005)), Some(1));
         let held = Holders { programs: vec![holder(1, HeldBy::Process, process(1))], ..Holders::default() };
-        assert_eq!(unheld.count(&snapshot, &held, &look(1_005))(Kind::Program), 0);
+        assert_eq!(count(&snapshot, &held, &look(1_005)), Some(0));
         snapshot.taken_at = second(1_020);
-        assert_eq!(
-            unheld.count(&snapshot, &holders, &look(1_015))(Kind::Program),
-            0,
-            "it was held meanwhile"
-        );
+        assert_eq!(count(&snapshot, &holders, &look(1_015)), Some(0), "it was held meanwhile");
     }
 }

@@ -11,6 +11,10 @@ use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
 use bpf_metrics_exporter::model::ReaderKind;
 
+/// Descriptors are searched for a fiftieth of the time at most: 20 ms once a second, and a host with millions of them once in some
+/// ten seconds.
+const HOLDERS_SHARE: u32 = 50;
+
 /// The settings as the reader has them.
 pub(super) fn reader(kernel: cli::Kernel, run_stats: cli::RunStats) -> Options {
     Options {
@@ -30,7 +34,7 @@ pub(super) fn reader(kernel: cli::Kernel, run_stats: cli::RunStats) -> Options {
 
 /// The settings as the enricher has them.
 pub(super) fn enricher(cli::Enrich { bpffs, hooks, every_netns }: cli::Enrich) -> enrich::Options {
-    enrich::Options { bpffs, hooks, every_netns, wait_for_hooks: false }
+    enrich::Options { bpffs, hooks, every_netns, wait_for_hooks: false, holders_share: Some(HOLDERS_SHARE) }
 }
 
 /// The settings as the selection has them.
