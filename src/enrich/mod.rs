@@ -169,11 +169,14 @@ impl Enricher {
     /// Counts what nobody holds, if everybody was asked.
     fn count_unheld(&mut self, snapshot: &mut Snapshot, search: &Search) {
         let asked = search.success && !self.issues.any(Part::Pin);
-        let Some(look) = snapshot.hooks.clone().filter(|look| asked && look.complete) else { return };
-        let Some(holders) = snapshot.holders.as_ref().filter(|_| snapshot.pins.is_some()) else { return };
+        let look = snapshot.hooks.as_deref();
+        if !asked || look.is_some_and(|look| !look.complete) || snapshot.pins.is_none() {
+            return;
+        }
+        let Some(holders) = &snapshot.holders else { return };
         // Of what came since the last search nobody was asked who holds it.
         if search.taken_at >= snapshot.taken_at {
-            self.unheld.count(snapshot, holders, &look);
+            self.unheld.count(snapshot, holders, look);
         }
         for total in &mut snapshot.totals {
             total.unheld = self.unheld.of(total.kind);

@@ -22,17 +22,19 @@ impl Unheld {
     ///
     /// The hooks are looked at less often than all else, so an object counts only when the look began after a reading that found
     /// it held by nobody else: one that is being attached is not lost.
-    pub(super) fn count(&mut self, snapshot: &Snapshot, holders: &Holders, look: &HookLook) {
+    ///
+    /// Without a look it only remembers what nobody else holds, so that the first look can tell.
+    pub(super) fn count(&mut self, snapshot: &Snapshot, holders: &Holders, look: Option<&HookLook>) {
         let now = found(snapshot, holders, look);
         self.since.retain(|object, _| now.contains(object));
         let mut counts = HashMap::new();
         for object in now {
             let since = *self.since.entry(object).or_insert(snapshot.taken_at);
-            if since < look.taken_at {
+            if look.is_some_and(|look| since < look.taken_at) {
                 *counts.entry(object.0).or_insert(0) += 1;
             }
         }
-        self.counts = Some(counts);
+        self.counts = look.map(|_| counts);
     }
 
     /// How many objects of a kind nobody held when they were counted last. `None` before.
@@ -43,7 +45,7 @@ impl Unheld {
 }
 
 /// The objects of a snapshot that nobody is known to hold.
-fn found(snapshot: &Snapshot, holders: &Holders, look: &HookLook) -> HashSet<(Kind, u32)> {
+fn found(snapshot: &Snapshot, holders: &Holders, look: Option<&HookLook>) -> HashSet<(Kind, u32)> {
     let mut graph = Graph::new(snapshot, look);
     for kind in KINDS {
         graph.hold(
@@ -54,13 +56,14 @@ fn found(snapshot: &Snapshot, holders: &Holders, look: &HookLook) -> HashSet<(Ki
     // A link holds its program also when nobody holds the link.
     let linked = snapshot.links.iter().flatten().filter_map(|link| link.facts.prog_id);
     graph.hold(linked.map(|id| (Kind::Program, id)));
-    graph.hold(look.hooks.iter().filter_map(|hook| Some((Kind::Program, hook.prog_id?))));
-    graph.hold(look.hooks.iter().filter_map(|hook| Some((Kind::Map, hook.map_id?))));
+    let hooks = || look.into_iter().flat_map(|look| &look.hooks);
+    graph.hold(hooks().filter_map(|hook| Some((Kind::Program, hook.prog_id?))));
+    graph.hold(hooks().filter_map(|hook| Some((Kind::Map, hook.map_id?))));
     // Where these can hang nobody could be asked.
     let untold = snapshot.programs.iter().flatten().map(|program| &program.facts);
     graph.hold(
         untold
-            .filter(|facts| look.untold.contains(&facts.program_type.number))
+            .filter(|facts| look.is_some_and(|look| look.untold.contains(&facts.program_type.number)))
             .map(|facts| (Kind::Program, facts.id)),
     );
     // The kernel holds those of its own.
@@ -83,7 +86,7 @@ struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    fn new(snapshot: &'a Snapshot, look: &HookLook) -> Self {
+    fn new(snapshot: &'a Snapshot, look: Option<&HookLook>) -> Self {
         let ids = [
             snapshot.programs.iter().flatten().map(|program| program.facts.id).collect::<Vec<_>>(),
             snapshot.maps.iter().flatten().map(|map| map.facts.id).collect(),
@@ -91,7 +94,7 @@ impl<'a> Graph<'a> {
             snapshot.btfs.iter().flatten().map(|btf| btf.id).collect(),
         ];
         let held = ids.each_ref().map(|ids| vec![false; ids.len()]);
-        let mut contents = look.contents.clone();
+        let mut contents = look.map(|look| look.contents.clone()).unwrap_or_default();
         contents.sort_unstable();
         Self { snapshot, contents, ids, held, waiting: Vec::new() }
     }
@@ -203,7 +206,7 @@ mod tests {
             Content { map_id: 11, kind: Kind::Program, id: 5 },
             Content { map_id: 16, kind: Kind::Program, id: 6 },
         ];
-        let unheld = found(&snapshot, &holders, &look);
+        let unheld = found(&snapshot, &holders, Some(&look));
         assert_eq!(
             ids(&unheld, Kind::Program),
             [6],
@@ -218,7 +221,7 @@ mod tests {
     fn only_what_was_unheld_before_the_look_counts() {
         let mut unheld = Unheld::default();
         let mut count = |snapshot: &Snapshot, holders: &Holders, look: &HookLook| {
-            unheld.count(snapshot, holders, look);
+            unheld.count(snapshot, holders, Some(look));
             unheld.of(Kind::Program)
         };
         let holders = Holders::default();
@@ -231,5 +234,16 @@ mod tests {
         assert_eq!(count(&snapshot, &held, &look(1_005)), Some(0));
         snapshot.taken_at = second(1_020);
         assert_eq!(count(&snapshot, &holders, &look(1_015)), Some(0), "it was held meanwhile");
+    }
+
+    #[test]
+    fn the_first_look_tells_of_what_was_unheld_in_the_reading_before() {
+        let mut unheld = Unheld::default();
+        let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
+        unheld.count(&snapshot, &Holders::default(), None);
+        assert_eq!(unheld.of(Kind::Program), None, "nobody looked at the hooks yet");
+        snapshot.taken_at = second(1_010);
+        unheld.count(&snapshot, &Holders::default(), Some(&look(1_001)));
+        assert_eq!(unheld.of(Kind::Program), Some(1));
     }
 }
