@@ -88,20 +88,21 @@ impl People {
 
     /// A cgroup as somebody who made what it pays for. `None` when its path names nobody.
     pub(super) fn cgroup(&mut self, id: u64, path: &Arc<str>, names: &Names) -> Option<Arc<Owner>> {
-        if let Some(known) = self.cgroups.get_mut(&id)
-            && known.seen_as == *path
-        {
-            if !known.met {
-                known.met = true;
-                keep(names, &known.owner);
+        let owner = match self.cgroups.get_mut(&id) {
+            Some(known) if known.seen_as == *path => known.meet(names),
+            _ => {
+                let owner = Arc::new(Owner::from(identity(Place::of(path), None, names)));
+                let known = Known {
+                    seen_as: Arc::clone(path),
+                    cgroup: Some(id),
+                    owner: Arc::clone(&owner),
+                    met: true,
+                };
+                self.cgroups.insert(id, known);
+                owner
             }
-            return named(&known.owner);
-        }
-        let owner = Arc::new(Owner::from(identity(Place::of(path), None, names)));
-        let known =
-            Known { seen_as: Arc::clone(path), cgroup: Some(id), owner: Arc::clone(&owner), met: true };
-        self.cgroups.insert(id, known);
-        named(&owner)
+        };
+        (owner.kind() != OwnerKind::Kernel).then_some(owner)
     }
 
     /// A directory of pins.
@@ -123,10 +124,6 @@ impl People {
         forget(&mut self.cgroups);
         forget(&mut self.pins);
     }
-}
-
-fn named(owner: &Arc<Owner>) -> Option<Arc<Owner>> {
-    (owner.kind() != OwnerKind::Kernel).then(|| Arc::clone(owner))
 }
 
 /// Asks for the names again, so that they are not forgotten.
@@ -176,24 +173,14 @@ pub(super) fn collect(
         holders.of_mut(*kind).push(Holder { id: *id, held_by: HeldBy::Pin, owner });
     }
     holders.maps.extend(creators);
-    for kind in [Kind::Program, Kind::Map, Kind::Link, Kind::Btf] {
+    for kind in Kind::ALL {
         let rows = holders.of_mut(kind);
         rows.sort_by_key(|holder| (holder.id, holder.held_by, holder.owner.key()));
         // Several pins in one directory are one holder.
         rows.dedup_by_key(|holder| (holder.id, holder.held_by, holder.owner.key()));
-        keep_those_of(rows, &ids(snapshot, kind));
+        keep_those_of(rows, &snapshot.ids(kind));
     }
     holders
-}
-
-/// The ids of a table; of a table that could not be read, none.
-fn ids(snapshot: &Snapshot, kind: Kind) -> Vec<u32> {
-    match kind {
-        Kind::Program => snapshot.programs.iter().flatten().map(|program| program.facts.id).collect(),
-        Kind::Map => snapshot.maps.iter().flatten().map(|map| map.facts.id).collect(),
-        Kind::Link => snapshot.links.iter().flatten().map(|link| link.facts.id).collect(),
-        Kind::Btf => snapshot.btfs.iter().flatten().map(|btf| btf.id).collect(),
-    }
 }
 
 /// Drops the rows of objects that came after the table was read: the next reading tells both. Both are ascending.

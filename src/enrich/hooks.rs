@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::errno::Errno;
 
+use super::age;
 use super::places::Places;
+use crate::kernel::ProcessFiles;
 use crate::kernel::hooks::{Look, Memory, Subject, look};
 use crate::kernel::issues::{Issues, errno_of};
 use crate::model::{Collector, HookLook, Part, Snapshot};
@@ -61,7 +63,7 @@ impl HookWatch {
     pub(super) fn latest(
         &mut self,
         snapshot: &Snapshot,
-        pids: &[u32],
+        files: &[ProcessFiles],
         issues: &mut Issues,
     ) -> Option<Arc<HookLook>> {
         if let Some(running) = self.running.take_if(|running| running.is_finished()) {
@@ -69,7 +71,7 @@ impl HookWatch {
         }
         let is_due = self.begun.is_none_or(|begun| begun.elapsed() >= self.interval);
         if is_due && self.running.is_none() {
-            self.begin(snapshot, pids, issues);
+            self.begin(snapshot, files, issues);
         }
         self.last.as_ref().map(|last| Arc::clone(&last.look))
     }
@@ -78,13 +80,13 @@ impl HookWatch {
     pub(super) fn now(
         &mut self,
         snapshot: &Snapshot,
-        pids: &[u32],
+        files: &[ProcessFiles],
         issues: &mut Issues,
     ) -> Option<Arc<HookLook>> {
         if let Some(running) = self.running.take() {
             self.finish(running, issues);
         }
-        self.begin(snapshot, pids, issues);
+        self.begin(snapshot, files, issues);
         if let Some(running) = self.running.take() {
             self.finish(running, issues);
         }
@@ -94,13 +96,13 @@ impl HookWatch {
     /// How the last look went that was finished, for a reading that began at `now`.
     pub(super) fn collector(&self, now: Timestamp) -> Option<Collector> {
         let Finished { look, duration, success } = self.last.as_ref()?;
-        let age = Duration::try_from(now.duration_since(look.taken_at)).unwrap_or_default();
+        let age = age(now, look.taken_at);
         Some(Collector { part: Part::Hook, reader: None, duration: *duration, age, success: *success })
     }
 
-    fn begin(&mut self, snapshot: &Snapshot, pids: &[u32], issues: &mut Issues) {
+    fn begin(&mut self, snapshot: &Snapshot, files: &[ProcessFiles], issues: &mut Issues) {
         self.begun = Some(Instant::now());
-        let subject = Subject::of(snapshot, pids, self.every_netns);
+        let subject = Subject::of(snapshot, files, self.every_netns);
         let mut memory = std::mem::take(&mut self.memory);
         let take = move || {
             let look = look(&subject, &mut memory);

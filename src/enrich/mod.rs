@@ -15,7 +15,9 @@ mod procfs;
 mod totals;
 mod unheld;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -30,7 +32,7 @@ use self::totals::Totals;
 use self::unheld::Unheld;
 use crate::kernel::issues::Issues;
 use crate::kernel::{Cgroups, Choice, ProcessFiles, Reader};
-use crate::model::{Collector, HeldBy, Holder, Holders, Part, Snapshot};
+use crate::model::{Collector, HeldBy, Holder, Holders, Owner, Part, Snapshot};
 
 /// What to find out.
 #[derive(Clone, Debug, Default)]
@@ -142,12 +144,14 @@ impl Enricher {
                 let path = files.cgroup.and_then(|id| cgroups.path(id));
                 (processes.describe(files), path.or_else(|| processes.cgroup(files)))
             });
+            processes.keep(files);
             owners.push((owner, files));
         }
+        let mut of_cgroups: HashMap<u64, Option<Arc<Owner>>> = HashMap::new();
         let creators = snapshot.maps.iter().flatten().filter_map(|map| {
             let id = map.memory_cgroup?;
-            let owner = people.cgroup(id, &cgroups.path(id)?, names)?;
-            Some(Holder { id: map.facts.id, held_by: HeldBy::Creator, owner })
+            let owner = of_cgroups.entry(id).or_insert_with(|| people.cgroup(id, &cgroups.path(id)?, names));
+            Some(Holder { id: map.facts.id, held_by: HeldBy::Creator, owner: owner.clone()? })
         });
         let creators = creators.collect();
         let holders = holders::collect(snapshot, &owners, creators, people);
@@ -160,9 +164,8 @@ impl Enricher {
 
     fn look_at_hooks(&mut self, snapshot: &mut Snapshot, files: &[ProcessFiles]) {
         let Some(hooks) = &mut self.hooks else { return };
-        let pids: Vec<u32> = files.iter().map(|process| process.pid).collect();
         let look = if self.wait_for_hooks { HookWatch::now } else { HookWatch::latest };
-        snapshot.hooks = look(hooks, snapshot, &pids, &mut self.issues);
+        snapshot.hooks = look(hooks, snapshot, files, &mut self.issues);
         snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
     }
 

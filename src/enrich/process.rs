@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -48,14 +48,8 @@ struct Known {
     executable: Option<(String, Option<String>)>,
     /// The path of the cgroup that has this id.
     cgroup: Option<(u64, Option<Arc<str>>)>,
-    /// Whether anybody asked for it since the last reading.
+    /// Whether anybody asked for it, or kept it, since the last reading.
     asked: bool,
-}
-
-impl Default for Processes {
-    fn default() -> Self {
-        Self::below(Path::new("/"), None)
-    }
 }
 
 impl Processes {
@@ -79,7 +73,7 @@ impl Processes {
         };
         let success = !issues.any(Part::Holder);
         let search = Search { road, files: files.map(Into::into), taken_at, success };
-        self.due = self.share.map(|share| began + pause(began.elapsed(), share));
+        self.due = self.share.map(|share| began + began.elapsed().saturating_mul(share));
         self.last = Some(search.clone());
         search
     }
@@ -121,15 +115,17 @@ impl Processes {
         path
     }
 
-    /// Forgets those that nobody asked for since the last time.
+    /// Keeps what is known of a process that is still there, for when it has to be described again.
+    pub(super) fn keep(&mut self, files: &ProcessFiles) {
+        if let Some(known) = self.known.get_mut(&identity(files)) {
+            known.asked = true;
+        }
+    }
+
+    /// Forgets those that nobody asked for since the last time, nor kept.
     pub(super) fn end_reading(&mut self) {
         self.known.retain(|_, known| std::mem::take(&mut known.asked));
     }
-}
-
-/// From the beginning of a search that took so long to that of the next, for one part in `share` of the time.
-fn pause(took: Duration, share: u32) -> Duration {
-    took.saturating_mul(share)
 }
 
 fn identity(files: &ProcessFiles) -> Identity {

@@ -47,7 +47,7 @@ impl Unheld {
 /// The objects of a snapshot that nobody is known to hold.
 fn found(snapshot: &Snapshot, holders: &Holders, look: Option<&HookLook>) -> HashSet<(Kind, u32)> {
     let mut graph = Graph::new(snapshot, look);
-    for kind in KINDS {
+    for kind in Kind::ALL {
         graph.hold(
             holders.of(kind).iter().filter(|holder| holder.held_by.keeps()).map(|holder| (kind, holder.id)),
         );
@@ -73,8 +73,6 @@ fn found(snapshot: &Snapshot, holders: &Holders, look: Option<&HookLook>) -> Has
     graph.rest()
 }
 
-const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
-
 /// What holds what. Every table is in ascending order, so that an object is found by its place in one.
 struct Graph<'a> {
     snapshot: &'a Snapshot,
@@ -87,12 +85,7 @@ struct Graph<'a> {
 
 impl<'a> Graph<'a> {
     fn new(snapshot: &'a Snapshot, look: Option<&HookLook>) -> Self {
-        let ids = [
-            snapshot.programs.iter().flatten().map(|program| program.facts.id).collect::<Vec<_>>(),
-            snapshot.maps.iter().flatten().map(|map| map.facts.id).collect(),
-            snapshot.links.iter().flatten().map(|link| link.facts.id).collect(),
-            snapshot.btfs.iter().flatten().map(|btf| btf.id).collect(),
-        ];
+        let ids = Kind::ALL.map(|kind| snapshot.ids(kind));
         let held = ids.each_ref().map(|ids| vec![false; ids.len()]);
         let mut contents = look.map(|look| look.contents.clone()).unwrap_or_default();
         contents.sort_unstable();
@@ -141,7 +134,7 @@ impl<'a> Graph<'a> {
             let objects = self.ids[kind as usize].iter().zip(&self.held[kind as usize]);
             objects.filter(|&(_, &held)| !held).map(move |(&id, _)| (kind, id))
         };
-        KINDS.into_iter().flat_map(of_kind).collect()
+        Kind::ALL.into_iter().flat_map(of_kind).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use self::view::View;
+pub(super) use self::view::unified;
 use super::issues::Issues;
 use crate::model::Part;
 

@@ -86,6 +86,17 @@ impl Snapshot {
         self.programs.is_none() && self.maps.is_none() && self.links.is_none() && self.btfs.is_none()
     }
 
+    /// The ids of the objects of a kind, in order; none of a table that could not be read.
+    #[must_use]
+    pub fn ids(&self, kind: Kind) -> Vec<u32> {
+        match kind {
+            Kind::Program => self.programs.iter().flatten().map(|program| program.facts.id).collect(),
+            Kind::Map => self.maps.iter().flatten().map(|map| map.facts.id).collect(),
+            Kind::Link => self.links.iter().flatten().map(|link| link.facts.id).collect(),
+            Kind::Btf => self.btfs.iter().flatten().map(|btf| btf.id).collect(),
+        }
+    }
+
     /// What the objects told here are and cost together, by kind, without what only others know: who holds them, and what of
     /// them is gone.
     #[must_use]
@@ -136,6 +147,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 4] = [Self::Program, Self::Map, Self::Link, Self::Btf];
+
     /// The word used in labels and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -205,6 +219,14 @@ pub struct ObjectType {
     pub number: u32,
     /// The kernel tools' word; `None` for a type newer than this program.
     pub name: Option<Cow<'static, str>>,
+}
+
+impl ObjectType {
+    /// The word, or the number of a type that has none.
+    #[must_use]
+    pub fn word_or_number(&self) -> Cow<'static, str> {
+        self.name.clone().unwrap_or_else(|| Cow::Owned(self.number.to_string()))
+    }
 }
 
 /// A loaded program: its facts, and what moves while it lives.

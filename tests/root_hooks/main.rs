@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+#[path = "../support/bpftool.rs"]
+mod bpftool;
 #[path = "../support/objects/mod.rs"]
 mod objects;
 #[path = "../support/readers.rs"]
@@ -62,6 +64,6 @@ fn main() -> ExitCode {
         trials::root::missing()
             .or_else(|| too_old().map(|(major, minor)| format!("needs Linux {major}.{minor}")))
             .or_else(|| FILTERS.contains(&name).then(objects::filters_missing).flatten())
-            .or_else(|| name.starts_with("bpftool").then(opinion::missing).flatten())
+            .or_else(|| name.starts_with("bpftool").then(bpftool::missing).flatten())
     })
 }

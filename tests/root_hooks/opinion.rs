@@ -1,28 +1,12 @@
 //! An outside opinion: what bpftool finds attached has to be what a look finds.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use serde_json::Value;
 
+use super::bpftool::{asked, id};
 use super::looks::{look, look_in};
 use super::objects::{Cgroup, Direction, Network, Program, uapi};
-
-/// Why bpftool cannot be asked.
-pub(crate) fn missing() -> Option<String> {
-    let runs = Command::new("bpftool").arg("version").output().is_ok_and(|output| output.status.success());
-    (!runs).then(|| "bpftool is not installed".to_owned())
-}
-
-fn asked(arguments: &[&str]) -> Value {
-    let output = Command::new("bpftool").arg("-j").args(arguments).output().expect("bpftool runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("bpftool writes JSON")
-}
-
-fn id(value: &Value) -> u32 {
-    value["id"].as_u64().and_then(|id| id.try_into().ok()).expect("a program has an id")
-}
 
 pub(crate) fn network() {
     let made = Network::new_with(|_| {

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+#[path = "../support/bpftool.rs"]
+mod bpftool;
 #[path = "../support/objects/mod.rs"]
 mod objects;
 #[path = "../support/readers.rs"]
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
         helper::unshare_mounts();
     }
     trials::run(TESTS, |name| {
-        let bpftool = || name.starts_with("bpftool_").then(opinion::missing).flatten();
+        let bpftool = || name.starts_with("bpftool_").then(bpftool::missing).flatten();
         missing.clone().or_else(bpftool)
     })
 }

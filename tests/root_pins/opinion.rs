@@ -1,30 +1,23 @@
 //! An outside opinion: the paths that bpftool lists beside objects are those that a reading finds.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use bpf_metrics_exporter::model::Kind;
 use serde_json::Value;
 
+use super::bpftool::{asked, id};
 use super::objects::{Herd, Link};
 use super::scene::{Scene, enricher, pins as found};
 
-/// Why bpftool cannot be asked.
-pub(crate) fn missing() -> Option<String> {
-    let runs = Command::new("bpftool").arg("version").output().is_ok_and(|output| output.status.success());
-    (!runs).then(|| "bpftool is not installed".to_owned())
-}
-
 /// What bpftool lists of a kind, pin by pin.
 fn listed(kind: Kind, word: &str) -> Vec<(String, Kind, u32)> {
-    let output =
-        Command::new("bpftool").args(["-j", "--bpffs", word, "show"]).output().expect("bpftool runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let objects: Vec<Value> = serde_json::from_slice(&output.stdout).expect("bpftool writes JSON");
+    let Value::Array(objects) = asked(&["--bpffs", word, "show"]) else { panic!("bpftool lists an array") };
     let pins = |object: &Value| -> Vec<_> {
-        let id = object["id"].as_u64().and_then(|id| id.try_into().ok()).expect("an object has an id");
         let paths = object["pinned"].as_array().cloned().unwrap_or_default();
-        paths.iter().map(|path| (path.as_str().expect("a path is text").to_owned(), kind, id)).collect()
+        paths
+            .iter()
+            .map(|path| (path.as_str().expect("a path is text").to_owned(), kind, id(object)))
+            .collect()
     };
     objects.iter().flat_map(pins).collect()
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
 
+#[path = "../support/bpftool.rs"]
+mod bpftool;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/objects/mod.rs"]
@@ -91,7 +93,7 @@ const TESTS: &[trials::Test] = &[
 
 fn main() -> ExitCode {
     trials::run(TESTS, |name| {
-        let bpftool = || name.starts_with("bpftool_").then(opinion::missing).flatten();
+        let bpftool = || name.starts_with("bpftool_").then(bpftool::missing).flatten();
         trials::root::missing().or_else(bpftool)
     })
 }

@@ -3,33 +3,17 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 
 use bpf_metrics_exporter::model::{ObjectType, Snapshot};
 use serde_json::Value;
 
+use super::bpftool::{asked, id};
 use super::objects::{Herd, Map, Program, every_link_kind, every_map_type, every_program_type, uapi};
 use super::read;
-
-/// Why bpftool cannot be asked.
-pub(crate) fn missing() -> Option<String> {
-    let runs = Command::new("bpftool").arg("version").output().is_ok_and(|output| output.status.success());
-    (!runs).then(|| "bpftool is not installed".to_owned())
-}
-
-/// What bpftool answers.
-fn asked(arguments: &[&str]) -> Value {
-    let output = Command::new("bpftool").arg("-j").args(arguments).output().expect("bpftool runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("bpftool writes JSON")
-}
 
 /// What `bpftool -j KIND show` lists, by id.
 fn listed(kind: &str) -> BTreeMap<u32, Value> {
     let Value::Array(objects) = asked(&[kind, "show"]) else { panic!("bpftool lists an array") };
-    let id = |object: &Value| {
-        object["id"].as_u64().and_then(|id| id.try_into().ok()).expect("an object has an id")
-    };
     objects.into_iter().map(|object| (id(&object), object)).collect()
 }
 

@@ -145,6 +145,30 @@ impl Handles {
     }
 }
 
+/// Where the hierarchy of version 2 can be seen.
+pub(in crate::kernel) struct Unified {
+    /// The directory.
+    pub(in crate::kernel) point: PathBuf,
+    /// Its path in the hierarchy.
+    pub(in crate::kernel) path: PathBuf,
+    /// Whether it is the root, so that all is below it.
+    pub(in crate::kernel) is_root: bool,
+}
+
+/// Where our own mounts show the most of the hierarchy of version 2.
+///
+/// # Errors
+///
+/// What could not be read; `ENOENT` where no mount shows it.
+pub(in crate::kernel) fn unified(root: &Path) -> Result<Unified, (&'static str, Errno)> {
+    let mounts = mounts::read(root).map_err(|error| ("/proc/self/mountinfo", errno_of(&error)))?;
+    let mut met = Met::new();
+    let view = best_of(mounts, |mount| mount.file_system == "cgroup2", &mut met);
+    let nowhere = || met.first().copied().unwrap_or(("mount of cgroup2", Errno::ENOENT));
+    let View { point, above: path, inode, .. } = view.ok_or_else(nowhere)?;
+    Ok(Unified { point, path, is_root: inode == ROOT })
+}
+
 fn path_of(fd: &OwnedFd) -> Result<PathBuf, Errno> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|error| errno_of(&error))
 }

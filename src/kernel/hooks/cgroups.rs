@@ -5,13 +5,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use super::super::cgroups::unified;
 use super::super::issues::errno_of;
-use super::super::mounts::{self, Mount};
 use super::super::names::text;
 use super::super::sys::{Attached, Hooked, attached};
 use super::super::uapi::program_type;
@@ -32,9 +31,6 @@ const HOOKS: [(u32, &[u32]); 8] = [
     (program_type::LSM, &[43]),
 ];
 
-/// The number of the inode of a hierarchy's root, in whatever namespace it is seen.
-const ROOT_INODE: u64 = 1;
-
 /// A directory of cgroupfs without others in it (`kernfs_refresh_inode`, `fs/kernfs/inode.c`).
 const LINKS_OF_LEAF: u64 = 2;
 
@@ -49,16 +45,16 @@ pub(super) fn look(asking: &mut Asking<'_>) {
         return;
     }
     let types: Vec<u32> = hooks.iter().map(|&(kind, ..)| kind).collect();
-    let (mount, above) = match hierarchy(&asking.root) {
-        Ok(found) => found,
+    let hierarchy = match unified(&asking.root) {
+        Ok(hierarchy) => hierarchy,
         Err((call, errno)) => return asking.refused(call, errno, &types),
     };
     // The cgroups of who is in a cgroup namespace, or sees only a part of the hierarchy, are not all there are.
-    if fs::metadata(&mount.point).is_ok_and(|root| root.ino() != ROOT_INODE) {
+    if !hierarchy.is_root {
         asking.blind.extend(&types);
     }
     let mut there = Attached::default();
-    let mut waiting = vec![(mount.point, above)];
+    let mut waiting = vec![(hierarchy.point, hierarchy.path)];
     while let Some((directory, path)) = waiting.pop() {
         let opened = File::open(&directory).and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = match opened {
@@ -99,17 +95,6 @@ pub(super) fn look(asking: &mut Asking<'_>) {
             Err(error) => asking.refused("getdents64", errno_of(&error), &types),
         }
     }
-}
-
-/// The mount that shows the most of the hierarchy, and the path of what it shows.
-fn hierarchy(root: &Path) -> Result<(Mount, PathBuf), (&'static str, Errno)> {
-    let mounts = mounts::read(root).map_err(|error| ("/proc/self/mountinfo", errno_of(&error)))?;
-    // Seen from a cgroup namespace, the root of a mount that shows more than the namespace begins with `/..`.
-    let rank = |mount: &Mount| (!mount.root.starts_with("/.."), mount.root.components().count());
-    let cgroup2 = mounts.into_iter().filter(|mount| mount.file_system == "cgroup2");
-    let mount = cgroup2.min_by_key(rank).ok_or(("mount of cgroup2", Errno::ENOENT))?;
-    let above = if mount.root.starts_with("/..") { PathBuf::from("/") } else { mount.root.clone() };
-    Ok((mount, above))
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -204,7 +204,7 @@ fn of_link(facts: &LinkFacts, program_type: Option<u32>) -> Option<Row> {
         return None;
     }
     let words = facts.attach_type.as_ref().unwrap_or(&facts.link_type);
-    let mut hook = words.name.clone().unwrap_or_else(|| Cow::Owned(words.number.to_string()));
+    let mut hook = words.word_or_number();
     let mut target = facts.target.as_deref();
     let (mut order, mut map) = (0, None);
     match kind {

@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use self::contents::Structures;
 use self::hanging::Hanging;
 use self::namespaces::{Names, Namespace};
+use super::ProcessFiles;
 use super::issues::{Issues, errno_of};
 use super::sys::Call;
 use super::uapi::{map_type, program_type};
@@ -49,9 +50,9 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// What is in a reading. `pids` are the processes that hold BPF files; `every_netns` says whether to look at every network
+    /// What is in a reading. `files` are those of the processes that hold BPF files; `every_netns` says whether to look at every network
     /// namespace, or at that of the calling thread only.
-    pub(crate) fn of(snapshot: &Snapshot, pids: &[u32], every_netns: bool) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, files: &[ProcessFiles], every_netns: bool) -> Self {
         let programs = snapshot.programs.as_ref();
         let links = snapshot.links.as_ref();
         let by_links = links.into_iter().flatten().filter_map(|link| link.facts.prog_id);
@@ -78,7 +79,7 @@ impl Subject {
             held_maps: kept(Kind::Map).collect(),
             used: used.collect(),
             asked: told(Part::Holder) && told(Part::Pin),
-            pids: pids.to_vec(),
+            pids: files.iter().map(|process| process.pid).collect(),
             every_netns,
         }
     }

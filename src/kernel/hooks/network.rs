@@ -192,7 +192,7 @@ fn place(hook: impl Into<Cow<'static, str>>, target: &Arc<str>, namespace: &Name
 
 /// The word for a type of attachment, the number of one that has none.
 pub(super) fn hook(attach_type: u32) -> Cow<'static, str> {
-    names::attach_type(attach_type).name.unwrap_or_else(|| Cow::Owned(attach_type.to_string()))
+    names::attach_type(attach_type).word_or_number()
 }
 
 impl Asking<'_> {
