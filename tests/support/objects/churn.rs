@@ -1,5 +1,5 @@
 //! Objects that come and go at a steady rate, as agents that restart and tools that trace make them.
-//! One thread makes each object and ends it at once. Begin with [`Churn::start`].
+//! One thread makes each object and ends it when it has made the next. Begin with [`Churn::start`].
 
 use super::error::invalid;
 use super::link::{Link, Target};
@@ -7,6 +7,7 @@ use super::map::Map;
 use super::place::Place;
 use super::program::{Program, ProgramSpec};
 use super::uapi::{attach_type, link_type, map_type, program_type};
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How far behind its rate a churn may fall and still catch up.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How many objects a churn has made, and ended, so far. A link counts beside the program it carries.
+/// How many objects a churn has made so far; all but the last have ended. A link counts beside the program it carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Made {
     /// Programs.
@@ -35,6 +36,9 @@ struct Counters {
     links: AtomicU64,
 }
 
+/// Anything that ends when it is dropped.
+type Object = Box<dyn Any>;
+
 /// A running churn. Dropping it ends it.
 pub struct Churn {
     made: Arc<Counters>,
@@ -44,7 +48,8 @@ pub struct Churn {
 
 impl Churn {
     /// Makes and ends `per_second` objects in a second until dropped: a program, a map, a program with a link, and again.
-    /// Where the machine cannot keep the rate, it makes what it can.
+    /// Each lives through the pause after it, so that a reading finds some even where there
+    /// is but one processor. Where the machine cannot keep the rate, it makes what it can.
     ///
     /// # Errors
     /// A rate of zero; a kernel without BTF.
@@ -59,9 +64,11 @@ impl Churn {
         let pause = Duration::from_secs(1) / per_second;
         let churn = move || {
             let mut due = Instant::now();
+            let mut held = None;
             loop {
                 for make in [program, map, link] {
-                    let objects = make(&iterator, &counters)?;
+                    let (object, objects) = make(&iterator, &counters)?;
+                    held.replace(object);
                     let now = Instant::now();
                     due += pause * objects;
                     if due + LATE < now {
@@ -115,24 +122,24 @@ impl Drop for Churn {
     }
 }
 
-// Each of these makes and ends one thing, counts it, and returns the number of objects it was.
+// Each of these makes one thing, counts it, and returns it with the number of objects it is.
 
-fn program(_: &ProgramSpec<'_>, made: &Counters) -> io::Result<u32> {
-    Program::ready(program_type::SOCKET_FILTER, "churn_program")?;
+fn program(_: &ProgramSpec<'_>, made: &Counters) -> io::Result<(Object, u32)> {
+    let program = Program::ready(program_type::SOCKET_FILTER, "churn_program")?;
     made.programs.fetch_add(1, Ordering::Relaxed);
-    Ok(1)
+    Ok((Box::new(program), 1))
 }
 
-fn map(_: &ProgramSpec<'_>, made: &Counters) -> io::Result<u32> {
-    Map::ready(map_type::ARRAY, "churn_map")?;
+fn map(_: &ProgramSpec<'_>, made: &Counters) -> io::Result<(Object, u32)> {
+    let map = Map::ready(map_type::ARRAY, "churn_map")?;
     made.maps.fetch_add(1, Ordering::Relaxed);
-    Ok(1)
+    Ok((Box::new(map), 1))
 }
 
-fn link(iterator: &ProgramSpec<'_>, made: &Counters) -> io::Result<u32> {
+fn link(iterator: &ProgramSpec<'_>, made: &Counters) -> io::Result<(Object, u32)> {
     let place = Place::of(attach_type::TRACE_ITER);
-    Link::attach(link_type::ITER, Program::load(iterator)?, place, Target::Kernel)?;
+    let link = Link::attach(link_type::ITER, Program::load(iterator)?, place, Target::Kernel)?;
     made.programs.fetch_add(1, Ordering::Relaxed);
     made.links.fetch_add(1, Ordering::Relaxed);
-    Ok(2)
+    Ok((Box::new(link), 2))
 }
