@@ -365,7 +365,7 @@ fn push(
 
     let (stopped, filled) = (stopped.clone(), Arc::clone(&outbox));
     tasks.spawn(async move {
-        produce(source, encoder, &filled, otlp.interval, stopped).await;
+        produce(source, encoder, filled, otlp.interval, stopped).await;
         Ok(())
     });
     tasks.spawn(async move {

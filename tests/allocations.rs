@@ -56,3 +56,17 @@ fn a_point_costs_no_allocation() {
     // Of a request that is too long nothing is kept, which takes one less.
     assert!(many <= few, "{few} for {few_points} points, {many} for {many_points}");
 }
+
+#[test]
+fn a_request_that_is_delivered_gives_its_memory_to_the_next() {
+    const MAX_REQUEST: usize = 64 << 10;
+    let snapshot = snapshot(10_000);
+    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let mut encoder = Encoder::new(&[], MAX_REQUEST);
+    encoder.encode_each(sample, drop);
+    let mut bytes = 0;
+    let info =
+        allocation_counter::measure(|| encoder.encode_each(sample, |request| bytes += request.bytes.len()));
+    assert!(bytes > 50 * MAX_REQUEST, "{bytes} bytes in all");
+    assert!(info.bytes_max < 2 * MAX_REQUEST as u64, "{} bytes at the most", info.bytes_max);
+}

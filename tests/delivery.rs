@@ -47,6 +47,14 @@ fn start(address: SocketAddr, headers: &[(String, String)], timeout: Duration) -
 }
 
 impl Delivery {
+    /// A sample.
+    fn push<const COUNT: usize>(&self, requests: [Request; COUNT]) {
+        self.outbox.begin_sample();
+        for request in requests {
+            self.outbox.push(request);
+        }
+    }
+
     /// Waits until everything is delivered, and fails when that does not happen.
     async fn finish(self) -> Arc<Ledger> {
         until(|| self.ledger.backlog.get() == 0).await;
@@ -100,8 +108,8 @@ async fn what_can_be_tried_again_is_and_keeps_its_order() {
     let busy = || Err(Status::unavailable("busy"));
     let receiver = receiver::start(ANY.into(), in_turn(vec![busy(), busy()])).await;
     let delivery = start(receiver.address, &[], DEADLINE);
-    delivery.outbox.push(vec![request("a", 1), request("b", 2)]);
-    delivery.outbox.push(vec![request("c", 4)]);
+    delivery.push([request("a", 1), request("b", 2)]);
+    delivery.push([request("c", 4)]);
     let ledger = delivery.finish().await;
     assert_eq!(names(receiver, 5).await, ["a", "a", "a", "b", "c"]);
     assert_eq!((ledger.accepted.get(), ledger.succeeded.get(), ledger.retryable.get()), (7, 3, 2));
@@ -120,7 +128,7 @@ async fn a_final_refusal_is_counted_and_the_next_request_goes_on() {
     )
     .await;
     let delivery = start(receiver.address, &[], DEADLINE);
-    delivery.outbox.push(vec![request("a", 1), request("b", 2), request("c", 4)]);
+    delivery.push([request("a", 1), request("b", 2), request("c", 4)]);
     let ledger = delivery.finish().await;
     assert_eq!(names(receiver, 3).await, ["a", "b", "c"]);
     assert_eq!((ledger.accepted.get(), ledger.refused.get(), ledger.failed.get()), (4, 3, 2));
@@ -135,7 +143,7 @@ async fn a_receiver_that_asks_for_patience_gets_it() {
     let receiver = receiver::start(ANY.into(), in_turn(vec![Err(patience)])).await;
     let delivery = start(receiver.address, &[], DEADLINE);
     let started = std::time::Instant::now();
-    delivery.outbox.push(vec![request("a", 1)]);
+    delivery.push([request("a", 1)]);
     let ledger = delivery.finish().await;
     assert!(started.elapsed() >= delay, "not before the time that the receiver named");
     assert_eq!(names(receiver, 2).await, ["a", "a"]);
@@ -153,7 +161,7 @@ async fn partial_success_is_counted_and_never_tried_again() {
         vec![partial(3, "three are too old"), partial(0, "a warning"), partial(99, "more than there were")];
     let receiver = receiver::start(ANY.into(), in_turn(answers)).await;
     let delivery = start(receiver.address, &[], DEADLINE);
-    delivery.outbox.push(vec![request("a", 10), request("b", 10), request("c", 10)]);
+    delivery.push([request("a", 10), request("b", 10), request("c", 10)]);
     let ledger = delivery.finish().await;
     assert_eq!(names(receiver, 3).await, ["a", "b", "c"]);
     assert_eq!((ledger.accepted.get(), ledger.rejected.get(), ledger.succeeded.get()), (17, 13, 3));
@@ -166,7 +174,7 @@ async fn a_receiver_that_comes_late_or_back_gets_everything() {
         .and_then(|port| port.local_addr())
         .expect("a port");
     let delivery = start(address, &[], DEADLINE);
-    delivery.outbox.push(vec![request("a", 1)]);
+    delivery.push([request("a", 1)]);
     until(|| delivery.ledger.retryable.get() > 0).await;
 
     let mut receiver = receiver::start(address, receiver::ok).await;
@@ -178,7 +186,7 @@ async fn a_receiver_that_comes_late_or_back_gets_everything() {
 
     // The connection is cut: the next request finds nobody, until somebody is there again.
     until(|| std::net::TcpStream::connect(address).is_err()).await;
-    delivery.outbox.push(vec![request("b", 2)]);
+    delivery.push([request("b", 2)]);
     until(|| delivery.ledger.retryable.get() > 1).await;
     let receiver = receiver::start(address, receiver::ok).await;
     let ledger = delivery.finish().await;
@@ -191,7 +199,7 @@ async fn a_receiver_that_never_answers_is_given_up_after_the_timeout() {
     let silent = tokio::net::TcpListener::bind(SocketAddr::from(ANY)).await.expect("a port");
     let address = silent.local_addr().expect("it is bound");
     let delivery = start(address, &[], Duration::from_millis(200));
-    delivery.outbox.push(vec![request("a", 1)]);
+    delivery.push([request("a", 1)]);
     until(|| delivery.ledger.retryable.get() > 0).await;
     // Closed, it takes one more try and then gives up rather than wait.
     delivery.outbox.close();
@@ -205,7 +213,7 @@ async fn headers_and_the_name_of_the_sender_come_along() {
     let headers =
         [("authorization".to_owned(), "Bearer abc".to_owned()), ("x-tenant".to_owned(), "a b".to_owned())];
     let delivery = start(receiver.address, &headers, DEADLINE);
-    delivery.outbox.push(vec![request("a", 1)]);
+    delivery.push([request("a", 1)]);
     let metadata = receiver.requests.recv().await.expect("a request").metadata;
     let text = |name| metadata.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     assert_eq!(text("authorization").as_deref(), Some("Bearer abc"));

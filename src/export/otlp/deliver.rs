@@ -23,12 +23,12 @@ pub async fn deliver(outbox: &Outbox, ledger: &Ledger, mut client: Client, recei
             Ok(answer) => {
                 failures = 0;
                 relation.taken(&request, &answer, ledger, outbox);
-                outbox.settled(&request);
+                outbox.settled(request);
             }
             Err(Failure { reason, retry: None }) => {
                 failures = 0;
                 relation.refused(&request, reason, ledger);
-                outbox.settled(&request);
+                outbox.settled(request);
             }
             Err(Failure { reason, retry: Some(retry) }) => {
                 ledger.retryable.add(1);

@@ -34,15 +34,8 @@ pub struct Encoder {
     head: Head,
     /// What was sent of each entity, in the order of the table.
     sent: Vec<Vec<Sent>>,
-    /// The memory of the last requests, to be used again once they are delivered: taking megabytes anew costs more than filling
-    /// them. Of at most [`KEPT`] bytes.
-    spare: Vec<Bytes>,
-    /// The length of the longest of the last requests.
-    size_hint: usize,
+    memory: Memory,
 }
-
-/// How much memory is kept from one sample to the next.
-const KEPT: usize = 4 << 20;
 
 #[derive(Clone, Debug)]
 struct Head {
@@ -100,14 +93,20 @@ impl Encoder {
             max_request: max_request.min(wire::MAX_LEN),
             head,
             sent: Vec::new(),
-            spare: Vec::new(),
-            size_hint: 0,
+            memory: Memory::default(),
         }
     }
 
     /// Encodes a sample. A series that ended since the last one gets a marker.
     pub fn encode(&mut self, sample: Sample<'_>) -> Vec<Request> {
-        let spare = self.spare.drain(..).filter(Bytes::is_unique).map(Vec::from).collect();
+        let mut requests = Vec::new();
+        self.encode_each(sample, |request| requests.push(request));
+        requests
+    }
+
+    /// Encodes a sample, and hands over each request as soon as it is complete. The memory of those that are delivered by then
+    /// serves for the next ones.
+    pub fn encode_each(&mut self, sample: Sample<'_>, mut done: impl FnMut(Request)) {
         let mut cycle = Cycle {
             sent: &mut self.sent,
             entity: 0,
@@ -115,23 +114,47 @@ impl Encoder {
             requests: Requests {
                 max_request: self.max_request,
                 head: &self.head,
-                size_hint: self.size_hint,
-                spare,
-                done: Vec::new(),
+                memory: &mut self.memory,
+                done: &mut done,
                 buffer: Vec::new(),
                 points: 0,
             },
         };
         visit(Some(sample), &mut cycle);
-        let requests = cycle.requests.finish();
-        self.size_hint = requests.iter().map(|request| request.bytes.len()).max().unwrap_or(0);
-        let mut kept = 0;
-        let fits = requests.iter().map(|request| &request.bytes).take_while(|bytes| {
-            kept += bytes.len();
-            kept <= KEPT
-        });
-        self.spare.extend(fits.cloned());
-        requests
+        if cycle.requests.points > 0 {
+            cycle.requests.finish_request();
+        }
+    }
+}
+
+/// The memory of requests, to be used again once they are delivered: taking megabytes anew costs more than filling them.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Of requests that may not be delivered yet, [`KEPT`] bytes at most.
+    kept: Vec<Bytes>,
+    /// The length of the longest of the last requests.
+    longest: usize,
+}
+
+/// How much memory of requests is kept.
+const KEPT: usize = 4 << 20;
+
+impl Memory {
+    /// Memory for a request.
+    fn take(&mut self) -> Vec<u8> {
+        let free = self.kept.iter().position(Bytes::is_unique);
+        let mut buffer = free.map(|place| Vec::from(self.kept.swap_remove(place))).unwrap_or_default();
+        buffer.clear();
+        buffer.reserve(self.longest);
+        buffer
+    }
+
+    /// Says what became of it.
+    fn filled(&mut self, bytes: &Bytes) {
+        self.longest = self.longest.max(bytes.len());
+        if self.kept.iter().map(Bytes::len).sum::<usize>() + bytes.len() <= KEPT {
+            self.kept.push(bytes.clone());
+        }
     }
 }
 
@@ -231,10 +254,8 @@ struct Point {
 struct Requests<'a> {
     max_request: usize,
     head: &'a Head,
-    size_hint: usize,
-    /// Memory of earlier requests.
-    spare: Vec<Vec<u8>>,
-    done: Vec<Request>,
+    memory: &'a mut Memory,
+    done: &'a mut dyn FnMut(Request),
     /// The request being written; empty before its first metric.
     buffer: Vec<u8>,
     points: u64,
@@ -297,9 +318,7 @@ impl Requests<'_> {
 
     fn open<T>(&mut self, metric: &Metric<T>) -> OpenMetric {
         if self.buffer.is_empty() {
-            self.buffer = self.spare.pop().unwrap_or_default();
-            self.buffer.clear();
-            self.buffer.reserve(self.size_hint.max(self.head.bytes.len()));
+            self.buffer = self.memory.take();
             self.buffer.extend_from_slice(&self.head.bytes);
         }
         let out = &mut self.buffer;
@@ -330,14 +349,9 @@ impl Requests<'_> {
         let mut buffer = std::mem::take(&mut self.buffer);
         wire::close(&mut buffer, self.head.scope_metrics);
         wire::close(&mut buffer, self.head.resource_metrics);
-        self.done.push(Request { bytes: Bytes::from(buffer), points: std::mem::take(&mut self.points) });
-    }
-
-    fn finish(mut self) -> Vec<Request> {
-        if self.points > 0 {
-            self.finish_request();
-        }
-        self.done
+        let bytes = Bytes::from(buffer);
+        self.memory.filled(&bytes);
+        (self.done)(Request { bytes, points: std::mem::take(&mut self.points) });
     }
 }
 
