@@ -69,10 +69,16 @@ enum {
 	BPF_ENUMVAL_VALUE = 1,
 };
 
+/* What of a type is asked for. */
+enum {
+	BPF_TYPE_SIZE = 1,
+};
+
 #define bpf_core_enum_value_exists(type, name) __builtin_preserve_enum_value(*(type *)name, BPF_ENUMVAL_EXISTS)
 #define bpf_core_enum_value(type, name) __builtin_preserve_enum_value(*(type *)name, BPF_ENUMVAL_VALUE)
 #define bpf_core_field_exists(field) __builtin_preserve_field_info(field, BPF_FIELD_EXISTS)
 #define bpf_core_field_offset(field) __builtin_preserve_field_info(field, BPF_FIELD_BYTE_OFFSET)
+#define bpf_core_type_size(type) __builtin_preserve_type_info(*(type *)0, BPF_TYPE_SIZE)
 
 /* A field of a structure that there is no pointer to. */
 #define FIELD_OF(structure, field) (((structure *)0)->field)
@@ -90,7 +96,10 @@ enum {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct seq_file;
+struct seq_file {
+	unsigned long size;
+	unsigned long count;
+};
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
@@ -393,10 +402,28 @@ struct file {
 	void *private_data;
 };
 
-struct files_struct;
+struct fdtable {
+	__u32 max_fds;
+	struct file **fd;
+	unsigned long *open_fds;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct upid {
+	__s32 nr;
+};
+
+struct pid {
+	__u32 level;
+	struct upid numbers[];
+};
 
 struct task_struct {
 	__s32 tgid;
+	struct pid *thread_pid;
 	struct task_struct *group_leader;
 	__u64 start_boottime;
 	char comm[16];
@@ -504,6 +531,11 @@ struct sockmap_link {
 struct bpf_iter__bpf_link {
 	struct bpf_iter_meta *meta;
 	struct bpf_link *link;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 struct bpf_iter__task_file {

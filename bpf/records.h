@@ -113,20 +113,41 @@ enum file_kind {
 	FILE_LINK,
 	FILE_BTF,
 	FILE_KINDS,
+	FILE_PROCESS,
+	FILE_REST,
 };
 
-/* Each descriptor of a BPF object in a process. */
-struct file_record {
+/* What the records that follow belong to, up to the next one of these. */
+struct process_record {
+	/* FILE_PROCESS */
+	__u32 kind;
 	__u32 pid;
-	enum file_kind kind;
-	__u32 id;
-	/* Whether it is of the process that reads, which may know itself by another pid. */
+	/* Whether it is the process that reads, which may know itself by another pid. */
 	__u32 own;
+	__u32 padding;
 	__u64 start_time;
 	/* 0 where it is not known: the kernel gives no such id. */
 	__u64 cgroup;
 	char name[TASK_COMM_LEN];
 };
+
+/* Each descriptor of a BPF object in a process. */
+struct file_record {
+	enum file_kind kind;
+	__u32 id;
+};
+
+/* The last record where there was no room for all: from which descriptor of which thread on there are more. */
+struct rest_record {
+	/* FILE_REST */
+	__u32 kind;
+	__u32 task;
+	__u32 fd;
+	__u32 padding;
+};
+
+/* Of the room that the kernel has for the records of a thread, what is kept free: no records before it are longer. */
+#define MOST_AT_ONCE (sizeof(struct process_record) + 64 * sizeof(struct file_record) + sizeof(struct rest_record))
 
 /* How the files of each kind are known. */
 struct file_kinds {
@@ -134,6 +155,15 @@ struct file_kinds {
 	__u64 releases[FILE_KINDS];
 	/* The reader's own descriptors to learn it from; less than 0 for none, as soon as it is learnt. */
 	__s32 learn_from[FILE_KINDS];
+};
+
+/* Where a walk through the descriptors of all threads begins, and ended. */
+struct walk_state {
+	/* The thread to begin with, 0 for the first, and its descriptor; as in struct rest_record. */
+	__u32 from_task;
+	__u32 from_fd;
+	/* The reading that was interrupted and tells nothing more. */
+	__u64 interrupted;
 };
 
 /* What the reader asks for. */
@@ -146,6 +176,18 @@ struct request {
 	__u32 flag_uprobe;
 };
 
+/* Sorts of files, by their operations, and what they are the descriptors of. */
+#define SORTS 64
+struct sort_of_file {
+	__u64 operations;
+	__u64 kind;
+};
+
+/* The fields of a file from its operations to its object. */
+struct file_head {
+	__u64 fields[8];
+};
+
 /* Room for one object. */
 struct scratch {
 	__u64 address;
@@ -153,10 +195,24 @@ struct scratch {
 	struct program_facts program_facts;
 	struct map_record map_record;
 	struct link_record link_record;
-	/* Of which reading and thread the record is. */
+	/* Of which reading and thread the process is. */
 	__u64 session;
 	__u64 task;
-	struct file_record file_record;
+	struct process_record process_record;
+	struct rest_record rest_record;
+	struct sort_of_file sorts[SORTS];
+	/* 64 descriptors, before and after they were looked at. */
+	struct file *files[64];
+	struct file *files_after[64];
+	struct file_head heads[64];
+	/* What was found among them: in which places, the addresses of objects, the records; and how many of these are kept. */
+	__u8 slots[64];
+	__u64 objects[64];
+	struct file_record file_records[64];
+	__u32 found;
+	__u32 kept;
+	/* How many bytes of records were written of the thread. */
+	__u32 written;
 	__u32 map_ids[MAX_USED_MAPS];
 	char name[NAME_LEN];
 	char other_name[NAME_LEN];

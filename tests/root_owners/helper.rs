@@ -15,12 +15,13 @@ use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::model::Snapshot;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
 
 use super::objects::wait_until;
 use super::running::Running;
-use super::{SOON, loader, readers, sums};
+use super::{SOON, holders, loader, readers, sums};
 
 /// Set to what this program is to do.
 const ROLE: &str = "HOLDS_OBJECTS_AS";
@@ -97,6 +98,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
         "receiver" => receive(),
         "threads" => share_with_threads(),
         "apart" => set_apart(),
+        "many" => have_many(),
         "reader" => tell_in_namespace(),
         "nobody" => tell_as_nobody(),
         "loader" => loader::load(),
@@ -145,6 +147,22 @@ fn share_with_threads() {
         thread::spawn(|| forever());
     }
     say_ready();
+    forever();
+}
+
+/// Has more descriptors than one look at a process is for, of objects and of others: 200 maps besides its standard input, each often,
+/// and the last of all far behind them.
+fn have_many() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most.min(20_000), most)
+        .expect("a limit can be raised up to the other");
+    let maps: Vec<_> = (0..200).map(|_| holders::array()).collect();
+    let copies = maps.iter().flat_map(|map| (0..30).map(|_| holders::copy(map.fd())));
+    let copies: Vec<_> = copies.collect();
+    let others: Vec<_> = (0..9_000).map(|_| File::open("/dev/null").expect("it is there")).collect();
+    let last = holders::array();
+    say_ready();
+    let _held = (maps, copies, others, last);
     forever();
 }
 

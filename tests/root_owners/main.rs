@@ -32,6 +32,7 @@ const TESTS: &[trials::Test] = &[
     ("objects_of_every_kind_are_held", holders::every_kind),
     ("a_descriptor_that_was_sent_is_held_by_who_got_it", holders::sent),
     ("a_process_with_threads_is_one_holder", holders::threads),
+    ("a_process_with_very_many_descriptors_is_told_whole", holders::many_descriptors),
     ("a_process_in_another_pid_namespace_has_the_pid_of_ours", holders::pid_namespace),
     ("in_a_pid_namespace_its_own_processes_are_told", holders::within_pid_namespace),
     ("of_our_own_only_what_we_keep_is_held", holders::own_objects),

@@ -1,4 +1,4 @@
-//! The files of processes, as the iterator tells those that are descriptors of BPF objects.
+//! The files of processes, as the iterators tell those that are descriptors of BPF objects.
 //! Knows nothing of `/proc`, and of processes only what the kernel tells beside their files. Begin at [`Files::learn`].
 
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
-use super::load::not_filled;
-use super::records::{FileKinds, FileRecord, file_kind};
+use super::load::{UPDATE, not_filled};
+use super::records::{FileKinds, FileRecord, ProcessRecord, RestRecord, WalkState, file_kind};
 use crate::kernel::issues::Issues;
 use crate::kernel::road::Refusal;
 use crate::kernel::{ProcessFiles, clock, names, sys};
@@ -37,49 +37,58 @@ const INT: &[u32] = &[
 #[derive(Debug)]
 pub(in crate::kernel) struct Files {
     table: Table,
+    /// Where a walk begins, and the map that says so; none for a program that cannot be told.
+    from: WalkState,
+    state: Option<OwnedFd>,
     /// To which times are rounded, as `/proc` does.
     tick: u64,
 }
 
+/// What the programs over files are told, by maps of theirs.
+pub(super) struct FileMaps {
+    /// How the files of each kind are known.
+    pub(super) kinds: OwnedFd,
+    /// Where to begin, for one that can be told.
+    pub(super) state: Option<OwnedFd>,
+}
+
 impl Files {
-    /// Has the program learn from descriptors of this process what the files of each kind of object are. `kinds` is the map
-    /// that it keeps this in. Where no BTF object can be made for that, theirs stay unknown.
+    /// Has the program learn from descriptors of this process what the files of each kind of object are. Where no BTF object
+    /// can be made for that, theirs stay unknown.
     ///
     /// It has to be the thread that the descriptors belong to.
-    pub(super) fn learn(table: Table, kinds: &OwnedFd, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
+    pub(super) fn learn(mut table: Table, maps: FileMaps, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
         let btf = sys::load_btf(zerocopy::IntoBytes::as_bytes(INT));
         if let Err(errno) = &btf {
             tracing::debug!("who holds BTF objects cannot be told: {errno}");
         }
         let learn_from = [
             program.as_raw_fd(),
-            kinds.as_raw_fd(),
+            maps.kinds.as_raw_fd(),
             table.link.as_raw_fd(),
             btf.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         ];
         let request = FileKinds { releases: [0; file_kind::KINDS as usize], learn_from };
-        sys::update_map(kinds.as_fd(), 0, &request).map_err(not_filled)?;
-        let mut files = Self { table, tick: clock::tick() };
-        let mut told = [false; file_kind::KINDS as usize];
-        let run = files.table.run(|bytes| {
-            let (taken, records) = records(bytes);
-            for record in records.filter(|record| record.own != 0) {
-                if let Some(told) = told.get_mut(record.kind as usize) {
-                    *told = true;
+        sys::update_map(maps.kinds.as_fd(), 0, &request).map_err(not_filled)?;
+        let (mut stream, mut told) = (Stream::default(), [false; file_kind::KINDS as usize]);
+        let run = table.run(|bytes| {
+            stream.take(bytes, |process, file| {
+                if let Some(told) = told.get_mut(file.kind as usize) {
+                    *told |= process.own != 0;
                 }
-            }
-            taken
+            })
         });
         run.map_err(|(call, errno)| Refusal {
             call,
             errno,
-            text: format!("the iterator iter/task_file cannot be read: {errno}"),
+            text: format!("the iterator over the files of processes cannot be read: {errno}"),
         })?;
         let learnt = told.iter().zip(learn_from).all(|(&told, fd)| told || fd < 0);
+        let files = Self { table, from: WalkState::default(), state: maps.state, tick: clock::tick() };
         learnt.then_some(files).ok_or_else(|| Refusal {
             call: "read",
             errno: Errno::ENOENT,
-            text: "the iterator iter/task_file does not tell the files of this process".to_owned(),
+            text: "the iterator over the files of processes does not tell those of this process".to_owned(),
         })
     }
 
@@ -90,45 +99,97 @@ impl Files {
         kept: &[(Kind, u32)],
         issues: &mut Issues,
     ) -> Option<Vec<ProcessFiles>> {
-        let mut found = Found { processes: Vec::new(), kept, tick: self.tick };
-        self.table.read(issues, |bytes| found.take(bytes))?;
+        let mut found = Found { processes: Vec::new(), last: None, kept, tick: self.tick };
+        let mut stream = Stream::default();
+        // Only of a process with thousands of descriptors there is more than can be told at once.
+        let mut next = Some(WalkState::default());
+        while let Some(from) = next {
+            let begun = self.begin_at(from).map_err(|errno| (UPDATE, errno));
+            let run = begun.and_then(|()| {
+                self.table.run(|bytes| stream.take(bytes, |process, file| found.file(process, file)))
+            });
+            run.map_err(|(call, errno)| issues.met(self.table.part, call, errno)).ok()?;
+            next = stream.rest.take();
+        }
         Some(in_order(found.processes))
+    }
+
+    /// Says where the next walk begins.
+    fn begin_at(&mut self, from: WalkState) -> Result<(), Errno> {
+        if let Some(state) = self.state.as_ref().filter(|_| self.from != from) {
+            sys::update_map(state.as_fd(), 0, &from)?;
+            self.from = from;
+        }
+        Ok(())
+    }
+}
+
+/// What the programs write, record by record.
+#[derive(Default)]
+struct Stream {
+    /// What the next files belong to.
+    process: Option<ProcessRecord>,
+    /// Where there was no room for more.
+    rest: Option<WalkState>,
+}
+
+impl Stream {
+    /// Takes the whole records at the beginning of these bytes, and says how many bytes those were.
+    fn take(&mut self, bytes: &[u8], mut file: impl FnMut(&ProcessRecord, FileRecord)) -> usize {
+        let mut left = bytes;
+        while let Ok((kind, _)) = u32::read_from_prefix(left) {
+            left = match kind {
+                file_kind::PROCESS => {
+                    let Ok((process, left)) = ProcessRecord::read_from_prefix(left) else { break };
+                    self.process = Some(process);
+                    left
+                }
+                file_kind::REST => {
+                    let Ok((rest, left)) = RestRecord::read_from_prefix(left) else { break };
+                    self.rest = Some(WalkState { from_task: rest.task, from_fd: rest.fd, interrupted: 0 });
+                    left
+                }
+                _ => {
+                    let Ok((record, left)) = FileRecord::read_from_prefix(left) else { break };
+                    if let Some(process) = &self.process {
+                        file(process, record);
+                    }
+                    left
+                }
+            };
+        }
+        bytes.len() - left.len()
     }
 }
 
 /// What a run over the table found so far.
 struct Found<'a> {
     processes: Vec<ProcessFiles>,
+    /// The pid and the start time of the last of them.
+    last: Option<(u32, u64)>,
     kept: &'a [(Kind, u32)],
     tick: u64,
 }
 
 impl Found<'_> {
-    /// Takes the descriptors at the beginning of these bytes, and says how many bytes those were.
-    fn take(&mut self, bytes: &[u8]) -> usize {
-        let (taken, records) = records(bytes);
-        for record in records {
-            // An object that is being made or ended has no id.
-            let Some(object) = kind(record.kind).map(|kind| (kind, record.id)).filter(|&(_, id)| id != 0)
-            else {
-                continue;
-            };
-            if record.own == 0 || self.kept.contains(&object) {
-                self.process(&record).objects.push(object);
-            }
+    fn file(&mut self, process: &ProcessRecord, file: FileRecord) {
+        // An object that is being made or ended has no id.
+        let Some(object) = kind(file.kind).map(|kind| (kind, file.id)).filter(|&(_, id)| id != 0) else {
+            return;
+        };
+        if process.own == 0 || self.kept.contains(&object) {
+            self.process(process).objects.push(object);
         }
-        taken
     }
 
-    /// The process of a record. One whose thread has files of its own comes twice.
-    fn process(&mut self, record: &FileRecord) -> &mut ProcessFiles {
-        let started_at_boot_ns = record.start_time - record.start_time % self.tick;
-        let same =
-            |last: &ProcessFiles| (last.pid, last.started_at_boot_ns) == (record.pid, started_at_boot_ns);
-        if !self.processes.last().is_some_and(same) {
+    /// The process of a record. One with a thread that has files of its own comes twice, and one with many files.
+    fn process(&mut self, record: &ProcessRecord) -> &mut ProcessFiles {
+        let process = (record.pid, record.start_time);
+        if self.last != Some(process) {
+            self.last = Some(process);
             self.processes.push(ProcessFiles {
                 pid: record.pid,
-                started_at_boot_ns,
+                started_at_boot_ns: record.start_time - record.start_time % self.tick,
                 name: names::text(&record.name),
                 cgroup: Some(record.cgroup).filter(|&id| id != 0),
                 objects: Vec::new(),
@@ -136,13 +197,6 @@ impl Found<'_> {
         }
         self.processes.last_mut().expect("there is one by now")
     }
-}
-
-/// The whole records in these bytes, and how many bytes those are.
-fn records(bytes: &[u8]) -> (usize, impl Iterator<Item = FileRecord>) {
-    let whole = bytes.chunks_exact(size_of::<FileRecord>());
-    let taken = bytes.len() - whole.remainder().len();
-    (taken, whole.filter_map(|record| FileRecord::read_from_bytes(record).ok()))
 }
 
 fn kind(number: u32) -> Option<Kind> {
@@ -181,17 +235,48 @@ mod tests {
 
     const TICK: u64 = 10_000_000;
 
-    fn file(pid: u32, kind: u32, id: u32) -> FileRecord {
+    /// A descriptor of a process.
+    #[derive(Clone, Copy)]
+    struct File {
+        process: ProcessRecord,
+        record: FileRecord,
+    }
+
+    fn file(pid: u32, kind: u32, id: u32) -> File {
         let start_time = 12_345_678_901 + u64::from(pid);
         let mut name = [0; 16];
         name[..4].copy_from_slice(b"some");
-        FileRecord { pid, kind, id, own: 0, start_time, cgroup: 7, name }
+        let process =
+            ProcessRecord { kind: file_kind::PROCESS, pid, own: 0, padding: 0, start_time, cgroup: 7, name };
+        File { process, record: FileRecord { kind, id } }
     }
 
-    fn found(records: &[FileRecord], kept: &[(Kind, u32)]) -> Vec<ProcessFiles> {
-        let mut found = Found { processes: Vec::new(), kept, tick: TICK };
-        assert_eq!(found.take(records.as_bytes()), size_of_val(records));
-        in_order(found.processes)
+    /// What the programs write of these: of processes one after the other, as often as another begins.
+    fn written(files: &[File]) -> Vec<u8> {
+        let same = |first: &File, second: &File| first.process.as_bytes() == second.process.as_bytes();
+        let of_process = |files: &[File]| {
+            let records = files.iter().flat_map(|file| file.record.as_bytes().to_vec());
+            files[0].process.as_bytes().iter().copied().chain(records).collect::<Vec<u8>>()
+        };
+        files.chunk_by(same).flat_map(of_process).collect()
+    }
+
+    /// What is found in bytes that come in these pieces, and whether all of them were taken.
+    fn found_in(pieces: [&[u8]; 2], kept: &[(Kind, u32)]) -> (Vec<ProcessFiles>, bool) {
+        let mut found = Found { processes: Vec::new(), last: None, kept, tick: TICK };
+        let (mut stream, mut left) = (Stream::default(), Vec::new());
+        for piece in pieces {
+            left.extend_from_slice(piece);
+            let taken = stream.take(&left, |process, file| found.file(process, file));
+            left.drain(..taken);
+        }
+        (in_order(found.processes), left.is_empty())
+    }
+
+    fn found(files: &[File], kept: &[(Kind, u32)]) -> Vec<ProcessFiles> {
+        let (found, whole) = found_in([&written(files), &[]], kept);
+        assert!(whole);
+        found
     }
 
     fn objects(processes: &[ProcessFiles]) -> Vec<(u32, Vec<(Kind, u32)>)> {
@@ -208,7 +293,8 @@ mod tests {
             objects: vec![(Kind::Map, 3)],
         };
         assert_eq!(found(&[file(9, file_kind::MAP, 3)], &[]), std::slice::from_ref(&process));
-        let unknown = FileRecord { cgroup: 0, ..file(9, file_kind::MAP, 3) };
+        let mut unknown = file(9, file_kind::MAP, 3);
+        unknown.process.cgroup = 0;
         assert_eq!(found(&[unknown], &[]), [ProcessFiles { cgroup: None, ..process }]);
     }
 
@@ -230,7 +316,11 @@ mod tests {
 
     #[test]
     fn of_our_own_only_what_is_kept_is_held() {
-        let own = |kind, id| FileRecord { own: 1, ..file(9, kind, id) };
+        let own = |kind, id| {
+            let mut file = file(9, kind, id);
+            file.process.own = 1;
+            file
+        };
         let files = [own(file_kind::MAP, 3), own(file_kind::LINK, 4), file(8, file_kind::MAP, 3)];
         let other = (8, vec![(Kind::Map, 3)]);
         assert_eq!(objects(&found(&files, &[])), std::slice::from_ref(&other));
@@ -244,15 +334,24 @@ mod tests {
 
     #[test]
     fn a_pid_that_is_used_again_is_another_process() {
-        let later = FileRecord { start_time: 99 * TICK, ..file(9, file_kind::MAP, 3) };
+        let mut later = file(9, file_kind::MAP, 3);
+        later.process.start_time = 99 * TICK;
         assert_eq!(found(&[file(9, file_kind::MAP, 3), later], &[]).len(), 2);
+    }
+
+    #[test]
+    fn where_there_was_no_room_the_next_walk_begins() {
+        let rest = RestRecord { kind: file_kind::REST, task: 9, fd: 128, padding: 0 };
+        let mut stream = Stream::default();
+        assert_eq!(stream.take(rest.as_bytes(), |_, _| panic!("it is no file")), size_of_val(&rest));
+        assert_eq!(stream.rest, Some(WalkState { from_task: 9, from_fd: 128, interrupted: 0 }));
     }
 
     proptest! {
         #[test]
         fn anything_is_read_without_harm(stream: Vec<u8>) {
-            let mut found = Found { processes: Vec::new(), kept: &[], tick: TICK };
-            prop_assert!(stream.len() - found.take(&stream) < size_of::<FileRecord>());
+            let taken = Stream::default().take(&stream, |_, _| {});
+            prop_assert!(stream.len() - taken < size_of::<ProcessRecord>());
         }
 
         #[test]
@@ -261,13 +360,10 @@ mod tests {
             cut: prop::sample::Index,
         ) {
             let files: Vec<_> = files.into_iter().map(|(pid, kind, id)| file(pid, kind, id)).collect();
-            let bytes = files.as_bytes();
-            let cut = cut.index(bytes.len() + 1);
-            let mut half = Found { processes: Vec::new(), kept: &[], tick: TICK };
-            let taken = half.take(&bytes[..cut]);
-            prop_assert_eq!(taken, cut - cut % size_of::<FileRecord>());
-            half.take(&bytes[taken..]);
-            let processes = in_order(half.processes);
+            let bytes = written(&files);
+            let (first, second) = bytes.split_at(cut.index(bytes.len() + 1));
+            let (processes, whole) = found_in([first, second], &[]);
+            prop_assert!(whole);
             prop_assert_eq!(&processes, &found(&files, &[]));
             for pair in processes.windows(2) {
                 prop_assert!(pair[0].pid < pair[1].pid);

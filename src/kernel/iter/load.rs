@@ -9,6 +9,7 @@ use aya::programs::{Iter, ProgramError};
 use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use nix::errno::Errno;
 
+use super::files::FileMaps;
 use super::records::Request;
 use super::{Files, Links, Maps, Programs, Table};
 use crate::kernel::issues::errno_of;
@@ -24,6 +25,9 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const CPUS: &str = "bpfmetrics_cpus";
 const ASK: &str = "bpfmetrics_ask";
 const KINDS: &str = "bpfmetrics_kind";
+const WALK: &str = "bpfmetrics_walk";
+
+pub(super) const UPDATE: &str = "BPF_MAP_UPDATE_ELEM";
 
 /// What could be loaded.
 #[derive(Debug)]
@@ -127,18 +131,34 @@ impl Loading {
         Ok(Links::new(self.table(Kind::Link, "bpf_metrics_exporter_link", "bpf_link")?))
     }
 
-    /// The program learns from a descriptor of each kind, of objects that are at hand, what such a file is.
+    /// Over all files of a thread at once, and where the kernel cannot do that (before 5.17), over each file.
     fn files(&mut self) -> Result<Files, Refusal> {
-        const PROGRAM: &str = "bpf_metrics_exporter_file";
-        let kinds = self.map(KINDS)?;
+        self.files_by("bpf_metrics_exporter_task", "task", Some(WALK)).or_else(|refusal| {
+            tracing::debug!("{}", refusal.text);
+            self.files_by("bpf_metrics_exporter_file", "task_file", None)
+        })
+    }
+
+    /// By the program that runs over this table, and is told by this map where to begin.
+    fn files_by(&mut self, program: &str, table: &str, state: Option<&str>) -> Result<Files, Refusal> {
         let kept = self.kept.len();
-        let table = self.table(Part::Holder, PROGRAM, "task_file")?;
-        let program = iterator(&mut self.ebpf, PROGRAM).fd().expect("the program is loaded");
-        let learnt = Files::learn(table, &kinds, program.as_fd());
+        let learnt = self.learn_files(program, table, state);
         if learnt.is_err() {
             self.kept.truncate(kept);
         }
         learnt
+    }
+
+    /// The program learns from a descriptor of each kind, of objects that are at hand, what such a file is.
+    fn learn_files(&mut self, program: &str, table: &str, state: Option<&str>) -> Result<Files, Refusal> {
+        let kinds = self.map(KINDS)?;
+        let state = state.map(|name| self.map(name)).transpose()?;
+        let table = self.table(Part::Holder, program, table)?;
+        if let Some(state) = &state {
+            self.kept.push((Kind::Map, sys::map_info(state.as_fd()).map_err(not_identified)?.value.id));
+        }
+        let program = iterator(&mut self.ebpf, program).fd().expect("the program is loaded");
+        Files::learn(table, FileMaps { kinds, state }, program.as_fd())
     }
 
     /// Loads a program and links it to the table of this name.
@@ -183,7 +203,7 @@ fn not_identified(errno: Errno) -> Refusal {
 
 pub(super) fn not_filled(errno: Errno) -> Refusal {
     let text = format!("a map cannot be filled: {errno}");
-    Refusal { call: "BPF_MAP_UPDATE_ELEM", errno, text }
+    Refusal { call: UPDATE, errno, text }
 }
 
 /// The numbers of the processors that this machine may have.
@@ -219,11 +239,13 @@ fn refusal_of_program(table: &str, error: &ProgramError) -> Refusal {
 }
 
 fn refusal(call: &'static str, error: &(dyn std::error::Error + 'static)) -> Refusal {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    let errno = causes.find_map(|cause| Some(errno_of(cause.downcast_ref()?)));
-    let text = error.to_string();
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    let errno = causes().find_map(|cause| Some(errno_of(cause.downcast_ref()?)));
     let errno = errno.unwrap_or(Errno::EINVAL);
-    Refusal { call, errno, text: text.lines().next().unwrap_or(call).to_owned() }
+    // The verifier's log is of many lines.
+    let says: Vec<String> =
+        causes().filter_map(|cause| Some(cause.to_string().lines().next()?.to_owned())).collect();
+    Refusal { call, errno, text: says.join(": ") }
 }
 
 #[cfg(test)]

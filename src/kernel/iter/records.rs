@@ -121,19 +121,50 @@ pub(super) mod file_kind {
     pub(crate) const LINK: u32 = 2;
     pub(crate) const BTF: u32 = 3;
     pub(crate) const KINDS: u32 = 4;
+    /// No file: what the next ones belong to.
+    pub(crate) const PROCESS: u32 = 5;
+    /// No file: there was no room for more.
+    pub(crate) const REST: u32 = 6;
+}
+
+/// What the records that follow belong to.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct ProcessRecord {
+    pub(super) kind: u32,
+    pub(super) pid: u32,
+    pub(super) own: u32,
+    pub(super) padding: u32,
+    pub(super) start_time: u64,
+    pub(super) cgroup: u64,
+    pub(super) name: [u8; TASK_COMM_LEN],
 }
 
 /// Each descriptor of a BPF object in a process.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct FileRecord {
-    pub(super) pid: u32,
     pub(super) kind: u32,
     pub(super) id: u32,
-    pub(super) own: u32,
-    pub(super) start_time: u64,
-    pub(super) cgroup: u64,
-    pub(super) name: [u8; TASK_COMM_LEN],
+}
+
+/// From which descriptor of which thread on there are more.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct RestRecord {
+    pub(super) kind: u32,
+    pub(super) task: u32,
+    pub(super) fd: u32,
+    pub(super) padding: u32,
+}
+
+/// Where a walk through the descriptors of all threads begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct WalkState {
+    pub(super) from_task: u32,
+    pub(super) from_fd: u32,
+    pub(super) interrupted: u64,
 }
 
 /// How the files of each kind are known.
@@ -160,7 +191,9 @@ const _: () = assert!(size_of::<LinkRecord>() == 56);
 const _: () = assert!(size_of::<ProgramRecord>() == 56);
 const _: () = assert!(size_of::<ProgramFactsRecord>() == 64);
 const _: () = assert!(size_of::<MapRecord>() == 88);
-const _: () = assert!(size_of::<FileRecord>() == 48);
+const _: () = assert!(size_of::<ProcessRecord>() == 48);
+const _: () = assert!(size_of::<FileRecord>() == 8);
+const _: () = assert!(size_of::<RestRecord>() == 16);
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +242,7 @@ mod tests {
     }
 
     const INT: usize = 1;
+    const POINTER: usize = 2;
     const ARRAY: usize = 3;
     const STRUCT: usize = 4;
     const ENUM: usize = 6;
@@ -258,6 +292,7 @@ mod tests {
                 ARRAY => self.size(word(of, 12)) * word(of, 20),
                 // Other names of a type, and qualifiers.
                 8..=11 => self.size(word(of, 8)),
+                POINTER => 8,
                 other => panic!("type {id} of kind {other} has no size here"),
             }
         }
@@ -347,11 +382,14 @@ mod tests {
                 size_of::<Request>(),
                 members!(Request { program_facts_from, flag_tracepoint, flag_kprobe, flag_uprobe }),
             ),
+            ("file_record", size_of::<FileRecord>(), members!(FileRecord { kind, id })),
             (
-                "file_record",
-                size_of::<FileRecord>(),
-                members!(FileRecord { pid, kind, id, own, start_time, cgroup, name }),
+                "process_record",
+                size_of::<ProcessRecord>(),
+                members!(ProcessRecord { kind, pid, own, padding, start_time, cgroup, name }),
             ),
+            ("rest_record", size_of::<RestRecord>(), members!(RestRecord { kind, task, fd, padding })),
+            ("walk_state", size_of::<WalkState>(), members!(WalkState { from_task, from_fd, interrupted })),
             ("file_kinds", size_of::<FileKinds>(), members!(FileKinds { releases, learn_from })),
         ];
         for (name, size, members) in ours {
@@ -399,6 +437,8 @@ mod tests {
             ("FILE_LINK", file_kind::LINK),
             ("FILE_BTF", file_kind::BTF),
             ("FILE_KINDS", file_kind::KINDS),
+            ("FILE_PROCESS", file_kind::PROCESS),
+            ("FILE_REST", file_kind::REST),
         ];
         let ours = ours.map(|(name, number)| (name.to_owned(), number as usize));
         assert_eq!(Types::of(OBJECT).enumerators("file_kind"), ours.into());
