@@ -2,6 +2,7 @@
 //! Changes nothing that the kernel said, and waits for nobody. Begin at [`Enricher::read`].
 
 pub mod cgroup;
+mod cursor;
 #[cfg(test)]
 mod example;
 mod holders;

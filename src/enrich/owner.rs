@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cursor::Cursor;
 use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
 
 /// Says of every program, map and link whose it is.
@@ -55,6 +56,8 @@ pub(super) fn assign(snapshot: &mut Snapshot, holders: &Holders, asked_at: Times
 #[derive(Debug, Default)]
 pub(super) struct Wholes {
     known: HashMap<(u64, u64), Whole>,
+    /// The one that was asked for last: the next object is often its own too.
+    last: Option<((u64, u64), Arc<Owner>)>,
 }
 
 #[derive(Debug)]
@@ -67,15 +70,20 @@ impl Wholes {
     /// The owner that somebody is a part of; the kernel for nobody.
     fn of(&mut self, part: Option<&Arc<Owner>>) -> Arc<Owner> {
         let key = part.map_or((0, 0), |part| (part.key(), part.revision()));
+        if let Some((_, owner)) = self.last.as_ref().filter(|(last, _)| *last == key) {
+            return Arc::clone(owner);
+        }
         let whole = self.known.entry(key).or_insert_with(|| {
             let identity = part.map_or_else(Identity::default, |part| part.whole());
             Whole { owner: Arc::new(Owner::from(identity)), met: true }
         });
         whole.met = true;
+        self.last = Some((key, Arc::clone(&whole.owner)));
         Arc::clone(&whole.owner)
     }
 
     fn end_reading(&mut self) {
+        self.last = None;
         self.known.retain(|_, whole| std::mem::take(&mut whole.met));
     }
 }
@@ -92,6 +100,10 @@ struct Evidence<'a> {
     users: Vec<(u32, usize)>,
     /// Programs and the links that attach them.
     attached: Vec<(u32, u32)>,
+    /// For each kind, where among the holders was looked last.
+    at_holders: [Cursor; 4],
+    at_users: Cursor,
+    at_attached: Cursor,
 }
 
 impl<'a> Evidence<'a> {
@@ -113,12 +125,23 @@ impl<'a> Evidence<'a> {
         let mut attached: Vec<_> = links.iter().filter_map(|&(id, program)| Some((program?, id))).collect();
         attached.sort_unstable();
         let maps = snapshot.maps.iter().flatten().map(|map| map.facts.id).collect();
-        Self { holders, programs, maps, links, users, attached }
+        Self {
+            holders,
+            programs,
+            maps,
+            links,
+            users,
+            attached,
+            at_holders: Default::default(),
+            at_users: Cursor::default(),
+            at_attached: Cursor::default(),
+        }
     }
 
     fn of_program(&self, program: &(u32, &[u32])) -> Option<&Arc<Owner>> {
         let &(id, map_ids) = program;
-        let links = || below(&self.attached, id).iter().map(|&(_, link)| (Kind::Link, link));
+        let links =
+            || below(&self.attached, id, &self.at_attached).iter().map(|&(_, link)| (Kind::Link, link));
         // The newest first: ids grow.
         let maps = || map_ids.iter().rev().map(|&map| (Kind::Map, map));
         self.creator(map_ids)
@@ -132,7 +155,7 @@ impl<'a> Evidence<'a> {
     }
 
     fn of_map<'b>(&'b self, id: u32, programs: &'b [Arc<Owner>]) -> Option<&'b Arc<Owner>> {
-        let users = || below(&self.users, id).iter().map(|&(_, place)| &programs[place]);
+        let users = || below(&self.users, id, &self.at_users).iter().map(|&(_, place)| &programs[place]);
         self.creator(&[id])
             .or_else(|| self.process(Kind::Map, id))
             .or_else(|| users().find(|owner| is_alive(owner)))
@@ -179,15 +202,15 @@ impl<'a> Evidence<'a> {
 
     fn holders(&self, kind: Kind, id: u32) -> &[Holder] {
         let holders = self.holders.of(kind);
-        let start = holders.partition_point(|holder| holder.id < id);
+        let start = self.at_holders[kind as usize].place(holders, |holder| holder.id < id);
         let len = holders[start..].iter().take_while(|holder| holder.id == id).count();
         &holders[start..start + len]
     }
 }
 
 /// The pairs that begin with a number.
-fn below<T>(pairs: &[(u32, T)], number: u32) -> &[(u32, T)] {
-    let start = pairs.partition_point(|&(first, _)| first < number);
+fn below<'a, T>(pairs: &'a [(u32, T)], number: u32, cursor: &Cursor) -> &'a [(u32, T)] {
+    let start = cursor.place(pairs, |&(first, _)| first < number);
     let len = pairs[start..].iter().take_while(|&&(first, _)| first == number).count();
     &pairs[start..start + len]
 }

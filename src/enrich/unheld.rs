@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::cursor::Cursor;
 use crate::model::{Content, Holders, HookLook, Kind, Snapshot};
 
 /// Remembers since when which object is held by nobody.
@@ -78,6 +79,7 @@ struct Graph<'a> {
     snapshot: &'a Snapshot,
     contents: Vec<Content>,
     ids: [Vec<u32>; 4],
+    at_ids: [Cursor; 4],
     held: [Vec<bool>; 4],
     /// Objects that are held, and whose own holdings have not been followed yet.
     waiting: Vec<(Kind, usize)>,
@@ -89,15 +91,15 @@ impl<'a> Graph<'a> {
         let held = ids.each_ref().map(|ids| vec![false; ids.len()]);
         let mut contents = look.map(|look| look.contents.clone()).unwrap_or_default();
         contents.sort_unstable();
-        Self { snapshot, contents, ids, held, waiting: Vec::new() }
+        Self { snapshot, contents, ids, at_ids: Default::default(), held, waiting: Vec::new() }
     }
 
     fn hold(&mut self, objects: impl IntoIterator<Item = (Kind, u32)>) {
         for (kind, id) in objects {
+            let ids = &self.ids[kind as usize];
+            let place = self.at_ids[kind as usize].place(ids, |&other| other < id);
             // One that came after the table was read has no place.
-            if let Ok(place) = self.ids[kind as usize].binary_search(&id)
-                && !std::mem::replace(&mut self.held[kind as usize][place], true)
-            {
+            if ids.get(place) == Some(&id) && !std::mem::replace(&mut self.held[kind as usize][place], true) {
                 self.waiting.push((kind, place));
             }
         }

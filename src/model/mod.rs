@@ -5,9 +5,11 @@ mod owner;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{BuildHasher as _, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::quality::FixedState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -569,4 +571,8 @@ pub struct Backlog {
     pub bytes: u64,
     /// Since when there is a backlog to speak of: the exporter's start.
     pub since: Timestamp,
+}
+/// A number that stands for a value, the same as long as the program runs. That of another value is another, as good as always.
+pub(crate) fn hash(value: impl Hash) -> u64 {
+    FixedState::default().hash_one(value)
 }

@@ -2,7 +2,7 @@
 //! Begin at [`Identity`], what is known of somebody, and [`Owner`], by which label values it goes.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
+use super::hash;
 
 /// What somebody is who has BPF objects. From the first that applies to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -414,10 +415,4 @@ pub struct KindTotal {
     /// The run time of all programs since then, also of those that are gone. `None` for other kinds, and while statistics are
     /// off.
     pub run_time: Option<Duration>,
-}
-
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }

@@ -57,7 +57,10 @@ impl Maps {
     pub(in crate::kernel) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Map>> {
         let mut found = Found::new(&self.known, pass.taken_at);
         self.table.read(pass.issues, |bytes| found.take(bytes))?;
-        let Found { mut rows, mut met, moved, .. } = found;
+        let Found { mut rows, same, others, moved, .. } = found;
+        self.known.truncate(same);
+        self.known.extend(others);
+        let met = &mut self.known;
         let mut permitted = true;
         for (place, entries) in moved {
             let read = permitted.then(|| fdinfo::of_object(Kind::Map, met[place].facts.id));
@@ -82,7 +85,6 @@ impl Maps {
                 row.entries = pass.count_entries_of(&row.facts);
             }
         }
-        self.known = met;
         Some(rows)
     }
 }
@@ -93,17 +95,19 @@ struct Found<'a> {
     earlier: Peekable<slice::Iter<'a, Known>>,
     taken_at: Timestamp,
     rows: Vec<Map>,
-    /// What is known of each row's map.
-    met: Vec<Known>,
+    /// How many of the first rows are of the first known maps, one by one.
+    same: usize,
+    /// What is known of the maps of the other rows.
+    others: Vec<Known>,
     /// Of which the memory is to be read: the place among the rows, and the entries.
     moved: Vec<(usize, i64)>,
 }
 
 impl<'a> Found<'a> {
     fn new(known: &'a [Known], taken_at: Timestamp) -> Self {
-        let capacity = known.len() + known.len() / 16 + 16;
-        let (rows, met) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        Self { earlier: known.iter().peekable(), taken_at, rows, met, moved: Vec::new() }
+        let rows = Vec::with_capacity(known.len() + known.len() / 16 + 16);
+        let earlier = known.iter().peekable();
+        Self { earlier, taken_at, rows, same: 0, others: Vec::new(), moved: Vec::new() }
     }
 
     /// Takes the maps at the beginning of these bytes, and says how many bytes those were.
@@ -112,18 +116,26 @@ impl<'a> Found<'a> {
         while let Ok((record, behind)) = MapRecord::read_from_prefix(rest) {
             rest = behind;
             let identity = record.identity;
-            while self.earlier.next_if(|known| known.identity.id < identity.id).is_some() {}
-            let known = self
-                .earlier
-                .next_if(|known| known.identity.id == identity.id)
-                .filter(|known| known.identity == identity)
-                .cloned()
-                .unwrap_or_else(|| {
-                    let facts = Arc::new(facts(&identity, self.taken_at));
-                    Known { identity, facts, mem: None }
-                });
+            let mut skipped = false;
+            while self.earlier.next_if(|known| known.identity.id < identity.id).is_some() {
+                skipped = true;
+            }
+            let earlier = self.earlier.next_if(|known| known.identity.id == identity.id);
+            let earlier = earlier.filter(|known| known.identity == identity);
+            let known = if let Some(known) = earlier {
+                if !skipped && self.same == self.rows.len() {
+                    self.same += 1;
+                } else {
+                    self.others.push(known.clone());
+                }
+                known
+            } else {
+                let facts = Arc::new(facts(&identity, self.taken_at));
+                self.others.push(Known { identity, facts, mem: None });
+                self.others.last().expect("it was just added")
+            };
             if !known.mem_holds(record.entries) {
-                self.moved.push((self.met.len(), record.entries));
+                self.moved.push((self.rows.len(), record.entries));
             }
             let entries = u64::try_from(record.entries).ok();
             self.rows.push(Map {
@@ -135,7 +147,6 @@ impl<'a> Found<'a> {
                 memory_cgroup: (record.memory_cgroup != 0).then_some(record.memory_cgroup),
                 owner: None,
             });
-            self.met.push(known);
         }
         bytes.len() - rest.len()
     }
@@ -196,7 +207,7 @@ mod tests {
 
     /// What is known after a first reading, in which each map has as much memory as its id says.
     fn known(stream: &[MapRecord]) -> Vec<Known> {
-        let mut met = read(&[], 1, stream).met;
+        let mut met = read(&[], 1, stream).others;
         for (known, record) in met.iter_mut().zip(stream) {
             known.mem = Some(Mem { bytes: known.facts.id.into(), entries: record.entries });
         }
@@ -269,7 +280,10 @@ mod tests {
         let ids: Vec<_> = found.rows.iter().map(|row| row.facts.id).collect();
         let seen: Vec<_> = found.rows.iter().map(|row| row.facts.first_seen.as_second()).collect();
         assert_eq!((ids, seen), (vec![2, 5, 7], vec![2, 1, 2]));
-        assert_eq!(found.met.len(), 3, "what went is forgotten");
+        assert_eq!((found.same, found.others.len()), (0, 3), "what went is forgotten");
+        let found = read(&known, 2, &[map(3, HASH, 0), map(5, HASH, 0), map(7, HASH, 0), map(9, HASH, 0)]);
+        let others: Vec<_> = found.others.iter().map(|known| known.identity.id).collect();
+        assert_eq!((found.same, others), (2, vec![7, 9]), "what stays in its place is not copied");
     }
 
     proptest! {
@@ -279,7 +293,7 @@ mod tests {
             let mut found = Found::new(&known, Timestamp::UNIX_EPOCH);
             let taken = found.take(&stream);
             prop_assert_eq!(taken, stream.len() / size_of::<MapRecord>() * size_of::<MapRecord>());
-            prop_assert_eq!(found.rows.len(), found.met.len());
+            prop_assert_eq!(found.rows.len(), found.same + found.others.len());
         }
 
         #[test]

@@ -57,8 +57,13 @@ impl Programs {
             let (rows, missing) = self.read_once(pass)?;
             match missing {
                 None => {
-                    self.known.clear();
-                    self.known.extend(rows.iter().map(|program| Arc::clone(&program.facts)));
+                    let facts = || rows.iter().map(|program| &program.facts);
+                    let same = self.known.len() == rows.len()
+                        && self.known.iter().zip(facts()).all(|(known, facts)| Arc::ptr_eq(known, facts));
+                    if !same {
+                        self.known.clear();
+                        self.known.extend(facts().cloned());
+                    }
                     return Some(rows);
                 }
                 // Strictly less each time: what is not less has its facts.

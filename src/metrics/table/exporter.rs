@@ -2,14 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::hash;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::Text;
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{Backlog, Build, Collector, Issue, RunStats, Tally};
+use crate::model::{Backlog, Build, Collector, Issue, RunStats, Tally, hash};
 
 /// Who has the runs of programs counted.
 pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {

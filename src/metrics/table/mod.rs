@@ -5,7 +5,6 @@ mod exporter;
 mod objects;
 mod owners;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::slice;
 
 pub use self::exporter::{BUILD, COLLECTOR, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS};
@@ -80,10 +79,4 @@ fn word(object_type: &ObjectType) -> Option<LabelValue<'_>> {
 
 fn word_or_number(object_type: &ObjectType) -> LabelValue<'_> {
     word(object_type).unwrap_or(Number(object_type.number))
-}
-
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{hash, word, word_or_number};
+use super::{word, word_or_number};
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Flag, Number, Text, Time};
 use crate::metrics::Unit::{Bytes, Each, Ratio, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, LabelValue, Metric, Object, Series, Unit, Value};
-use crate::model::{Btf, Kind, Link, Map, Owner, Program};
+use crate::model::{Btf, Kind, Link, Map, Owner, Program, hash};
 
 /// Programs.
 pub static PROGRAM: Entity<Program> = Entity {

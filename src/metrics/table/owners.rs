@@ -1,13 +1,12 @@
 //! Whose the objects are, and what all of an owner's and all of the host's cost together: one row for each metric.
 
-use super::hash;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Number, Text};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Object, Series, Unit, Value};
-use crate::model::{Holder, Hook, HookPlace, Kind, KindTotal, OwnerTotal, Pin};
+use crate::model::{Holder, Hook, HookPlace, Kind, KindTotal, OwnerTotal, Pin, hash};
 
 /// Every entity that somebody owns has these labels, read by a path from its values to the owner.
 macro_rules! owner_labels {
