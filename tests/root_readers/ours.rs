@@ -14,15 +14,15 @@ use super::running::Running;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Names of programs, as BTF has them, and of maps.
+/// Names of programs, as BTF has them, and of maps, where there are iterators over all tables.
 const NAMES: [&[&str]; 2] = [
     &[
         "bpf_metrics_exporter_program",
         "bpf_metrics_exporter_map",
         "bpf_metrics_exporter_link",
-        "bpf_metrics_exporter_file",
+        "bpf_metrics_exporter_task",
     ],
-    &["bpfmetrics_cpus", "bpfmetrics_ask", "bpfmetrics_room", "bpfmetrics_kind"],
+    &["bpfmetrics_cpus", "bpfmetrics_ask", "bpfmetrics_room", "bpfmetrics_kind", "bpfmetrics_walk"],
 ];
 
 /// Ids and names of programs, maps and links that an exporter loads. There may be others that run.
@@ -76,8 +76,8 @@ pub(crate) fn gone_with_the_reader() {
     let open = descriptors();
     let Some(mut reader) = readers::by_iterators(&[Table::Program, Table::Map, Table::Link]) else { return };
     let kept = descriptors();
-    // A link of each iterator, and the map by which the one over programs is asked.
-    assert_eq!(kept - open, 5);
+    // A link of each iterator, and the maps that tell the ones over programs and threads what to do.
+    assert_eq!(kept - open, 6);
     for _ in 0..3 {
         let found = new(&before, &ours(&reader.read()));
         assert_all(&found);
