@@ -57,7 +57,7 @@ impl Files {
     /// can be made for that, theirs stay unknown.
     ///
     /// It has to be the thread that the descriptors belong to.
-    pub(super) fn learn(mut table: Table, maps: FileMaps, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
+    pub(super) fn learn(table: Table, maps: FileMaps, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
         let btf = sys::load_btf(zerocopy::IntoBytes::as_bytes(INT));
         if let Err(errno) = &btf {
             tracing::debug!("who holds BTF objects cannot be told: {errno}");
@@ -70,13 +70,12 @@ impl Files {
         ];
         let request = FileKinds { releases: [0; file_kind::KINDS as usize], learn_from };
         sys::update_map(maps.kinds.as_fd(), 0, &request).map_err(not_filled)?;
-        let (mut stream, mut told) = (Stream::default(), [false; file_kind::KINDS as usize]);
-        let run = table.run(|bytes| {
-            stream.take(bytes, |process, file| {
-                if let Some(told) = told.get_mut(file.kind as usize) {
-                    *told |= process.own != 0;
-                }
-            })
+        let mut files = Self { table, from: WalkState::default(), state: maps.state, tick: clock::tick() };
+        let mut told = [false; file_kind::KINDS as usize];
+        let run = files.walk(|process, file| {
+            if let Some(told) = told.get_mut(file.kind as usize) {
+                *told |= process.own != 0;
+            }
         });
         run.map_err(|(call, errno)| Refusal {
             call,
@@ -84,7 +83,6 @@ impl Files {
             text: format!("the iterator over the files of processes cannot be read: {errno}"),
         })?;
         let learnt = told.iter().zip(learn_from).all(|(&told, fd)| told || fd < 0);
-        let files = Self { table, from: WalkState::default(), state: maps.state, tick: clock::tick() };
         learnt.then_some(files).ok_or_else(|| Refusal {
             call: "read",
             errno: Errno::ENOENT,
@@ -100,18 +98,25 @@ impl Files {
         issues: &mut Issues,
     ) -> Option<Vec<ProcessFiles>> {
         let mut found = Found { processes: Vec::new(), last: None, kept, tick: self.tick };
+        let run = self.walk(|process, file| found.file(process, file));
+        run.map_err(|(call, errno)| issues.met(self.table.part, call, errno)).ok()?;
+        Some(in_order(found.processes))
+    }
+
+    /// Has all files of objects told, with the process of each; or the call that failed, and why.
+    fn walk(
+        &mut self,
+        mut file: impl FnMut(&ProcessRecord, FileRecord),
+    ) -> Result<(), (&'static str, Errno)> {
         let mut stream = Stream::default();
         // Only of a process with thousands of descriptors there is more than can be told at once.
         let mut next = Some(WalkState::default());
         while let Some(from) = next {
-            let begun = self.begin_at(from).map_err(|errno| (UPDATE, errno));
-            let run = begun.and_then(|()| {
-                self.table.run(|bytes| stream.take(bytes, |process, file| found.file(process, file)))
-            });
-            run.map_err(|(call, errno)| issues.met(self.table.part, call, errno)).ok()?;
+            self.begin_at(from).map_err(|errno| (UPDATE, errno))?;
+            self.table.run(|bytes| stream.take(bytes, &mut file))?;
             next = stream.rest.take();
         }
-        Some(in_order(found.processes))
+        Ok(())
     }
 
     /// Says where the next walk begins.
