@@ -182,8 +182,7 @@ struct walk {
 };
 
 /*
- * A loop for each step of what is read: where the next address does not depend on what was read last, the processor reads ahead,
- * and nearly all that this costs is memory that nobody had a look at for a while.
+ * A loop for each step of what is read, in which no address depends on what was read just before: so the processor can read ahead.
  */
 
 /* Whether one call can read from the operations of a file to its object. */
@@ -356,7 +355,7 @@ static __always_inline __u32 all_learnt(struct file_kinds *kinds)
 	return 1;
 }
 
-/* All descriptors of a thread at once: without a reference to each file this costs half of what iter/task_file does. */
+/* All descriptors of a thread at once: without a reference to each file, ordinary ones cost less than half of what iter/task_file takes. */
 SEC("iter/task")
 int bpf_metrics_exporter_task(struct bpf_iter__task *ctx)
 {
