@@ -60,10 +60,9 @@ impl Maps {
         let Found { mut rows, same, others, moved, .. } = found;
         self.known.truncate(same);
         self.known.extend(others);
-        let met = &mut self.known;
         let mut permitted = true;
         for (place, entries) in moved {
-            let read = permitted.then(|| fdinfo::of_object(Kind::Map, met[place].facts.id));
+            let read = permitted.then(|| fdinfo::of_object(Kind::Map, self.known[place].facts.id));
             let bytes = match read {
                 Some(Ok(info)) => info.memlock,
                 Some(Err((call, errno))) => {
@@ -77,7 +76,7 @@ impl Maps {
                 }
                 None => None,
             };
-            met[place].mem = bytes.map(|bytes| Mem { bytes, entries });
+            self.known[place].mem = bytes.map(|bytes| Mem { bytes, entries });
             rows[place].mem = bytes;
         }
         if pass.counts_by_walking() {
