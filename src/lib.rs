@@ -15,13 +15,16 @@
 //! assert!(text.contains("bpf_exporter_collect_success{collector=\"program\",reader="));
 //! ```
 
+mod backoff;
 pub mod cli;
 pub mod enrich;
+mod error_chain;
 pub mod export;
 pub mod kernel;
 pub mod lookup;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+mod outage;
 pub mod source;
 pub mod web;

@@ -6,16 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module and those it may name. `main.rs` wires, and may name all.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("cli", &[]),
     ("memory", &[]),
+    ("backoff", &[]),
+    ("outage", &[]),
+    ("error_chain", &[]),
     ("kernel", &["model"]),
     ("enrich", &["model", "kernel"]),
-    ("lookup", &["enrich"]),
+    ("lookup", &["enrich", "backoff", "outage", "error_chain"]),
     ("metrics", &["model"]),
     ("source", &["model"]),
-    ("export", &["model", "metrics", "source"]),
+    ("export", &["model", "metrics", "source", "backoff", "outage", "error_chain"]),
     ("web", &["metrics", "source", "export"]),
 ];
 

@@ -10,8 +10,8 @@ use crate::processes::{SOON, Scratch, eventually};
 use crate::received;
 use crate::receivers::{Collector, Verbosity};
 
-const LOST: &str = "does not take metrics";
-const FOUND: &str = "takes metrics again";
+const LOST: &str = "; retrying";
+const FOUND: &str = "recovered after";
 
 /// Enough for an outage even while other tests make thousands of objects.
 const ROOM: [&str; 2] = ["--otlp-backlog-bytes", "1073741824"];

@@ -1,6 +1,6 @@
 //! Empties the outbox into a receiver: tries again what can be tried again, and says in the log only what changed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
@@ -8,36 +8,36 @@ use super::encode::Request;
 use super::grpc::{Answer, Client, Failure, Retry};
 use super::ledger::Ledger;
 use super::outbox::Outbox;
+use crate::backoff::Backoff;
+use crate::outage::OutageLog;
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
 
 /// Sends what is in the outbox until that is closed and empty. Once it is closed, the first failure ends it. What is left
 /// then, or when this is cut short, is given up.
 pub async fn deliver(outbox: &Outbox, ledger: &Ledger, mut client: Client, receiver: &str) {
     let _rest = Rest { outbox };
-    let mut relation = Relation { receiver, lost: None, refusal: None, complaint: String::new() };
+    let mut outcomes = Outcomes::new(receiver, ledger);
     let mut failures = 0;
     while let Some(request) = outbox.take().await {
         match client.export(request.bytes.clone()).await {
             Ok(answer) => {
                 failures = 0;
-                relation.taken(&request, &answer, ledger, outbox);
+                outcomes.succeeded(&request, &answer, outbox);
                 outbox.settled(request);
             }
             Err(Failure { reason, retry: None }) => {
                 failures = 0;
-                relation.refused(&request, reason, ledger);
+                outcomes.refused(&request, reason);
                 outbox.settled(request);
             }
             Err(Failure { reason, retry: Some(retry) }) => {
-                ledger.retryable.add(1);
                 outbox.put_back(request);
-                relation.lost(&reason, ledger);
+                outcomes.failed(&reason);
                 if outbox.is_closed() {
                     break;
                 }
-                pause(outbox, pause_length(failures, retry)).await;
+                pause(outbox, retry_delay(failures, retry)).await;
                 failures += 1;
             }
         }
@@ -72,79 +72,82 @@ async fn pause(outbox: &Outbox, length: Duration) {
     }
 }
 
-/// Doubles with each failure; between half and all of it, so that a thousand nodes do not come back at once.
-fn pause_length(failures: u32, retry: Retry) -> Duration {
-    let backoff = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_PAUSE);
-    let jittered = backoff.mul_f64(rand::random_range(0.5..1.0));
+/// Returns how long to wait before the next attempt.
+fn retry_delay(failures: u32, retry: Retry) -> Duration {
+    let backoff = BACKOFF.delay(failures);
     match retry {
-        Retry::WithBackoff => jittered,
-        Retry::After(delay) => delay + jittered / 10,
+        Retry::WithBackoff => backoff,
+        Retry::After(delay) => delay + backoff / 10,
     }
 }
 
-/// How we stand with the receiver: what was said about it in the log already.
-struct Relation<'a> {
+/// Logs changes of the receiver's behaviour once, and counts what became of each request.
+struct Outcomes<'a> {
     receiver: &'a str,
-    /// Since when it cannot be reached, and how many points had been given up for want of room before.
-    lost: Option<(Instant, u64)>,
-    /// Why it refused the last request.
-    refusal: Option<String>,
-    /// What it said about the last request that it took.
-    complaint: String,
+    ledger: &'a Ledger,
+    outage: OutageLog,
+    /// [`Ledger::overflowed`] at the start of the outage.
+    overflowed_before: u64,
+    /// The permanent error of the last request.
+    last_refusal: Option<String>,
+    /// The message of the last answer.
+    last_message: String,
 }
 
-impl Relation<'_> {
-    fn taken(&mut self, request: &Request, answer: &Answer, ledger: &Ledger, outbox: &Outbox) {
-        let rejected = answer.rejected.min(request.points);
-        ledger.succeeded.add(1);
-        ledger.accepted.add(request.points - rejected);
-        ledger.rejected.add(rejected);
-        if let Some((since, given_up_before)) = self.lost.take() {
-            let (seconds, waiting) = (since.elapsed().as_secs(), outbox.points());
-            let given_up = ledger.overflowed.get() - given_up_before;
-            info!(
-                "{} takes metrics again after {seconds} s; {waiting} points that waited follow, {given_up} were given up",
-                self.receiver
-            );
-        }
-        if self.refusal.take().is_some() {
-            info!("{} takes metrics again", self.receiver);
-        }
-        if answer.message != self.complaint {
-            if rejected > 0 {
-                warn!(
-                    "{} did not take {rejected} of {} points: {}",
-                    self.receiver, request.points, answer.message
-                );
-            } else if !answer.message.is_empty() {
-                warn!("{} took all points and says: {}", self.receiver, answer.message);
-            }
-            self.complaint.clone_from(&answer.message);
+impl<'a> Outcomes<'a> {
+    fn new(receiver: &'a str, ledger: &'a Ledger) -> Self {
+        Self {
+            receiver,
+            ledger,
+            outage: OutageLog::new(format!("export to {receiver}")),
+            overflowed_before: 0,
+            last_refusal: None,
+            last_message: String::new(),
         }
     }
 
-    fn refused(&mut self, request: &Request, reason: String, ledger: &Ledger) {
-        ledger.failed.add(1);
-        ledger.refused.add(request.points);
-        if self.refusal.as_ref() == Some(&reason) {
-            debug!("{} refused {} points again: {reason}", self.receiver, request.points);
+    fn succeeded(&mut self, request: &Request, answer: &Answer, outbox: &Outbox) {
+        let (receiver, ledger, points) = (self.receiver, self.ledger, request.points);
+        let rejected = answer.rejected.min(points);
+        ledger.succeeded.add(1);
+        ledger.accepted.add(points - rejected);
+        ledger.rejected.add(rejected);
+        self.outage.recovered(|| {
+            let (waiting, dropped) = (outbox.points(), ledger.overflowed.get() - self.overflowed_before);
+            format!("; {waiting} points waiting, {dropped} dropped")
+        });
+        if self.last_refusal.take().is_some() {
+            info!("export to {receiver} succeeds again");
+        }
+        if answer.message != self.last_message {
+            if rejected > 0 {
+                warn!("{receiver} rejected {rejected} of {points} points: {}", answer.message);
+            } else if !answer.message.is_empty() {
+                warn!("{receiver} accepted all points with a warning: {}", answer.message);
+            }
+            self.last_message.clone_from(&answer.message);
+        }
+    }
+
+    fn refused(&mut self, request: &Request, reason: String) {
+        let (receiver, points) = (self.receiver, request.points);
+        self.ledger.failed.add(1);
+        self.ledger.refused.add(points);
+        if self.last_refusal.as_ref() == Some(&reason) {
+            debug!("{receiver} refused another {points} points: {reason}");
         } else {
             warn!(
-                "{} refused {} points for good: {reason}; further refusals are only counted",
-                self.receiver, request.points
+                "{receiver} refused {points} points, which are dropped: {reason}; \
+                 further refusals are only counted in bpf_exporter_otlp_dropped_points"
             );
-            self.refusal = Some(reason);
+            self.last_refusal = Some(reason);
         }
-        // It answers: whatever it says, it is there.
-        self.lost = None;
     }
 
-    fn lost(&mut self, reason: &str, ledger: &Ledger) {
-        if self.lost.is_none() {
-            warn!("{} does not take metrics: {reason}; trying again until it does", self.receiver);
-            self.lost = Some((Instant::now(), ledger.overflowed.get()));
-        } else {
-            debug!("{} still does not take metrics: {reason}", self.receiver);
+    fn failed(&mut self, reason: &str) {
+        self.ledger.retryable.add(1);
+        if self.outage.failed(reason) {
+            self.overflowed_before = self.ledger.overflowed.get();
         }
     }
 }
@@ -154,19 +157,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_limit_and_differ() {
-        for (failures, longest) in [(0, 1), (1, 2), (4, 16), (5, 30), (40, 30)] {
-            let longest = Duration::from_secs(longest);
-            for _ in 0..100 {
-                let pause = pause_length(failures, Retry::WithBackoff);
-                assert!(pause >= longest / 2 && pause <= longest, "{failures}: {pause:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_receiver_that_names_a_delay_gets_at_least_that() {
+    fn a_delay_given_by_the_receiver_is_the_minimum() {
         let delay = Duration::from_mins(1);
-        assert!(pause_length(0, Retry::After(delay)) >= delay);
+        assert!(retry_delay(0, Retry::After(delay)) >= delay);
     }
 }

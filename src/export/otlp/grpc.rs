@@ -2,7 +2,6 @@
 //! Source: the OTLP specification, "OTLP/gRPC".
 
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,6 +19,8 @@ use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, GRPC_CONTENT_TYPE};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
+
+use crate::error_chain::error_chain;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
@@ -115,7 +116,7 @@ impl Client {
             http::Request::post(EXPORT).body(Body::new(Message::framed(bytes))).expect("a path");
         request.headers_mut().clone_from(&self.headers);
         let call = async {
-            let unavailable = |error: tonic::transport::Error| Status::unavailable(with_causes(&error));
+            let unavailable = |error: tonic::transport::Error| Status::unavailable(error_chain(&error));
             poll_fn(|context| self.channel.poll_ready(context)).await.map_err(unavailable)?;
             let response = self.channel.call(request).await;
             answer(response.map_err(|error| Status::from_error(Box::new(error)))?).await
@@ -150,25 +151,7 @@ fn classify(status: &Status) -> Failure {
         Code::ResourceExhausted => delay.map(Retry::After),
         _ => std::error::Error::source(status).map(|_| Retry::WithBackoff),
     };
-    Failure { reason: with_causes(status), retry }
-}
-
-/// An error and what caused it, each once.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = match error.downcast_ref::<Status>() {
-        Some(status) if status.message().is_empty() => format!("{:?}", status.code()),
-        Some(status) => format!("{:?}: {}", status.code(), status.message()),
-        None => error.to_string(),
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let says = error.to_string();
-        if !text.contains(&says) {
-            write!(text, ": {says}").expect("a String takes everything");
-        }
-        cause = error.source();
-    }
-    text
+    Failure { reason: error_chain(status), retry }
 }
 
 /// `ExportMetricsServiceResponse`.
