@@ -28,7 +28,6 @@ use bpf_metrics_exporter::export::otlp::outbox::Outbox;
 use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::{self, Choice, Reader, privileges};
-use bpf_metrics_exporter::lookup::kubernetes::{self, Cluster};
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::Selection;
 use bpf_metrics_exporter::model::{Build, Exporter, Part, Snapshot};
@@ -77,8 +76,6 @@ fn main() -> ExitCode {
         Asked::Do { command: Command::Export(export), log, warnings } => {
             let mut lines = Vec::new();
             let listeners = listeners(&export, &mut lines);
-            let reachable = settings::kubernetes(&export.lookup).as_ref().map_or(Ok(()), kubernetes::check);
-            lines.extend(reachable.err().map(|error| format!("--kubernetes: {error}")));
             if !lines.is_empty() {
                 return wrong(&lines);
             }
@@ -330,19 +327,9 @@ fn look_up(
     names: Names,
     stopped: &watch::Receiver<bool>,
 ) {
-    let cluster = settings::kubernetes(&lookup).map(|settings| {
-        info!("watching the pods of node {} at the API server", settings.node_name);
-        let (cluster, stopped) = (Cluster::new(), stopped.clone());
-        let watching = cluster.clone();
-        tasks.spawn(async move {
-            watching.watch(settings, stopped).await;
-            Ok(())
-        });
-        cluster
-    });
     let stopped = stopped.clone();
     tasks.spawn(async move {
-        lookup::run(names, settings::lookup(lookup, cluster), stopped).await;
+        lookup::run(names, settings::lookup(lookup), stopped).await;
         Ok(())
     });
 }

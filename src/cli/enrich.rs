@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Environment, Problems, values};
+use super::{Problems, values};
 
 #[derive(Debug, Args)]
 pub(super) struct EnrichFlags {
@@ -34,14 +34,6 @@ pub(super) struct EnrichFlags {
     /// [default: the well-known ones that exist]
     #[arg(long, value_name = "PATH")]
     docker_socket: Vec<PathBuf>,
-
-    /// API server of Kubernetes to watch for the names of this node's pods: none, in-cluster, or the path of a kubeconfig
-    #[arg(long, value_name = "WHERE", default_value = "none")]
-    kubernetes: String,
-
-    /// Name of this node in Kubernetes [default: the variable `NODE_NAME`, else the host name]
-    #[arg(long, value_name = "NAME")]
-    node_name: Option<String>,
 }
 
 /// What to find out of the owners of objects.
@@ -62,10 +54,6 @@ pub struct Lookup {
     pub cri: Sockets,
     /// Sockets of Docker and Podman.
     pub docker: Sockets,
-    /// The API server.
-    pub kubernetes: Kubernetes,
-    /// What the user or the environment calls this node.
-    pub node_name: Option<String>,
 }
 
 /// Which sockets to ask.
@@ -76,18 +64,6 @@ pub enum Sockets {
     WellKnown,
     /// These; none of them for an empty list.
     Given(Vec<PathBuf>),
-}
-
-/// Where the API server is to be found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Kubernetes {
-    /// Nobody wants to know.
-    #[default]
-    None,
-    /// As pods find it.
-    InCluster,
-    /// As this file says.
-    Kubeconfig(PathBuf),
 }
 
 impl EnrichFlags {
@@ -111,27 +87,10 @@ impl EnrichFlags {
         Enrich { bpffs: self.bpffs.clone(), hooks, every_netns }
     }
 
-    pub(super) fn lookup(&self, environment: &Environment<'_>, problems: &mut Problems) -> Lookup {
-        let kubernetes = match &*self.kubernetes {
-            "none" => Kubernetes::None,
-            "in-cluster" => Kubernetes::InCluster,
-            "" => {
-                problems
-                    .0
-                    .push("--kubernetes: give none, in-cluster, or the path of a kubeconfig".to_owned());
-                Kubernetes::None
-            }
-            path => Kubernetes::Kubeconfig(path.into()),
-        };
-        let node_name = self
-            .node_name
-            .clone()
-            .or_else(|| environment.first(&["NODE_NAME"], problems).map(|(_, name)| name));
+    pub(super) fn lookup(&self, problems: &mut Problems) -> Lookup {
         Lookup {
             cri: sockets("--cri-socket", &self.cri_socket, problems),
             docker: sockets("--docker-socket", &self.docker_socket, problems),
-            kubernetes,
-            node_name,
         }
     }
 }

@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::Uri;
 
 use self::enrich::EnrichFlags;
-pub use self::enrich::{Enrich, Kubernetes, Lookup, Sockets};
+pub use self::enrich::{Enrich, Lookup, Sockets};
 use self::selection::SelectionFlags;
 pub use self::selection::{Rule, RuleKey, Selection};
 pub use self::values::{KernelReader, LogFormat, LogLevel, RunStats, SnapshotFormat};
@@ -333,7 +333,7 @@ fn export(
     let holders = flags.enrich.holders(problems);
     let selection = flags.selection.selection(problems, warnings);
     let enrich = flags.enrich.enrich(problems);
-    let lookup = flags.enrich.lookup(environment, problems);
+    let lookup = flags.enrich.lookup(problems);
     Export { otlp, listen, kernel, run_stats, program_maps, holders, selection, enrich, lookup }
 }
 

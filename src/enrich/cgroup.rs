@@ -29,8 +29,6 @@ const PARENTS: [(&str, &str); 5] = [
 pub struct Place {
     /// The pod, by what stands for it: its uid with dashes, or the hash of a static pod's configuration.
     pub pod: Option<String>,
-    /// Whether that is such a hash.
-    pub is_static: bool,
     /// The container by its id; by its name where the runtime has no ids (LXC, systemd-nspawn).
     pub container: Option<String>,
     /// The container's runtime, where the path tells it.
@@ -59,7 +57,6 @@ impl Place {
                 place.runtime = runtime.map(Cow::Borrowed);
             }
             if let Some(key) = pod(part, outer) {
-                place.is_static = !is_uid(&key);
                 place.pod = Some(key);
                 break;
             }
@@ -71,8 +68,8 @@ impl Place {
     }
 }
 
-/// Whether this is a uid as the API server gives them, and not the hash of a static pod's configuration (32 digits without
-/// dashes) or what else a manifest says.
+/// Returns true for a UID as the API server assigns them; false for the hash of a static pod's configuration (32 digits without
+/// dashes) and for any other value that a manifest sets as `metadata.uid`.
 #[must_use]
 pub fn is_uid(key: &str) -> bool {
     has_groups(key, &[8, 4, 4, 4, 12])

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::cgroup::Place;
+use super::cgroup::{Place, is_uid};
 use super::names::Names;
 use crate::kernel::ProcessFiles;
 use crate::model::{
@@ -147,9 +147,8 @@ fn identity(place: Place, process: Option<Process>, names: &Names) -> Identity {
     });
     let pod = place.pod.or(pod_of_container).map(|key| {
         let told = names.pod(&key);
-        let (uid, namespace, name) =
-            told.map_or((None, None, None), |told| (told.uid, Some(told.namespace), Some(told.name)));
-        Pod { uid: uid.or_else(|| (!place.is_static).then(|| key.clone())), key, namespace, name }
+        let (namespace, name) = told.map(|told| (told.namespace, told.name)).unzip();
+        Pod { uid: is_uid(&key).then(|| key.clone()), key, namespace, name }
     });
     Identity { process, container, pod, unit: place.unit, pin: None }
 }
@@ -197,7 +196,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::enrich::names::PodName;
+    use crate::enrich::names::{ContainerName, PodName};
     use crate::model::{Btf, Map, MapFacts, ObjectType};
 
     fn place(path: &str) -> (Process, Option<Arc<str>>) {
@@ -224,7 +223,7 @@ mod tests {
             people.process(&files("agent", Vec::new()), &names, || panic!("it is known and has not changed"));
         assert!(Arc::ptr_eq(&first, &again));
 
-        let told = PodName { namespace: "shop".to_owned(), name: "cart".to_owned(), uid: None };
+        let told = PodName { namespace: "shop".to_owned(), name: "cart".to_owned() };
         names.tell_pod("2c48913c-b29f-11e7-9350-020968147796", told);
         people.begin(&names);
         let told = people.process(&files("agent", Vec::new()), &names, || place(pod));
@@ -238,6 +237,27 @@ mod tests {
         people.end_reading();
         people.end_reading();
         assert!(people.processes.is_empty(), "who was not met is forgotten");
+    }
+
+    #[test]
+    fn static_pods_have_no_uid() {
+        const HASH: &str = "36b6d6be73b1065af369b3985edafa09";
+        const UID: &str = "2c48913c-b29f-11e7-9350-020968147796";
+        const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let names = Names::default();
+        let uid = |path: &str| {
+            let pod = identity(Place::of(path), None, &names).pod.expect("it is in a pod");
+            (pod.key, pod.uid)
+        };
+        assert_eq!(uid(&format!("/kubepods/pod{UID}/{CONTAINER}")), (UID.to_owned(), Some(UID.to_owned())));
+        assert_eq!(uid(&format!("/kubepods/pod{HASH}/{CONTAINER}")), (HASH.to_owned(), None));
+        let container = ContainerName { name: None, pod: Some(HASH.to_owned()) };
+        names.tell_container(CONTAINER, container);
+        assert_eq!(
+            uid(&format!("/docker/{CONTAINER}")),
+            (HASH.to_owned(), None),
+            "its runtime reports the pod"
+        );
     }
 
     #[test]

@@ -15,8 +15,6 @@ pub struct PodName {
     pub namespace: String,
     /// Its name in that namespace.
     pub name: String,
-    /// As the API server knows it. `None` for a static pod, where only the API server can tell it.
-    pub uid: Option<String>,
 }
 
 /// What a container is called.
@@ -126,25 +124,14 @@ impl Names {
         Missing { pods: unnamed(&state.pods), containers: unnamed(&state.containers) }
     }
 
-    /// Every pod that was asked for, and its name where it is known.
-    #[must_use]
-    pub fn pods(&self) -> Vec<(String, Option<PodName>)> {
-        let state = self.state();
-        state.pods.iter().map(|(key, entry)| (key.clone(), entry.name.clone())).collect()
-    }
-
     /// Tells a pod's name. One that nobody asked for is not kept.
     pub fn tell_pod(&self, key: &str, name: PodName) {
         let state = &mut *self.state();
-        if let Some(entry) = state.pods.get_mut(key) {
-            // Only some know the uid of a static pod.
-            let known = entry.name.as_ref();
-            let uid = name.uid.or_else(|| known.and_then(|known| known.uid.clone()));
-            let name = PodName { uid, ..name };
-            if known != Some(&name) {
-                entry.name = Some(name);
-                state.revision += 1;
-            }
+        if let Some(entry) = state.pods.get_mut(key)
+            && entry.name.as_ref() != Some(&name)
+        {
+            entry.name = Some(name);
+            state.revision += 1;
         }
     }
 
@@ -192,8 +179,8 @@ mod tests {
 
     use super::*;
 
-    fn pod(uid: Option<&str>) -> PodName {
-        PodName { namespace: "shop".to_owned(), name: "cart".to_owned(), uid: uid.map(str::to_owned) }
+    fn pod() -> PodName {
+        PodName { namespace: "shop".to_owned(), name: "cart".to_owned() }
     }
 
     #[test]
@@ -204,7 +191,7 @@ mod tests {
         names.wake_with(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
-        names.tell_pod("u1", pod(Some("u1")));
+        names.tell_pod("u1", pod());
         assert_eq!(names.pod("u1"), None, "what was told before anybody asked is not kept");
         assert_eq!(names.container("c1"), None);
         names.end_reading();
@@ -215,23 +202,14 @@ mod tests {
         );
 
         let before = names.revision();
-        names.tell_pod("u1", pod(Some("u1")));
+        names.tell_pod("u1", pod());
         names.tell_container("c1", ContainerName { name: Some("web".to_owned()), pod: None });
         assert_eq!((names.revision() - before, names.missing().is_empty()), (2, true));
-        names.tell_pod("u1", pod(Some("u1")));
+        names.tell_pod("u1", pod());
         assert_eq!(names.revision() - before, 2, "nothing new was told");
-        assert_eq!(names.pod("u1"), Some(pod(Some("u1"))));
+        assert_eq!(names.pod("u1"), Some(pod()));
         names.end_reading();
         assert_eq!(woken.load(Ordering::Relaxed), 1, "nothing new was asked for");
-    }
-
-    #[test]
-    fn a_uid_that_is_known_stays_known() {
-        let names = Names::default();
-        let _unknown = names.pod("hash");
-        names.tell_pod("hash", pod(Some("uid")));
-        names.tell_pod("hash", pod(None));
-        assert_eq!(names.pod("hash"), Some(pod(Some("uid"))));
     }
 
     #[test]

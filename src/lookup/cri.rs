@@ -12,7 +12,6 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::{Failure, Found, LONGEST_ANSWER};
-use crate::enrich::cgroup;
 use crate::enrich::names::{ContainerName, PodName};
 
 /// The service, and what it was called until Kubernetes 1.26; what is read here has the same numbers in both.
@@ -117,8 +116,7 @@ fn found(Containers { containers }: Containers, Sandboxes { items }: Sandboxes) 
     let mut keys = HashMap::new();
     for Sandbox { id, metadata } in items {
         let Some(SandboxMetadata { name, uid: key, namespace }) = metadata else { continue };
-        let uid = cgroup::is_uid(&key).then(|| key.clone());
-        found.pods.push((key.clone(), PodName { namespace, name, uid }));
+        found.pods.push((key.clone(), PodName { namespace, name }));
         found.containers.push((id.clone(), ContainerName { name: None, pod: Some(key.clone()) }));
         keys.insert(id, key);
     }

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 
 use super::{Failure, Found, LONGEST_ANSWER};
-use crate::enrich::cgroup;
 use crate::enrich::names::{ContainerName, PodName};
 
 /// A container, as `GET /containers/json` lists it. Source: Docker Engine API v1.24 and later, "List containers".
@@ -80,8 +79,7 @@ fn found(containers: Vec<Container>) -> Found {
     for Container { id, names, labels } in containers {
         let Labels { pod, pod_namespace, pod_name, container_name } = labels.unwrap_or_default();
         if let (Some(key), Some(namespace), Some(name)) = (&pod, pod_namespace, pod_name) {
-            let uid = cgroup::is_uid(key).then(|| key.clone());
-            found.pods.push((key.clone(), PodName { namespace, name, uid }));
+            found.pods.push((key.clone(), PodName { namespace, name }));
         }
         let name = match container_name {
             Some(sandbox) if sandbox == SANDBOX && pod.is_some() => None,

@@ -72,9 +72,7 @@ fn pod(directory: &str) -> Option<(&str, PodName)> {
     if [namespace, name, key].contains(&"") {
         return None;
     }
-    // A static pod's directory has the hash of its configuration.
-    let uid = cgroup::is_uid(key).then(|| key.to_owned());
-    Some((key, PodName { namespace: namespace.to_owned(), name: name.to_owned(), uid }))
+    Some((key, PodName { namespace: namespace.to_owned(), name: name.to_owned() }))
 }
 
 /// The id and the name of the container of a link.
@@ -101,12 +99,9 @@ mod tests {
     #[test]
     fn names_of_directories() {
         let table = [
-            (format!("shop_cart-7c5d-x2x_{UID}"), Some((UID, "shop", "cart-7c5d-x2x", Some(UID)))),
-            (
-                format!("kube-system_etcd-n1.example_{HASH}"),
-                Some((HASH, "kube-system", "etcd-n1.example", None)),
-            ),
-            ("a_b_an_odd_uid".to_owned(), Some(("an_odd_uid", "a", "b", None))),
+            (format!("shop_cart-7c5d-x2x_{UID}"), Some((UID, "shop", "cart-7c5d-x2x"))),
+            (format!("kube-system_etcd-n1.example_{HASH}"), Some((HASH, "kube-system", "etcd-n1.example"))),
+            ("a_b_an_odd_uid".to_owned(), Some(("an_odd_uid", "a", "b"))),
             ("a_b".to_owned(), None),
             ("a__c".to_owned(), None),
             ("_b_c".to_owned(), None),
@@ -115,9 +110,8 @@ mod tests {
             (String::new(), None),
         ];
         for (directory, expected) in table {
-            let expected = expected.map(|(key, namespace, name, uid)| {
-                let uid = uid.map(str::to_owned);
-                (key, PodName { namespace: namespace.to_owned(), name: name.to_owned(), uid })
+            let expected = expected.map(|(key, namespace, name)| {
+                (key, PodName { namespace: namespace.to_owned(), name: name.to_owned() })
             });
             assert_eq!(pod(&directory), expected, "{directory}");
         }

@@ -3,7 +3,6 @@
 
 mod cri;
 mod docker;
-pub mod kubernetes;
 mod logs;
 mod pace;
 mod socket;
@@ -16,7 +15,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::kubernetes::Cluster;
 use self::pace::{Pace, Tries};
 pub use self::socket::Sockets;
 use self::socket::{Present, WELL_KNOWN_CRI, WELL_KNOWN_DOCKER};
@@ -37,8 +35,6 @@ pub struct Settings {
     pub cri: Sockets,
     /// Docker and Podman.
     pub docker: Sockets,
-    /// The API server's pods, which somebody else watches.
-    pub cluster: Option<Cluster>,
 }
 
 /// Tells names as long as the program runs: what a reading misses is asked for at once, and again ever less often while nobody
@@ -51,25 +47,15 @@ pub async fn run(names: Names, settings: Settings, mut stopped: watch::Receiver<
     let forever = async {
         loop {
             let next = sources.round(&names).await;
-            if let Some(cluster) = &settings.cluster {
-                cluster.answer(&names);
-            }
             let due = async {
                 match next {
                     Some(next) => tokio::time::sleep_until(next).await,
                     None => std::future::pending().await,
                 }
             };
-            let changed = async {
-                match &settings.cluster {
-                    Some(cluster) => cluster.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = asked.notified() => {}
                 () = due => {}
-                () = changed => {}
             }
         }
     };
@@ -235,12 +221,7 @@ mod tests {
         std::fs::create_dir_all(root.join("run")).expect("there is room");
         let socket = root.join("run/docker.sock");
         left_behind(&socket);
-        let settings = Settings {
-            root: root.clone(),
-            cri: Sockets::WellKnown,
-            docker: Sockets::WellKnown,
-            cluster: None,
-        };
+        let settings = Settings { root: root.clone(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
         let (names, mut lookup) = (Names::default(), Lookup::new(&settings));
         assert_eq!(lookup.round(&names).await, None, "nothing is missing");
         let _missing = names.container("c1");

@@ -1,12 +1,10 @@
 //! Settings as the parts of the program have them: the command line names nobody.
 
-use std::fs;
 use std::path::PathBuf;
 
 use bpf_metrics_exporter::cli::{self, KernelReader, RuleKey};
 use bpf_metrics_exporter::enrich;
 use bpf_metrics_exporter::kernel::{Options, ReaderChoice, RunStatsMode};
-use bpf_metrics_exporter::lookup::kubernetes::{self, Access, Patience};
 use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
 use bpf_metrics_exporter::model::ReaderKind;
@@ -55,30 +53,11 @@ pub(super) fn selection(
     Selection { only: rules(only), except: rules(except), per_object, max_series }
 }
 
-/// Which API server to watch, if any.
-pub(super) fn kubernetes(
-    cli::Lookup { kubernetes, node_name, .. }: &cli::Lookup,
-) -> Option<kubernetes::Settings> {
-    let access = match kubernetes {
-        cli::Kubernetes::None => return None,
-        cli::Kubernetes::InCluster => Access::InCluster,
-        cli::Kubernetes::Kubeconfig(path) => Access::Kubeconfig(path.clone()),
-    };
-    // Nodes have the names of their hosts unless somebody says otherwise; without a name there is a mistake to report.
-    let host_name =
-        || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_lowercase();
-    let node_name = node_name.clone().unwrap_or_else(host_name);
-    Some(kubernetes::Settings { access, node_name, patience: Patience::default() })
-}
-
 /// Whom to ask for names.
-pub(super) fn lookup(
-    cli::Lookup { cri, docker, .. }: cli::Lookup,
-    cluster: Option<kubernetes::Cluster>,
-) -> lookup::Settings {
+pub(super) fn lookup(cli::Lookup { cri, docker }: cli::Lookup) -> lookup::Settings {
     let sockets = |sockets| match sockets {
         cli::Sockets::WellKnown => Sockets::WellKnown,
         cli::Sockets::Given(paths) => Sockets::Given(paths),
     };
-    lookup::Settings { root: PathBuf::from("/"), cri: sockets(cri), docker: sockets(docker), cluster }
+    lookup::Settings { root: PathBuf::from("/"), cri: sockets(cri), docker: sockets(docker) }
 }

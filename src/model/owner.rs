@@ -76,7 +76,7 @@ pub struct Container {
 pub struct Pod {
     /// What stands for it in the paths of its cgroups: its uid, or the hash of its configuration for a static one.
     pub key: String,
-    /// As the API server knows it. `None` for a static one of which nobody told it.
+    /// UID assigned by the API server; `None` for a static pod, whose key is a hash.
     pub uid: Option<String>,
     /// `None` as long as nobody told it.
     pub namespace: Option<String>,

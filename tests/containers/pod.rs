@@ -336,15 +336,13 @@ pub(crate) fn told_and_named() {
         assert!(!places.is_empty() && places.iter().all(|place| *place == expected), "{places:#?}");
     }
 
-    let pod =
-        PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned(), uid: Some(UID.to_owned()) };
+    let pod = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned() };
     let web = ContainerName { name: Some("web".to_owned()), pod: Some(UID.to_owned()) };
     let nobody = Sockets::Given(Vec::new());
     let by_socket = LookingUp::start(Settings {
         root: images.path().to_owned(),
         cri: Sockets::Given(vec![containerd.socket.clone()]),
         docker: nobody.clone(),
-        cluster: None,
     });
     let mut watched = Watched::new(&name, &by_socket);
     watched.assert_owned("pod shop/cart-7c5d", &container, pid);
@@ -356,7 +354,7 @@ pub(crate) fn told_and_named() {
     let logs = root.join(format!("var/log/pods/shop_cart-7c5d_{UID}/web/0.log"));
     wait_until("containerd writes a log", SOON, || Ok(fs::read_to_string(&logs)?.contains("holding")))
         .expect("the container prints a line");
-    let by_logs = LookingUp::start(Settings { root, cri: nobody.clone(), docker: nobody, cluster: None });
+    let by_logs = LookingUp::start(Settings { root, cri: nobody.clone(), docker: nobody });
     assert_eq!(by_logs.pod(UID), pod);
     assert_eq!(by_logs.container(&container), web);
     assert_eq!(by_logs.names.container(&sandbox), None, "a sandbox has no log");

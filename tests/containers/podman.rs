@@ -106,7 +106,6 @@ pub(crate) fn told_and_named() {
 
     let (socket, _service) = podman.serve();
     let looking_up = LookingUp::start(Settings {
-        cluster: None,
         root: directory.path().to_owned(),
         cri: Sockets::Given(Vec::new()),
         docker: Sockets::Given(vec![socket]),

@@ -51,7 +51,7 @@ fn a_pod_that_docker_knows() {
     let directory = Directory::new("docker");
     let docker = Fake::http(&directory.path().join("docker.sock"), host);
     let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
-    let name = PodName { namespace: "shop".into(), name: "cart".into(), uid: Some(CART.into()) };
+    let name = PodName { namespace: "shop".into(), name: "cart".into() };
     let found = looking_up.until("the pod has a name", || {
         let _asked_for = looking_up.names.container(SANDBOX);
         looking_up.names.pod(CART)

@@ -31,12 +31,7 @@ fn unknown(number: u32) -> String {
 
 /// Settings that ask nobody.
 fn nobody(root: &Path) -> Settings {
-    Settings {
-        root: root.to_owned(),
-        cri: Sockets::Given(Vec::new()),
-        docker: Sockets::Given(Vec::new()),
-        cluster: None,
-    }
+    Settings { root: root.to_owned(), cri: Sockets::Given(Vec::new()), docker: Sockets::Given(Vec::new()) }
 }
 
 /// Settings that ask one who speaks CRI.

@@ -13,12 +13,8 @@ use crate::{SIDECAR, WEB, only_docker};
 #[test]
 fn well_known_sockets_that_come_late_and_have_two_names() {
     let root = Directory::new("places");
-    let settings = Settings {
-        root: root.path().to_owned(),
-        cri: Sockets::WellKnown,
-        docker: Sockets::WellKnown,
-        cluster: None,
-    };
+    let settings =
+        Settings { root: root.path().to_owned(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
     let looking_up = LookingUp::start(settings);
     assert_eq!(looking_up.names.container(WEB), None);
     looking_up.names.end_reading();
@@ -62,12 +58,8 @@ fn a_well_known_one_that_failed_and_went_away() {
     let root = Directory::new("places");
     fs::create_dir(root.path().join("run")).expect("there is room");
     let socket = root.path().join("run/docker.sock");
-    let settings = Settings {
-        root: root.path().to_owned(),
-        cri: Sockets::WellKnown,
-        docker: Sockets::WellKnown,
-        cluster: None,
-    };
+    let settings =
+        Settings { root: root.path().to_owned(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
     let failing = Fake::http(&socket, |_| http(500, ""));
     let looking_up = LookingUp::start(settings);
     looking_up.until("it fails", || {

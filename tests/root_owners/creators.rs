@@ -73,7 +73,7 @@ pub(crate) fn pod() {
     assert!(missing.pods.contains(&uid) && missing.containers.contains(&id), "{missing:?}");
     assert_eq!(owner(&read(&mut enricher, made), Kind::Map, made.map).as_deref(), Some(&*unnamed));
 
-    let told = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned(), uid: Some(uid.clone()) };
+    let told = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned() };
     names.tell_pod(&uid, told);
     names.tell_container(&id, ContainerName { name: Some("web".to_owned()), pod: Some(uid.clone()) });
     let snapshot = read(&mut enricher, made);

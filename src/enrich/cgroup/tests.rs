@@ -30,7 +30,6 @@ fn assert_containers(table: &[(&str, &str, &str, &str)]) {
         let told = |text: &str| (text != "-").then(|| written_out(text));
         let expected = Place {
             pod: told(pod),
-            is_static: *pod == "{HASH}",
             container: told(container),
             runtime: told(runtime).map(Cow::Owned),
             unit: None,
@@ -343,7 +342,7 @@ proptest! {
             let named = matches!(place.runtime.as_deref(), Some("lxc" | "systemd-nspawn" | "garden"));
             prop_assert!(is_container_id(container) || named && !container.is_empty(), "{place:?}");
         }
-        prop_assert!(place.pod.as_ref().is_none_or(|pod| !pod.is_empty() && place.is_static != is_uid(pod)));
+        prop_assert!(place.pod.as_ref().is_none_or(|pod| !pod.is_empty()));
         prop_assert!(place.runtime.is_none() || place.container.is_some());
         prop_assert!(place.unit.is_none() || place.pod.is_none() && place.container.is_none());
     }

@@ -62,7 +62,7 @@ macro_rules! owner_labels {
             },
             Label {
                 name: "k8s.pod.uid",
-                help: "the pod's uid; absent for a static pod until the API server told it",
+                help: "the pod's UID; absent for static pods",
                 read: |$value| $owner.pod.as_ref()?.uid.as_deref().map(Text),
             },
             Label {
