@@ -5,7 +5,7 @@ default:
 
 # Formatting, lints, documentation and tests
 check:
-    cargo fmt --check
+    cargo fmt --all --check
     cargo clippy --locked --all-targets -- --deny warnings
     RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
     cargo test --locked

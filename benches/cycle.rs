@@ -2,27 +2,18 @@
 //! some, and pushing every point to a receiver in this process over loopback. Its processor time is set against that of the
 //! readings alone, in one run; and the program's with iterators against its own with the walk, and without holders.
 
-mod common;
-#[path = "common/holding.rs"]
-mod holding;
-#[path = "../tests/support/objects/mod.rs"]
-mod objects;
-#[path = "../tests/support/receiver.rs"]
-mod receiver;
-#[path = "../tests/support/running.rs"]
-mod running;
-
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use test_support::{holding, measure, receiver};
 
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{self, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
-use common::{as_float, least, report};
-use holding::holder;
-use objects::Herd;
-use running::Running;
+use test_support::holding::holder;
+use test_support::measure::{as_float, least, report};
+use test_support::objects::Herd;
+use test_support::running::Running;
 
 const CYCLES: usize = 20;
 
@@ -62,7 +53,7 @@ struct Cost {
 #[tokio::main]
 async fn main() {
     holding::hold_if_asked();
-    if !common::may_make_objects() {
+    if !measure::may_make_objects() {
         return;
     }
     let herd = Herd::new(7_000, 9_000).expect("objects can be made");
@@ -88,9 +79,9 @@ async fn main() {
         "  of that, owners             {:.1} ms",
         reading.saturating_sub(tables).as_secs_f64() * 1e3
     ));
-    report(format_args!("  cycle / reading             {:.2}", common::ratio(each, reading)));
-    report(format_args!("  cycle by walk / by iterator {:.1}", common::ratio(walk, each)));
-    report(format_args!("  cycle / with --holders off  {:.2}", common::ratio(each, without.each)));
+    report(format_args!("  cycle / reading             {:.2}", measure::ratio(each, reading)));
+    report(format_args!("  cycle by walk / by iterator {:.1}", measure::ratio(walk, each)));
+    report(format_args!("  cycle / with --holders off  {:.2}", measure::ratio(each, without.each)));
     report(format_args!("  resident memory, at most    {} MB", exporter.kilobytes("VmHWM") / 1024));
     report(format_args!("  resident memory, now        {} MB", exporter.kilobytes("VmRSS") / 1024));
 }

@@ -1,8 +1,6 @@
 //! What encoding costs for each point: ours, once every object has been seen, against building the official message types and
 //! letting prost encode them, in one run and on the same snapshot. Both are decoded and compared first.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +8,6 @@ use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::{Entity, Kind, Metric, Sample, Value, Visitor, visit};
 use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, Program, ProgramFacts, Snapshot, Tag};
-use common::{each, least, ratio, report};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -19,6 +16,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point,
 };
 use prost::Message as _;
+use test_support::measure::{each, least, ratio, report};
 
 /// OTLP's `AGGREGATION_TEMPORALITY_CUMULATIVE`.
 const CUMULATIVE: i32 = 2;

@@ -1,24 +1,17 @@
 //! What it costs to find out who holds what, with 500 processes of 100 descriptors each: by the iterator over files against
 //! a search through `/proc`, and how each of them grows with the processes.
 
-mod common;
-#[path = "common/holding.rs"]
-mod holding;
-#[path = "../tests/support/objects/mod.rs"]
-mod objects;
-#[path = "../tests/support/running.rs"]
-mod running;
-
 use std::time::Duration;
+use test_support::{holding, measure};
 
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::{self, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::{Kind, Part, ReaderKind};
-use common::{ratio, report};
-use holding::{OF_MAP, holder};
-use objects::{Map, uapi};
-use running::Running;
+use test_support::holding::{OF_MAP, holder};
+use test_support::measure::{ratio, report};
+use test_support::objects::{Map, uapi};
+use test_support::running::Running;
 
 const DESCRIPTORS: usize = 100;
 
@@ -27,7 +20,7 @@ const RUNS: u32 = 20;
 
 fn main() {
     holding::hold_if_asked();
-    if !common::may_make_objects() {
+    if !measure::may_make_objects() {
         return;
     }
     let map = Map::ready(uapi::map_type::ARRAY, "held").expect("it can be made");
@@ -42,8 +35,8 @@ fn main() {
         let [walk, iter] = [ReaderKind::Walk, ReaderKind::Iter].map(|road| cost(road, &map, count));
         report(format_args!(
             "{count:>10} {:>12.0} {:>12.0} {:>12.1}",
-            common::nanoseconds(walk) / 1e3,
-            common::nanoseconds(iter) / 1e3,
+            measure::nanoseconds(walk) / 1e3,
+            measure::nanoseconds(iter) / 1e3,
             ratio(walk, iter),
         ));
     }

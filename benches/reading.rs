@@ -1,19 +1,16 @@
 //! What a reading costs for each object, with few objects and with many: by iterators, the first that learns everything and those
 //! that find what they know, and by ids with the same content. And what a map of a million entries adds.
 
-mod common;
-#[path = "../tests/support/objects/mod.rs"]
-mod objects;
-
 use std::time::Duration;
+use test_support::measure;
 
 use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::{ReaderKind, Snapshot};
-use common::{each, least, ratio, report};
-use objects::{Herd, Map};
+use test_support::measure::{each, least, ratio, report};
+use test_support::objects::{Herd, Map};
 
 fn main() {
-    if !common::may_make_objects() {
+    if !measure::may_make_objects() {
         return;
     }
     report(format_args!("cost of a reading, half programs and half maps, all metrics on"));

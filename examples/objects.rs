@@ -9,10 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-#[path = "../tests/support/objects/mod.rs"]
-mod objects;
-
-use objects::{Churn, Herd};
+use test_support::objects::{Churn, Herd};
 
 const USAGE: &str = "usage: objects PROGRAMS MAPS [--churn PER_SECOND] [--seconds S]";
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
+use test_support::{points, receiver};
 
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::grpc::Client;
@@ -11,15 +12,8 @@ use bpf_metrics_exporter::export::otlp::resource;
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::model::Snapshot;
 
-#[path = "support/golden.rs"]
-mod golden;
-#[path = "support/points.rs"]
-mod points;
-#[path = "support/receiver.rs"]
-mod receiver;
-
-use golden::snapshot;
-use points::Point;
+use test_support::golden::snapshot;
+use test_support::points::Point;
 
 const GAUGE: bool = false;
 const COUNTER: bool = true;

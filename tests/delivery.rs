@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use test_support::receiver;
 
 use bpf_metrics_exporter::export::otlp::deliver::deliver;
 use bpf_metrics_exporter::export::otlp::encode::Request;
@@ -19,10 +20,7 @@ use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-#[path = "support/receiver.rs"]
-mod receiver;
-
-use receiver::Answer;
+use test_support::receiver::Answer;
 
 const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 //! parser that nobody here wrote reads them.
 
 use std::collections::BTreeSet;
+use test_support::{points, snapshots};
 
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::prometheus::{self, Format};
@@ -15,12 +16,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use proptest::prelude::*;
 use prost::Message as _;
 
-#[path = "support/points.rs"]
-mod points;
-#[path = "support/snapshots.rs"]
-mod snapshots;
-
-use points::{Labels, Point};
+use test_support::points::{Labels, Point};
 
 fn sample(snapshot: &Snapshot) -> Sample<'_> {
     Sample { snapshot, exporter: None }

@@ -1,11 +1,9 @@
 //! What is made from the table of metrics is up to date, and the table itself is sound.
 
 use std::collections::BTreeSet;
+use test_support::golden;
 
 use bpf_metrics_exporter::metrics::{Entity, Visitor, generate, prometheus_name, visit};
-
-#[path = "support/golden.rs"]
-mod golden;
 
 #[test]
 fn the_page_of_metrics_is_up_to_date() {

@@ -6,9 +6,7 @@ use bpf_metrics_exporter::export::{json, table};
 use bpf_metrics_exporter::metrics::Sample;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
-
-#[path = "support/golden.rs"]
-mod files;
+use test_support::golden as files;
 
 use files::{SNAPSHOT, snapshot};
 

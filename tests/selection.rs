@@ -2,6 +2,7 @@
 //! is told of many objects at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use test_support::{points, snapshots};
 
 use bpf_metrics_exporter::export::json;
 use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
@@ -16,12 +17,8 @@ use proptest::prelude::*;
 
 #[path = "selection/herd.rs"]
 mod herd;
-#[path = "support/points.rs"]
-mod points;
-#[path = "support/snapshots.rs"]
-mod snapshots;
 
-use points::Point;
+use test_support::points::Point;
 
 /// An object, by the words of labels.
 type Object = (String, String);

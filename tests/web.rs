@@ -12,10 +12,7 @@ use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-#[path = "support/golden.rs"]
-mod golden;
-
-use golden::snapshot;
+use test_support::golden::snapshot;
 
 /// A server on a port of its own, for as long as this lives.
 struct Server {

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::objects::uapi::{map_type, program_type};
-use super::objects::{Map, Program};
+use test_support::objects::uapi::{map_type, program_type};
+use test_support::objects::{Map, Program};
 
 /// Where the host's files are in a container.
 pub(crate) const HOST: &str = "/host";

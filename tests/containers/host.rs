@@ -12,7 +12,7 @@ use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::ReaderKind;
 
 use super::holder;
-use super::objects::wait_until;
+use test_support::objects::wait_until;
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 

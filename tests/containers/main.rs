@@ -2,17 +2,7 @@
 //! cgroups say of them, and what names are told for them. `tests/containers/install` installs what is needed.
 
 use std::process::ExitCode;
-
-#[path = "../support/directory.rs"]
-mod directory;
-#[path = "../support/looking_up.rs"]
-mod looking_up;
-#[path = "../support/objects/mod.rs"]
-mod objects;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/trials.rs"]
-mod trials;
+use test_support::{root, trials};
 
 mod holder;
 mod host;
@@ -29,5 +19,5 @@ fn main() -> ExitCode {
     if let Some(name) = holder::wanted() {
         return holder::hold(&name);
     }
-    trials::run(TESTS, |_| trials::root::missing().or_else(host::missing))
+    trials::run(TESTS, |_| root::missing().or_else(host::missing))
 }

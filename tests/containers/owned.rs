@@ -5,8 +5,8 @@ use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{HeldBy, Holder, Kind, Owner, Snapshot};
 
 use super::host::SOON;
-use super::looking_up::LookingUp;
-use super::objects::wait_until;
+use test_support::looking_up::LookingUp;
+use test_support::objects::wait_until;
 
 /// Readings of a map and a program that have this name.
 pub(crate) struct Watched<'a> {

@@ -13,14 +13,14 @@ use tonic::client::Grpc;
 use tonic::transport::Endpoint;
 use tonic_prost::ProstCodec;
 
-use super::directory::Directory;
 use super::holder;
 use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
-use super::looking_up::LookingUp;
-use super::objects::wait_until;
 use super::owned::Watched;
 use super::podman::{IMAGE, Podman};
-use super::running::Running;
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
+use test_support::objects::wait_until;
+use test_support::running::Running;
 
 const UID: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
 
@@ -306,8 +306,8 @@ fn run_pod(containerd: &Containerd<'_>, root: &Path, objects: &str) -> (String, 
 }
 
 pub(crate) fn told_and_named() {
-    let directory = Directory::new("containerd");
-    let images = Directory::new("images");
+    let directory = TempDir::with_prefix("containerd-").expect("there is room");
+    let images = TempDir::with_prefix("images-").expect("there is room");
     let _cgroups = Cgroups::new("kubepods");
     let archive = images.path().join("archive");
     {

@@ -8,13 +8,13 @@ use bpf_metrics_exporter::enrich::cgroup::Place;
 use bpf_metrics_exporter::enrich::names::ContainerName;
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 
-use super::directory::Directory;
 use super::holder;
 use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
-use super::looking_up::LookingUp;
-use super::objects::wait_until;
 use super::owned::Watched;
-use super::running::Running;
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
+use test_support::objects::wait_until;
+use test_support::running::Running;
 
 /// What podman calls the image.
 pub(crate) const IMAGE: &str = "localhost/busybox:1";
@@ -79,7 +79,7 @@ impl Drop for Podman<'_> {
 }
 
 pub(crate) fn told_and_named() {
-    let directory = Directory::new("podman");
+    let directory = TempDir::with_prefix("podman-").expect("there is room");
     let _cgroups = Cgroups::new("libpod_parent");
     let podman = Podman::new(directory.path());
     let name = format!("podman{}", std::process::id());

@@ -8,10 +8,10 @@ use axum::response::Response;
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 use tonic::Code;
 
-use crate::directory::Directory;
 use crate::fake::{Fake, Wrong, framed, message, status};
-use crate::looking_up::LookingUp;
 use crate::{CART, ETCD, SANDBOX, SIDECAR, STATIC, WEB, only_cri, unknown};
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
 
 // What runtimes send, with more fields than are read.
 
@@ -128,7 +128,7 @@ fn assert_knows_the_node(looking_up: &LookingUp) {
 
 #[test]
 fn names_of_pods_containers_and_sandboxes() {
-    let directory = Directory::new("cri");
+    let directory = TempDir::with_prefix("cri-").expect("there is room");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), node);
     let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
     assert_knows_the_node(&looking_up);
@@ -138,7 +138,7 @@ fn names_of_pods_containers_and_sandboxes() {
 
 #[test]
 fn a_long_list_is_taken() {
-    let directory = Directory::new("cri");
+    let directory = TempDir::with_prefix("cri-").expect("there is room");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), |path| {
         if !path.ends_with("ListPodSandbox") {
             return node(path);
@@ -159,7 +159,7 @@ fn a_long_list_is_taken() {
 
 #[test]
 fn a_runtime_that_has_only_the_old_service() {
-    let directory = Directory::new("cri");
+    let directory = TempDir::with_prefix("cri-").expect("there is room");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), |path| {
         if path.starts_with("/runtime.v1alpha2.RuntimeService/") {
             node(path)
@@ -184,7 +184,7 @@ fn a_runtime_that_fails_is_said_to_fail_once_and_asked_again() {
         (|| crate::fake::http(404, "not found"), "404"),
     ];
     for (failure, words) in failures {
-        let directory = Directory::new("cri");
+        let directory = TempDir::with_prefix("cri-").expect("there is room");
         let runtime = Fake::grpc(&directory.path().join("cri.sock"), move |_| failure());
         let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
         looking_up.until(words, || {
@@ -200,7 +200,7 @@ fn a_runtime_that_fails_is_said_to_fail_once_and_asked_again() {
 
 #[test]
 fn one_that_speaks_something_else() {
-    let directory = Directory::new("cri");
+    let directory = TempDir::with_prefix("cri-").expect("there is room");
     let socket = directory.path().join("cri.sock");
     let listener = UnixListener::bind(&socket).expect("nobody else has this path");
     let speaker = std::thread::spawn(move || {

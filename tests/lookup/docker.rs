@@ -5,10 +5,10 @@ use axum::response::Response;
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 use hyper::body::Bytes;
 
-use crate::directory::Directory;
 use crate::fake::{Fake, Wrong, http};
-use crate::looking_up::LookingUp;
 use crate::{CART, SANDBOX, SIDECAR, WEB, only_docker, unknown};
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
 
 /// A host with a container that others link to, one without a name yet, and two that a kubelet made.
 fn host(path: &str) -> Response {
@@ -36,7 +36,7 @@ fn container(name: Option<&str>, pod: Option<&str>) -> ContainerName {
 
 #[test]
 fn names_without_slashes_and_by_labels() {
-    let directory = Directory::new("docker");
+    let directory = TempDir::with_prefix("docker-").expect("there is room");
     let docker = Fake::http(&directory.path().join("docker.sock"), host);
     let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
     assert_eq!(looking_up.container(WEB), container(Some("web"), None));
@@ -48,7 +48,7 @@ fn names_without_slashes_and_by_labels() {
 
 #[test]
 fn a_pod_that_docker_knows() {
-    let directory = Directory::new("docker");
+    let directory = TempDir::with_prefix("docker-").expect("there is room");
     let docker = Fake::http(&directory.path().join("docker.sock"), host);
     let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
     let name = PodName { namespace: "shop".into(), name: "cart".into() };
@@ -75,7 +75,7 @@ fn one_that_fails_is_said_to_fail_once_and_asked_again() {
         (endless, "length limit exceeded"),
     ];
     for (failure, words) in failures {
-        let directory = Directory::new("docker");
+        let directory = TempDir::with_prefix("docker-").expect("there is room");
         let docker = Fake::http(&directory.path().join("docker.sock"), move |_| failure());
         let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
         looking_up.until(words, || {

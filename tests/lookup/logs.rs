@@ -6,9 +6,9 @@ use std::path::Path;
 
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 
-use crate::directory::Directory;
-use crate::looking_up::LookingUp;
 use crate::{CART, ETCD, SANDBOX, STATIC, WEB, nobody};
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
 
 /// What a kubelet makes for a container.
 fn container(root: &Path, pod: &str, namespace: &str, key: &str, container: &str, id: &str) {
@@ -21,7 +21,7 @@ fn container(root: &Path, pod: &str, namespace: &str, key: &str, container: &str
 
 #[test]
 fn pods_and_containers_are_named_by_their_logs() {
-    let root = Directory::new("logs");
+    let root = TempDir::with_prefix("logs-").expect("there is room");
     container(root.path(), "cart-7c5d", "shop", CART, "web-1", WEB);
     container(root.path(), "etcd-node", "kube-system", STATIC, "etcd", ETCD);
     fs::create_dir(root.path().join("var/log/pods/lost+found")).expect("there is room");
@@ -39,7 +39,7 @@ fn pods_and_containers_are_named_by_their_logs() {
 
 #[test]
 fn a_pod_whose_logs_come_late_is_named_then() {
-    let root = Directory::new("logs");
+    let root = TempDir::with_prefix("logs-").expect("there is room");
     let looking_up = LookingUp::start(nobody(root.path()));
     // Nobody knows it, and no reading asks for anything new that would wake those who look it up.
     assert_eq!(looking_up.names.pod(CART), None);
@@ -51,7 +51,7 @@ fn a_pod_whose_logs_come_late_is_named_then() {
 
 #[test]
 fn a_directory_that_cannot_be_read_is_said_once() {
-    let root = Directory::new("logs");
+    let root = TempDir::with_prefix("logs-").expect("there is room");
     fs::create_dir_all(root.path().join("var/log")).expect("there is room");
     // A link to itself cannot be followed, not even by root.
     let pods = root.path().join("var/log/pods");

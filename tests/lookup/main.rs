@@ -1,10 +1,5 @@
 //! Names of pods and containers, from those who tell them and from those who fail to.
 
-#[path = "../support/directory.rs"]
-mod directory;
-#[path = "../support/looking_up.rs"]
-mod looking_up;
-
 mod cri;
 mod docker;
 mod fake;

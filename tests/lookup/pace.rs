@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 use tonic::Code;
 
-use crate::directory::Directory;
 use crate::fake::{Fake, http, one_container, silence, status};
-use crate::looking_up::LookingUp;
 use crate::{WEB, nobody, only_cri, only_docker, unknown};
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
 
 /// Readings, each of which asks for a container that no other asked for, for a while. Says how many.
 fn ask_for_new_ones(looking_up: &LookingUp, lasting: Duration) -> u32 {
@@ -23,7 +23,7 @@ fn ask_for_new_ones(looking_up: &LookingUp, lasting: Duration) -> u32 {
 
 #[test]
 fn one_that_failed_is_left_alone_however_much_is_asked_for() {
-    let directory = Directory::new("pace");
+    let directory = TempDir::with_prefix("pace-").expect("there is room");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), |_| status(Code::Internal));
     let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
     let readings = ask_for_new_ones(&looking_up, Duration::from_secs(2));
@@ -35,7 +35,7 @@ fn one_that_failed_is_left_alone_however_much_is_asked_for() {
 
 #[test]
 fn what_nobody_knows_is_asked_for_ever_less_often() {
-    let directory = Directory::new("pace");
+    let directory = TempDir::with_prefix("pace-").expect("there is room");
     let docker = Fake::http(&directory.path().join("docker.sock"), |_| http(200, "[]"));
     let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
     let (start, mut readings) = (Instant::now(), 0);
@@ -64,7 +64,7 @@ fn ask_for_nothing_new(looking_up: &LookingUp) {
 
 #[test]
 fn one_that_does_not_answer_keeps_nobody_else_from_answering() {
-    let directory = Directory::new("pace");
+    let directory = TempDir::with_prefix("pace-").expect("there is room");
     let silent = Fake::grpc(&directory.path().join("cri.sock"), |_| silence());
     let docker = Fake::http(&directory.path().join("docker.sock"), one_container);
     let settings = Settings {
@@ -80,7 +80,7 @@ fn one_that_does_not_answer_keeps_nobody_else_from_answering() {
 
 #[test]
 fn it_ends_at_once_when_it_is_told_to_even_while_somebody_does_not_answer() {
-    let directory = Directory::new("pace");
+    let directory = TempDir::with_prefix("pace-").expect("there is room");
     let silent = Fake::grpc(&directory.path().join("cri.sock"), |_| silence());
     let looking_up = LookingUp::start(only_cri(directory.path(), &silent.socket));
     looking_up.until("somebody is asked", || {

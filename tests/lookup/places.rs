@@ -5,14 +5,14 @@ use std::os::unix::fs::symlink;
 
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 
-use crate::directory::Directory;
 use crate::fake::{Fake, http, one_container};
-use crate::looking_up::LookingUp;
 use crate::{SIDECAR, WEB, only_docker};
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
 
 #[test]
 fn well_known_sockets_that_come_late_and_have_two_names() {
-    let root = Directory::new("places");
+    let root = TempDir::with_prefix("places-").expect("there is room");
     let settings =
         Settings { root: root.path().to_owned(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
     let looking_up = LookingUp::start(settings);
@@ -40,7 +40,7 @@ fn well_known_sockets_that_come_late_and_have_two_names() {
 
 #[test]
 fn a_socket_that_the_user_names_should_be_there() {
-    let root = Directory::new("places");
+    let root = TempDir::with_prefix("places-").expect("there is room");
     let socket = root.path().join("docker.sock");
     let looking_up = LookingUp::start(only_docker(root.path(), &socket));
     looking_up.until("it fails", || {
@@ -55,7 +55,7 @@ fn a_socket_that_the_user_names_should_be_there() {
 
 #[test]
 fn a_well_known_one_that_failed_and_went_away() {
-    let root = Directory::new("places");
+    let root = TempDir::with_prefix("places-").expect("there is room");
     fs::create_dir(root.path().join("run")).expect("there is room");
     let socket = root.path().join("run/docker.sock");
     let settings =

@@ -2,11 +2,11 @@
 
 use bpf_metrics_exporter::model::{Kind, Map as Found};
 
-use super::objects::{
+use super::readers;
+use test_support::objects::{
     Filled, Map, Ring, UserRing, every_countable_map, every_map_type, every_uncounted_map, fdinfo,
     if_possible, uapi,
 };
-use super::readers;
 use uapi::map_flag::NO_PREALLOC;
 use uapi::map_type as kind;
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::model::{Kind, ReaderKind};
 
-use super::objects::{Map, Program, Recursion, cpus, every_aimed_program, if_possible, run_statistics, uapi};
 use super::readers;
+use test_support::objects::{
+    Map, Program, Recursion, cpus, every_aimed_program, if_possible, run_statistics, uapi,
+};
 
 pub(crate) fn runs() {
     if readers::by_iterators(&[Kind::Program]).is_none() {

@@ -2,13 +2,7 @@
 //! knows the numbers, and holds them against what others can see of them, and what the reader by iterators finds.
 
 use std::process::ExitCode;
-
-#[path = "../support/objects/mod.rs"]
-mod objects;
-#[path = "../support/readers.rs"]
-mod readers;
-#[path = "../support/trials.rs"]
-mod trials;
+use test_support::{readers, root, trials};
 
 mod found_maps;
 mod found_programs;
@@ -44,5 +38,5 @@ const TESTS: &[trials::Test] = &[
 ];
 
 fn main() -> ExitCode {
-    trials::run(TESTS, |_| trials::root::missing())
+    trials::run(TESTS, |_| root::missing())
 }

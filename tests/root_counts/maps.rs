@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::objects::{
+use test_support::objects::{
     Filled, Map, countable_kinds, errno, every_countable_map, every_uncounted_map, fdinfo, if_possible, uapi,
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::objects::{
+use test_support::objects::{
     Counts, Kind, Map, Program, Recursion, cpus, every_aimed_program, fdinfo, if_possible, run_statistics,
     uapi, wait_until_gone,
 };

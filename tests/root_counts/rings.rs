@@ -1,6 +1,6 @@
 //! Ring buffers: how much of them waits.
 
-use super::objects::{Ring, UserRing, if_possible};
+use test_support::objects::{Ring, UserRing, if_possible};
 
 /// Bytes: whole pages, and a power of two, on every machine.
 const SIZE: u32 = 64 * 1024;

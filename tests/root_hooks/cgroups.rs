@@ -1,7 +1,7 @@
 //! What hangs at a cgroup.
 
 use super::looks::{look, words};
-use super::objects::{Cgroup, Link, Program, uapi};
+use test_support::objects::{Cgroup, Link, Program, uapi};
 
 fn program(name: &str) -> Program {
     Program::ready(uapi::program_type::CGROUP_SKB, name).expect("it can be loaded")
@@ -31,6 +31,8 @@ pub(crate) fn gone() {
     assert_eq!(words(&look(false), &[program]).len(), 1);
     link.end_target();
     let limit = std::time::Duration::from_secs(20);
-    super::objects::wait_until("it hangs nowhere", limit, || Ok(words(&look(false), &[program]).is_empty()))
-        .expect("it does");
+    test_support::objects::wait_until("it hangs nowhere", limit, || {
+        Ok(words(&look(false), &[program]).is_empty())
+    })
+    .expect("it does");
 }

@@ -12,9 +12,11 @@ use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Content, HookLook, Kind};
 
 use super::looks::{look, words};
-use super::objects::{self, Link, Map, MapSpec, Program, ProgramSpec, Shape, Target, if_possible, uapi};
-use super::objects::{wait_until, wait_until_gone};
-use super::running::Running;
+use test_support::objects::{
+    self, Link, Map, MapSpec, Program, ProgramSpec, Shape, Target, if_possible, uapi,
+};
+use test_support::objects::{wait_until, wait_until_gone};
+use test_support::running::Running;
 
 const SOON: Duration = Duration::from_secs(20);
 

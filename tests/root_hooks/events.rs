@@ -1,7 +1,7 @@
 //! What hangs at perf events.
 
 use super::looks::{look, words};
-use super::objects::{Program, uapi};
+use test_support::objects::{Program, uapi};
 
 pub(crate) fn tracepoint() {
     let program = Program::ready(uapi::program_type::TRACEPOINT, "hooks_event").expect("it can be loaded");

@@ -10,8 +10,8 @@ use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Hook, HookLook, HookPlace, Issue, Part, Snapshot};
 
-use super::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
 use super::readers;
+use test_support::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
 
 /// Reads, and waits for a look each time.
 pub(crate) fn enricher(every_netns: bool) -> Enricher {

@@ -2,17 +2,7 @@
 //! order and its link, and compared with what bpftool says.
 
 use std::process::ExitCode;
-
-#[path = "../support/bpftool.rs"]
-mod bpftool;
-#[path = "../support/objects/mod.rs"]
-mod objects;
-#[path = "../support/readers.rs"]
-mod readers;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/trials.rs"]
-mod trials;
+use test_support::{bpftool, objects, readers, root, trials};
 
 mod cgroups;
 mod contents;
@@ -61,7 +51,7 @@ fn main() -> ExitCode {
     trials::run(TESTS, |name| {
         let since = SINCE.iter().find(|(known, _)| *known == name).map(|&(_, since)| since);
         let too_old = || since.filter(|&since| readers::version() < since);
-        trials::root::missing()
+        root::missing()
             .or_else(|| too_old().map(|(major, minor)| format!("needs Linux {major}.{minor}")))
             .or_else(|| FILTERS.contains(&name).then(objects::filters_missing).flatten())
             .or_else(|| name.starts_with("bpftool").then(bpftool::missing).flatten())

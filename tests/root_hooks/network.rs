@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use super::looks::{look, look_in, of, words};
-use super::objects::{Direction, Network, Program, uapi};
-use super::running::Running;
+use test_support::objects::{Direction, Network, Program, uapi};
+use test_support::running::Running;
 
 fn program(kind: u32, name: &str) -> Program {
     Program::ready(kind, name).expect("it can be loaded")
@@ -111,9 +111,11 @@ pub(crate) fn of_namespace() {
     assert_eq!(words(&look_in(&network), &[dissector]), [format!("flow_dissector {target} #0 0 -")]);
 
     // Nothing but a link can attach this one.
-    let link = super::objects::Link::sk_lookup().expect("it can be attached");
+    let link = test_support::objects::Link::sk_lookup().expect("it can be attached");
     let program = link.program().expect("it has one").id();
-    let super::objects::Target::Network(network) = link.target() else { panic!("it is in a namespace") };
+    let test_support::objects::Target::Network(network) = link.target() else {
+        panic!("it is in a namespace")
+    };
     let target = format!("netns:[{}]", network.inode());
     let look = look_in(network);
     assert_eq!(words(&look, &[program]), [format!("sk_lookup {target} #0 0 {}", link.id())]);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::bpftool::{asked, id};
 use super::looks::{look, look_in};
-use super::objects::{Cgroup, Direction, Network, Program, uapi};
+use test_support::bpftool::{asked, id};
+use test_support::objects::{Cgroup, Direction, Network, Program, uapi};
 
 pub(crate) fn network() {
     let made = Network::new_with(|_| {

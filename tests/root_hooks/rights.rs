@@ -6,7 +6,7 @@ use bpf_metrics_exporter::model::Part;
 use caps::{CapSet, Capability};
 
 use super::looks::{enricher, looked};
-use super::objects::{Cgroup, Program, uapi};
+use test_support::objects::{Cgroup, Program, uapi};
 
 pub(crate) fn refused() {
     let cgroup = Cgroup::new().expect("it can be made");

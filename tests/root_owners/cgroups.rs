@@ -4,8 +4,8 @@ use bpf_metrics_exporter::model::{HeldBy, Kind, Snapshot};
 
 use super::SOON;
 use super::holders::{array, roads, sleeping};
-use super::objects::wait_until;
 use super::scene::Group;
+use test_support::objects::wait_until;
 
 /// The units of the processes that hold a map.
 fn units(snapshot: &Snapshot, map: u32) -> Vec<Option<String>> {

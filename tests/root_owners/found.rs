@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::SOON;
 use super::loader::Made;
-use super::objects::wait_until;
+use test_support::objects::wait_until;
 
 /// Reads as the program does, and looks at the hooks each time.
 pub(crate) fn enricher(names: Names, every_netns: bool) -> Enricher {

@@ -19,9 +19,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
 
-use super::objects::wait_until;
-use super::running::Running;
 use super::{SOON, holders, loader, readers, sums};
+use test_support::objects::wait_until;
+use test_support::running::Running;
 
 /// Set to what this program is to do.
 const ROLE: &str = "HOLDS_OBJECTS_AS";

@@ -14,9 +14,9 @@ use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::model::{HeldBy, Kind, Part, Process, Snapshot};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use super::objects::{self, Link, Map, Program, Types, uapi, wait_until};
-use super::running::Running;
 use super::{SOON, helper, readers};
+use test_support::objects::{self, Link, Map, Program, Types, uapi, wait_until};
+use test_support::running::Running;
 
 const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
 

@@ -14,10 +14,10 @@ use bpf_metrics_exporter::model::Kind;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::helper;
-use super::objects::uapi::map_type;
-use super::objects::{self, Link, Map, wait_until_gone};
-use super::running::Running;
 use super::scene::Group;
+use test_support::objects::uapi::map_type;
+use test_support::objects::{self, Link, Map, wait_until_gone};
+use test_support::running::Running;
 
 const GROUP: &str = "LOADS_IN_CGROUP";
 const PINS: &str = "LOADS_AND_PINS_IN";

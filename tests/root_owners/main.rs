@@ -2,17 +2,7 @@
 
 use std::process::ExitCode;
 use std::time::Duration;
-
-#[path = "../support/directory.rs"]
-mod directory;
-#[path = "../support/objects/mod.rs"]
-mod objects;
-#[path = "../support/readers.rs"]
-mod readers;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/trials.rs"]
-mod trials;
+use test_support::{objects, readers, root, trials};
 
 mod cgroups;
 mod creators;
@@ -57,7 +47,7 @@ fn main() -> ExitCode {
     if let Some(role) = helper::role() {
         return helper::play(&role);
     }
-    let missing = trials::root::missing();
+    let missing = root::missing();
     if missing.is_none() {
         scene::unshare_mounts();
     }

@@ -10,9 +10,9 @@ use super::found::{
 };
 use super::helper;
 use super::loader::{Loader, NAMES};
-use super::objects::Network;
-use super::running::Running;
 use super::scene::{Bpffs, Group};
+use test_support::objects::Network;
+use test_support::running::Running;
 
 /// The process that an object belongs to.
 fn owning_pid(snapshot: &Snapshot, kind: Kind, id: u32) -> Option<u32> {

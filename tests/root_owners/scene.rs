@@ -8,10 +8,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::SOON;
-use super::directory::Directory;
-use super::objects::{Mount, wait_until};
 use super::readers;
-use super::running::Running;
+use tempfile::TempDir;
+use test_support::objects::{Mount, wait_until};
+use test_support::running::Running;
 
 /// Gives this process mounts of its own, of which nobody else hears.
 pub(crate) fn unshare_mounts() {
@@ -96,12 +96,12 @@ impl Drop for Group {
 /// A bpffs of a test's own. What is pinned in it goes with it.
 pub(crate) struct Bpffs {
     mount: Option<Mount>,
-    directory: Directory,
+    directory: TempDir,
 }
 
 impl Bpffs {
     pub(crate) fn new() -> Self {
-        let directory = Directory::new("root-owners");
+        let directory = TempDir::with_prefix("root-owners-").expect("there is room");
         let mount = Mount::visible(c"bpf", directory.path()).expect("root may");
         Self { mount: Some(mount), directory }
     }

@@ -14,9 +14,9 @@ use super::SOON;
 use super::found::this_process;
 use super::helper;
 use super::loader::{enter_group, in_group};
-use super::objects::{Link, Map, Program, if_possible, uapi, wait_until};
-use super::running::Running;
 use super::scene::Group;
+use test_support::objects::{Link, Map, Program, if_possible, uapi, wait_until};
+use test_support::running::Running;
 
 /// How many loaders end and begin again, one after the other.
 const LIVES: usize = 9;

@@ -13,9 +13,11 @@ use super::SOON;
 use super::found::{assert_owned, enricher, held_by, owner, owners, pids, word};
 use super::helper;
 use super::loader::{Loader, NAMES};
-use super::objects::{self, Cgroup, Direction, Map, Network, Program, uapi, wait_until, wait_until_gone};
-use super::running::Running;
 use super::scene::{Bpffs, Group};
+use test_support::objects::{
+    self, Cgroup, Direction, Map, Network, Program, uapi, wait_until, wait_until_gone,
+};
+use test_support::running::Running;
 
 /// Counts what nobody holds, against how much that was at first: others can have lost something, too.
 struct Counting {

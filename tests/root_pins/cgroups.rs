@@ -15,9 +15,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::getppid;
 
 use super::found::Without;
-use super::objects::{Mount, wait_until};
 use super::scene::Scene;
 use super::{again, helper, readers};
+use test_support::objects::{Mount, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use bpf_metrics_exporter::model::Kind;
 use caps::{CapSet, Capability};
 
-use super::objects::{Herd, Link, Pin, Program, uapi};
 use super::scene::{
     Expected, Scene, below, descriptors, enricher, is_preloaded, issues, map, pinned, pins, read,
 };
+use test_support::objects::{Herd, Link, Pin, Program, uapi};
 
 pub(crate) fn thousands() {
     const PROGRAMS: usize = 1_300;

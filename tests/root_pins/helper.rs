@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::cgroups;
-use super::objects::{Map, Mount, uapi};
+use test_support::objects::{Map, Mount, uapi};
 
 /// Names the role.
 pub(crate) const ROLE: &str = "ROOT_PINS_ROLE";

@@ -9,8 +9,8 @@ use bpf_metrics_exporter::model::Kind;
 use nix::mount::{MntFlags, umount2};
 
 use super::again;
-use super::objects::{Link, Program, uapi, wait_until};
 use super::scene::{Scene, below, descriptors, enricher, issues, map, pinned, pins, read};
+use test_support::objects::{Link, Program, uapi, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -148,7 +148,7 @@ pub(crate) fn loader() {
     assert_eq!(read(&mut enricher, &scene.path), [(path.display().to_string(), Kind::Map, id)]);
     fs::remove_file(&path).expect("it can be removed");
     // Nothing that the reading opened keeps the map.
-    let gone = || super::objects::Kind::Map.exists(id).map(|exists| !exists);
+    let gone = || test_support::objects::Kind::Map.exists(id).map(|exists| !exists);
     wait_until("the map is gone", SOON, gone).expect("nobody holds it");
     assert_eq!(read(&mut enricher, &scene.path), []);
 }

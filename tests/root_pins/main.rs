@@ -3,17 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-
-#[path = "../support/bpftool.rs"]
-mod bpftool;
-#[path = "../support/objects/mod.rs"]
-mod objects;
-#[path = "../support/readers.rs"]
-mod readers;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/trials.rs"]
-mod trials;
+use test_support::{bpftool, readers, root, trials};
 
 mod cgroups;
 mod found;
@@ -52,7 +42,7 @@ fn main() -> ExitCode {
     if let Some(code) = helper::run() {
         return code;
     }
-    let missing = trials::root::missing();
+    let missing = root::missing();
     if missing.is_none() {
         helper::unshare_mounts();
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use bpf_metrics_exporter::model::Kind;
 use serde_json::Value;
 
-use super::bpftool::{asked, id};
-use super::objects::{Herd, Link};
 use super::scene::{Scene, enricher, pins as found};
+use test_support::bpftool::{asked, id};
+use test_support::objects::{Herd, Link};
 
 /// What bpftool lists of a kind, pin by pin.
 fn listed(kind: Kind, word: &str) -> Vec<(String, Kind, u32)> {

@@ -7,8 +7,8 @@ use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::model::{Issue, Kind, Part, Pin as Found, Snapshot};
 
-use super::objects::{Map, Mount, uapi};
 use super::{directory, readers};
+use test_support::objects::{Map, Mount, uapi};
 
 /// A directory at which something is mounted: both are gone when it is dropped.
 pub(crate) struct Scene {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::objects::Pin;
 use super::scene::{Scene, descriptors, enricher, map, pinned, read};
+use test_support::objects::Pin;
 
 /// Makes directories in one another, longer together than any path may be, and does something in each, by a path that is good as
 /// long as it does it.

@@ -8,9 +8,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::again;
 use super::directory;
-use super::objects::{Map, Mount};
-use super::running::Running;
 use super::scene::{Scene, enricher, enricher_of, issues, map, pinned, pins, read};
+use test_support::objects::{Map, Mount};
+use test_support::running::Running;
 
 /// A bind mount, gone when dropped.
 struct Bind {

@@ -7,11 +7,11 @@ use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
 
 use super::fields::{self, Parts};
-use super::objects::{
+use super::readers;
+use test_support::objects::{
     Churn, Filled, Herd, Link, Map, Program, Recursion, cpus, every_aimed_program, every_countable_map,
     every_link_kind, every_map_type, every_program_type, if_possible, run_statistics, uapi,
 };
-use super::readers;
 
 const KINDS: [Kind; 3] = [Kind::Program, Kind::Map, Kind::Link];
 

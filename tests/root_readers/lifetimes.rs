@@ -10,8 +10,10 @@ use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Kind as Table, ReaderKind, Snapshot};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::objects::{Churn, Filled, Herd, Kind, Link, Map, Program, uapi, wait_until, wait_until_gone};
 use super::readers;
+use test_support::objects::{
+    Churn, Filled, Herd, Kind, Link, Map, Program, uapi, wait_until, wait_until_gone,
+};
 
 /// How long the kernel may take to free what nobody holds.
 const SOON: Duration = Duration::from_secs(20);

@@ -2,15 +2,7 @@
 //! that nothing of them is left behind. A kernel without iterators passes what is not about them.
 
 use std::process::ExitCode;
-
-#[path = "../support/objects/mod.rs"]
-mod objects;
-#[path = "../support/readers.rs"]
-mod readers;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/trials.rs"]
-mod trials;
+use test_support::{readers, root, trials};
 
 mod agreement;
 mod fields;
@@ -40,5 +32,5 @@ fn main() -> ExitCode {
     if rights::is_helper() {
         return rights::help();
     }
-    trials::run(TESTS, |_| trials::root::missing())
+    trials::run(TESTS, |_| root::missing())
 }

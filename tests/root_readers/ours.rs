@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::model::{Kind as Table, Snapshot};
 
-use super::objects::{Kind, wait_until_gone};
 use super::readers;
-use super::running::Running;
+use test_support::objects::{Kind, wait_until_gone};
+use test_support::running::Running;
 
 const SOON: Duration = Duration::from_secs(20);
 

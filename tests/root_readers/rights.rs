@@ -9,8 +9,8 @@ use bpf_metrics_exporter::model::{Kind as Table, Map as Found, Snapshot};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::objects::{Filled, Herd, Link, Map, Program, every_link_kind, every_map_type, uapi};
 use super::readers;
+use test_support::objects::{Filled, Herd, Link, Map, Program, every_link_kind, every_map_type, uapi};
 
 const TABLES: [Table; 3] = [Table::Program, Table::Map, Table::Link];
 

@@ -5,19 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
+use test_support::{receiver, root, trials};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::runtime::Runtime;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
-#[path = "../support/receiver.rs"]
-mod receiver;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/trials.rs"]
-mod trials;
-
-use running::Running;
+use test_support::running::Running;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -26,7 +20,7 @@ fn main() -> ExitCode {
         ("a_receiver_that_the_host_trusts_gets_metrics", trusted),
         ("a_receiver_that_nobody_vouches_for_gets_nothing", untrusted),
     ];
-    trials::run(tests, |_| trials::root::missing())
+    trials::run(tests, |_| root::missing())
 }
 
 /// A file that is gone with this.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bpf_metrics_exporter::model::{ReaderKind, Snapshot};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-use super::objects::{Churn, Herd, Kind, Made, Map, Program, uapi, wait_until_gone};
-use super::readers::counting_by;
 use super::{ids, read, reader};
+use test_support::objects::{Churn, Herd, Kind, Made, Map, Program, uapi, wait_until_gone};
+use test_support::readers::counting_by;
 
 /// How long the kernel may take to free what nobody holds.
 const SOON: Duration = Duration::from_secs(20);

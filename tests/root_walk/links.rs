@@ -7,8 +7,8 @@ use std::time::Duration;
 use bpf_metrics_exporter::kernel::release;
 use bpf_metrics_exporter::model::{Link as Found, LinkFacts};
 
-use super::objects::{Link, Program, Target, every_link_kind, uapi, wait_until};
 use super::{read, reader, reads_by_iterators};
+use test_support::objects::{Link, Program, Target, every_link_kind, uapi, wait_until};
 
 /// How long the kernel may take to free what a link is attached to.
 const SOON: Duration = Duration::from_secs(20);

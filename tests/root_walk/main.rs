@@ -3,24 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use test_support::{bpftool, http, objects, readers, root, trials};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
-
-#[path = "../support/bpftool.rs"]
-mod bpftool;
-#[path = "../support/http.rs"]
-mod http;
-#[path = "../support/objects/mod.rs"]
-mod objects;
-#[path = "../support/readers.rs"]
-mod readers;
-#[path = "../support/running.rs"]
-mod running;
-#[path = "../support/trials.rs"]
-mod trials;
 
 mod lifetimes;
 mod links;
@@ -94,7 +82,7 @@ const TESTS: &[trials::Test] = &[
 fn main() -> ExitCode {
     trials::run(TESTS, |name| {
         let bpftool = || name.starts_with("bpftool_").then(bpftool::missing).flatten();
-        trials::root::missing().or_else(bpftool)
+        root::missing().or_else(bpftool)
     })
 }
 

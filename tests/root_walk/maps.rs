@@ -1,7 +1,7 @@
 //! Maps: every type, every field.
 
-use super::objects::{Map, MapSpec, MapTypes, Shape, Types, every_map_type, uapi};
 use super::{objects, read};
+use test_support::objects::{Map, MapSpec, MapTypes, Shape, Types, every_map_type, uapi};
 
 pub(crate) fn every_type_is_found() {
     let made = every_map_type();

@@ -9,11 +9,11 @@ use std::thread;
 use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, release};
 use bpf_metrics_exporter::model::{Map as Found, Program as FoundProgram, ReaderKind, Snapshot};
 
-use super::objects::{
+use super::read;
+use test_support::objects::{
     Filled, Instruction, Map, MapSpec, Program, ProgramSpec, Shape, every_aimed_program, every_countable_map,
     every_map_type, every_uncounted_map, fdinfo, if_possible, uapi,
 };
-use super::read;
 use uapi::{map_flag, map_type as kind};
 
 /// A reader that goes by ids, and counts entries of maps with no more room than this.

@@ -7,9 +7,9 @@ use std::path::Path;
 use bpf_metrics_exporter::model::{ObjectType, Snapshot};
 use serde_json::Value;
 
-use super::bpftool::{asked, id};
-use super::objects::{Herd, Map, Program, every_link_kind, every_map_type, every_program_type, uapi};
 use super::read;
+use test_support::bpftool::{asked, id};
+use test_support::objects::{Herd, Map, Program, every_link_kind, every_map_type, every_program_type, uapi};
 
 /// What `bpftool -j KIND show` lists, by id.
 fn listed(kind: &str) -> BTreeMap<u32, Value> {

@@ -13,9 +13,9 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-use super::objects::Herd;
-use super::running::Running;
 use super::{http, readers};
+use test_support::objects::Herd;
+use test_support::running::Running;
 
 /// Reads in a thread that has only these capabilities: they belong to the thread, which ends.
 fn read_with(capabilities: &'static [Capability]) -> Snapshot {

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use bpf_metrics_exporter::model::Program as Found;
 use jiff::Timestamp;
 
-use super::objects::{Function, Instruction, Program, ProgramSpec, every_program_type, uapi};
 use super::read;
+use test_support::objects::{Function, Instruction, Program, ProgramSpec, every_program_type, uapi};
 
 /// The program with this id.
 fn find(id: u32) -> Found {
@@ -88,7 +88,7 @@ pub(crate) fn full_names() {
     let program = Program::with_full_name(long).expect("a program with BTF can be loaded");
     let found = find(program.id());
     assert_eq!(found.facts.name, long);
-    assert_eq!(found.facts.btf_id, program.btf().map(super::objects::Btf::id));
+    assert_eq!(found.facts.btf_id, program.btf().map(test_support::objects::Btf::id));
 
     // Fifteen characters that were not cut: nothing more is to be known.
     let short = "fifteen_letters";

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode};
 use bpf_metrics_exporter::model::{Program as Found, ReaderKind, Snapshot};
 
-use super::objects::{Instruction, Program, ProgramSpec, run_statistics, uapi, wait_until};
 use super::privileges::refuse;
 use super::programs::fdinfo;
-use super::running::Running;
+use test_support::objects::{Instruction, Program, ProgramSpec, run_statistics, uapi, wait_until};
+use test_support::running::Running;
 
 const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
 

@@ -1,11 +1,11 @@
 //! A node with as many objects as the busiest have: its points fill requests that no receiver takes in one piece.
 
 use crate::exporter::Exporter;
-use crate::http::free_address;
-use crate::objects::Herd;
 use crate::processes::{SOON, Scratch, eventually};
 use crate::received;
 use crate::receivers::{Collector, Verbosity};
+use test_support::http::free_address;
+use test_support::objects::Herd;
 
 const PROGRAMS: usize = 7_000;
 const MAPS: usize = 9_000;

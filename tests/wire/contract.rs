@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::exporter::Exporter;
-use crate::http::free_address;
-use crate::objects::uapi::{map_flag, map_type, program_type};
-use crate::objects::{Link, Map, MapSpec, Program, Shape};
 use crate::processes::Scratch;
 use crate::received::{self, Point};
 use crate::receivers::{Collector, Verbosity};
+use test_support::http::free_address;
+use test_support::objects::uapi::{map_flag, map_type, program_type};
+use test_support::objects::{Link, Map, MapSpec, Program, Shape};
 
 /// A metric of the contract.
 struct Promise {

@@ -1,12 +1,12 @@
 //! The end of a series: a program is unloaded between two cycles, and nobody believes it to be there any more.
 
 use crate::exporter::Exporter;
-use crate::http::free_address;
-use crate::objects::Program;
-use crate::objects::uapi::program_type;
 use crate::processes::{SOON, Scratch, eventually};
 use crate::received::{self, Point};
 use crate::receivers::{Collector, Verbosity, VictoriaMetrics};
+use test_support::http::free_address;
+use test_support::objects::Program;
+use test_support::objects::uapi::program_type;
 
 /// How many series a program has: its metrics, and this process that holds it.
 const METRICS: usize = 10;

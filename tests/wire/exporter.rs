@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::http::get;
 use crate::processes::{Process, SOON, eventually};
 use crate::receivers::Collector;
 use crate::series::{self, Values};
+use test_support::http::get;
 
 /// The exporter, pushing to one receiver and serving on a port of its own choice.
 pub(crate) struct Exporter {

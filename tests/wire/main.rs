@@ -6,10 +6,6 @@ mod big_node;
 mod contract;
 mod endings;
 mod exporter;
-#[path = "../support/http.rs"]
-mod http;
-#[path = "../support/objects/mod.rs"]
-mod objects;
 mod outages;
 mod processes;
 mod received;
@@ -18,10 +14,9 @@ mod routes;
 mod series;
 mod shares;
 mod stopping;
-#[path = "../support/trials.rs"]
-mod trials;
 
 use std::process::ExitCode;
+use test_support::{root, trials};
 
 use receivers::Receiver;
 use receivers::Receiver::{Collector, Prometheus, Promtool, VictoriaMetrics};
@@ -51,7 +46,7 @@ fn main() -> ExitCode {
 
 /// What a test needs and is not there.
 fn missing(name: &str) -> Option<String> {
-    trials::root::missing().or_else(|| {
+    root::missing().or_else(|| {
         let needed = TESTS.iter().filter(|((test, _), _)| *test == name).flat_map(|(_, needed)| *needed);
         let missing: Vec<String> = needed
             .map(|receiver| receiver.path())

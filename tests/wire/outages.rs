@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::exporter::Exporter;
-use crate::http::free_address;
-use crate::objects::Herd;
 use crate::processes::{SOON, Scratch, eventually};
 use crate::received;
 use crate::receivers::{Collector, Verbosity};
+use test_support::http::free_address;
+use test_support::objects::Herd;
 
 const LOST: &str = "; retrying";
 const FOUND: &str = "recovered after";

@@ -11,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::http::{free_address, get};
 use crate::processes::{Process, SOON, eventually};
 use crate::received;
 use crate::series::{self, Values};
+use test_support::http::{free_address, get};
 
 /// A program that `tests/receivers/install` installs.
 #[derive(Clone, Copy, Debug)]

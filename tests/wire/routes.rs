@@ -6,12 +6,12 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 
 use crate::exporter::Exporter;
-use crate::http::free_address;
-use crate::objects::uapi::program_type;
-use crate::objects::{Herd, Link, Program, ProgramSpec};
 use crate::processes::{SOON, Scratch, eventually};
 use crate::receivers::{Collector, Prometheus, Receiver, Verbosity, VictoriaMetrics};
 use crate::series::{Series, Values};
+use test_support::http::free_address;
+use test_support::objects::uapi::program_type;
+use test_support::objects::{Herd, Link, Program, ProgramSpec};
 
 /// What both are asked for. Series of Prometheus' own making have other names.
 const OURS: &str = r#"{__name__=~"bpf_.*"}"#;

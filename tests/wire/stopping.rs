@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::exporter::Exporter;
-use crate::http::free_address;
-use crate::objects::Program;
-use crate::objects::uapi::program_type;
 use crate::processes::{SOON, Scratch, eventually};
 use crate::received;
 use crate::receivers::{Collector, Verbosity};
+use test_support::http::free_address;
+use test_support::objects::Program;
+use test_support::objects::uapi::program_type;
 
 /// How long the exporter waits for its last export.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 /// A text that formats have to escape, or any other.
-pub(crate) fn text() -> impl Strategy<Value = String> {
+pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z_.]{0,15}",
         "\\PC{0,20}",
@@ -167,7 +167,7 @@ fn collectors() -> impl Strategy<Value = Vec<Collector>> {
 }
 
 /// Any snapshot.
-pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
+pub fn snapshot() -> impl Strategy<Value = Snapshot> {
     let tables = (
         table(program(), |program, id| Program {
             facts: Arc::new(ProgramFacts { id, ..(*program.facts).clone() }),

@@ -1,5 +1,4 @@
 //! Readers of the kernel by one road and no other, as far as this kernel has it, and rows of their snapshots by id.
-#![allow(dead_code, reason = "shared as source: each test uses its own part of it")]
 
 use std::path::Path;
 
@@ -7,22 +6,22 @@ use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode, 
 use bpf_metrics_exporter::model::{Kind, Link, Map, Program, ReaderKind, Snapshot};
 
 /// A reader by this road.
-pub(crate) fn by(road: ReaderKind) -> Reader {
+pub fn by(road: ReaderKind) -> Reader {
     Reader::new(Options { reader: ReaderChoice::Only(road), ..Options::default() })
 }
 
 /// A reader by iterators, as far as this kernel has them, and else by ids.
-pub(crate) fn best() -> Reader {
+pub fn best() -> Reader {
     Reader::new(Options::default())
 }
 
 /// A reader by ids.
-pub(crate) fn by_ids() -> Reader {
+pub fn by_ids() -> Reader {
     by(ReaderKind::Walk)
 }
 
 /// A reader by this road, which has the runs of programs counted.
-pub(crate) fn counting_by(road: ReaderKind) -> Reader {
+pub fn counting_by(road: ReaderKind) -> Reader {
     let reader = ReaderChoice::Only(road);
     Reader::new(Options { reader, run_stats: RunStatsMode::On, ..Options::default() })
 }
@@ -32,7 +31,7 @@ pub(crate) fn counting_by(road: ReaderKind) -> Reader {
 /// # Panics
 ///
 /// On a kernel that has to have them.
-pub(crate) fn by_iterators(kinds: &[Kind]) -> Option<Reader> {
+pub fn by_iterators(kinds: &[Kind]) -> Option<Reader> {
     let reader = by(ReaderKind::Iter);
     kinds.iter().all(|&kind| iterates(&reader, kind)).then_some(reader)
 }
@@ -42,7 +41,7 @@ pub(crate) fn by_iterators(kinds: &[Kind]) -> Option<Reader> {
 /// # Panics
 ///
 /// When it has none and the kernel has to: since 5.19, where it describes its types.
-pub(crate) fn iterates(reader: &Reader, kind: Kind) -> bool {
+pub fn iterates(reader: &Reader, kind: Kind) -> bool {
     let choice = reader.choices().iter().find(|choice| choice.kind == kind).expect("each table has a road");
     let iterates = choice.reader == Some(ReaderKind::Iter);
     let excused = version() < (5, 19) || !Path::new("/sys/kernel/btf/vmlinux").exists();
@@ -51,7 +50,7 @@ pub(crate) fn iterates(reader: &Reader, kind: Kind) -> bool {
 }
 
 /// The first two numbers of the kernel's release.
-pub(crate) fn version() -> (u32, u32) {
+pub fn version() -> (u32, u32) {
     let release = release().expect("Linux has /proc");
     let mut numbers = release.split(|end: char| !end.is_ascii_digit()).map(|number| number.parse().ok());
     let mut next = || numbers.next().flatten().expect("a release begins with two numbers");
@@ -59,19 +58,19 @@ pub(crate) fn version() -> (u32, u32) {
 }
 
 /// The program with this id.
-pub(crate) fn program(snapshot: &Snapshot, id: u32) -> &Program {
+pub fn program(snapshot: &Snapshot, id: u32) -> &Program {
     let programs = snapshot.programs.as_deref().expect("programs can be read");
     programs.iter().find(|program| program.facts.id == id).expect("the program is found")
 }
 
 /// The map with this id.
-pub(crate) fn map(snapshot: &Snapshot, id: u32) -> &Map {
+pub fn map(snapshot: &Snapshot, id: u32) -> &Map {
     let maps = snapshot.maps.as_deref().expect("maps can be read");
     maps.iter().find(|map| map.facts.id == id).expect("the map is found")
 }
 
 /// The link with this id.
-pub(crate) fn link(snapshot: &Snapshot, id: u32) -> &Link {
+pub fn link(snapshot: &Snapshot, id: u32) -> &Link {
     let links = snapshot.links.as_deref().expect("links can be read");
     links.iter().find(|link| link.facts.id == id).expect("the link is found")
 }

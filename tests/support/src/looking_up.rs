@@ -1,5 +1,4 @@
 //! Names being looked up, as the program does it beside its readings: what is asked for, what is told, and what the log says.
-#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -12,21 +11,23 @@ use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How long a name may take: twice the time that one who is asked may keep everyone waiting.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long between two questions: short against any deadline, long against the cost of asking.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Looks names up in a thread of its own until it is dropped.
-pub(crate) struct LookingUp {
-    pub(crate) names: Names,
+pub struct LookingUp {
+    /// The cache that the lookups fill.
+    pub names: Names,
     log: Log,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl LookingUp {
-    pub(crate) fn start(settings: Settings) -> Self {
+    /// Starts the thread.
+    pub fn start(settings: Settings) -> Self {
         let (names, log) = (Names::default(), Log::default());
         let (stop, stopped) = watch::channel(false);
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
@@ -41,17 +42,17 @@ impl LookingUp {
     }
 
     /// Takes readings that ask for a container's name until that is told.
-    pub(crate) fn container(&self, id: &str) -> ContainerName {
+    pub fn container(&self, id: &str) -> ContainerName {
         self.until(&format!("{id} has a name"), || self.names.container(id))
     }
 
     /// Takes readings that ask for a pod's name until that is told.
-    pub(crate) fn pod(&self, key: &str) -> PodName {
+    pub fn pod(&self, key: &str) -> PodName {
         self.until(&format!("{key} has a name"), || self.names.pod(key))
     }
 
     /// Takes readings until one finds what it looks for.
-    pub(crate) fn until<T>(&self, what: &str, mut reading: impl FnMut() -> Option<T>) -> T {
+    pub fn until<T>(&self, what: &str, mut reading: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let found = reading();
@@ -69,12 +70,12 @@ impl LookingUp {
     }
 
     /// What was said in the log.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         String::from_utf8(self.log.0.lock().expect("no writer panics").clone()).expect("it is text")
     }
 
     /// How often a word stands in the log.
-    pub(crate) fn said(&self, word: &str) -> usize {
+    pub fn said(&self, word: &str) -> usize {
         self.log().lines().filter(|line| line.contains(word)).count()
     }
 }

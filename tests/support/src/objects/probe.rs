@@ -23,7 +23,7 @@ pub extern "C" fn probed() {
 
 /// A second function to probe.
 #[inline(never)]
-pub extern "C" fn probed_as_well() {
+pub(super) extern "C" fn probed_as_well() {
     hint::black_box("bpf_metrics_exporter::objects::probed_as_well");
 }
 

@@ -1,5 +1,4 @@
 //! HTTP, as little of it as asking a server on this machine takes: one GET, answered whole.
-#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +7,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An address on this machine that nobody listens on.
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     listener.expect("the loopback interface has a free port")
 }
@@ -18,7 +17,7 @@ pub(crate) fn free_address() -> SocketAddr {
 /// # Errors
 ///
 /// What went wrong, for people: no connection, an answer other than 200.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+pub fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;

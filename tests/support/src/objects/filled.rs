@@ -17,6 +17,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// What an entry points to and does not keep alive by itself.
 #[derive(Debug)]
+#[expect(dead_code, reason = "held, not read")]
 pub(super) enum Kept {
     Nothing,
     Descriptor(OwnedFd),
@@ -35,7 +36,7 @@ pub struct Filled {
     key: Option<Vec<u8>>,
     /// The value of every entry.
     value: Vec<u8>,
-    kept: Kept,
+    _kept: Kept,
 }
 
 impl Filled {
@@ -66,12 +67,12 @@ impl Filled {
                 (None, value, kept)
             }
         };
-        Ok(Self { map, entries: 0, key, value, kept })
+        Ok(Self { map, entries: 0, key, value, _kept: kept })
     }
 
     /// Takes over a map whose entries come from somewhere else, and what makes them come.
     pub(super) fn by_other_means(map: Map, entries: u64, kept: Kept) -> Self {
-        Self { map, entries, key: None, value: Vec::new(), kept }
+        Self { map, entries, key: None, value: Vec::new(), _kept: kept }
     }
 
     /// Puts in one entry for each of these numbers, none of which is in yet.

@@ -2,12 +2,6 @@
 //! It knows nothing of the product, so the two cannot be wrong together; whatever it makes is gone when the value is dropped.
 //! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go;
 //! [`Filled`], [`Ring`], [`Recursion`] and [`Aimed`] come with the numbers and names that are to be found in them.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "shared as source: each test uses its own part of it"
-)]
 
 mod aimed;
 mod attachment;

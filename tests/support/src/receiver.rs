@@ -1,5 +1,4 @@
 //! An OTLP receiver made of the official message definitions, in this process, on loopback, that answers as a test says.
-#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,19 +17,23 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// What a receiver says of a request.
-pub(crate) type Answer = Result<ExportMetricsServiceResponse, Status>;
+/// Response of a receiver to a request.
+pub type Answer = Result<ExportMetricsServiceResponse, Status>;
 
-/// A request that came in.
-pub(crate) struct Received {
-    pub(crate) message: ExportMetricsServiceRequest,
-    pub(crate) metadata: MetadataMap,
+/// A request that arrived.
+pub struct Received {
+    /// The decoded message.
+    pub message: ExportMetricsServiceRequest,
+    /// The headers of the call.
+    pub metadata: MetadataMap,
 }
 
-/// A running receiver. When dropped it ends as if it had been killed, its connections with it.
-pub(crate) struct Receiver {
-    pub(crate) address: SocketAddr,
-    pub(crate) requests: mpsc::UnboundedReceiver<Received>,
+/// A running receiver. Dropping it cuts its connections, as SIGKILL would.
+pub struct Receiver {
+    /// The address on which it listens.
+    pub address: SocketAddr,
+    /// Every request, in order of arrival.
+    pub requests: mpsc::UnboundedReceiver<Received>,
     runtime: Option<Runtime>,
 }
 
@@ -62,7 +65,7 @@ impl<F: FnMut(&ExportMetricsServiceRequest) -> Answer + Send + 'static> MetricsS
 }
 
 /// Starts a receiver on an address; port 0 is any.
-pub(crate) async fn start(
+pub async fn start(
     address: SocketAddr,
     answer: impl FnMut(&ExportMetricsServiceRequest) -> Answer + Send + 'static,
 ) -> Receiver {
@@ -70,7 +73,7 @@ pub(crate) async fn start(
 }
 
 /// Starts a receiver with a server that was set up before.
-pub(crate) async fn start_with(
+pub async fn start_with(
     mut server: Server,
     address: SocketAddr,
     answer: impl FnMut(&ExportMetricsServiceRequest) -> Answer + Send + 'static,
@@ -91,6 +94,6 @@ pub(crate) async fn start_with(
 
 /// Takes everything.
 #[expect(clippy::unnecessary_wraps, reason = "an answer among others")]
-pub(crate) fn ok(_: &ExportMetricsServiceRequest) -> Answer {
+pub fn ok(_: &ExportMetricsServiceRequest) -> Answer {
     Ok(ExportMetricsServiceResponse { partial_success: None })
 }

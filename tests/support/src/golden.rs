@@ -1,24 +1,26 @@
 //! Files that a test keeps as they should be, `UPDATE=1 cargo test` writes them anew; and the snapshot among them that tests
 //! begin with.
-#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::path::Path;
 
 use bpf_metrics_exporter::export::json;
 use bpf_metrics_exporter::model::Snapshot;
 
+/// The directory of the main package.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
 /// A host with something of everything, written down.
-pub(crate) const SNAPSHOT: &str = "tests/golden/node/snapshot.json";
+pub const SNAPSHOT: &str = "tests/golden/node/snapshot.json";
 
 /// That host, read back.
-pub(crate) fn snapshot() -> Snapshot {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(SNAPSHOT);
+pub fn snapshot() -> Snapshot {
+    let path = Path::new(ROOT).join(SNAPSHOT);
     json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
 }
 
 /// Compares a text with a file below the package's root, or replaces the file when `UPDATE` is set.
-pub(crate) fn assert_golden(path: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+pub fn assert_golden(path: &str, text: &str) {
+    let file = Path::new(ROOT).join(path);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, text).unwrap_or_else(|error| panic!("failed to write {path}: {error}"));
         return;

@@ -18,13 +18,17 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Direction {
+    /// Ingress.
     In,
+    /// Egress.
     Out,
 }
 
 /// A perf event of this process, with a program.
 #[derive(Debug)]
-pub struct Event(OwnedFd);
+pub struct Event {
+    _event: OwnedFd,
+}
 
 /// Why no filter of traffic control can be attached; `None` where one can. Many kernels have what it takes in modules.
 #[must_use]
@@ -125,7 +129,7 @@ impl Program {
         let event = sys::perf_event_open(&place::Event::Tracepoint(id))?;
         sys::perf_event_set_program(event.as_fd(), self.fd())
             .map_err(|error| failed_to(format!("attach program {} to an event", self.id()), error))?;
-        Ok(Event(event))
+        Ok(Event { _event: event })
     }
 
     fn attach(&self, target: u32, attach_type: u32, flags: u32) -> io::Result<()> {

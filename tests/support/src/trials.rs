@@ -5,14 +5,11 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-#[path = "root.rs"]
-pub(crate) mod root;
-
 /// A test, by its name.
-pub(crate) type Test = (&'static str, fn());
+pub type Test = (&'static str, fn());
 
 /// Runs tests one after the other: the kernel's tables are shared by all. `missing` says what they need and is not there.
-pub(crate) fn run(tests: &[Test], missing: impl Fn(&str) -> Option<String>) -> ExitCode {
+pub fn run(tests: &[Test], missing: impl Fn(&str) -> Option<String>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let required = std::env::var_os("REQUIRE_ALL_TESTS").is_some();

@@ -13,10 +13,10 @@ use super::running::Running;
 const HOLDS: &str = "HOLDS_DESCRIPTORS";
 
 /// How many of its descriptors are of the map.
-pub(crate) const OF_MAP: usize = 5;
+pub const OF_MAP: usize = 5;
 
 /// Starts a process that has so many descriptors, and waits until it has them.
-pub(crate) fn holder(map: BorrowedFd<'_>, descriptors: usize) -> Running {
+pub fn holder(map: BorrowedFd<'_>, descriptors: usize) -> Running {
     let stdin = map.try_clone_to_owned().expect("there is a descriptor left");
     let mut command = Command::new(env::current_exe().expect("this program"));
     command.env(HOLDS, descriptors.to_string()).stdin(stdin).stdout(Stdio::piped());
@@ -30,7 +30,7 @@ pub(crate) fn holder(map: BorrowedFd<'_>, descriptors: usize) -> Running {
 }
 
 /// Does what a process started by [`holder`] does, for ever; in any other it returns.
-pub(crate) fn hold_if_asked() {
+pub fn hold_if_asked() {
     let Some(descriptors) = env::var_os(HOLDS) else { return };
     let descriptors: usize =
         descriptors.to_str().and_then(|number| number.parse().ok()).expect("a number of descriptors");

@@ -1,6 +1,5 @@
 //! Points as plain values: what went over the wire, decoded by the official message definitions, and what the table of metrics
 //! says there should be.
-#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,24 +11,29 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 
 /// The labels of a point, by name.
-pub(crate) type Labels = BTreeMap<String, String>;
+pub type Labels = BTreeMap<String, String>;
 
-/// One point, with what its metric says of it.
+/// One point, with the properties of its metric.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Point {
-    pub(crate) metric: String,
-    pub(crate) unit: String,
-    pub(crate) counter: bool,
-    pub(crate) labels: Labels,
-    /// In nanoseconds; 0 when it says nothing.
-    pub(crate) start: u64,
-    pub(crate) time: u64,
+pub struct Point {
+    /// Name of the metric, as OTLP spells it.
+    pub metric: String,
+    /// Unit of the metric, as OTLP spells it.
+    pub unit: String,
+    /// Whether the metric is a monotonic, cumulative sum; else it is a gauge.
+    pub counter: bool,
+    /// Labels of this point.
+    pub labels: Labels,
+    /// Start of the series in nanoseconds since 1970; 0 if absent.
+    pub start: u64,
+    /// Time of the value in nanoseconds since 1970.
+    pub time: u64,
     /// `None` marks the end of the series.
-    pub(crate) value: Option<f64>,
+    pub value: Option<f64>,
 }
 
 /// The points of a request, in its order, and how many each of its metric messages has.
-pub(crate) fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>) {
+pub fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>) {
     let (mut points, mut sizes) = (Vec::new(), Vec::new());
     assert_eq!(request.resource_metrics.len(), 1, "one resource");
     assert_eq!(request.resource_metrics[0].scope_metrics.len(), 1, "one scope");
@@ -67,7 +71,7 @@ pub(crate) fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<
 }
 
 /// Attributes as labels. Every attribute of ours is a text.
-pub(crate) fn labels(attributes: &[KeyValue]) -> Labels {
+pub fn labels(attributes: &[KeyValue]) -> Labels {
     let text = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Any::StringValue(text)) => text.clone(),
         other => panic!("{} is not a text: {other:?}", attribute.key),
@@ -79,7 +83,7 @@ pub(crate) fn labels(attributes: &[KeyValue]) -> Labels {
 }
 
 /// The points that a sample holds, by the table of metrics, in its order.
-pub(crate) fn expected(sample: Sample<'_>) -> Vec<Point> {
+pub fn expected(sample: Sample<'_>) -> Vec<Point> {
     struct Collect {
         time: u64,
         points: Vec<Point>,
@@ -117,7 +121,7 @@ pub(crate) fn expected(sample: Sample<'_>) -> Vec<Point> {
 }
 
 /// The metrics of what could not be read.
-pub(crate) fn unread(sample: Sample<'_>) -> BTreeSet<&'static str> {
+pub fn unread(sample: Sample<'_>) -> BTreeSet<&'static str> {
     struct Collect(BTreeSet<&'static str>);
     impl Visitor for Collect {
         fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {

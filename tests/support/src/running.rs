@@ -3,7 +3,7 @@
 use std::process::Child;
 
 /// A running process, ended when dropped.
-pub(crate) struct Running(pub(crate) Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
