@@ -27,12 +27,13 @@ use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::outbox::Outbox;
 use bpf_metrics_exporter::export::otlp::{produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
-use bpf_metrics_exporter::kernel::{self, Choice, Reader, privileges};
+use bpf_metrics_exporter::kernel::{self, Choice, Reader, requirements};
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::Selection;
 use bpf_metrics_exporter::model::{Build, Exporter, Part, Snapshot};
 use bpf_metrics_exporter::source::Source;
-use bpf_metrics_exporter::{lookup, memory, web};
+use bpf_metrics_exporter::sys::malloc;
+use bpf_metrics_exporter::{lookup, web};
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -48,7 +49,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    memory::return_large_pieces();
+    malloc::return_large_pieces();
     let asked = match cli::parse(std::env::args_os().collect(), |name| std::env::var_os(name)) {
         Ok(asked) => asked,
         Err(Mistakes { mut lines, rest }) => {
@@ -161,7 +162,7 @@ fn snapshot(
         Enricher::new(reader, options, Names::default()).read()
     };
     if snapshot.is_all_refused() && from.is_none() {
-        return finish(Err(anyhow::anyhow!(privileges::refusal())));
+        return finish(Err(anyhow::anyhow!(requirements::refusal())));
     }
     for issue in snapshot.issues.iter().filter(|issue| issue.count > 0) {
         complain(&words::issue(issue));
@@ -213,10 +214,10 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let reader = Reader::new(settings::reader(export.kernel, export.run_stats));
     let names = Names::default();
     let mut reader = Enricher::new(reader, settings::enricher(export.enrich), names.clone());
-    memory::return_what_is_free();
+    malloc::return_what_is_free();
     let first = reader.read();
     if first.is_all_refused() {
-        anyhow::bail!(privileges::refusal());
+        anyhow::bail!(requirements::refusal());
     }
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
     info!("kernel {release}: reading {}", kernel::in_words(reader.choices()));

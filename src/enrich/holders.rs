@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::cgroup::{Place, is_uid};
 use super::names::Names;
-use crate::kernel::ProcessFiles;
 use crate::model::{
-    Container, HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Pin, Pod, Process, Snapshot,
+    Container, HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Pin, Pod, Process, ProcessFiles,
+    Snapshot,
 };
 
 /// Those who were met, by what they are told from each other; shared by all that they hold.

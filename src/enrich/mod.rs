@@ -1,20 +1,18 @@
 //! Adds to a reading who holds the objects, where they are pinned and attached, and whose they are.
 //! Changes nothing that the kernel said, and waits for nobody. Begin at [`Enricher::read`].
 
+mod ascending;
+mod attach_points;
+mod attachments;
 pub mod cgroup;
-mod cursor;
 #[cfg(test)]
 mod example;
 mod holders;
-mod hooks;
 pub mod names;
+mod orphans;
 mod owner;
-mod pins;
-mod places;
 mod process;
-mod procfs;
 mod totals;
-mod unheld;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,17 +21,18 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use self::attachments::HookWatch;
 use self::holders::People;
-use self::hooks::HookWatch;
 use self::names::Names;
+use self::orphans::Unheld;
 use self::owner::Wholes;
-use self::pins::Pins;
 use self::process::{Processes, Search};
 use self::totals::Totals;
-use self::unheld::Unheld;
-use crate::kernel::issues::Issues;
-use crate::kernel::{Cgroups, Choice, ProcessFiles, Reader};
-use crate::model::{Collector, HeldBy, Holder, Holders, Owner, Part, Snapshot};
+use crate::host::cgroups::Cgroups;
+use crate::host::issues::Issues;
+use crate::kernel::pins::Pins;
+use crate::kernel::{Choice, Reader};
+use crate::model::{Collector, HeldBy, Holder, Holders, Owner, Part, ProcessFiles, Snapshot};
 
 /// What to find out.
 #[derive(Clone, Debug, Default)]

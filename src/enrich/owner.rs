@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::cursor::Cursor;
+use super::ascending::Cursor;
 use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
 
 /// Says of every program, map and link whose it is.

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::procfs;
-use crate::kernel::issues::Issues;
-use crate::kernel::{ProcessFiles, Reader};
-use crate::model::{Part, Process, ReaderKind};
+use crate::host::issues::Issues;
+use crate::host::procfs;
+use crate::kernel::Reader;
+use crate::model::{Part, Process, ProcessFiles, ReaderKind};
 
 /// Finds out who holds what, and remembers of each process what seldom changes.
 #[derive(Debug)]

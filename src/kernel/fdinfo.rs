@@ -8,9 +8,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::issues::errno_of;
-use super::sys::{self, Call};
+use crate::host::issues::errno_of;
 use crate::model::Kind;
+use crate::sys::bpf::{self as sys, Call};
 
 /// Where the kernel describes this process's descriptors.
 const ROOT: &str = "/proc/self/fdinfo";
@@ -25,11 +25,11 @@ const LONGEST: usize = 2048;
 ///
 /// Source: `bpf_prog_show_fdinfo` and `bpf_map_show_fdinfo`, `kernel/bpf/syscall.c`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FdInfo {
+pub(crate) struct FdInfo {
     /// Memory charged for it, in bytes. What is meant moved in 6.4 from the limit to what is in use.
-    pub(super) memlock: Option<u64>,
+    pub(crate) memlock: Option<u64>,
     /// Whether user space may not change the map any more. Since 5.2; `None` for a program.
-    pub(super) frozen: Option<bool>,
+    pub(crate) frozen: Option<bool>,
 }
 
 impl FdInfo {
@@ -38,7 +38,7 @@ impl FdInfo {
     /// # Errors
     ///
     /// The call by its name and `ENOENT` where `/proc` is not mounted, `EMFILE` without a descriptor left.
-    pub(super) fn of(fd: BorrowedFd<'_>) -> Result<Self, (&'static str, Errno)> {
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self, (&'static str, Errno)> {
         Self::below(Path::new(ROOT), fd).map_err(|error| (CALL, errno_of(&error)))
     }
 
@@ -70,7 +70,7 @@ impl FdInfo {
 /// # Errors
 ///
 /// The call that failed by its name, and why: `ENOENT` of the call that opens it when it is gone.
-pub(super) fn of_object(kind: Kind, id: u32) -> Result<FdInfo, (&'static str, Errno)> {
+pub(crate) fn of_object(kind: Kind, id: u32) -> Result<FdInfo, (&'static str, Errno)> {
     let fd = sys::fd_by_id(kind, id).map_err(|errno| (Call::fd_by_id(kind).as_str(), errno))?;
     FdInfo::of(fd.as_fd())
 }

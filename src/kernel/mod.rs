@@ -1,87 +1,34 @@
 //! From the kernel's tables of BPF objects to a [`Snapshot`]. Knows no metric and no protocol, and never fails:
 //! what was refused is in the snapshot as an issue. Begin at [`Reader::read`].
 
+pub(crate) mod attachments;
+mod backend;
 mod btf;
-mod btf_objects;
-mod cgroups;
-mod clock;
-mod count;
+mod enums;
 mod fdinfo;
-pub(crate) mod hooks;
-pub(crate) mod issues;
 mod iter;
-mod link;
-mod link_info;
-pub(crate) mod mounts;
-pub(crate) mod names;
-pub(crate) mod pinned;
-pub mod privileges;
-mod resolver;
-mod road;
-mod stats;
-mod symbols;
-mod sys;
-mod tables;
-mod uapi;
+mod options;
+pub(crate) mod pins;
+pub mod requirements;
+mod run_stats;
+mod targets;
 mod walk;
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-pub use self::cgroups::Cgroups;
-use self::clock::BootOffset;
-pub(crate) use self::clock::tick;
-use self::issues::Issues;
+use self::backend::Backend;
+pub use self::backend::{Choice, in_words};
 use self::iter::Iterators;
-pub(crate) use self::iter::in_order;
-use self::link_info::LinkMemory;
-pub(crate) use self::names::text;
-use self::road::Road;
-pub use self::road::{Choice, in_words};
-use self::stats::Stats;
-pub(crate) use self::sys::share_descriptors;
-use self::tables::{Btfs, Links, Maps, Programs};
+pub use self::options::{Options, ReaderChoice, RunStatsMode};
+use self::run_stats::Stats;
+use self::targets::info::LinkMemory;
+use self::walk::tables::{Btfs, Links, Maps, Programs};
 use self::walk::{Known, Pass, Table, walk};
-use crate::model::{Collector, Kind, Part, ReaderKind, Snapshot};
-
-/// How to read the kernel.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// By which road.
-    pub reader: ReaderChoice,
-    /// Whether to have the runs of programs counted.
-    pub run_stats: RunStatsMode,
-    /// Up to which capacity the keys of a map are walked where the kernel keeps no count of them; `None` walks none.
-    pub count_by_walking: Option<u32>,
-}
-
-/// By which road to read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReaderChoice {
-    /// By iterators where they can be had, by ids elsewhere.
-    #[default]
-    Auto,
-    /// By one road only.
-    Only(ReaderKind),
-}
-
-/// Whether to have the runs of programs counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RunStatsMode {
-    /// No; somebody else may.
-    #[default]
-    Off,
-    /// All the time.
-    On,
-    /// For a part of the time.
-    Sample {
-        /// How long at a time.
-        lasting: Duration,
-        /// How often.
-        every: Duration,
-    },
-}
+use crate::host::clock::BootOffset;
+use crate::host::issues::Issues;
+use crate::model::{Collector, Kind, Part, ProcessFiles, ReaderKind, Snapshot};
 
 /// Reads the kernel, and remembers what never changes from one reading to the next.
 #[derive(Debug)]
@@ -91,12 +38,12 @@ pub struct Reader {
     issues: Issues,
     stats: Stats,
     choices: Vec<Choice>,
-    programs: Road<iter::Programs, Vec<Known<Programs>>>,
-    maps: Road<iter::Maps, Vec<Known<Maps>>>,
-    links: Road<iter::Links, Vec<Known<Links>>>,
+    programs: Backend<iter::Programs, Vec<Known<Programs>>>,
+    maps: Backend<iter::Maps, Vec<Known<Maps>>>,
+    links: Backend<iter::Links, Vec<Known<Links>>>,
     btfs: Vec<Known<Btfs>>,
     /// With the reason to go by the other road, where there is one.
-    files: Road<iter::Files, Option<String>>,
+    files: Backend<iter::Files, Option<String>>,
     /// The objects of which this process has descriptors all the time.
     kept: Vec<(Kind, u32)>,
     link_memory: LinkMemory,
@@ -116,16 +63,16 @@ impl Reader {
             None => (None, None, None, None, Vec::new()),
         };
         let mut choices = Vec::with_capacity(4);
-        let programs = Road::choose(Kind::Program, options.reader, programs, &mut choices);
-        let maps = Road::choose(Kind::Map, options.reader, maps, &mut choices);
-        let links = Road::choose(Kind::Link, options.reader, links, &mut choices);
+        let programs = Backend::choose(Kind::Program, options.reader, programs, &mut choices);
+        let maps = Backend::choose(Kind::Map, options.reader, maps, &mut choices);
+        let links = Backend::choose(Kind::Link, options.reader, links, &mut choices);
         let files = match files {
-            Some(Ok(files)) => Road::Iter(files),
+            Some(Ok(files)) => Backend::Iter(files),
             Some(Err(refusal)) if options.reader == ReaderChoice::Only(ReaderKind::Iter) => {
-                Road::Closed(refusal)
+                Backend::Closed(refusal)
             }
-            Some(Err(refusal)) => Road::Walk(Some(refusal.text)),
-            None => Road::Walk(None),
+            Some(Err(refusal)) => Backend::Walk(Some(refusal.text)),
+            None => Backend::Walk(None),
         };
         // There is no iterator over them.
         choices.push(Choice { kind: Kind::Btf, reader: Some(ReaderKind::Walk), reason: None });
@@ -160,9 +107,9 @@ impl Reader {
     #[must_use]
     pub fn files_refusal(&self) -> Option<&str> {
         match &self.files {
-            Road::Iter(_) => None,
-            Road::Walk(reason) => reason.as_deref(),
-            Road::Closed(refusal) => Some(&refusal.text),
+            Backend::Iter(_) => None,
+            Backend::Walk(reason) => reason.as_deref(),
+            Backend::Closed(refusal) => Some(&refusal.text),
         }
     }
 
@@ -173,12 +120,12 @@ impl Reader {
     /// These are the processes in the pid namespace that we are in ourselves, by the pids that they have in the initial one.
     pub(crate) fn files(&mut self, issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
         match &mut self.files {
-            Road::Iter(files) => files.read(&self.kept, issues),
-            Road::Closed(refusal) => {
+            Backend::Iter(files) => files.read(&self.kept, issues),
+            Backend::Closed(refusal) => {
                 issues.met(Part::Holder, refusal.call, refusal.errno);
                 None
             }
-            Road::Walk(_) => None,
+            Backend::Walk(_) => None,
         }
     }
 
@@ -197,13 +144,13 @@ impl Reader {
         let mut collectors = Vec::with_capacity(4);
         let mut programs =
             table(&mut self.programs, &mut pass, &mut collectors, iter::Programs::read, walk::<Programs>);
-        stats::mask(run_stats, programs.as_deref_mut());
+        run_stats::mask(run_stats, programs.as_deref_mut());
         let maps = table(&mut self.maps, &mut pass, &mut collectors, iter::Maps::read, walk::<Maps>);
         let links = table(&mut self.links, &mut pass, &mut collectors, iter::Links::read, walk::<Links>);
         let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut pass, &mut collectors, |pass| {
             walk::<Btfs>(&mut self.btfs, pass)
         });
-        if let Road::Walk(known) = &self.links {
+        if let Backend::Walk(known) = &self.links {
             self.link_memory.end_reading(known);
         }
         let mut snapshot = Snapshot {
@@ -221,23 +168,6 @@ impl Reader {
     }
 }
 
-/// A process and the objects of which it has descriptors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessFiles {
-    /// Its id in the initial pid namespace, whatever namespace we are in. Source: `task_struct.tgid`. Where it was found in
-    /// `/proc`, its id there.
-    pub pid: u32,
-    /// When it was started, in nanoseconds since boot, to the tick of `/proc`. Source: `task_struct.start_boottime` of its first
-    /// thread.
-    pub started_at_boot_ns: u64,
-    /// The name of its first thread. Source: `task_struct.comm`.
-    pub name: String,
-    /// Its cgroup in the hierarchy that accounts memory. `None` where that could not be read.
-    pub cgroup: Option<u64>,
-    /// The objects, each once, in order.
-    pub objects: Vec<(Kind, u32)>,
-}
-
 impl Default for Reader {
     fn default() -> Self {
         Self::new(Options::default())
@@ -246,16 +176,16 @@ impl Default for Reader {
 
 /// Reads a table by its road.
 fn table<I, T: Table>(
-    road: &mut Road<I, Vec<Known<T>>>,
+    road: &mut Backend<I, Vec<Known<T>>>,
     pass: &mut Pass<'_>,
     collectors: &mut Vec<Collector>,
     iterate: impl FnOnce(&mut I, &mut Pass<'_>) -> Option<Vec<T::Row>>,
     walk: impl FnOnce(&mut Vec<Known<T>>, &mut Pass<'_>) -> Option<Vec<T::Row>>,
 ) -> Option<Vec<T::Row>> {
     collect(T::KIND, road.reader(), pass, collectors, |pass| match road {
-        Road::Iter(table) => iterate(table, pass),
-        Road::Walk(known) => walk(known, pass),
-        Road::Closed(refusal) => pass.closed(T::KIND, refusal),
+        Backend::Iter(table) => iterate(table, pass),
+        Backend::Walk(known) => walk(known, pass),
+        Backend::Closed(refusal) => pass.closed(T::KIND, refusal),
     })
 }
 

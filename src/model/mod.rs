@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::owner::{
     Container, Content, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, KindTotal, Owner,
-    OwnerKind, OwnerTotal, Pin, Pod, Process,
+    OwnerKind, OwnerTotal, Pin, Pod, Process, ProcessFiles,
 };
 
 /// One reading: every BPF object of the host at one moment, and what could not be read.

@@ -416,3 +416,20 @@ pub struct KindTotal {
     /// off.
     pub run_time: Option<Duration>,
 }
+
+/// A process and the objects of which it has descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessFiles {
+    /// Its id in the initial pid namespace, whatever namespace we are in. Source: `task_struct.tgid`. Where it was found in
+    /// `/proc`, its id there.
+    pub pid: u32,
+    /// When it was started, in nanoseconds since boot, to the tick of `/proc`. Source: `task_struct.start_boottime` of its first
+    /// thread.
+    pub started_at_boot_ns: u64,
+    /// The name of its first thread. Source: `task_struct.comm`.
+    pub name: String,
+    /// Its cgroup in the hierarchy that accounts memory. `None` where that could not be read.
+    pub cgroup: Option<u64>,
+    /// The objects, each once, in order.
+    pub objects: Vec<(Kind, u32)>,
+}

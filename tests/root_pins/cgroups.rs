@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bpf_metrics_exporter::kernel::Cgroups;
+use bpf_metrics_exporter::host::cgroups::Cgroups;
 use bpf_metrics_exporter::model::Kind;
 use caps::Capability;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

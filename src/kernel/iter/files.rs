@@ -9,10 +9,13 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::load::{UPDATE, not_filled};
 use super::records::{FileKinds, FileRecord, ProcessRecord, RestRecord, WalkState, file_kind};
-use crate::kernel::issues::Issues;
-use crate::kernel::road::Refusal;
-use crate::kernel::{ProcessFiles, clock, names, sys};
-use crate::model::Kind;
+use crate::host::clock;
+use crate::host::issues::Issues;
+use crate::host::procfs::merge_by_pid;
+use crate::host::text::text;
+use crate::kernel::backend::Refusal;
+use crate::model::{Kind, ProcessFiles};
+use crate::sys::bpf as sys;
 
 /// A BTF object of one type, `int`: header, type and names (`Documentation/bpf/btf.rst`).
 const INT: &[u32] = &[
@@ -35,7 +38,7 @@ const INT: &[u32] = &[
 
 /// The files of all processes in our pid namespace.
 #[derive(Debug)]
-pub(in crate::kernel) struct Files {
+pub(crate) struct Files {
     table: Table,
     /// Where a walk begins, and the map that says so; none for a program that cannot be told.
     from: WalkState,
@@ -45,11 +48,11 @@ pub(in crate::kernel) struct Files {
 }
 
 /// What the programs over files are told, by maps of theirs.
-pub(super) struct FileMaps {
+pub(crate) struct FileMaps {
     /// How the files of each kind are known.
-    pub(super) kinds: OwnedFd,
+    pub(crate) kinds: OwnedFd,
     /// Where to begin, for one that can be told.
-    pub(super) state: Option<OwnedFd>,
+    pub(crate) state: Option<OwnedFd>,
 }
 
 impl Files {
@@ -57,7 +60,7 @@ impl Files {
     /// can be made for that, theirs stay unknown.
     ///
     /// It has to be the thread that the descriptors belong to.
-    pub(super) fn learn(table: Table, maps: FileMaps, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
+    pub(crate) fn learn(table: Table, maps: FileMaps, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
         let btf = sys::load_btf(zerocopy::IntoBytes::as_bytes(INT));
         if let Err(errno) = &btf {
             tracing::debug!("who holds BTF objects cannot be told: {errno}");
@@ -92,15 +95,11 @@ impl Files {
 
     /// The processes that have descriptors of objects, in ascending order of pids; of our own, only those of objects that are
     /// `kept`. `None`, and an issue, when that fails.
-    pub(in crate::kernel) fn read(
-        &mut self,
-        kept: &[(Kind, u32)],
-        issues: &mut Issues,
-    ) -> Option<Vec<ProcessFiles>> {
+    pub(crate) fn read(&mut self, kept: &[(Kind, u32)], issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
         let mut found = Found { processes: Vec::new(), last: None, kept, tick: self.tick };
         let run = self.walk(|process, file| found.file(process, file));
         run.map_err(|(call, errno)| issues.met(self.table.part, call, errno)).ok()?;
-        Some(in_order(found.processes))
+        Some(merge_by_pid(found.processes))
     }
 
     /// Has all files of objects told, with the process of each; or the call that failed, and why.
@@ -195,7 +194,7 @@ impl Found<'_> {
             self.processes.push(ProcessFiles {
                 pid: record.pid,
                 started_at_boot_ns: record.start_time - record.start_time % self.tick,
-                name: names::text(&record.name),
+                name: text(&record.name),
                 cgroup: Some(record.cgroup).filter(|&id| id != 0),
                 objects: Vec::new(),
             });
@@ -212,23 +211,6 @@ fn kind(number: u32) -> Option<Kind> {
         file_kind::BTF => Kind::Btf,
         _ => return None,
     })
-}
-
-/// Each process once, in ascending order of pids, with each of its objects once. What is known of it is what was told first.
-pub(crate) fn in_order(mut processes: Vec<ProcessFiles>) -> Vec<ProcessFiles> {
-    processes.sort_by_key(|process| (process.pid, process.started_at_boot_ns));
-    processes.dedup_by(|later, first| {
-        let same = (later.pid, later.started_at_boot_ns) == (first.pid, first.started_at_boot_ns);
-        if same {
-            first.objects.append(&mut later.objects);
-        }
-        same
-    });
-    for process in &mut processes {
-        process.objects.sort_unstable();
-        process.objects.dedup();
-    }
-    processes
 }
 
 #[cfg(test)]
@@ -275,7 +257,7 @@ mod tests {
             let taken = stream.take(&left, |process, file| found.file(process, file));
             left.drain(..taken);
         }
-        (in_order(found.processes), left.is_empty())
+        (merge_by_pid(found.processes), left.is_empty())
     }
 
     fn found(files: &[File], kept: &[(Kind, u32)]) -> Vec<ProcessFiles> {

@@ -12,18 +12,19 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{LinkRecord, UNKNOWN_U32, target};
-use crate::kernel::link::{FunctionOf, Target, Within, describe};
-use crate::kernel::resolver::Resolver;
-use crate::kernel::sys::{self, Call};
-use crate::kernel::tables::some_id;
-use crate::kernel::uapi::link_type;
+use crate::host::text::text;
+use crate::kernel::enums;
+use crate::kernel::targets::resolver::Resolver;
+use crate::kernel::targets::{FunctionOf, Target, Within, describe, info};
 use crate::kernel::walk::Pass;
-use crate::kernel::{link_info, names};
+use crate::kernel::walk::tables::some_id;
 use crate::model::{Kind, Link, LinkFacts};
+use crate::sys::bpf::uapi::link_type;
+use crate::sys::bpf::{self as sys, Call};
 
 /// The table of links, and what is known of them.
 #[derive(Debug)]
-pub(in crate::kernel) struct Links {
+pub(crate) struct Links {
     table: Table,
     resolver: Resolver,
     /// In ascending order of ids.
@@ -47,12 +48,12 @@ struct Told<'a> {
 }
 
 impl Links {
-    pub(super) fn new(table: Table) -> Self {
+    pub(crate) fn new(table: Table) -> Self {
         Self { table, resolver: Resolver::default(), known: Vec::new() }
     }
 
     /// Reads the table; `None`, and an issue, when that fails.
-    pub(in crate::kernel) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Link>> {
+    pub(crate) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Link>> {
         let mut found = Found::new(std::mem::take(&mut self.known), pass.taken_at, &mut self.resolver);
         let read = self.table.read(pass.issues, |bytes| found.take(bytes));
         let Found { earlier, mut rows, mut met, unsaid, .. } = found;
@@ -86,7 +87,7 @@ impl Links {
 fn asked(id: u32) -> Result<Option<Target>, (Call, Errno)> {
     let fd = sys::fd_by_id(Kind::Link, id).map_err(|errno| (Call::fd_by_id(Kind::Link), errno))?;
     let info = sys::link_info(fd.as_fd()).map_err(|errno| (Call::ObjGetInfoByFd, errno))?;
-    link_info::target(fd.as_fd(), &info).map_err(|errno| (Call::ObjGetInfoByFd, errno))
+    info::target(fd.as_fd(), &info).map_err(|errno| (Call::ObjGetInfoByFd, errno))
 }
 
 /// What a run over the table found so far.
@@ -164,9 +165,9 @@ impl<'a> Told<'a> {
         let attach_type = (record.attach_type != UNKNOWN_U32 && !unhooked).then_some(record.attach_type);
         LinkFacts {
             id: record.id,
-            link_type: names::link_type(record.link_type),
+            link_type: enums::link_type(record.link_type),
             prog_id: some_id(record.prog_id),
-            attach_type: attach_type.map(names::attach_type),
+            attach_type: attach_type.map(enums::attach_type),
             target: self.target().and_then(|target| describe(&target, resolver)),
             first_seen,
         }
@@ -176,7 +177,7 @@ impl<'a> Told<'a> {
         /// In the key of a trampoline: the type is of a BTF object and not of a program.
         const OF_BTF: u64 = 1 << 31;
         let LinkRecord { first, second, return_probe, .. } = self.record;
-        let name = || names::text(self.name);
+        let name = || text(self.name);
         let some_name = || (!self.name.is_empty()).then(name);
         let return_probe = return_probe & 1 != 0;
         let iterator = |within| Target::Iterator { name: name(), within };
@@ -203,10 +204,9 @@ impl<'a> Told<'a> {
                 Target::Kprobe { symbol: some_name(), offset: first, address: second, return_probe }
             }
             target::UPROBE => Target::Uprobe { path: name(), offset: first, return_probe },
-            target::TRACEPOINT => Target::Tracepoint {
-                name: name(),
-                group: (!self.group.is_empty()).then(|| names::text(self.group)),
-            },
+            target::TRACEPOINT => {
+                Target::Tracepoint { name: name(), group: (!self.group.is_empty()).then(|| text(self.group)) }
+            }
             target::PERF_EVENT => Target::PerfEvent { event_type: low(first), config: second },
             target::KPROBE_MULTI => {
                 Target::KprobeMulti { count: low(first), first: Some(second), return_probe }

@@ -12,10 +12,11 @@ use nix::errno::Errno;
 use super::files::FileMaps;
 use super::records::Request;
 use super::{Files, Links, Maps, Programs, Table};
-use crate::kernel::issues::errno_of;
-use crate::kernel::road::Refusal;
-use crate::kernel::{btf, sys};
+use crate::host::issues::errno_of;
+use crate::kernel::backend::Refusal;
+use crate::kernel::btf;
 use crate::model::{Kind, Part};
+use crate::sys::bpf as sys;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/collector.bpf.o");
 
@@ -27,26 +28,26 @@ const ASK: &str = "bpfmetrics_ask";
 const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
 
-pub(super) const UPDATE: &str = "BPF_MAP_UPDATE_ELEM";
+pub(crate) const UPDATE: &str = "BPF_MAP_UPDATE_ELEM";
 
 /// What could be loaded.
 #[derive(Debug)]
-pub(in crate::kernel) struct Iterators {
+pub(crate) struct Iterators {
     /// Over programs.
-    pub(in crate::kernel) programs: Result<Programs, Refusal>,
+    pub(crate) programs: Result<Programs, Refusal>,
     /// Over maps.
-    pub(in crate::kernel) maps: Result<Maps, Refusal>,
+    pub(crate) maps: Result<Maps, Refusal>,
     /// Over links.
-    pub(in crate::kernel) links: Result<Links, Refusal>,
+    pub(crate) links: Result<Links, Refusal>,
     /// Over the files of processes.
-    pub(in crate::kernel) files: Result<Files, Refusal>,
+    pub(crate) files: Result<Files, Refusal>,
     /// The objects of which this process has descriptors as long as it has these.
-    pub(in crate::kernel) kept: Vec<(Kind, u32)>,
+    pub(crate) kept: Vec<(Kind, u32)>,
 }
 
 impl Iterators {
     /// Loads them into the kernel. They are gone when the last descriptor of their links is closed.
-    pub(in crate::kernel) fn load() -> Self {
+    pub(crate) fn load() -> Self {
         match Loading::begin() {
             Ok(mut loading) => Self {
                 programs: loading.programs(),
@@ -201,7 +202,7 @@ fn not_identified(errno: Errno) -> Refusal {
     Refusal { call: "BPF_OBJ_GET_INFO_BY_FD", errno, text }
 }
 
-pub(super) fn not_filled(errno: Errno) -> Refusal {
+pub(crate) fn not_filled(errno: Errno) -> Refusal {
     let text = format!("a map cannot be filled: {errno}");
     Refusal { call: UPDATE, errno, text }
 }

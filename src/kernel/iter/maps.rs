@@ -11,16 +11,16 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{MapIdentity, MapRecord};
-use crate::kernel::fdinfo;
-use crate::kernel::names;
-use crate::kernel::sys::Call;
-use crate::kernel::tables::{self, some_id};
+use crate::host::text::text;
 use crate::kernel::walk::Pass;
+use crate::kernel::walk::tables::{self, some_id};
+use crate::kernel::{enums, fdinfo};
 use crate::model::{Kind, Map, MapFacts};
+use crate::sys::bpf::Call;
 
 /// The table of maps, and what is known of them.
 #[derive(Debug)]
-pub(in crate::kernel) struct Maps {
+pub(crate) struct Maps {
     table: Table,
     /// In ascending order of ids.
     known: Vec<Known>,
@@ -49,12 +49,12 @@ impl Known {
 }
 
 impl Maps {
-    pub(super) fn new(table: Table) -> Self {
+    pub(crate) fn new(table: Table) -> Self {
         Self { table, known: Vec::new() }
     }
 
     /// Reads the table; `None`, and an issue, when that fails.
-    pub(in crate::kernel) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Map>> {
+    pub(crate) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Map>> {
         let mut found = Found::new(&self.known, pass.taken_at);
         self.table.read(pass.issues, |bytes| found.take(bytes))?;
         let Found { mut rows, same, others, moved, .. } = found;
@@ -154,8 +154,8 @@ impl<'a> Found<'a> {
 fn facts(identity: &MapIdentity, first_seen: Timestamp) -> MapFacts {
     MapFacts {
         id: identity.id,
-        name: names::text(&identity.name),
-        map_type: names::map_type(identity.map_type),
+        name: text(&identity.name),
+        map_type: enums::map_type(identity.map_type),
         key_size: identity.key_size,
         value_size: identity.value_size,
         max_entries: identity.max_entries,

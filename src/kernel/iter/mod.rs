@@ -14,22 +14,21 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
-pub(super) use self::files::Files;
-pub(crate) use self::files::in_order;
-pub(super) use self::links::Links;
-pub(super) use self::load::Iterators;
-pub(super) use self::maps::Maps;
-pub(super) use self::programs::Programs;
-use super::issues::Issues;
-use super::sys;
+pub(crate) use self::files::Files;
+pub(crate) use self::links::Links;
+pub(crate) use self::load::Iterators;
+pub(crate) use self::maps::Maps;
+pub(crate) use self::programs::Programs;
+use crate::host::issues::Issues;
 use crate::model::Part;
+use crate::sys::bpf as sys;
 
 /// Twice what the kernel gives at a time: room for that and for a record that was cut.
 const BUFFER_LEN: usize = 64 << 10;
 
 /// One of the kernel's tables, and the program that runs over it.
 #[derive(Debug)]
-struct Table {
+pub(crate) struct Table {
     part: Part,
     /// The link from which every reading makes a new iterator: one that has been read cannot be rewound.
     link: OwnedFd,

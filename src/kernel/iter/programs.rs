@@ -10,15 +10,17 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, Request, UNKNOWN_U32};
-use crate::kernel::clock::BootOffset;
-use crate::kernel::tables::some_id;
+use crate::host::clock::BootOffset;
+use crate::host::text::text;
+use crate::kernel::enums;
 use crate::kernel::walk::Pass;
-use crate::kernel::{names, sys};
+use crate::kernel::walk::tables::some_id;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
+use crate::sys::bpf as sys;
 
 /// The table of programs, and what is known of them.
 #[derive(Debug)]
-pub(in crate::kernel) struct Programs {
+pub(crate) struct Programs {
     table: Table,
     /// The map by which the programs are asked, and what stands in it.
     ask: OwnedFd,
@@ -43,12 +45,12 @@ struct ToldFacts<'a> {
 }
 
 impl Programs {
-    pub(super) fn new(table: Table, ask: OwnedFd, request: Request) -> Self {
+    pub(crate) fn new(table: Table, ask: OwnedFd, request: Request) -> Self {
         Self { table, ask, request, page_size: page_size(), known: Vec::new() }
     }
 
     /// Reads the table; `None`, and an issue, when that fails.
-    pub(in crate::kernel) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Program>> {
+    pub(crate) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Program>> {
         // Ids ascend, so new programs stand behind the known ones, until ids have wrapped around or an id is given out again.
         // Then the table is read once more, with the facts of what was missing.
         let mut facts_from = self.known.last().map_or(0, |last| last.id.saturating_add(1));
@@ -175,8 +177,8 @@ impl ToldFacts<'_> {
         };
         ProgramFacts {
             id: record.id,
-            name: names::text(name),
-            program_type: names::program_type(facts.program_type),
+            name: text(name),
+            program_type: enums::program_type(facts.program_type),
             tag: Tag(record.tag),
             gpl_compatible: facts.gpl_compatible != 0,
             loaded_at,
@@ -188,7 +190,7 @@ impl ToldFacts<'_> {
             mem: Some(u64::from(facts.pages) * page_size),
             verified_instructions: (facts.verified_instructions != UNKNOWN_U32)
                 .then_some(facts.verified_instructions),
-            attach_to: (!self.attach_to.is_empty()).then(|| names::text(self.attach_to)),
+            attach_to: (!self.attach_to.is_empty()).then(|| text(self.attach_to)),
             map_ids: (facts.map_count != UNKNOWN_U32).then(map_ids),
         }
     }

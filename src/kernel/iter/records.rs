@@ -4,97 +4,97 @@ use std::mem::size_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::kernel::uapi::OBJ_NAME_LEN;
+use crate::sys::bpf::uapi::OBJ_NAME_LEN;
 
 /// Where a smaller number is not known.
-pub(super) const UNKNOWN_U32: u32 = u32::MAX;
+pub(crate) const UNKNOWN_U32: u32 = u32::MAX;
 
 /// The name of a thread and its terminating zero.
-pub(super) const TASK_COMM_LEN: usize = 16;
+pub(crate) const TASK_COMM_LEN: usize = 16;
 
 /// The most maps of a program that it tells: as many as the verifier lets it name. More can be bound.
-pub(super) const MAX_USED_MAPS: u32 = 64;
+pub(crate) const MAX_USED_MAPS: u32 = 64;
 
 /// Each program: what moves, and what tells it from another with the same id.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct ProgramRecord {
-    pub(super) id: u32,
-    pub(super) used_maps: u32,
-    pub(super) load_time: u64,
-    pub(super) tag: [u8; 8],
-    pub(super) runs: u64,
-    pub(super) run_time: u64,
-    pub(super) misses: u64,
-    pub(super) has_facts: u32,
-    pub(super) padding: u32,
+pub(crate) struct ProgramRecord {
+    pub(crate) id: u32,
+    pub(crate) used_maps: u32,
+    pub(crate) load_time: u64,
+    pub(crate) tag: [u8; 8],
+    pub(crate) runs: u64,
+    pub(crate) run_time: u64,
+    pub(crate) misses: u64,
+    pub(crate) has_facts: u32,
+    pub(crate) padding: u32,
 }
 
 /// Behind a program's record where it has facts; behind it the full name, what it attaches to, and the ids of its maps.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct ProgramFactsRecord {
-    pub(super) program_type: u32,
-    pub(super) size_translated: u32,
-    pub(super) size_jitted: u32,
-    pub(super) pages: u32,
-    pub(super) gpl_compatible: u32,
-    pub(super) uid: u32,
-    pub(super) btf_id: u32,
-    pub(super) verified_instructions: u32,
-    pub(super) name: [u8; OBJ_NAME_LEN],
-    pub(super) full_name_len: u32,
-    pub(super) attach_to_len: u32,
-    pub(super) map_count: u32,
-    pub(super) padding: u32,
+pub(crate) struct ProgramFactsRecord {
+    pub(crate) program_type: u32,
+    pub(crate) size_translated: u32,
+    pub(crate) size_jitted: u32,
+    pub(crate) pages: u32,
+    pub(crate) gpl_compatible: u32,
+    pub(crate) uid: u32,
+    pub(crate) btf_id: u32,
+    pub(crate) verified_instructions: u32,
+    pub(crate) name: [u8; OBJ_NAME_LEN],
+    pub(crate) full_name_len: u32,
+    pub(crate) attach_to_len: u32,
+    pub(crate) map_count: u32,
+    pub(crate) padding: u32,
 }
 
 /// Each map: what never changes, all of which tells it from another with the same id, and what moves.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct MapRecord {
-    pub(super) identity: MapIdentity,
-    pub(super) memory_cgroup: u64,
-    pub(super) entries: i64,
-    pub(super) backlog: i64,
-    pub(super) frozen: u64,
+pub(crate) struct MapRecord {
+    pub(crate) identity: MapIdentity,
+    pub(crate) memory_cgroup: u64,
+    pub(crate) entries: i64,
+    pub(crate) backlog: i64,
+    pub(crate) frozen: u64,
 }
 
 /// What of a map never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct MapIdentity {
-    pub(super) id: u32,
-    pub(super) map_type: u32,
-    pub(super) key_size: u32,
-    pub(super) value_size: u32,
-    pub(super) max_entries: u32,
-    pub(super) flags: u32,
-    pub(super) btf_id: u32,
-    pub(super) padding: u32,
-    pub(super) name: [u8; OBJ_NAME_LEN],
-    pub(super) cookie: u64,
+pub(crate) struct MapIdentity {
+    pub(crate) id: u32,
+    pub(crate) map_type: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    pub(crate) btf_id: u32,
+    pub(crate) padding: u32,
+    pub(crate) name: [u8; OBJ_NAME_LEN],
+    pub(crate) cookie: u64,
 }
 
 /// Each link; behind it its name and group. All but the first field says what it is.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct LinkRecord {
-    pub(super) missed: i64,
-    pub(super) id: u32,
-    pub(super) link_type: u32,
-    pub(super) prog_id: u32,
-    pub(super) attach_type: u32,
-    pub(super) target: u32,
-    pub(super) return_probe: u32,
-    pub(super) first: u64,
-    pub(super) second: u64,
-    pub(super) name_len: u32,
-    pub(super) group_len: u32,
+pub(crate) struct LinkRecord {
+    pub(crate) missed: i64,
+    pub(crate) id: u32,
+    pub(crate) link_type: u32,
+    pub(crate) prog_id: u32,
+    pub(crate) attach_type: u32,
+    pub(crate) target: u32,
+    pub(crate) return_probe: u32,
+    pub(crate) first: u64,
+    pub(crate) second: u64,
+    pub(crate) name_len: u32,
+    pub(crate) group_len: u32,
 }
 
 /// What a link's target is: `enum target`.
-pub(super) mod target {
+pub(crate) mod target {
     pub(crate) const RAW_TRACEPOINT: u32 = 1;
     pub(crate) const FUNCTION: u32 = 2;
     pub(crate) const CGROUP: u32 = 3;
@@ -115,7 +115,7 @@ pub(super) mod target {
 }
 
 /// What a file is the descriptor of: `enum file_kind`.
-pub(super) mod file_kind {
+pub(crate) mod file_kind {
     pub(crate) const PROGRAM: u32 = 0;
     pub(crate) const MAP: u32 = 1;
     pub(crate) const LINK: u32 = 2;
@@ -130,61 +130,61 @@ pub(super) mod file_kind {
 /// What the records that follow belong to.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct ProcessRecord {
-    pub(super) kind: u32,
-    pub(super) pid: u32,
-    pub(super) own: u32,
-    pub(super) padding: u32,
-    pub(super) start_time: u64,
-    pub(super) cgroup: u64,
-    pub(super) name: [u8; TASK_COMM_LEN],
+pub(crate) struct ProcessRecord {
+    pub(crate) kind: u32,
+    pub(crate) pid: u32,
+    pub(crate) own: u32,
+    pub(crate) padding: u32,
+    pub(crate) start_time: u64,
+    pub(crate) cgroup: u64,
+    pub(crate) name: [u8; TASK_COMM_LEN],
 }
 
 /// Each descriptor of a BPF object in a process.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct FileRecord {
-    pub(super) kind: u32,
-    pub(super) id: u32,
+pub(crate) struct FileRecord {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
 }
 
 /// From which descriptor of which thread on there are more.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct RestRecord {
-    pub(super) kind: u32,
-    pub(super) task: u32,
-    pub(super) fd: u32,
-    pub(super) padding: u32,
+pub(crate) struct RestRecord {
+    pub(crate) kind: u32,
+    pub(crate) task: u32,
+    pub(crate) fd: u32,
+    pub(crate) padding: u32,
 }
 
 /// Where a walk through the descriptors of all threads begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct WalkState {
-    pub(super) from_task: u32,
-    pub(super) from_fd: u32,
-    pub(super) interrupted: u64,
+pub(crate) struct WalkState {
+    pub(crate) from_task: u32,
+    pub(crate) from_fd: u32,
+    pub(crate) interrupted: u64,
 }
 
 /// How the files of each kind are known.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct FileKinds {
-    pub(super) releases: [u64; file_kind::KINDS as usize],
-    pub(super) learn_from: [i32; file_kind::KINDS as usize],
+pub(crate) struct FileKinds {
+    pub(crate) releases: [u64; file_kind::KINDS as usize],
+    pub(crate) learn_from: [i32; file_kind::KINDS as usize],
 }
 
 /// What the programs are asked.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// Programs whose id is not less have their facts written.
-    pub(super) program_facts_from: u32,
+    pub(crate) program_facts_from: u32,
     /// Bits of `trace_event_call.flags`.
-    pub(super) flag_tracepoint: u32,
-    pub(super) flag_kprobe: u32,
-    pub(super) flag_uprobe: u32,
+    pub(crate) flag_tracepoint: u32,
+    pub(crate) flag_kprobe: u32,
+    pub(crate) flag_uprobe: u32,
 }
 
 const _: () = assert!(size_of::<LinkRecord>() == 56);

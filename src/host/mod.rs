@@ -1,0 +1,13 @@
+//! What Linux reports that is not BPF: processes, mounts, cgroups, namespaces, clocks and symbols.
+//!
+//! Independent of BPF objects but for their kinds and ids.
+
+pub mod cgroups;
+pub(crate) mod clock;
+pub(crate) mod issues;
+pub(crate) mod kallsyms;
+pub(crate) mod mounts;
+pub(crate) mod netlink;
+pub(crate) mod netns;
+pub(crate) mod procfs;
+pub(crate) mod text;

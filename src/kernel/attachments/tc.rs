@@ -1,0 +1,305 @@
+//! What rtnetlink says of interfaces and of traffic control, as far as programs hang there.
+//! Knows no socket: bytes in, values out. Begin at [`Interface::parse`], [`Qdisc::parse`] and [`Filter::parse`].
+
+use crate::host::netlink::{Attributes, attribute, number, text};
+use crate::host::text::text as printable;
+
+pub(crate) const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_GETQDISC: u16 = 38;
+pub(crate) const RTM_GETTCLASS: u16 = 42;
+pub(crate) const RTM_GETTFILTER: u16 = 46;
+pub(crate) const RTM_GETACTION: u16 = 50;
+
+/// `struct ifinfomsg`.
+const INTERFACE_HEADER: usize = 16;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_EXT_MASK: u16 = 29;
+/// `RTEXT_FILTER_SKIP_STATS`: the counters of every interface are long, and nobody wants them here.
+const SKIP_STATS: u32 = 1 << 3;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_PROG_ID: u16 = 4;
+/// By the kinds of place: in the driver, in the kernel's general code, in the hardware.
+const XDP_MODES: [(u16, u8); 3] =
+    [(IFLA_XDP_HW_PROG_ID, 3), (IFLA_XDP_DRV_PROG_ID, 1), (IFLA_XDP_SKB_PROG_ID, 2)];
+const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+const IFLA_XDP_HW_PROG_ID: u16 = 7;
+
+/// What follows the header in a request for every interface.
+pub(crate) fn every_interface() -> Vec<u8> {
+    [vec![0; INTERFACE_HEADER], attribute(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())].concat()
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// Whether it is one of a pair of netkit, which have hooks of their own.
+    pub(crate) is_netkit: bool,
+    /// Its XDP programs in the order in which a packet meets them: in hardware, in the driver, behind it.
+    pub(crate) xdp: Vec<u32>,
+}
+
+impl Interface {
+    /// Understands a message.
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        let index = number(body, 4)?;
+        let attributes = Attributes(body.get(INTERFACE_HEADER..)?);
+        let name = printable(attributes.find(IFLA_IFNAME)?);
+        let kind = attributes.within(IFLA_LINKINFO).find(IFLA_INFO_KIND);
+        let xdp = attributes.within(IFLA_XDP);
+        let mut programs: Vec<u32> = XDP_MODES
+            .iter()
+            .filter_map(|&(attribute, _)| xdp.number(attribute))
+            .filter(|&id| id != 0)
+            .collect();
+        if programs.is_empty() {
+            // Before 4.19 there is one program in one mode.
+            let attached = xdp.find(IFLA_XDP_ATTACHED).and_then(|mode| mode.first().copied());
+            let known = attached.is_some_and(|mode| XDP_MODES.iter().any(|&(_, number)| number == mode));
+            programs.extend(xdp.number(IFLA_XDP_PROG_ID).filter(|&id| known && id != 0));
+        }
+        Some(Self { index, name, is_netkit: kind.map(text) == Some(b"netkit"), xdp: programs })
+    }
+
+    /// It in words, as links have them.
+    pub(crate) fn words(&self) -> String {
+        format!("{} ({})", self.name, self.index)
+    }
+}
+
+/// `struct tcmsg`: family and padding, index, handle, parent, information.
+const TC_HEADER: usize = 20;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_CHAIN: u16 = 11;
+const TCA_BPF_ID: u16 = 11;
+
+/// What follows the header in a request of traffic control, for an interface (0 for every one) and a parent.
+pub(crate) fn below(index: u32, parent: u32) -> [u8; TC_HEADER] {
+    let mut request = [0; TC_HEADER];
+    request[4..8].copy_from_slice(&index.to_ne_bytes());
+    request[12..16].copy_from_slice(&parent.to_ne_bytes());
+    request
+}
+
+/// Under which parents filters can hang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parents {
+    /// What comes in.
+    Ingress,
+    /// What comes in and what goes out.
+    Both,
+    /// The queueing discipline itself.
+    Itself,
+    /// It and each of its classes.
+    ItselfAndClasses,
+}
+
+/// A queueing discipline that can have filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Qdisc {
+    /// The interface.
+    pub(crate) index: u32,
+    pub(crate) handle: u32,
+    pub(crate) parents: Parents,
+}
+
+/// The parents of filters at `clsact` and `ingress` (`TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`).
+pub(crate) const INGRESS: u32 = 0xffff_fff2;
+pub(crate) const EGRESS: u32 = 0xffff_fff3;
+
+/// Queueing disciplines that take no filter: their `cl_ops` have no `tcf_block`, or they have no `cl_ops` at all
+/// (`net/sched/sch_*.c`).
+const WITHOUT_FILTERS: [&[u8]; 10] = [
+    b"noqueue",
+    b"noop",
+    b"pfifo_fast",
+    b"pfifo",
+    b"bfifo",
+    b"pfifo_head_drop",
+    b"mq",
+    b"mqprio",
+    b"fq",
+    b"tbf",
+];
+
+/// Those in which each class has filters of its own.
+const WITH_FILTERS_OF_CLASSES: [&[u8]; 4] = [b"htb", b"hfsc", b"cbq", b"atm"];
+
+impl Qdisc {
+    /// Understands a message; `None` for one that can have no filter.
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        let (index, handle) = (number(body, 4)?, number(body, 8)?);
+        let kind = text(Attributes(body.get(TC_HEADER..)?).find(TCA_KIND)?);
+        let parents = match kind {
+            b"clsact" => Parents::Both,
+            b"ingress" => Parents::Ingress,
+            kind if WITHOUT_FILTERS.contains(&kind) => return None,
+            kind if WITH_FILTERS_OF_CLASSES.contains(&kind) => Parents::ItselfAndClasses,
+            _ => Parents::Itself,
+        };
+        Some(Self { index, handle, parents })
+    }
+}
+
+/// The handle of a class.
+pub(crate) fn class(body: &[u8]) -> Option<u32> {
+    number(body, 8)
+}
+
+/// A filter with a program.
+///
+/// Those of the same chain and priority run as the kernel tells them: the latest first (`cls_bpf_change`, `cls_bpf_walk` and
+/// `cls_bpf_classify` in `net/sched/cls_bpf.c` go by the same list). Their handles say nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// Its chain and its priority: the smallest runs first.
+    pub(crate) order: (u32, u32),
+    pub(crate) program: u32,
+}
+
+impl Filter {
+    /// Understands a message; `None` for a filter without a program.
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        let attributes = Attributes(body.get(TC_HEADER..)?);
+        if text(attributes.find(TCA_KIND)?) != b"bpf" {
+            return None;
+        }
+        let program = attributes.within(TCA_OPTIONS).number(TCA_BPF_ID).filter(|&id| id != 0)?;
+        // Before 4.14 there is only the chain 0.
+        let chain = attributes.number(TCA_CHAIN).unwrap_or(0);
+        Some(Self { order: (chain, number(body, 16)? >> 16), program })
+    }
+}
+
+/// `struct tcamsg`.
+const ACTION_HEADER: usize = 4;
+const TCA_ACT_TAB: u16 = 1;
+const TCA_ACT_KIND: u16 = 1;
+const TCA_ACT_OPTIONS: u16 = 2;
+const TCA_ACT_BPF_PARMS: u16 = 2;
+const TCA_ACT_BPF_ID: u16 = 9;
+
+/// What follows the header in a request for every action with a program.
+pub(crate) fn every_action() -> Vec<u8> {
+    let first = attribute(1, &attribute(TCA_ACT_KIND, b"bpf\0"));
+    [vec![0; ACTION_HEADER], attribute(TCA_ACT_TAB, &first)].concat()
+}
+
+/// The actions in a message: each one's index and program.
+pub(crate) fn actions(body: &[u8]) -> Option<Vec<(u32, u32)>> {
+    let table = Attributes(body.get(ACTION_HEADER..)?).within(TCA_ACT_TAB);
+    let action = |(_, action)| {
+        let action = Attributes(action);
+        let options = action.within(TCA_ACT_OPTIONS);
+        let program = options.number(TCA_ACT_BPF_ID).filter(|&id| id != 0)?;
+        (text(action.find(TCA_ACT_KIND)?) == b"bpf").then_some((options.number(TCA_ACT_BPF_PARMS)?, program))
+    };
+    Some(table.filter_map(action).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(kind: u16, id: u32) -> Vec<u8> {
+        attribute(kind, &id.to_ne_bytes())
+    }
+
+    fn interface(attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = vec![0; INTERFACE_HEADER];
+        body[4..8].copy_from_slice(&2_u32.to_ne_bytes());
+        [body, attribute(IFLA_IFNAME, b"eth0\0"), attributes.concat()].concat()
+    }
+
+    #[test]
+    fn an_interface_tells_its_programs_in_their_order() {
+        let xdp = |attributes: &[Vec<u8>]| attribute(IFLA_XDP | 0x8000, &attributes.concat());
+        let netkit = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"netkit\0"));
+        let (one, old) = (attribute(IFLA_XDP_ATTACHED, &[2]), attribute(IFLA_XDP_ATTACHED, &[0]));
+        for (attributes, is_netkit, programs) in [
+            (vec![], false, vec![]),
+            (vec![netkit, xdp(&[attribute(IFLA_XDP_ATTACHED, &[0])])], true, vec![]),
+            (vec![xdp(&[one.clone(), id(4, 7), id(6, 7)])], false, vec![7]),
+            (vec![xdp(&[attribute(2, &[4]), id(6, 7), id(5, 8), id(7, 9)])], false, vec![9, 8, 7]),
+            (vec![xdp(&[one, id(4, 7)])], false, vec![7]),
+            (vec![xdp(&[old, id(4, 7)])], false, vec![]),
+        ] {
+            let found = Interface::parse(&interface(&attributes)).expect("it is whole");
+            assert_eq!((found.index, &*found.words(), found.is_netkit), (2, "eth0 (2)", is_netkit));
+            assert_eq!(found.xdp, programs);
+        }
+    }
+
+    fn tc(handle: u32, information: u32, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = below(3, INGRESS).to_vec();
+        body[8..12].copy_from_slice(&handle.to_ne_bytes());
+        body[16..20].copy_from_slice(&information.to_ne_bytes());
+        [body, attributes.concat()].concat()
+    }
+
+    #[test]
+    fn a_queueing_discipline_tells_where_filters_can_hang() {
+        for (kind, parents) in [
+            (&b"clsact\0"[..], Some(Parents::Both)),
+            (b"ingress\0", Some(Parents::Ingress)),
+            (b"noqueue\0", None),
+            (b"htb\0", Some(Parents::ItselfAndClasses)),
+            (b"fq_codel\0", Some(Parents::Itself)),
+        ] {
+            let expected = parents.map(|parents| Qdisc { index: 3, handle: 5, parents });
+            assert_eq!(Qdisc::parse(&tc(5, 0, &[attribute(TCA_KIND, kind)])), expected);
+        }
+    }
+
+    #[test]
+    fn a_filter_tells_its_order_and_its_program() {
+        let filter = |kind: &[u8], chain: &[u8], program| {
+            let options = attribute(TCA_OPTIONS, &id(TCA_BPF_ID, program));
+            let attributes = [attribute(TCA_KIND, kind), chain.to_vec(), options];
+            Filter::parse(&tc(1, 2 << 16 | 3, &attributes))
+        };
+        let chain = id(TCA_CHAIN, 1);
+        assert_eq!(filter(b"bpf\0", &chain, 11), Some(Filter { order: (1, 2), program: 11 }));
+        assert_eq!(filter(b"bpf\0", &[], 11), Some(Filter { order: (0, 2), program: 11 }));
+        assert_eq!(filter(b"flower\0", &[], 11), None);
+        assert_eq!(filter(b"bpf\0", &[], 0), None, "a filter of the old kind has no id");
+    }
+
+    #[test]
+    fn actions_stand_in_a_table() {
+        let action = |kind: &[u8], program| {
+            let parameters = attribute(TCA_ACT_BPF_PARMS, &[5_u32.to_ne_bytes(), [0; 4]].concat());
+            let options = attribute(TCA_ACT_OPTIONS, &[parameters, id(TCA_ACT_BPF_ID, program)].concat());
+            attribute(1, &[attribute(TCA_ACT_KIND, kind), options].concat())
+        };
+        let table = attribute(
+            TCA_ACT_TAB,
+            &[action(b"bpf\0", 17), action(b"gact\0", 18), action(b"bpf\0", 0)].concat(),
+        );
+        assert_eq!(actions(&[vec![0; 4], table].concat()), Some(vec![(5, 17)]));
+        assert_eq!(actions(&[0; 4]), Some(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_messages_do_no_harm(mut bytes: Vec<u8>, cut in 0_usize..80, at in 0_usize..80, byte: u8) {
+            let mut whole = interface(&[attribute(IFLA_XDP, &id(IFLA_XDP_SKB_PROG_ID, 7))]);
+            if let Some(place) = whole.get_mut(at) {
+                *place = byte;
+            }
+            whole.truncate(cut);
+            bytes.extend(whole.clone());
+            for body in [whole, bytes] {
+                let _any = (Interface::parse(&body), Qdisc::parse(&body), Filter::parse(&body), actions(&body));
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Where each bpffs can be seen, the best view of it first. Knows nothing of what is in it.
+//! Begin at [`views`].
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{BPF_FS_MAGIC, fstatfs};
+
+use crate::host::issues::{Issues, errno_of};
+use crate::host::mounts;
+use crate::model::Part;
+
+/// The inode of a bpffs's root. Source: `simple_fill_super`, `fs/libfs.c`.
+const ROOT: u64 = 1;
+
+/// A directory from which a bpffs can be seen, wholly or in part. The order is by file system, then from the best view to the
+/// worst.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct View {
+    /// The device number of the bpffs.
+    pub(crate) device: u64,
+    /// How far below the root of the bpffs it begins.
+    depth: usize,
+    /// Whether the user named it.
+    given: bool,
+    /// How long the path is.
+    len: usize,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+}
+
+/// An open view.
+pub(crate) struct Opened {
+    pub(crate) fd: OwnedFd,
+    /// Its inode.
+    pub(crate) inode: u64,
+}
+
+impl View {
+    fn new(device: u64, depth: usize, given: bool, path: PathBuf) -> Self {
+        Self { device, depth, given, len: path.as_os_str().len(), path }
+    }
+
+    /// Whether it shows the bpffs from its root.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.depth == 0
+    }
+
+    /// Opens it; `None` where another file system is mounted over it, or it is gone.
+    pub(crate) fn open(&self, issues: &mut Issues) -> Option<Opened> {
+        let (fd, device, inode) = match open_directory(&self.path) {
+            Ok(opened) => opened,
+            Err((_, Errno::ENOENT | Errno::ENOTDIR)) if !self.given => return None,
+            Err((call, errno)) => {
+                issues.met(Part::Pin, call, errno);
+                return None;
+            }
+        };
+        (device == self.device).then_some(Opened { fd, inode })
+    }
+}
+
+/// What can be seen of every bpffs from here, and in the directories that the user gave. `None`, and an issue, when it is not known
+/// what is mounted. A given directory that is not there, or not in a bpffs (`ENODEV`), is an issue.
+pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>> {
+    let mounts = mounts::read(Path::new("/"))
+        .map_err(|error| issues.met(Part::Pin, "mountinfo", errno_of(&error)))
+        .ok()?;
+    let depth = |root: &Path| root.components().count().saturating_sub(1);
+    let mut views: Vec<_> = mounts
+        .into_iter()
+        .filter(|mount| mount.file_system == "bpf")
+        .map(|mount| View::new(mount.device, depth(&mount.root), false, mount.point))
+        .collect();
+    for path in given {
+        match look(path) {
+            // How far below the root is not known, but it is farther than any other that shows the root.
+            Ok((device, inode)) => {
+                let depth = if inode == ROOT { 0 } else { usize::MAX };
+                views.push(View::new(device, depth, true, path.clone()));
+            }
+            Err((call, errno)) => issues.met(Part::Pin, call, errno),
+        }
+    }
+    views.sort_unstable();
+    views.dedup();
+    Some(views)
+}
+
+/// The device and inode of a directory in a bpffs.
+fn look(path: &Path) -> Result<(u64, u64), (&'static str, Errno)> {
+    let (fd, device, inode) = open_directory(path)?;
+    let system = fstatfs(&fd).map_err(|errno| ("fstatfs", errno))?;
+    if system.filesystem_type() == BPF_FS_MAGIC {
+        Ok((device, inode))
+    } else {
+        Err(("fstatfs", Errno::ENODEV))
+    }
+}
+
+fn open_directory(path: &Path) -> Result<(OwnedFd, u64, u64), (&'static str, Errno)> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let fd = open(path, flags, Mode::empty()).map_err(|errno| ("open", errno))?;
+    let stat = fstat(&fd).map_err(|errno| ("fstat", errno))?;
+    Ok((fd, stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_view_that_shows_the_most_comes_first() {
+        let view = |device, depth, given, path: &str| View::new(device, depth, given, path.into());
+        let best_first = [
+            view(1, 0, false, "/z"),
+            view(1, 0, false, "/bb"),
+            view(1, 0, false, "/bc"),
+            view(1, 0, true, "/a"),
+            view(1, 1, false, "/a"),
+            view(1, usize::MAX, true, "/"),
+            view(2, 0, false, "/"),
+        ];
+        assert!(best_first.is_sorted(), "{best_first:?}");
+    }
+
+    #[test]
+    fn what_is_no_bpffs_is_an_issue_each_time() {
+        let given = [PathBuf::from("/proc/self"), PathBuf::from("/proc/self/no_such_directory")];
+        let mut issues = Issues::default();
+        for _ in 0..2 {
+            issues.begin();
+            let views = views(&given, &mut issues).expect("there is /proc");
+            assert!(views.iter().all(|view| !view.given));
+            let met: Vec<_> =
+                issues.all().iter().map(|issue| (&*issue.call, &*issue.error, issue.count)).collect();
+            assert_eq!(met, [("fstatfs", "ENODEV", 1), ("open", "ENOENT", 1)]);
+        }
+    }
+}

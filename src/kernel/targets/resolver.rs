@@ -1,0 +1,310 @@
+//! Names for the numbers that links hold: paths of cgroups, names of interfaces, groups of tracepoints, functions, symbols.
+//! What is costly is read when first asked for and dropped at the end of the reading. Begin at [`Resolver`].
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use crate::host::cgroups::Cgroups;
+use crate::host::issues::errno_of;
+use crate::host::kallsyms::Symbols;
+use crate::host::mounts::{self, Mount};
+use crate::host::text::text;
+use crate::kernel::btf::cache::BtfObjects;
+use crate::model::Kind;
+use crate::sys::bpf as sys;
+use crate::sys::os;
+
+/// Looks up names, and keeps what can be of use again.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    /// What stands for `/`.
+    root: PathBuf,
+    cgroups: Cgroups,
+    btfs: BtfObjects,
+    reading: Reading,
+    incomplete: bool,
+}
+
+/// What is known for one reading only.
+#[derive(Debug, Default)]
+struct Reading {
+    interfaces: HashMap<u32, Option<String>>,
+    mounts: Option<Vec<Mount>>,
+    tracepoint_groups: HashMap<String, Option<String>>,
+    /// The units that count perf events, with their numbers.
+    perf_units: Option<Vec<(u32, String)>>,
+    symbols: Option<Symbols>,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::below(Path::new("/"))
+    }
+}
+
+impl Resolver {
+    /// One that finds `/proc`, `/sys` and what is mounted below another directory than `/`.
+    pub(crate) fn below(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            cgroups: Cgroups::unified_below(root),
+            btfs: BtfObjects::below(root),
+            reading: Reading::default(),
+            incomplete: false,
+        }
+    }
+
+    /// Ends a reading: drops all that the next one has to look up anew.
+    pub(crate) fn end_reading(&mut self) {
+        self.reading = Reading::default();
+        self.btfs = BtfObjects::below(&self.root);
+        self.cgroups.end_reading();
+    }
+
+    /// Whether a name was missed since the last time this was asked only because the process was short of something, so that
+    /// it is worth asking again.
+    pub(crate) fn take_incomplete(&mut self) -> bool {
+        std::mem::take(&mut self.incomplete)
+    }
+
+    /// The path of a cgroup of version 2 from the root of the hierarchy.
+    ///
+    /// Not of version 1: each of its hierarchies numbers its cgroups from 1 again, so a path found there could be another's.
+    pub(crate) fn cgroup(&mut self, id: u64) -> Option<Arc<str>> {
+        let path = self.cgroups.path(id);
+        if path.is_none() {
+            self.incomplete |= self.cgroups.met().iter().any(|(_, errno)| is_short(*errno));
+        }
+        path
+    }
+
+    /// The name of an interface of this process's network namespace.
+    pub(crate) fn interface(&mut self, index: u32) -> Option<String> {
+        let known = self.reading.interfaces.entry(index);
+        known.or_insert_with(|| os::interface_name(index).map(|name| text(&name))).clone()
+    }
+
+    /// The group of a tracepoint, where tracefs is mounted and has one of this name only.
+    pub(crate) fn tracepoint_group(&mut self, event: &str) -> Option<String> {
+        if let Some(known) = self.reading.tracepoint_groups.get(event) {
+            return known.clone();
+        }
+        let group = self.find_tracepoint_group(event);
+        self.reading.tracepoint_groups.insert(event.to_owned(), group.clone());
+        group
+    }
+
+    fn find_tracepoint_group(&mut self, event: &str) -> Option<String> {
+        let mount = self.mounts().iter().find(|mount| mount.file_system == "tracefs")?;
+        let events = mount.point.join("events");
+        let mut groups = self.noting(fs::read_dir(events))?.flatten();
+        let mut having = groups.by_ref().filter(|group| group.path().join(event).is_dir());
+        let first = having.next()?;
+        having.next().is_none().then(|| text(first.file_name().as_encoded_bytes()))
+    }
+
+    /// The name of a unit that counts perf events.
+    pub(crate) fn perf_unit(&mut self, number: u32) -> Option<String> {
+        if self.reading.perf_units.is_none() {
+            self.reading.perf_units = Some(self.list_perf_units());
+        }
+        let units = self.reading.perf_units.as_ref()?;
+        units.iter().find(|(unit, _)| *unit == number).map(|(_, name)| name.clone())
+    }
+
+    fn list_perf_units(&mut self) -> Vec<(u32, String)> {
+        let directory = fs::read_dir(self.root.join("sys/bus/event_source/devices"));
+        let Some(units) = self.noting(directory) else { return Vec::new() };
+        let unit = |unit: fs::DirEntry| {
+            let number = fs::read_to_string(unit.path().join("type")).ok()?.trim().parse().ok()?;
+            Some((number, text(unit.file_name().as_encoded_bytes())))
+        };
+        units.flatten().filter_map(unit).collect()
+    }
+
+    /// The symbol at or before an address of the kernel's code, and how far before it begins.
+    pub(crate) fn symbol(&mut self, address: u64) -> Option<(String, u64)> {
+        if self.reading.symbols.is_none() {
+            let file = fs::File::open(self.root.join("proc/kallsyms"));
+            let symbols = self.noting(file).and_then(|file| self.noting(Symbols::read(file)));
+            self.reading.symbols = Some(symbols.unwrap_or_default());
+        }
+        let (name, offset) = self.reading.symbols.as_ref()?.find(address)?;
+        Some((text(name), offset))
+    }
+
+    /// The name of a function in the BTF of the kernel or of a module.
+    pub(crate) fn kernel_function(&mut self, btf_id: u32, type_id: u32) -> Option<String> {
+        self.function(btf_id, type_id, true)
+    }
+
+    /// The name of a function in the BTF of a program.
+    pub(crate) fn program_function(&mut self, program_id: u32, type_id: u32) -> Option<String> {
+        let ask = || {
+            let fd = sys::fd_by_id(Kind::Program, program_id)?;
+            sys::program_info(fd.as_fd())
+        };
+        let info = self.noting(ask().map_err(io::Error::from))?;
+        self.function(info.value.btf_id, type_id, false)
+    }
+
+    fn function(&mut self, btf_id: u32, type_id: u32, of_kernel: bool) -> Option<String> {
+        let read = self.btfs.described(btf_id).map_err(|(_, errno)| io::Error::from(errno));
+        let described = self.noting(read)??;
+        let types = (described.of_kernel == of_kernel).then_some(described.types)?;
+        types.function(type_id).map(text)
+    }
+
+    fn mounts(&mut self) -> &[Mount] {
+        if self.reading.mounts.is_none() {
+            let mounts = mounts::read(&self.root);
+            self.reading.mounts = self.noting(mounts);
+        }
+        self.reading.mounts.as_deref().unwrap_or_default()
+    }
+
+    /// What was read, if it was. A name that cannot be found has a number in its place, which is no issue; but it has to be
+    /// looked for again where the process had no descriptor or no memory left.
+    fn noting<T>(&mut self, read: io::Result<T>) -> Option<T> {
+        self.incomplete |= read.as_ref().is_err_and(|error| is_short(errno_of(error)));
+        read.ok()
+    }
+}
+
+/// Whether the process was short of something.
+fn is_short(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use nix::sys::stat::{major, minor};
+
+    use super::super::{Target, describe};
+    use super::*;
+
+    /// A directory that is gone when the test is over.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("resolver-{name}-{}", std::process::id()));
+            fs::create_dir_all(path.join("proc/self")).expect("it can be made");
+            Self(path)
+        }
+
+        /// Writes a file, with the number of the directory's device for `DEVICE`.
+        fn write(&self, file: &str, text: &str) {
+            let device = fs::metadata(&self.0).expect("it is there").dev();
+            let device = format!("{}:{}", major(device), minor(device));
+            fs::write(self.0.join(file), text.replace("DEVICE", &device)).expect("it can be written");
+        }
+
+        /// Makes a directory, and gives back the number of its inode.
+        fn make(&self, directory: &str) -> u64 {
+            let path = self.0.join(directory);
+            fs::create_dir_all(&path).expect("it can be made");
+            fs::metadata(path).expect("it is there").ino()
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).expect("it can be removed");
+        }
+    }
+
+    #[test]
+    fn cgroups_have_paths_and_are_listed_again_once_in_a_reading() {
+        let root = Directory::new("cgroups");
+        let (top, inner) = (root.make("cg"), root.make("cg/system.slice/a.service"));
+        root.write(
+            "proc/self/mountinfo",
+            "1 1 DEVICE / /v1 rw - cgroup none rw\n2 1 DEVICE / /cg rw - cgroup2 none rw\n",
+        );
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.cgroup(top).as_deref(), Some("/"));
+        assert_eq!(resolver.cgroup(inner).as_deref(), Some("/system.slice/a.service"));
+
+        let late = root.make("cg/late");
+        assert_eq!(resolver.cgroup(late), None, "they are listed once in a reading");
+        resolver.end_reading();
+        assert_eq!(resolver.cgroup(late).as_deref(), Some("/late"));
+        assert!(!resolver.take_incomplete(), "what is not there is not worth asking again");
+    }
+
+    #[test]
+    fn of_several_mounts_the_one_that_shows_the_most_is_listed() {
+        let root = Directory::new("mounts");
+        let inner = root.make("all/pods/x");
+        root.make("part");
+        let below = "1 1 DEVICE /pods /part rw - cgroup2 none rw\n";
+        let whole = "2 1 DEVICE / /all rw - cgroup2 none rw\n";
+        let outside = "2 1 DEVICE /../.. /all rw - cgroup2 none rw\n";
+        for mounts in [[below, whole], [below, outside]] {
+            root.write("proc/self/mountinfo", &mounts.concat());
+            assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/x"));
+        }
+        let inner = root.make("part/y");
+        root.write("proc/self/mountinfo", below);
+        assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/y"));
+    }
+
+    #[test]
+    fn a_tracepoint_has_its_group_if_there_is_only_one() {
+        let root = Directory::new("tracefs");
+        root.write("proc/self/mountinfo", "1 1 DEVICE / /tracing rw - tracefs none rw\n");
+        root.make("tracing/events/sched/sched_switch");
+        root.make("tracing/events/sched/same");
+        root.make("tracing/events/other/same");
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.tracepoint_group("sched_switch").as_deref(), Some("sched"));
+        assert_eq!(resolver.tracepoint_group("same"), None);
+        assert_eq!(resolver.tracepoint_group("missing"), None);
+    }
+
+    #[test]
+    fn a_unit_of_perf_events_has_a_name() {
+        let root = Directory::new("perf");
+        for (unit, number) in [("uncore", "17\n"), ("damaged", "x\n")] {
+            root.make(&format!("sys/bus/event_source/devices/{unit}"));
+            root.write(&format!("sys/bus/event_source/devices/{unit}/type"), number);
+        }
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.perf_unit(17).as_deref(), Some("uncore"));
+        assert_eq!(resolver.perf_unit(18), None);
+        let event = |event_type| Target::PerfEvent { event_type, config: 5 };
+        assert_eq!(describe(&event(17), &mut resolver).as_deref(), Some("uncore config 5"));
+    }
+
+    #[test]
+    fn symbols_are_read_anew_in_each_reading() {
+        let root = Directory::new("symbols");
+        root.write("proc/kallsyms", "ffffffff81000000 T first\n");
+        let mut resolver = Resolver::below(&root.0);
+        assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("first".to_owned(), 0x10)));
+        root.write("proc/kallsyms", "ffffffff81000010 T second\n");
+        assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("first".to_owned(), 0x10)));
+        resolver.end_reading();
+        assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("second".to_owned(), 0)));
+    }
+
+    #[test]
+    fn interfaces_have_names() {
+        let index =
+            fs::read_to_string("/sys/class/net/lo/ifindex").ok().and_then(|index| index.trim().parse().ok());
+        let mut resolver = Resolver::default();
+        if let Some(index) = index {
+            assert_eq!(resolver.interface(index).as_deref(), Some("lo"));
+        }
+        assert_eq!(resolver.interface(u32::MAX), None);
+    }
+}

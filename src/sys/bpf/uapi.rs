@@ -1,0 +1,364 @@
+//! The structures that `BPF_OBJ_GET_INFO_BY_FD` fills, as far as this program reads them.
+//! Source: `include/uapi/linux/bpf.h`; the same on every 64-bit little-endian architecture.
+
+use std::mem::{offset_of, size_of};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What the kernel filled in, and how much of it the kernel knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reported<T> {
+    /// The structure; zero behind `len`.
+    pub(crate) value: T,
+    /// How many bytes this kernel knows: it writes the length back.
+    pub(crate) len: usize,
+}
+
+/// A field of a [`Reported`] structure: `Some` iff the field ends within the length that the kernel wrote back.
+/// Zero and unknown would be the same otherwise.
+macro_rules! reported {
+    ($reported:expr, $structure:ty, $field:ident) => {{
+        let reported: &$crate::sys::bpf::uapi::Reported<$structure> = $reported;
+        let field = reported.value.$field;
+        let end = std::mem::offset_of!($structure, $field) + std::mem::size_of_val(&field);
+        (end <= reported.len).then_some(field)
+    }};
+}
+pub(crate) use reported;
+
+/// `BPF_OBJ_NAME_LEN`: a name and its terminating zero.
+pub(crate) const OBJ_NAME_LEN: usize = 16;
+
+/// `enum bpf_map_type`, as far as this program tells types of map apart.
+pub(crate) mod map_type {
+    pub(crate) const HASH: u32 = 1;
+    pub(crate) const ARRAY: u32 = 2;
+    pub(crate) const PROG_ARRAY: u32 = 3;
+    pub(crate) const PERCPU_HASH: u32 = 5;
+    pub(crate) const PERCPU_ARRAY: u32 = 6;
+    pub(crate) const STACK_TRACE: u32 = 7;
+    pub(crate) const LRU_HASH: u32 = 9;
+    pub(crate) const LRU_PERCPU_HASH: u32 = 10;
+    pub(crate) const LPM_TRIE: u32 = 11;
+    pub(crate) const ARRAY_OF_MAPS: u32 = 12;
+    pub(crate) const HASH_OF_MAPS: u32 = 13;
+    pub(crate) const DEVMAP: u32 = 14;
+    pub(crate) const SOCKMAP: u32 = 15;
+    pub(crate) const CPUMAP: u32 = 16;
+    pub(crate) const XSKMAP: u32 = 17;
+    pub(crate) const SOCKHASH: u32 = 18;
+    pub(crate) const DEVMAP_HASH: u32 = 25;
+    pub(crate) const STRUCT_OPS: u32 = 26;
+}
+
+/// `BPF_F_NO_PREALLOC`: entries get their memory when they are made.
+pub(crate) const NO_PREALLOC: u32 = 1;
+
+/// `enum bpf_prog_type`, as far as this program tells types of program apart.
+pub(crate) mod program_type {
+    pub(crate) const SOCKET_FILTER: u32 = 1;
+    pub(crate) const KPROBE: u32 = 2;
+    pub(crate) const SCHED_CLS: u32 = 3;
+    pub(crate) const SCHED_ACT: u32 = 4;
+    pub(crate) const TRACEPOINT: u32 = 5;
+    pub(crate) const XDP: u32 = 6;
+    pub(crate) const PERF_EVENT: u32 = 7;
+    pub(crate) const CGROUP_SKB: u32 = 8;
+    pub(crate) const CGROUP_SOCK: u32 = 9;
+    pub(crate) const LWT_IN: u32 = 10;
+    pub(crate) const LWT_OUT: u32 = 11;
+    pub(crate) const LWT_XMIT: u32 = 12;
+    pub(crate) const SOCK_OPS: u32 = 13;
+    pub(crate) const SK_SKB: u32 = 14;
+    pub(crate) const CGROUP_DEVICE: u32 = 15;
+    pub(crate) const SK_MSG: u32 = 16;
+    pub(crate) const RAW_TRACEPOINT: u32 = 17;
+    pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
+    pub(crate) const LWT_SEG6LOCAL: u32 = 19;
+    pub(crate) const LIRC_MODE2: u32 = 20;
+    pub(crate) const SK_REUSEPORT: u32 = 21;
+    pub(crate) const FLOW_DISSECTOR: u32 = 22;
+    pub(crate) const CGROUP_SYSCTL: u32 = 23;
+    pub(crate) const RAW_TRACEPOINT_WRITABLE: u32 = 24;
+    pub(crate) const CGROUP_SOCKOPT: u32 = 25;
+    pub(crate) const TRACING: u32 = 26;
+    pub(crate) const EXT: u32 = 28;
+    pub(crate) const LSM: u32 = 29;
+    pub(crate) const SK_LOOKUP: u32 = 30;
+}
+
+/// `enum bpf_attach_type`, as far as this program asks for what is attached.
+pub(crate) mod attach_type {
+    pub(crate) const SK_SKB_STREAM_PARSER: u32 = 4;
+    pub(crate) const SK_SKB_STREAM_VERDICT: u32 = 5;
+    pub(crate) const SK_MSG_VERDICT: u32 = 7;
+    pub(crate) const FLOW_DISSECTOR: u32 = 17;
+    pub(crate) const SK_LOOKUP: u32 = 36;
+    pub(crate) const SK_SKB_VERDICT: u32 = 38;
+    pub(crate) const TCX_INGRESS: u32 = 46;
+    pub(crate) const TCX_EGRESS: u32 = 47;
+    pub(crate) const NETKIT_PRIMARY: u32 = 54;
+    pub(crate) const NETKIT_PEER: u32 = 55;
+}
+
+/// `enum bpf_task_fd_type`.
+pub(crate) mod fd_type {
+    pub(crate) const RAW_TRACEPOINT: u32 = 0;
+    pub(crate) const TRACEPOINT: u32 = 1;
+    pub(crate) const KPROBE: u32 = 2;
+    pub(crate) const KRETPROBE: u32 = 3;
+    pub(crate) const UPROBE: u32 = 4;
+    pub(crate) const URETPROBE: u32 = 5;
+}
+
+/// `struct bpf_prog_info`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct ProgramInfo {
+    pub(crate) prog_type: u32,
+    pub(crate) id: u32,
+    pub(crate) tag: [u8; 8],
+    pub(crate) jited_prog_len: u32,
+    pub(crate) xlated_prog_len: u32,
+    pub(crate) jited_prog_insns: u64,
+    pub(crate) xlated_prog_insns: u64,
+    pub(crate) load_time: u64,
+    pub(crate) created_by_uid: u32,
+    pub(crate) nr_map_ids: u32,
+    pub(crate) map_ids: u64,
+    pub(crate) name: [u8; OBJ_NAME_LEN],
+    pub(crate) ifindex: u32,
+    /// `gpl_compatible` is bit 0.
+    pub(crate) gpl_compatible: u32,
+    pub(crate) netns_dev: u64,
+    pub(crate) netns_ino: u64,
+    pub(crate) nr_jited_ksyms: u32,
+    pub(crate) nr_jited_func_lens: u32,
+    pub(crate) jited_ksyms: u64,
+    pub(crate) jited_func_lens: u64,
+    pub(crate) btf_id: u32,
+    pub(crate) func_info_rec_size: u32,
+    pub(crate) func_info: u64,
+    pub(crate) nr_func_info: u32,
+    pub(crate) nr_line_info: u32,
+    pub(crate) line_info: u64,
+    pub(crate) jited_line_info: u64,
+    pub(crate) nr_jited_line_info: u32,
+    pub(crate) line_info_rec_size: u32,
+    pub(crate) jited_line_info_rec_size: u32,
+    pub(crate) nr_prog_tags: u32,
+    pub(crate) prog_tags: u64,
+    pub(crate) run_time_ns: u64,
+    pub(crate) run_cnt: u64,
+    /// Since 5.12.
+    pub(crate) recursion_misses: u64,
+    /// Since 5.16.
+    pub(crate) verified_insns: u32,
+    /// Since 6.0, with `attach_btf_id`. Before, padding of 5.16 stands in its place, which counts as known.
+    pub(crate) attach_btf_obj_id: u32,
+    pub(crate) attach_btf_id: u32,
+    pub(crate) padding: u32,
+}
+const _: () = assert!(size_of::<ProgramInfo>() == 232);
+
+/// `struct bpf_func_info`: where a function begins and which BTF type describes it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct FunctionInfo {
+    pub(crate) insn_off: u32,
+    pub(crate) type_id: u32,
+}
+const _: () = assert!(size_of::<FunctionInfo>() == 8);
+
+/// `struct bpf_map_info`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct MapInfo {
+    pub(crate) map_type: u32,
+    pub(crate) id: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) map_flags: u32,
+    pub(crate) name: [u8; OBJ_NAME_LEN],
+    pub(crate) ifindex: u32,
+    pub(crate) btf_vmlinux_value_type_id: u32,
+    pub(crate) netns_dev: u64,
+    pub(crate) netns_ino: u64,
+    pub(crate) btf_id: u32,
+    pub(crate) btf_key_type_id: u32,
+    pub(crate) btf_value_type_id: u32,
+    /// Since 6.9; padding before.
+    pub(crate) btf_vmlinux_id: u32,
+}
+const _: () = assert!(size_of::<MapInfo>() == 80);
+
+/// `struct bpf_link_info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct LinkInfo {
+    pub(crate) link_type: u32,
+    pub(crate) id: u32,
+    pub(crate) prog_id: u32,
+    pub(crate) padding: u32,
+    /// The union: another structure for every type of link.
+    pub(crate) of_type: [u64; 6],
+}
+const _: () = assert!(size_of::<LinkInfo>() == 64);
+
+impl Reported<LinkInfo> {
+    /// The part that is another one for every type of link, as one of the structures below.
+    ///
+    /// A union has the length of its longest member: that a field ends within it does not say that the kernel knows the field,
+    /// only that it is zero if the kernel does not.
+    pub(crate) fn of_type<T: FromBytes>(&self) -> Reported<T> {
+        let (value, _) = T::read_from_prefix(self.value.of_type.as_bytes())
+            .unwrap_or_else(|_| unreachable!("every member is as long as the union or shorter"));
+        Reported { value, len: self.len.saturating_sub(offset_of!(LinkInfo, of_type)) }
+    }
+}
+
+/// The members of the union in `struct bpf_link_info`, each with the type of link that it belongs to.
+macro_rules! link_types {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* } is $size:literal)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub(crate) struct $name { $($(#[$field_doc])* pub(crate) $field: $type,)* }
+        const _: () = assert!(size_of::<$name>() == $size && $size <= size_of::<[u64; 6]>());
+    )*};
+}
+
+link_types! {
+    /// `tracing`: a function of the kernel or of a program.
+    TracingLink {
+        attach_type: u32,
+        /// The id of a BTF object or of a program. Since 5.13, with `target_btf_id`.
+        target_obj_id: u32,
+        target_btf_id: u32,
+        padding: u32,
+    } is 16
+    /// `cgroup`.
+    CgroupLink { cgroup_id: u64, attach_type: u32, padding: u32, } is 16
+    /// `iter`, over the elements of a map, cgroups, or anything without a parameter.
+    IterLink {
+        target_name: u64,
+        target_name_len: u32,
+        /// Since 5.10.
+        map_id: u32,
+        /// Since 6.1.
+        cgroup_id: u64,
+    } is 24
+    /// `iter`, over tasks. Since 6.1.
+    TaskIterLink { target_name: u64, target_name_len: u32, map_id: u32, tid: u32, pid: u32, } is 24
+    /// `netns`.
+    NetnsLink { netns_ino: u32, attach_type: u32, } is 8
+    /// `xdp`.
+    XdpLink { ifindex: u32, } is 4
+    /// `tcx` and `netkit`.
+    DeviceLink { ifindex: u32, attach_type: u32, } is 8
+    /// `struct_ops`.
+    StructOpsLink { map_id: u32, } is 4
+    /// `sockmap`.
+    SockmapLink { map_id: u32, attach_type: u32, } is 8
+    /// `netfilter`.
+    NetfilterLink { pf: u32, hooknum: u32, priority: i32, flags: u32, } is 16
+    /// `kprobe_multi`. Filled since 6.6.
+    KprobeMultiLink {
+        addrs: u64,
+        count: u32,
+        flags: u32,
+        /// Since 6.7.
+        missed: u64,
+    } is 24
+    /// `uprobe_multi`. Filled since 6.8.
+    UprobeMultiLink {
+        path: u64,
+        offsets: u64,
+        ref_ctr_offsets: u64,
+        cookies: u64,
+        path_size: u32,
+        count: u32,
+        flags: u32,
+        pid: u32,
+    } is 48
+    /// `perf_event`, of whatever kind. Filled since 6.6.
+    PerfEventLink {
+        /// Of `enum bpf_perf_event_type`: which of the three structures below it is.
+        perf_type: u32,
+        padding: u32,
+    } is 8
+    /// `perf_event`: a probe in the kernel.
+    KprobeLink {
+        perf_type: u32,
+        padding: u32,
+        func_name: u64,
+        name_len: u32,
+        offset: u32,
+        addr: u64,
+        /// Since 6.7.
+        missed: u64,
+    } is 40
+    /// `perf_event`: a probe in a file.
+    UprobeLink { perf_type: u32, padding: u32, file_name: u64, name_len: u32, offset: u32, } is 24
+    /// `perf_event`: any event but a probe or a tracepoint.
+    EventLink { perf_type: u32, padding: u32, config: u64, event_type: u32, padding_behind: u32, } is 24
+}
+
+/// `enum bpf_link_type`.
+pub(crate) mod link_type {
+    pub(crate) const RAW_TRACEPOINT: u32 = 1;
+    pub(crate) const TRACING: u32 = 2;
+    pub(crate) const CGROUP: u32 = 3;
+    pub(crate) const ITER: u32 = 4;
+    pub(crate) const NETNS: u32 = 5;
+    pub(crate) const XDP: u32 = 6;
+    pub(crate) const PERF_EVENT: u32 = 7;
+    pub(crate) const KPROBE_MULTI: u32 = 8;
+    pub(crate) const STRUCT_OPS: u32 = 9;
+    pub(crate) const NETFILTER: u32 = 10;
+    pub(crate) const TCX: u32 = 11;
+    pub(crate) const UPROBE_MULTI: u32 = 12;
+    pub(crate) const NETKIT: u32 = 13;
+    pub(crate) const SOCKMAP: u32 = 14;
+}
+
+/// `enum bpf_perf_event_type`.
+pub(crate) mod perf_type {
+    pub(crate) const UPROBE: u32 = 1;
+    pub(crate) const URETPROBE: u32 = 2;
+    pub(crate) const KPROBE: u32 = 3;
+    pub(crate) const KRETPROBE: u32 = 4;
+    pub(crate) const TRACEPOINT: u32 = 5;
+    pub(crate) const EVENT: u32 = 6;
+}
+
+/// `BPF_F_KPROBE_MULTI_RETURN`, and of the same value `BPF_F_UPROBE_MULTI_RETURN`.
+pub(crate) const MULTI_RETURN: u32 = 1;
+
+/// Longer than any name in `struct bpf_link_info`: `PATH_MAX`.
+pub(crate) const LINK_NAME_LEN: u32 = 4096;
+
+/// `struct bpf_btf_info`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct BtfInfo {
+    pub(crate) btf: u64,
+    pub(crate) btf_size: u32,
+    pub(crate) id: u32,
+    /// Since 5.11, with `name_len`.
+    pub(crate) name: u64,
+    pub(crate) name_len: u32,
+    /// Since 5.11.
+    pub(crate) kernel_btf: u32,
+}
+const _: () = assert!(size_of::<BtfInfo>() == 32);
+
+/// The length of [`BtfInfo`] from 4.18 to 5.10.
+pub(crate) const BTF_INFO_LEN_5_4: usize = 16;
+
+/// Longer than any module's name (`MODULE_NAME_LEN` is 56 on 64-bit architectures).
+pub(crate) const BTF_NAME_LEN: usize = 64;
+
+/// A buffer for the name of a BTF object.
+pub(crate) type BtfName = [u8; BTF_NAME_LEN];
