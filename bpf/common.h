@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* What the iterators share: their maps, and how they read what the verifier knows nothing of. */
+/*
+ * Maps and macros shared by the iterators, and access to per-CPU variables of the kernel. Each iterator has its
+ * scratch memory in a per-CPU map, since the stack has 512 bytes; the reader runs each of them once at a time.
+ * The names of maps are of 15 characters, all that the kernel keeps.
+ */
 #pragma once
 
 #include "kernel.h"
 #include "records.h"
 
-/* A processor: its number, which the reader writes, and how far its variables are from where per-CPU pointers point. */
+/* KSYM_NAME_LEN, 512 since 6.1, limits the names in BTF. */
+#define NAME_LEN 512
+/* The highest NR_CPUS of any architecture. */
+#define MAX_CPUS 8192
+
+/* A possible CPU: its number, written by the reader, and the distance from per-CPU pointers to its variables. */
 struct cpu {
 	__u64 offset;
 	__u32 number;
@@ -14,12 +23,11 @@ struct cpu {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1); /* the reader sets it to the number of possible processors */
+	__uint(max_entries, 1); /* set by the reader to the number of possible CPUs */
 	__type(key, __u32);
 	__type(value, struct cpu);
 } bpfmetrics_cpus SEC(".maps");
 
-/* What the reader asks for. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -27,26 +35,19 @@ struct {
 	__type(value, struct request);
 } bpfmetrics_ask SEC(".maps");
 
-/* Room for records and names that are too long for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} bpfmetrics_room SEC(".maps");
-
 /*
- * An address as a number: the verifier allows no arithmetic on the pointers it knows. A value that went through memory is a
- * number to it.
+ * Converts an address to a scalar: the verifier refuses arithmetic on pointers that it tracks. A value loaded from
+ * the memory of a map is a scalar to it.
  */
-static __always_inline __u64 as_number(struct scratch *room, const volatile void *pointer)
+static __always_inline __u64 to_scalar(__u64 *memory, const volatile void *pointer)
 {
-	*(const volatile void *volatile *)&room->address = pointer;
-	return *(volatile __u64 *)&room->address;
+	*(const volatile void *volatile *)memory = pointer;
+	return *(volatile __u64 *)memory;
 }
 
 struct find_offset {
-	struct scratch *room;
+	void *map;
+	__u64 *memory;
 	__u64 base;
 };
 
@@ -54,43 +55,71 @@ static long find_offset(__u32 index, struct find_offset *find)
 {
 	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
 	__u32 zero = 0;
-	void *own;
+	void *element;
 
 	if (!cpu)
 		return 1;
-	own = bpf_map_lookup_percpu_elem(&bpfmetrics_room, &zero, cpu->number);
-	if (!own)
+	element = bpf_map_lookup_percpu_elem(find->map, &zero, cpu->number);
+	if (!element)
 		return 1;
-	cpu->offset = as_number(find->room, own) - find->base;
+	cpu->offset = to_scalar(find->memory, element) - find->base;
 	return 0;
 }
 
 /*
- * Learns each processor's offset from a per-CPU map of our own: the address of an element on that processor, less the per-CPU
- * pointer in the map itself. bpf_per_cpu_ptr() wants type tags that kernels built with gcc do not have, and the symbol
- * __per_cpu_offset cannot be found without CONFIG_KALLSYMS_ALL.
+ * Finds each CPU's offset by a per-CPU array: the address of its element on that CPU, minus the per-CPU pointer in
+ * the array itself. bpf_per_cpu_ptr() needs type tags that kernels built with gcc lack, and the symbol
+ * __per_cpu_offset cannot be resolved without CONFIG_KALLSYMS_ALL.
  */
-static __always_inline void find_offsets(struct scratch *room)
+static __always_inline void find_offsets(void *map, __u64 *memory)
 {
-	struct find_offset find = { .room = room };
-	__u64 array = as_number(room, &bpfmetrics_room);
+	struct find_offset find = { .map = map, .memory = memory };
+	__u64 array = to_scalar(memory, map);
 
 	bpf_probe_read_kernel(&find.base, sizeof(find.base),
 			      (void *)(array + bpf_core_field_offset(FIELD_OF(struct bpf_array, pptrs))));
 	bpf_loop(MAX_CPUS, find_offset, &find, 0);
 }
 
-/* Reads a field through a pointer of which the verifier knows nothing. Of a field that the kernel lacks nothing is read. */
+/*
+ * Reads a field through a pointer that the verifier does not track; a field that this kernel lacks is left as it
+ * is.
+ */
 #define READ(destination, pointer, field)                                                                \
 	do {                                                                                             \
 		if (bpf_core_field_exists((pointer)->field))                                             \
 			bpf_probe_read_kernel(&(destination), sizeof(destination), &(pointer)->field);   \
 	} while (0)
 
+/* Reads a string and returns its length without the terminating zero; 0 if it cannot be read. */
+static __always_inline __u32 read_string(char *destination, const char *source)
+{
+	long len = bpf_probe_read_kernel_str(destination, NAME_LEN, source);
+
+	return len > 1 ? len - 1 : 0;
+}
+
+/* Writes a string of this length. The mask is for the verifier: no string is longer. */
+static __always_inline void write_string(struct seq_file *seq, const char *string, __u32 len)
+{
+	if (len)
+		bpf_seq_write(seq, string, len & (NAME_LEN - 1));
+}
+
 static __always_inline __u32 map_id(struct bpf_map *map)
 {
 	__u32 id = 0;
 
 	READ(id, map, id);
+	return id;
+}
+
+static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
+{
+	struct kernfs_node *node = 0;
+	__u64 id = 0;
+
+	READ(node, cgroup, kn);
+	READ(id, node, id);
 	return id;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* What collector.bpf.c needs of the kernel: helpers by their numbers, and structures as far as they are read. */
+/* Declarations of the kernel: helpers by number, and the fields of structures that the iterators read. */
 #pragma once
 
 typedef unsigned char __u8;
@@ -49,7 +49,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_USER_RINGBUF = 31,
 };
 
-/* Flags of a map. */
+/* bpf_map.map_flags */
 enum {
 	BPF_F_NO_PREALLOC = 1,
 };
@@ -63,13 +63,13 @@ enum {
 	BPF_FIELD_RSHIFT_U64 = 5,
 };
 
-/* What of an enumerator is asked for. */
+/* enum bpf_enum_value_kind */
 enum {
 	BPF_ENUMVAL_EXISTS = 0,
 	BPF_ENUMVAL_VALUE = 1,
 };
 
-/* What of a type is asked for. */
+/* enum bpf_type_info_kind */
 enum {
 	BPF_TYPE_SIZE = 1,
 };
@@ -80,10 +80,13 @@ enum {
 #define bpf_core_field_offset(field) __builtin_preserve_field_info(field, BPF_FIELD_BYTE_OFFSET)
 #define bpf_core_type_size(type) __builtin_preserve_type_info(*(type *)0, BPF_TYPE_SIZE)
 
-/* A field of a structure that there is no pointer to. */
+/* A field of a structure, for the macros above, without a pointer to one. */
 #define FIELD_OF(structure, field) (((structure *)0)->field)
 
-/* A bit field, whose unit and place in it differ from kernel to kernel; a unit may reach over the field before it. */
+/*
+ * Reads a bit field. Its storage unit and its position differ between kernels; a unit may overlap the field before
+ * it.
+ */
 #define CORE_BITFIELD(pointer, field)                                                                     \
 	({                                                                                                \
 		__u64 value = 0;                                                                          \
@@ -158,7 +161,7 @@ struct bpf_prog {
 	__u32 len;
 	__u32 jited_len;
 	__u8 tag[8];
-	struct bpf_prog_stats *stats; /* 5.12; in bpf_prog_aux before */
+	struct bpf_prog_stats *stats; /* 5.12; before, in bpf_prog_aux */
 	struct bpf_prog_aux *aux;
 };
 
@@ -177,7 +180,7 @@ struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 };
 
-/* An enumerator for each controller that the kernel is built with. */
+/* The enumerators depend on the controllers that the kernel is built with. */
 enum cgroup_subsys_id {
 	memory_cgrp_id = 4,
 };
@@ -210,7 +213,7 @@ struct bpf_map {
 	__u64 cookie;      /* 6.14 */
 };
 
-/* As it is from 5.11 to 6.0. */
+/* 5.11 to 6.0 */
 struct bpf_map___memcg {
 	struct mem_cgroup *memcg;
 };
@@ -304,7 +307,7 @@ struct bpf_link {
 	__u32 id;
 	enum bpf_link_type type;
 	struct bpf_prog *prog;
-	enum bpf_attach_type attach_type; /* 6.18; in the structures of most types before */
+	enum bpf_attach_type attach_type; /* 6.18; before, in the structures of most types */
 };
 
 struct tracepoint {

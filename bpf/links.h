@@ -4,32 +4,34 @@
 
 #include "common.h"
 
-/* Reads a field of the structure that a link is the first part of. */
+struct link_scratch {
+	struct link_record record;
+	char name[NAME_LEN];
+	char group[NAME_LEN];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct link_scratch);
+} bpfmetrics_link SEC(".maps");
+
+/* Reads a field of the structure whose first member is this link. */
 #define READ_OF_LINK(destination, structure, field) READ(destination, (structure *)link, field)
 
-/* The structure that a field at this address is in. */
-#define AROUND(pointer, structure, field) \
+/* The structure that contains the field at this address. */
+#define CONTAINER_OF(pointer, structure, field) \
 	((structure *)((void *)(pointer) - bpf_core_field_offset(FIELD_OF(structure, field))))
 
-static __always_inline __u32 read_text(char *destination, const char *from)
+/*
+ * Each write_... function below sets the fields of the record, the name and the group that describe one kind of
+ * target.
+ */
+
+static __always_inline void write_tracing(struct bpf_link *link, struct link_scratch *scratch)
 {
-	long len = bpf_probe_read_kernel_str(destination, NAME_LEN, from);
-
-	return len > 1 ? len - 1 : 0;
-}
-
-static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
-{
-	struct kernfs_node *node = 0;
-	__u64 id = 0;
-
-	READ(node, cgroup, kn);
-	READ(id, node, id);
-	return id;
-}
-
-static __always_inline void tell_tracing(struct bpf_link *link, struct link_record *record, struct scratch *room)
-{
+	struct link_record *record = &scratch->record;
 	struct bpf_trampoline *trampoline = 0;
 	__u64 key = 0;
 
@@ -38,13 +40,14 @@ static __always_inline void tell_tracing(struct bpf_link *link, struct link_reco
 	record->target = TARGET_FUNCTION;
 	record->first = key >> 32;
 	record->second = key & 0xffffffff;
-	/* The program remembers the function that it was loaded for; it may be attached to another. */
+	/* The program names the function that it was loaded for; it may be attached to another. */
 	if (link->prog->aux->attach_btf_id == (key & 0x7fffffff))
-		record->name_len = read_text(room->name, link->prog->aux->attach_func_name);
+		record->name_len = read_string(scratch->name, link->prog->aux->attach_func_name);
 }
 
-static __always_inline void tell_iterator(struct bpf_link *link, struct link_record *record, struct scratch *room)
+static __always_inline void write_iterator(struct bpf_link *link, struct link_scratch *scratch)
 {
+	struct link_record *record = &scratch->record;
 	struct bpf_iter_link *iterator = (struct bpf_iter_link *)link;
 	struct bpf_iter_target_info *info = 0;
 	struct bpf_iter_reg *registration = 0;
@@ -54,7 +57,7 @@ static __always_inline void tell_iterator(struct bpf_link *link, struct link_rec
 	READ(info, iterator, tinfo);
 	READ(registration, info, reg_info);
 	READ(name, registration, target);
-	record->name_len = read_text(room->name, name);
+	record->name_len = read_string(scratch->name, name);
 	record->target = TARGET_ITERATOR;
 	READ(map, iterator, aux.map);
 	if (map) {
@@ -84,8 +87,9 @@ static __always_inline void tell_iterator(struct bpf_link *link, struct link_rec
 	}
 }
 
-static __always_inline void tell_device(struct net_device *device, struct link_record *record, struct scratch *room)
+static __always_inline void write_device(struct net_device *device, struct link_scratch *scratch)
 {
+	struct link_record *record = &scratch->record;
 	__u32 index = 0;
 
 	if (!device)
@@ -93,12 +97,13 @@ static __always_inline void tell_device(struct net_device *device, struct link_r
 	READ(index, device, ifindex);
 	record->target = TARGET_DEVICE;
 	record->first = index;
-	record->name_len = read_text(room->name, device->name);
+	record->name_len = read_string(scratch->name, device->name);
 }
 
-static __always_inline void tell_kprobe(struct trace_probe *probe, struct link_record *record, struct scratch *room)
+static __always_inline void write_kprobe(struct trace_probe *probe, struct link_scratch *scratch)
 {
-	struct trace_kprobe *kprobe = AROUND(probe, struct trace_kprobe, tp);
+	struct link_record *record = &scratch->record;
+	struct trace_kprobe *kprobe = CONTAINER_OF(probe, struct trace_kprobe, tp);
 	const char *symbol = 0;
 	void *handler = 0, *address = 0;
 	unsigned long missed = 0;
@@ -117,12 +122,13 @@ static __always_inline void tell_kprobe(struct trace_probe *probe, struct link_r
 	record->return_probe = handler != 0;
 	record->missed = missed + (handler ? missed_returns : 0);
 	if (symbol)
-		record->name_len = read_text(room->name, symbol);
+		record->name_len = read_string(scratch->name, symbol);
 }
 
-static __always_inline void tell_uprobe(struct trace_probe *probe, struct link_record *record, struct scratch *room)
+static __always_inline void write_uprobe(struct trace_probe *probe, struct link_scratch *scratch)
 {
-	struct trace_uprobe *uprobe = AROUND(probe, struct trace_uprobe, tp);
+	struct link_record *record = &scratch->record;
+	struct trace_uprobe *uprobe = CONTAINER_OF(probe, struct trace_uprobe, tp);
 	const char *file = 0;
 	void *handler = 0;
 	unsigned long offset = 0;
@@ -133,12 +139,13 @@ static __always_inline void tell_uprobe(struct trace_probe *probe, struct link_r
 	record->target = TARGET_UPROBE;
 	record->first = offset;
 	record->return_probe = handler != 0;
-	record->name_len = read_text(room->name, file);
+	record->name_len = read_string(scratch->name, file);
 }
 
-static __always_inline void tell_perf_event(struct bpf_link *link, struct link_record *record, struct scratch *room,
-					    struct request *ask)
+static __always_inline void write_perf_event(struct bpf_link *link, struct link_scratch *scratch,
+					     struct request *request)
 {
+	struct link_record *record = &scratch->record;
 	struct file *file = 0;
 	struct perf_event *event = 0;
 	struct trace_event_call *call = 0;
@@ -160,20 +167,20 @@ static __always_inline void tell_perf_event(struct bpf_link *link, struct link_r
 	}
 	READ(flags, call, flags);
 	if (bpf_core_field_exists(FIELD_OF(struct trace_probe_event, call)) &&
-	    flags & (ask->flag_kprobe | ask->flag_uprobe)) {
-		struct trace_probe_event *probes = AROUND(call, struct trace_probe_event, call);
+	    flags & (request->flag_kprobe | request->flag_uprobe)) {
+		struct trace_probe_event *probes = CONTAINER_OF(call, struct trace_probe_event, call);
 		struct list_head *first = 0;
 
 		READ(first, probes, probes.next);
-		if (flags & ask->flag_kprobe) {
+		if (flags & request->flag_kprobe) {
 			if (bpf_core_field_exists(FIELD_OF(struct trace_kprobe, tp)))
-				tell_kprobe(AROUND(first, struct trace_probe, list), record, room);
+				write_kprobe(CONTAINER_OF(first, struct trace_probe, list), scratch);
 		} else if (bpf_core_field_exists(FIELD_OF(struct trace_uprobe, tp))) {
-			tell_uprobe(AROUND(first, struct trace_probe, list), record, room);
+			write_uprobe(CONTAINER_OF(first, struct trace_probe, list), scratch);
 		}
 		return;
 	}
-	if (flags & ask->flag_tracepoint) {
+	if (flags & request->flag_tracepoint) {
 		READ(tracepoint, call, tp);
 		READ(name, tracepoint, name);
 	} else {
@@ -182,12 +189,15 @@ static __always_inline void tell_perf_event(struct bpf_link *link, struct link_r
 	READ(class, call, class);
 	READ(group, class, system);
 	record->target = TARGET_TRACEPOINT;
-	record->name_len = read_text(room->name, name);
-	record->group_len = read_text(room->other_name, group);
+	record->name_len = read_string(scratch->name, name);
+	record->group_len = read_string(scratch->group, group);
 }
 
-/* Where a link keeps its attach type, for the types that the kernel tells it of: in itself, before 6.18 in its own structure. */
-#define TELL_ATTACH_TYPE(structure, field)                                               \
+/*
+ * Writes the attach type, which the kernel reports for some link types only. It is in struct bpf_link since 6.18,
+ * and in the structure of the type before.
+ */
+#define WRITE_ATTACH_TYPE(structure, field)                                               \
 	do {                                                                             \
 		if (bpf_core_field_exists(link->attach_type))                            \
 			record->attach_type = link->attach_type;                         \
@@ -195,9 +205,9 @@ static __always_inline void tell_perf_event(struct bpf_link *link, struct link_r
 			READ_OF_LINK(record->attach_type, structure, field);             \
 	} while (0)
 
-static __always_inline void tell_target(struct bpf_link *link, struct link_record *record, struct scratch *room,
-					struct request *ask)
+static __always_inline void write_target(struct bpf_link *link, struct link_scratch *scratch, struct request *request)
 {
+	struct link_record *record = &scratch->record;
 	struct net_device *device = 0;
 	__u32 number = 0;
 
@@ -211,17 +221,17 @@ static __always_inline void tell_target(struct bpf_link *link, struct link_recor
 		READ(tracepoint, event, tp);
 		READ(name, tracepoint, name);
 		record->target = TARGET_RAW_TRACEPOINT;
-		record->name_len = read_text(room->name, name);
+		record->name_len = read_string(scratch->name, name);
 		break;
 	}
 	case BPF_LINK_TYPE_TRACING:
-		TELL_ATTACH_TYPE(struct bpf_tracing_link, attach_type);
-		tell_tracing(link, record, room);
+		WRITE_ATTACH_TYPE(struct bpf_tracing_link, attach_type);
+		write_tracing(link, scratch);
 		break;
 	case BPF_LINK_TYPE_CGROUP: {
 		struct cgroup *cgroup = 0;
 
-		TELL_ATTACH_TYPE(struct bpf_cgroup_link, type);
+		WRITE_ATTACH_TYPE(struct bpf_cgroup_link, type);
 		READ_OF_LINK(cgroup, struct bpf_cgroup_link, cgroup);
 		if (cgroup) {
 			record->target = TARGET_CGROUP;
@@ -230,12 +240,12 @@ static __always_inline void tell_target(struct bpf_link *link, struct link_recor
 		break;
 	}
 	case BPF_LINK_TYPE_ITER:
-		tell_iterator(link, record, room);
+		write_iterator(link, scratch);
 		break;
 	case BPF_LINK_TYPE_NETNS: {
 		struct net *net = 0;
 
-		TELL_ATTACH_TYPE(struct bpf_netns_link, type);
+		WRITE_ATTACH_TYPE(struct bpf_netns_link, type);
 		READ_OF_LINK(net, struct bpf_netns_link, net);
 		if (net) {
 			READ(number, net, ns.inum);
@@ -246,10 +256,10 @@ static __always_inline void tell_target(struct bpf_link *link, struct link_recor
 	}
 	case BPF_LINK_TYPE_XDP:
 		READ_OF_LINK(device, struct bpf_xdp_link, dev);
-		tell_device(device, record, room);
+		write_device(device, scratch);
 		break;
 	case BPF_LINK_TYPE_PERF_EVENT:
-		tell_perf_event(link, record, room, ask);
+		write_perf_event(link, scratch, request);
 		break;
 	case BPF_LINK_TYPE_KPROBE_MULTI: {
 		unsigned long *addresses = 0;
@@ -297,23 +307,23 @@ static __always_inline void tell_target(struct bpf_link *link, struct link_recor
 	case BPF_LINK_TYPE_TCX:
 		if (!bpf_core_field_exists(FIELD_OF(struct tcx_link, dev)))
 			break;
-		TELL_ATTACH_TYPE(struct tcx_link, location);
+		WRITE_ATTACH_TYPE(struct tcx_link, location);
 		READ_OF_LINK(device, struct tcx_link, dev);
-		tell_device(device, record, room);
+		write_device(device, scratch);
 		break;
 	case BPF_LINK_TYPE_NETKIT:
 		if (!bpf_core_field_exists(FIELD_OF(struct netkit_link, dev)))
 			break;
-		TELL_ATTACH_TYPE(struct netkit_link, location);
+		WRITE_ATTACH_TYPE(struct netkit_link, location);
 		READ_OF_LINK(device, struct netkit_link, dev);
-		tell_device(device, record, room);
+		write_device(device, scratch);
 		break;
 	case BPF_LINK_TYPE_SOCKMAP: {
 		struct bpf_map *map = 0;
 
 		if (!bpf_core_field_exists(FIELD_OF(struct sockmap_link, map)))
 			break;
-		TELL_ATTACH_TYPE(struct sockmap_link, attach_type);
+		WRITE_ATTACH_TYPE(struct sockmap_link, attach_type);
 		READ_OF_LINK(map, struct sockmap_link, map);
 		if (map) {
 			record->target = TARGET_MAP;
@@ -330,22 +340,22 @@ int bpf_metrics_exporter_link(struct bpf_iter__bpf_link *ctx)
 	struct seq_file *seq = ctx->meta->seq;
 	struct bpf_link *link = ctx->link;
 	__u32 zero = 0;
-	struct scratch *room = bpf_map_lookup_elem(&bpfmetrics_room, &zero);
-	struct request *ask = bpf_map_lookup_elem(&bpfmetrics_ask, &zero);
-	struct link_record record = {};
+	struct link_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_link, &zero);
+	struct request *request = bpf_map_lookup_elem(&bpfmetrics_ask, &zero);
+	struct link_record *record;
 
-	if (!link || !room || !ask)
+	if (!link || !scratch || !request)
 		return 0;
-	record.id = link->id;
-	record.type = link->type;
-	record.prog_id = link->prog ? link->prog->aux->id : 0;
-	record.attach_type = UNKNOWN_U32;
-	record.missed = UNKNOWN;
-	tell_target(link, &record, room, ask);
-	bpf_seq_write(seq, &record, sizeof(record));
-	if (record.name_len)
-		bpf_seq_write(seq, room->name, record.name_len & (NAME_LEN - 1));
-	if (record.group_len)
-		bpf_seq_write(seq, room->other_name, record.group_len & (NAME_LEN - 1));
+	record = &scratch->record;
+	__builtin_memset(record, 0, sizeof(*record));
+	record->id = link->id;
+	record->type = link->type;
+	record->prog_id = link->prog ? link->prog->aux->id : 0;
+	record->attach_type = UNKNOWN_U32;
+	record->missed = UNKNOWN;
+	write_target(link, scratch, request);
+	bpf_seq_write(seq, record, sizeof(*record));
+	write_string(seq, scratch->name, record->name_len);
+	write_string(seq, scratch->group, record->group_len);
 	return 0;
 }

@@ -4,6 +4,25 @@
 
 #include "common.h"
 
+/* BPF_MAX_SUBPROGS */
+#define MAX_FUNCTIONS 256
+
+struct program_scratch {
+	__u64 address;
+	struct program_record record;
+	struct program_facts facts;
+	char full_name[NAME_LEN];
+	char attach_to[NAME_LEN];
+	__u32 map_ids[MAX_USED_MAPS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct program_scratch);
+} bpfmetrics_prog SEC(".maps");
+
 struct sum_stats {
 	__u64 pointer;
 	struct program_record *record;
@@ -26,7 +45,7 @@ static long sum_stats(__u32 index, struct sum_stats *sum)
 	return 0;
 }
 
-/* The machine code of a program's functions, of which the first is the program itself. */
+/* Sums the machine code of a program's functions, the first of which is the program itself. */
 struct sum_code {
 	__u64 functions;
 	__u32 count;
@@ -46,14 +65,13 @@ static long sum_code(__u32 index, struct sum_code *sum)
 	return 0;
 }
 
-/* The name in BTF of a program's entry function; nothing when it has none. */
-static __always_inline __u32 entry_function(struct bpf_prog_aux *aux, char *name)
+/* Reads the name of a program's entry function from its BTF, and returns its length; 0 if it has none. */
+static __always_inline __u32 read_entry_function(struct bpf_prog_aux *aux, char *name)
 {
 	struct btf *btf = aux->btf;
 	struct btf_type *type = 0;
 	__u32 type_id = 0, name_offset = 0;
 	const char *strings;
-	long len;
 
 	if (!btf || !aux->func_info_cnt)
 		return 0;
@@ -61,24 +79,23 @@ static __always_inline __u32 entry_function(struct bpf_prog_aux *aux, char *name
 	bpf_probe_read_kernel(&type, sizeof(type), btf->types + type_id);
 	bpf_probe_read_kernel(&name_offset, sizeof(name_offset), &type->name_off);
 	bpf_probe_read_kernel(&strings, sizeof(strings), &btf->strings);
-	len = bpf_probe_read_kernel_str(name, NAME_LEN, strings + name_offset);
-	return len > 1 ? len - 1 : 0;
+	return read_string(name, strings + name_offset);
 }
 
-static __always_inline void write_program_facts(struct seq_file *seq, struct bpf_prog *prog, struct scratch *room)
+static __always_inline void write_program_facts(struct seq_file *seq, struct bpf_prog *prog,
+						struct program_scratch *scratch)
 {
 	struct bpf_prog_aux *aux = prog->aux;
-	struct program_facts *facts = &room->program_facts;
+	struct program_facts *facts = &scratch->facts;
 	struct bpf_map **maps = aux->used_maps;
 	struct sum_code code = {};
 	__u32 count = aux->used_map_cnt, i;
-	long len;
 
 	facts->type = prog->type;
 	facts->size_translated = prog->len * 8;
 	facts->size_jitted = prog->jited_len;
 	if (aux->func_cnt) {
-		code.functions = as_number(room, aux->func);
+		code.functions = to_scalar(&scratch->address, aux->func);
 		code.count = aux->func_cnt;
 		bpf_loop(MAX_FUNCTIONS, sum_code, &code, 0);
 		facts->size_jitted = code.len;
@@ -93,9 +110,8 @@ static __always_inline void write_program_facts(struct seq_file *seq, struct bpf
 	__builtin_memcpy(facts->name, aux->name, sizeof(facts->name));
 	facts->full_name_len = 0;
 	if (facts->name[OBJ_NAME_LEN - 2])
-		facts->full_name_len = entry_function(aux, room->name);
-	len = bpf_probe_read_kernel_str(room->other_name, NAME_LEN, aux->attach_func_name);
-	facts->attach_to_len = len > 1 ? len - 1 : 0;
+		facts->full_name_len = read_entry_function(aux, scratch->full_name);
+	facts->attach_to_len = read_string(scratch->attach_to, aux->attach_func_name);
 
 	if (count > MAX_USED_MAPS)
 		count = MAX_USED_MAPS;
@@ -105,18 +121,16 @@ static __always_inline void write_program_facts(struct seq_file *seq, struct bpf
 		if (i >= count)
 			break;
 		bpf_probe_read_kernel(&map, sizeof(map), maps + i);
-		bpf_probe_read_kernel(&room->map_ids[i], sizeof(room->map_ids[i]), &map->id);
+		bpf_probe_read_kernel(&scratch->map_ids[i], sizeof(scratch->map_ids[i]), &map->id);
 	}
-	/* Binding one more map frees the array; what was read of it then may be anything. */
+	/* Binding another map frees the array; ids read from it after that are garbage. */
 	facts->map_count = aux->used_maps == maps && aux->used_map_cnt <= MAX_USED_MAPS ? count : UNKNOWN_U32;
 
 	bpf_seq_write(seq, facts, sizeof(*facts));
-	if (facts->full_name_len)
-		bpf_seq_write(seq, room->name, facts->full_name_len & (NAME_LEN - 1));
-	if (facts->attach_to_len)
-		bpf_seq_write(seq, room->other_name, facts->attach_to_len & (NAME_LEN - 1));
+	write_string(seq, scratch->full_name, facts->full_name_len);
+	write_string(seq, scratch->attach_to, facts->attach_to_len);
 	if (facts->map_count == count && count)
-		bpf_seq_write(seq, room->map_ids, count * sizeof(room->map_ids[0]));
+		bpf_seq_write(seq, scratch->map_ids, count * sizeof(scratch->map_ids[0]));
 }
 
 SEC("iter/bpf_prog")
@@ -125,27 +139,30 @@ int bpf_metrics_exporter_program(struct bpf_iter__bpf_prog *ctx)
 	struct seq_file *seq = ctx->meta->seq;
 	struct bpf_prog *prog = ctx->prog;
 	__u32 zero = 0;
-	struct scratch *room = bpf_map_lookup_elem(&bpfmetrics_room, &zero);
-	struct request *ask = bpf_map_lookup_elem(&bpfmetrics_ask, &zero);
-	struct program_record record = {};
-	struct sum_stats sum = { .record = &record };
+	struct program_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_prog, &zero);
+	struct request *request = bpf_map_lookup_elem(&bpfmetrics_ask, &zero);
+	struct sum_stats sum = {};
+	struct program_record *record;
 	struct bpf_prog_aux *aux;
 
-	if (!prog || !room || !ask)
+	if (!prog || !scratch || !request)
 		return 0;
 	if (ctx->meta->seq_num == 0)
-		find_offsets(room);
+		find_offsets(&bpfmetrics_prog, &scratch->address);
 	aux = prog->aux;
-	record.id = aux->id;
-	record.used_maps = aux->used_map_cnt;
-	record.load_time = aux->load_time;
-	__builtin_memcpy(record.tag, prog->tag, sizeof(record.tag));
-	sum.pointer = as_number(room, prog->stats);
+	record = &scratch->record;
+	__builtin_memset(record, 0, sizeof(*record));
+	record->id = aux->id;
+	record->used_maps = aux->used_map_cnt;
+	record->load_time = aux->load_time;
+	__builtin_memcpy(record->tag, prog->tag, sizeof(record->tag));
+	sum.record = record;
+	sum.pointer = to_scalar(&scratch->address, prog->stats);
 	if (sum.pointer)
 		bpf_loop(MAX_CPUS, sum_stats, &sum, 0);
-	record.has_facts = record.id >= ask->program_facts_from;
-	bpf_seq_write(seq, &record, sizeof(record));
-	if (record.has_facts)
-		write_program_facts(seq, prog, room);
+	record->has_facts = record->id >= request->program_facts_from;
+	bpf_seq_write(seq, record, sizeof(*record));
+	if (record->has_facts)
+		write_program_facts(seq, prog, scratch);
 	return 0;
 }

@@ -1,27 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * What the iterators write and what they are asked: the layout stands here, and a test holds `src/kernel/iter/records.rs`
- * against it by the type information in the object.
+ * The interface between the iterators and their reader: records, requests and shared state. A test checks the
+ * layout in `src/kernel/iter/records.rs` against the type information in the object.
  */
 #pragma once
 
 /* BPF_OBJ_NAME_LEN */
 #define OBJ_NAME_LEN 16
 #define TASK_COMM_LEN 16
-/* No name in BTF is longer than KSYM_NAME_LEN, which is 512 since 6.1. */
-#define NAME_LEN 512
 /* MAX_USED_MAPS */
 #define MAX_USED_MAPS 64
-/* BPF_MAX_SUBPROGS */
-#define MAX_FUNCTIONS 256
-/* No architecture has more processors. */
-#define MAX_CPUS 8192
 
-/* Where a value is not known. */
+/* Values of fields that are unknown. */
 #define UNKNOWN (-1LL)
 #define UNKNOWN_U32 (~0U)
 
-/* Each program: what moves, and what tells it from another with the same id. */
+/* One per program: identity and counters. */
 struct program_record {
 	__u32 id;
 	__u32 used_maps;
@@ -34,7 +28,7 @@ struct program_record {
 	__u32 padding;
 };
 
-/* Behind a program's record where it has facts; behind it the full name, what it attaches to, and the ids of its maps. */
+/* Follows a program_record with has_facts; followed by the full name, the attach target's name and the map ids. */
 struct program_facts {
 	__u32 type;
 	__u32 size_translated;
@@ -51,7 +45,7 @@ struct program_facts {
 	__u32 padding;
 };
 
-/* Each map: what never changes, all of which tells it from another with the same id, and what moves. */
+/* One per map: the immutable fields, which are its identity, up to the cookie, then the changing ones. */
 struct map_record {
 	__u32 id;
 	__u32 type;
@@ -69,11 +63,11 @@ struct map_record {
 	__u64 frozen;
 };
 
-/* What a link's target is, and which numbers and texts tell of it. */
+/* Kind of a link's target, with the fields of link_record that describe it. */
 enum target {
 	TARGET_NONE = 0,
 	TARGET_RAW_TRACEPOINT, /* name */
-	TARGET_FUNCTION,       /* first: id of the BTF object or the program; second: type in it, with bit 31 for BTF; name */
+	TARGET_FUNCTION,       /* first: id of the BTF object or program; second: its type id, bit 31 if BTF; name */
 	TARGET_CGROUP,         /* first: id */
 	TARGET_ITERATOR,       /* name */
 	TARGET_ITERATOR_MAP,   /* first: id; name */
@@ -86,12 +80,12 @@ enum target {
 	TARGET_UPROBE,         /* first: offset; return_probe; name: file */
 	TARGET_TRACEPOINT,     /* name; group */
 	TARGET_PERF_EVENT,     /* first: type; second: config */
-	TARGET_KPROBE_MULTI,   /* first: how many; second: address of the first; return_probe */
+	TARGET_KPROBE_MULTI,   /* first: number of functions; second: address of the first one; return_probe */
 	TARGET_MAP,            /* first: id */
 	TARGET_NETFILTER,      /* first: family; second: hook in the upper half, priority in the lower */
 };
 
-/* Each link; behind it its name and group, neither with a zero at its end. All but the first field says what it is. */
+/* One per link, followed by its name and group without terminating zeros. Only the first field changes. */
 struct link_record {
 	__s64 missed;
 	__u32 id;
@@ -106,38 +100,41 @@ struct link_record {
 	__u32 group_len;
 };
 
-/* What a file is the descriptor of. */
+/*
+ * Kind of a record of the iterators over files: that of the BPF object behind a descriptor, or one of the last two.
+ */
 enum file_kind {
 	FILE_PROGRAM,
 	FILE_MAP,
 	FILE_LINK,
 	FILE_BTF,
+	/* Number of kinds of BPF objects; also the kind of any other file, which has no record. */
 	FILE_KINDS,
 	FILE_PROCESS,
 	FILE_REST,
 };
 
-/* What the records that follow belong to, up to the next one of these. */
+/* The process that holds the descriptors in the records up to the next process_record. */
 struct process_record {
 	/* FILE_PROCESS */
 	__u32 kind;
 	__u32 pid;
-	/* Whether it is the process that reads, which may know itself by another pid. */
+	/* 1 for the reading process, which may have another pid in its own namespace. */
 	__u32 own;
 	__u32 padding;
 	__u64 start_time;
-	/* 0 where it is not known: the kernel gives no such id. */
+	/* 0 if unknown: the kernel assigns no such id. */
 	__u64 cgroup;
 	char name[TASK_COMM_LEN];
 };
 
-/* Each descriptor of a BPF object in a process. */
+/* One per descriptor of a BPF object. */
 struct file_record {
 	enum file_kind kind;
 	__u32 id;
 };
 
-/* The last record where there was no room for all: from which descriptor of which thread on there are more. */
+/* Last record of an interrupted walk: the thread and the descriptor to resume from. */
 struct rest_record {
 	/* FILE_REST */
 	__u32 kind;
@@ -146,74 +143,32 @@ struct rest_record {
 	__u32 padding;
 };
 
-/* Of the room that the kernel has for the records of a thread, what is kept free: no records before it are longer. */
-#define MOST_AT_ONCE (sizeof(struct process_record) + 64 * sizeof(struct file_record) + sizeof(struct rest_record))
-
-/* How the files of each kind are known. */
+/* How files of BPF objects are recognized. */
 struct file_kinds {
-	/* The function that is called at their end; 0 for a kind that was not learnt. */
-	__u64 releases[FILE_KINDS];
-	/* The reader's own descriptors to learn it from; less than 0 for none, as soon as it is learnt. */
-	__s32 learn_from[FILE_KINDS];
+	/* file_operations.release of each kind; 0 until detected. */
+	__u64 release_ops[FILE_KINDS];
+	/*
+	 * A descriptor of the reader to detect each kind from; negative if there is none, or the kind has been
+	 * detected.
+	 */
+	__s32 sample_fds[FILE_KINDS];
 };
 
-/* Where a walk through the descriptors of all threads begins, and ended. */
+/* Where a walk over the descriptors of all threads begins, and whether it was interrupted. */
 struct walk_state {
-	/* The thread to begin with, 0 for the first, and its descriptor; as in struct rest_record. */
+	/* First thread, 0 for all, and its first descriptor; as in struct rest_record. */
 	__u32 from_task;
 	__u32 from_fd;
-	/* The reading that was interrupted and tells nothing more. */
+	/* Session of the interrupted iteration, which writes no more records. */
 	__u64 interrupted;
 };
 
-/* What the reader asks for. */
+/* Parameters of an iteration, written by the reader. */
 struct request {
-	/* Programs whose id is not less have their facts written. */
+	/* Facts are written for programs with this id or a higher one. */
 	__u32 program_facts_from;
-	/* Bits of trace_event_call.flags, whose enumeration has no name and moves from kernel to kernel. */
+	/* Bits of trace_event_call.flags: their enumeration is anonymous, and the values differ between kernels. */
 	__u32 flag_tracepoint;
 	__u32 flag_kprobe;
 	__u32 flag_uprobe;
-};
-
-/* Sorts of files, by their operations, and what they are the descriptors of. */
-#define SORTS 64
-struct sort_of_file {
-	__u64 operations;
-	__u64 kind;
-};
-
-/* The fields of a file from its operations to its object. */
-struct file_head {
-	__u64 fields[8];
-};
-
-/* Room for one object. */
-struct scratch {
-	__u64 address;
-	struct program_record program_record;
-	struct program_facts program_facts;
-	struct map_record map_record;
-	struct link_record link_record;
-	/* Of which reading and thread the process is. */
-	__u64 session;
-	__u64 task;
-	struct process_record process_record;
-	struct rest_record rest_record;
-	struct sort_of_file sorts[SORTS];
-	/* 64 descriptors, before and after they were looked at. */
-	struct file *files[64];
-	struct file *files_after[64];
-	struct file_head heads[64];
-	/* What was found among them: in which places, the addresses of objects, the records; and how many of these are kept. */
-	__u8 slots[64];
-	__u64 objects[64];
-	struct file_record file_records[64];
-	__u32 found;
-	__u32 kept;
-	/* How many bytes of records were written of the thread. */
-	__u32 written;
-	__u32 map_ids[MAX_USED_MAPS];
-	char name[NAME_LEN];
-	char other_name[NAME_LEN];
 };

@@ -22,7 +22,16 @@ const NAMES: [&[&str]; 2] = [
         "bpf_metrics_exporter_link",
         "bpf_metrics_exporter_task",
     ],
-    &["bpfmetrics_cpus", "bpfmetrics_ask", "bpfmetrics_room", "bpfmetrics_kind", "bpfmetrics_walk"],
+    &[
+        "bpfmetrics_cpus",
+        "bpfmetrics_ask",
+        "bpfmetrics_prog",
+        "bpfmetrics_maps",
+        "bpfmetrics_link",
+        "bpfmetrics_file",
+        "bpfmetrics_kind",
+        "bpfmetrics_walk",
+    ],
 ];
 
 /// Ids and names of programs, maps and links that an exporter loads. There may be others that run.

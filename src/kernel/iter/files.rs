@@ -65,13 +65,13 @@ impl Files {
         if let Err(errno) = &btf {
             tracing::debug!("who holds BTF objects cannot be told: {errno}");
         }
-        let learn_from = [
+        let sample_fds = [
             program.as_raw_fd(),
             maps.kinds.as_raw_fd(),
             table.link.as_raw_fd(),
             btf.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         ];
-        let request = FileKinds { releases: [0; file_kind::KINDS as usize], learn_from };
+        let request = FileKinds { release_ops: [0; file_kind::KINDS as usize], sample_fds };
         sys::update_map(maps.kinds.as_fd(), 0, &request).map_err(not_filled)?;
         let mut files = Self { table, from: WalkState::default(), state: maps.state, tick: clock::tick() };
         let mut told = [false; file_kind::KINDS as usize];
@@ -85,7 +85,7 @@ impl Files {
             errno,
             text: format!("the iterator over the files of processes cannot be read: {errno}"),
         })?;
-        let learnt = told.iter().zip(learn_from).all(|(&told, fd)| told || fd < 0);
+        let learnt = told.iter().zip(sample_fds).all(|(&told, fd)| told || fd < 0);
         learnt.then_some(files).ok_or_else(|| Refusal {
             call: "read",
             errno: Errno::ENOENT,

@@ -171,8 +171,8 @@ pub(crate) struct WalkState {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct FileKinds {
-    pub(crate) releases: [u64; file_kind::KINDS as usize],
-    pub(crate) learn_from: [i32; file_kind::KINDS as usize],
+    pub(crate) release_ops: [u64; file_kind::KINDS as usize],
+    pub(crate) sample_fds: [i32; file_kind::KINDS as usize],
 }
 
 /// What the programs are asked.
@@ -390,7 +390,7 @@ mod tests {
             ),
             ("rest_record", size_of::<RestRecord>(), members!(RestRecord { kind, task, fd, padding })),
             ("walk_state", size_of::<WalkState>(), members!(WalkState { from_task, from_fd, interrupted })),
-            ("file_kinds", size_of::<FileKinds>(), members!(FileKinds { releases, learn_from })),
+            ("file_kinds", size_of::<FileKinds>(), members!(FileKinds { release_ops, sample_fds })),
         ];
         for (name, size, members) in ours {
             assert_eq!(types.structure(name), (size, members), "struct {name}");
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_as_many_maps_as_are_told() {
-        let (_, members) = Types::of(OBJECT).structure("scratch");
+        let (_, members) = Types::of(OBJECT).structure("program_scratch");
         assert_eq!(members["map_ids"].1, 4 * MAX_USED_MAPS as usize);
     }
 
