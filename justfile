@@ -29,4 +29,4 @@ bench:
 
 # Accept changed outputs: read the diff before you commit it
 update:
-    UPDATE=1 cargo test --locked --test generated --test golden
+    UPDATE=1 cargo test --locked --test rootless -- golden:: generated::

@@ -7,7 +7,7 @@ use super::{Carries, Entity, Kind, Label, Visitor, prometheus_name, visit};
 const HEAD: &str = "\
 # Metrics
 
-<!-- Made from src/metrics/table/ by `UPDATE=1 cargo test --test generated`. Do not edit. -->
+<!-- Made from src/metrics/table/ by `UPDATE=1 cargo test --test rootless generated::`. Do not edit. -->
 
 Names are those sent over OTLP. The Prometheus name beside each is OpenTelemetry's translation of it, so a scrape and any
 OTLP route into Prometheus give the same series. A counter starts when its object was born: at the load time of a program,

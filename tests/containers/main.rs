@@ -10,14 +10,21 @@ mod owned;
 mod pod;
 mod podman;
 
-const TESTS: &[trials::Test] = &[
-    ("a_container_of_podman_is_told_and_named", podman::told_and_named),
-    ("a_pod_of_a_container_runtime_is_told_and_named", pod::told_and_named),
-];
-
 fn main() -> ExitCode {
     if let Some(name) = holder::wanted() {
         return holder::hold(&name);
     }
-    trials::run(TESTS, |_| root::missing().or_else(host::missing))
+    let missing = root::missing().or_else(host::missing);
+    trials::run(vec![
+        trials::trial(
+            "podman_containers_are_identified_and_named".to_owned(),
+            missing.clone(),
+            podman::identified_and_named,
+        ),
+        trials::trial(
+            "pods_of_containerd_are_identified_and_named".to_owned(),
+            missing,
+            pod::identified_and_named,
+        ),
+    ])
 }

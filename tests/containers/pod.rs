@@ -305,7 +305,7 @@ fn run_pod(containerd: &Containerd<'_>, root: &Path, objects: &str) -> (String, 
     (pod_sandbox_id, container.container_id)
 }
 
-pub(crate) fn told_and_named() {
+pub(crate) fn identified_and_named() {
     let directory = TempDir::with_prefix("containerd-").expect("there is room");
     let images = TempDir::with_prefix("images-").expect("there is room");
     let _cgroups = Cgroups::new("kubepods");

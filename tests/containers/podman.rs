@@ -78,7 +78,7 @@ impl Drop for Podman<'_> {
     }
 }
 
-pub(crate) fn told_and_named() {
+pub(crate) fn identified_and_named() {
     let directory = TempDir::with_prefix("podman-").expect("there is room");
     let _cgroups = Cgroups::new("libpod_parent");
     let podman = Podman::new(directory.path());

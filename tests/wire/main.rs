@@ -21,38 +21,41 @@ use test_support::{root, trials};
 use receivers::Receiver;
 use receivers::Receiver::{Collector, Prometheus, Promtool, VictoriaMetrics};
 
-/// Every test, and the receivers it needs.
-const TESTS: &[(trials::Test, &[Receiver])] = &[
-    (("collector_sees_the_contract", contract::test), &[Collector]),
-    (("collector_gets_every_point_of_a_big_node", big_node::test), &[Collector]),
+/// A test, by its name, and the receivers it needs.
+type Test = (&'static str, fn(), &'static [Receiver]);
+
+const TESTS: &[Test] = &[
+    ("the_collector_gets_the_contract", contract::test, &[Collector]),
+    ("the_collector_gets_every_point_of_a_big_node", big_node::test, &[Collector]),
     (
-        ("prometheus_scrape_and_otlp_route_hold_the_same_series", routes::same_series),
+        "scraping_and_otlp_deliver_the_same_series",
+        routes::same_series,
         &[Collector, Prometheus, VictoriaMetrics],
     ),
-    (("promtool_is_content", routes::promtool), &[Promtool]),
-    (("the_documented_expressions_tell_shares_of_a_cpu", shares::test), &[Promtool]),
-    (("a_series_that_ended_is_marked", endings::test), &[Collector, VictoriaMetrics]),
-    (("exporter_recovers_when_the_collector_restarts", outages::restart), &[Collector]),
-    (("exporter_started_before_the_collector_delivers_all", outages::early_start), &[Collector]),
-    (("last_export_on_sigterm", stopping::last_export), &[Collector]),
-    (("second_sigterm_ends_at_once", stopping::second_signal), &[]),
-    (("sigterm_does_not_wait_long_for_a_receiver_that_hangs", stopping::hanging_receiver), &[]),
+    ("promtool_accepts_the_exposition", routes::promtool, &[Promtool]),
+    ("the_documented_expressions_yield_cpu_shares", shares::test, &[Promtool]),
+    ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),
+    ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),
+    ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),
+    ("sigterm_triggers_a_last_export", stopping::last_export, &[Collector]),
+    ("a_second_sigterm_ends_at_once", stopping::second_signal, &[]),
+    ("sigterm_does_not_wait_long_for_an_unresponsive_receiver", stopping::hanging_receiver, &[]),
 ];
 
 fn main() -> ExitCode {
-    let tests: Vec<trials::Test> = TESTS.iter().map(|&(test, _)| test).collect();
-    trials::run(&tests, missing)
+    let trial = |&(name, test, needed): &Test| {
+        trials::trial(name.to_owned(), root::missing().or_else(|| missing(needed)), test)
+    };
+    trials::run(TESTS.iter().map(trial).collect())
 }
 
-/// What a test needs and is not there.
-fn missing(name: &str) -> Option<String> {
-    root::missing().or_else(|| {
-        let needed = TESTS.iter().filter(|((test, _), _)| *test == name).flat_map(|(_, needed)| *needed);
-        let missing: Vec<String> = needed
-            .map(|receiver| receiver.path())
-            .filter(|path| !path.is_file())
-            .map(|path| path.display().to_string())
-            .collect();
-        (!missing.is_empty()).then(|| format!("needs {}, of tests/receivers/install", missing.join(", ")))
-    })
+/// Returns which of these receivers are not installed.
+fn missing(needed: &[Receiver]) -> Option<String> {
+    let missing: Vec<String> = needed
+        .iter()
+        .map(|receiver| receiver.path())
+        .filter(|path| !path.is_file())
+        .map(|path| path.display().to_string())
+        .collect();
+    (!missing.is_empty()).then(|| format!("needs {}, of tests/receivers/install", missing.join(", ")))
 }

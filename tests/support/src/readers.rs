@@ -26,27 +26,35 @@ pub fn counting_by(road: ReaderKind) -> Reader {
     Reader::new(Options { reader, run_stats: RunStatsMode::On, ..Options::default() })
 }
 
-/// A reader by iterators; `None` where this kernel has none over objects of all these kinds.
+/// A reader by iterators over all tables.
 ///
 /// # Panics
 ///
-/// On a kernel that has to have them.
-pub fn by_iterators(kinds: &[Kind]) -> Option<Reader> {
+/// Where it has none: check [`iterators_missing`] first.
+#[must_use]
+pub fn by_iterators() -> Reader {
     let reader = by(ReaderKind::Iter);
-    kinds.iter().all(|&kind| iterates(&reader, kind)).then_some(reader)
+    assert_iterates(&reader);
+    reader
 }
 
-/// Whether a reader by iterators has one over objects of this kind.
+/// Asserts that a reader has iterators over programs, maps and links.
 ///
 /// # Panics
 ///
-/// When it has none and the kernel has to: since 5.19, where it describes its types.
-pub fn iterates(reader: &Reader, kind: Kind) -> bool {
-    let choice = reader.choices().iter().find(|choice| choice.kind == kind).expect("each table has a road");
-    let iterates = choice.reader == Some(ReaderKind::Iter);
-    let excused = version() < (5, 19) || !Path::new("/sys/kernel/btf/vmlinux").exists();
-    assert!(iterates || excused, "there has to be an iterator: {choice:?}");
-    iterates
+/// Where it has not.
+pub fn assert_iterates(reader: &Reader) {
+    for kind in [Kind::Program, Kind::Map, Kind::Link] {
+        let choice = reader.choices().iter().find(|choice| choice.kind == kind);
+        assert!(choice.is_some_and(|choice| choice.reader == Some(ReaderKind::Iter)), "{choice:?}");
+    }
+}
+
+/// Returns why this kernel has no iterators for the exporter; `None` since 5.19, where it describes its types.
+#[must_use]
+pub fn iterators_missing() -> Option<String> {
+    let exist = version() >= (5, 19) && Path::new("/sys/kernel/btf/vmlinux").exists();
+    (!exist).then(|| "needs iterators: Linux 5.19 with BTF".to_owned())
 }
 
 /// The first two numbers of the kernel's release.

@@ -1,34 +1,32 @@
-//! Tests that need something the machine may not have: reported as ignored, with the reason, where it is missing, and never as
-//! passed. With `REQUIRE_ALL_TESTS` set, as in CI, what is missing is a failure.
+//! Tests whose requirements a machine may lack: where one is missing they are reported as ignored, with the reason, and never as
+//! passed. With `REQUIRE_ALL_TESTS` set, as in CI, they fail instead.
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-/// A test, by its name.
-pub type Test = (&'static str, fn());
-
-/// Runs tests one after the other: the kernel's tables are shared by all. `missing` says what they need and is not there.
-pub fn run(tests: &[Test], missing: impl Fn(&str) -> Option<String>) -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+/// Makes a trial; `missing` says which requirement is missing.
+pub fn trial(name: String, missing: Option<String>, test: impl FnOnce() + Send + 'static) -> Trial {
     let required = std::env::var_os("REQUIRE_ALL_TESTS").is_some();
-    let trial = |&(name, test): &Test| {
-        let reason = missing(name);
-        if let Some(reason) = &reason {
-            announce(name, reason);
-        }
-        let fails = reason.clone().filter(|_| required);
-        let trial = Trial::test(name, move || {
-            if let Some(reason) = fails {
-                return Err(reason.into());
-            }
+    if let Some(reason) = &missing {
+        announce(&name, reason);
+    }
+    let is_ignored = missing.is_some() && !required;
+    let run = move || match missing {
+        Some(reason) if required => Err(reason.into()),
+        _ => {
             test();
             Ok(())
-        });
-        trial.with_ignored_flag(reason.is_some() && !required)
+        }
     };
-    let trials = tests.iter().map(trial).collect();
+    Trial::test(name, run).with_ignored_flag(is_ignored)
+}
+
+/// Runs trials one after the other, since all of them share the kernel's tables.
+#[must_use]
+pub fn run(trials: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -1,0 +1,35 @@
+//! What a look says of itself when it may not ask.
+
+use std::thread;
+
+use bpf_metrics_exporter::model::Part;
+use caps::{CapSet, Capability};
+
+use super::scans::{enricher, looked};
+use test_support::objects::{Cgroup, Program, uapi};
+
+pub(crate) fn refused() {
+    let cgroup = Cgroup::new().expect("it can be made");
+    let program = Program::ready(uapi::program_type::CGROUP_SKB, "hooks_refused").expect("it can be loaded");
+    program.attach_to_cgroup(&cgroup).expect("it can be attached");
+    let mut enricher = enricher(true);
+    looked(&enricher.read());
+    // Rights are a thread's own, and handed down to those that it begins.
+    let without = move || {
+        for right in [Capability::CAP_NET_ADMIN, Capability::CAP_SYS_ADMIN] {
+            caps::drop(None, CapSet::Effective, right).expect("rights can be given up");
+        }
+        enricher.read()
+    };
+    let snapshot = thread::spawn(without).join().expect("it does not panic");
+    let look = snapshot.hooks.expect("a look was taken");
+    assert!(look.untold.contains(&uapi::program_type::CGROUP_SKB), "where it can hang nobody could be asked");
+    let issue =
+        |call: &str| snapshot.issues.iter().find(|issue| issue.part == Part::Hook && issue.call == call);
+    let query = issue("BPF_PROG_QUERY").expect("it was refused");
+    assert_eq!((&*query.error, issue("setns").map(|issue| &*issue.error)), ("EPERM", Some("EPERM")));
+    let place =
+        look.places.iter().find(|place| place.target.as_deref() == Some(&*format!("/{}", cgroup.name())));
+    let place = place.expect("it is remembered");
+    assert_eq!((place.programs, place.lost), (1, 0), "what could not be asked is not lost");
+}

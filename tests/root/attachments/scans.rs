@@ -1,0 +1,142 @@
+//! Looks and what they have of a test's own objects; what changes from one to the next.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::model::{Hook, HookLook, HookPlace, Issue, Part, Snapshot};
+
+use super::readers;
+use test_support::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
+
+/// Reads, and waits for a look each time.
+pub(crate) fn enricher(every_netns: bool) -> Enricher {
+    enricher_by(readers::by_ids(), every_netns)
+}
+
+fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
+    let hooks = Some(Duration::from_hours(1));
+    let options = Options { hooks, every_netns, wait_for_hooks: true, ..Options::default() };
+    Enricher::new(reader, options, Names::default())
+}
+
+/// A look at this thread's network namespace, or at every one.
+pub(crate) fn look(every_netns: bool) -> Arc<HookLook> {
+    looked(&enricher(every_netns).read())
+}
+
+/// The look of a reading that met no issue with it, but with processes that let nobody see what they have.
+pub(crate) fn looked(snapshot: &Snapshot) -> Arc<HookLook> {
+    let excused = |issue: &Issue| issue.call.starts_with("/proc/PID/") && somebody_is_closed();
+    let issues = snapshot.issues.iter().filter(|issue| issue.part == Part::Hook && issue.count > 0);
+    let issues: Vec<_> = issues.collect();
+    assert!(issues.iter().all(|issue| excused(issue)), "{issues:?}");
+    let collector = snapshot.collectors.iter().find(|collector| collector.part == Part::Hook);
+    assert_eq!(collector.map(|collector| collector.success), Some(issues.is_empty()));
+    snapshot.hooks.clone().expect("it was waited for")
+}
+
+/// Whether there is a process that not even root may ask for its namespaces: such are in some virtual machines.
+fn somebody_is_closed() -> bool {
+    let processes = fs::read_dir("/proc").expect("Linux has /proc");
+    let mut links = processes.flatten().map(|process| fs::read_link(process.path().join("ns/net")));
+    links.any(|link| link.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied))
+}
+
+/// A look from inside a network namespace.
+pub(crate) fn look_in(network: &Network) -> Arc<HookLook> {
+    network.inside(|| look(false)).expect("root may enter it")
+}
+
+/// The hooks of these programs, each as position, program and link.
+pub(crate) fn of<'a>(look: &'a HookLook, programs: &[u32]) -> Vec<&'a Hook> {
+    look.hooks.iter().filter(|hook| hook.prog_id.is_some_and(|id| programs.contains(&id))).collect()
+}
+
+/// Each hook of these programs as one text: `hook target #position program link`.
+pub(crate) fn words(look: &HookLook, programs: &[u32]) -> Vec<String> {
+    let line = |hook: &Hook| {
+        let program = hook.prog_id.and_then(|id| programs.iter().position(|&program| program == id));
+        let link = hook.link_id.map_or("-".to_owned(), |id| id.to_string());
+        let (target, position) = (hook.target.as_deref().unwrap_or("-"), hook.position);
+        format!("{} {target} #{position} {} {link}", hook.hook, program.expect("it is one of them"))
+    };
+    of(look, programs).into_iter().map(line).collect()
+}
+
+pub(crate) fn detached() {
+    let cgroup = Cgroup::new().expect("it can be made");
+    let program = |name| Program::ready(uapi::program_type::CGROUP_SKB, name).expect("it can be loaded");
+    let stays = program("stays").link_cgroup(&cgroup).expect("it can be attached");
+    let goes = program("goes").link_cgroup(&cgroup).expect("it can be attached");
+    let target = format!("/{}", cgroup.name());
+    let mut enricher = enricher(false);
+    let mut place = || {
+        let look = looked(&enricher.read());
+        let place = look.places.iter().find(|place| place.target.as_deref() == Some(&*target));
+        place.cloned().expect("it is known")
+    };
+    let HookPlace { hook, netns, programs, lost, since, .. } = place();
+    assert_eq!((&*hook, netns, programs, lost), ("cgroup_inet_ingress", None, 2, 0));
+    drop(goes);
+    let later = place();
+    assert_eq!((later.programs, later.lost, later.since), (1, 1, since));
+    let replacing = program("replaces");
+    stays.replace_program(&replacing).expect("it can be replaced");
+    let later = place();
+    assert_eq!((later.programs, later.lost), (1, 2));
+    drop(stays);
+    let later = place();
+    assert_eq!((later.programs, later.lost), (0, 3), "it is remembered");
+}
+
+pub(crate) fn every_link() {
+    let made: Vec<_> =
+        every_link_kind().into_iter().filter_map(|(name, link)| Some((name, link.ok()?))).collect();
+    assert!(made.len() > 8, "most kinds can be made");
+    // Before 6.6 only the iterator tells at which event a link is.
+    let by_ids = (readers::version() >= (6, 6)).then(readers::by_ids);
+    for reader in [readers::best()].into_iter().chain(by_ids) {
+        each_once(&made, &looked(&enricher_by(reader, false).read()));
+    }
+}
+
+/// That these links, and no more of their kinds, are where they are.
+fn each_once(made: &[(&str, Link)], look: &HookLook) {
+    let mut words = BTreeSet::new();
+    for (name, link) in made {
+        let hooks: Vec<&Hook> = look.hooks.iter().filter(|hook| hook.link_id == Some(link.id())).collect();
+        let [hook] = hooks[..] else { panic!("{name} is at one hook: {hooks:?}") };
+        assert_eq!(hook.prog_id, link.program().map(Program::id), "{name}");
+        assert_eq!(hook.map_id.is_some(), link.kind() == uapi::link_type::STRUCT_OPS, "{name}");
+        words.insert((*name, hook.hook.to_string()));
+    }
+    for (name, word) in [
+        ("raw_tracepoint", "raw_tracepoint"),
+        ("tracing_fentry_program", "trace_fentry"),
+        ("tracing_extension", "tracing"),
+        ("cgroup", "cgroup_inet_ingress"),
+        ("iter", "iter"),
+        ("netns_sk_lookup", "sk_lookup"),
+        ("xdp", "xdp"),
+        ("perf_event_software", "perf_event"),
+        ("perf_event_tracepoint", "tracepoint"),
+        ("perf_event_uprobe", "uprobe"),
+        ("perf_event_uretprobe", "uretprobe"),
+        ("perf_event_kprobe", "kprobe"),
+        ("kprobe_multi", "kprobe_multi"),
+        ("struct_ops", "struct_ops"),
+        ("netfilter", "netfilter"),
+        ("tcx_egress", "tcx_egress"),
+        ("uprobe_multi", "uprobe_multi"),
+        ("netkit", "netkit_primary"),
+        ("sockmap", "sk_msg_verdict"),
+    ] {
+        let is_made = made.iter().any(|(made, _)| *made == name);
+        assert_eq!(words.contains(&(name, word.to_owned())), is_made, "{name} is at {word}: {words:?}");
+    }
+}

@@ -1,0 +1,38 @@
+//! The two backends, iterators and the id walk: both report the same, at full and at reduced privileges, and nothing of them is left
+//! behind.
+
+use test_support::readers;
+
+use crate::suite::{Requirement, Test};
+
+mod agreement;
+mod fields;
+mod lifetimes;
+mod ours;
+mod rights;
+
+pub(crate) use rights::helper;
+
+const ITERATORS: &[Requirement] = &[readers::iterators_missing];
+
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("both_report_the_same_of_every_object", agreement::on_everything).requires(ITERATORS),
+    Test::new("both_report_the_same_changes", agreement::on_changes).requires(ITERATORS),
+    Test::new("both_report_the_same_runs", agreement::on_runs).requires(ITERATORS),
+    Test::new("both_report_the_same_while_objects_come_and_go", agreement::under_churn).requires(ITERATORS),
+    Test::for_both_backends("unchanged_facts_are_shared", lifetimes::facts_are_shared),
+    Test::for_both_backends(
+        "objects_made_are_reported_until_they_are_freed",
+        lifetimes::exactly_what_was_made,
+    ),
+    Test::for_both_backends("new_objects_are_reported_completely", lifetimes::newcomers),
+    Test::for_both_backends("objects_that_come_and_go_cause_no_issue", lifetimes::churn),
+    Test::new("maps_that_grow_and_go_cause_no_issue", lifetimes::growing_churn).requires(ITERATORS),
+    Test::new("a_failed_reading_keeps_the_cache", lifetimes::failure).requires(ITERATORS),
+    Test::for_both_backends("programs_with_very_many_maps_are_read_once", lifetimes::many_maps),
+    Test::new("iterators_are_listed_and_freed_with_the_reader", ours::freed_with_the_reader)
+        .requires(ITERATORS),
+    Test::new("a_killed_exporter_leaves_nothing_behind", ours::freed_when_killed).requires(ITERATORS),
+    Test::new("iterators_need_no_privilege_once_loaded", rights::given_up).requires(ITERATORS),
+    Test::new("cap_bpf_and_cap_perfmon_suffice_for_iterators", rights::bpf_and_perfmon).requires(ITERATORS),
+];

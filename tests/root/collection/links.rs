@@ -1,0 +1,231 @@
+//! Links: every kind that can be attached on this machine, with the hook and the target in words; and what becomes of them.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bpf_metrics_exporter::kernel::release;
+use bpf_metrics_exporter::model::{Link as Found, LinkFacts, ReaderKind};
+
+use super::{is_iter, read, reader};
+use test_support::objects::{Link, Program, Target, every_link_kind, uapi, wait_until};
+
+/// How long the kernel may take to free what a link is attached to.
+const SOON: Duration = Duration::from_secs(20);
+
+fn row(links: Option<Vec<Found>>, id: u32) -> Found {
+    let links = links.expect("links can be listed");
+    links.into_iter().find(|link| link.facts.id == id).expect("the link is found")
+}
+
+fn find(links: Option<Vec<Found>>, id: u32) -> Arc<LinkFacts> {
+    row(links, id).facts
+}
+
+/// What can be attached on every kernel that has links for it, 5.9 and later, whatever the architecture.
+const EVERYWHERE: [&str; 5] = ["raw_tracepoint", "cgroup", "iter", "netns_sk_lookup", "xdp"];
+
+pub(crate) fn every_type_is_reported(backend: ReaderKind) {
+    let made = every_link_kind();
+    let links = read(backend).links;
+    let mut seen = Vec::new();
+    for (name, link) in &made {
+        // A kind that this kernel cannot attach is not there to be found.
+        let Ok(link) = link else { continue };
+        let found = find(links.clone(), link.id());
+        assert_eq!(found.link_type.number, link.kind(), "{name}");
+        assert!(found.link_type.name.is_some(), "{name} has a word");
+        assert_eq!(found.prog_id, link.program().map(Program::id), "{name}");
+        seen.push(*name);
+    }
+    assert!(EVERYWHERE.iter().all(|kind| seen.contains(kind)), "only {seen:?} could be made: {made:#?}");
+}
+
+/// The version of the running kernel.
+fn version() -> (u32, u32) {
+    let release = release().expect("Linux has /proc");
+    let mut numbers = release.split(|end: char| !end.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).expect("a release begins with two numbers");
+    (next(), next())
+}
+
+/// Whether a file system of this type is mounted.
+fn is_mounted(file_system: &str) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
+    mounts.contains(&format!(" - {file_system} "))
+}
+
+/// The hook and the target that a link has to have, on a kernel that tells everything.
+fn expected(backend: ReaderKind, name: &str, link: &Link) -> (Option<&'static str>, String) {
+    let target = link.target();
+    let cgroup = || match target {
+        Target::Cgroup(cgroup) if is_mounted("cgroup2") => format!("/{}", cgroup.name()),
+        Target::Cgroup(cgroup) => format!("cgroup {}", cgroup.id()),
+        other => panic!("{other:?} is no cgroup"),
+    };
+    let network = || match target {
+        Target::Network(network) => format!("netns:[{}]", network.inode()),
+        other => panic!("{other:?} is no network"),
+    };
+    let map = || match target {
+        Target::Map(map) => format!("map {}", map.id()),
+        other => panic!("{other:?} is no map"),
+    };
+    let function = || match target {
+        Target::Program(program) => format!("called_function (program {})", program.id()),
+        other => panic!("{other:?} is no program"),
+    };
+    let offset = || match target {
+        Target::Probe { offset, .. } => format!("{offset:#x}"),
+        other => panic!("{other:?} is no probe"),
+    };
+    let tracepoint = "sched_process_exec";
+    let kernel_function = "bpf_fentry_test1";
+    let this_file = std::env::current_exe().expect("Linux has /proc");
+    let this_file = this_file.display();
+    match name {
+        // The way by ids leads to the group only there.
+        "perf_event_tracepoint" if is_mounted("tracefs") || is_iter(backend) => {
+            (None, format!("sched:{tracepoint}"))
+        }
+        "raw_tracepoint" | "raw_tracepoint_btf" | "perf_event_tracepoint" => (None, tracepoint.to_owned()),
+        "tracing_fentry_kernel" => (Some("trace_fentry"), kernel_function.to_owned()),
+        "tracing_fentry_program" => (Some("trace_fentry"), function()),
+        "tracing_extension" => (None, function()),
+        "tracing_lsm" => (Some("lsm_mac"), "bpf_lsm_file_open".to_owned()),
+        "cgroup" => (Some("cgroup_inet_ingress"), cgroup()),
+        "cgroup_lsm" => (Some("lsm_cgroup"), cgroup()),
+        "iter" => (None, "bpf_map".to_owned()),
+        "iter_map_elem" => (None, format!("bpf_map_elem ({})", map())),
+        "iter_cgroup" => (None, format!("cgroup ({})", cgroup())),
+        "iter_task" => (None, format!("task (process {})", std::process::id())),
+        "netns_sk_lookup" => (Some("sk_lookup"), network()),
+        "netns_flow_dissector" => (Some("flow_dissector"), network()),
+        // The index of the loopback interface is the same in every network namespace.
+        "xdp" => (None, "lo (1)".to_owned()),
+        "tcx" => (Some("tcx_ingress"), "lo (1)".to_owned()),
+        "tcx_egress" => (Some("tcx_egress"), "lo (1)".to_owned()),
+        // The interfaces are in another network namespace, and their indices are not used in this one. Iterators see the names.
+        "netkit" if is_iter(backend) => (Some("netkit_primary"), "objects (77)".to_owned()),
+        "netkit_peer" if is_iter(backend) => (Some("netkit_peer"), "nk0 (78)".to_owned()),
+        "netkit" => (Some("netkit_primary"), "77".to_owned()),
+        "netkit_peer" => (Some("netkit_peer"), "78".to_owned()),
+        "perf_event_software" => (None, "software:cpu-clock".to_owned()),
+        "perf_event_uprobe" => (None, format!("/proc/self/exe:{}", offset())),
+        "perf_event_uretprobe" => (None, format!("/proc/self/exe:{}%return", offset())),
+        "perf_event_kprobe" | "kprobe_multi" => (None, kernel_function.to_owned()),
+        "perf_event_kprobe_behind" => (None, format!("{kernel_function}+{}", offset())),
+        "perf_event_kretprobe" => (None, format!("{kernel_function}%return")),
+        "kprobe_multi_several" => (None, "2 functions".to_owned()),
+        "uprobe_multi" => (None, format!("{this_file}:{}", offset())),
+        "uprobe_multi_several" => (None, format!("{this_file}: 2 offsets")),
+        "struct_ops" => (None, map()),
+        "sockmap" => (Some("sk_msg_verdict"), map()),
+        "netfilter" => (None, "ipv4 input priority -128".to_owned()),
+        other => panic!("say what a link of kind {other} is attached to"),
+    }
+}
+
+/// Since when the kernel tells the target.
+fn told_since(name: &str, kind: u32) -> (u32, u32) {
+    use uapi::link_type;
+    match (name, kind) {
+        ("iter_cgroup" | "iter_task", _) => (6, 1),
+        (_, link_type::ITER) => (5, 10),
+        (_, link_type::TRACING) => (5, 13),
+        (_, link_type::PERF_EVENT | link_type::KPROBE_MULTI) => (6, 6),
+        (_, link_type::UPROBE_MULTI) => (6, 8),
+        _ => (0, 0),
+    }
+}
+
+pub(crate) fn every_target(backend: ReaderKind) {
+    let made = every_link_kind();
+    let links = read(backend).links;
+    for (name, link) in &made {
+        let Ok(link) = link else { continue };
+        let found = row(links.clone(), link.id());
+        let (attach_type, target) = expected(backend, name, link);
+        let word = found.facts.attach_type.as_ref().map(|hook| hook.name.as_deref().expect("it has a word"));
+        assert_eq!(word, attach_type, "{name}");
+        let told = is_iter(backend) || version() >= told_since(name, link.kind());
+        let target = told.then_some(target);
+        assert_eq!(found.facts.target, target, "{name}");
+        let in_kernel =
+            name.starts_with("kprobe_multi") || name.contains("_kprobe") || name.contains("_kretprobe");
+        let counted = in_kernel && (is_iter(backend) || version() >= (6, 7));
+        assert_eq!(found.missed, counted.then_some(0), "{name}");
+    }
+}
+
+pub(crate) fn facts_are_shared(backend: ReaderKind) {
+    let made = every_link_kind();
+    let mut reader = reader(backend);
+    let (first, second) = (reader.read().links, reader.read().links);
+    for (name, link) in &made {
+        let Ok(link) = link else { continue };
+        let (first, second) = (find(first.clone(), link.id()), find(second.clone(), link.id()));
+        assert!(Arc::ptr_eq(&first, &second), "{name}");
+    }
+}
+
+pub(crate) fn replaced_program(backend: ReaderKind) {
+    let link = Link::cgroup().expect("a link to a cgroup can be made");
+    let mut reader = reader(backend);
+    let before = find(reader.read().links, link.id());
+    let other = Program::ready(uapi::program_type::CGROUP_SKB, "other").expect("it can be loaded");
+    link.replace_program(&other).expect("a cgroup's link takes another program");
+    let after = find(reader.read().links, link.id());
+    assert_eq!((before.prog_id, after.prog_id), (link.program().map(Program::id), Some(other.id())));
+    assert_eq!(before.target, after.target);
+    assert!(after.first_seen > before.first_seen, "it is another series");
+}
+
+pub(crate) fn renamed_interface(backend: ReaderKind) {
+    let link = Link::xdp().expect("a link to an interface can be made");
+    let Target::Network(network) = link.target() else { panic!("it is in a network of its own") };
+    let mut reader = reader(backend);
+    let mut seen = || {
+        let links = network.inside(|| reader.read().links).expect("the network can be entered");
+        find(links, link.id())
+    };
+    let before = seen();
+    assert_eq!(before.target.as_deref(), Some("lo (1)"));
+    network.rename_loopback("renamed").expect("an interface that is down takes another name");
+    let after = seen();
+    assert_eq!(after.target.as_deref(), Some("renamed (1)"));
+    assert_eq!(after.first_seen, before.first_seen, "it is the same series");
+    assert!(Arc::ptr_eq(&after, &seen()), "nothing changed since");
+}
+
+pub(crate) fn removed_target(backend: ReaderKind) {
+    let makers = [Link::cgroup, Link::lsm_cgroup, Link::sk_lookup, Link::xdp, Link::tcx, Link::netkit];
+    let mut reader = reader(backend);
+    for (make, needed) in makers.into_iter().zip([true, false, true, true, false, false]) {
+        let mut link = match make() {
+            Ok(link) => link,
+            Err(error) if needed => panic!("{error}"),
+            Err(_) => continue,
+        };
+        let before = find(reader.read().links, link.id());
+        assert!(before.target.is_some(), "{before:?}");
+        link.end_target();
+        wait_until("the target is gone", SOON, || Ok(find(reader.read().links, link.id()).target.is_none()))
+            .unwrap_or_else(|error| panic!("{before:?}: {error}"));
+        let after = find(reader.read().links, link.id());
+        let expected = LinkFacts { target: None, ..LinkFacts::clone(&before) };
+        assert_eq!(*after, expected, "it is the same series");
+        assert!(Arc::ptr_eq(&after, &find(reader.read().links, link.id())), "{before:?}");
+    }
+}
+
+pub(crate) fn later_cgroup(backend: ReaderKind) {
+    let mut reader = reader(backend);
+    let first = Link::cgroup().expect("a link to a cgroup can be made");
+    reader.read();
+    let second = Link::cgroup().expect("a link to a cgroup can be made");
+    let links = reader.read().links;
+    for link in [first, second] {
+        assert_eq!(find(links.clone(), link.id()).target, Some(expected(backend, "cgroup", &link).1));
+    }
+}

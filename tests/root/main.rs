@@ -1,0 +1,54 @@
+//! Tests against the running kernel, as root: each makes its own BPF objects and compares what the product reports of them with what
+//! it made. Every trial is named after its module, so that `cargo test --test root -- owners::` runs one module. The whole process has
+//! a mount namespace of its own, so that no mount outlives it.
+
+mod attachments;
+mod backends;
+mod collection;
+mod counts;
+mod owners;
+mod pins;
+mod run_stats;
+mod suite;
+mod tls;
+
+use std::process::ExitCode;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use suite::Test;
+use test_support::{root, trials};
+
+const MODULES: [(&str, &[Test]); 8] = [
+    ("collection", collection::TESTS),
+    ("run_stats", run_stats::TESTS),
+    ("counts", counts::TESTS),
+    ("backends", backends::TESTS),
+    ("owners", owners::TESTS),
+    ("pins", pins::TESTS),
+    ("attachments", attachments::TESTS),
+    ("tls", tls::TESTS),
+];
+
+fn main() -> ExitCode {
+    // Some tests start this program as another process.
+    for helper in [backends::helper, owners::helper, pins::helper] {
+        if let Some(code) = helper() {
+            return code;
+        }
+    }
+    if root::missing().is_none() {
+        unshare_mounts();
+    }
+    let trials_of = |&(module, tests): &(&str, &[Test])| -> Vec<_> {
+        tests.iter().flat_map(|test| test.trials(module)).collect()
+    };
+    trials::run(MODULES.iter().flat_map(trials_of).collect())
+}
+
+/// Moves this process into a mount namespace of its own, from which no mount propagates.
+fn unshare_mounts() {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).expect("root may unshare");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("root may change propagation");
+}

@@ -1,0 +1,202 @@
+//! What nobody holds, and what is held in other ways than by a process: by a link, at a hook, in a map.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
+
+use bpf_metrics_exporter::enrich::Enricher;
+use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::model::{Kind, Snapshot};
+
+use super::SOON;
+use super::found::{assert_owned, enricher, held_by, owner, owners, pids, word};
+use super::helper;
+use super::loader::{Loader, NAMES};
+use super::scene::{Bpffs, Group};
+use test_support::objects::{
+    self, Cgroup, Direction, Map, Network, Program, uapi, wait_until, wait_until_gone,
+};
+use test_support::running::Running;
+
+/// Counts what nobody holds, against how much that was at first: others can have lost something, too.
+struct Counting {
+    enricher: Enricher,
+    before: BTreeMap<&'static str, usize>,
+}
+
+impl Counting {
+    fn new() -> Self {
+        let mut counting = Self { enricher: enricher(Names::default(), true), before: BTreeMap::new() };
+        // Others' objects that go just now are held by nobody for a moment.
+        wait_until("the numbers stay", SOON, || {
+            let (one, other) = (counting.enricher.read(), counting.enricher.read());
+            counting.before = unheld(&one).unwrap_or_default();
+            Ok(!counting.before.is_empty() && unheld(&other).as_ref() == Some(&counting.before))
+        })
+        .expect("nobody loses anything");
+        counting
+    }
+
+    /// Waits until nobody holds so many programs, maps and links more than at first, and gives a reading that says so.
+    #[track_caller]
+    fn until(&mut self, programs: usize, maps: usize, links: usize) -> Snapshot {
+        self.until_so(programs, maps, links, |_| true)
+    }
+
+    /// The same, until a reading also says something else.
+    #[track_caller]
+    fn until_so(
+        &mut self,
+        programs: usize,
+        maps: usize,
+        links: usize,
+        is_so: impl Fn(&Snapshot) -> bool,
+    ) -> Snapshot {
+        let mut wanted = self.before.clone();
+        for (kind, more) in [("program", programs), ("map", maps), ("link", links)] {
+            *wanted.get_mut(kind).expect("it is counted") += more;
+        }
+        let mut found = None;
+        let mut counted = None;
+        let agreed = wait_until("nobody holds so many", SOON, || {
+            let snapshot = self.enricher.read();
+            counted = unheld(&snapshot);
+            let so = counted.as_ref() == Some(&wanted) && is_so(&snapshot);
+            found = Some(snapshot);
+            Ok(so)
+        });
+        assert!(agreed.is_ok(), "{wanted:?} are wanted, {counted:?} are counted, or it is not so");
+        found.expect("it was read")
+    }
+}
+
+/// How many of each kind nobody holds; `None` when not everybody could be asked.
+fn unheld(snapshot: &Snapshot) -> Option<BTreeMap<&'static str, usize>> {
+    snapshot.totals.iter().map(|total| Some((total.kind.as_str(), total.unheld?))).collect()
+}
+
+pub(crate) fn in_flight() {
+    let mut counting = Counting::new();
+    let group = Group::nameless("sent");
+    let loader = Loader::begin(&group);
+    let made = loader.made;
+    counting.until(0, 0, 0);
+    let socket = loader.send_and_exit();
+    // The program and its map hang on the link, which holds them, though nobody holds that.
+    counting.until_so(0, 0, 1, |snapshot| {
+        made.all().iter().all(|&(kind, id)| held_by(snapshot, kind, id).is_empty())
+            && owners(snapshot, made) == ["kernel kernel"; 3]
+    });
+    let receiver = helper::ready("receiver", socket.try_clone().expect("there is a descriptor left"));
+    let snapshot = counting.until(0, 0, 0);
+    assert_eq!(pids(&snapshot, Kind::Link, made.link), [receiver.0.id()]);
+    drop((receiver, socket));
+    made.wait_until_gone();
+    assert_eq!(owners(&counting.until(0, 0, 0), made), [""; 0]);
+
+    // What is dropped on its way is gone.
+    let loader = Loader::begin(&group);
+    let made = loader.made;
+    let socket = loader.send_and_exit();
+    counting.until(0, 0, 1);
+    drop(socket);
+    made.wait_until_gone();
+    assert_eq!(owners(&counting.until(0, 0, 0), made), [""; 0]);
+}
+
+pub(crate) fn by_link() {
+    let mut counting = Counting::new();
+    let (group, bpffs) = (Group::nameless("linked"), Bpffs::new());
+    let directory = bpffs.make("agent");
+    let made = Loader::pinning(&group, &directory).exit();
+    for name in &NAMES[..2] {
+        fs::remove_file(directory.join(name)).expect("it is there");
+    }
+    let snapshot = counting.until(0, 0, 0);
+    assert_owned(&snapshot, made, &format!("pin {}", directory.display()));
+    for (kind, id) in [(Kind::Program, made.program), (Kind::Map, made.map)] {
+        assert_eq!(held_by(&snapshot, kind, id), [""; 0], "nobody but the link has it");
+    }
+    fs::remove_file(directory.join(NAMES[2])).expect("it is there");
+    made.wait_until_gone();
+    assert_eq!(owners(&counting.until(0, 0, 0), made), [""; 0]);
+}
+
+/// A program of this type of which the test alone has a descriptor, which does not count.
+fn program(kind: u32, name: &str) -> Program {
+    Program::ready(kind, name).expect("it can be loaded")
+}
+
+/// Whether a program hangs at this one hook, and is nobody's.
+fn hangs(snapshot: &Snapshot, id: u32, at: &str) -> bool {
+    let hooks = &snapshot.hooks.as_ref().expect("it was waited for").hooks;
+    let found: Vec<_> =
+        hooks.iter().filter(|hook| hook.prog_id == Some(id)).map(|hook| &*hook.hook).collect();
+    found == [at] && owner(snapshot, Kind::Program, id).is_some_and(|owner| word(&owner) == "kernel kernel")
+}
+
+/// Whether a program counts as held wherever it is, since somebody would not say whether it hangs there.
+fn is_untold(snapshot: &Snapshot, kind: u32) -> bool {
+    snapshot.hooks.as_ref().expect("it was waited for").untold.contains(&kind)
+}
+
+pub(crate) fn by_hooks() {
+    let mut counting = Counting::new();
+    let cgroup = Cgroup::new().expect("it can be made");
+    let attached = program(uapi::program_type::CGROUP_SKB, "owners_cgroup");
+    let id = attached.id();
+    counting.until(1, 0, 0);
+    attached.attach_to_cgroup(&cgroup).expect("it can be attached");
+    drop(attached);
+    counting.until_so(0, 0, 0, |snapshot| hangs(snapshot, id, "cgroup_inet_ingress"));
+    drop(cgroup);
+    wait_until_gone(objects::Kind::Program, &[id], SOON).expect("its cgroup is gone");
+    counting.until_so(0, 0, 0, |snapshot| owner(snapshot, Kind::Program, id).is_none());
+    by_hook(&mut counting, uapi::program_type::XDP, "xdp", Program::attach_xdp);
+}
+
+pub(crate) fn by_filter() {
+    let attach = |program: &Program| program.attach_filter(Direction::In, 1);
+    by_hook(&mut Counting::new(), uapi::program_type::SCHED_CLS, "tc_ingress", attach);
+}
+
+/// That a hook in a network namespace holds a program for as long as the namespace is there.
+fn by_hook(counting: &mut Counting, kind: u32, hook: &str, attach: fn(&Program) -> std::io::Result<()>) {
+    let attached = program(kind, "owners_network");
+    let id = attached.id();
+    let is_told = !is_untold(&counting.enricher.read(), kind);
+    counting.until(usize::from(is_told), 0, 0);
+    let (process, network) = Network::new_with(|_| {
+        attach(&attached)?;
+        // It stands for the namespace in /proc.
+        Ok(Running(Command::new("sleep").arg("600").spawn()?))
+    })
+    .expect("it can be attached");
+    drop(attached);
+    counting.until_so(0, 0, 0, |snapshot| hangs(snapshot, id, hook));
+    drop((process, network));
+    wait_until_gone(objects::Kind::Program, &[id], SOON).expect("its namespace is gone");
+    counting.until_so(0, 0, 0, |snapshot| owner(snapshot, Kind::Program, id).is_none());
+}
+
+pub(crate) fn by_array() {
+    let mut counting = Counting::new();
+    let bpffs = Bpffs::new();
+    let array = Map::ready(uapi::map_type::PROG_ARRAY, "owners_array").expect("it can be made");
+    let tail = program(uapi::program_type::CGROUP_SKB, "owners_tail");
+    let (array_id, tail_id) = (array.id(), tail.id());
+    let pin = array.pin(&bpffs.make("agent").join("array")).expect("it can be pinned");
+    counting.until(1, 0, 0);
+    let number = tail.fd().as_raw_fd().to_ne_bytes();
+    array.insert(&0_u32.to_ne_bytes(), &number).expect("it fits");
+    drop((array, tail));
+    let snapshot = counting.until(0, 0, 0);
+    let contents = &snapshot.hooks.as_ref().expect("it was waited for").contents;
+    assert!(contents.iter().any(|content| (content.map_id, content.id) == (array_id, tail_id)));
+    drop(pin);
+    // Nothing is to open the array while the kernel clears it.
+    wait_until_gone(objects::Kind::Map, &[array_id], SOON).expect("nobody holds it");
+    wait_until_gone(objects::Kind::Program, &[tail_id], SOON).expect("nobody holds it");
+    counting.until(0, 0, 0);
+}

@@ -1,0 +1,60 @@
+//! Other processes that tests need: this program again, in a role.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::cgroups;
+use test_support::objects::{Map, Mount, uapi};
+
+/// Names the role.
+pub(crate) const ROLE: &str = "ROOT_PINS_ROLE";
+
+/// A path that the role is about.
+pub(crate) const ARGUMENT: &str = "ROOT_PINS_ARGUMENT";
+
+/// Plays a role, if there is one.
+pub(crate) fn run() -> Option<ExitCode> {
+    let role = std::env::var(ROLE).ok()?;
+    let argument = PathBuf::from(std::env::var_os(ARGUMENT).expect("each role has one"));
+    match &*role {
+        "loader" => load_and_leave(&argument),
+        "mounts" => mount_for_itself(&argument),
+        "cgroup-loader" => {
+            cgroups::enter(argument.parent().expect("it is a file in a directory"));
+            load_and_leave(&wait_for_line());
+        }
+        "cgroup-namespace" => cgroups::in_namespace(&argument),
+        other => panic!("there is no role {other}"),
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+/// Pins a map, tells its id, and ends without it.
+fn load_and_leave(path: &Path) {
+    let map = Map::ready(uapi::map_type::ARRAY, "left").expect("it can be made");
+    std::mem::forget(map.pin(path).expect("it can be pinned"));
+    println(&map.id().to_string());
+}
+
+/// Mounts a bpffs where nobody else sees it, with a pin in a directory, and waits to be told to end.
+fn mount_for_itself(at: &Path) {
+    crate::unshare_mounts();
+    let _mount = Mount::visible(c"bpf", at).expect("it can be mounted");
+    fs::create_dir(at.join("agent")).expect("it can be made");
+    let map = Map::ready(uapi::map_type::ARRAY, "elsewhere").expect("it can be made");
+    let _pin = map.pin(&at.join("agent/map")).expect("it can be pinned");
+    println(&map.id().to_string());
+    let _end = std::io::stdin().read_to_end(&mut Vec::new()).expect("it is a pipe");
+}
+
+fn wait_for_line() -> PathBuf {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("it is a pipe");
+    line.trim_end().into()
+}
+
+fn println(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("somebody reads");
+}

@@ -1,0 +1,353 @@
+//! Run statistics: who has runs counted, what is told of them, and that nothing of it is left behind.
+//! What the kernel counts is asked of it apart from the reader, in a program's fdinfo.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode};
+use bpf_metrics_exporter::model::{Program as Found, ReaderKind, Snapshot};
+
+use crate::collection::privileges::refuse;
+use crate::collection::programs::fdinfo;
+use crate::suite::Test;
+use test_support::objects::{Instruction, Program, ProgramSpec, run_statistics, uapi, wait_until};
+use test_support::running::Running;
+
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("runs_are_counted_while_run_stats_are_on", on),
+    Test::new("runs_are_absent_while_run_stats_are_off", off),
+    Test::new("runs_are_reported_while_the_sysctl_is_on", sysctl),
+    Test::new("runs_are_not_counted_after_sigkill", killed),
+    Test::new("samples_report_the_true_cpu_share", sample),
+    Test::new("covered_time_and_runs_never_decrease", monotonic),
+    Test::new("refused_run_stats_are_an_issue_and_runs_absent", refused),
+    Test::new("run_stats_leave_neither_descriptor_nor_thread", nothing_left),
+];
+
+const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// How long the kernel, or a busy machine, may take at most.
+const SOON: Duration = Duration::from_secs(20);
+
+/// So often and so short that a test sees many of them.
+const SAMPLE: RunStatsMode =
+    RunStatsMode::Sample { lasting: Duration::from_millis(100), every: Duration::from_millis(250) };
+
+fn reader(run_stats: RunStatsMode) -> Reader {
+    Reader::new(Options { run_stats, ..Options::default() })
+}
+
+/// A program that can be run.
+fn program(name: &str) -> Program {
+    Program::ready(uapi::program_type::SOCKET_FILTER, name).expect("a socket filter can be loaded")
+}
+
+fn run(program: &Program, times: u32) {
+    program.run(64, times).expect("a socket filter can be run");
+}
+
+/// How often the kernel says that it ran.
+fn counted(program: &Program) -> u64 {
+    let runs = fdinfo(program.fd(), "run_cnt").expect("the kernel counts runs since 5.1");
+    runs.parse().expect("it is a number")
+}
+
+/// What a reading says of the program.
+fn find<'a>(snapshot: &'a Snapshot, program: &Program) -> &'a Found {
+    let programs = snapshot.programs.as_ref().expect("programs can be listed");
+    programs.iter().find(|found| found.facts.id == program.id()).expect("the program is found")
+}
+
+/// How long runs were counted between two readings.
+fn covered_between(first: &Snapshot, second: &Snapshot) -> Duration {
+    second.run_stats.covered.checked_sub(first.run_stats.covered).expect("it never goes back")
+}
+
+/// The sysctl with another value, for as long as this lives.
+struct Sysctl {
+    before: String,
+}
+
+impl Sysctl {
+    fn set(value: &str) -> Self {
+        let before = fs::read_to_string(SYSCTL).expect("the kernel has it since 5.1");
+        let guard = Self { before };
+        fs::write(SYSCTL, value).expect("root may set it");
+        guard
+    }
+}
+
+impl Drop for Sysctl {
+    fn drop(&mut self) {
+        fs::write(SYSCTL, &self.before).expect("root may set it");
+    }
+}
+
+fn on() {
+    let _sysctl = Sysctl::set("0");
+    let program = program("on");
+    let mut reader = reader(RunStatsMode::On);
+    let first = reader.read();
+    assert!(first.run_stats.by_exporter && first.run_stats.by_sysctl == Some(false));
+    let (runs, run_time) = (find(&first, &program).runs, find(&first, &program).run_time);
+    assert_eq!((runs, run_time), (Some(0), Some(Duration::ZERO)));
+    run(&program, 1000);
+    let second = reader.read();
+    assert_eq!(find(&second, &program).runs, Some(1000));
+    assert!(find(&second, &program).run_time > Some(Duration::ZERO));
+    let covered = second.run_stats.covered;
+    assert!(covered > first.run_stats.covered, "{covered:?}");
+    assert_eq!(second.issues, []);
+}
+
+fn off() {
+    let _sysctl = Sysctl::set("0");
+    let program = program("off");
+    // Somebody else had them counted, and stopped.
+    let statistics = run_statistics().expect("statistics can be switched on");
+    run(&program, 10);
+    drop(statistics);
+    assert!(counted(&program) >= 10);
+
+    let mut reader = reader(RunStatsMode::Off);
+    for _ in 0..2 {
+        let snapshot = reader.read();
+        let found = find(&snapshot, &program);
+        assert_eq!((found.runs, found.run_time), (None, None), "old numbers are not told");
+        let misses = fdinfo(program.fd(), "recursion_misses");
+        assert_eq!(found.recursion_misses.map(|misses| misses.to_string()), misses);
+        assert!(!snapshot.run_stats.is_on() && snapshot.run_stats.covered == Duration::ZERO);
+        assert_eq!(snapshot.issues, []);
+    }
+}
+
+fn sysctl() {
+    let off = Sysctl::set("0");
+    let program = program("sysctl");
+    let mut reader = reader(RunStatsMode::Off);
+    let mut sampling = self::reader(SAMPLE);
+    assert_eq!(find(&reader.read(), &program).runs, None);
+    let on = Sysctl::set("1");
+
+    let begun = reader.read();
+    assert!(!begun.run_stats.by_exporter && begun.run_stats.by_sysctl == Some(true));
+    assert_eq!(begun.run_stats.covered, Duration::ZERO, "it was off when it was last looked at");
+    sampling.read();
+    let before = sampling.read();
+    let started = Instant::now();
+    let runs = find(&begun, &program).runs.expect("they are counted");
+    run(&program, 100);
+    // Longer than a sample and its pause.
+    thread::sleep(Duration::from_millis(600));
+    let least = started.elapsed();
+    let sampled = covered_between(&before, &sampling.read());
+    assert!(sampled >= least, "all the time is covered, not the samples only: {sampled:?} of {least:?}");
+    let snapshot = reader.read();
+    assert_eq!(find(&snapshot, &program).runs, Some(runs + 100));
+    assert!(snapshot.run_stats.covered >= least);
+
+    drop(on);
+    let ended = reader.read();
+    assert_eq!(ended.run_stats.covered, snapshot.run_stats.covered, "it is not on any more");
+    assert_eq!(find(&ended, &program).runs, None);
+    drop(off);
+}
+
+/// Waits until runs are not counted: nobody is left who has them counted.
+fn wait_until_off(program: &Program) {
+    wait_until("runs are not counted any more", SOON, || {
+        let before = counted(program);
+        program.run(64, 10)?;
+        Ok(counted(program) == before)
+    })
+    .expect("statistics are off");
+}
+
+fn killed() {
+    let _sysctl = Sysctl::set("0");
+    let program = program("killed");
+    for mode in ["on", "sample=1h/2h"] {
+        let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+        exporter.args(["--run-stats", mode, "--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]);
+        let mut exporter = Running(exporter.stderr(Stdio::piped()).spawn().expect("it starts"));
+        let log = BufReader::new(exporter.0.stderr.take().expect("a pipe"));
+        let mut said = Vec::new();
+        for line in log.lines() {
+            said.push(line.expect("the log is text"));
+            if said.last().is_some_and(|line| line.contains("serving")) {
+                break;
+            }
+        }
+        let of_statistics: Vec<_> = said.iter().filter(|line| line.contains("runs of programs")).collect();
+        assert!(of_statistics.len() == 1 && of_statistics[0].contains("INFO counting"), "{said:#?}");
+        let before = counted(&program);
+        run(&program, 100);
+        assert_eq!(counted(&program), before + 100, "the exporter has them counted");
+        // By SIGKILL.
+        drop(exporter);
+        wait_until_off(&program);
+    }
+}
+
+/// Runs a program all the time on a thread of its own.
+struct Load<'a> {
+    program: &'a Program,
+    made: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Load<'_> {
+    fn run(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            const PIECE: u32 = 100;
+            run(self.program, PIECE);
+            self.made.fetch_add(PIECE.into(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends the load also where a test fails.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn sample() {
+    const LASTS: Duration = Duration::from_secs(4);
+    let _sysctl = Sysctl::set("0");
+    // Long enough that two looks at the clock are nothing beside it: they would slow it down while it is counted.
+    let mut instructions = vec![Instruction::mov(0, 0); 20_000];
+    instructions.push(Instruction::exit());
+    let program = Program::load(&ProgramSpec {
+        name: "sample",
+        instructions,
+        ..ProgramSpec::new(uapi::program_type::SOCKET_FILTER, 0)
+    })
+    .expect("a long socket filter can be loaded");
+    let load = Load { program: &program, made: AtomicU64::new(0), stop: AtomicBool::new(false) };
+    thread::scope(|scope| {
+        let _stopping = Stopping(&load.stop);
+        scope.spawn(|| load.run());
+        let mut reader = reader(SAMPLE);
+        let look = |reader: &mut Reader| {
+            let (at, made) = (Instant::now(), load.made.load(Ordering::Relaxed));
+            (at, made, reader.read())
+        };
+        let (begun, made_before, first) = look(&mut reader);
+        thread::sleep(LASTS);
+        let (ended, made_after, second) = look(&mut reader);
+        assert_eq!(second.issues, []);
+
+        let elapsed = (ended - begun).as_secs_f64();
+        let covered = covered_between(&first, &second).as_secs_f64();
+        assert!(covered > 0.0 && covered < elapsed * 0.8, "{covered} s of {elapsed} s");
+        let runs = |snapshot| find(snapshot, &program).runs.expect("samples are taken");
+        let run_time = |snapshot| find(snapshot, &program).run_time.expect("samples are taken").as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a test has far less than 2^52 runs")]
+        let (runs, made) = ((runs(&second) - runs(&first)) as f64, (made_after - made_before) as f64);
+        assert!(runs < made * 0.8, "{runs} of {made} runs were counted");
+        let run_time = run_time(&second) - run_time(&first);
+        // What a run takes on average, times how many runs there really were.
+        let truth = run_time / runs * made / elapsed;
+        let told = run_time / covered;
+        let ratio = told / truth;
+        assert!((0.75..1.33).contains(&ratio), "{told} of a CPU is told, {truth} is true: {ratio}");
+    });
+}
+
+fn monotonic() {
+    let _sysctl = Sysctl::set("0");
+    let program = program("monotonic");
+    let mut reader = reader(SAMPLE);
+    let begun = Instant::now();
+    let mut last = reader.read();
+    let (mut grew, mut stood) = (0, 0);
+    // Through the middle of samples, pauses, and the changes between them.
+    while grew < 50 || stood < 50 {
+        assert!(begun.elapsed() < SOON, "it grew {grew} times, stood {stood} times");
+        run(&program, 10);
+        let next = reader.read();
+        assert!(next.run_stats.covered >= last.run_stats.covered);
+        assert!(find(&next, &program).runs >= find(&last, &program).runs);
+        assert!(find(&next, &program).run_time >= find(&last, &program).run_time);
+        if next.run_stats.covered > last.run_stats.covered {
+            grew += 1;
+        } else {
+            stood += 1;
+        }
+        last = next;
+    }
+    let elapsed = begun.elapsed();
+    assert!(last.run_stats.covered < elapsed, "{:?} of {elapsed:?}", last.run_stats.covered);
+}
+
+fn refused() {
+    const BPF_ENABLE_STATS: u64 = 32;
+    let _sysctl = Sysctl::set("0");
+    let program = program("refused");
+    let readings = |mode: RunStatsMode, error: i32| {
+        // A filter belongs to the thread, which ends.
+        let read = move || {
+            refuse(BPF_ENABLE_STATS, error);
+            let mut reader = reader(mode);
+            [reader.read(), reader.read()]
+        };
+        thread::spawn(read).join().expect("a reading does not panic")
+    };
+    let often = RunStatsMode::Sample { lasting: Duration::from_hours(1), every: Duration::from_hours(2) };
+    for (mode, error, word, totals) in [
+        (RunStatsMode::On, libc::EPERM, "EPERM", [1, 2]),
+        // A kernel before 5.8 is asked once.
+        (RunStatsMode::On, libc::EINVAL, "EINVAL", [1, 1]),
+        (often, libc::EPERM, "EPERM", [1, 1]),
+        (often, libc::EINVAL, "EINVAL", [1, 1]),
+    ] {
+        for (snapshot, total) in readings(mode, error).iter().zip(totals) {
+            let issues: Vec<_> =
+                snapshot.issues.iter().map(|issue| (&*issue.call, &*issue.error, issue.total)).collect();
+            assert_eq!(issues, [("BPF_ENABLE_STATS", word, total)], "{mode:?}");
+            assert!(!snapshot.run_stats.is_on() && snapshot.run_stats.covered == Duration::ZERO);
+            let found = find(snapshot, &program);
+            assert_eq!((found.runs, found.run_time), (None, None), "{mode:?}");
+        }
+    }
+
+    // What is refused to us is shown all the same while the sysctl is on.
+    let _sysctl = Sysctl::set("1");
+    let [_, snapshot] = readings(RunStatsMode::On, libc::EPERM);
+    assert!(find(&snapshot, &program).runs.is_some() && snapshot.run_stats.covered > Duration::ZERO);
+}
+
+fn nothing_left() {
+    let _sysctl = Sysctl::set("0");
+    let entries = |directory: &str| fs::read_dir(directory).expect("Linux has /proc").count();
+    let open = || (entries("/proc/self/fd"), entries("/proc/self/task"));
+    let program = program("left");
+    let before = open();
+    let long = RunStatsMode::Sample { lasting: Duration::from_hours(1), every: Duration::from_hours(2) };
+    for (mode, more) in
+        [(RunStatsMode::Off, (0, 0)), (RunStatsMode::On, (1, 0)), (SAMPLE, (0, 1)), (long, (1, 1))]
+    {
+        // Iterators have descriptors of their own.
+        let reader = ReaderChoice::Only(ReaderKind::Walk);
+        let mut reader = Reader::new(Options { reader, run_stats: mode, ..Options::default() });
+        reader.read();
+        let during = open();
+        // A short sample may have ended by now.
+        assert!(during.0 >= before.0 + more.0 && during.0 <= before.0 + 1, "{mode:?}: {during:?}");
+        assert_eq!(during.1, before.1 + more.1, "{mode:?}");
+        let begun = Instant::now();
+        drop(reader);
+        assert!(begun.elapsed() < SOON, "it does not wait for its sample's end");
+        // A thread that ended is listed for a moment longer.
+        wait_until("nothing is left", SOON, || Ok(open() == before)).expect("nothing is left");
+        wait_until_off(&program);
+    }
+}

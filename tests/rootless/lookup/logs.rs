@@ -1,0 +1,68 @@
+//! Names by what the kubelet calls logs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
+
+use super::{CART, ETCD, SANDBOX, STATIC, WEB, nobody};
+use tempfile::TempDir;
+use test_support::looking_up::LookingUp;
+
+/// What a kubelet makes for a container.
+fn container(root: &Path, pod: &str, namespace: &str, key: &str, container: &str, id: &str) {
+    let log = format!("/var/log/pods/{namespace}_{pod}_{key}/{container}/0.log");
+    fs::create_dir_all(root.join(&log[1..]).parent().expect("it has one")).expect("there is room");
+    let links = root.join("var/log/containers");
+    fs::create_dir_all(&links).expect("there is room");
+    symlink(log, links.join(format!("{pod}_{namespace}_{container}-{id}.log"))).expect("there is room");
+}
+
+#[test]
+fn pods_and_containers_are_named_by_their_logs() {
+    let root = TempDir::with_prefix("logs-").expect("there is room");
+    container(root.path(), "cart-7c5d", "shop", CART, "web-1", WEB);
+    container(root.path(), "etcd-node", "kube-system", STATIC, "etcd", ETCD);
+    fs::create_dir(root.path().join("var/log/pods/lost+found")).expect("there is room");
+    let looking_up = LookingUp::start(nobody(root.path()));
+    let pod = PodName { namespace: "shop".into(), name: "cart-7c5d".into() };
+    assert_eq!(looking_up.pod(CART), pod);
+    let pod = PodName { namespace: "kube-system".into(), name: "etcd-node".into() };
+    assert_eq!(looking_up.pod(STATIC), pod);
+    let name = |name: &str, pod: &str| ContainerName { name: Some(name.into()), pod: Some(pod.into()) };
+    assert_eq!(looking_up.container(WEB), name("web-1", CART));
+    assert_eq!(looking_up.container(ETCD), name("etcd", STATIC));
+    assert_eq!(looking_up.names.container(SANDBOX), None, "a sandbox has no log");
+    assert_eq!(looking_up.log(), "");
+}
+
+#[test]
+fn a_pod_whose_logs_come_late_is_named_then() {
+    let root = TempDir::with_prefix("logs-").expect("there is room");
+    let looking_up = LookingUp::start(nobody(root.path()));
+    // Nobody knows it, and no reading asks for anything new that would wake those who look it up.
+    assert_eq!(looking_up.names.pod(CART), None);
+    looking_up.names.end_reading();
+    container(root.path(), "cart", "shop", CART, "web", WEB);
+    assert_eq!(looking_up.pod(CART).name, "cart");
+    assert_eq!(looking_up.log(), "", "that there were no logs is nobody's mistake");
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_said_once() {
+    let root = TempDir::with_prefix("logs-").expect("there is room");
+    fs::create_dir_all(root.path().join("var/log")).expect("there is room");
+    // A link to itself cannot be followed, not even by root.
+    let pods = root.path().join("var/log/pods");
+    symlink(&pods, &pods).expect("there is room");
+    let looking_up = LookingUp::start(nobody(root.path()));
+    looking_up.until("it fails", || {
+        let _asked_for = looking_up.names.pod(CART);
+        (looking_up.said("WARN") > 0).then_some(())
+    });
+    fs::remove_file(&pods).expect("it is ours");
+    container(root.path(), "cart", "shop", CART, "web", WEB);
+    assert_eq!(looking_up.pod(CART).name, "cart");
+    assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
+}

@@ -1,0 +1,13 @@
+//! Everything that needs neither root nor BPF objects: the formats and protocols, the HTTP server, the command line, the lookups, and
+//! the rules of the source tree.
+
+mod architecture;
+mod cli;
+mod contract;
+mod delivery;
+mod encoding;
+mod generated;
+mod golden;
+mod lookup;
+mod selection;
+mod web;

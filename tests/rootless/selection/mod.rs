@@ -1,0 +1,360 @@
+//! What a selection leaves of a reading: whole objects in a fair and lasting order, never more series than wanted, and all that
+//! is told of many objects at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use test_support::{points, snapshots};
+
+use bpf_metrics_exporter::export::json;
+use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
+use bpf_metrics_exporter::metrics::{Entity, Sample, Visitor, visit};
+use bpf_metrics_exporter::model::{
+    Backlog, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
+};
+use jiff::Timestamp;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+mod herd;
+
+use test_support::points::Point;
+
+/// An object, by the words of labels.
+type Object = (String, String);
+
+/// Which object a point tells of, as a user sees it: by its name and labels.
+fn object(point: &Point) -> Option<Object> {
+    let label = |name: &str| point.labels.get(name).cloned();
+    let named = |kind: &str, id: Option<String>| Some((kind.to_owned(), id?));
+    let metric = &*point.metric;
+    match metric {
+        "bpf_program_map_info" => named("program", label("prog_id")),
+        "bpf_pin_info" => Some((label("kind")?, label("id")?)),
+        "bpf_hook_info" => named("program", label("prog_id"))
+            .or_else(|| named("map", label("map_id")))
+            .or_else(|| named("link", label("link_id")))
+            .or_else(|| named("program", Some("0".to_owned()))),
+        _ => ["program", "map", "link", "btf"]
+            .into_iter()
+            .find(|kind| metric.starts_with(&format!("bpf_{kind}_")))
+            .and_then(|kind| named(kind, label("id"))),
+    }
+}
+
+/// Points of each object, and those of none, without the one that says how many are missing.
+fn by_object(points: Vec<Point>) -> (BTreeMap<Object, Vec<Point>>, Vec<Point>) {
+    let (mut of, mut rest): (BTreeMap<_, Vec<_>>, _) = (BTreeMap::new(), Vec::new());
+    for point in points {
+        match object(&point) {
+            Some(object) => of.entry(object).or_default().push(point),
+            None if point.metric == "bpf_exporter_left_out_series" => {}
+            None => rest.push(point),
+        }
+    }
+    (of, rest)
+}
+
+fn expected(snapshot: &Snapshot, exporter: Option<&Exporter>) -> Vec<Point> {
+    points::expected(Sample { snapshot, exporter })
+}
+
+fn at_most(max: u64) -> Selection {
+    Selection { max_series: Some(max), ..Selection::default() }
+}
+
+fn rule(terms: &[(Key, &str)]) -> Rule {
+    Rule { terms: terms.iter().map(|&(key, pattern)| (key, pattern.to_owned())).collect() }
+}
+
+fn written(snapshot: &Snapshot) -> String {
+    json::render(snapshot).expect("a snapshot is JSON")
+}
+
+/// An exporter that pushes, with its switches.
+fn exporter(program_maps: bool, holders: bool) -> Exporter {
+    let since = Timestamp::UNIX_EPOCH;
+    let tally = |label| Tally { label, count: 0, since };
+    Exporter {
+        build: Build { started_at: since, version: "1", revision: None, rustc: None },
+        delivery: Some(Delivery {
+            points: vec![tally("accepted"), tally("rejected")],
+            dropped: vec![tally("refused")],
+            requests: vec![tally("success")],
+            backlog: Backlog { bytes: 0, since },
+        }),
+        program_maps,
+        holders,
+    }
+}
+
+fn exporters() -> impl Strategy<Value = Option<Exporter>> {
+    option::of(
+        (any::<bool>(), any::<bool>()).prop_map(|(program_maps, holders)| exporter(program_maps, holders)),
+    )
+}
+
+/// Any snapshot whose objects share a few owners, and most of whose holders, pins and hooks are of objects that it has.
+fn tied() -> impl Strategy<Value = Snapshot> {
+    (snapshots::snapshot(), vec(0..6_usize, 64), vec(0..30_usize, 64)).prop_map(
+        |(mut snapshot, owners, ids)| {
+            let all: Vec<_> = snapshot.owners.iter().map(|total| total.owner.clone()).collect();
+            let mut owners = owners.into_iter().cycle();
+            let mut owner = || all.get(owners.next().expect("it goes on")).cloned();
+            snapshot.programs.iter_mut().flatten().for_each(|program| program.owner = owner());
+            snapshot.maps.iter_mut().flatten().for_each(|map| map.owner = owner());
+            snapshot.links.iter_mut().flatten().for_each(|link| link.owner = owner());
+
+            let had = |kind| ids_of(&snapshot, kind);
+            let (programs, maps, links) = (had(Kind::Program), had(Kind::Map), had(Kind::Link));
+            let mut places = ids.into_iter().cycle();
+            // Beyond the end of a table it stays what it is: the id of an object that the reading does not have.
+            let mut tie = |id: &mut u32, known: &[u32]| {
+                *id = known.get(places.next().expect("it goes on")).copied().unwrap_or(*id);
+            };
+            for (kind, known) in [(Kind::Program, &programs), (Kind::Map, &maps), (Kind::Link, &links)] {
+                for holder in snapshot.holders.iter_mut().flat_map(|holders| holders.of_mut(kind)) {
+                    tie(&mut holder.id, known);
+                }
+            }
+            for pin in snapshot.pins.iter_mut().flatten() {
+                tie(&mut pin.id, if pin.kind == Kind::Map { &maps } else { &programs });
+            }
+            if let Some(look) = &mut snapshot.hooks {
+                for hook in &mut std::sync::Arc::make_mut(look).hooks {
+                    hook.prog_id.iter_mut().for_each(|id| tie(id, &programs));
+                    hook.map_id.iter_mut().for_each(|id| tie(id, &maps));
+                }
+            }
+            snapshot
+        },
+    )
+}
+
+fn ids_of(snapshot: &Snapshot, kind: Kind) -> Vec<u32> {
+    match kind {
+        Kind::Program => snapshot.programs.iter().flatten().map(|program| program.facts.id).collect(),
+        Kind::Map => snapshot.maps.iter().flatten().map(|map| map.facts.id).collect(),
+        Kind::Link => snapshot.links.iter().flatten().map(|link| link.facts.id).collect(),
+        Kind::Btf => snapshot.btfs.iter().flatten().map(|btf| btf.id).collect(),
+    }
+}
+
+/// The objects of each owner in the order of kinds and ids; last those that nobody is known to own and the reading has.
+fn belongings(snapshot: &Snapshot) -> BTreeMap<Option<u64>, Vec<Object>> {
+    let mut belongings: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut add = |owner: Option<&Owner>, kind: &str, id: u32| {
+        belongings.entry(owner.map(Owner::key)).or_default().push((kind.to_owned(), id.to_string()));
+    };
+    for program in snapshot.programs.iter().flatten() {
+        add(program.owner.as_deref(), "program", program.facts.id);
+    }
+    for map in snapshot.maps.iter().flatten() {
+        add(map.owner.as_deref(), "map", map.facts.id);
+    }
+    for link in snapshot.links.iter().flatten() {
+        add(link.owner.as_deref(), "link", link.facts.id);
+    }
+    for btf in snapshot.btfs.iter().flatten() {
+        add(None, "btf", btf.id);
+    }
+    belongings
+}
+
+/// Takes an object and everything that is told of it out of a reading.
+fn without(snapshot: &Snapshot, kind: Kind, id: u32) -> Snapshot {
+    let mut snapshot = snapshot.clone();
+    let other = |of: Kind, its: u32| of != kind || its != id;
+    snapshot.programs.iter_mut().for_each(|all| all.retain(|p| other(Kind::Program, p.facts.id)));
+    snapshot.maps.iter_mut().for_each(|all| all.retain(|m| other(Kind::Map, m.facts.id)));
+    snapshot.links.iter_mut().for_each(|all| all.retain(|l| other(Kind::Link, l.facts.id)));
+    snapshot.btfs.iter_mut().for_each(|all| all.retain(|b| other(Kind::Btf, b.id)));
+    snapshot.pins.iter_mut().for_each(|all| all.retain(|pin| other(pin.kind, pin.id)));
+    if let Some(holders) = &mut snapshot.holders {
+        for of in [Kind::Program, Kind::Map, Kind::Link, Kind::Btf] {
+            holders.of_mut(of).retain(|holder| other(of, holder.id));
+        }
+    }
+    if let Some(look) = &mut snapshot.hooks {
+        std::sync::Arc::make_mut(look).hooks.retain(|hook| match (hook.prog_id, hook.map_id) {
+            (Some(id), _) => other(Kind::Program, id),
+            (None, Some(id)) => other(Kind::Map, id),
+            (None, None) => hook.link_id.is_none_or(|id| other(Kind::Link, id)),
+        });
+    }
+    snapshot
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn there_are_never_more_series_than_wanted(snapshot in tied(), exporter in exporters(), max in 1..600_u64) {
+        let exporter = exporter.as_ref();
+        let before = snapshot.left_out.unwrap_or(0);
+        let limited = at_most(max).apply(snapshot.clone(), exporter);
+        let (all, told) = (expected(&snapshot, exporter), expected(&limited, exporter));
+        let own = u64::from(snapshot.left_out.is_none());
+        let (all_count, told_count) = (all.len() as u64 + own, told.len() as u64);
+        let (all, rest) = by_object(all);
+        let (told, still) = by_object(told);
+
+        prop_assert_eq!(&still, &rest, "what is told of many at once stays as it is");
+        prop_assert!(told_count <= max.max(rest.len() as u64 + 1), "{} of at most {}", told_count, max);
+        prop_assert_eq!(limited.left_out, Some(before.saturating_add(all_count - told_count)));
+        for (object, points) in &told {
+            prop_assert_eq!(points, &all[object], "an object comes with all its series");
+        }
+        // One that was left out would not have fitted.
+        let largest = all.iter().filter(|(object, _)| !told.contains_key(*object)).map(|(_, points)| points.len()).max();
+        prop_assert!(largest.is_none_or(|largest| told_count + largest as u64 > max));
+
+        prop_assert_eq!(written(&at_most(max).apply(snapshot.clone(), exporter)), written(&limited), "the same again");
+        prop_assert_eq!(written(&at_most(max).apply(limited.clone(), exporter)), written(&limited), "and of the rest");
+        // At the limit itself nothing is missing, and below it something is.
+        prop_assert_eq!(written(&at_most(told_count).apply(snapshot.clone(), exporter)), written(&limited), "as many as that fit");
+        let all_but_one = expected(&at_most(all_count - 1).apply(snapshot.clone(), exporter), exporter).len() as u64;
+        prop_assert!(all_but_one < all_count || told.is_empty());
+        prop_assert_eq!(limited.programs.is_none(), snapshot.programs.is_none(), "unread is not left out");
+    }
+
+    #[test]
+    fn owners_take_turns(snapshot in tied(), max in 1..600_u64) {
+        let limited = at_most(max).apply(snapshot.clone(), None);
+        let told: BTreeSet<Object> = belongings(&limited).into_values().flatten().collect();
+        let counts: Vec<(usize, usize)> = belongings(&snapshot)
+            .iter()
+            .filter(|(owner, _)| owner.is_some())
+            .map(|(_, objects)| {
+                let count = objects.iter().take_while(|object| told.contains(*object)).count();
+                assert!(!objects[count..].iter().any(|object| told.contains(object)), "in the order of kinds and ids");
+                (count, objects.len())
+            })
+            .collect();
+        let most = counts.iter().map(|&(told, _)| told).max().unwrap_or(0);
+        for (told, has) in counts {
+            prop_assert!(told == has || told + 1 >= most, "{} of {}, and another has {}", told, has, most);
+        }
+    }
+
+    #[test]
+    fn one_object_more_or_less_moves_little(snapshot in tied(), place in any::<proptest::sample::Index>(), max in 1..600_u64) {
+        let objects: Vec<(Kind, u32)> = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf]
+            .into_iter()
+            .flat_map(|kind| ids_of(&snapshot, kind).into_iter().map(move |id| (kind, id)))
+            .collect();
+        prop_assume!(!objects.is_empty());
+        let (kind, id) = *place.get(&objects);
+        let all = by_object(expected(&snapshot, None)).0;
+        let largest = all.values().map(Vec::len).max().unwrap_or(0);
+        let told = |snapshot: Snapshot| by_object(expected(&at_most(max).apply(snapshot, None), None)).0;
+        let (with, without) = (told(snapshot.clone()), told(without(&snapshot, kind, id)));
+        let only_in = |one: &BTreeMap<Object, Vec<Point>>, other: &BTreeMap<Object, Vec<Point>>| {
+            one.iter().filter(|(object, _)| !other.contains_key(*object)).map(|(_, points)| points.len()).sum::<usize>()
+        };
+        let moved = only_in(&with, &without) + only_in(&without, &with);
+        // Itself, one of its owner's that it puts off, and what then fits or does not at the end: none is larger than the largest.
+        prop_assert!(moved <= 4 * largest, "{} series moved, with {} in the largest object", moved, largest);
+    }
+
+    #[test]
+    fn rules_leave_whole_objects(snapshot in tied(), exporter in exporters(), number in 0..64_u32) {
+        let exporter = exporter.as_ref();
+        let (all, rest) = by_object(expected(&snapshot, exporter));
+        let one_type = rule(&[(Key::Kind, "map"), (Key::Type, &number.to_string())]);
+        let nobody = rule(&[(Key::OwnerKind, "nobody")]);
+        let told = |selection: Selection| by_object(expected(&selection.apply(snapshot.clone(), exporter), exporter));
+        let only = told(Selection { only: vec![one_type.clone(), nobody], ..Selection::default() });
+        let except = told(Selection { except: vec![one_type], ..Selection::default() });
+
+        let meant: BTreeSet<String> = snapshot
+            .maps
+            .iter()
+            .flatten()
+            .filter(|map| map.facts.map_type.number == number || map.facts.map_type.name.as_deref() == Some(&number.to_string()))
+            .map(|map| map.facts.id.to_string())
+            .collect();
+        let (of_them, of_others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.into_iter().partition(|((kind, id), _)| kind == "map" && meant.contains(id));
+        prop_assert_eq!(only, (of_them, rest.clone()));
+        prop_assert_eq!(except, (of_others, rest));
+    }
+
+    #[test]
+    fn without_objects_all_the_rest_is_told(snapshot in tied(), exporter in exporters()) {
+        let exporter = exporter.as_ref();
+        let selection = Selection { per_object: false, ..Selection::default() };
+        let (_, rest) = by_object(expected(&snapshot, exporter));
+        let told = selection.apply(snapshot.clone(), exporter);
+        prop_assert_eq!(told.is_all_refused(), snapshot.is_all_refused(), "left out is not refused");
+        prop_assert_eq!(by_object(expected(&told, exporter)), (BTreeMap::new(), rest));
+        prop_assert_eq!(told.left_out, snapshot.left_out, "what is not wanted is not missed");
+    }
+
+    #[test]
+    fn nothing_selected_changes_nothing(snapshot in tied()) {
+        prop_assert_eq!(written(&Selection::default().apply(snapshot.clone(), None)), written(&snapshot));
+    }
+}
+
+#[test]
+fn the_flags_know_the_words_of_the_model() {
+    let accepts = |term: String| {
+        let arguments = ["", "--only", &term, "--otlp-grpc", "none"].map(Into::into);
+        let asked = bpf_metrics_exporter::cli::parse(arguments.into(), |_| None);
+        asked.is_ok()
+    };
+    for kind in [Kind::Program, Kind::Map, Kind::Link, Kind::Btf] {
+        assert!(accepts(format!("{}={}", Key::Kind.as_str(), kind.as_str())), "{kind:?}");
+    }
+    for kind in [
+        OwnerKind::Pod,
+        OwnerKind::Container,
+        OwnerKind::Unit,
+        OwnerKind::Process,
+        OwnerKind::Pin,
+        OwnerKind::Kernel,
+    ] {
+        assert!(accepts(format!("{}={}", Key::OwnerKind.as_str(), kind.as_str())), "{kind:?}");
+    }
+    for key in [Key::Kind, Key::Type, Key::Name, Key::Owner, Key::OwnerKind] {
+        assert!(accepts(format!("{}=*", key.as_str())), "{key:?}");
+    }
+    assert!(!accepts("kind=owner".to_owned()) && !accepts("owner_kind=map".to_owned()));
+}
+
+#[test]
+fn the_page_of_scale_counts_right() {
+    #[derive(Default)]
+    struct Rows(Vec<String>);
+    impl Visitor for Rows {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, _values: Option<&[T]>) {
+            if entity.object.is_some() {
+                self.0.push(format!("| {} | {} |", entity.title, entity.metrics.len()));
+            }
+        }
+    }
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scale.md")).expect("it is there");
+    let mut rows = Rows::default();
+    visit(None, &mut rows);
+    let counted = page.lines().filter(|line| rows.0.iter().any(|row| line.starts_with(row))).count();
+    assert_eq!(counted, rows.0.len(), "docs/scale.md has a line that begins so for each of {:#?}", rows.0);
+}
+
+#[test]
+fn a_selection_is_said_in_words() {
+    let map = rule(&[(Key::Kind, "map"), (Key::Name, "cilium_*")]);
+    let pod = rule(&[(Key::OwnerKind, "pod")]);
+    for (selection, words) in [
+        (Selection::default(), "all objects"),
+        (at_most(5000), "all objects; at most 5000 series"),
+        (
+            Selection { only: vec![map.clone(), pod.clone()], except: vec![pod, map], ..at_most(9) },
+            "all objects with kind=map,name=cilium_* or owner_kind=pod, except owner_kind=pod or kind=map,name=cilium_*; at most 9 \
+             series",
+        ),
+        (Selection { per_object: false, ..Selection::default() }, "no single objects"),
+    ] {
+        assert_eq!(selection.to_string(), words);
+    }
+}
