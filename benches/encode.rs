@@ -32,7 +32,7 @@ fn main() {
         let sample = Sample { snapshot: &snapshot, exporter: None };
         let mut encoder = Encoder::new(&[], 3_670_016);
         let requests = encoder.encode(sample);
-        let points = usize::try_from(requests.iter().map(|request| request.points).sum::<u64>())
+        let points = usize::try_from(requests.iter().map(|request| request.items.count).sum::<u64>())
             .expect("not that many");
         assert_eq!(points_of(&requests), points_of_message(&with_prost(sample)), "the same points");
 

@@ -20,12 +20,12 @@ use bpf_metrics_exporter::cli::{
 };
 use bpf_metrics_exporter::enrich::names::Names;
 use bpf_metrics_exporter::enrich::{self, Enricher};
-use bpf_metrics_exporter::export::otlp::deliver::deliver;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
-use bpf_metrics_exporter::export::otlp::grpc::Client;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
-use bpf_metrics_exporter::export::otlp::outbox::Outbox;
-use bpf_metrics_exporter::export::otlp::{produce, resource};
+use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
+use bpf_metrics_exporter::export::otlp::transport::Transport;
+use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
+use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::{self, Choice, Reader, requirements};
 use bpf_metrics_exporter::metrics::Sample;
@@ -345,19 +345,19 @@ fn push(
 ) -> anyhow::Result<()> {
     let receiver = otlp.endpoint.to_string();
     let receiver = receiver.trim_end_matches('/').to_owned();
-    let client = Client::new(otlp.endpoint, &otlp.headers, otlp.timeout)?;
-    let given = resource::Given { service_name: otlp.service_name, attributes: otlp.resource };
-    let encoder = Encoder::new(&resource::attributes(Path::new("/"), &given), otlp.max_request);
-    let outbox = Arc::new(Outbox::new(otlp.backlog, Arc::clone(&ledger)));
+    let client = GrpcClient::new(otlp.endpoint, &otlp.headers, otlp.timeout)?;
+    let user = resource::UserAttributes { service_name: otlp.service_name, attributes: otlp.resource };
+    let encoder = Encoder::new(&resource::attributes(Path::new("/"), &user), otlp.max_request);
+    let queue = Arc::new(MemoryQueue::new(otlp.backlog, Arc::clone(&ledger)));
     info!("pushing to {receiver} over OTLP/gRPC every {:?}", otlp.interval);
 
-    let (stopped, filled) = (stopped.clone(), Arc::clone(&outbox));
+    let (stopped, filled) = (stopped.clone(), Arc::clone(&queue));
     tasks.spawn(async move {
         produce(source, encoder, filled, otlp.interval, stopped).await;
         Ok(())
     });
     tasks.spawn(async move {
-        deliver(&outbox, &ledger, client, &receiver).await;
+        deliver(&queue, &ledger, Transport::Grpc(client), &receiver).await;
         Ok(())
     });
     Ok(())

@@ -1,4 +1,4 @@
-//! What an encoding costs in allocations once everything has been seen: some for each request, none for a point.
+//! Allocations of an encoding once all series are cached: some for each request, none for a point.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ fn snapshot(maps: u32) -> Snapshot {
     }
 }
 
-/// Allocations of the third encoding of a host that does not change, and its points.
+/// Returns the allocations and the points of the third encoding of an unchanged host.
 fn steady(maps: u32) -> (u64, u64) {
     let snapshot = snapshot(maps);
     let sample = Sample { snapshot: &snapshot, exporter: None };
@@ -43,22 +43,22 @@ fn steady(maps: u32) -> (u64, u64) {
     drop(encoder.encode(sample));
     let mut points = 0;
     let info = allocation_counter::measure(|| {
-        points = encoder.encode(sample).iter().map(|request| request.points).sum();
+        points = encoder.encode(sample).iter().map(|request| request.items.count).sum();
     });
     (info.count_total, points)
 }
 
 #[test]
-fn a_point_costs_no_allocation() {
+fn points_need_no_allocation() {
     let (few, few_points) = steady(10);
     let (many, many_points) = steady(10_000);
     assert_eq!(many_points - few_points, 7 * 9_990);
-    // Of a request that is too long nothing is kept, which takes one less.
+    // The buffer of a request above the limit is not kept, which saves an allocation.
     assert!(many <= few, "{few} for {few_points} points, {many} for {many_points}");
 }
 
 #[test]
-fn a_request_that_is_delivered_gives_its_memory_to_the_next() {
+fn buffers_of_delivered_requests_are_reused() {
     const MAX_REQUEST: usize = 64 << 10;
     let snapshot = snapshot(10_000);
     let sample = Sample { snapshot: &snapshot, exporter: None };
@@ -68,5 +68,5 @@ fn a_request_that_is_delivered_gives_its_memory_to_the_next() {
     let info =
         allocation_counter::measure(|| encoder.encode_each(sample, |request| bytes += request.bytes.len()));
     assert!(bytes > 50 * MAX_REQUEST, "{bytes} bytes in all");
-    assert!(info.bytes_max < 2 * MAX_REQUEST as u64, "{} bytes at the most", info.bytes_max);
+    assert!(info.bytes_max < 2 * MAX_REQUEST as u64, "{} bytes at most", info.bytes_max);
 }

@@ -1,5 +1,5 @@
-//! The eleven metrics of the contract, as a receiver sees them that decodes a real gRPC connection with the official message
-//! definitions. The table here is the contract's own, and on purpose not derived from ours.
+//! The eleven metrics of the contract, decoded by a gRPC receiver with the official message definitions. The table repeats the
+//! contract and is deliberately not derived from the exporter's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use test_support::{points, receiver};
 
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
-use bpf_metrics_exporter::export::otlp::grpc::Client;
 use bpf_metrics_exporter::export::otlp::resource;
+use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::model::Snapshot;
 
@@ -33,18 +33,18 @@ const CONTRACT: [(&str, bool, &str, &[&str]); 11] = [
     ("bpf_map_max_entries", COUNTER, "{entry}", &["id", "name", "type"]),
 ];
 
-/// What a receiver got of the snapshot, by metric, and the resource's attributes.
+/// Sends the snapshot to a receiver; returns the received points by metric, and the attributes of the resource.
 async fn received(snapshot: &Snapshot) -> (BTreeMap<String, Vec<Point>>, points::Labels) {
     let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
     let uri = format!("http://{}", receiver.address).parse().expect("an address is a URI");
-    let mut client = Client::new(uri, &[], Duration::from_secs(10)).expect("no TLS and no headers");
-    let attributes = resource::attributes(Path::new("/"), &resource::Given::default());
+    let mut client = GrpcClient::new(uri, &[], Duration::from_secs(10)).expect("no TLS and no headers");
+    let attributes = resource::attributes(Path::new("/"), &resource::UserAttributes::default());
     let mut encoder = Encoder::new(&attributes, 1 << 20);
     let mut metrics = BTreeMap::<_, Vec<_>>::new();
     let mut resource = points::Labels::new();
     for request in encoder.encode(Sample { snapshot, exporter: None }) {
-        client.export(request.bytes).await.expect("the receiver takes everything");
-        let message = receiver.requests.recv().await.expect("it came in").message;
+        client.export(&request).await.expect("the receiver accepts every request");
+        let message = receiver.requests.recv().await.expect("the request arrived").message;
         resource =
             points::labels(&message.resource_metrics[0].resource.as_ref().expect("a resource").attributes);
         for point in points::decode(&message).0 {
@@ -55,14 +55,14 @@ async fn received(snapshot: &Snapshot) -> (BTreeMap<String, Vec<Point>>, points:
 }
 
 #[tokio::test]
-async fn names_kinds_units_and_labels_are_the_contracts() {
+async fn names_kinds_units_and_labels_match_the_contract() {
     let (metrics, _) = received(&snapshot()).await;
     for (name, counter, unit, labels) in CONTRACT {
         let points = metrics.get(name).unwrap_or_else(|| panic!("{name} is missing"));
         for point in points {
             assert_eq!((point.counter, &*point.unit), (counter, unit), "{name}");
             let mut labels: BTreeSet<_> = labels.iter().copied().collect();
-            // A link without a program has no program's id.
+            // A link without a program has no program id.
             if name == "bpf_link_info" && point.labels["id"] == "9" {
                 labels.remove("prog_id");
             }
@@ -76,11 +76,12 @@ async fn names_kinds_units_and_labels_are_the_contracts() {
 }
 
 #[tokio::test]
-async fn values_are_those_of_the_host() {
+async fn values_match_the_snapshot() {
     let (metrics, _) = received(&snapshot()).await;
     let value = |name: &str, id: &str| {
-        let point = metrics[name].iter().find(|point| point.labels["id"] == id).expect("the object is there");
-        (point.labels.clone(), point.value.expect("it lives"))
+        let point =
+            metrics[name].iter().find(|point| point.labels["id"] == id).expect("the object has a point");
+        (point.labels.clone(), point.value.expect("the point has a value"))
     };
     let (labels, one) = value("bpf_program_info", "17");
     assert!((one - 1.0).abs() < f64::EPSILON);
@@ -124,7 +125,7 @@ async fn values_are_those_of_the_host() {
 }
 
 #[tokio::test]
-async fn counters_start_when_their_object_was_born() {
+async fn counters_start_with_their_object() {
     let snapshot = snapshot();
     let (metrics, _) = received(&snapshot).await;
     let birth_of_map = |id: &str| {
@@ -133,7 +134,7 @@ async fn counters_start_when_their_object_was_born() {
             .iter()
             .flatten()
             .find(|map| map.facts.id.to_string() == id)
-            .expect("the map is there");
+            .expect("the snapshot has the map");
         map.facts.first_seen.as_nanosecond()
     };
     for (name, ..) in CONTRACT.iter().filter(|(_, counter, ..)| *counter) {
@@ -157,7 +158,7 @@ async fn counters_start_when_their_object_was_born() {
 }
 
 #[tokio::test]
-async fn the_resource_says_who_sends() {
+async fn the_resource_identifies_the_exporter() {
     let (_, resource) = received(&snapshot()).await;
     assert_eq!(resource["service.name"], "bpf-metrics-exporter");
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));

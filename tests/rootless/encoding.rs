@@ -1,5 +1,5 @@
-//! Whatever a snapshot holds arrives: over OTLP as the official message definitions decode it, in Prometheus' formats as a
-//! parser that nobody here wrote reads them.
+//! Every value of a snapshot is exported: over OTLP as the official message definitions decode it, in the Prometheus formats as
+//! an independent parser reads them.
 
 use std::collections::BTreeSet;
 use test_support::{points, snapshots};
@@ -26,24 +26,23 @@ fn encoder(max_request: usize) -> Encoder {
     Encoder::new(&[("service.name".to_owned(), "test".to_owned())], max_request)
 }
 
-/// The points of all requests, and how many each metric message has.
+/// Returns the points of all requests, and the number of points in each metric message.
 fn decode(requests: &[Request]) -> (Vec<Point>, Vec<usize>) {
     let (mut points, mut sizes) = (Vec::new(), Vec::new());
     for request in requests {
         let message =
-            ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
-        let resource =
-            message.resource_metrics[0].resource.as_ref().expect("every request names its resource");
+            ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("requests are OTLP messages");
+        let resource = message.resource_metrics[0].resource.as_ref().expect("every request has a resource");
         assert_eq!(resource.attributes.len(), 1);
         let (of_request, of_metrics) = points::decode(&message);
-        assert_eq!(of_request.len() as u64, request.points);
+        assert_eq!(of_request.len() as u64, request.items.count);
         points.extend(of_request);
         sizes.extend(of_metrics);
     }
     (points, sizes)
 }
 
-/// What tells one series from another.
+/// Returns the identity of a point's series.
 fn series(point: &Point) -> (String, Vec<(String, String)>) {
     (point.metric.clone(), point.labels.clone().into_iter().collect())
 }
@@ -56,17 +55,17 @@ proptest! {
         let requests = encoder(max_request).encode(sample(&snapshot));
         prop_assert_eq!(decode(&requests).0, points::expected(sample(&snapshot)));
         for request in &requests {
-            prop_assert!(request.bytes.len() <= max_request || request.points == 1);
+            prop_assert!(request.bytes.len() <= max_request || request.items.count == 1);
         }
     }
 
     #[test]
-    fn what_ended_is_marked_once_and_nothing_else(
+    fn only_series_that_ended_are_marked_and_only_once(
         first in snapshots::snapshot(),
         second in snapshots::snapshot(),
         kept in any::<u8>(),
     ) {
-        // Some of the first host's objects live on.
+        // Some objects of the first snapshot remain in the second.
         let mut second = second;
         if kept & 1 != 0 { second.programs.clone_from(&first.programs); }
         if kept & 2 != 0 { second.maps = first.maps.as_ref().map(|maps| maps[maps.len() / 2..].to_vec()); }
@@ -78,25 +77,25 @@ proptest! {
         let (markers, live): (Vec<_>, Vec<_>) = decoded.into_iter().partition(|point| point.value.is_none());
         prop_assert_eq!(&live, &points::expected(sample(&second)));
 
-        // What was not read has not ended.
+        // Series of a table that was not read have not ended.
         let unread = points::unread(sample(&second));
         let read = |point: &Point| !unread.contains(&*point.metric);
         let now: BTreeSet<_> = live.iter().map(series).collect();
         let before = points::expected(sample(&first));
         let ended: BTreeSet<_> = before.iter().filter(|point| read(point)).map(series).filter(|series| !now.contains(series)).collect();
         let marked: BTreeSet<_> = markers.iter().map(series).collect();
-        prop_assert_eq!(marked.len(), markers.len(), "each once");
+        prop_assert_eq!(marked.len(), markers.len(), "each series once");
         prop_assert_eq!(marked, ended);
         // Each marker has a metric message of its own.
         let own = sizes.iter().filter(|&&size| size == 1).count();
         prop_assert!(own >= markers.len());
 
         let (again, _) = decode(&encoder.encode(sample(&second)));
-        prop_assert!(again.iter().all(|point| point.value.is_some()), "an end is told once");
+        prop_assert!(again.iter().all(|point| point.value.is_some()), "each end is marked once");
     }
 
     #[test]
-    fn prometheus_formats_are_read_back(snapshot in snapshots::snapshot()) {
+    fn prometheus_formats_parse_to_the_same_points(snapshot in snapshots::snapshot()) {
         let mut expected: Vec<_> = points::expected(sample(&snapshot)).iter().map(as_scraped).collect();
         expected.sort_by(|a, b| a.partial_cmp(b).expect("no NaN"));
 
@@ -108,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn json_is_read_back(snapshot in snapshots::snapshot()) {
+    fn json_round_trips(snapshot in snapshots::snapshot()) {
         let text = json::render(&snapshot).expect("a snapshot is JSON");
         let read = json::parse(&text).expect("it is a snapshot");
         prop_assert_eq!(json::render(&read).expect("a snapshot is JSON"), text);
@@ -116,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn a_table_has_a_line_for_each_value(snapshot in snapshots::snapshot()) {
+    fn tables_have_a_line_for_each_value(snapshot in snapshots::snapshot()) {
         let text = table::render(sample(&snapshot));
         let rows = |count: usize| if count == 0 { 0 } else { count + 3 };
         let uses: usize =
@@ -138,7 +137,7 @@ proptest! {
     }
 }
 
-/// The name, labels and value of a point as a scraper stores it: an empty label is none.
+/// Name, labels and value of a point as a scraper stores it: without empty labels.
 type Scraped = (String, Labels, f64);
 
 fn as_scraped(point: &Point) -> Scraped {
@@ -153,11 +152,12 @@ fn as_scraped(point: &Point) -> Scraped {
     let mut labels: Labels =
         point.labels.iter().map(|(name, value)| (name.replace('.', "_"), value.clone())).collect();
     labels.retain(|_, value| !value.is_empty());
-    (format!("{}{suffix}{total}", point.metric), labels, point.value.expect("a scrape has no markers"))
+    (format!("{}{suffix}{total}", point.metric), labels, point.value.expect("scrapes have no markers"))
 }
 
 fn scraped_text(text: &str) -> Vec<Scraped> {
-    let exposition = openmetrics_parser::prometheus::parse_prometheus(text).expect("it is Prometheus text");
+    let exposition =
+        openmetrics_parser::prometheus::parse_prometheus(text).expect("the text is in Prometheus format");
     let samples = exposition.families.into_iter().flat_map(|(name, family)| {
         samples(&family, &name, |value| match value {
             PrometheusValue::Gauge(number) => number_of(number),
@@ -169,7 +169,8 @@ fn scraped_text(text: &str) -> Vec<Scraped> {
 }
 
 fn scraped_openmetrics(text: &str) -> Vec<Scraped> {
-    let exposition = openmetrics_parser::openmetrics::parse_openmetrics(text).expect("it is OpenMetrics");
+    let exposition =
+        openmetrics_parser::openmetrics::parse_openmetrics(text).expect("the text is in OpenMetrics format");
     let samples = exposition.families.into_iter().flat_map(|(name, family)| {
         let total =
             if family.family_type == openmetrics_parser::OpenMetricsType::Counter { "_total" } else { "" };
@@ -207,7 +208,7 @@ fn sorted(mut samples: Vec<Scraped>) -> Vec<Scraped> {
     samples
 }
 
-#[expect(clippy::cast_precision_loss, reason = "compared with numbers that went the same way")]
+#[expect(clippy::cast_precision_loss, reason = "compared with numbers converted the same way")]
 fn number_of(number: &MetricNumber) -> f64 {
     match number {
         MetricNumber::Int(number) => *number as f64,

@@ -1,74 +1,81 @@
-//! Empties the outbox into a receiver: tries again what can be tried again, and says in the log only what changed.
+//! Delivery of one queue to one receiver: retries what is retryable, counts every outcome, and logs changes once.
+//! Entry point: [`deliver`].
 
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
 use super::encode::Request;
-use super::grpc::{Answer, Client, Failure, Retry};
 use super::ledger::Ledger;
-use super::outbox::Outbox;
+use super::queue::MemoryQueue;
+use super::transport::{Answer, Failure, Retry, Transport};
 use crate::backoff::Backoff;
 use crate::outage::OutageLog;
 
 const BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
 
-/// Sends what is in the outbox until that is closed and empty. Once it is closed, the first failure ends it. What is left
-/// then, or when this is cut short, is given up.
-pub async fn deliver(outbox: &Outbox, ledger: &Ledger, mut client: Client, receiver: &str) {
-    let _rest = Rest { outbox };
-    let mut outcomes = Outcomes::new(receiver, ledger);
+/// Sends the requests of the queue until it is closed and empty. Once it is closed, ends at the first failure. Drops what is
+/// left then, or when the delivery is cancelled.
+pub async fn deliver(queue: &MemoryQueue, ledger: &Ledger, mut transport: Transport, receiver: &str) {
+    let _guard = ShutDownGuard { queue };
+    let mut outcomes = OutcomeLog::new(receiver, ledger);
     let mut failures = 0;
-    while let Some(request) = outbox.take().await {
-        match client.export(request.bytes.clone()).await {
-            Ok(answer) => {
-                failures = 0;
-                outcomes.succeeded(&request, &answer, outbox);
-                outbox.settled(request);
-            }
-            Err(Failure { reason, retry: None }) => {
-                failures = 0;
-                outcomes.refused(&request, reason);
-                outbox.settled(request);
-            }
-            Err(Failure { reason, retry: Some(retry) }) => {
-                outbox.put_back(request);
-                outcomes.failed(&reason);
-                if outbox.is_closed() {
-                    break;
-                }
-                pause(outbox, retry_delay(failures, retry)).await;
-                failures += 1;
-            }
+    while let Some(request) = queue.front().await {
+        let start = Instant::now();
+        let result = transport.export(&request).await;
+        outcomes.trace(&request, &result, start.elapsed());
+        let Some(retry) = settle(queue, &mut outcomes, request, result) else {
+            failures = 0;
+            continue;
+        };
+        if queue.is_closed() {
+            break;
         }
+        tokio::select! {
+            () = tokio::time::sleep(retry_delay(failures, retry)) => {}
+            () = queue.closed() => {}
+        }
+        failures += 1;
     }
 }
 
-/// What is left in the outbox when the delivery ends, however it ends.
-struct Rest<'a> {
-    outbox: &'a Outbox,
+/// Counts and logs the outcome of an attempt, then acknowledges the request. Returns when to retry it, if at all.
+fn settle(
+    queue: &MemoryQueue,
+    outcomes: &mut OutcomeLog<'_>,
+    request: Arc<Request>,
+    result: Result<Answer, Failure>,
+) -> Option<Retry> {
+    match result {
+        Ok(answer) => outcomes.succeeded(&request, &answer, queue),
+        Err(Failure { reason, retry: None }) => outcomes.refused(&request, reason),
+        Err(Failure { reason, retry: Some(retry) }) => {
+            outcomes.failed(&request, &reason);
+            queue.retry();
+            return Some(retry);
+        }
+    }
+    // The producer reuses the buffer as soon as the request is done.
+    drop(request);
+    queue.done();
+    None
 }
 
-impl Drop for Rest<'_> {
+/// Drops the rest of the queue when the delivery ends or is cancelled.
+struct ShutDownGuard<'a> {
+    queue: &'a MemoryQueue,
+}
+
+impl Drop for ShutDownGuard<'_> {
     fn drop(&mut self) {
-        let points = self.outbox.give_up();
+        let points = self.queue.shut_down();
         if points > 0 {
             warn!("stopping with {points} points not delivered");
         }
-    }
-}
-
-/// Waits, but no longer once the outbox is closed.
-async fn pause(outbox: &Outbox, length: Duration) {
-    let closed = async {
-        while !outbox.is_closed() {
-            outbox.changed().await;
-        }
-    };
-    // Either is a reason to go on.
-    tokio::select! {
-        () = tokio::time::sleep(length) => {}
-        () = closed => {}
     }
 }
 
@@ -81,12 +88,12 @@ fn retry_delay(failures: u32, retry: Retry) -> Duration {
     }
 }
 
-/// Logs changes of the receiver's behaviour once, and counts what became of each request.
-struct Outcomes<'a> {
+/// Counts the outcome of each request, and logs changes of the receiver's behaviour once.
+struct OutcomeLog<'a> {
     receiver: &'a str,
     ledger: &'a Ledger,
     outage: OutageLog,
-    /// [`Ledger::overflowed`] at the start of the outage.
+    /// Dropped items when the outage began.
     overflowed_before: u64,
     /// The permanent error of the last request.
     last_refusal: Option<String>,
@@ -94,7 +101,7 @@ struct Outcomes<'a> {
     last_message: String,
 }
 
-impl<'a> Outcomes<'a> {
+impl<'a> OutcomeLog<'a> {
     fn new(receiver: &'a str, ledger: &'a Ledger) -> Self {
         Self {
             receiver,
@@ -106,14 +113,31 @@ impl<'a> Outcomes<'a> {
         }
     }
 
-    fn succeeded(&mut self, request: &Request, answer: &Answer, outbox: &Outbox) {
-        let (receiver, ledger, points) = (self.receiver, self.ledger, request.points);
-        let rejected = answer.rejected.min(points);
-        ledger.succeeded.add(1);
-        ledger.accepted.add(points - rejected);
-        ledger.rejected.add(rejected);
+    /// Logs every attempt at debug level.
+    fn trace(&self, request: &Request, result: &Result<Answer, Failure>, duration: Duration) {
+        let (receiver, items, bytes) = (self.receiver, request.items, request.size());
+        match result {
+            Ok(Answer { rejected: 0, message }) if message.is_empty() => {
+                debug!("{receiver} accepted {items}, {bytes} bytes in {duration:?}");
+            }
+            Ok(Answer { rejected, message }) => {
+                debug!("{receiver} rejected {rejected} of {items}, {bytes} bytes in {duration:?}: {message}");
+            }
+            Err(failure) => {
+                debug!("{receiver} did not accept {items}, {bytes} bytes in {duration:?}: {failure}");
+            }
+        }
+    }
+
+    fn succeeded(&mut self, request: &Request, answer: &Answer, queue: &MemoryQueue) {
+        let (receiver, ledger, items) = (self.receiver, self.ledger, request.items);
+        let rejected = answer.rejected.min(items.count);
+        let counts = ledger.of(items.signal);
+        counts.succeeded.add(1);
+        counts.accepted.add(items.count - rejected);
+        counts.rejected.add(rejected);
         self.outage.recovered(|| {
-            let (waiting, dropped) = (outbox.points(), ledger.overflowed.get() - self.overflowed_before);
+            let (waiting, dropped) = (queue.waiting(), ledger.overflowed() - self.overflowed_before);
             format!("; {waiting} points waiting, {dropped} dropped")
         });
         if self.last_refusal.take().is_some() {
@@ -121,44 +145,34 @@ impl<'a> Outcomes<'a> {
         }
         if answer.message != self.last_message {
             if rejected > 0 {
-                warn!("{receiver} rejected {rejected} of {points} points: {}", answer.message);
+                warn!("{receiver} rejected {rejected} of {items}: {}", answer.message);
             } else if !answer.message.is_empty() {
-                warn!("{receiver} accepted all points with a warning: {}", answer.message);
+                warn!("{receiver} accepted all {items} with a warning: {}", answer.message);
             }
             self.last_message.clone_from(&answer.message);
         }
     }
 
     fn refused(&mut self, request: &Request, reason: String) {
-        let (receiver, points) = (self.receiver, request.points);
-        self.ledger.failed.add(1);
-        self.ledger.refused.add(points);
+        let (receiver, items) = (self.receiver, request.items);
+        let counts = self.ledger.of(items.signal);
+        counts.failed.add(1);
+        counts.refused.add(items.count);
         if self.last_refusal.as_ref() == Some(&reason) {
-            debug!("{receiver} refused another {points} points: {reason}");
+            debug!("{receiver} refused another {items}: {reason}");
         } else {
             warn!(
-                "{receiver} refused {points} points, which are dropped: {reason}; \
+                "{receiver} refused {items}, which are dropped: {reason}; \
                  further refusals are only counted in bpf_exporter_otlp_dropped_points"
             );
             self.last_refusal = Some(reason);
         }
     }
 
-    fn failed(&mut self, reason: &str) {
-        self.ledger.retryable.add(1);
+    fn failed(&mut self, request: &Request, reason: &str) {
+        self.ledger.of(request.items.signal).retryable.add(1);
         if self.outage.failed(reason) {
-            self.overflowed_before = self.ledger.overflowed.get();
+            self.overflowed_before = self.ledger.overflowed();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delay_given_by_the_receiver_is_the_minimum() {
-        let delay = Duration::from_mins(1);
-        assert!(retry_delay(0, Retry::After(delay)) >= delay);
     }
 }

@@ -1,90 +1,109 @@
-//! What became of every point and request: counted here, exported like any other metric.
+//! Counters of a delivery: what became of each item and request. Exported as metrics themselves.
+//! Entry point: [`Ledger`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
+use super::encode::Signal;
 use crate::model::{Backlog, Delivery, Tally};
 
-/// The counts of one delivery. They only grow, the backlog apart.
+/// Counters of the delivery to one destination.
 #[derive(Debug)]
 pub struct Ledger {
     since: Timestamp,
-    /// Points that a receiver took.
-    pub accepted: Count,
-    /// Points that a receiver took the request of, and not them.
-    pub rejected: Count,
-    /// Points given up because a receiver's error was final.
-    pub refused: Count,
-    /// Points given up because the backlog was full.
-    pub overflowed: Count,
-    /// Points given up at the end.
-    pub shut_down: Count,
-    /// Requests that a receiver took.
-    pub succeeded: Count,
-    /// Requests that will be tried again.
-    pub retryable: Count,
-    /// Requests that were given up.
-    pub failed: Count,
-    /// Bytes that wait to be sent.
+    /// Counters of metrics; the items are data points.
+    pub metrics: SignalCounts,
+    /// Counters of logs; the items are log records.
+    pub logs: SignalCounts,
+    /// Size of the queue in bytes.
     pub backlog: Count,
 }
 
-/// A count that several tasks share.
+/// Counters of one signal.
+#[derive(Debug, Default)]
+pub struct SignalCounts {
+    /// Items accepted by the receiver.
+    pub accepted: Count,
+    /// Items rejected by the receiver from a request that it accepted.
+    pub rejected: Count,
+    /// Items dropped after a permanent error of the receiver.
+    pub refused: Count,
+    /// Items dropped because the queue was full.
+    pub overflowed: Count,
+    /// Items dropped at shutdown.
+    pub shut_down: Count,
+    /// Requests accepted by the receiver.
+    pub succeeded: Count,
+    /// Failed attempts that are retried.
+    pub retryable: Count,
+    /// Requests dropped after a permanent error.
+    pub failed: Count,
+}
+
+/// A number shared by several tasks.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds to it.
+    /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Replaces it.
+    /// Replaces the number.
     pub fn set(&self, count: u64) {
         self.0.store(count, Ordering::Relaxed);
     }
 
-    /// Reads it.
+    /// Returns the number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Ledger {
-    /// Counts that begin at `since`.
+    /// Returns counters that start at `since`.
     #[must_use]
     pub fn new(since: Timestamp) -> Self {
         Self {
             since,
-            accepted: Count::default(),
-            rejected: Count::default(),
-            refused: Count::default(),
-            overflowed: Count::default(),
-            shut_down: Count::default(),
-            succeeded: Count::default(),
-            retryable: Count::default(),
-            failed: Count::default(),
+            metrics: SignalCounts::default(),
+            logs: SignalCounts::default(),
             backlog: Count::default(),
         }
     }
 
-    /// The counts at this moment.
+    /// Returns the counters of a signal.
+    #[must_use]
+    pub fn of(&self, signal: Signal) -> &SignalCounts {
+        match signal {
+            Signal::Metrics => &self.metrics,
+            Signal::Logs => &self.logs,
+        }
+    }
+
+    /// Returns how many items were dropped because the queue was full.
+    pub(crate) fn overflowed(&self) -> u64 {
+        self.metrics.overflowed.get() + self.logs.overflowed.get()
+    }
+
+    /// Returns the current counts of metrics and the size of the queue.
     #[must_use]
     pub fn delivery(&self) -> Delivery {
-        let since = self.since;
+        let (since, counts) = (self.since, &self.metrics);
         let tally = |label, count: &Count| Tally { label, count: count.get(), since };
         Delivery {
-            points: vec![tally("accepted", &self.accepted), tally("rejected", &self.rejected)],
+            points: vec![tally("accepted", &counts.accepted), tally("rejected", &counts.rejected)],
             dropped: vec![
-                tally("refused", &self.refused),
-                tally("backlog_full", &self.overflowed),
-                tally("shutdown", &self.shut_down),
+                tally("refused", &counts.refused),
+                tally("backlog_full", &counts.overflowed),
+                tally("shutdown", &counts.shut_down),
             ],
             requests: vec![
-                tally("success", &self.succeeded),
-                tally("retryable", &self.retryable),
-                tally("failed", &self.failed),
+                tally("success", &counts.succeeded),
+                tally("retryable", &counts.retryable),
+                tally("failed", &counts.failed),
             ],
             backlog: Backlog { bytes: self.backlog.get(), since },
         }

@@ -1,15 +1,15 @@
-//! The few pieces of protobuf's wire format that OTLP metrics need.
-//! Source: the protobuf encoding specification. Knows no message.
+//! Writer for the parts of protobuf's wire format that OTLP metrics use.
+//! Source: the protobuf encoding specification. Independent of any message type.
 
-/// The wire type of a field, as the low bits of its tag.
+/// Wire types: the low bits of a field's tag.
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
 
-/// How many bytes a length takes that is filled in later. A varint may be longer than it needs to be.
+/// Size in bytes of a length that is filled in later. A varint may be longer than necessary.
 pub(super) const OPEN_LEN: usize = 4;
 
-/// The longest message whose length fits [`OPEN_LEN`] bytes.
+/// Size of the longest message whose length fits [`OPEN_LEN`] bytes.
 pub(super) const MAX_LEN: usize = (1 << (7 * OPEN_LEN)) - 1;
 
 pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -20,7 +20,7 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(low_bits(value));
 }
 
-/// How many bytes [`varint`] writes.
+/// Returns how many bytes [`varint`] writes.
 pub(super) const fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
@@ -40,33 +40,33 @@ pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-/// Begins a message of `len` bytes.
+/// Starts a message of `len` bytes.
 pub(super) fn header(out: &mut Vec<u8>, field: u32, len: usize) {
     varint(out, (field << 3 | LENGTH_DELIMITED).into());
     varint(out, len as u64);
 }
 
-/// A message whose length is not known when it begins.
+/// A message whose length is not known at its start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
+pub(super) struct OpenMessage {
     len_at: usize,
 }
 
-/// Begins a message whose end will be told to [`close`].
-pub(super) fn open(out: &mut Vec<u8>, field: u32) -> Open {
+/// Starts a message that ends with [`close`].
+pub(super) fn open(out: &mut Vec<u8>, field: u32) -> OpenMessage {
     varint(out, (field << 3 | LENGTH_DELIMITED).into());
     let len_at = out.len();
     out.extend_from_slice(&[0; OPEN_LEN]);
-    Open { len_at }
+    OpenMessage { len_at }
 }
 
-/// Ends a message at the end of `out`.
-pub(super) fn close(out: &mut [u8], open: Open) {
-    let begin = open.len_at + OPEN_LEN;
-    let mut len = (out.len() - begin) as u64;
-    assert!(len <= MAX_LEN as u64, "requests are split long before");
-    for (place, byte) in out[open.len_at..begin].iter_mut().enumerate() {
-        let more = if place + 1 < OPEN_LEN { 0x80 } else { 0 };
+/// Ends a message that extends to the end of `out`, and fills in its length.
+pub(super) fn close(out: &mut [u8], open: OpenMessage) {
+    let start = open.len_at + OPEN_LEN;
+    let mut len = (out.len() - start) as u64;
+    assert!(len <= MAX_LEN as u64, "requests are split below this size");
+    for (index, byte) in out[open.len_at..start].iter_mut().enumerate() {
+        let more = if index + 1 < OPEN_LEN { 0x80 } else { 0 };
         *byte = low_bits(len) | more;
         len >>= 7;
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn varints_are_as_long_as_said() {
+    fn varint_len_is_the_encoded_length() {
         for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
             let mut out = Vec::new();
             varint(&mut out, value);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_filled_in_later_reads_as_a_length() {
+    fn lengths_filled_in_later_decode() {
         for len in [0, 1, 127, 128, 70_000] {
             let mut out = vec![9];
             let message = open(&mut out, 2);

@@ -1,5 +1,5 @@
-//! OTLP over gRPC: a request that is already encoded, out; what the receiver says of it, in.
-//! Source: the OTLP specification, "OTLP/gRPC".
+//! OTLP/gRPC: sends encoded requests and classifies the receiver's statuses.
+//! Entry point: [`GrpcClient::export`]. Source: the OTLP specification, "OTLP/gRPC".
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -17,68 +17,40 @@ use tonic::client::GrpcService as _;
 use tonic::codec::{DecodeBuf, Decoder, Streaming};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, GRPC_CONTENT_TYPE};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::{Answer, Failure, Retry};
 use crate::error_chain::error_chain;
+use crate::export::otlp::encode::{Request, Signal};
 
-const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
-
-/// A receiver, and how to speak to it.
+/// A client for one receiver.
 #[derive(Debug)]
-pub struct Client {
+pub struct GrpcClient {
     endpoint: Endpoint,
     channel: Channel,
-    /// Of every request.
+    /// Headers of every request.
     headers: HeaderMap,
     timeout: Duration,
 }
 
-/// What the receiver says of a request that it took.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// How many of its points it did not take.
-    pub rejected: u64,
-    /// Why, or what else it has to say; mostly nothing.
-    pub message: String,
-}
-
-/// Why a request was not taken.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct Failure {
-    /// What happened, for people.
-    pub reason: String,
-    /// Whether and when to try again; `None` when the receiver's word is final.
-    pub retry: Option<Retry>,
-}
-
-/// When to try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// When it seems right.
-    WithBackoff,
-    /// When the receiver says.
-    After(Duration),
-}
-
-/// What is wrong with the settings of a client.
+/// Invalid settings of a client.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The connection cannot be set up: its certificates cannot be read, say.
-    #[error("failed to set up the connection: {0}")]
+    /// The connection cannot be set up, for example because certificates cannot be read.
+    #[error("failed to set up the connection")]
     Connection(#[source] tonic::transport::Error),
-    /// A header cannot be sent.
+    /// The header is invalid.
     #[error("failed to use header {0:?}: names are lower-case words, values visible ASCII")]
     Header(String),
 }
 
-impl Client {
-    /// A client that connects when it has something to send, and again when the connection is lost.
+impl GrpcClient {
+    /// Returns a client that connects with its first request, and again after the connection is lost.
     ///
     /// # Errors
     ///
-    /// When the connection cannot be set up, or a header cannot be sent.
+    /// Fails if the connection cannot be set up or a header is invalid.
     pub fn new(uri: Uri, headers: &[(String, String)], timeout: Duration) -> Result<Self, SetupError> {
         let secure = uri.scheme_str() == Some("https");
         let mut endpoint = Endpoint::from(uri)
@@ -91,12 +63,12 @@ impl Client {
                 .tls_config(ClientTlsConfig::new().with_native_roots())
                 .map_err(SetupError::Connection)?;
         }
-        let mut request = Request::new(());
+        let mut request = tonic::Request::new(());
         request.set_timeout(timeout);
         for (name, value) in headers {
-            let wrong = || SetupError::Header(name.clone());
-            let name = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-            let value = AsciiMetadataValue::try_from(value.as_str()).map_err(|_| wrong())?;
+            let invalid = || SetupError::Header(name.clone());
+            let name = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+            let value = AsciiMetadataValue::try_from(value.as_str()).map_err(|_| invalid())?;
             request.metadata_mut().append(name, value);
         }
         let (metadata, ..) = request.into_parts();
@@ -106,38 +78,49 @@ impl Client {
         Ok(Self { channel: endpoint.connect_lazy(), endpoint, headers, timeout })
     }
 
-    /// Sends an encoded `ExportMetricsServiceRequest`.
+    /// Sends a request.
     ///
     /// # Errors
     ///
-    /// When the receiver cannot be reached, does not answer in time, or refuses.
-    pub async fn export(&mut self, bytes: Bytes) -> Result<Answer, Failure> {
+    /// Fails if the receiver is unreachable, does not answer in time, or refuses the request.
+    pub async fn export(&mut self, request: &Request) -> Result<Answer, Failure> {
+        let body = Body::new(FramedRequest::new(request.bytes.clone()));
         let mut request =
-            http::Request::post(EXPORT).body(Body::new(Message::framed(bytes))).expect("a path");
+            http::Request::post(path(request.items.signal)).body(body).expect("the path is valid");
         request.headers_mut().clone_from(&self.headers);
         let call = async {
-            let unavailable = |error: tonic::transport::Error| Status::unavailable(error_chain(&error));
-            poll_fn(|context| self.channel.poll_ready(context)).await.map_err(unavailable)?;
-            let response = self.channel.call(request).await;
-            answer(response.map_err(|error| Status::from_error(Box::new(error)))?).await
-        };
-        match tokio::time::timeout(self.timeout, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(status)) => Err(classify(&status)),
-            Err(_) => {
-                // A peer that vanished without a word would hold this connection for minutes.
-                self.channel = self.endpoint.connect_lazy();
-                let reason = format!("no answer within {:?}", self.timeout);
-                Err(Failure { reason, retry: Some(Retry::WithBackoff) })
+            if let Err(error) = poll_fn(|context| self.channel.poll_ready(context)).await {
+                return Err(Failure { reason: error_chain(&error), retry: Some(Retry::WithBackoff) });
             }
+            let response =
+                self.channel.call(request).await.map_err(|error| Status::from_error(Box::new(error)));
+            match response {
+                Ok(response) => read_answer(response).await.map_err(|status| classify(&status)),
+                Err(status) => Err(classify(&status)),
+            }
+        };
+        if let Ok(result) = tokio::time::timeout(self.timeout, call).await {
+            return result;
         }
+        // Without a reset from the peer, the kernel would keep this connection for minutes.
+        self.channel = self.endpoint.connect_lazy();
+        let reason = format!("no answer within {:?}", self.timeout);
+        Err(Failure { reason, retry: Some(Retry::WithBackoff) })
     }
 }
 
-/// Whether an error is final, as the OTLP specification's table of gRPC codes says.
+/// Returns the path of a signal's service.
+fn path(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    }
+}
+
+/// Classifies a status as permanent or retryable by the OTLP specification's table of gRPC codes.
 ///
-/// That table is about what a receiver answers. A connection that broke is no answer, whatever code stands for it here
-/// (`Unknown` for a broken pipe): only such an error has a cause on our side.
+/// The table covers answers of a receiver. A broken connection is not an answer, whatever code tonic gives it (`Unknown` for a
+/// broken pipe), and is always retryable. Only its status has a source.
 fn classify(status: &Status) -> Failure {
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let retry = match status.code() {
@@ -147,48 +130,49 @@ fn classify(status: &Status) -> Failure {
         | Code::OutOfRange
         | Code::Unavailable
         | Code::DataLoss => Some(delay.map_or(Retry::WithBackoff, Retry::After)),
-        // Without a delay it says that the request itself is too much.
+        // Without a delay, the request itself is too large.
         Code::ResourceExhausted => delay.map(Retry::After),
         _ => std::error::Error::source(status).map(|_| Retry::WithBackoff),
     };
     Failure { reason: error_chain(status), retry }
 }
 
-/// `ExportMetricsServiceResponse`.
+/// `ExportMetricsServiceResponse` and `ExportLogsServiceResponse`, which have the same fields.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Response {
+struct ExportResponse {
     #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
+    partial_success: Option<ExportPartialSuccess>,
 }
 
-/// `ExportMetricsPartialSuccess`.
+/// `ExportMetricsPartialSuccess` and `ExportLogsPartialSuccess`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct PartialSuccess {
+struct ExportPartialSuccess {
+    /// `rejected_data_points`, `rejected_log_records`.
     #[prost(int64, tag = "1")]
-    rejected_data_points: i64,
+    rejected: i64,
     #[prost(string, tag = "2")]
     error_message: String,
 }
 
-/// The body of a request that is encoded already. tonic's own encoder would copy it, megabytes each time, into memory that is
-/// new each time.
-struct Message {
-    /// What is not sent yet: the message, and before it, in a piece of its own, what frames it.
+/// HTTP body of a request that is already encoded. tonic's encoder would copy it, megabytes each time, into newly allocated
+/// memory.
+struct FramedRequest {
+    /// Prefix and message, unless already sent.
     pieces: [Option<Bytes>; 2],
 }
 
-impl Message {
+impl FramedRequest {
     /// Source: the gRPC specification, "Length-Prefixed-Message".
-    fn framed(bytes: Bytes) -> Self {
+    fn new(bytes: Bytes) -> Self {
         let mut prefix = Vec::with_capacity(5);
         // Not compressed.
         prefix.push(0);
-        prefix.extend(u32::try_from(bytes.len()).expect("requests are split long before").to_be_bytes());
+        prefix.extend(u32::try_from(bytes.len()).expect("requests are split below this size").to_be_bytes());
         Self { pieces: [Some(prefix.into()), Some(bytes)] }
     }
 }
 
-impl http_body::Body for Message {
+impl http_body::Body for FramedRequest {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -209,34 +193,34 @@ impl http_body::Body for Message {
     }
 }
 
-/// What a receiver answered: one message, and a status behind it; or a status alone, in the place of headers.
-async fn answer(response: http::Response<Body>) -> Result<Answer, Status> {
+/// Reads the answer of a receiver: one message followed by a status in the trailers, or only a status in the headers.
+async fn read_answer(response: http::Response<Body>) -> Result<Answer, Status> {
     if let Some(status) = Status::from_header_map(response.headers())
         && status.code() != Code::Ok
     {
         return Err(status);
     }
     let code = response.status();
-    let mut messages = Streaming::new_response(Answers, response.into_body(), code, None, None);
+    let mut messages = Streaming::new_response(AnswerDecoder, response.into_body(), code, None, None);
     let answer = messages.message().await?;
-    // The status comes behind the message.
+    // The status follows the message.
     messages.trailers().await?;
     answer.ok_or_else(|| Status::internal("the receiver's answer is empty"))
 }
 
-/// Decodes answers.
-struct Answers;
+/// Decodes [`ExportResponse`].
+struct AnswerDecoder;
 
-impl Decoder for Answers {
+impl Decoder for AnswerDecoder {
     type Item = Answer;
     type Error = Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Answer>, Status> {
-        let response = Response::decode(bytes.copy_to_bytes(bytes.remaining())).map_err(|error| {
-            Status::internal(format!("the receiver's answer is no OTLP response: {error}"))
+        let response = ExportResponse::decode(bytes.copy_to_bytes(bytes.remaining())).map_err(|error| {
+            Status::internal(format!("the receiver's answer is not an OTLP response: {error}"))
         })?;
         let answer = response.partial_success.map_or_else(Answer::default, |partial| Answer {
-            rejected: u64::try_from(partial.rejected_data_points).unwrap_or(0),
+            rejected: u64::try_from(partial.rejected).unwrap_or(0),
             message: partial.error_message,
         });
         Ok(Some(answer))
@@ -250,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_final_or_not_as_the_specification_says() {
+    fn only_codes_that_the_specification_names_are_retryable() {
         let retried = [
             Code::Cancelled,
             Code::DeadlineExceeded,
@@ -267,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_is_never_final() {
+    fn a_broken_connection_is_retryable() {
         let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         let status = Status::from_error(Box::new(broken));
         assert_eq!(classify(&status).retry, Some(Retry::WithBackoff), "{status:?}");
     }
 
     #[test]
-    fn a_receiver_says_when_to_try_again() {
+    fn the_delay_of_the_receiver_is_kept() {
         let delay = Duration::from_secs(7);
         let details = || ErrorDetails::with_retry_info(Some(delay));
         for code in [Code::ResourceExhausted, Code::Unavailable] {

@@ -1,0 +1,115 @@
+//! Samples as OTLP metrics requests, encoded without building messages in memory first.
+//! Entry point: [`Encoder::encode_each`]. Independent of the transport.
+
+mod buffers;
+mod request;
+mod series;
+
+use self::buffers::BufferPool;
+pub use self::request::{Items, Request, Signal};
+use self::request::{Point, RequestHead, RequestWriter, nanoseconds};
+use self::series::{SentSeries, match_series};
+use super::wire;
+use crate::metrics::{Entity, Metric, Sample, Visitor, visit};
+
+/// Encodes one sample after another. Remembers of each series its encoded attributes and which metrics had a point, to mark
+/// the end of a series.
+#[derive(Debug)]
+pub struct Encoder {
+    max_request: usize,
+    head: RequestHead,
+    /// Series of each entity, in the order of the table of metrics.
+    sent: Vec<Vec<SentSeries>>,
+    buffers: BufferPool,
+}
+
+impl Encoder {
+    /// Returns an encoder for one resource, with requests of at most `max_request` bytes (a single point may be longer).
+    #[must_use]
+    pub fn new(resource: &[(String, String)], max_request: usize) -> Self {
+        Self {
+            max_request: max_request.min(wire::MAX_LEN),
+            head: RequestHead::new(resource),
+            sent: Vec::new(),
+            buffers: BufferPool::default(),
+        }
+    }
+
+    /// Encodes a sample. A series that ended since the last sample gets a marker.
+    pub fn encode(&mut self, sample: Sample<'_>) -> Vec<Request> {
+        let mut requests = Vec::new();
+        self.encode_each(sample, |request| requests.push(request));
+        requests
+    }
+
+    /// Encodes a sample and passes each request to `emit` as soon as it is complete. Buffers of requests dropped by then are
+    /// reused for the next ones.
+    pub fn encode_each(&mut self, sample: Sample<'_>, mut emit: impl FnMut(Request)) {
+        let mut cycle = EncodingCycle {
+            sent: &mut self.sent,
+            entity: 0,
+            time: nanoseconds(sample.snapshot.taken_at),
+            requests: RequestWriter::new(self.max_request, &self.head, &mut self.buffers, &mut emit),
+        };
+        visit(Some(sample), &mut cycle);
+        cycle.requests.finish();
+    }
+}
+
+/// One sample being encoded.
+struct EncodingCycle<'a> {
+    sent: &'a mut Vec<Vec<SentSeries>>,
+    /// Index of the next entity.
+    entity: usize,
+    time: u64,
+    requests: RequestWriter<'a>,
+}
+
+impl Visitor for EncodingCycle<'_> {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+        assert!(entity.metrics.len() <= u64::BITS as usize, "a bit for each metric of an entity");
+        if self.sent.len() == self.entity {
+            self.sent.push(Vec::new());
+        }
+        let sent = &mut self.sent[self.entity];
+        self.entity += 1;
+        // The table could not be read: its series have not ended.
+        let Some(values) = values else { return };
+        let ended = match_series(entity, values, sent);
+
+        for (row, metric) in entity.metrics.iter().enumerate() {
+            let bit = 1 << row;
+            let mut open = None;
+            let mut lost_value = false;
+            for (value, sent) in values.iter().zip(sent.iter_mut()) {
+                if let Some(value) = (metric.read)(value) {
+                    sent.metrics |= bit;
+                    let point = Point { birth: sent.series.birth, time: self.time, value: Some(value) };
+                    self.requests.point(metric, &mut open, sent.attributes(metric.carries), point);
+                } else {
+                    lost_value |= sent.metrics & bit != 0;
+                }
+            }
+            self.requests.close(open);
+            if lost_value {
+                let unreported =
+                    values.iter().zip(sent.iter_mut()).filter(|(value, _)| (metric.read)(value).is_none());
+                for (_, sent) in unreported.filter(|(_, sent)| sent.metrics & bit != 0) {
+                    sent.metrics &= !bit;
+                    write_marker(&mut self.requests, metric, sent, self.time);
+                }
+            }
+            for ended in ended.iter().filter(|ended| ended.metrics & bit != 0) {
+                write_marker(&mut self.requests, metric, ended, self.time);
+            }
+        }
+    }
+}
+
+/// Marks the end of a series: a point without a value, in a metric message of its own.
+fn write_marker<T>(requests: &mut RequestWriter<'_>, metric: &Metric<T>, ended: &SentSeries, time: u64) {
+    let mut open = None;
+    let point = Point { birth: ended.series.birth, time, value: None };
+    requests.point(metric, &mut open, ended.attributes(metric.carries), point);
+    requests.close(open);
+}

@@ -1,0 +1,88 @@
+//! Series already sent: encoded attributes of each, and which of its metrics had a point, to mark the end of a series.
+//! Entry point: [`match_series`].
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::request::write_attribute;
+use crate::metrics::{Carries, Entity, Label, Series};
+
+/// What was sent of one value of an entity.
+#[derive(Debug)]
+pub(super) struct SentSeries {
+    pub(super) series: Series,
+    /// Encoded key attributes, followed by the other attributes of the `_info` metric.
+    attributes: Box<[u8]>,
+    key_len: usize,
+    /// Metrics that had a point in the last sample, one bit for each row of the entity.
+    pub(super) metrics: u64,
+}
+
+impl SentSeries {
+    fn new<T>(entity: &Entity<T>, value: &T, series: Series) -> Self {
+        let (mut attributes, mut text) = (Vec::new(), String::new());
+        write_attributes(&mut attributes, &mut text, entity.key, value);
+        let key_len = attributes.len();
+        write_attributes(&mut attributes, &mut text, entity.info, value);
+        Self { series, attributes: attributes.into_boxed_slice(), key_len, metrics: 0 }
+    }
+
+    /// Returns the encoded attributes of a metric's points.
+    pub(super) fn attributes(&self, carries: Carries) -> &[u8] {
+        match carries {
+            Carries::Key => &self.attributes[..self.key_len],
+            Carries::Info => &self.attributes,
+        }
+    }
+}
+
+/// Brings `sent` into the order of `values`, with an entry for each, and returns the series that ended.
+///
+/// Objects are in ascending order with new ones last, so mostly nothing but the end differs from the last sample.
+pub(super) fn match_series<T>(
+    entity: &Entity<T>,
+    values: &[T],
+    sent: &mut Vec<SentSeries>,
+) -> Vec<SentSeries> {
+    let same = values
+        .iter()
+        .zip(sent.iter())
+        .take_while(|(value, sent)| (entity.series)(value) == sent.series)
+        .count();
+    if same == values.len() && same == sent.len() {
+        return Vec::new();
+    }
+    let mut earlier: HashMap<Series, SentSeries> =
+        sent.drain(same..).map(|sent| (sent.series, sent)).collect();
+    for value in &values[same..] {
+        let series = (entity.series)(value);
+        sent.push(earlier.remove(&series).unwrap_or_else(|| SentSeries::new(entity, value, series)));
+    }
+    let mut ended: Vec<SentSeries> = earlier.into_values().collect();
+    ended.sort_by_key(|sent| sent.series.id);
+    // If a new object has the id and attributes of an old one, its points continue the same series: a marker with the same
+    // time and attributes would end it. The new start time shows that another object began.
+    for (value, new) in values.iter().zip(sent.iter()).skip(same) {
+        let Ok(index) = ended.binary_search_by_key(&new.series.id, |old| old.series.id) else { continue };
+        let old = &mut ended[index];
+        for (row, metric) in entity.metrics.iter().enumerate() {
+            let continues = (metric.read)(value).is_some();
+            if continues && old.attributes(metric.carries) == new.attributes(metric.carries) {
+                old.metrics &= !(1 << row);
+            }
+        }
+    }
+    ended
+}
+
+/// Appends the attributes of a value, each as a field of a data point.
+fn write_attributes<T>(out: &mut Vec<u8>, text: &mut String, labels: &[Label<T>], value: &T) {
+    /// `NumberDataPoint.attributes`.
+    const POINT_ATTRIBUTES: u32 = 7;
+    for label in labels {
+        let Some(value) = (label.read)(value) else { continue };
+        text.clear();
+        write!(text, "{value}").expect("writing to a String does not fail");
+        write_attribute(out, POINT_ATTRIBUTES, label.name, text);
+    }
+}
