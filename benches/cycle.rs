@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use test_support::{holding, measure, receiver};
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{self, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
 use test_support::holding::holder;
@@ -62,7 +62,7 @@ async fn main() {
     let mut reader = Reader::default();
     reader.read();
     let tables = least(20, || (), |()| reader.read());
-    let mut enricher = Enricher::new(reader, enrich::Options::default(), Names::default());
+    let mut enricher = Enricher::new(reader, enrich::Options::default(), NameCache::default());
     enricher.read();
     let reading = least(20, || (), |()| enricher.read());
     drop(enricher);

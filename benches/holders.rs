@@ -4,7 +4,7 @@
 use std::time::Duration;
 use test_support::{holding, measure};
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::{self, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::{Kind, Part, ReaderKind};
@@ -45,7 +45,7 @@ fn main() {
 /// The least that it took to find the holders, of several readings. Names of executables are known after the first one.
 fn cost(road: ReaderKind, map: &Map, count: usize) -> Duration {
     let options = kernel::Options { reader: ReaderChoice::Only(road), ..kernel::Options::default() };
-    let mut enricher = Enricher::new(Reader::new(options), Options::default(), Names::default());
+    let mut enricher = Enricher::new(Reader::new(options), Options::default(), NameCache::default());
     let taken = (0..RUNS).map(|_| {
         let snapshot = enricher.read();
         let holders = snapshot.holders.as_ref().expect("root may know").of(Kind::Map);

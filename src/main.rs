@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{
     self, Asked, Command, Export, LogFormat, LogLevel, Mistakes, Otlp, SnapshotFormat,
 };
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{self, Enricher};
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
@@ -159,7 +159,7 @@ fn snapshot(
         // One look has no time to count in; what somebody else has counted is shown.
         let reader = Reader::new(settings::reader(kernel, cli::RunStats::Off));
         let options = enrich::Options { wait_for_hooks: true, ..settings::enricher(enrich) };
-        Enricher::new(reader, options, Names::default()).read()
+        Enricher::new(reader, options, NameCache::default()).read()
     };
     if snapshot.is_all_refused() && from.is_none() {
         return finish(Err(anyhow::anyhow!(requirements::refusal())));
@@ -212,7 +212,7 @@ fn listeners(export: &Export, problems: &mut Vec<String>) -> Vec<TcpListener> {
 /// Exports until told to stop.
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let reader = Reader::new(settings::reader(export.kernel, export.run_stats));
-    let names = Names::default();
+    let names = NameCache::default();
     let mut reader = Enricher::new(reader, settings::enricher(export.enrich), names.clone());
     malloc::return_what_is_free();
     let first = reader.read();
@@ -325,7 +325,7 @@ impl Warned {
 fn look_up(
     tasks: &mut JoinSet<anyhow::Result<()>>,
     lookup: cli::Lookup,
-    names: Names,
+    names: NameCache,
     stopped: &watch::Receiver<bool>,
 ) {
     let stopped = stopped.clone();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cgroup::{Place, is_uid};
-use super::names::Names;
+use super::names::NameCache;
 use crate::model::{
     Container, HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Pin, Pod, Process, ProcessFiles,
     Snapshot,
@@ -34,7 +34,7 @@ struct Known<S> {
 
 impl<S> Known<S> {
     /// That a reading met it.
-    fn meet(&mut self, names: &Names) -> Arc<Owner> {
+    fn meet(&mut self, names: &NameCache) -> Arc<Owner> {
         self.met = true;
         keep(names, &self.owner);
         Arc::clone(&self.owner)
@@ -43,7 +43,7 @@ impl<S> Known<S> {
 
 impl People {
     /// Begins a reading: who has got another name since is described anew.
-    pub(super) fn begin(&mut self, names: &Names) {
+    pub(super) fn begin(&mut self, names: &NameCache) {
         let revision = names.revision();
         if self.revision != revision {
             self.revision = revision;
@@ -57,7 +57,7 @@ impl People {
     pub(super) fn process(
         &mut self,
         files: &ProcessFiles,
-        names: &Names,
+        names: &NameCache,
         describe: impl FnOnce() -> (Process, Option<Arc<str>>),
     ) -> Arc<Owner> {
         let key = (files.pid, files.started_at_boot_ns);
@@ -87,7 +87,7 @@ impl People {
     }
 
     /// A cgroup as somebody who made what it pays for. `None` when its path names nobody.
-    pub(super) fn cgroup(&mut self, id: u64, path: &Arc<str>, names: &Names) -> Option<Arc<Owner>> {
+    pub(super) fn cgroup(&mut self, id: u64, path: &Arc<str>, names: &NameCache) -> Option<Arc<Owner>> {
         let owner = match self.cgroups.get_mut(&id) {
             Some(known) if known.seen_as == *path => known.meet(names),
             _ => {
@@ -127,7 +127,7 @@ impl People {
 }
 
 /// Asks for the names again, so that they are not forgotten.
-fn keep(names: &Names, owner: &Owner) {
+fn keep(names: &NameCache, owner: &Owner) {
     if let Some(container) = &owner.container {
         let _known = names.container(&container.id);
     }
@@ -137,7 +137,7 @@ fn keep(names: &Names, owner: &Owner) {
 }
 
 /// What is known of somebody in a cgroup.
-fn identity(place: Place, process: Option<Process>, names: &Names) -> Identity {
+fn identity(place: Place, process: Option<Process>, names: &NameCache) -> Identity {
     let told = place.container.as_deref().and_then(|id| names.container(id));
     let (container_name, pod_of_container) = told.map(|told| (told.name, told.pod)).unwrap_or_default();
     let container = place.container.map(|id| Container {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_process_is_described_once_until_something_of_it_changes() {
-        let (names, mut people) = (Names::default(), People::default());
+        let (names, mut people) = (NameCache::default(), People::default());
         let pod = "/kubepods/besteffort/pod2c48913c-b29f-11e7-9350-020968147796/\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         people.begin(&names);
@@ -224,7 +224,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again));
 
         let told = PodName { namespace: "shop".to_owned(), name: "cart".to_owned() };
-        names.tell_pod("2c48913c-b29f-11e7-9350-020968147796", told);
+        names.set_pod("2c48913c-b29f-11e7-9350-020968147796", told);
         people.begin(&names);
         let told = people.process(&files("agent", Vec::new()), &names, || place(pod));
         assert_eq!(told.name(), "shop/cart");
@@ -244,7 +244,7 @@ mod tests {
         const HASH: &str = "36b6d6be73b1065af369b3985edafa09";
         const UID: &str = "2c48913c-b29f-11e7-9350-020968147796";
         const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-        let names = Names::default();
+        let names = NameCache::default();
         let uid = |path: &str| {
             let pod = identity(Place::of(path), None, &names).pod.expect("it is in a pod");
             (pod.key, pod.uid)
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(uid(&format!("/kubepods/pod{UID}/{CONTAINER}")), (UID.to_owned(), Some(UID.to_owned())));
         assert_eq!(uid(&format!("/kubepods/pod{HASH}/{CONTAINER}")), (HASH.to_owned(), None));
         let container = ContainerName { name: None, pod: Some(HASH.to_owned()) };
-        names.tell_container(CONTAINER, container);
+        names.set_container(CONTAINER, container);
         assert_eq!(
             uid(&format!("/docker/{CONTAINER}")),
             (HASH.to_owned(), None),
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_process_of_which_only_the_path_tells_the_cgroup_is_another_when_it_has_moved() {
-        let (names, mut people) = (Names::default(), People::default());
+        let (names, mut people) = (NameCache::default(), People::default());
         let files = ProcessFiles { cgroup: None, ..files("agent", Vec::new()) };
         people.begin(&names);
         let first = people.process(&files, &names, || place("/a.service"));
@@ -307,7 +307,7 @@ mod tests {
             pins: Some(vec![pin(3, "/b/x/1", "/b/x"), pin(3, "/b/x/2", "/b/x"), pin(3, "/b/y", "/b/y")]),
             ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
         };
-        let (names, mut people) = (Names::default(), People::default());
+        let (names, mut people) = (NameCache::default(), People::default());
         let objects = vec![(Kind::Map, 1), (Kind::Map, 3), (Kind::Btf, 4), (Kind::Program, 8)];
         let files = files("agent", objects);
         let process = people.process(&files, &names, || place("/"));

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 
 use self::attachments::HookWatch;
 use self::holders::People;
-use self::names::Names;
+use self::names::NameCache;
 use self::orphans::Unheld;
 use self::owner::Wholes;
 use self::process::{Processes, Search};
@@ -54,7 +54,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Enricher {
     reader: Reader,
-    names: Names,
+    names: NameCache,
     issues: Issues,
     processes: Processes,
     pins: Pins,
@@ -70,7 +70,7 @@ pub struct Enricher {
 impl Enricher {
     /// Adds to the readings of a reader.
     #[must_use]
-    pub fn new(reader: Reader, options: Options, names: Names) -> Self {
+    pub fn new(reader: Reader, options: Options, names: NameCache) -> Self {
         Self {
             reader,
             names,

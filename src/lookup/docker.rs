@@ -1,5 +1,6 @@
-//! Names of containers from Docker, or from Podman, which speaks the same: one list of all that run.
-//! Begin at [`ask`].
+//! Container names from the HTTP API of Docker, which Podman implements too: one list of all running containers.
+//!
+//! Entry point: [`query`].
 
 use std::path::Path;
 
@@ -9,10 +10,11 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::UnixStream;
 
-use super::{Failure, Found, LONGEST_ANSWER};
+use super::{LookupError, LookupResult, MAX_RESPONSE_BYTES};
 use crate::enrich::names::{ContainerName, PodName};
+use crate::error_chain::error_chain;
 
-/// A container, as `GET /containers/json` lists it. Source: Docker Engine API v1.24 and later, "List containers".
+/// An element of the response to `GET /containers/json`. Source: Docker Engine API v1.24 and later, "List containers".
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Container {
@@ -21,7 +23,7 @@ struct Container {
     labels: Option<Labels>,
 }
 
-/// What the kubelet has its containers labelled with.
+/// Labels that the kubelet sets on its containers.
 /// Source: Kubernetes, `staging/src/k8s.io/kubelet/pkg/types/labels.go`.
 #[derive(Debug, Default, Deserialize)]
 struct Labels {
@@ -35,67 +37,67 @@ struct Labels {
     container_name: Option<String>,
 }
 
-/// What the kubelet calls the container that holds a pod's namespaces.
+/// Container name that the kubelet gives to the sandbox of a pod.
 const SANDBOX: &str = "POD";
 
-/// Asks for all containers that run. Has no limit of time.
-pub(super) async fn ask(socket: &Path) -> Result<Found, Failure> {
-    let stream = UnixStream::connect(socket).await.map_err(Failure::Connect)?;
-    let call = |error: hyper::Error| Failure::Call(error.to_string());
+/// Queries all running containers. The caller sets the time limit.
+pub(super) async fn query(socket: &Path) -> Result<LookupResult, LookupError> {
+    let stream = UnixStream::connect(socket).await.map_err(LookupError::Connect)?;
+    let failed = |error: hyper::Error| LookupError::Query(error_chain(&error));
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(call)?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let request = http::Request::get("/containers/json")
         .header(http::header::HOST, "localhost")
         .body(Empty::<Bytes>::new())
-        .expect("its parts are sound");
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(call)?;
+        .expect("all parts are constants");
+    let response = async {
+        let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
-        let body = body.map_err(|error| Failure::Call(error.to_string()))?.to_bytes();
+        let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
+        let body = body.map_err(|error| LookupError::Query(error_chain(&*error)))?.to_bytes();
         if status != http::StatusCode::OK {
-            return Err(Failure::Call(status.to_string()));
+            return Err(LookupError::Query(status.to_string()));
         }
         Ok(body)
     };
-    // The connection is driven as long as the answer takes, and ends with it.
+    // Drives the connection until the response is complete.
     let connection = async {
         match connection.await {
-            // What was received before is still to be read.
+            // The response may still have data that arrived before.
             Ok(()) | Err(_) => std::future::pending().await,
         }
     };
     let body = tokio::select! {
-        answer = answer => answer?,
+        response = response => response?,
         never = connection => never,
     };
     let containers: Vec<Container> =
-        serde_json::from_slice(&body).map_err(|error| Failure::Answer(error.to_string()))?;
-    Ok(found(containers))
+        serde_json::from_slice(&body).map_err(|error| LookupError::Response(error.to_string()))?;
+    Ok(names_of(containers))
 }
 
-fn found(containers: Vec<Container>) -> Found {
-    let mut found = Found::default();
+fn names_of(containers: Vec<Container>) -> LookupResult {
+    let mut result = LookupResult::default();
     for Container { id, names, labels } in containers {
         let Labels { pod, pod_namespace, pod_name, container_name } = labels.unwrap_or_default();
         if let (Some(key), Some(namespace), Some(name)) = (&pod, pod_namespace, pod_name) {
-            found.pods.push((key.clone(), PodName { namespace, name }));
+            result.pods.push((key.clone(), PodName { namespace, name }));
         }
         let name = match container_name {
             Some(sandbox) if sandbox == SANDBOX && pod.is_some() => None,
             Some(name) if pod.is_some() => Some(name),
             _ => match names.as_deref().and_then(own_name) {
                 Some(name) => Some(name.to_owned()),
-                // Without a name nothing is told: it may come yet.
+                // The name may be set later.
                 None => continue,
             },
         };
-        found.containers.push((id, ContainerName { name, pod }));
+        result.containers.push((id, ContainerName { name, pod }));
     }
-    found
+    result
 }
 
-/// A container's own name, not those that others link to it by (`/other/alias`).
+/// Returns the name of the container itself, not the aliases of links to it (`/other/alias`).
 fn own_name(names: &[String]) -> Option<&str> {
     let mut names = names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
     names.find(|name| !name.is_empty() && !name.contains('/'))

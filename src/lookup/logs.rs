@@ -1,55 +1,58 @@
-//! Names of pods and containers from the names that the kubelet gives to their logs. Opens no log.
-//! Begin at [`look`].
+//! Pod and container names from the paths of the kubelet's log files. Opens no log.
+//!
+//! Entry point: [`query`].
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, Found};
+use super::{LookupError, LookupResult};
 use crate::enrich::cgroup;
-use crate::enrich::names::{ContainerName, Missing, PodName};
+use crate::enrich::names::{ContainerName, MissingNames, PodName};
 
-/// A directory for each pod, `NAMESPACE_NAME_UID`.
+/// Has a directory for each pod, `NAMESPACE_NAME_UID`.
 /// Source: Kubernetes, `pkg/kubelet/kuberuntime/helpers.go`, `BuildPodLogsDirectory`.
 pub(super) const PODS: &str = "var/log/pods";
 
-/// A link for each container to its log, `POD_NAMESPACE_CONTAINER-ID.log`.
+/// Has a link to the log of each container, `POD_NAMESPACE_CONTAINER-ID.log`.
 /// Source: Kubernetes, `pkg/kubelet/kuberuntime/legacy.go`, `legacyLogSymlink`.
 const CONTAINERS: &str = "var/log/containers";
 
-/// Looks for names of what is missing. `None` where no kubelet writes logs.
-pub(super) async fn look(root: PathBuf, missing: Missing) -> Result<Option<Found>, Failure> {
-    let look = tokio::task::spawn_blocking(move || read(&root, &missing));
-    look.await.unwrap_or_else(|error| Err(Failure::Call(error.to_string())))
+/// Returns the names that are missing and those of their pods; `None` on a host without logs of a kubelet.
+pub(super) async fn query(root: PathBuf, missing: MissingNames) -> Result<Option<LookupResult>, LookupError> {
+    let names = tokio::task::spawn_blocking(move || read(&root, &missing));
+    names.await.unwrap_or_else(|error| Err(LookupError::Query(error.to_string())))
 }
 
-fn read(root: &Path, missing: &Missing) -> Result<Option<Found>, Failure> {
-    let is_missing = |ids: &[String], id: &str| ids.binary_search_by(|other| (**other).cmp(id)).is_ok();
-    let mut found = Found::default();
-    let pods = each(&root.join(PODS), |_, name| {
-        if let Some((key, name)) = pod(name)
-            && is_missing(&missing.pods, key)
+fn read(root: &Path, missing: &MissingNames) -> Result<Option<LookupResult>, LookupError> {
+    let mut result = LookupResult::default();
+    let mut keys = HashSet::new();
+    let has_containers = for_each_name(&root.join(CONTAINERS), |directory, name| {
+        if let Some((id, container)) = parse_link(name)
+            && missing.has_container(id)
         {
-            found.pods.push((key.to_owned(), name));
-        }
-    })?;
-    let containers = each(&root.join(CONTAINERS), |directory, name| {
-        if let Some((id, container)) = container(name)
-            && is_missing(&missing.containers, id)
-        {
-            // The link may be gone by now, and then so is the container.
+            // The link vanishes together with its container.
             let pod = fs::read_link(directory.join(name)).ok().as_deref().and_then(pod_of_log);
+            keys.extend(pod.clone());
             let name = Some(container.to_owned());
-            found.containers.push((id.to_owned(), ContainerName { name, pod }));
+            result.containers.push((id.to_owned(), ContainerName { name, pod }));
         }
     })?;
-    Ok((pods || containers).then_some(found))
+    let has_pods = for_each_name(&root.join(PODS), |_, name| {
+        if let Some((key, name)) = parse_directory(name)
+            && (missing.has_pod(key) || keys.contains(key))
+        {
+            result.pods.push((key.to_owned(), name));
+        }
+    })?;
+    Ok((has_pods || has_containers).then_some(result))
 }
 
-/// Does something with each name in a directory. Says whether there is such a directory.
-fn each(directory: &Path, mut with: impl FnMut(&Path, &str)) -> Result<bool, Failure> {
-    let failed = |error| Failure::Read { path: directory.to_owned(), error };
+/// Calls `visit` with the directory and the name of each of its entries. Returns false if there is no such directory.
+fn for_each_name(directory: &Path, mut visit: impl FnMut(&Path, &str)) -> Result<bool, LookupError> {
+    let failed = |error| LookupError::Read { path: directory.to_owned(), error };
     let entries = match fs::read_dir(directory) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(false);
@@ -57,16 +60,17 @@ fn each(directory: &Path, mut with: impl FnMut(&Path, &str)) -> Result<bool, Fai
         entries => entries.map_err(failed)?,
     };
     for entry in entries {
-        // What is not text is not the kubelet's.
+        // The kubelet makes only names that are UTF-8.
         if let Some(name) = entry.map_err(failed)?.file_name().to_str() {
-            with(directory, name);
+            visit(directory, name);
         }
     }
     Ok(true)
 }
 
-/// What stands for the pod of a directory of logs, and its name. Neither a namespace nor a name has an underscore.
-fn pod(directory: &str) -> Option<(&str, PodName)> {
+/// Returns the key and the name of the pod of a log directory. Namespaces and names have no underscores; the key is the UID, or
+/// the hash of the configuration for a static pod.
+fn parse_directory(directory: &str) -> Option<(&str, PodName)> {
     let mut parts = directory.splitn(3, '_');
     let (namespace, name, key) = (parts.next()?, parts.next()?, parts.next()?);
     if [namespace, name, key].contains(&"") {
@@ -75,17 +79,17 @@ fn pod(directory: &str) -> Option<(&str, PodName)> {
     Some((key, PodName { namespace: namespace.to_owned(), name: name.to_owned() }))
 }
 
-/// The id and the name of the container of a link.
-fn container(link: &str) -> Option<(&str, &str)> {
+/// Returns the id and the name of the container of a link.
+fn parse_link(link: &str) -> Option<(&str, &str)> {
     let (names, id) = link.strip_suffix(".log")?.rsplit_once('-')?;
     let (_, container) = names.rsplit_once('_')?;
     (cgroup::is_container_id(id) && !container.is_empty()).then_some((id, container))
 }
 
-/// What stands for the pod that a log is of: `.../NAMESPACE_NAME_UID/CONTAINER/0.log`.
+/// Returns the key of the pod of a log file: `.../NAMESPACE_NAME_UID/CONTAINER/0.log`.
 fn pod_of_log(log: &Path) -> Option<String> {
     let directory = log.parent()?.parent()?.file_name().and_then(OsStr::to_str)?;
-    pod(directory).map(|(key, _)| key.to_owned())
+    parse_directory(directory).map(|(key, _)| key.to_owned())
 }
 
 #[cfg(test)]
@@ -97,7 +101,7 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn names_of_directories() {
+    fn directories_have_pod_names() {
         let table = [
             (format!("shop_cart-7c5d-x2x_{UID}"), Some((UID, "shop", "cart-7c5d-x2x"))),
             (format!("kube-system_etcd-n1.example_{HASH}"), Some((HASH, "kube-system", "etcd-n1.example"))),
@@ -113,12 +117,12 @@ mod tests {
             let expected = expected.map(|(key, namespace, name)| {
                 (key, PodName { namespace: namespace.to_owned(), name: name.to_owned() })
             });
-            assert_eq!(pod(&directory), expected, "{directory}");
+            assert_eq!(parse_directory(&directory), expected, "{directory}");
         }
     }
 
     #[test]
-    fn names_of_links() {
+    fn links_have_container_names() {
         let table = [
             (format!("cart-7c5d-x2x_shop_web-{ID}.log"), Some((ID, "web"))),
             (format!("cart_shop_side-car-2-{ID}.log"), Some((ID, "side-car-2"))),
@@ -129,17 +133,17 @@ mod tests {
             (String::new(), None),
         ];
         for (link, expected) in &table {
-            assert_eq!(container(link), *expected, "{link}");
+            assert_eq!(parse_link(link), *expected, "{link}");
         }
     }
 
     #[test]
-    fn where_links_lead() {
-        let leads = |path: &str| pod_of_log(Path::new(path));
-        assert_eq!(leads(&format!("/var/log/pods/shop_cart_{UID}/web/0.log")), Some(UID.to_owned()));
-        assert_eq!(leads(&format!("../pods/shop_cart_{HASH}/web/0.log")), Some(HASH.to_owned()));
+    fn log_paths_have_pod_keys() {
+        let pod = |path: &str| pod_of_log(Path::new(path));
+        assert_eq!(pod(&format!("/var/log/pods/shop_cart_{UID}/web/0.log")), Some(UID.to_owned()));
+        assert_eq!(pod(&format!("../pods/shop_cart_{HASH}/web/0.log")), Some(HASH.to_owned()));
         for path in ["", "/", "0.log", "/var/lib/docker/containers/abc/abc-json.log"] {
-            assert_eq!(leads(path), None, "{path}");
+            assert_eq!(pod(path), None, "{path}");
         }
     }
 }

@@ -1,52 +1,56 @@
-//! Looks up names of pods and containers with those who know them, in the background: no reading waits for it.
-//! Knows nothing of readings; what is asked for and what is told goes through [`Names`]. Begin at [`run`].
+//! Lookups of pod and container names in log directories and container runtimes.
+//!
+//! Entry points: [`run`] for the service, [`once`] for a single snapshot. Ids and names pass through a [`NameCache`], so no reading
+//! waits for a source.
 
-mod cri;
+#[doc(hidden)]
+pub mod cri;
 mod docker;
 mod logs;
-mod pace;
+mod schedule;
 mod socket;
 
+use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
 
-use self::pace::{Pace, Tries};
+use self::schedule::{RetrySchedule, SourceRetry};
 pub use self::socket::Sockets;
-use self::socket::{Present, WELL_KNOWN_CRI, WELL_KNOWN_DOCKER};
-use crate::enrich::names::{ContainerName, Missing, Names, PodName};
+use self::socket::{FoundSockets, SocketPath, WELL_KNOWN_CRI, WELL_KNOWN_DOCKER};
+use crate::enrich::names::{ContainerName, MissingNames, NameCache, PodName};
+use crate::outage::OutageLog;
 
-/// How long one who is asked may take for the whole answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for the complete response of one source.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest answer that is taken: a hundred times what a node full of pods gives.
-const LONGEST_ANSWER: usize = 16 << 20;
+/// Size limit of a response: a hundred times the list of a node full of pods.
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
-/// Whom to ask.
+/// Sources to query.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Below which the host's files are found: its logs, and the well-known sockets.
+    /// Directory that is the root of the host's file system: log directories and well-known sockets are below it.
     pub root: PathBuf,
-    /// Container runtimes that speak CRI.
+    /// Sockets of container runtimes that implement CRI.
     pub cri: Sockets,
-    /// Docker and Podman.
+    /// Sockets of Docker and Podman.
     pub docker: Sockets,
 }
 
-/// Tells names as long as the program runs: what a reading misses is asked for at once, and again ever less often while nobody
-/// knows it. Ends when `stopped` says so.
-pub async fn run(names: Names, settings: Settings, mut stopped: watch::Receiver<bool>) {
-    let asked = Arc::new(Notify::new());
-    let wake = Arc::clone(&asked);
-    names.wake_with(move || wake.notify_one());
-    let mut sources = Lookup::new(&settings);
-    let forever = async {
+/// Looks up missing names until `stopped` is true: those of a new id at once, and those that no source has again with back-off.
+pub async fn run(names: NameCache, settings: Settings, mut stopped: watch::Receiver<bool>) {
+    let new_ids = Arc::new(Notify::new());
+    let notify = Arc::clone(&new_ids);
+    names.on_new_ids(move || notify.notify_one());
+    let mut lookup = Lookup::new(&settings);
+    let rounds = async {
         loop {
-            let next = sources.round(&names).await;
+            let next = lookup.round(&names).await;
             let due = async {
                 match next {
                     Some(next) => tokio::time::sleep_until(next).await,
@@ -54,154 +58,219 @@ pub async fn run(names: Names, settings: Settings, mut stopped: watch::Receiver<
                 }
             };
             tokio::select! {
-                () = asked.notified() => {}
+                () = new_ids.notified() => {}
                 () = due => {}
             }
         }
     };
     tokio::select! {
-        // That nobody can say it any more is as good.
+        // A dropped sender means stop as well.
         _ = stopped.wait_for(|stopped| *stopped) => {}
-        () = forever => {}
+        () = rounds => {}
     }
 }
 
-/// Everyone who is asked, in this order, and when to ask again.
-struct Lookup {
-    sources: Vec<Source>,
-    tries: Tries,
+/// Looks up the names that a reading found missing, each source once, and blocks until they are stored, but not longer than
+/// `limit` in all and half of it for one source. Returns the sources that failed.
+///
+/// For a program that takes a single reading: the next reading with the same `names` has those that were found. Returns at once
+/// if no name is missing. Must not be called from asynchronous code.
+///
+/// # Errors
+///
+/// If the process can have no more descriptors, which the runtime needs.
+pub fn once(names: &NameCache, settings: &Settings, limit: Duration) -> io::Result<Vec<SourceError>> {
+    if names.missing().is_empty() {
+        return Ok(Vec::new());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let errors = runtime.block_on(query_each(names, settings, limit));
+    // Dropping the runtime would wait for file operations that hang.
+    runtime.shutdown_background();
+    Ok(errors)
 }
 
-/// One who is asked, and how we stand with it.
-struct Source {
-    who: Who,
-    pace: Pace,
+async fn query_each(names: &NameCache, settings: &Settings, limit: Duration) -> Vec<SourceError> {
+    let deadline = Instant::now() + limit;
+    let mut errors = Vec::new();
+    let mut found = FoundSockets::default();
+    for source in sources(settings) {
+        let missing = names.missing();
+        if source.queried_for(&missing).next().is_none() {
+            continue;
+        }
+        let timeout = deadline.saturating_duration_since(Instant::now()).min(limit / 2);
+        match source.query(&missing, &mut found, timeout).await {
+            Ok(result) => result.unwrap_or_default().store(names),
+            Err(error) => errors.push(SourceError { name: source.to_string(), error }),
+        }
+    }
+    errors
 }
 
-enum Who {
-    /// The kubelet, by the names that it gives to logs: costs nobody anything.
-    Logs(PathBuf),
-    Cri(socket::Place),
-    Docker(socket::Place),
+/// A source of names that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("looking up names at {name} failed: {error}")]
+pub struct SourceError {
+    name: String,
+    error: LookupError,
 }
 
-/// What one who was asked knows.
+/// Why a source returned no names.
+#[derive(Debug, thiserror::Error)]
+enum LookupError {
+    #[error("read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("connect: {0}")]
+    Connect(io::Error),
+    #[error("no complete response within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Query(String),
+    #[error("unexpected response: {0}")]
+    Response(String),
+}
+
+/// Names that a source has.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Found {
+struct LookupResult {
+    /// Keys of pods and their names.
     pods: Vec<(String, PodName)>,
+    /// Ids of containers and their names.
     containers: Vec<(String, ContainerName)>,
 }
 
-/// Why one who was asked knows nothing.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("failed to read {}: {error}", path.display())]
-    Read { path: PathBuf, error: std::io::Error },
-    #[error("failed to connect: {0}")]
-    Connect(#[source] std::io::Error),
-    #[error("failed to get an answer within {PATIENCE:?}")]
-    Slow,
-    #[error("failed to get an answer: {0}")]
-    Call(String),
-    #[error("failed to understand the answer: {0}")]
-    Answer(String),
-}
-
-impl Lookup {
-    fn new(settings: &Settings) -> Self {
-        let mut sources = vec![Who::Logs(settings.root.clone())];
-        sources.extend(settings.cri.places(&settings.root, &WELL_KNOWN_CRI).map(Who::Cri));
-        sources.extend(settings.docker.places(&settings.root, &WELL_KNOWN_DOCKER).map(Who::Docker));
-        let sources = sources.into_iter().map(|who| Source { who, pace: Pace::default() }).collect();
-        Self { sources, tries: Tries::default() }
-    }
-
-    /// Asks for what is missing and due, and says when to ask again; `None` when nothing is missing.
-    async fn round(&mut self, names: &Names) -> Option<Instant> {
-        let asked = names.missing();
-        self.tries.only(&asked);
-        let mut present = Present::default();
-        for Source { who, pace } in &mut self.sources {
-            let missing = names.missing();
-            let now = Instant::now();
-            if !pace.lets_ask(!missing.is_empty(), self.tries.any_due(&who.knows(&missing), now), now) {
-                continue;
-            }
-            match who.ask(&missing, &mut present).await {
-                // A source that is not there is nobody's mistake, and costs nothing to look for again.
-                Ok(None) => pace.gone(),
-                Ok(Some(found)) => {
-                    if pace.worked() {
-                        info!("{who} answers again");
-                    }
-                    found.tell(names, &missing);
-                }
-                Err(failure) => {
-                    if pace.failed(Instant::now()) {
-                        warn!(
-                            "{who} tells no names of pods and containers: {failure}; asking again, ever less often"
-                        );
-                    }
-                }
+impl LookupResult {
+    /// Stores the names that are missing. A name that another source provided stays, so that two sources do not alternate.
+    fn store(self, names: &NameCache) {
+        let missing = names.missing();
+        for (id, name) in self.containers {
+            if missing.has_container(&id) {
+                names.set_container(&id, name);
             }
         }
-        let (missing, now) = (names.missing(), Instant::now());
-        self.tries.tried(&asked, &missing, now);
-        let retries = self.sources.iter().filter_map(|source| source.pace.retry());
-        if missing.is_empty() { None } else { retries.chain(self.tries.next()).min() }
+        // With a container, its pod may have become missing.
+        let missing = names.missing();
+        for (key, name) in self.pods {
+            if missing.has_pod(&key) {
+                names.set_pod(&key, name);
+            }
+        }
     }
 }
 
-impl Who {
-    /// What of this it can know at all.
-    fn knows(&self, missing: &Missing) -> Missing {
-        match self {
-            Self::Docker(_) => Missing { pods: Vec::new(), containers: missing.containers.clone() },
-            Self::Logs(_) | Self::Cri(_) => missing.clone(),
-        }
+/// A source of names.
+enum NameSource {
+    /// Names that the kubelet gives to log files, below this root directory. Costs no other process anything.
+    Logs(PathBuf),
+    Cri(SocketPath),
+    Docker(SocketPath),
+}
+
+/// Returns the sources in the order in which they are queried.
+fn sources(settings: &Settings) -> impl Iterator<Item = NameSource> {
+    let Settings { root, cri, docker } = settings;
+    [NameSource::Logs(root.clone())]
+        .into_iter()
+        .chain(cri.paths(root, &WELL_KNOWN_CRI).map(NameSource::Cri))
+        .chain(docker.paths(root, &WELL_KNOWN_DOCKER).map(NameSource::Docker))
+}
+
+impl NameSource {
+    /// Returns the missing ids that are a reason to query this source.
+    fn queried_for<'a>(&self, missing: &'a MissingNames) -> impl Iterator<Item = &'a String> {
+        let pods = match self {
+            Self::Logs(_) | Self::Cri(_) => &*missing.pods,
+            // Knows only the pods of its containers.
+            Self::Docker(_) => &[],
+        };
+        pods.iter().chain(&missing.containers)
     }
 
-    /// Asks for names. `None` when it is not there.
-    async fn ask(&self, missing: &Missing, present: &mut Present) -> Result<Option<Found>, Failure> {
-        let answer = async {
+    /// Queries names. Returns `None` if the source does not exist on this host.
+    async fn query(
+        &self,
+        missing: &MissingNames,
+        found: &mut FoundSockets,
+        timeout: Duration,
+    ) -> Result<Option<LookupResult>, LookupError> {
+        let response = async {
             match self {
-                Self::Logs(root) => logs::look(root.clone(), missing.clone()).await,
-                Self::Cri(place) => match present.find(place).await? {
-                    Some(socket) => cri::ask(socket).await.map(Some),
+                Self::Logs(root) => logs::query(root.clone(), missing.clone()).await,
+                Self::Cri(path) => match found.find(path).await? {
+                    Some(socket) => cri::query(socket).await.map(Some),
                     None => Ok(None),
                 },
-                Self::Docker(place) => match present.find(place).await? {
-                    Some(socket) => docker::ask(socket).await.map(Some),
+                Self::Docker(path) => match found.find(path).await? {
+                    Some(socket) => docker::query(socket).await.map(Some),
                     None => Ok(None),
                 },
             }
         };
-        tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(Failure::Slow))
+        tokio::time::timeout(timeout, response).await.unwrap_or(Err(LookupError::Timeout(timeout)))
     }
 }
 
-impl std::fmt::Display for Who {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for NameSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Logs(root) => write!(f, "{}", root.join(logs::PODS).display()),
-            Self::Cri(place) | Self::Docker(place) => write!(f, "{}", place.path().display()),
+            Self::Cri(socket) | Self::Docker(socket) => write!(f, "{}", socket.path().display()),
         }
     }
 }
 
-impl Found {
-    /// Tells what was missing; what another source told already stays, lest the two take turns.
-    fn tell(self, names: &Names, missing: &Missing) {
-        for (key, name) in self.pods {
-            if missing.pods.binary_search(&key).is_ok() {
-                names.tell_pod(&key, name);
+/// All sources, and when to query them again.
+struct Lookup {
+    sources: Vec<ScheduledSource>,
+    schedule: RetrySchedule,
+}
+
+struct ScheduledSource {
+    source: NameSource,
+    retry: SourceRetry,
+    outage: OutageLog,
+}
+
+impl Lookup {
+    fn new(settings: &Settings) -> Self {
+        let scheduled = |source: NameSource| {
+            let outage = OutageLog::new(format!("looking up names at {source}"));
+            ScheduledSource { source, retry: SourceRetry::default(), outage }
+        };
+        Self { sources: sources(settings).map(scheduled).collect(), schedule: RetrySchedule::default() }
+    }
+
+    /// Queries the names that are missing and due. Returns the time of the next round; `None` if no name is missing.
+    async fn round(&mut self, names: &NameCache) -> Option<Instant> {
+        let queried = names.missing();
+        self.schedule.retain(&queried);
+        let mut found = FoundSockets::default();
+        for ScheduledSource { source, retry, outage } in &mut self.sources {
+            let missing = names.missing();
+            let now = Instant::now();
+            let is_due = self.schedule.any_due(source.queried_for(&missing), now);
+            if !retry.allows(!missing.is_empty(), is_due, now) {
+                continue;
+            }
+            match source.query(&missing, &mut found, QUERY_TIMEOUT).await {
+                // A missing socket is not an error, and cheap to check again.
+                Ok(None) => retry.reset(),
+                Ok(Some(result)) => {
+                    retry.reset();
+                    outage.recovered(String::new);
+                    result.store(names);
+                }
+                Err(error) => {
+                    retry.failed(Instant::now());
+                    outage.failed(error);
+                }
             }
         }
-        for (id, name) in self.containers {
-            if missing.containers.binary_search(&id).is_ok() {
-                names.tell_container(&id, name);
-            }
-        }
+        let missing = names.missing();
+        self.schedule.queried(&queried, &missing, Instant::now());
+        let retries = self.sources.iter().filter_map(|source| source.retry.at());
+        if missing.is_empty() { None } else { retries.chain(self.schedule.next()).min() }
     }
 }
 
@@ -209,34 +278,64 @@ impl Found {
 mod tests {
     use super::*;
 
-    /// A socket of this name that nobody listens on.
-    fn left_behind(path: &std::path::Path) {
-        let listener = std::os::unix::net::UnixListener::bind(path).expect("nobody else has this path");
+    /// Makes a socket that refuses connections.
+    fn refusing_socket(path: &std::path::Path) {
+        let listener = std::os::unix::net::UnixListener::bind(path).expect("the directory is new");
         drop(listener);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_failed_and_is_gone_is_not_looked_for_without_a_pause() {
+    async fn a_source_that_failed_and_vanished_is_retried_with_a_delay() {
         let root = std::env::temp_dir().join(format!("lookup-{}", std::process::id()));
-        std::fs::create_dir_all(root.join("run")).expect("there is room");
+        std::fs::create_dir_all(root.join("run")).expect("the directory can be made");
         let socket = root.join("run/docker.sock");
-        left_behind(&socket);
+        refusing_socket(&socket);
         let settings = Settings { root: root.clone(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
-        let (names, mut lookup) = (Names::default(), Lookup::new(&settings));
+        let (names, mut lookup) = (NameCache::default(), Lookup::new(&settings));
         assert_eq!(lookup.round(&names).await, None, "nothing is missing");
         let _missing = names.container("c1");
-        for is_there in [true, true, false, false, false] {
-            if !is_there && socket.exists() {
-                std::fs::remove_file(&socket).expect("it is ours");
+        for exists in [true, true, false, false, false] {
+            if !exists && socket.exists() {
+                std::fs::remove_file(&socket).expect("it is our own");
             }
             let next = lookup.round(&names).await.expect("c1 is missing");
             assert!(next > Instant::now());
-            let failed = lookup.sources.iter().any(|source| source.pace.retry().is_some());
-            assert_eq!(failed, is_there);
-            // Its own pause may last longer than that of the name.
-            let due = lookup.sources.iter().filter_map(|source| source.pace.retry()).fold(next, Instant::max);
+            let failed = lookup.sources.iter().any(|source| source.retry.at().is_some());
+            assert_eq!(failed, exists);
+            // The delay of the source may be longer than that of the name.
+            let due = lookup.sources.iter().filter_map(|source| source.retry.at()).fold(next, Instant::max);
             tokio::time::advance(due - Instant::now()).await;
         }
-        std::fs::remove_dir_all(&root).expect("it is ours");
+        std::fs::remove_dir_all(&root).expect("it is our own");
+    }
+
+    #[test]
+    fn one_round_is_bounded_by_its_limit() {
+        let root = std::env::temp_dir().join(format!("lookup-once-{}", std::process::id()));
+        std::fs::create_dir_all(&root).expect("the directory can be made");
+        let bind = |name: &str| {
+            let path = root.join(name);
+            (std::os::unix::net::UnixListener::bind(&path).expect("the directory is new"), path)
+        };
+        // Both accept connections and never answer.
+        let ((_cri, cri), (_docker, docker)) = (bind("cri.sock"), bind("docker.sock"));
+        let settings = Settings {
+            root: root.clone(),
+            cri: Sockets::Given(vec![cri]),
+            docker: Sockets::Given(vec![docker, root.join("missing.sock")]),
+        };
+        let names = NameCache::default();
+        let limit = Duration::from_millis(200);
+        assert!(once(&names, &settings, limit).expect("a runtime").is_empty(), "no name is missing");
+        let _missing = names.container("c1");
+        let start = std::time::Instant::now();
+        let errors = once(&names, &settings, limit).expect("a runtime");
+        assert!(start.elapsed() < 5 * limit, "{:?}", start.elapsed());
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 3, "{errors:#?}");
+        assert!(errors[0].contains("cri.sock failed: no complete response within 100ms"), "{errors:#?}");
+        assert!(errors[1].contains("docker.sock failed: no complete response within"), "{errors:#?}");
+        assert!(errors[2].contains("missing.sock failed:"), "{errors:#?}");
+        std::fs::remove_dir_all(&root).expect("it is our own");
     }
 }

@@ -1,14 +1,15 @@
-//! Where those who are asked listen: the well-known sockets, or those that the user names.
-//! Begin at [`Sockets`].
+//! Paths of runtime sockets: the well-known ones, or those from the command line.
+//!
+//! Entry point: [`Sockets`].
 
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::LookupError;
 
-/// containerd, CRI-O, the containerd of k3s, and Docker behind cri-dockerd.
+/// containerd, CRI-O, the containerd of k3s, and Docker through cri-dockerd.
 pub(super) const WELL_KNOWN_CRI: [&str; 4] = [
     "run/containerd/containerd.sock",
     "run/crio/crio.sock",
@@ -16,67 +17,67 @@ pub(super) const WELL_KNOWN_CRI: [&str; 4] = [
     "var/run/cri-dockerd.sock",
 ];
 
-/// Docker, where it is or was, and Podman.
+/// Docker, at its current and its former path, and Podman.
 pub(super) const WELL_KNOWN_DOCKER: [&str; 3] =
     ["run/docker.sock", "var/run/docker.sock", "run/podman/podman.sock"];
 
-/// Which sockets to ask.
+/// Sockets to query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sockets {
-    /// The well-known ones that exist when something is to be asked.
+    /// The well-known ones that exist at the time of a query.
     WellKnown,
-    /// These, and it is a failure when one is not there; none of them for an empty list.
+    /// These paths; one that does not exist is an error. Empty for no socket.
     Given(Vec<PathBuf>),
 }
 
 impl Sockets {
-    pub(super) fn places(&self, root: &Path, well_known: &[&str]) -> impl Iterator<Item = Place> {
-        let places: Vec<_> = match self {
-            Self::WellKnown => well_known.iter().map(|path| Place::Perhaps(root.join(path))).collect(),
-            Self::Given(paths) => paths.iter().cloned().map(Place::Certainly).collect(),
+    pub(super) fn paths(&self, root: &Path, well_known: &[&str]) -> impl Iterator<Item = SocketPath> + use<> {
+        let paths: Vec<_> = match self {
+            Self::WellKnown => well_known.iter().map(|path| SocketPath::Optional(root.join(path))).collect(),
+            Self::Given(paths) => paths.iter().cloned().map(SocketPath::Required).collect(),
         };
-        places.into_iter()
+        paths.into_iter()
     }
 }
 
-/// Where there is a socket.
+/// Path of a socket, and whether its absence is an error.
 #[derive(Debug)]
-pub(super) enum Place {
-    Perhaps(PathBuf),
-    Certainly(PathBuf),
+pub(super) enum SocketPath {
+    Optional(PathBuf),
+    Required(PathBuf),
 }
 
-impl Place {
+impl SocketPath {
     pub(super) fn path(&self) -> &Path {
-        let (Self::Perhaps(path) | Self::Certainly(path)) = self;
+        let (Self::Optional(path) | Self::Required(path)) = self;
         path
     }
 }
 
-/// The sockets that were found, each once, whatever the number of its names. They come and go with those who listen, so they
-/// are looked for each time.
+/// Sockets found in one round by device and inode, so that one with several paths is queried once. Sockets come and go with their
+/// runtimes, so each round looks for them again.
 #[derive(Debug, Default)]
-pub(super) struct Present(HashSet<(u64, u64)>);
+pub(super) struct FoundSockets(HashSet<(u64, u64)>);
 
-impl Present {
-    /// The path of a socket, if it is there and was not found under another name.
-    pub(super) async fn find<'a>(&mut self, place: &'a Place) -> Result<Option<&'a Path>, Failure> {
-        let path = place.path().to_owned();
-        let found = tokio::task::spawn_blocking(move || path.metadata()).await;
-        match found.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(socket) if socket.file_type().is_socket() => {
-                Ok(self.0.insert((socket.dev(), socket.ino())).then_some(place.path()))
+impl FoundSockets {
+    /// Returns the path of a socket, if it exists and was not found under another path.
+    pub(super) async fn find<'a>(&mut self, socket: &'a SocketPath) -> Result<Option<&'a Path>, LookupError> {
+        let path = socket.path().to_owned();
+        let metadata = tokio::task::spawn_blocking(move || path.metadata()).await;
+        match metadata.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(file) if file.file_type().is_socket() => {
+                Ok(self.0.insert((file.dev(), file.ino())).then_some(socket.path()))
             }
-            Ok(_) if matches!(place, Place::Perhaps(_)) => Ok(None),
-            // Connecting says what is wrong with what else is there.
-            Ok(_) => Ok(Some(place.path())),
+            Ok(_) if matches!(socket, SocketPath::Optional(_)) => Ok(None),
+            // Connecting to something else returns the error to report.
+            Ok(_) => Ok(Some(socket.path())),
             Err(error)
-                if matches!(place, Place::Perhaps(_))
+                if matches!(socket, SocketPath::Optional(_))
                     && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
             {
                 Ok(None)
             }
-            Err(error) => Err(Failure::Connect(error)),
+            Err(error) => Err(LookupError::Connect(error)),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use bpf_metrics_exporter::enrich::cgroup::Place;
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
+use bpf_metrics_exporter::lookup::cri::messages::{ContainerMetadata, Empty, PodSandboxMetadata};
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
@@ -24,7 +25,7 @@ use test_support::running::Running;
 
 const UID: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
 
-// What is asked of the runtime, of Kubernetes, `staging/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
+// Messages that only a kubelet sends, with the fields that are set here. Source: Kubernetes, `staging/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct RunPodSandboxRequest {
@@ -40,16 +41,6 @@ struct PodSandboxConfig {
     log_directory: String,
     #[prost(message, optional, tag = "8")]
     linux: Option<LinuxPodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PodSandboxMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    uid: String,
-    #[prost(string, tag = "3")]
-    namespace: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -103,9 +94,9 @@ struct CreateContainerRequest {
 #[derive(Clone, PartialEq, prost::Message)]
 struct ContainerConfig {
     #[prost(message, optional, tag = "1")]
-    metadata: Option<Named>,
+    metadata: Option<ContainerMetadata>,
     #[prost(message, optional, tag = "2")]
-    image: Option<Named>,
+    image: Option<ImageSpec>,
     #[prost(string, repeated, tag = "3")]
     command: Vec<String>,
     #[prost(message, repeated, tag = "7")]
@@ -116,11 +107,10 @@ struct ContainerConfig {
     linux: Option<LinuxContainerConfig>,
 }
 
-/// `ContainerMetadata`, and `ImageSpec`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Named {
+struct ImageSpec {
     #[prost(string, tag = "1")]
-    name: String,
+    image: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -151,9 +141,6 @@ struct ContainerId {
     #[prost(string, tag = "1")]
     container_id: String,
 }
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Nothing {}
 
 /// containerd with all its state in a directory. Its containers are gone when this is dropped.
 struct Containerd<'a> {
@@ -279,8 +266,8 @@ fn run_pod(containerd: &Containerd<'_>, root: &Path, objects: &str) -> (String, 
     let request = RunPodSandboxRequest { config: Some(sandbox_config.clone()) };
     let RunPodSandboxResponse { pod_sandbox_id } = containerd.call("RunPodSandbox", request);
     let config = ContainerConfig {
-        metadata: Some(Named { name: "web".to_owned() }),
-        image: Some(Named { name: IMAGE.to_owned() }),
+        metadata: Some(ContainerMetadata { name: "web".to_owned() }),
+        image: Some(ImageSpec { image: IMAGE.to_owned() }),
         command: holder::command(objects),
         mounts: vec![Mount { container_path: holder::HOST.to_owned(), host_path: "/".to_owned() }],
         log_path: "web/0.log".to_owned(),
@@ -301,7 +288,7 @@ fn run_pod(containerd: &Containerd<'_>, root: &Path, objects: &str) -> (String, 
     fs::create_dir_all(&links).expect("there is room");
     let link = links.join(format!("cart-7c5d_shop_web-{}.log", container.container_id));
     symlink(logs.join("web/0.log"), link).expect("there is room");
-    let Nothing {} = containerd.call("StartContainer", container.clone());
+    let Empty {} = containerd.call("StartContainer", container.clone());
     (pod_sandbox_id, container.container_id)
 }
 
@@ -361,7 +348,7 @@ pub(crate) fn identified_and_named() {
     assert_eq!(by_logs.log(), "");
 
     for method in ["StopPodSandbox", "RemovePodSandbox"] {
-        let Nothing {} = containerd.call(method, PodSandboxId { pod_sandbox_id: sandbox.clone() });
+        let Empty {} = containerd.call(method, PodSandboxId { pod_sandbox_id: sandbox.clone() });
     }
     watched.assert_gone("pod shop/cart-7c5d");
 }

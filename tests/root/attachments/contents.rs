@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Content, HookLook, Kind};
@@ -156,7 +156,7 @@ pub(crate) fn only_in_doubt() {
     let hooks = Some(Duration::ZERO);
     let options = Options { hooks, wait_for_hooks: true, ..Options::default() };
     // With iterators, that tell of everybody what he has.
-    let mut enricher = Enricher::new(Reader::default(), options, Names::default());
+    let mut enricher = Enricher::new(Reader::default(), options, NameCache::default());
     wait_until("no array is looked into that nobody has", SOON, || {
         let look = enricher.read().hooks.expect("it was waited for");
         Ok(look.complete && array.contents(&look).is_empty())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{Hook, HookLook, HookPlace, Issue, Part, Snapshot};
@@ -21,7 +21,7 @@ pub(crate) fn enricher(every_netns: bool) -> Enricher {
 fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
     let hooks = Some(Duration::from_hours(1));
     let options = Options { hooks, every_netns, wait_for_hooks: true, ..Options::default() };
-    Enricher::new(reader, options, Names::default())
+    Enricher::new(reader, options, NameCache::default())
 }
 
 /// A look at this thread's network namespace, or at every one.

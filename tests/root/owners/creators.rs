@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bpf_metrics_exporter::enrich::names::{ContainerName, Names, PodName};
+use bpf_metrics_exporter::enrich::names::{ContainerName, NameCache, PodName};
 use bpf_metrics_exporter::model::{Kind, OwnerKind};
 
 use super::found::{assert_owned, enricher, held_by, owner, read, this_process, total, wait_until_gone};
@@ -19,7 +19,7 @@ pub(crate) fn unit() {
     let pin = format!("pin pin {}", directory.display());
     let loader = Loader::pinning(&service, &directory);
     let made = loader.made;
-    let mut enricher = enricher(Names::default(), false);
+    let mut enricher = enricher(NameCache::default(), false);
     let creator = format!("creator {unit}");
     let snapshot = read(&mut enricher, made);
     assert_owned(&snapshot, made, &unit);
@@ -63,7 +63,7 @@ pub(crate) fn pod() {
     let bpffs = Bpffs::new();
     let loader = Loader::pinning(&container, &bpffs.make("agent"));
     let made = loader.made;
-    let names = Names::default();
+    let names = NameCache::default();
     let mut enricher = enricher(names.clone(), false);
     let snapshot = read(&mut enricher, made);
     assert_owned(&snapshot, made, &format!("pod {uid}"));
@@ -74,8 +74,8 @@ pub(crate) fn pod() {
     assert_eq!(owner(&read(&mut enricher, made), Kind::Map, made.map).as_deref(), Some(&*unnamed));
 
     let told = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned() };
-    names.tell_pod(&uid, told);
-    names.tell_container(&id, ContainerName { name: Some("web".to_owned()), pod: Some(uid.clone()) });
+    names.set_pod(&uid, told);
+    names.set_container(&id, ContainerName { name: Some("web".to_owned()), pod: Some(uid.clone()) });
     let snapshot = read(&mut enricher, made);
     assert_owned(&snapshot, made, "pod shop/cart-7c5d");
     let known = owner(&snapshot, Kind::Map, made.map).expect("it is there");

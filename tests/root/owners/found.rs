@@ -1,6 +1,6 @@
 //! What readings say of a test's own objects: whose they are, who holds them, and what is counted for whom.
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::{Options as ReaderOptions, Reader};
 use bpf_metrics_exporter::model::{HeldBy, Kind, Owner, OwnerTotal, Snapshot};
@@ -13,7 +13,7 @@ use super::loader::Made;
 use test_support::objects::wait_until;
 
 /// Reads as the program does, and looks at the hooks each time.
-pub(crate) fn enricher(names: Names, every_netns: bool) -> Enricher {
+pub(crate) fn enricher(names: NameCache, every_netns: bool) -> Enricher {
     let hooks = Some(Duration::from_hours(1));
     let options = Options { hooks, every_netns, wait_for_hooks: true, ..Options::default() };
     Enricher::new(Reader::new(ReaderOptions::default()), options, names)

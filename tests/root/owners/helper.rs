@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
 use std::{env, thread};
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::model::Snapshot;
 use nix::mount::{MsFlags, mount};
@@ -106,7 +106,7 @@ pub(crate) fn run() -> Option<ExitCode> {
 /// One for each road to the files of processes: by the iterator, if there is one, and by `/proc`.
 fn both() -> [Enricher; 2] {
     [readers::best(), readers::by_ids()]
-        .map(|reader| Enricher::new(reader, Options::default(), Names::default()))
+        .map(|reader| Enricher::new(reader, Options::default(), NameCache::default()))
 }
 
 fn forever() -> ! {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::model::{HeldBy, Kind, Part, Process, Snapshot};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -23,7 +23,7 @@ const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
 /// Both roads to the files of processes, or the one that this kernel has. Before 5.19 it has an iterator over them, and none over
 /// all objects.
 pub(crate) fn roads() -> Vec<Enricher> {
-    let enricher = |reader| Enricher::new(reader, Options::default(), Names::default());
+    let enricher = |reader| Enricher::new(reader, Options::default(), NameCache::default());
     let (iterators, walk) = (readers::best(), readers::by_ids());
     let refusal = iterators.files_refusal();
     assert!(refusal.is_none() || readers::version() < (5, 10), "there has to be an iterator: {refusal:?}");

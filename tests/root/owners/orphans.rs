@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
 use bpf_metrics_exporter::enrich::Enricher;
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::model::{Kind, Snapshot};
 
 use super::SOON;
@@ -27,7 +27,7 @@ struct Counting {
 
 impl Counting {
     fn new() -> Self {
-        let mut counting = Self { enricher: enricher(Names::default(), true), before: BTreeMap::new() };
+        let mut counting = Self { enricher: enricher(NameCache::default(), true), before: BTreeMap::new() };
         // Others' objects that go just now are held by nobody for a moment.
         wait_until("the numbers stay", SOON, || {
             let (one, other) = (counting.enricher.read(), counting.enricher.read());

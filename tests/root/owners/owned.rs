@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::model::{Kind, OwnerKind, Snapshot};
 
 use super::found::{
@@ -35,7 +35,7 @@ pub(crate) fn shared() {
         group.take_in(keeper);
     }
     let [first, second] = keepers.each_ref().map(|keeper| keeper.0.id());
-    let mut enricher = enricher(Names::default(), false);
+    let mut enricher = enricher(NameCache::default(), false);
     let its = loader.process.0.id();
     let made = loader.made;
     let snapshot = read(&mut enricher, made);
@@ -77,7 +77,7 @@ pub(crate) fn left_pinned() {
     let (group, bpffs) = (Group::nameless("pinned"), Bpffs::new());
     let directory = bpffs.make("agent");
     let loader = Loader::pinning(&group, &directory);
-    let mut enricher = enricher(Names::default(), false);
+    let mut enricher = enricher(NameCache::default(), false);
     assert_owned(&read(&mut enricher, loader.made), loader.made, &this_process());
     let made = loader.exit();
     let snapshot = read(&mut enricher, made);
@@ -104,7 +104,7 @@ pub(crate) fn left_pinned() {
 fn alone(loader: Loader, keeper: Running, group: &Group) {
     group.take_in(&keeper);
     let made = loader.exit();
-    let mut enricher = enricher(Names::default(), true);
+    let mut enricher = enricher(NameCache::default(), true);
     let snapshot = read(&mut enricher, made);
     assert_owned(&snapshot, made, &this_process());
     let pid = keeper.0.id();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpf_metrics_exporter::enrich::names::Names;
+use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::model::{Issue, Kind, Part, Pin as Found, Snapshot};
 
@@ -53,7 +53,7 @@ pub(crate) fn enricher() -> Enricher {
 /// Takes readings of all pins, also of those in these directories.
 pub(crate) fn enricher_of(bpffs: &[PathBuf]) -> Enricher {
     let options = Options { bpffs: bpffs.to_vec(), ..Options::default() };
-    Enricher::new(readers::by_ids(), options, Names::default())
+    Enricher::new(readers::by_ids(), options, NameCache::default())
 }
 
 /// A map.

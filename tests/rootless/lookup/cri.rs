@@ -6,6 +6,10 @@ use std::os::unix::net::UnixListener;
 
 use axum::response::Response;
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
+use bpf_metrics_exporter::lookup::cri::messages::{
+    Container, ContainerMetadata, PodSandbox, PodSandboxMetadata,
+};
+use prost::Message;
 use tonic::Code;
 
 use super::fake::{Fake, Wrong, framed, message, status};
@@ -13,20 +17,18 @@ use super::{CART, ETCD, SANDBOX, SIDECAR, STATIC, WEB, only_cri, unknown};
 use tempfile::TempDir;
 use test_support::looking_up::LookingUp;
 
-// What runtimes send, with more fields than are read.
-
+/// A list of messages, already encoded, as each of the responses has in field 1: messages and bytes have the same wire format.
 #[derive(Clone, PartialEq, prost::Message)]
-struct ListPodSandboxResponse {
-    #[prost(message, repeated, tag = "1")]
-    items: Vec<PodSandbox>,
+struct EncodedList {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    items: Vec<Vec<u8>>,
 }
 
+/// Fields of a sandbox that runtimes set and the exporter does not read.
 #[derive(Clone, PartialEq, prost::Message)]
-struct PodSandbox {
-    #[prost(string, tag = "1")]
-    id: String,
+struct UnreadSandboxFields {
     #[prost(message, optional, tag = "2")]
-    metadata: Option<PodSandboxMetadata>,
+    metadata: Option<UnreadMetadataFields>,
     #[prost(int32, tag = "3")]
     state: i32,
     #[prost(int64, tag = "4")]
@@ -35,75 +37,61 @@ struct PodSandbox {
     labels: HashMap<String, String>,
 }
 
+/// The same of a container.
 #[derive(Clone, PartialEq, prost::Message)]
-struct PodSandboxMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    uid: String,
-    #[prost(string, tag = "3")]
-    namespace: String,
-    #[prost(uint32, tag = "4")]
-    attempt: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ListContainersResponse {
-    #[prost(message, repeated, tag = "1")]
-    containers: Vec<Container>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Container {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(string, tag = "2")]
-    pod_sandbox_id: String,
-    #[prost(message, optional, tag = "3")]
-    metadata: Option<ContainerMetadata>,
+struct UnreadContainerFields {
     #[prost(string, tag = "5")]
     image_ref: String,
     #[prost(map = "string, string", tag = "8")]
     labels: HashMap<String, String>,
 }
 
+/// Of `PodSandboxMetadata`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct ContainerMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(uint32, tag = "2")]
+struct UnreadMetadataFields {
+    #[prost(uint32, tag = "4")]
     attempt: u32,
 }
 
-fn sandbox(id: &str, namespace: &str, name: &str, uid: &str) -> PodSandbox {
-    let metadata =
-        PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: namespace.into(), attempt: 1 };
-    let labels = HashMap::from([("app".to_owned(), name.to_owned())]);
-    PodSandbox { id: id.into(), metadata: Some(metadata), state: 1, created_at: 1, labels }
+/// Encodes two messages as one that has the fields of both.
+fn merged(read: &impl Message, unread: &impl Message) -> Vec<u8> {
+    [read.encode_to_vec(), unread.encode_to_vec()].concat()
 }
 
-fn container(id: &str, sandbox: &str, name: &str) -> Container {
-    Container {
-        id: id.into(),
-        pod_sandbox_id: sandbox.into(),
-        metadata: Some(ContainerMetadata { name: name.into(), attempt: 2 }),
-        image_ref: "sha256:1".into(),
-        labels: HashMap::new(),
-    }
+fn labelled_sandbox(id: &str, namespace: &str, name: &str, uid: &str, label: &str) -> Vec<u8> {
+    let metadata = PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: namespace.into() };
+    let unread = UnreadSandboxFields {
+        metadata: Some(UnreadMetadataFields { attempt: 1 }),
+        state: 1,
+        created_at: 1,
+        labels: HashMap::from([("app".to_owned(), label.to_owned())]),
+    };
+    merged(&PodSandbox { id: id.into(), metadata: Some(metadata) }, &unread)
+}
+
+fn sandbox(id: &str, namespace: &str, name: &str, uid: &str) -> Vec<u8> {
+    labelled_sandbox(id, namespace, name, uid, name)
+}
+
+fn container(id: &str, sandbox: &str, name: &str) -> Vec<u8> {
+    let metadata = Some(ContainerMetadata { name: name.into() });
+    let container = Container { id: id.into(), pod_sandbox_id: sandbox.into(), metadata };
+    let labels = HashMap::from([("tier".to_owned(), "front".to_owned())]);
+    merged(&container, &UnreadContainerFields { image_ref: "sha256:1".into(), labels })
 }
 
 /// A node with an ordinary pod and a static one.
 fn node(path: &str) -> Response {
     match path.rsplit('/').next() {
-        Some("ListPodSandbox") => message(&ListPodSandboxResponse {
+        Some("ListPodSandbox") => message(&EncodedList {
             items: vec![
                 sandbox(SANDBOX, "shop", "cart-7c5d-x2x", CART),
                 sandbox(&unknown(1), "kube-system", "etcd-node", STATIC),
-                PodSandbox { id: unknown(2), metadata: None, ..PodSandbox::default() },
+                PodSandbox { id: unknown(2), metadata: None }.encode_to_vec(),
             ],
         }),
-        Some("ListContainers") => message(&ListContainersResponse {
-            containers: vec![
+        Some("ListContainers") => message(&EncodedList {
+            items: vec![
                 container(WEB, SANDBOX, "web"),
                 container(ETCD, &unknown(1), "etcd"),
                 container(SIDECAR, &unknown(3), "of a pod that is gone"),
@@ -144,13 +132,13 @@ fn a_long_list_is_taken() {
             return node(path);
         }
         // 8 MiB, of which most is labels.
-        let labels = HashMap::from([("long".to_owned(), "x".repeat(64 << 10))]);
+        let label = "x".repeat(64 << 10);
         let others = (0..128).map(|number| {
             let id = unknown(1000 + number);
-            PodSandbox { labels: labels.clone(), ..sandbox(&id, "shop", "other", &id) }
+            labelled_sandbox(&id, "shop", "other", &id, &label)
         });
         let items = others.chain([sandbox(SANDBOX, "shop", "cart", CART)]).collect();
-        message(&ListPodSandboxResponse { items })
+        message(&EncodedList { items })
     });
     let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
     assert_eq!(looking_up.pod(CART).name, "cart");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bpf_metrics_exporter::enrich::names::{ContainerName, Names, PodName};
+use bpf_metrics_exporter::enrich::names::{ContainerName, NameCache, PodName};
 use bpf_metrics_exporter::lookup::{Settings, run};
 use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Looks names up in a thread of its own until it is dropped.
 pub struct LookingUp {
     /// The cache that the lookups fill.
-    pub names: Names,
+    pub names: NameCache,
     log: Log,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -28,7 +28,7 @@ pub struct LookingUp {
 impl LookingUp {
     /// Starts the thread.
     pub fn start(settings: Settings) -> Self {
-        let (names, log) = (Names::default(), Log::default());
+        let (names, log) = (NameCache::default(), Log::default());
         let (stop, stopped) = watch::channel(false);
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
         let asked = names.clone();
