@@ -4,6 +4,7 @@
 pub(crate) mod attachments;
 mod backend;
 mod btf;
+#[cfg(test)]
 mod enums;
 mod fdinfo;
 mod iter;

@@ -1,6 +1,7 @@
 //! What one reading of a host's BPF objects found: plain values that can be written down and read back.
 //! Knows no system call, no metric and no protocol. Begin at [`Snapshot`].
 
+pub mod enums;
 mod owner;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use foldhash::quality::FixedState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::enums::map_type;
 pub use self::owner::{
     Container, Content, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, KindTotal, Owner,
     OwnerKind, OwnerTotal, Pin, Pod, Process, ProcessFiles,
@@ -330,9 +332,18 @@ impl Map {
     }
 }
 
-/// The types of map that refuse another entry when they are full: `hash`, `percpu_hash`, `lpm_trie`, `hash_of_maps`, `sockhash`,
-/// `queue`, `stack`, `devmap_hash`. The `lru` ones drop an old entry instead, and arrays are always full.
-const FULL_REFUSES: [u32; 8] = [1, 5, 11, 13, 18, 22, 23, 25];
+/// The types of map that refuse another entry when they are full. The `lru` ones drop an old entry instead, and arrays are always
+/// full.
+const FULL_REFUSES: [u32; 8] = [
+    map_type::HASH,
+    map_type::PERCPU_HASH,
+    map_type::LPM_TRIE,
+    map_type::HASH_OF_MAPS,
+    map_type::SOCKHASH,
+    map_type::QUEUE,
+    map_type::STACK,
+    map_type::DEVMAP_HASH,
+];
 
 /// What never changes in a map's life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,20 +15,49 @@ use super::network::hook;
 use crate::host::cgroups::unified;
 use crate::host::issues::errno_of;
 use crate::host::text::text;
-use crate::sys::bpf::uapi::program_type;
+use crate::model::enums::{attach_type, program_type};
 use crate::sys::bpf::{Attached, Hooked, attached};
 
-/// The types of program that hang at cgroups, and where: `enum bpf_attach_type`. What a program expects is not in what the kernel
-/// says of it, so its type decides.
+/// The types of program that attach to cgroups, with the hooks of each. The kernel does not report a program's expected attach
+/// type, so its type decides.
 const HOOKS: [(u32, &[u32]); 8] = [
-    (program_type::CGROUP_SKB, &[0, 1]),
-    (program_type::CGROUP_SOCK, &[2, 12, 13, 34]),
-    (program_type::SOCK_OPS, &[3]),
-    (program_type::CGROUP_DEVICE, &[6]),
-    (program_type::CGROUP_SOCK_ADDR, &[8, 9, 10, 11, 14, 15, 19, 20, 29, 30, 31, 32, 49, 50, 51, 52, 53]),
-    (program_type::CGROUP_SYSCTL, &[18]),
-    (program_type::CGROUP_SOCKOPT, &[21, 22]),
-    (program_type::LSM, &[43]),
+    (program_type::CGROUP_SKB, &[attach_type::CGROUP_INET_INGRESS, attach_type::CGROUP_INET_EGRESS]),
+    (
+        program_type::CGROUP_SOCK,
+        &[
+            attach_type::CGROUP_INET_SOCK_CREATE,
+            attach_type::CGROUP_INET4_POST_BIND,
+            attach_type::CGROUP_INET6_POST_BIND,
+            attach_type::CGROUP_INET_SOCK_RELEASE,
+        ],
+    ),
+    (program_type::SOCK_OPS, &[attach_type::CGROUP_SOCK_OPS]),
+    (program_type::CGROUP_DEVICE, &[attach_type::CGROUP_DEVICE]),
+    (
+        program_type::CGROUP_SOCK_ADDR,
+        &[
+            attach_type::CGROUP_INET4_BIND,
+            attach_type::CGROUP_INET6_BIND,
+            attach_type::CGROUP_INET4_CONNECT,
+            attach_type::CGROUP_INET6_CONNECT,
+            attach_type::CGROUP_UDP4_SENDMSG,
+            attach_type::CGROUP_UDP6_SENDMSG,
+            attach_type::CGROUP_UDP4_RECVMSG,
+            attach_type::CGROUP_UDP6_RECVMSG,
+            attach_type::CGROUP_INET4_GETPEERNAME,
+            attach_type::CGROUP_INET6_GETPEERNAME,
+            attach_type::CGROUP_INET4_GETSOCKNAME,
+            attach_type::CGROUP_INET6_GETSOCKNAME,
+            attach_type::CGROUP_UNIX_CONNECT,
+            attach_type::CGROUP_UNIX_SENDMSG,
+            attach_type::CGROUP_UNIX_RECVMSG,
+            attach_type::CGROUP_UNIX_GETPEERNAME,
+            attach_type::CGROUP_UNIX_GETSOCKNAME,
+        ],
+    ),
+    (program_type::CGROUP_SYSCTL, &[attach_type::CGROUP_SYSCTL]),
+    (program_type::CGROUP_SOCKOPT, &[attach_type::CGROUP_GETSOCKOPT, attach_type::CGROUP_SETSOCKOPT]),
+    (program_type::LSM, &[attach_type::LSM_CGROUP]),
 ];
 
 /// A directory of cgroupfs without others in it (`kernfs_refresh_inode`, `fs/kernfs/inode.c`).

@@ -13,8 +13,8 @@ use super::merge::Place;
 use super::network::hook;
 use crate::kernel::btf::Operations;
 use crate::kernel::btf::cache::BtfObjects;
+use crate::model::enums::{attach_type, map_type, program_type};
 use crate::model::{Content, Kind, MapFacts};
-use crate::sys::bpf::uapi::{attach_type, map_type, program_type};
 use crate::sys::bpf::{self as sys, Attached, Call, Entries, Hooked, attached};
 
 /// A map with room for more is not read.

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::model::enums::{link_type, program_type};
 use crate::model::{Hook, LinkFacts};
 use crate::sys::bpf::Attached;
-use crate::sys::bpf::uapi::{link_type, program_type};
 
 /// A hook and what it is at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -247,14 +247,14 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::kernel::enums;
+    use crate::model::enums::attach_type;
 
     fn link(id: u32, kind: u32, attach_type: Option<u32>, prog_id: u32, target: &str) -> Arc<LinkFacts> {
         Arc::new(LinkFacts {
             id,
-            link_type: enums::link_type(kind),
+            link_type: link_type::from_number(kind),
             prog_id: (prog_id != 0).then_some(prog_id),
-            attach_type: attach_type.map(enums::attach_type),
+            attach_type: attach_type.map(attach_type::from_number),
             target: (!target.is_empty()).then(|| target.to_owned()),
             first_seen: Timestamp::UNIX_EPOCH,
         })

@@ -22,9 +22,9 @@ use self::maps::Structures;
 use self::merge::Hanging;
 use crate::host::issues::{Issues, errno_of};
 use crate::host::netns::{self, Names, Namespace};
+use crate::model::enums::{map_type, program_type};
 use crate::model::{Content, Hook, Kind, LinkFacts, MapFacts, Part, ProcessFiles, Snapshot};
 use crate::sys::bpf::Call;
-use crate::sys::bpf::uapi::{map_type, program_type};
 
 /// What a look is about: the objects of a reading, as values that can go to another thread.
 #[derive(Clone, Debug)]

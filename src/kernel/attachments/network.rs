@@ -16,8 +16,7 @@ use super::tc::{
 };
 use crate::host::netlink::Socket;
 use crate::host::netns::Namespace;
-use crate::kernel::enums;
-use crate::sys::bpf::uapi::{attach_type, program_type};
+use crate::model::enums::{attach_type, program_type};
 use crate::sys::bpf::{Attached, Hooked, attached};
 
 /// The types of program that hang in a network namespace.
@@ -192,7 +191,7 @@ fn place(hook: impl Into<Cow<'static, str>>, target: &Arc<str>, namespace: &Name
 
 /// The word for a type of attachment, the number of one that has none.
 pub(crate) fn hook(attach_type: u32) -> Cow<'static, str> {
-    enums::attach_type(attach_type).word_or_number()
+    attach_type::from_number(attach_type).word_or_number()
 }
 
 impl Asking<'_> {

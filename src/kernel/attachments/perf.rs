@@ -14,7 +14,7 @@ use crate::host::netns::{is_gone, processes};
 use crate::host::text::text;
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{Target, describe};
-use crate::sys::bpf::uapi::{fd_type, program_type};
+use crate::model::enums::{fd_type, program_type};
 use crate::sys::bpf::{Call, EventProgram, event_program};
 
 /// The types of program that hang at events which tell them.

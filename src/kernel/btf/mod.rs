@@ -237,6 +237,26 @@ pub(crate) fn enumerators<const N: usize>(data: &[u8], names: [&str; N]) -> [Opt
     values
 }
 
+/// Every enumerator with the name of its enumeration, which is empty for one without a name, and its value.
+#[cfg(test)]
+pub(crate) fn all_enumerators(data: &[u8]) -> Vec<(String, String, u32)> {
+    let (types, strings) = sections(data).expect("it is BTF");
+    let name = |offset: u32| {
+        let bytes = data[strings.clone()][offset as usize..].split(|&byte| byte == 0).next();
+        String::from_utf8_lossy(bytes.expect("a split has a first part")).into_owned()
+    };
+    let (mut enumerators, mut at) = (Vec::new(), types.start);
+    while let Some(head) = head(&data[..types.end], at) {
+        for member in (at + TYPE_LEN..head.next).step_by(8).take_while(|_| head.kind == KIND_ENUM) {
+            let word = |at| word(data, at).expect("the type ends within the data");
+            let enumeration = name(u32::try_from(head.name).expect("it was 32 bits"));
+            enumerators.push((enumeration, name(word(member)), word(member + 4)));
+        }
+        at = head.next;
+    }
+    enumerators
+}
+
 /// How many bytes follow a type of this kind with this many members; `None` for a kind that is not known.
 fn tail_len(kind: u32, members: usize) -> Option<usize> {
     Some(match kind {

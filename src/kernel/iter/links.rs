@@ -13,13 +13,12 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::records::{LinkRecord, UNKNOWN_U32, target};
 use crate::host::text::text;
-use crate::kernel::enums;
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{FunctionOf, Target, Within, describe, info};
 use crate::kernel::walk::Pass;
 use crate::kernel::walk::tables::some_id;
+use crate::model::enums::{attach_type, link_type};
 use crate::model::{Kind, Link, LinkFacts};
-use crate::sys::bpf::uapi::link_type;
 use crate::sys::bpf::{self as sys, Call};
 
 /// The table of links, and what is known of them.
@@ -165,9 +164,9 @@ impl<'a> Told<'a> {
         let attach_type = (record.attach_type != UNKNOWN_U32 && !unhooked).then_some(record.attach_type);
         LinkFacts {
             id: record.id,
-            link_type: enums::link_type(record.link_type),
+            link_type: link_type::from_number(record.link_type),
             prog_id: some_id(record.prog_id),
-            attach_type: attach_type.map(enums::attach_type),
+            attach_type: attach_type.map(attach_type::from_number),
             target: self.target().and_then(|target| describe(&target, resolver)),
             first_seen,
         }

@@ -12,9 +12,10 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::records::{MapIdentity, MapRecord};
 use crate::host::text::text;
+use crate::kernel::fdinfo;
 use crate::kernel::walk::Pass;
 use crate::kernel::walk::tables::{self, some_id};
-use crate::kernel::{enums, fdinfo};
+use crate::model::enums::map_type;
 use crate::model::{Kind, Map, MapFacts};
 use crate::sys::bpf::Call;
 
@@ -155,7 +156,7 @@ fn facts(identity: &MapIdentity, first_seen: Timestamp) -> MapFacts {
     MapFacts {
         id: identity.id,
         name: text(&identity.name),
-        map_type: enums::map_type(identity.map_type),
+        map_type: map_type::from_number(identity.map_type),
         key_size: identity.key_size,
         value_size: identity.value_size,
         max_entries: identity.max_entries,

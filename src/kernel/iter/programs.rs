@@ -12,9 +12,9 @@ use super::Table;
 use super::records::{MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, Request, UNKNOWN_U32};
 use crate::host::clock::BootOffset;
 use crate::host::text::text;
-use crate::kernel::enums;
 use crate::kernel::walk::Pass;
 use crate::kernel::walk::tables::some_id;
+use crate::model::enums::program_type;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
 use crate::sys::bpf as sys;
 
@@ -178,7 +178,7 @@ impl ToldFacts<'_> {
         ProgramFacts {
             id: record.id,
             name: text(name),
-            program_type: enums::program_type(facts.program_type),
+            program_type: program_type::from_number(facts.program_type),
             tag: Tag(record.tag),
             gpl_compatible: facts.gpl_compatible != 0,
             loaded_at,

@@ -11,10 +11,11 @@ use super::{FunctionOf, Target, Within, describe};
 use crate::kernel::walk::tables::Links;
 use crate::kernel::walk::{Known, Pass};
 use crate::model::Kind;
+use crate::model::enums::{link_type, perf_type};
 use crate::sys::bpf::uapi::{
     CgroupLink, DeviceLink, EventLink, IterLink, KprobeLink, KprobeMultiLink, LinkInfo, MULTI_RETURN,
     NetfilterLink, NetnsLink, PerfEventLink, Reported, SockmapLink, StructOpsLink, TaskIterLink, TracingLink,
-    UprobeLink, UprobeMultiLink, XdpLink, link_type, perf_type, reported,
+    UprobeLink, UprobeMultiLink, XdpLink, reported,
 };
 use crate::sys::bpf::{self as sys, Call};
 

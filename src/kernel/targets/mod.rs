@@ -8,6 +8,9 @@ pub(crate) mod resolver;
 use std::fmt::Write as _;
 
 use self::resolver::Resolver;
+use crate::model::enums::{
+    arp_hook, hardware_event, inet_hook, netdev_hook, netfilter_family, software_event,
+};
 
 /// What a link is attached to, as the kernel keeps it. Ids and indices that are 0 stand for what went while the link lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,53 +283,32 @@ fn counted(count: u32, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// `enum perf_hw_id`, `include/uapi/linux/perf_event.h`, in the words of perf and bpftool.
-#[rustfmt::skip]
-const HARDWARE: &[&str] = &[
-    "cpu-cycles", "instructions", "cache-references", "cache-misses", "branch-instructions", "branch-misses",
-    "bus-cycles", "stalled-cycles-frontend", "stalled-cycles-backend", "ref-cycles",
-];
-
-/// `enum perf_sw_ids`.
-#[rustfmt::skip]
-const SOFTWARE: &[&str] = &[
-    "cpu-clock", "task-clock", "page-faults", "context-switches", "cpu-migrations", "minor-faults", "major-faults",
-    "alignment-faults", "emulation-faults", "dummy", "bpf-output", "cgroup-switches",
-];
-
 fn perf_event(event_type: u32, config: u64, resolver: &mut Resolver) -> String {
     /// Numbers from here on are given out when a unit is registered (`PERF_TYPE_MAX`).
     const FIRST_DYNAMIC: u32 = 6;
     let unit = (event_type >= FIRST_DYNAMIC).then(|| resolver.perf_unit(event_type)).flatten();
-    let (group, names) = match (event_type, config, unit) {
-        (_, _, Some(unit)) => return format!("{unit} config {config}"),
-        (0, ..) => ("hardware", HARDWARE),
+    let named = u32::try_from(config).ok().and_then(|config| match (event_type, config, &unit) {
+        (0, ..) => Some(("hardware", hardware_event::word(config)?)),
         // Since 6.4 the kernel turns the software events cpu-clock and task-clock into those of units of their own, which are the
         // first to be registered and have no name in sysfs (`perf_swevent_init`, `kernel/events/core.c`).
-        (1, ..) | (6, 0, None) | (7, 1, None) => ("software", SOFTWARE),
-        _ => ("", &[][..]),
-    };
-    let name = usize::try_from(config).ok().and_then(|index| names.get(index));
-    name.map_or_else(|| format!("type {event_type} config {config}"), |name| format!("{group}:{name}"))
+        (1, ..) | (6, 0, None) | (7, 1, None) => Some(("software", software_event::word(config)?)),
+        _ => None,
+    });
+    match (unit, named) {
+        (Some(unit), _) => format!("{unit} config {config}"),
+        (None, Some((group, name))) => format!("{group}:{name}"),
+        (None, None) => format!("type {event_type} config {config}"),
+    }
 }
 
-/// The families of netfilter that have hooks, and the hooks. Source: `include/uapi/linux/netfilter.h`, `netfilter_arp.h`.
-const INET_HOOKS: &[&str] = &["prerouting", "input", "forward", "output", "postrouting"];
-const FAMILIES: &[(u32, &str, &[&str])] = &[
-    (1, "inet", INET_HOOKS),
-    (2, "ipv4", INET_HOOKS),
-    (3, "arp", &["input", "output", "forward"]),
-    (5, "netdev", &["ingress", "egress"]),
-    (7, "bridge", INET_HOOKS),
-    (10, "ipv6", INET_HOOKS),
-];
-
 fn netfilter(family: u32, hook: u32, priority: i32) -> String {
-    let known = FAMILIES.iter().find(|(number, ..)| *number == family);
-    let family = known.map_or_else(|| format!("pf {family}"), |(_, name, _)| (*name).to_owned());
-    let hooks = known.map_or(&[][..], |(.., hooks)| hooks);
-    let name = usize::try_from(hook).ok().and_then(|index| hooks.get(index));
-    let hook = name.map_or_else(|| format!("hook {hook}"), |name| (*name).to_owned());
+    let hook_name = match family {
+        netfilter_family::ARP => arp_hook::word(hook),
+        netfilter_family::NETDEV => netdev_hook::word(hook),
+        _ => netfilter_family::word(family).and_then(|_| inet_hook::word(hook)),
+    };
+    let family = netfilter_family::word(family).map_or_else(|| format!("pf {family}"), str::to_owned);
+    let hook = hook_name.map_or_else(|| format!("hook {hook}"), str::to_owned);
     format!("{family} {hook} priority {priority}")
 }
 

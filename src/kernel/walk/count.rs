@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use crate::model::MapFacts;
-use crate::sys::bpf::uapi::map_type;
+use crate::model::enums::map_type;
 use crate::sys::bpf::{Call, Entries, Position};
 
 /// What a map that is too big to be counted is called among the issues.

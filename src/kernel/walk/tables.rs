@@ -8,14 +8,14 @@ use nix::errno::Errno;
 
 use super::{Pass, Table};
 use crate::host::text::text;
-use crate::kernel::enums;
 use crate::kernel::fdinfo::FdInfo;
 use crate::kernel::targets::info;
+use crate::model::enums::{attach_type, link_type, map_type, program_type};
 use crate::model::{Btf, Kind, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
+use crate::sys::bpf::uapi::NO_PREALLOC;
 use crate::sys::bpf::uapi::{
     BtfInfo, BtfName, LinkInfo, MapInfo, OBJ_NAME_LEN, ProgramInfo, Reported, reported,
 };
-use crate::sys::bpf::uapi::{NO_PREALLOC, map_type, program_type};
 use crate::sys::bpf::{self as sys, Call};
 
 /// The table of programs.
@@ -52,7 +52,7 @@ impl Table for Programs {
         ProgramFacts {
             id: value.id,
             name: full_name.unwrap_or(short_name),
-            program_type: enums::program_type(value.prog_type),
+            program_type: program_type::from_number(value.prog_type),
             tag: Tag(value.tag),
             gpl_compatible: value.gpl_compatible & 1 == 1,
             loaded_at: pass.boot.wall_second(value.load_time),
@@ -128,7 +128,7 @@ impl Table for Maps {
         MapFacts {
             id: value.id,
             name: text(&value.name),
-            map_type: enums::map_type(value.map_type),
+            map_type: map_type::from_number(value.map_type),
             key_size: value.key_size,
             value_size: value.value_size,
             max_entries: value.max_entries,
@@ -212,9 +212,9 @@ impl Table for Links {
         let value = &info.value;
         LinkFacts {
             id: value.id,
-            link_type: enums::link_type(value.link_type),
+            link_type: link_type::from_number(value.link_type),
             prog_id: some_id(value.prog_id),
-            attach_type: info::attach_type(info).map(enums::attach_type),
+            attach_type: info::attach_type(info).map(attach_type::from_number),
             target: pass.link_target(fd, info).unwrap_or_default(),
             first_seen: pass.taken_at,
         }

@@ -9,9 +9,10 @@ use nix::errno::Errno;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{Call, bpf};
+use crate::model::enums::link_type;
 use crate::sys::bpf::uapi::{
     BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, KprobeMultiLink, LINK_NAME_LEN, LinkInfo,
-    MapInfo, ProgramInfo, Reported, UprobeMultiLink, link_type,
+    MapInfo, ProgramInfo, Reported, UprobeMultiLink,
 };
 
 /// `union bpf_attr` as `BPF_OBJ_GET_INFO_BY_FD` uses it.

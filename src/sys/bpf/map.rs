@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{Call, bpf, map_info};
-use crate::sys::bpf::uapi::map_type;
+use crate::model::enums::map_type;
 
 /// `union bpf_attr` as `BPF_MAP_UPDATE_ELEM` uses it.
 #[repr(C, align(8))]

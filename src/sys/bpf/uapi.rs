@@ -29,87 +29,8 @@ pub(crate) use reported;
 /// `BPF_OBJ_NAME_LEN`: a name and its terminating zero.
 pub(crate) const OBJ_NAME_LEN: usize = 16;
 
-/// `enum bpf_map_type`, as far as this program tells types of map apart.
-pub(crate) mod map_type {
-    pub(crate) const HASH: u32 = 1;
-    pub(crate) const ARRAY: u32 = 2;
-    pub(crate) const PROG_ARRAY: u32 = 3;
-    pub(crate) const PERCPU_HASH: u32 = 5;
-    pub(crate) const PERCPU_ARRAY: u32 = 6;
-    pub(crate) const STACK_TRACE: u32 = 7;
-    pub(crate) const LRU_HASH: u32 = 9;
-    pub(crate) const LRU_PERCPU_HASH: u32 = 10;
-    pub(crate) const LPM_TRIE: u32 = 11;
-    pub(crate) const ARRAY_OF_MAPS: u32 = 12;
-    pub(crate) const HASH_OF_MAPS: u32 = 13;
-    pub(crate) const DEVMAP: u32 = 14;
-    pub(crate) const SOCKMAP: u32 = 15;
-    pub(crate) const CPUMAP: u32 = 16;
-    pub(crate) const XSKMAP: u32 = 17;
-    pub(crate) const SOCKHASH: u32 = 18;
-    pub(crate) const DEVMAP_HASH: u32 = 25;
-    pub(crate) const STRUCT_OPS: u32 = 26;
-}
-
 /// `BPF_F_NO_PREALLOC`: entries get their memory when they are made.
 pub(crate) const NO_PREALLOC: u32 = 1;
-
-/// `enum bpf_prog_type`, as far as this program tells types of program apart.
-pub(crate) mod program_type {
-    pub(crate) const SOCKET_FILTER: u32 = 1;
-    pub(crate) const KPROBE: u32 = 2;
-    pub(crate) const SCHED_CLS: u32 = 3;
-    pub(crate) const SCHED_ACT: u32 = 4;
-    pub(crate) const TRACEPOINT: u32 = 5;
-    pub(crate) const XDP: u32 = 6;
-    pub(crate) const PERF_EVENT: u32 = 7;
-    pub(crate) const CGROUP_SKB: u32 = 8;
-    pub(crate) const CGROUP_SOCK: u32 = 9;
-    pub(crate) const LWT_IN: u32 = 10;
-    pub(crate) const LWT_OUT: u32 = 11;
-    pub(crate) const LWT_XMIT: u32 = 12;
-    pub(crate) const SOCK_OPS: u32 = 13;
-    pub(crate) const SK_SKB: u32 = 14;
-    pub(crate) const CGROUP_DEVICE: u32 = 15;
-    pub(crate) const SK_MSG: u32 = 16;
-    pub(crate) const RAW_TRACEPOINT: u32 = 17;
-    pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
-    pub(crate) const LWT_SEG6LOCAL: u32 = 19;
-    pub(crate) const LIRC_MODE2: u32 = 20;
-    pub(crate) const SK_REUSEPORT: u32 = 21;
-    pub(crate) const FLOW_DISSECTOR: u32 = 22;
-    pub(crate) const CGROUP_SYSCTL: u32 = 23;
-    pub(crate) const RAW_TRACEPOINT_WRITABLE: u32 = 24;
-    pub(crate) const CGROUP_SOCKOPT: u32 = 25;
-    pub(crate) const TRACING: u32 = 26;
-    pub(crate) const EXT: u32 = 28;
-    pub(crate) const LSM: u32 = 29;
-    pub(crate) const SK_LOOKUP: u32 = 30;
-}
-
-/// `enum bpf_attach_type`, as far as this program asks for what is attached.
-pub(crate) mod attach_type {
-    pub(crate) const SK_SKB_STREAM_PARSER: u32 = 4;
-    pub(crate) const SK_SKB_STREAM_VERDICT: u32 = 5;
-    pub(crate) const SK_MSG_VERDICT: u32 = 7;
-    pub(crate) const FLOW_DISSECTOR: u32 = 17;
-    pub(crate) const SK_LOOKUP: u32 = 36;
-    pub(crate) const SK_SKB_VERDICT: u32 = 38;
-    pub(crate) const TCX_INGRESS: u32 = 46;
-    pub(crate) const TCX_EGRESS: u32 = 47;
-    pub(crate) const NETKIT_PRIMARY: u32 = 54;
-    pub(crate) const NETKIT_PEER: u32 = 55;
-}
-
-/// `enum bpf_task_fd_type`.
-pub(crate) mod fd_type {
-    pub(crate) const RAW_TRACEPOINT: u32 = 0;
-    pub(crate) const TRACEPOINT: u32 = 1;
-    pub(crate) const KPROBE: u32 = 2;
-    pub(crate) const KRETPROBE: u32 = 3;
-    pub(crate) const UPROBE: u32 = 4;
-    pub(crate) const URETPROBE: u32 = 5;
-}
 
 /// `struct bpf_prog_info`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -303,34 +224,6 @@ link_types! {
     UprobeLink { perf_type: u32, padding: u32, file_name: u64, name_len: u32, offset: u32, } is 24
     /// `perf_event`: any event but a probe or a tracepoint.
     EventLink { perf_type: u32, padding: u32, config: u64, event_type: u32, padding_behind: u32, } is 24
-}
-
-/// `enum bpf_link_type`.
-pub(crate) mod link_type {
-    pub(crate) const RAW_TRACEPOINT: u32 = 1;
-    pub(crate) const TRACING: u32 = 2;
-    pub(crate) const CGROUP: u32 = 3;
-    pub(crate) const ITER: u32 = 4;
-    pub(crate) const NETNS: u32 = 5;
-    pub(crate) const XDP: u32 = 6;
-    pub(crate) const PERF_EVENT: u32 = 7;
-    pub(crate) const KPROBE_MULTI: u32 = 8;
-    pub(crate) const STRUCT_OPS: u32 = 9;
-    pub(crate) const NETFILTER: u32 = 10;
-    pub(crate) const TCX: u32 = 11;
-    pub(crate) const UPROBE_MULTI: u32 = 12;
-    pub(crate) const NETKIT: u32 = 13;
-    pub(crate) const SOCKMAP: u32 = 14;
-}
-
-/// `enum bpf_perf_event_type`.
-pub(crate) mod perf_type {
-    pub(crate) const UPROBE: u32 = 1;
-    pub(crate) const URETPROBE: u32 = 2;
-    pub(crate) const KPROBE: u32 = 3;
-    pub(crate) const KRETPROBE: u32 = 4;
-    pub(crate) const TRACEPOINT: u32 = 5;
-    pub(crate) const EVENT: u32 = 6;
 }
 
 /// `BPF_F_KPROBE_MULTI_RETURN`, and of the same value `BPF_F_UPROBE_MULTI_RETURN`.
