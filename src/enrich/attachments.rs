@@ -10,9 +10,10 @@ use nix::errno::Errno;
 
 use super::age;
 use super::attach_points::Places;
-use crate::host::issues::{Issues, errno_of};
+use crate::host::issues::Issues;
 use crate::kernel::attachments::{Look, Memory, Subject, look};
 use crate::model::{Collector, HookLook, Part, ProcessFiles, Snapshot};
+use crate::sys::{Error, failed};
 
 /// Takes looks, and compares each with the one before.
 #[derive(Debug)]
@@ -110,7 +111,7 @@ impl HookWatch {
         // Nobody waits for it when the process ends.
         match thread::Builder::new().name("hooks".to_owned()).spawn(take) {
             Ok(running) => self.running = Some(running),
-            Err(error) => issues.met(Part::Hook, "clone", errno_of(&error)),
+            Err(error) => issues.record(Part::Hook, failed("clone")(error)),
         }
     }
 
@@ -118,14 +119,14 @@ impl HookWatch {
     fn finish(&mut self, running: JoinHandle<Taken>, issues: &mut Issues) {
         let Ok(Taken { subject, look, memory }) = running.join() else {
             // It panicked, which the log tells; the next look is a new one.
-            issues.met(Part::Hook, "look", Errno::ENOTRECOVERABLE);
+            issues.record(Part::Hook, Error::new("look", Errno::ENOTRECOVERABLE));
             if let Some(last) = &mut self.last {
                 last.success = false;
             }
             return;
         };
         self.memory = memory;
-        issues.take_over(&look.issues);
+        issues.merge(&look.issues);
         let success = !look.issues.any(Part::Hook);
         let is_loaded = |id| subject.is_loaded(id);
         let places = self.places.compare(look.taken_at, &look.hooks, success, is_loaded);

@@ -101,7 +101,7 @@ impl Enricher {
 
     /// Takes a reading.
     pub fn read(&mut self) -> Snapshot {
-        self.issues.begin();
+        self.issues.start_reading();
         let mut snapshot = self.reader.read();
         let began = Instant::now();
         snapshot.pins = self.pins.read(&mut self.issues);
@@ -155,7 +155,7 @@ impl Enricher {
         });
         let creators = creators.collect();
         let holders = holders::collect(snapshot, &owners, creators, people);
-        cgroups.tell(issues);
+        cgroups.record_errors(issues);
         people.end_reading();
         processes.end_reading();
         cgroups.end_reading();

@@ -1,111 +1,108 @@
-//! What could not be read, counted for one reading and since the start.
+//! Counts what could not be read, per reading and since the start.
+//!
+//! Entry point: [`Issues::record`].
 
 use std::borrow::Cow;
-use std::io;
-
-use nix::errno::Errno;
 
 use crate::model::{Issue, Part};
+use crate::sys::Error;
 
-/// The issues met so far. One that was met stays, so that its count never goes back.
+/// Issues by part and error. An issue is kept once it occurred, so that its total never decreases.
 #[derive(Debug, Default)]
 pub(crate) struct Issues {
-    met: Vec<Issue>,
+    recorded: Vec<Issue>,
 }
 
 impl Issues {
-    /// Begins a new reading.
-    pub(crate) fn begin(&mut self) {
-        for issue in &mut self.met {
+    /// Resets the counts of the current reading. Totals stay.
+    pub(crate) fn start_reading(&mut self) {
+        for issue in &mut self.recorded {
             issue.count = 0;
         }
     }
 
-    /// Counts one.
-    pub(crate) fn met(&mut self, part: impl Into<Part>, call: &'static str, errno: Errno) {
-        self.met_times(part, call, errno, 1);
+    /// Counts an error.
+    pub(crate) fn record(&mut self, part: impl Into<Part>, error: Error) {
+        self.record_times(part, error, 1);
     }
 
-    /// Counts some that were met since the last reading.
-    pub(crate) fn met_times(&mut self, part: impl Into<Part>, call: &'static str, errno: Errno, times: u64) {
-        let part = part.into();
-        let error = format!("{errno:?}");
-        let same = |issue: &&mut Issue| issue.part == part && issue.call == call && issue.error == error;
-        if let Some(issue) = self.met.iter_mut().find(same) {
-            issue.count += times;
-            issue.total += times;
-        } else {
-            self.met.push(Issue {
-                part,
-                call: Cow::Borrowed(call),
-                error: Cow::Owned(error),
-                count: times,
-                total: times,
-            });
+    /// Counts an error that occurred several times since the last reading.
+    pub(crate) fn record_times(&mut self, part: impl Into<Part>, error: Error, times: u64) {
+        self.add(Issue {
+            part: part.into(),
+            call: Cow::Borrowed(error.call),
+            error: Cow::Owned(format!("{:?}", error.errno)),
+            count: times,
+            total: times,
+        });
+    }
+
+    /// Adds the issues of another collector's last reading.
+    pub(crate) fn merge(&mut self, others: &Self) {
+        for other in others.recorded.iter().filter(|other| other.count > 0) {
+            self.add(Issue { total: other.count, ..other.clone() });
         }
     }
 
-    /// Counts those that were met elsewhere, each as often as it was met there in the last reading.
-    pub(crate) fn take_over(&mut self, others: &Self) {
-        for other in others.met.iter().filter(|other| other.count > 0) {
-            let same = |issue: &&mut Issue| {
-                issue.part == other.part && issue.call == other.call && issue.error == other.error
-            };
-            if let Some(issue) = self.met.iter_mut().find(same) {
-                issue.count += other.count;
-                issue.total += other.count;
-            } else {
-                self.met.push(Issue { total: other.count, ..other.clone() });
+    fn add(&mut self, new: Issue) {
+        let same =
+            |issue: &&mut Issue| issue.part == new.part && issue.call == new.call && issue.error == new.error;
+        match self.recorded.iter_mut().find(same) {
+            Some(issue) => {
+                issue.count += new.count;
+                issue.total += new.count;
             }
+            None => self.recorded.push(new),
         }
     }
 
-    /// Whether a collector met any in this reading.
+    /// Returns whether a collector has issues in the current reading.
     pub(crate) fn any(&self, part: impl Into<Part>) -> bool {
         let part = part.into();
-        self.met.iter().any(|issue| issue.part == part && issue.count > 0)
+        self.recorded.iter().any(|issue| issue.part == part && issue.count > 0)
     }
 
+    /// Returns every issue since the start.
     pub(crate) fn all(&self) -> &[Issue] {
-        &self.met
+        &self.recorded
     }
-}
-
-/// The kernel's error behind one of the standard library's; `EIO` for one that did not come from the kernel.
-pub(crate) fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
     use crate::model::Kind;
 
+    const NOT_PERMITTED: Error = Error::new("BPF_MAP_GET_FD_BY_ID", Errno::EPERM);
+    const NO_DESCRIPTOR: Error = Error::new("BPF_MAP_GET_FD_BY_ID", Errno::EMFILE);
+
     #[test]
-    fn an_issue_is_counted_for_the_reading_and_since_the_start() {
+    fn issues_are_counted_per_reading_and_in_total() {
         let mut issues = Issues::default();
-        issues.met(Kind::Map, "BPF_MAP_GET_FD_BY_ID", Errno::EPERM);
-        issues.begin();
-        issues.met(Kind::Map, "BPF_MAP_GET_FD_BY_ID", Errno::EPERM);
-        issues.met(Kind::Map, "BPF_MAP_GET_FD_BY_ID", Errno::EMFILE);
+        issues.record(Kind::Map, NOT_PERMITTED);
+        issues.start_reading();
+        issues.record(Kind::Map, NOT_PERMITTED);
+        issues.record(Kind::Map, NO_DESCRIPTOR);
         let counts: Vec<_> =
             issues.all().iter().map(|issue| (&*issue.error, issue.count, issue.total)).collect();
         assert_eq!(counts, [("EPERM", 1, 2), ("EMFILE", 1, 1)]);
         assert!(issues.any(Kind::Map) && !issues.any(Kind::Program));
-        issues.begin();
-        assert!(!issues.any(Kind::Map), "nothing was met in this reading");
+        issues.start_reading();
+        assert!(!issues.any(Kind::Map), "this reading has no issue");
     }
 
     #[test]
-    fn issues_met_elsewhere_are_counted_here() {
+    fn merged_issues_are_counted_once() {
         let (mut issues, mut others) = (Issues::default(), Issues::default());
-        issues.met(Kind::Map, "open", Errno::EPERM);
-        others.met(Kind::Map, "open", Errno::EPERM);
-        others.begin();
-        issues.take_over(&others);
-        others.met_times(Kind::Map, "open", Errno::EPERM, 2);
-        others.met(Kind::Link, "open", Errno::EPERM);
-        issues.take_over(&others);
+        issues.record(Kind::Map, NOT_PERMITTED);
+        others.record(Kind::Map, NOT_PERMITTED);
+        others.start_reading();
+        issues.merge(&others);
+        others.record_times(Kind::Map, NOT_PERMITTED, 2);
+        others.record(Kind::Link, NOT_PERMITTED);
+        issues.merge(&others);
         let counts: Vec<_> =
             issues.all().iter().map(|issue| (issue.part, issue.count, issue.total)).collect();
         assert_eq!(counts, [(Kind::Map.into(), 3, 3), (Kind::Link.into(), 1, 1)]);

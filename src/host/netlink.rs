@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use crate::host::issues::errno_of;
+use crate::sys::{Error, Result, failed};
 
 /// `struct nlmsghdr`: length, kind, flags, sequence number, port.
 const HEADER: usize = 16;
@@ -46,10 +46,12 @@ impl Socket {
     /// # Errors
     ///
     /// Those of socket(2).
-    pub(crate) fn open() -> Result<Self, Errno> {
+    pub(crate) fn open() -> Result<Self> {
         let protocol = SockProtocol::NetlinkRoute;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+            .map_err(failed("socket(AF_NETLINK)"))?;
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))
+            .map_err(failed("setsockopt(SO_RCVTIMEO)"))?;
         Ok(Self { file: File::from(fd), sequence: 0, buffer: vec![0; BUFFER] })
     }
 
@@ -61,20 +63,22 @@ impl Socket {
     /// The kernel's refusal; `EINTR` when something changed during each of several dumps; `EBADMSG` for what is no message.
     pub(crate) fn dump<T>(
         &mut self,
+        name: &'static str,
         kind: u16,
         request: &[u8],
         parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, Errno> {
+    ) -> Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
             self.sequence = self.sequence.wrapping_add(1);
             let asked =
                 self.file.write_all(&message(kind, NLM_F_REQUEST | NLM_F_DUMP, self.sequence, request));
-            asked.map_err(|error| errno_of(&error))?;
+            asked.map_err(failed(name))?;
             let mut found = Vec::new();
             let mut whole = true;
             loop {
-                let len = self.receive()?;
-                match part(&self.buffer[..len], self.sequence, |body| found.extend(parse(body)))? {
+                let len = self.receive().map_err(failed(name))?;
+                let part = part(&self.buffer[..len], self.sequence, |body| found.extend(parse(body)));
+                match part.map_err(failed(name))? {
                     Part { ends: true, interrupted } => {
                         whole &= !interrupted;
                         break;
@@ -86,14 +90,14 @@ impl Socket {
                 return Ok(found);
             }
         }
-        Err(Errno::EINTR)
+        Err(Error::new(name, Errno::EINTR))
     }
 
-    fn receive(&mut self) -> Result<usize, Errno> {
+    fn receive(&mut self) -> io::Result<usize> {
         loop {
             match self.file.read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.map_err(|error| errno_of(&error)),
+                read => return read,
             }
         }
     }
@@ -273,13 +277,15 @@ mod tests {
     fn every_namespace_has_a_loopback_interface() {
         let mut socket = Socket::open().expect("nobody is refused one");
         let index = |body: &[u8]| number(body, 4);
-        assert!(socket.dump(18, &[0; 16], index).expect("anybody may ask").contains(&1));
+        assert!(socket.dump("RTM_GETLINK", 18, &[0; 16], index).expect("anybody may ask").contains(&1));
         assert_eq!(
-            socket.dump(999, &[0; 16], index),
-            Err(Errno::EOPNOTSUPP),
+            socket.dump("unknown", 999, &[0; 16], index),
+            Err(Error::new("unknown", Errno::EOPNOTSUPP)),
             "there is no such kind of message"
         );
-        assert!(!socket.dump(18, &[0; 16], index).expect("the socket is of use still").is_empty());
+        assert!(
+            !socket.dump("RTM_GETLINK", 18, &[0; 16], index).expect("the socket is of use still").is_empty()
+        );
     }
 
     proptest! {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
-use crate::host::issues::errno_of;
 use crate::host::text::text;
+use crate::sys::errno_of;
 
 /// Where iproute2 and container runtimes give names to network namespaces: one directory or two.
 const NAMED: [&str; 2] = ["run/netns", "var/run/netns"];

@@ -1,9 +1,8 @@
 //! By which road each table is read, and why. Begin at [`Backend::choose`].
 
-use nix::errno::Errno;
-
 use super::ReaderChoice;
 use crate::model::{Kind, ReaderKind};
+use crate::sys::Error;
 
 /// By which road a table is read, and what each needs for it.
 #[derive(Debug)]
@@ -19,12 +18,17 @@ pub(crate) enum Backend<I, W> {
 /// Why a table cannot be read by an iterator.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
-    /// What failed.
-    pub(crate) call: &'static str,
-    /// How.
-    pub(crate) errno: Errno,
-    /// The same for people.
+    /// The call that failed.
+    pub(crate) error: Error,
+    /// The reason in words.
     pub(crate) text: String,
+}
+
+impl Refusal {
+    /// Explains a failed call in words.
+    pub(crate) fn new(error: Error, why: impl Into<String>) -> Self {
+        Self { error, text: why.into() }
+    }
 }
 
 /// What was chosen for a table.
@@ -104,12 +108,14 @@ fn plural(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
 
     fn choices(iterators: [bool; 3], wanted: ReaderChoice) -> Vec<Choice> {
         let mut choices = Vec::new();
         for (kind, loads) in [Kind::Program, Kind::Map, Kind::Link].into_iter().zip(iterators) {
-            let refusal = Refusal { call: "BPF_PROG_LOAD", errno: Errno::EINVAL, text: "old".to_owned() };
+            let refusal = Refusal::new(Error::new("BPF_PROG_LOAD", Errno::EINVAL), "old");
             let iterator = if loads { Ok(()) } else { Err(refusal) };
             let tried = (wanted != ReaderChoice::Only(ReaderKind::Walk)).then_some(iterator);
             let road: Backend<(), ()> = Backend::choose(kind, wanted, tried, &mut choices);

@@ -6,11 +6,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
-
-use crate::host::issues::errno_of;
 use crate::model::Kind;
-use crate::sys::bpf::{self as sys, Call};
+use crate::sys::bpf as sys;
+use crate::sys::{Result, failed};
 
 /// Where the kernel describes this process's descriptors.
 const ROOT: &str = "/proc/self/fdinfo";
@@ -38,8 +36,8 @@ impl FdInfo {
     /// # Errors
     ///
     /// The call by its name and `ENOENT` where `/proc` is not mounted, `EMFILE` without a descriptor left.
-    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self, (&'static str, Errno)> {
-        Self::below(Path::new(ROOT), fd).map_err(|error| (CALL, errno_of(&error)))
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self> {
+        Self::below(Path::new(ROOT), fd).map_err(failed(CALL))
     }
 
     fn below(root: &Path, fd: BorrowedFd<'_>) -> io::Result<Self> {
@@ -70,8 +68,8 @@ impl FdInfo {
 /// # Errors
 ///
 /// The call that failed by its name, and why: `ENOENT` of the call that opens it when it is gone.
-pub(crate) fn of_object(kind: Kind, id: u32) -> Result<FdInfo, (&'static str, Errno)> {
-    let fd = sys::fd_by_id(kind, id).map_err(|errno| (Call::fd_by_id(kind).as_str(), errno))?;
+pub(crate) fn of_object(kind: Kind, id: u32) -> Result<FdInfo> {
+    let fd = sys::fd_by_id(kind, id)?;
     FdInfo::of(fd.as_fd())
 }
 

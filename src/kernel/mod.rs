@@ -123,7 +123,7 @@ impl Reader {
         match &mut self.files {
             Backend::Iter(files) => files.read(&self.kept, issues),
             Backend::Closed(refusal) => {
-                issues.met(Part::Holder, refusal.call, refusal.errno);
+                issues.record(Part::Holder, refusal.error);
                 None
             }
             Backend::Walk(_) => None,
@@ -137,7 +137,7 @@ impl Reader {
 
     /// Takes a reading.
     pub fn read(&mut self) -> Snapshot {
-        self.issues.begin();
+        self.issues.start_reading();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
         let run_stats = self.stats.now(&mut self.issues);

@@ -15,15 +15,16 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::RunStatsMode;
-use crate::host::issues::{Issues, errno_of};
+use crate::host::issues::Issues;
 use crate::model::{Kind, Program, RunStats};
-use crate::sys::bpf::{self as sys, Call};
+use crate::sys::bpf as sys;
+use crate::sys::{Error, Result, errno_of};
 
 /// Where the kernel tells, since 5.1, whether the administrator has runs counted.
 const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// [`sys::enable_stats`], or what a test puts in its place.
-type Enable = fn() -> Result<OwnedFd, Errno>;
+type Enable = fn() -> Result<OwnedFd>;
 
 /// Has runs counted as a mode says, from its making until it is dropped.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl Stats {
                     Ok(sampler) => self.sampler = Some(sampler),
                     Err(error) => {
                         counting.close();
-                        counting.refuse("clone", errno_of(&error));
+                        counting.refuse(Error::new("clone", errno_of(&error)));
                     }
                 }
             }
@@ -103,12 +104,12 @@ impl Stats {
             self.begin();
         }
         let by_sysctl = read_sysctl(&self.sysctl).unwrap_or_else(|error| {
-            issues.met(Kind::Program, "bpf_stats_enabled", errno_of(&error));
+            issues.record(Kind::Program, Error::new("bpf_stats_enabled", errno_of(&error)));
             None
         });
         let mut counting = self.own.lock();
-        for (call, errno, times) in counting.refusals.drain(..) {
-            issues.met_times(Kind::Program, call, errno, times);
+        for (error, times) in counting.refusals.drain(..) {
+            issues.record_times(Kind::Program, error, times);
         }
         let at = Instant::now();
         let covered = self.coverage.advance(at, counting.so_far(at), by_sysctl == Some(true));
@@ -199,8 +200,8 @@ struct Counting {
     unknown: bool,
     /// Whether it is over.
     stop: bool,
-    /// What was refused since the last reading: the call, the error, and how often.
-    refusals: Vec<(&'static str, Errno, u64)>,
+    /// Errors since the last reading, each with its count.
+    refusals: Vec<(Error, u64)>,
 }
 
 impl Counting {
@@ -214,9 +215,9 @@ impl Counting {
                 self.open = Some((fd, Instant::now()));
                 self.granted = true;
             }
-            Err(errno) => {
-                self.unknown = errno == Errno::EINVAL;
-                self.refuse(Call::EnableStats.as_str(), errno);
+            Err(error) => {
+                self.unknown = error.errno == Errno::EINVAL;
+                self.refuse(error);
             }
         }
     }
@@ -232,11 +233,11 @@ impl Counting {
         self.done + open.unwrap_or_default()
     }
 
-    fn refuse(&mut self, call: &'static str, errno: Errno) {
+    fn refuse(&mut self, error: Error) {
         self.granted = false;
-        match self.refusals.iter_mut().find(|refusal| (refusal.0, refusal.1) == (call, errno)) {
-            Some(refusal) => refusal.2 += 1,
-            None => self.refusals.push((call, errno, 1)),
+        match self.refusals.iter_mut().find(|(refused, _)| *refused == error) {
+            Some((_, times)) => *times += 1,
+            None => self.refusals.push((error, 1)),
         }
     }
 }
@@ -307,9 +308,9 @@ mod tests {
     #[test]
     fn a_right_that_is_lost_between_samples_is_an_issue_at_each_attempt() {
         static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
-        fn enable() -> Result<OwnedFd, Errno> {
+        fn enable() -> Result<OwnedFd> {
             if ATTEMPTS.fetch_add(1, Ordering::Relaxed) > 0 {
-                return Err(Errno::EPERM);
+                return Err(Error::new("BPF_ENABLE_STATS", Errno::EPERM));
             }
             Ok(File::open("/dev/null").expect("Linux has it").into())
         }

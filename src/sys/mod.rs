@@ -3,5 +3,8 @@
 //! Independent of what the values mean; errors name the failed call.
 
 pub(crate) mod bpf;
+mod error;
 pub mod malloc;
 pub(crate) mod os;
+
+pub(crate) use self::error::{Error, Result, errno_of, failed};

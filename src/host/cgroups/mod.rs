@@ -7,12 +7,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
-
 use self::view::View;
 pub(crate) use self::view::unified;
 use super::issues::Issues;
 use crate::model::Part;
+use crate::sys::Error;
 
 /// How many readings after it was last asked for an id is forgotten.
 const KEPT_FOR: u64 = 240;
@@ -34,7 +33,7 @@ pub struct Cgroups {
     looked: bool,
     /// The hierarchy as it is seen in this reading.
     view: Option<View>,
-    met: Vec<(&'static str, Errno)>,
+    errors: Vec<Error>,
 }
 
 /// Of which hierarchy the ids are. Each of version 1 numbers its cgroups from 1 again, so a path found in another is another's.
@@ -84,7 +83,7 @@ impl Cgroups {
         let path = self.look(id);
         let pause = match self.known.get(&id) {
             // Refused, or asked for the first time.
-            Some(known) if self.met.is_empty() => (known.pause * 2).min(LONGEST_PAUSE),
+            Some(known) if self.errors.is_empty() => (known.pause * 2).min(LONGEST_PAUSE),
             _ => 1,
         };
         let (asked, again) = (self.reading, self.reading + pause);
@@ -95,27 +94,27 @@ impl Cgroups {
     fn look(&mut self, id: u64) -> Option<Arc<str>> {
         if !std::mem::replace(&mut self.looked, true) {
             let root = if self.root.as_os_str().is_empty() { Path::new("/") } else { &self.root };
-            self.view = View::best(root, self.hierarchy, &mut self.met);
+            self.view = View::best(root, self.hierarchy, &mut self.errors);
         }
-        self.view.as_mut()?.path(id, &mut self.met)
+        self.view.as_mut()?.path(id, &mut self.errors)
     }
 
     /// What could not be read in this reading, so that a path may be missed that is there.
-    pub(crate) fn met(&self) -> &[(&'static str, Errno)] {
-        &self.met
+    pub(crate) fn errors(&self) -> &[Error] {
+        &self.errors
     }
 
     /// Tells what could not be read in this reading.
-    pub(crate) fn tell(&self, issues: &mut Issues) {
-        for &(call, errno) in &self.met {
-            issues.met(Part::Cgroup, call, errno);
+    pub(crate) fn record_errors(&self, issues: &mut Issues) {
+        for &error in &self.errors {
+            issues.record(Part::Cgroup, error);
         }
     }
 
     /// Ends a reading.
     pub fn end_reading(&mut self) {
         (self.looked, self.view) = (false, None);
-        self.met.clear();
+        self.errors.clear();
         let reading = self.reading;
         self.known.retain(|_, known| known.asked + KEPT_FOR > reading);
         self.reading += 1;

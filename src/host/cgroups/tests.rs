@@ -76,7 +76,7 @@ fn the_hierarchy_is_that_which_accounts_memory() {
         let expected = [None, None, mounts.contains("cgroup2").then_some("/c")];
         let found = ids.map(|id| unified.path(id));
         assert_eq!(found.each_ref().map(Option::as_deref), expected, "{name}");
-        assert_eq!((cgroups.met(), unified.met()), (&[][..], &[][..]), "{name}");
+        assert_eq!((cgroups.errors(), unified.errors()), (&[][..], &[][..]), "{name}");
     }
 }
 
@@ -151,7 +151,7 @@ fn a_hierarchy_that_cannot_be_read_is_an_issue() {
     let mut cgroups = Cgroups::below(&tree.0);
     assert_eq!(cgroups.path(1), None);
     let mut issues = Issues::default();
-    cgroups.tell(&mut issues);
+    cgroups.record_errors(&mut issues);
     let met: Vec<_> = issues.all().iter().map(|issue| (&*issue.call, &*issue.error)).collect();
     assert_eq!(met, [("mountinfo", "ENOENT")]);
     cgroups.end_reading();
@@ -159,7 +159,7 @@ fn a_hierarchy_that_cannot_be_read_is_an_issue() {
     let id = tree.make("unified/a");
     assert_eq!(cgroups.path(1), None);
     assert_eq!(cgroups.path(id).as_deref(), Some("/a"));
-    assert!(cgroups.met().is_empty());
+    assert!(cgroups.errors().is_empty());
 }
 
 #[test]

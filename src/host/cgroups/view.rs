@@ -16,13 +16,13 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::Hierarchy;
-use crate::host::issues::errno_of;
 use crate::host::mounts::{self, Mount};
 use crate::host::text::text;
 use crate::sys::os;
+use crate::sys::{Error, Result, errno_of, failed};
 
 /// What could not be read.
-type Met = Vec<(&'static str, Errno)>;
+type Errors = Vec<Error>;
 
 /// The id of the root of every hierarchy, and its inode. Source: `kernfs_create_root`, `fs/kernfs/dir.c`.
 const ROOT: u64 = 1;
@@ -50,17 +50,19 @@ struct Handles {
 
 impl View {
     /// That which shows the most of a hierarchy. `None` where nothing does.
-    pub(crate) fn best(root: &Path, hierarchy: Hierarchy, met: &mut Met) -> Option<Self> {
-        let mounts = mounts::read(root).map_err(|error| met.push(("mountinfo", errno_of(&error)))).ok()?;
-        let any_v1 =
-            hierarchy == Hierarchy::Memory && (mounts.iter().any(is_memory_v1) || memory_is_v1(root, met)?);
+    pub(crate) fn best(root: &Path, hierarchy: Hierarchy, errors: &mut Errors) -> Option<Self> {
+        let mounts = mounts::read(root)
+            .map_err(|error| errors.push(Error::new("mountinfo", errno_of(&error))))
+            .ok()?;
+        let any_v1 = hierarchy == Hierarchy::Memory
+            && (mounts.iter().any(is_memory_v1) || memory_is_v1(root, errors)?);
         let wanted =
             |mount: &Mount| if any_v1 { is_memory_v1(mount) } else { mount.file_system == "cgroup2" };
-        let mut best = best_of(mounts, wanted, met);
+        let mut best = best_of(mounts, wanted, errors);
         if best.as_ref().is_none_or(|view| view.inode != ROOT) {
             // In a cgroup namespace no mount of ours may show what is outside of it. Whoever may not look there sees what is inside.
             let others = mounts::read_of_first_process(root).unwrap_or_default();
-            let other = best_of(others, wanted, &mut Met::new()).filter(|view| view.inode == ROOT);
+            let other = best_of(others, wanted, &mut Errors::new()).filter(|view| view.inode == ROOT);
             best = other.or(best);
         }
         let mut view = best?;
@@ -74,23 +76,23 @@ impl View {
     }
 
     /// The path of a cgroup.
-    pub(crate) fn path(&mut self, id: u64, met: &mut Met) -> Option<Arc<str>> {
+    pub(crate) fn path(&mut self, id: u64, errors: &mut Errors) -> Option<Arc<str>> {
         if let Some(handles) = &self.handles {
             match handles.below(id) {
                 Ok(below) => return Some(words(&joined(&self.above, &below))),
                 // It is gone, or is a file's in one: a list would not have it either.
-                Err(Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR) => return None,
+                Err(Error { errno: Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR, .. }) => return None,
                 Err(_) => self.handles = None,
             }
         }
         if self.listed.is_none() {
-            self.listed = Some(self.list(met));
+            self.listed = Some(self.list(errors));
         }
         self.listed.as_ref().and_then(|listed| listed.get(&id).cloned())
     }
 
     /// Every cgroup. On kernels of 64 bits, a directory's inode is the cgroup's id (since 5.5).
-    fn list(&self, met: &mut Met) -> HashMap<u64, Arc<str>> {
+    fn list(&self, errors: &mut Errors) -> HashMap<u64, Arc<str>> {
         let mut found = HashMap::from([(self.inode, words(&self.above))]);
         let mut waiting = vec![(self.point.clone(), self.above.clone())];
         while let Some((directory, path)) = waiting.pop() {
@@ -111,7 +113,7 @@ impl View {
                 Err(error)
                     if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
-                Err(error) => met.push(("getdents64", errno_of(&error))),
+                Err(error) => errors.push(Error::new("getdents64", errno_of(&error))),
             }
         }
         found
@@ -135,12 +137,14 @@ impl Handles {
     }
 
     /// The path of a cgroup from the directory.
-    fn below(&self, id: u64) -> Result<PathBuf, Errno> {
+    fn below(&self, id: u64) -> Result<PathBuf> {
         let found = path_of(&os::open_cgroup(self.directory.as_fd(), id)?)?;
         // Of a cgroup that the mount does not show the kernel tells another path, of one that went meanwhile a longer one.
-        let below = found.strip_prefix(&self.path).map_err(|_| Errno::EXDEV)?;
+        /// The path that the kernel reports is not below the directory.
+        const NOT_BELOW: Error = Error::new("readlink", Errno::EXDEV);
+        let below = found.strip_prefix(&self.path).map_err(|_| NOT_BELOW)?;
         if found.as_os_str().as_encoded_bytes().ends_with(b" (deleted)") {
-            return Err(Errno::EXDEV);
+            return Err(NOT_BELOW);
         }
         Ok(below.to_owned())
     }
@@ -161,23 +165,23 @@ pub(crate) struct Unified {
 /// # Errors
 ///
 /// What could not be read; `ENOENT` where no mount shows it.
-pub(crate) fn unified(root: &Path) -> Result<Unified, (&'static str, Errno)> {
-    let mounts = mounts::read(root).map_err(|error| ("/proc/self/mountinfo", errno_of(&error)))?;
-    let mut met = Met::new();
-    let view = best_of(mounts, |mount| mount.file_system == "cgroup2", &mut met);
-    let nowhere = || met.first().copied().unwrap_or(("mount of cgroup2", Errno::ENOENT));
+pub(crate) fn unified(root: &Path) -> Result<Unified> {
+    let mounts = mounts::read(root).map_err(failed("/proc/self/mountinfo"))?;
+    let mut errors = Errors::new();
+    let view = best_of(mounts, |mount| mount.file_system == "cgroup2", &mut errors);
+    let nowhere = || errors.first().copied().unwrap_or(Error::new("mount of cgroup2", Errno::ENOENT));
     let View { point, above: path, inode, .. } = view.ok_or_else(nowhere)?;
     Ok(Unified { point, path, is_root: inode == ROOT })
 }
 
-fn path_of(fd: &OwnedFd) -> Result<PathBuf, Errno> {
-    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|error| errno_of(&error))
+fn path_of(fd: &OwnedFd) -> Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(failed("readlink"))
 }
 
 /// The one of these mounts that shows the most.
 ///
 /// Seen from a cgroup namespace, the root of a mount that shows more than the namespace begins with `/..`, as often as it is above.
-fn best_of(mounts: Vec<Mount>, wanted: impl Fn(&Mount) -> bool, met: &mut Met) -> Option<View> {
+fn best_of(mounts: Vec<Mount>, wanted: impl Fn(&Mount) -> bool, errors: &mut Errors) -> Option<View> {
     let above = |mount: &Mount| mount.root.components().filter(|part| *part == Component::ParentDir).count();
     let mut wanted: Vec<_> = mounts.into_iter().filter(wanted).collect();
     wanted.sort_by_key(|mount| (named(&mount.root).components().count(), Reverse(above(mount))));
@@ -188,7 +192,7 @@ fn best_of(mounts: Vec<Mount>, wanted: impl Fn(&Mount) -> bool, met: &mut Met) -
             Some(View { point: mount.point, inode: seen.ino(), above, handles: None, listed: None })
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            met.push(("stat", errno_of(&error)));
+            errors.push(Error::new("stat", errno_of(&error)));
             None
         }
         _ => None,
@@ -206,12 +210,12 @@ fn is_memory_v1(mount: &Mount) -> bool {
 
 /// Whether a hierarchy of version 1 accounts memory, wherever it may be mounted. A kernel that cannot do that any more leaves
 /// memory out of the list (since 6.14). `None` where it could not be found out.
-fn memory_is_v1(root: &Path, met: &mut Met) -> Option<bool> {
+fn memory_is_v1(root: &Path, errors: &mut Errors) -> Option<bool> {
     let hierarchies = match fs::read_to_string(root.join("proc/cgroups")) {
         Ok(hierarchies) => hierarchies,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
         Err(error) => {
-            met.push(("/proc/cgroups", errno_of(&error)));
+            errors.push(Error::new("/proc/cgroups", errno_of(&error)));
             return None;
         }
     };

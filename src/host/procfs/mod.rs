@@ -15,13 +15,11 @@ use nix::sys::stat::{Mode, fstatat};
 
 use self::text::{cgroup_path, id, kind, last_part, start_ticks};
 use crate::host::clock::tick;
-use crate::host::issues::{Issues, errno_of};
+use crate::host::issues::Issues;
 use crate::host::text::text as printable;
 use crate::model::{Kind, Part, ProcessFiles};
 use crate::sys::os::share_descriptors;
-
-/// What failed, and why.
-type Failure = (&'static str, Errno);
+use crate::sys::{Error, Result, errno_of, failed};
 
 /// Which process has descriptors of which objects, in ascending order of pids; of our own, only those of `kept` objects. `None`,
 /// and an issue, when there is no `/proc`; an issue for each process that may not be looked at.
@@ -30,8 +28,8 @@ type Failure = (&'static str, Errno);
 pub(crate) fn files(proc: &Path, kept: &[(Kind, u32)], issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
     match Search::below(proc, kept) {
         Ok(search) => Some(search.files(issues)),
-        Err((call, errno)) => {
-            issues.met(Part::Holder, call, errno);
+        Err(error) => {
+            issues.record(Part::Holder, error);
             None
         }
     }
@@ -69,11 +67,10 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn below(proc: &Path, kept: &'a [(Kind, u32)]) -> Result<Self, Failure> {
+    fn below(proc: &Path, kept: &'a [(Kind, u32)]) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let failed = |errno| ("/proc", errno);
-        let mut proc = Dir::open(proc, flags, Mode::empty()).map_err(failed)?;
-        let pids = numbers(&mut proc).map_err(failed)?;
+        let mut proc = Dir::open(proc, flags, Mode::empty()).map_err(failed("/proc"))?;
+        let pids = numbers(&mut proc).map_err(failed("/proc"))?;
         let own = readlinkat(&proc, "self").ok().and_then(|pid| pid.to_str()?.parse().ok());
         Ok(Self { proc, pids, kept, own })
     }
@@ -81,30 +78,30 @@ impl<'a> Search<'a> {
     fn files(&self, issues: &mut Issues) -> Vec<ProcessFiles> {
         // The first process of a pid namespace lives as long as any of it. Where it is not seen (`hidepid`), others are not either.
         if !self.pids.contains(&1) {
-            issues.met(Part::Holder, "/proc/1", Errno::ENOENT);
+            issues.record(Part::Holder, Error::new("/proc/1", Errno::ENOENT));
         }
         let mut processes = Vec::new();
         for &pid in &self.pids {
             match self.process(pid) {
                 Ok(None) => {}
                 Ok(Some(process)) => processes.push(process),
-                Err((_, errno)) if is_gone(errno) => {}
-                Err((call, errno)) => issues.met(Part::Holder, call, errno),
+                Err(error) if is_gone(error.errno) => {}
+                Err(error) => issues.record(Part::Holder, error),
             }
         }
         merge_by_pid(processes)
     }
 
     /// A process, if it holds anything.
-    fn process(&self, pid: u32) -> Result<Option<ProcessFiles>, Failure> {
+    fn process(&self, pid: u32) -> Result<Option<ProcessFiles>> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let process = openat(&self.proc, &*pid.to_string(), flags, Mode::empty());
-        let process = process.map_err(|errno| ("/proc/PID", errno))?;
+        let process = process.map_err(failed("/proc/PID"))?;
         let mut objects = Vec::new();
         descriptors(&process, "", &mut objects)?;
         for thread in self.apart(&process, pid)? {
             match descriptors(&process, &format!("task/{thread}/"), &mut objects) {
-                Err((_, errno)) if is_gone(errno) => {}
+                Err(error) if is_gone(error.errno) => {}
                 looked_at => looked_at?,
             }
         }
@@ -114,10 +111,10 @@ impl<'a> Search<'a> {
         if objects.is_empty() {
             return Ok(None);
         }
-        let name = contents(&process, "comm").map_err(|errno| ("/proc/PID/comm", errno))?;
+        let name = contents(&process, "comm").map_err(failed("/proc/PID/comm"))?;
         Ok(Some(ProcessFiles {
             pid,
-            started_at_boot_ns: started_at(&process).map_err(|errno| ("/proc/PID/stat", errno))?,
+            started_at_boot_ns: started_at(&process).map_err(failed("/proc/PID/stat"))?,
             name: printable(name.strip_suffix(b"\n").unwrap_or(&name)),
             cgroup: None,
             objects,
@@ -125,18 +122,18 @@ impl<'a> Search<'a> {
     }
 
     /// The threads of a process that may have descriptors of their own (`CLONE_FILES` not given, or `unshare`).
-    fn apart(&self, process: &OwnedFd, pid: u32) -> Result<Vec<u32>, Failure> {
+    fn apart(&self, process: &OwnedFd, pid: u32) -> Result<Vec<u32>> {
         /// A directory has two links, and `task` another one for each thread (`proc_task_getattr`, `fs/proc/base.c`).
         const OF_ONE_THREAD: u64 = 3;
-        let failed = |errno| ("/proc/PID/task", errno);
-        let task = fstatat(process, "task", AtFlags::empty()).map_err(failed)?;
+        const CALL: &str = "/proc/PID/task";
+        let task = fstatat(process, "task", AtFlags::empty()).map_err(failed(CALL))?;
         if task.st_nlink == OF_ONE_THREAD {
             return Ok(Vec::new());
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut threads = Dir::openat(process, "task", flags, Mode::empty())
             .and_then(|mut task| numbers(&mut task))
-            .map_err(failed)?;
+            .map_err(failed(CALL))?;
         // The kernel compares threads by pids of our own namespace. Where it does not, each is looked at.
         let comparable = self.own == Some(std::process::id());
         let shares = |thread| comparable && share_descriptors(pid, thread) == Ok(true);
@@ -146,24 +143,24 @@ impl<'a> Search<'a> {
 }
 
 /// Adds the objects that the descriptors in a process's or a thread's directory are of.
-fn descriptors(process: &OwnedFd, below: &str, objects: &mut Vec<(Kind, u32)>) -> Result<(), Failure> {
+fn descriptors(process: &OwnedFd, below: &str, objects: &mut Vec<(Kind, u32)>) -> Result<()> {
     const CALL: &str = "/proc/PID/fd";
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut links =
-        Dir::openat(process, &*format!("{below}fd"), flags, Mode::empty()).map_err(|errno| (CALL, errno))?;
-    for descriptor in numbers(&mut links).map_err(|errno| (CALL, errno))? {
+        Dir::openat(process, &*format!("{below}fd"), flags, Mode::empty()).map_err(failed(CALL))?;
+    for descriptor in numbers(&mut links).map_err(failed(CALL))? {
         let link = match readlinkat(&links, &*descriptor.to_string()) {
             Ok(link) => link,
             // It was closed.
             Err(errno) if is_gone(errno) => continue,
-            Err(errno) => return Err((CALL, errno)),
+            Err(errno) => return Err(Error::new(CALL, errno)),
         };
         let Some((kind, key)) = kind(link.as_encoded_bytes()) else { continue };
         match contents(process, &format!("{below}fdinfo/{descriptor}")) {
             // Where no id is told, it is another file's descriptor by now.
             Ok(told) => objects.extend(id(&told, key).map(|id| (kind, id))),
             Err(errno) if is_gone(errno) => {}
-            Err(errno) => return Err(("/proc/PID/fdinfo", errno)),
+            Err(errno) => return Err(Error::new("/proc/PID/fdinfo", errno)),
         }
     }
     Ok(())

@@ -13,10 +13,10 @@ use super::Asking;
 use super::merge::Place;
 use super::network::hook;
 use crate::host::cgroups::unified;
-use crate::host::issues::errno_of;
 use crate::host::text::text;
 use crate::model::enums::{attach_type, program_type};
 use crate::sys::bpf::{Attached, Hooked, attached};
+use crate::sys::{Error, errno_of};
 
 /// The types of program that attach to cgroups, with the hooks of each. The kernel does not report a program's expected attach
 /// type, so its type decides.
@@ -76,7 +76,7 @@ pub(crate) fn look(asking: &mut Asking<'_>) {
     let types: Vec<u32> = hooks.iter().map(|&(kind, ..)| kind).collect();
     let hierarchy = match unified(&asking.root) {
         Ok(hierarchy) => hierarchy,
-        Err((call, errno)) => return asking.refused(call, errno, &types),
+        Err(error) => return asking.refused(error, &types),
     };
     // The cgroups of who is in a cgroup namespace, or sees only a part of the hierarchy, are not all there are.
     if !hierarchy.is_root {
@@ -90,7 +90,7 @@ pub(crate) fn look(asking: &mut Asking<'_>) {
             Ok(opened) => opened,
             Err(error) if is_gone(&error) => continue,
             Err(error) => {
-                asking.refused("open", errno_of(&error), &types);
+                asking.refused(Error::new("open", errno_of(&error)), &types);
                 continue;
             }
         };
@@ -107,8 +107,8 @@ pub(crate) fn look(asking: &mut Asking<'_>) {
                         asking.hanging.add(&Place { hook, target, netns: None }, &there);
                     }
                 }
-                Err(Errno::ENOENT | Errno::ENODEV) => {}
-                Err(errno) => asking.query_failed(attach_type, errno, &[kind]),
+                Err(Error { errno: Errno::ENOENT | Errno::ENODEV, .. }) => {}
+                Err(error) => asking.query_failed(attach_type, error, &[kind]),
             }
         }
         if metadata.nlink() == LINKS_OF_LEAF {
@@ -121,7 +121,7 @@ pub(crate) fn look(asking: &mut Asking<'_>) {
                 waiting.extend(below.map(|entry| (entry.path(), path.join(entry.file_name()))));
             }
             Err(error) if is_gone(&error) => {}
-            Err(error) => asking.refused("getdents64", errno_of(&error), &types),
+            Err(error) => asking.refused(Error::new("getdents64", errno_of(&error)), &types),
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::kernel::btf::Operations;
 use crate::kernel::btf::cache::BtfObjects;
 use crate::model::enums::{attach_type, map_type, program_type};
 use crate::model::{Content, Kind, MapFacts};
-use crate::sys::bpf::{self as sys, Attached, Call, Entries, Hooked, attached};
+use crate::sys::bpf::{self as sys, Attached, Entries, Hooked, attached};
+use crate::sys::{Error, Result};
 
 /// A map with room for more is not read.
 const LARGEST: u32 = 1 << 17;
@@ -70,12 +71,12 @@ pub(crate) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
         }
         let fd = match sys::fd_by_id(Kind::Map, map.id) {
             Ok(fd) => fd,
-            Err(Errno::ENOENT) => continue,
-            Err(errno) => {
-                asking.issue(Call::fd_by_id(Kind::Map).as_str(), errno);
+            Err(Error { errno: Errno::ENOENT, .. }) => continue,
+            Err(error) => {
+                asking.issue(error);
                 asking.complete = false;
                 // Who may not open one may open none.
-                if errno == Errno::EPERM {
+                if error.errno == Errno::EPERM {
                     break;
                 }
                 continue;
@@ -94,8 +95,8 @@ pub(crate) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
         match read {
             Ok(true) => {}
             Ok(false) => asking.complete = false,
-            Err((call, errno)) => {
-                asking.issue(call, errno);
+            Err(error) => {
+                asking.issue(error);
                 asking.complete = false;
             }
         }
@@ -123,16 +124,15 @@ fn entries(
     fd: BorrowedFd<'_>,
     left: &mut u64,
     contents: &mut BTreeSet<Content>,
-) -> Result<bool, (&'static str, Errno)> {
+) -> Result<bool> {
     let Some((kind, at)) = held(map) else { return Ok(true) };
     if map.max_entries > LARGEST || u64::from(map.max_entries) > *left {
         return Ok(false);
     }
-    let entries = Entries::of(fd).map_err(|errno| (Call::ObjGetInfoByFd.as_str(), errno))?;
-    let failed = |errno| (Call::MapLookupElem.as_str(), errno);
-    let mut value = vec![0; entries.value_len().map_err(failed)?];
+    let entries = Entries::of(fd)?;
+    let mut value = vec![0; entries.value_len()?];
     let mut note = |key: &[u8]| {
-        if entries.lookup(key, &mut value).map_err(failed)? {
+        if entries.lookup(key, &mut value)? {
             let id = value.get(at..).and_then(<[u8]>::first_chunk).map(|&id| u32::from_ne_bytes(id));
             contents.extend(id.filter(|&id| id != 0).map(|id| Content { map_id: map.id, kind, id }));
         }
@@ -145,8 +145,7 @@ fn entries(
     }
     let size = entries.key_size();
     let (mut key, mut next) = (vec![0; size], vec![0; size]);
-    let following = |errno| (Call::MapGetNextKey.as_str(), errno);
-    let mut there = entries.next_key(None, &mut key).map_err(following)?;
+    let mut there = entries.next_key(None, &mut key)?;
     // A walk begins anew when the key is deleted at which it stands.
     for _ in 0..=2 * u64::from(map.max_entries) {
         if !there {
@@ -157,7 +156,7 @@ fn entries(
         }
         *left -= 1;
         note(&key)?;
-        there = entries.next_key(Some(&key), &mut next).map_err(following)?;
+        there = entries.next_key(Some(&key), &mut next)?;
         std::mem::swap(&mut key, &mut next);
     }
     Ok(false)
@@ -175,9 +174,9 @@ fn of_sockets(asking: &mut Asking<'_>, map: u32, fd: BorrowedFd<'_>, types: &[u3
                 let target = Some(Arc::clone(&target));
                 asking.hanging.add(&Place { hook, target, netns: None }, &there);
             }
-            Err(Errno::EOPNOTSUPP) => {}
-            Err(Errno::EINVAL) => asking.blind.extend(types),
-            Err(errno) => asking.refused(Call::ProgQuery.as_str(), errno, types),
+            Err(Error { errno: Errno::EOPNOTSUPP, .. }) => {}
+            Err(Error { errno: Errno::EINVAL, .. }) => asking.blind.extend(types),
+            Err(error) => asking.refused(error, types),
         }
     }
 }
@@ -190,12 +189,11 @@ fn of_operations(
     structures: &mut Structures,
     btfs: &mut BtfObjects,
     contents: &mut BTreeSet<Content>,
-) -> Result<bool, (&'static str, Errno)> {
-    let failed = |errno| (Call::MapLookupElem.as_str(), errno);
-    let info = sys::map_info(fd).map_err(|errno| (Call::ObjGetInfoByFd.as_str(), errno))?.value;
-    let entries = Entries::of(fd).map_err(|errno| (Call::ObjGetInfoByFd.as_str(), errno))?;
-    let mut value = vec![0; entries.value_len().map_err(failed)?];
-    if !entries.lookup(&0_u32.to_ne_bytes(), &mut value).map_err(failed)? {
+) -> Result<bool> {
+    let info = sys::map_info(fd)?.value;
+    let entries = Entries::of(fd)?;
+    let mut value = vec![0; entries.value_len()?];
+    if !entries.lookup(&0_u32.to_ne_bytes(), &mut value)? {
         return Ok(true);
     }
     let of = (info.btf_vmlinux_id, info.btf_vmlinux_value_type_id);

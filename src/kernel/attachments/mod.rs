@@ -20,11 +20,11 @@ use nix::errno::Errno;
 
 use self::maps::Structures;
 use self::merge::Hanging;
-use crate::host::issues::{Issues, errno_of};
+use crate::host::issues::Issues;
 use crate::host::netns::{self, Names, Namespace};
 use crate::model::enums::{map_type, program_type};
 use crate::model::{Content, Hook, Kind, LinkFacts, MapFacts, Part, ProcessFiles, Snapshot};
-use crate::sys::bpf::Call;
+use crate::sys::{Error, errno_of};
 
 /// What a look is about: the objects of a reading, as values that can go to another thread.
 #[derive(Clone, Debug)]
@@ -194,16 +194,18 @@ fn networks(asking: &mut Asking<'_>) {
     let device = unnamed.and_then(|namespace| Ok(namespace.file.metadata()?.dev()));
     let device = match device {
         Ok(device) => device,
-        Err(error) => return asking.refused("/proc/thread-self/ns/net", errno_of(&error), &types),
+        Err(error) => {
+            return asking.refused(Error::new("/proc/thread-self/ns/net", errno_of(&error)), &types);
+        }
     };
     let (names, errors) = Names::read(&asking.root, device);
     for error in errors {
-        asking.refused("/run/netns", errno_of(&error), &types);
+        asking.refused(Error::new("/run/netns", errno_of(&error)), &types);
     }
     if asking.subject.every_netns {
         let (files, errors) = netns::every(&asking.root, &names);
         for error in errors {
-            asking.refused("/proc/PID/ns/net", errno_of(&error), &types);
+            asking.refused(Error::new("/proc/PID/ns/net", errno_of(&error)), &types);
         }
         // The thread goes from one to the next, and ends in the last.
         let visit = || {
@@ -211,10 +213,10 @@ fn networks(asking: &mut Asking<'_>) {
                 match Namespace::open(&file, &names) {
                     Ok(namespace) => match namespace.enter() {
                         Ok(()) => network::look(asking, &namespace),
-                        Err(errno) => asking.refused("setns", errno, &types),
+                        Err(errno) => asking.refused(Error::new("setns", errno), &types),
                     },
                     Err(error) if netns::is_gone(&error) => {}
-                    Err(error) => asking.refused("/proc/PID/ns/net", errno_of(&error), &types),
+                    Err(error) => asking.refused(Error::new("/proc/PID/ns/net", errno_of(&error)), &types),
                 }
             }
         };
@@ -222,36 +224,36 @@ fn networks(asking: &mut Asking<'_>) {
             let visiting = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, visit);
             visiting.map(drop).map_err(|error| errno_of(&error))
         })
-        .unwrap_or_else(|errno| asking.refused("clone", errno, &types));
+        .unwrap_or_else(|errno| asking.refused(Error::new("clone", errno), &types));
     } else {
         // Programs in others are out of sight.
         asking.blind.extend(types);
         match Namespace::of_this_thread(&names) {
             Ok(namespace) => network::look(asking, &namespace),
-            Err(error) => asking.refused("/proc/thread-self/ns/net", errno_of(&error), &types),
+            Err(error) => asking.refused(Error::new("/proc/thread-self/ns/net", errno_of(&error)), &types),
         }
     }
 }
 
 impl Asking<'_> {
     /// That something could not be asked.
-    fn issue(&mut self, call: &'static str, errno: Errno) {
-        self.issues.met(Part::Hook, call, errno);
+    fn issue(&mut self, error: Error) {
+        self.issues.record(Part::Hook, error);
     }
 
     /// That something could not be asked which programs of these types can hang at.
-    fn refused(&mut self, call: &'static str, errno: Errno, types: &[u32]) {
-        self.issue(call, errno);
+    fn refused(&mut self, error: Error, types: &[u32]) {
+        self.issue(error);
         self.blind.extend(types);
     }
 
     /// That programs of these types could not be asked for by this type of attachment. A kernel that does not know it has none;
     /// one that refuses it once refuses it everywhere.
-    fn query_failed(&mut self, attach_type: u32, errno: Errno, types: &[u32]) {
-        if ![Errno::EINVAL, Errno::E2BIG].contains(&errno) {
-            self.refused(Call::ProgQuery.as_str(), errno, types);
+    fn query_failed(&mut self, attach_type: u32, error: Error, types: &[u32]) {
+        if ![Errno::EINVAL, Errno::E2BIG].contains(&error.errno) {
+            self.refused(error, types);
         }
-        if [Errno::EINVAL, Errno::E2BIG, Errno::EPERM].contains(&errno) {
+        if [Errno::EINVAL, Errno::E2BIG, Errno::EPERM].contains(&error.errno) {
             self.unknown.insert(attach_type);
         }
     }

@@ -17,6 +17,7 @@ use super::tc::{
 use crate::host::netlink::Socket;
 use crate::host::netns::Namespace;
 use crate::model::enums::{attach_type, program_type};
+use crate::sys::Error;
 use crate::sys::bpf::{Attached, Hooked, attached};
 
 /// The types of program that hang in a network namespace.
@@ -41,7 +42,7 @@ pub(crate) fn look(asking: &mut Asking<'_>, namespace: &Namespace) {
     if filters || actions || has(&[program_type::XDP]) {
         match Socket::open() {
             Ok(mut socket) => of_interfaces(asking, namespace, &mut socket),
-            Err(errno) => asking.refused("socket(AF_NETLINK)", errno, &TYPES),
+            Err(error) => asking.refused(error, &TYPES),
         }
     }
 }
@@ -65,16 +66,16 @@ fn of_namespace(asking: &mut Asking<'_>, namespace: &Namespace) {
                 let netns = Some(Arc::clone(&namespace.label));
                 asking.hanging.add(&Place { hook, target: Some(target), netns }, &there);
             }
-            Err(errno) => asking.query_failed(attach_type, errno, &[kind]),
+            Err(error) => asking.query_failed(attach_type, error, &[kind]),
         }
     }
 }
 
 fn of_interfaces(asking: &mut Asking<'_>, namespace: &Namespace, socket: &mut Socket) {
     let types = [program_type::XDP, program_type::SCHED_CLS, program_type::SCHED_ACT];
-    let interfaces = match socket.dump(RTM_GETLINK, &tc::every_interface(), Interface::parse) {
+    let interfaces = match socket.dump("RTM_GETLINK", RTM_GETLINK, &tc::every_interface(), Interface::parse) {
         Ok(interfaces) => interfaces,
-        Err(errno) => return asking.refused("RTM_GETLINK", errno, &types),
+        Err(error) => return asking.refused(error, &types),
     };
     let mut places = BTreeMap::new();
     for interface in &interfaces {
@@ -91,14 +92,14 @@ fn of_interfaces(asking: &mut Asking<'_>, namespace: &Namespace, socket: &mut So
         of_traffic_control(asking, namespace, socket, &places);
     }
     if asking.subject.has(&[program_type::SCHED_ACT]) {
-        match socket.dump(RTM_GETACTION, &tc::every_action(), tc::actions) {
+        match socket.dump("RTM_GETACTION", RTM_GETACTION, &tc::every_action(), tc::actions) {
             Ok(actions) => {
                 for (index, program) in actions.into_iter().flatten() {
                     let target = format!("action {index}").into();
                     asking.hanging.add_one(place("tc_action", &target, namespace), 0, program);
                 }
             }
-            Err(errno) => asking.refused("RTM_GETACTION", errno, &[program_type::SCHED_ACT]),
+            Err(error) => asking.refused(error, &[program_type::SCHED_ACT]),
         }
     }
 }
@@ -115,9 +116,9 @@ fn multi_program(asking: &mut Asking<'_>, namespace: &Namespace, interface: &Int
         match attached(Hooked::Interface(interface.index), attach_type, &mut there) {
             Ok(()) => asking.hanging.add(&place(hook(attach_type), target, namespace), &there),
             // It has no programs; it is gone; it is the end of a pair that is asked by the other.
-            Err(Errno::ENOENT | Errno::ENODEV) => {}
-            Err(Errno::EACCES) if netkit.contains(&attach_type) => {}
-            Err(errno) => asking.query_failed(attach_type, errno, &[program_type::SCHED_CLS]),
+            Err(Error { errno: Errno::ENOENT | Errno::ENODEV, .. }) => {}
+            Err(Error { errno: Errno::EACCES, .. }) if netkit.contains(&attach_type) => {}
+            Err(error) => asking.query_failed(attach_type, error, &[program_type::SCHED_CLS]),
         }
     }
 }
@@ -130,22 +131,22 @@ fn of_traffic_control(
     places: &BTreeMap<u32, Arc<str>>,
 ) {
     let types = [program_type::SCHED_CLS, program_type::SCHED_ACT];
-    let qdiscs = match socket.dump(RTM_GETQDISC, &tc::below(0, 0), Qdisc::parse) {
+    let qdiscs = match socket.dump("RTM_GETQDISC", RTM_GETQDISC, &tc::below(0, 0), Qdisc::parse) {
         Ok(qdiscs) => qdiscs,
-        Err(errno) => return asking.refused("RTM_GETQDISC", errno, &types),
+        Err(error) => return asking.refused(error, &types),
     };
     let mut classes_left = MOST_CLASSES;
     for Qdisc { index, handle, parents } in qdiscs {
         let target = places.get(&index).cloned().unwrap_or_else(|| index.to_string().into());
         let filters = |asking: &mut Asking<'_>, socket: &mut Socket, parent, hook, target: &Arc<str>| {
-            match socket.dump(RTM_GETTFILTER, &tc::below(index, parent), Filter::parse) {
+            match socket.dump("RTM_GETTFILTER", RTM_GETTFILTER, &tc::below(index, parent), Filter::parse) {
                 Ok(mut filters) => {
                     filters.sort_by_key(|filter| filter.order);
                     for (order, filter) in (0..).zip(filters) {
                         asking.hanging.add_one(place(hook, target, namespace), order, filter.program);
                     }
                 }
-                Err(errno) => asking.tc_failed("RTM_GETTFILTER", errno, &types),
+                Err(error) => asking.tc_failed(error, &types),
             }
         };
         match parents {
@@ -161,9 +162,9 @@ fn of_traffic_control(
         if parents != Parents::ItselfAndClasses {
             continue;
         }
-        match socket.dump(RTM_GETTCLASS, &tc::below(index, handle), tc::class) {
+        match socket.dump("RTM_GETTCLASS", RTM_GETTCLASS, &tc::below(index, handle), tc::class) {
             Ok(classes) if classes.len() > classes_left => {
-                asking.refused("RTM_GETTCLASS", Errno::E2BIG, &types);
+                asking.refused(Error::new("RTM_GETTCLASS", Errno::E2BIG), &types);
             }
             Ok(classes) => {
                 classes_left -= classes.len();
@@ -171,7 +172,7 @@ fn of_traffic_control(
                     filters(asking, socket, class, "tc_class", &at(&target, "class", class));
                 }
             }
-            Err(errno) => asking.tc_failed("RTM_GETTCLASS", errno, &types),
+            Err(error) => asking.tc_failed(error, &types),
         }
     }
 }
@@ -196,9 +197,9 @@ pub(crate) fn hook(attach_type: u32) -> Cow<'static, str> {
 
 impl Asking<'_> {
     /// An interface or queueing discipline that went meanwhile has no filters any more.
-    fn tc_failed(&mut self, call: &'static str, errno: Errno, types: &[u32]) {
-        if ![Errno::ENODEV, Errno::EINVAL, Errno::ENOENT].contains(&errno) {
-            self.refused(call, errno, types);
+    fn tc_failed(&mut self, error: Error, types: &[u32]) {
+        if ![Errno::ENODEV, Errno::EINVAL, Errno::ENOENT].contains(&error.errno) {
+            self.refused(error, types);
         }
     }
 }

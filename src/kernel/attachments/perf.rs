@@ -9,13 +9,13 @@ use nix::errno::Errno;
 
 use super::Asking;
 use super::merge::Place;
-use crate::host::issues::errno_of;
 use crate::host::netns::{is_gone, processes};
 use crate::host::text::text;
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{Target, describe};
 use crate::model::enums::{fd_type, program_type};
-use crate::sys::bpf::{Call, EventProgram, event_program};
+use crate::sys::bpf::{EventProgram, event_program};
+use crate::sys::{Error, errno_of};
 
 /// The types of program that hang at events which tell them.
 const TYPES: [u32; 4] = [
@@ -41,12 +41,12 @@ pub(crate) fn look(asking: &mut Asking<'_>) {
     // Processes out of sight are not asked.
     match fs::read_link(asking.root.join("proc/self/ns/pid")) {
         Ok(namespace) if namespace == Path::new(INITIAL_NAMESPACE) => {}
-        Ok(_) => asking.refused("/proc/self/ns/pid", Errno::EXDEV, &TYPES),
-        Err(error) => asking.refused("/proc/self/ns/pid", errno_of(&error), &TYPES),
+        Ok(_) => asking.refused(Error::new("/proc/self/ns/pid", Errno::EXDEV), &TYPES),
+        Err(error) => asking.refused(Error::new("/proc/self/ns/pid", errno_of(&error)), &TYPES),
     }
     let mut processes = match processes(&asking.root) {
         Ok(processes) => processes,
-        Err(error) => return asking.refused("/proc", errno_of(&error), &TYPES),
+        Err(error) => return asking.refused(Error::new("/proc", errno_of(&error)), &TYPES),
     };
     let holding: HashSet<u32> = asking.subject.pids.iter().copied().collect();
     processes.sort_by_key(|(pid, _)| !holding.contains(pid));
@@ -65,10 +65,12 @@ pub(crate) fn look(asking: &mut Asking<'_>) {
                 // It is one of a link, and known from there; or the event has no program; the process or the descriptor is gone;
                 // it is another type of program, or of file.
                 Ok(_)
-                | Err(
-                    Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EOPNOTSUPP | Errno::UnknownErrno,
-                ) => {}
-                Err(errno) => return asking.refused(Call::TaskFdQuery.as_str(), errno, &TYPES),
+                | Err(Error {
+                    errno:
+                        Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EOPNOTSUPP | Errno::UnknownErrno,
+                    ..
+                }) => {}
+                Err(error) => return asking.refused(error, &TYPES),
             }
         }
     }
@@ -80,7 +82,7 @@ fn events(asking: &mut Asking<'_>, process: &Path) -> Vec<u32> {
         Ok(entries) => entries,
         Err(error) => {
             if !is_gone(&error) {
-                asking.refused("/proc/PID/fd", errno_of(&error), &TYPES);
+                asking.refused(Error::new("/proc/PID/fd", errno_of(&error)), &TYPES);
             }
             return Vec::new();
         }
@@ -98,7 +100,7 @@ fn events(asking: &mut Asking<'_>, process: &Path) -> Vec<u32> {
     }
     // Who refuses one refuses all.
     if let Some(error) = refusal {
-        asking.refused("/proc/PID/fd", errno_of(&error), &TYPES);
+        asking.refused(Error::new("/proc/PID/fd", errno_of(&error)), &TYPES);
     }
     events
 }

@@ -9,13 +9,10 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::Types;
-use crate::host::issues::errno_of;
 use crate::model::Kind;
+use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{BtfInfo, reported};
-use crate::sys::bpf::{self as sys, Call};
-
-/// What was refused, and with which error.
-pub(crate) type Failure = (&'static str, Errno);
+use crate::sys::{Error, Result, failed};
 
 /// Reads BTF objects, and keeps what is likely to be asked for again. What could not be read is not kept.
 #[derive(Debug)]
@@ -47,17 +44,16 @@ impl BtfObjects {
     /// # Errors
     ///
     /// The call or file that failed.
-    pub(crate) fn described(&mut self, id: u32) -> Result<Option<Described>, Failure> {
+    pub(crate) fn described(&mut self, id: u32) -> Result<Option<Described>> {
         if let Some((_, last)) = self.last.as_ref().filter(|(last, _)| *last == id) {
             return Ok(Some(last.clone()));
         }
         let fd = match sys::fd_by_id(Kind::Btf, id) {
             Ok(fd) => fd,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err((Call::BtfGetFdById.as_str(), errno)),
+            Err(Error { errno: Errno::ENOENT, .. }) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        let refused = |errno| (Call::ObjGetInfoByFd.as_str(), errno);
-        let (info, name) = sys::btf_info(fd.as_fd()).map_err(refused)?;
+        let (info, name) = sys::btf_info(fd.as_fd())?;
         let of_kernel = reported!(&info, BtfInfo, kernel_btf).is_some_and(|kernel| kernel != 0);
         let is_kernel = of_kernel && name.starts_with(b"vmlinux\0");
         if let Some(types) = self.kernel.as_ref().filter(|_| is_kernel) {
@@ -65,7 +61,7 @@ impl BtfObjects {
         }
         // The types of a module go on where those of the kernel end.
         let base = if of_kernel && !is_kernel { Some(self.kernel()?) } else { None };
-        let data = sys::btf_data(fd.as_fd(), info.value.btf_size).map_err(refused)?;
+        let data = sys::btf_data(fd.as_fd(), info.value.btf_size)?;
         let described = Described { types: Arc::new(Types::parse(data, base)), of_kernel };
         if is_kernel {
             self.kernel = Some(Arc::clone(&described.types));
@@ -81,12 +77,12 @@ impl BtfObjects {
     ///
     /// That of the file, which needs no capability and is there without an id too (`btf_vmlinux_init`, `kernel/bpf/sysfs_btf.c`, since
     /// 5.4).
-    pub(crate) fn kernel(&mut self) -> Result<Arc<Types>, Failure> {
+    pub(crate) fn kernel(&mut self) -> Result<Arc<Types>> {
         if let Some(types) = &self.kernel {
             return Ok(Arc::clone(types));
         }
         let data = fs::read(self.root.join("sys/kernel/btf/vmlinux"));
-        let data = data.map_err(|error| ("/sys/kernel/btf/vmlinux", errno_of(&error)))?;
+        let data = data.map_err(failed("/sys/kernel/btf/vmlinux"))?;
         Ok(Arc::clone(self.kernel.insert(Arc::new(Types::parse(data, None)))))
     }
 }
@@ -105,7 +101,7 @@ mod tests {
         fs::write(&file, b"no types").expect("it can be written");
         let first = btfs.kernel();
         fs::remove_dir_all(&root).expect("it can be removed");
-        assert_eq!(missing, Err(("/sys/kernel/btf/vmlinux", Errno::ENOENT)));
+        assert_eq!(missing, Err(Error::new("/sys/kernel/btf/vmlinux", Errno::ENOENT)));
         let (first, again) = (first.expect("it is there"), btfs.kernel().expect("it was kept"));
         assert!(Arc::ptr_eq(&first, &again), "5 MB are read once");
     }

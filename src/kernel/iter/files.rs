@@ -7,7 +7,6 @@ use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
-use super::load::{UPDATE, not_filled};
 use super::records::{FileKinds, FileRecord, ProcessRecord, RestRecord, WalkState, file_kind};
 use crate::host::clock;
 use crate::host::issues::Issues;
@@ -16,6 +15,7 @@ use crate::host::text::text;
 use crate::kernel::backend::Refusal;
 use crate::model::{Kind, ProcessFiles};
 use crate::sys::bpf as sys;
+use crate::sys::{Error, Result};
 
 /// A BTF object of one type, `int`: header, type and names (`Documentation/bpf/btf.rst`).
 const INT: &[u32] = &[
@@ -62,8 +62,8 @@ impl Files {
     /// It has to be the thread that the descriptors belong to.
     pub(crate) fn learn(table: Table, maps: FileMaps, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
         let btf = sys::load_btf(zerocopy::IntoBytes::as_bytes(INT));
-        if let Err(errno) = &btf {
-            tracing::debug!("who holds BTF objects cannot be told: {errno}");
+        if let Err(error) = &btf {
+            tracing::debug!("holders of BTF objects are unknown: {error}");
         }
         let sample_fds = [
             program.as_raw_fd(),
@@ -72,7 +72,8 @@ impl Files {
             btf.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         ];
         let request = FileKinds { release_ops: [0; file_kind::KINDS as usize], sample_fds };
-        sys::update_map(maps.kinds.as_fd(), 0, &request).map_err(not_filled)?;
+        sys::update_map(maps.kinds.as_fd(), 0, &request)
+            .map_err(|error| Refusal::new(error, format!("a map cannot be filled: {}", error.errno)))?;
         let mut files = Self { table, from: WalkState::default(), state: maps.state, tick: clock::tick() };
         let mut told = [false; file_kind::KINDS as usize];
         let run = files.walk(|process, file| {
@@ -80,16 +81,14 @@ impl Files {
                 *told |= process.own != 0;
             }
         });
-        run.map_err(|(call, errno)| Refusal {
-            call,
-            errno,
-            text: format!("the iterator over the files of processes cannot be read: {errno}"),
+        run.map_err(|error| {
+            let why = format!("the iterator over the files of processes cannot be read: {}", error.errno);
+            Refusal::new(error, why)
         })?;
         let learnt = told.iter().zip(sample_fds).all(|(&told, fd)| told || fd < 0);
-        learnt.then_some(files).ok_or_else(|| Refusal {
-            call: "read",
-            errno: Errno::ENOENT,
-            text: "the iterator over the files of processes does not tell those of this process".to_owned(),
+        learnt.then_some(files).ok_or_else(|| {
+            let why = "the iterator over the files of processes does not report those of this process";
+            Refusal::new(Error::new("read", Errno::ENOENT), why)
         })
     }
 
@@ -98,20 +97,17 @@ impl Files {
     pub(crate) fn read(&mut self, kept: &[(Kind, u32)], issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
         let mut found = Found { processes: Vec::new(), last: None, kept, tick: self.tick };
         let run = self.walk(|process, file| found.file(process, file));
-        run.map_err(|(call, errno)| issues.met(self.table.part, call, errno)).ok()?;
+        run.map_err(|error| issues.record(self.table.part, error)).ok()?;
         Some(merge_by_pid(found.processes))
     }
 
     /// Has all files of objects told, with the process of each; or the call that failed, and why.
-    fn walk(
-        &mut self,
-        mut file: impl FnMut(&ProcessRecord, FileRecord),
-    ) -> Result<(), (&'static str, Errno)> {
+    fn walk(&mut self, mut file: impl FnMut(&ProcessRecord, FileRecord)) -> Result<()> {
         let mut stream = Stream::default();
         // Only of a process with thousands of descriptors there is more than can be told at once.
         let mut next = Some(WalkState::default());
         while let Some(from) = next {
-            self.begin_at(from).map_err(|errno| (UPDATE, errno))?;
+            self.begin_at(from)?;
             self.table.run(|bytes| stream.take(bytes, &mut file))?;
             next = stream.rest.take();
         }
@@ -119,7 +115,7 @@ impl Files {
     }
 
     /// Says where the next walk begins.
-    fn begin_at(&mut self, from: WalkState) -> Result<(), Errno> {
+    fn begin_at(&mut self, from: WalkState) -> Result<()> {
         if let Some(state) = self.state.as_ref().filter(|_| self.from != from) {
             sys::update_map(state.as_fd(), 0, &from)?;
             self.from = from;

@@ -19,7 +19,8 @@ use crate::kernel::walk::Pass;
 use crate::kernel::walk::tables::some_id;
 use crate::model::enums::{attach_type, link_type};
 use crate::model::{Kind, Link, LinkFacts};
-use crate::sys::bpf::{self as sys, Call};
+use crate::sys::bpf as sys;
+use crate::sys::{Error, Result};
 
 /// The table of links, and what is known of them.
 #[derive(Debug)]
@@ -64,9 +65,9 @@ impl Links {
                     (met[place].facts, rows[place].facts) = (Arc::clone(&facts), facts);
                 }
                 // It went meanwhile.
-                Err((_, Errno::ENOENT)) => {}
-                Err((call, errno)) => {
-                    pass.issues.met(Kind::Link, call.as_str(), errno);
+                Err(Error { errno: Errno::ENOENT, .. }) => {}
+                Err(error) => {
+                    pass.issues.record(Kind::Link, error);
                     met[place].told = Box::default();
                 }
             }
@@ -83,10 +84,10 @@ impl Links {
 
 /// What a link is attached to, as the link itself tells. The path of a file is beyond an iterator: it would have to climb from
 /// directory to directory and over mounts.
-fn asked(id: u32) -> Result<Option<Target>, (Call, Errno)> {
-    let fd = sys::fd_by_id(Kind::Link, id).map_err(|errno| (Call::fd_by_id(Kind::Link), errno))?;
-    let info = sys::link_info(fd.as_fd()).map_err(|errno| (Call::ObjGetInfoByFd, errno))?;
-    info::target(fd.as_fd(), &info).map_err(|errno| (Call::ObjGetInfoByFd, errno))
+fn asked(id: u32) -> Result<Option<Target>> {
+    let fd = sys::fd_by_id(Kind::Link, id)?;
+    let info = sys::link_info(fd.as_fd())?;
+    info::target(fd.as_fd(), &info)
 }
 
 /// What a run over the table found so far.

@@ -12,11 +12,11 @@ use nix::errno::Errno;
 use super::files::FileMaps;
 use super::records::Request;
 use super::{Files, Links, Maps, Programs, Table};
-use crate::host::issues::errno_of;
 use crate::kernel::backend::Refusal;
 use crate::kernel::btf;
 use crate::model::{Kind, Part};
 use crate::sys::bpf as sys;
+use crate::sys::{Error, errno_of};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/collector.bpf.o");
 
@@ -27,8 +27,6 @@ const CPUS: &str = "bpfmetrics_cpus";
 const ASK: &str = "bpfmetrics_ask";
 const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
-
-pub(crate) const UPDATE: &str = "BPF_MAP_UPDATE_ELEM";
 
 /// What could be loaded.
 #[derive(Debug)]
@@ -77,10 +75,11 @@ struct Loading {
 
 impl Loading {
     fn begin() -> Result<Self, Refusal> {
-        let types = fs::read(VMLINUX).map_err(|error| Refusal {
-            call: VMLINUX,
-            errno: errno_of(&error),
-            text: format!("this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): {error}"),
+        let types = fs::read(VMLINUX).map_err(|error| {
+            Refusal::new(
+                Error::new(VMLINUX, errno_of(&error)),
+                format!("this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): {error}"),
+            )
         })?;
         let btf = Btf::parse(&types, Endianness::default()).map_err(|error| refusal(VMLINUX, &error))?;
         let [tracepoint, kprobe, uprobe] = btf::enumerators(
@@ -95,10 +94,11 @@ impl Loading {
             flag_uprobe: uprobe.unwrap_or(0),
             ..Request::default()
         };
-        let cpus = possible_cpus().map_err(|error| Refusal {
-            call: "/sys/devices/system/cpu/possible",
-            errno: errno_of(&error),
-            text: format!("the processors cannot be listed: {error}"),
+        let cpus = possible_cpus().map_err(|error| {
+            Refusal::new(
+                Error::new("/sys/devices/system/cpu/possible", errno_of(&error)),
+                format!("the processors cannot be listed: {error}"),
+            )
         })?;
         let count = u32::try_from(cpus.len()).expect("far less than 2^32 processors");
         let mut loader = EbpfLoader::new();
@@ -168,10 +168,8 @@ impl Loading {
         let iterator = iterator(ebpf, program);
         iterator.load(table, btf).map_err(|error| refusal_of_program(table, &error))?;
         let fd = iterator.fd().expect("the program is loaded");
-        let link = sys::link_iterator(fd.as_fd()).map_err(|errno| Refusal {
-            call: "BPF_LINK_CREATE",
-            errno,
-            text: format!("the iterator iter/{table} cannot be linked: {errno}"),
+        let link = sys::link_iterator(fd.as_fd()).map_err(|error| {
+            Refusal::new(error, format!("the iterator iter/{table} cannot be linked: {}", error.errno))
         })?;
         self.kept.push((Kind::Link, sys::link_info(link.as_fd()).map_err(not_identified)?.value.id));
         Ok(Table::new(part, link))
@@ -183,10 +181,8 @@ impl Loading {
             Some(Map::Array(map)) => map,
             other => unreachable!("the object has an array named {name}, not {other:?}"),
         };
-        map.fd().as_fd().try_clone_to_owned().map_err(|error| Refusal {
-            call: "dup",
-            errno: errno_of(&error),
-            text: format!("no descriptor can be had: {error}"),
+        map.fd().as_fd().try_clone_to_owned().map_err(|error| {
+            Refusal::new(Error::new("dup", errno_of(&error)), format!("no descriptor can be had: {error}"))
         })
     }
 }
@@ -197,14 +193,12 @@ fn iterator<'a>(ebpf: &'a mut Ebpf, program: &str) -> &'a mut Iter {
     program.expect("the object has an iterator of this name")
 }
 
-fn not_identified(errno: Errno) -> Refusal {
-    let text = format!("what was just made cannot be identified: {errno}");
-    Refusal { call: "BPF_OBJ_GET_INFO_BY_FD", errno, text }
+fn not_identified(error: Error) -> Refusal {
+    Refusal::new(error, format!("what was just made cannot be identified: {}", error.errno))
 }
 
-pub(crate) fn not_filled(errno: Errno) -> Refusal {
-    let text = format!("a map cannot be filled: {errno}");
-    Refusal { call: UPDATE, errno, text }
+fn not_filled(error: Error) -> Refusal {
+    Refusal::new(error, format!("a map cannot be filled: {}", error.errno))
 }
 
 /// The numbers of the processors that this machine may have.
@@ -231,11 +225,11 @@ fn parse_cpus(text: &str) -> Option<Vec<u32>> {
 fn refusal_of_program(table: &str, error: &ProgramError) -> Refusal {
     if matches!(error, ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) {
         let text = format!("this kernel has no iter/{table}");
-        return Refusal { call: "BPF_PROG_LOAD", errno: Errno::ENOENT, text };
+        return Refusal::new(Error::new("BPF_PROG_LOAD", Errno::ENOENT), text);
     }
     tracing::debug!("iter/{table}: {error}");
     let mut refusal = refusal("BPF_PROG_LOAD", error);
-    refusal.text = format!("the kernel does not take the program for iter/{table}: {}", refusal.errno);
+    refusal.text = format!("the kernel does not take the program for iter/{table}: {}", refusal.error.errno);
     refusal
 }
 
@@ -246,7 +240,7 @@ fn refusal(call: &'static str, error: &(dyn std::error::Error + 'static)) -> Ref
     // The verifier's log is of many lines.
     let says: Vec<String> =
         causes().filter_map(|cause| Some(cause.to_string().lines().next()?.to_owned())).collect();
-    Refusal { call, errno, text: says.join(": ") }
+    Refusal::new(Error::new(call, errno), says.join(": "))
 }
 
 #[cfg(test)]

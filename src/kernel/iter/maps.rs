@@ -17,6 +17,7 @@ use crate::kernel::walk::Pass;
 use crate::kernel::walk::tables::{self, some_id};
 use crate::model::enums::map_type;
 use crate::model::{Kind, Map, MapFacts};
+use crate::sys::Error;
 use crate::sys::bpf::Call;
 
 /// The table of maps, and what is known of them.
@@ -66,13 +67,13 @@ impl Maps {
             let read = permitted.then(|| fdinfo::of_object(Kind::Map, self.known[place].facts.id));
             let bytes = match read {
                 Some(Ok(info)) => info.memlock,
-                Some(Err((call, errno))) => {
-                    let went = errno == Errno::ENOENT && call == Call::MapGetFdById.as_str();
+                Some(Err(error)) => {
+                    let went = error == Error::new(Call::MapGetFdById.as_str(), Errno::ENOENT);
                     if !went {
-                        pass.issues.met(Kind::Map, call, errno);
+                        pass.issues.record(Kind::Map, error);
                     }
                     // Who may not open one map may open no other.
-                    permitted = errno != Errno::EPERM;
+                    permitted = error.errno != Errno::EPERM;
                     None
                 }
                 None => None,

@@ -22,6 +22,7 @@ pub(crate) use self::programs::Programs;
 use crate::host::issues::Issues;
 use crate::model::Part;
 use crate::sys::bpf as sys;
+use crate::sys::{Error, Result};
 
 /// Twice what the kernel gives at a time: room for that and for a record that was cut.
 const BUFFER_LEN: usize = 64 << 10;
@@ -45,14 +46,15 @@ impl Table {
     ///
     /// `None`, and an issue, when it fails: what came until then is not the table.
     fn read(&mut self, issues: &mut Issues, take: impl FnMut(&[u8]) -> usize) -> Option<()> {
-        self.run(take).map_err(|(call, errno)| issues.met(self.part, call, errno)).ok()
+        self.run(take).map_err(|error| issues.record(self.part, error)).ok()
     }
 
     /// The same, with the call that failed and why.
-    fn run(&mut self, take: impl FnMut(&[u8]) -> usize) -> Result<(), (&'static str, Errno)> {
-        let iterator = sys::create_iterator(self.link.as_fd()).map_err(|errno| ("BPF_ITER_CREATE", errno))?;
+    fn run(&mut self, take: impl FnMut(&[u8]) -> usize) -> Result<()> {
+        let iterator = sys::create_iterator(self.link.as_fd())?;
         let whole = take_records(File::from(iterator), &mut self.buffer, take);
-        whole.map_err(|error| ("read", error.raw_os_error().map_or(Errno::EBADMSG, Errno::from_raw)))
+        whole
+            .map_err(|error| Error::new("read", error.raw_os_error().map_or(Errno::EBADMSG, Errno::from_raw)))
     }
 }
 

@@ -77,7 +77,7 @@ impl Programs {
     fn ask(&self, pass: &mut Pass<'_>, program_facts_from: u32) -> Option<()> {
         let request = Request { program_facts_from, ..self.request };
         let asked = sys::update_map(self.ask.as_fd(), 0, &request);
-        asked.map_err(|errno| pass.issues.met(Kind::Program, "BPF_MAP_UPDATE_ELEM", errno)).ok()
+        asked.map_err(|error| pass.issues.record(Kind::Program, error)).ok()
     }
 
     /// Every program, and the smallest id of one whose facts are not known.

@@ -19,9 +19,10 @@ use nix::sys::stat::{Mode, fstat};
 
 use self::object::pinned;
 use self::views::{Opened, View, views};
-use crate::host::issues::{Issues, errno_of};
+use crate::host::issues::Issues;
 use crate::host::text::text;
 use crate::model::{Kind, Part, Pin};
+use crate::sys::{Error, Result, failed};
 
 /// How long a path below an open directory may be before another directory is opened on the way. The kernel takes 4,095 bytes,
 /// and a name has 255 at most.
@@ -170,17 +171,17 @@ impl Walk<'_> {
         while let Some(directory) = waiting.pop() {
             // One that went meanwhile has nothing to list, nor has one that has become a symbolic link or a pin.
             match self.enter(directory, &mut waiting) {
-                Ok(()) | Err((_, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)) => {}
-                Err((call, errno)) => self.issues.met(Part::Pin, call, errno),
+                Ok(()) | Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP, .. }) => {}
+                Err(error) => self.issues.record(Part::Pin, error),
             }
         }
     }
 
-    fn enter(&mut self, waiting: Waiting, more: &mut Vec<Waiting>) -> Result<(), (&'static str, Errno)> {
+    fn enter(&mut self, waiting: Waiting, more: &mut Vec<Waiting>) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&waiting.above, Path::new(OsStr::from_bytes(&waiting.below)), flags, Mode::empty())
-            .map_err(|errno| ("openat", errno))?;
-        let stat = fstat(&fd).map_err(|errno| ("fstat", errno))?;
+            .map_err(failed("openat"))?;
+        let stat = fstat(&fd).map_err(failed("fstat"))?;
         if (stat.st_dev, stat.st_ino) != (self.device, waiting.inode) {
             self.hidden.push(waiting.inode);
         }
@@ -210,13 +211,13 @@ impl Walk<'_> {
         fd: OwnedFd,
         waiting: Waiting,
         more: &mut Vec<Waiting>,
-    ) -> Result<(), (&'static str, Errno)> {
+    ) -> Result<()> {
         let Waiting { mut above, mut below, path, top, .. } = waiting;
         if below.len() > LONGEST {
-            above = Rc::new(fd.try_clone().map_err(|error| ("fcntl", errno_of(&error)))?);
+            above = Rc::new(fd.try_clone().map_err(failed("fcntl"))?);
             below = b".".to_vec();
         }
-        let mut directory = Dir::from_fd(fd).map_err(|errno| ("fdopendir", errno))?;
+        let mut directory = Dir::from_fd(fd).map_err(failed("fdopendir"))?;
         let remembered = self.directories.entry(file).or_insert_with(|| Directory {
             path: path.as_str().into(),
             pins: HashMap::new(),
@@ -236,7 +237,7 @@ impl Walk<'_> {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(errno) => {
-                    end = Err(("getdents64", errno));
+                    end = Err(Error::new("getdents64", errno));
                     break;
                 }
             };
@@ -268,9 +269,9 @@ impl Walk<'_> {
             let (kind, id) = match look(&directory, &name, inode) {
                 Ok(Some(object)) => object,
                 // It went meanwhile, or the name is another file's now: the next reading looks at that one.
-                Ok(None) | Err((_, Errno::ENOENT)) => continue,
-                Err((call, errno)) => {
-                    self.issues.met(Part::Pin, call, errno);
+                Ok(None) | Err(Error { errno: Errno::ENOENT, .. }) => continue,
+                Err(error) => {
+                    self.issues.record(Part::Pin, error);
                     continue;
                 }
             };
@@ -288,10 +289,10 @@ impl Walk<'_> {
 
 /// Which object a pin is of that nobody has looked at yet; `None` when the name is another file's meanwhile. `ENOENT` also for a pin
 /// that the kernel made of a link of its own (`CONFIG_BPF_PRELOAD`) which is gone: no table has it (seen on 6.18).
-fn look(directory: &Dir, name: &CStr, inode: u64) -> Result<Option<(Kind, u32)>, (&'static str, Errno)> {
+fn look(directory: &Dir, name: &CStr, inode: u64) -> Result<Option<(Kind, u32)>> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = openat(directory.as_fd(), name, flags, Mode::empty()).map_err(|errno| ("openat", errno))?;
-    let stat = fstat(&fd).map_err(|errno| ("fstat", errno))?;
+    let fd = openat(directory.as_fd(), name, flags, Mode::empty()).map_err(failed("openat"))?;
+    let stat = fstat(&fd).map_err(failed("fstat"))?;
     if stat.st_ino != inode {
         return Ok(None);
     }

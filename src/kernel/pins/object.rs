@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-use crate::host::issues::errno_of;
 use crate::model::Kind;
-use crate::sys::bpf::{self as sys, Call};
+use crate::sys::bpf as sys;
+use crate::sys::{Error, Result, failed};
 
 /// The kind and the id of the object that a file of a bpffs is a pin of. `pin` may be open as a path only (`O_PATH`), which needs
 /// no right to the file.
@@ -19,20 +19,19 @@ use crate::sys::bpf::{self as sys, Call};
 /// # Errors
 ///
 /// The call that failed, and how: `BPF_OBJ_GET` where the pin's mode does not allow to read it (write it, for a link).
-pub(crate) fn pinned(pin: BorrowedFd<'_>) -> Result<(Kind, u32), (&'static str, Errno)> {
+pub(crate) fn pinned(pin: BorrowedFd<'_>) -> Result<(Kind, u32)> {
     let path = CString::new(format!("/proc/self/fd/{}", pin.as_raw_fd())).expect("it has no zero byte");
     // The kernel opens links only for whoever may write the pin (`bpf_obj_get_user`, `kernel/bpf/inode.c`), and refuses
     // otherwise with an error of its own. All else is to be had with less.
     let opened = match sys::open_pinned(&path, true) {
-        Err(Errno::EINVAL) => sys::open_pinned(&path, false),
+        Err(Error { errno: Errno::EINVAL, .. }) => sys::open_pinned(&path, false),
         opened => opened,
     };
-    let object = opened.map_err(|errno| (Call::ObjGet.as_str(), errno))?;
+    let object = opened?;
     // What the kernel tells of an object begins alike for all kinds, so only the name of the file tells which one it is.
-    let name = fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))
-        .map_err(|error| ("readlink", errno_of(&error)))?;
-    let kind = kind(name.as_os_str().as_encoded_bytes()).ok_or(("readlink", Errno::ENOTSUP))?;
-    let id = sys::object_id(object.as_fd()).map_err(|errno| (Call::ObjGetInfoByFd.as_str(), errno))?;
+    let name = fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd())).map_err(failed("readlink"))?;
+    let kind = kind(name.as_os_str().as_encoded_bytes()).ok_or(Error::new("readlink", Errno::ENOTSUP))?;
+    let id = sys::object_id(object.as_fd())?;
     Ok((kind, id))
 }
 

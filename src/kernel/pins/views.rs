@@ -9,9 +9,10 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{BPF_FS_MAGIC, fstatfs};
 
-use crate::host::issues::{Issues, errno_of};
+use crate::host::issues::Issues;
 use crate::host::mounts;
 use crate::model::Part;
+use crate::sys::{Error, Result, failed};
 
 /// The inode of a bpffs's root. Source: `simple_fill_super`, `fs/libfs.c`.
 const ROOT: u64 = 1;
@@ -53,9 +54,9 @@ impl View {
     pub(crate) fn open(&self, issues: &mut Issues) -> Option<Opened> {
         let (fd, device, inode) = match open_directory(&self.path) {
             Ok(opened) => opened,
-            Err((_, Errno::ENOENT | Errno::ENOTDIR)) if !self.given => return None,
-            Err((call, errno)) => {
-                issues.met(Part::Pin, call, errno);
+            Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) if !self.given => return None,
+            Err(error) => {
+                issues.record(Part::Pin, error);
                 return None;
             }
         };
@@ -67,7 +68,7 @@ impl View {
 /// what is mounted. A given directory that is not there, or not in a bpffs (`ENODEV`), is an issue.
 pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>> {
     let mounts = mounts::read(Path::new("/"))
-        .map_err(|error| issues.met(Part::Pin, "mountinfo", errno_of(&error)))
+        .map_err(|error| issues.record(Part::Pin, failed("mountinfo")(error)))
         .ok()?;
     let depth = |root: &Path| root.components().count().saturating_sub(1);
     let mut views: Vec<_> = mounts
@@ -82,7 +83,7 @@ pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>>
                 let depth = if inode == ROOT { 0 } else { usize::MAX };
                 views.push(View::new(device, depth, true, path.clone()));
             }
-            Err((call, errno)) => issues.met(Part::Pin, call, errno),
+            Err(error) => issues.record(Part::Pin, error),
         }
     }
     views.sort_unstable();
@@ -91,20 +92,20 @@ pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>>
 }
 
 /// The device and inode of a directory in a bpffs.
-fn look(path: &Path) -> Result<(u64, u64), (&'static str, Errno)> {
+fn look(path: &Path) -> Result<(u64, u64)> {
     let (fd, device, inode) = open_directory(path)?;
-    let system = fstatfs(&fd).map_err(|errno| ("fstatfs", errno))?;
+    let system = fstatfs(&fd).map_err(failed("fstatfs"))?;
     if system.filesystem_type() == BPF_FS_MAGIC {
         Ok((device, inode))
     } else {
-        Err(("fstatfs", Errno::ENODEV))
+        Err(Error::new("fstatfs", Errno::ENODEV))
     }
 }
 
-fn open_directory(path: &Path) -> Result<(OwnedFd, u64, u64), (&'static str, Errno)> {
+fn open_directory(path: &Path) -> Result<(OwnedFd, u64, u64)> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let fd = open(path, flags, Mode::empty()).map_err(|errno| ("open", errno))?;
-    let stat = fstat(&fd).map_err(|errno| ("fstat", errno))?;
+    let fd = open(path, flags, Mode::empty()).map_err(failed("open"))?;
+    let stat = fstat(&fd).map_err(failed("fstat"))?;
     Ok((fd, stat.st_dev, stat.st_ino))
 }
 
@@ -132,7 +133,7 @@ mod tests {
         let given = [PathBuf::from("/proc/self"), PathBuf::from("/proc/self/no_such_directory")];
         let mut issues = Issues::default();
         for _ in 0..2 {
-            issues.begin();
+            issues.start_reading();
             let views = views(&given, &mut issues).expect("there is /proc");
             assert!(views.iter().all(|view| !view.given));
             let met: Vec<_> =

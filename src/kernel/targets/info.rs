@@ -4,20 +4,19 @@
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 
-use nix::errno::Errno;
-
 use super::resolver::Resolver;
 use super::{FunctionOf, Target, Within, describe};
 use crate::kernel::walk::tables::Links;
 use crate::kernel::walk::{Known, Pass};
 use crate::model::Kind;
 use crate::model::enums::{link_type, perf_type};
+use crate::sys::Result;
+use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{
     CgroupLink, DeviceLink, EventLink, IterLink, KprobeLink, KprobeMultiLink, LinkInfo, MULTI_RETURN,
     NetfilterLink, NetnsLink, PerfEventLink, Reported, SockmapLink, StructOpsLink, TaskIterLink, TracingLink,
     UprobeLink, UprobeMultiLink, XdpLink, reported,
 };
-use crate::sys::bpf::{self as sys, Call};
 
 /// At which hook a link attaches, of `enum bpf_attach_type`; `None` for the types of link that do not say.
 pub(crate) fn attach_type(info: &Reported<LinkInfo>) -> Option<u32> {
@@ -54,7 +53,7 @@ pub(crate) fn missed(info: &Reported<LinkInfo>) -> Option<u64> {
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`, which is asked again for names.
-pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Target>, Errno> {
+pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Target>> {
     Ok(match info.value.link_type {
         link_type::RAW_TRACEPOINT => name(fd)?.map(|name| Target::RawTracepoint { name }),
         link_type::TRACING => {
@@ -94,7 +93,7 @@ pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Op
     })
 }
 
-fn name(fd: BorrowedFd<'_>) -> Result<Option<String>, Errno> {
+fn name(fd: BorrowedFd<'_>) -> Result<Option<String>> {
     Ok(sys::link_name(fd)?.map(|name| crate::host::text::text(&name)))
 }
 
@@ -117,7 +116,7 @@ fn within(name: &str, info: &Reported<LinkInfo>) -> Option<Within> {
     }
 }
 
-fn perf_event(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Target>, Errno> {
+fn perf_event(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Target>> {
     let kind = info.of_type::<PerfEventLink>().value.perf_type;
     Ok(match kind {
         perf_type::KPROBE | perf_type::KRETPROBE => {
@@ -192,10 +191,9 @@ impl Pass<'_> {
         &mut self,
         fd: BorrowedFd<'_>,
         info: &Reported<LinkInfo>,
-    ) -> Result<Option<String>, Errno> {
+    ) -> Result<Option<String>> {
         self.links.told.remove(&info.value.id);
-        let target = target(fd, info)
-            .inspect_err(|&errno| self.issues.met(Kind::Link, Call::ObjGetInfoByFd.as_str(), errno))?;
+        let target = target(fd, info).inspect_err(|&error| self.issues.record(Kind::Link, error))?;
         let words = target.and_then(|target| describe(&target, &mut self.links.resolver));
         if !self.links.resolver.take_incomplete() {
             self.links.told.insert(info.value.id, steady(info));

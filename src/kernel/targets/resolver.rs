@@ -11,7 +11,6 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::host::cgroups::Cgroups;
-use crate::host::issues::errno_of;
 use crate::host::kallsyms::Symbols;
 use crate::host::mounts::{self, Mount};
 use crate::host::text::text;
@@ -19,6 +18,7 @@ use crate::kernel::btf::cache::BtfObjects;
 use crate::model::Kind;
 use crate::sys::bpf as sys;
 use crate::sys::os;
+use crate::sys::{Error, errno_of};
 
 /// Looks up names, and keeps what can be of use again.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Resolver {
     pub(crate) fn cgroup(&mut self, id: u64) -> Option<Arc<str>> {
         let path = self.cgroups.path(id);
         if path.is_none() {
-            self.incomplete |= self.cgroups.met().iter().any(|(_, errno)| is_short(*errno));
+            self.incomplete |= self.cgroups.errors().iter().any(|error| is_short(error.errno));
         }
         path
     }
@@ -150,12 +150,12 @@ impl Resolver {
             let fd = sys::fd_by_id(Kind::Program, program_id)?;
             sys::program_info(fd.as_fd())
         };
-        let info = self.noting(ask().map_err(io::Error::from))?;
+        let info = self.noting(ask().map_err(|error: Error| io::Error::from(error.errno)))?;
         self.function(info.value.btf_id, type_id, false)
     }
 
     fn function(&mut self, btf_id: u32, type_id: u32, of_kernel: bool) -> Option<String> {
-        let read = self.btfs.described(btf_id).map_err(|(_, errno)| io::Error::from(errno));
+        let read = self.btfs.described(btf_id).map_err(|error| io::Error::from(error.errno));
         let described = self.noting(read)??;
         let types = (described.of_kernel == of_kernel).then_some(described.types)?;
         types.function(type_id).map(text)

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 
 use crate::model::MapFacts;
 use crate::model::enums::map_type;
-use crate::sys::bpf::{Call, Entries, Position};
+use crate::sys::bpf::{Entries, Position};
+use crate::sys::{Error, Result};
 
 /// What a map that is too big to be counted is called among the issues.
 const CALL: &str = "count_by_walking";
@@ -33,7 +34,7 @@ pub(crate) fn entries(
     map: &MapFacts,
     limit: u32,
     buffer: &mut Vec<u8>,
-) -> Result<Option<u64>, (&'static str, Errno)> {
+) -> Result<Option<u64>> {
     let in_batches = match map.map_type.number {
         map_type::HASH | map_type::LRU_HASH => true,
         // A batch would copy values for every CPU, or make the same steps inside the kernel.
@@ -47,14 +48,13 @@ pub(crate) fn entries(
         _ => return Ok(None),
     };
     if map.max_entries > limit {
-        return Err((CALL, Errno::E2BIG));
+        return Err(Error::new(CALL, Errno::E2BIG));
     }
-    let entries = Entries::of(fd).map_err(|errno| (Call::ObjGetInfoByFd.as_str(), errno))?;
+    let entries = Entries::of(fd)?;
     let counted = if in_batches { batch_by_batch(&entries, map.max_entries, buffer) } else { None };
     match counted {
         Some(count) => Ok(Some(count)),
-        None => key_by_key(&entries, map.max_entries, buffer)
-            .map_err(|errno| (Call::MapGetNextKey.as_str(), errno)),
+        None => key_by_key(&entries, map.max_entries, buffer),
     }
 }
 
@@ -79,7 +79,7 @@ fn batch_by_batch(entries: &Entries<'_>, max_entries: u32, buffer: &mut Vec<u8>)
 }
 
 /// Counts keys one by one. A walk begins anew when the key is deleted at which it stands.
-fn key_by_key(entries: &Entries<'_>, max_entries: u32, buffer: &mut Vec<u8>) -> Result<Option<u64>, Errno> {
+fn key_by_key(entries: &Entries<'_>, max_entries: u32, buffer: &mut Vec<u8>) -> Result<Option<u64>> {
     let size = entries.key_size();
     buffer.resize(3 * size, 0);
     let (first, rest) = buffer.split_at_mut(size);

@@ -23,7 +23,8 @@ use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
 use crate::host::text::text;
 use crate::model::{Kind, MapFacts};
-use crate::sys::bpf::{self as sys, Call};
+use crate::sys::bpf as sys;
+use crate::sys::{Error, Result};
 
 /// What one reading carries from table to table.
 pub(crate) struct Pass<'a> {
@@ -59,7 +60,7 @@ pub(crate) trait Table {
     type Row;
 
     /// Asks the kernel.
-    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno>;
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info>;
     /// The id that facts are about.
     fn id(facts: &Self::Facts) -> u32;
     /// Whether facts with the same id are about the same object: ids are given out again.
@@ -100,9 +101,9 @@ pub(crate) fn walk<T: Table>(known: &mut Vec<Known<T>>, pass: &mut Pass<'_>) -> 
             Ok(Some(next)) => id = next,
             Ok(None) => break,
             // A kernel older than the table does not know the command.
-            Err(Errno::EINVAL) if id == 0 => return None,
-            Err(errno) => {
-                pass.issues.met(T::KIND, Call::next_id(T::KIND).as_str(), errno);
+            Err(Error { errno: Errno::EINVAL, .. }) if id == 0 => return None,
+            Err(error) => {
+                pass.issues.record(T::KIND, error);
                 return None;
             }
         }
@@ -124,17 +125,17 @@ fn object<T: Table>(pass: &mut Pass<'_>, id: u32, earlier: Option<&Known<T>>) ->
     let fd = match sys::fd_by_id(T::KIND, id) {
         Ok(fd) => fd,
         // It went between the two calls. A link that is still being made answers EAGAIN, and does not exist yet.
-        Err(Errno::ENOENT | Errno::EAGAIN) => return None,
-        Err(errno) => {
-            pass.issues.met(T::KIND, Call::fd_by_id(T::KIND).as_str(), errno);
+        Err(Error { errno: Errno::ENOENT | Errno::EAGAIN, .. }) => return None,
+        Err(error) => {
+            pass.issues.record(T::KIND, error);
             return unasked(pass, earlier);
         }
     };
     let fd = fd.as_fd();
     let info = match T::info(fd) {
         Ok(info) => info,
-        Err(errno) => {
-            pass.issues.met(T::KIND, Call::ObjGetInfoByFd.as_str(), errno);
+        Err(error) => {
+            pass.issues.record(T::KIND, error);
             return unasked(pass, earlier);
         }
     };
@@ -181,21 +182,21 @@ impl<'a> Pass<'a> {
 
     /// A table that cannot be read by the road that was asked for: an issue in each reading, and no rows.
     pub(crate) fn closed<Row>(&mut self, kind: Kind, refusal: &Refusal) -> Option<Vec<Row>> {
-        self.issues.met(kind, refusal.call, refusal.errno);
+        self.issues.record(kind, refusal.error);
         None
     }
 
     /// What the fdinfo of an object's descriptor says; `None` when it could not be read, which is an issue.
     pub(crate) fn fdinfo(&mut self, kind: Kind, fd: BorrowedFd<'_>) -> Option<FdInfo> {
-        FdInfo::of(fd).map_err(|(call, errno)| self.issues.met(kind, call, errno)).ok()
+        FdInfo::of(fd).map_err(|error| self.issues.record(kind, error)).ok()
     }
 
     /// How many entries a map has, counted if that is wanted and can be done; that it could not is an issue.
     pub(crate) fn count_entries(&mut self, fd: BorrowedFd<'_>, map: &MapFacts) -> Option<u64> {
         match count::entries(fd, map, self.count_by_walking?, &mut self.entries) {
             Ok(count) => count,
-            Err((call, errno)) => {
-                self.issues.met(Kind::Map, call, errno);
+            Err(error) => {
+                self.issues.record(Kind::Map, error);
                 None
             }
         }
@@ -210,9 +211,9 @@ impl<'a> Pass<'a> {
     pub(crate) fn count_entries_of(&mut self, map: &MapFacts) -> Option<u64> {
         match sys::fd_by_id(Kind::Map, map.id) {
             Ok(fd) => self.count_entries(fd.as_fd(), map),
-            Err(Errno::ENOENT) => None,
-            Err(errno) => {
-                self.issues.met(Kind::Map, Call::MapGetFdById.as_str(), errno);
+            Err(Error { errno: Errno::ENOENT, .. }) => None,
+            Err(error) => {
+                self.issues.record(Kind::Map, error);
                 None
             }
         }
@@ -222,8 +223,8 @@ impl<'a> Pass<'a> {
     pub(crate) fn entry_function(&mut self, fd: BorrowedFd<'_>, btf_id: u32) -> Option<String> {
         let function = match sys::program_entry_function(fd) {
             Ok(function) => function?,
-            Err(errno) => {
-                self.issues.met(Kind::Program, Call::ObjGetInfoByFd.as_str(), errno);
+            Err(error) => {
+                self.issues.record(Kind::Program, error);
                 return None;
             }
         };
@@ -234,8 +235,8 @@ impl<'a> Pass<'a> {
     pub(crate) fn types(&mut self, btf_id: u32) -> Option<Arc<Types>> {
         match self.btfs.described(btf_id) {
             Ok(found) => found.map(|found| found.types),
-            Err((call, errno)) => {
-                self.issues.met(Kind::Btf, call, errno);
+            Err(error) => {
+                self.issues.record(Kind::Btf, error);
                 None
             }
         }

@@ -4,19 +4,18 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::{Pass, Table};
 use crate::host::text::text;
 use crate::kernel::fdinfo::FdInfo;
 use crate::kernel::targets::info;
 use crate::model::enums::{attach_type, link_type, map_type, program_type};
 use crate::model::{Btf, Kind, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
+use crate::sys::Result;
+use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::NO_PREALLOC;
 use crate::sys::bpf::uapi::{
     BtfInfo, BtfName, LinkInfo, MapInfo, OBJ_NAME_LEN, ProgramInfo, Reported, reported,
 };
-use crate::sys::bpf::{self as sys, Call};
 
 /// The table of programs.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ impl Table for Programs {
     type Kept = ();
     type Row = Program;
 
-    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info> {
         sys::program_info(fd)
     }
 
@@ -104,7 +103,7 @@ impl Table for Maps {
     type Kept = FdInfo;
     type Row = Map;
 
-    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info> {
         sys::map_info(fd)
     }
 
@@ -196,7 +195,7 @@ impl Table for Links {
     type Kept = ();
     type Row = Link;
 
-    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info> {
         sys::link_info(fd)
     }
 
@@ -249,7 +248,7 @@ impl Table for Btfs {
     type Kept = ();
     type Row = Arc<Btf>;
 
-    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info, Errno> {
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info> {
         sys::btf_info(fd)
     }
 
@@ -287,8 +286,8 @@ fn map_ids(pass: &mut Pass<'_>, fd: BorrowedFd<'_>, count: u32) -> Option<Vec<u3
             ids.dedup();
             Some(ids)
         }
-        Err(errno) => {
-            pass.issues.met(Kind::Program, Call::ObjGetInfoByFd.as_str(), errno);
+        Err(error) => {
+            pass.issues.record(Kind::Program, error);
             None
         }
     }

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::{Call, bpf};
 use crate::sys::bpf::uapi::LINK_NAME_LEN;
+use crate::sys::{Error, Result};
 
 /// `union bpf_attr` as `BPF_PROG_QUERY` uses it, up to what 6.6 added.
 #[repr(C, align(8))]
@@ -63,7 +64,7 @@ pub(crate) struct Attached {
 ///
 /// `EPERM` without `CAP_NET_ADMIN`; `ENOENT` at an interface that has none, `EINVAL` and `E2BIG` for a type of attachment that
 /// this kernel does not know; `ENOSPC` when more of them came again and again.
-pub(crate) fn attached(at: Hooked<'_>, attach_type: u32, attached: &mut Attached) -> Result<(), Errno> {
+pub(crate) fn attached(at: Hooked<'_>, attach_type: u32, attached: &mut Attached) -> Result<()> {
     /// With so much room nearly every answer is had at the first time.
     const FIRST_ROOM: usize = 32;
     const ATTEMPTS: usize = 8;
@@ -99,11 +100,13 @@ pub(crate) fn attached(at: Hooked<'_>, attach_type: u32, attached: &mut Attached
                 attached.links.truncate(there_are);
                 return Ok(());
             }
-            Ok(_) | Err(Errno::ENOSPC) => room = there_are.max(room + 1).next_power_of_two(),
-            Err(errno) => return Err(errno),
+            Ok(_) | Err(Error { errno: Errno::ENOSPC, .. }) => {
+                room = there_are.max(room + 1).next_power_of_two()
+            }
+            Err(error) => return Err(error),
         }
     }
-    Err(Errno::ENOSPC)
+    Err(Error::new(Call::ProgQuery.as_str(), Errno::ENOSPC))
 }
 
 /// The program behind a descriptor of a process, and the event that has it.
@@ -127,7 +130,7 @@ pub(crate) struct EventProgram {
 ///
 /// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT` when the process is gone or the event has no program; `EBADF` when the descriptor is
 /// gone; `EOPNOTSUPP` for an event that is no tracepoint and no probe.
-pub(crate) fn event_program(pid: u32, fd: u32) -> Result<EventProgram, Errno> {
+pub(crate) fn event_program(pid: u32, fd: u32) -> Result<EventProgram> {
     let mut name = vec![0_u8; LINK_NAME_LEN as usize];
     let mut attr = TaskFdAttr {
         pid,
@@ -143,8 +146,8 @@ pub(crate) fn event_program(pid: u32, fd: u32) -> Result<EventProgram, Errno> {
     // SAFETY: the one address is `name`, which outlives the call and is as long as the request says.
     match unsafe { bpf(Call::TaskFdQuery, &mut attr) } {
         // A longer name was cut.
-        Ok(_) | Err(Errno::ENOSPC) => {}
-        Err(errno) => return Err(errno),
+        Ok(_) | Err(Error { errno: Errno::ENOSPC, .. }) => {}
+        Err(error) => return Err(error),
     }
     let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     name.truncate(len);

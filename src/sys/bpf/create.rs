@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::{Call, open};
+use crate::sys::{Error, Result};
 
 /// The beginning of `union bpf_attr` as `BPF_BTF_LOAD` uses it.
 #[repr(C, align(8))]
@@ -46,8 +47,8 @@ struct StatsAttr {
 /// # Errors
 ///
 /// `EPERM` without `CAP_BPF`; `EINVAL` for what the kernel does not understand.
-pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd, Errno> {
-    let size = u32::try_from(types.len()).map_err(|_| Errno::E2BIG)?;
+pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
+    let size = u32::try_from(types.len()).map_err(|_| Error::new(Call::BtfLoad.as_str(), Errno::E2BIG))?;
     let mut attr =
         BtfAttr { btf: types.as_ptr() as u64, log: 0, size, log_size: 0, log_level: 0, padding: 0 };
     // SAFETY: `BPF_BTF_LOAD` takes a `BtfAttr` and returns a new descriptor; `attr.btf` is `types`, which outlives the call and is as
@@ -60,7 +61,7 @@ pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd, Errno> {
 /// # Errors
 ///
 /// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator.
-pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd> {
     /// `enum bpf_attach_type`.
     const BPF_TRACE_ITER: u32 = 28;
     let mut attr =
@@ -75,7 +76,7 @@ pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 ///
 /// `EINVAL` when the link is not one of an iterator; before 5.19 `EPERM` without `CAP_BPF`, where unprivileged bpf(2) is
 /// disabled.
-pub(crate) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+pub(crate) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = IterAttr { link_fd: link.as_raw_fd(), flags: 0 };
     // SAFETY: `BPF_ITER_CREATE` takes an `IterAttr`, which holds no address, and returns a new descriptor.
     unsafe { open(Call::IterCreate, &mut attr) }
@@ -89,7 +90,7 @@ pub(crate) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// # Errors
 ///
 /// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` before 5.8.
-pub(crate) fn enable_stats() -> Result<OwnedFd, Errno> {
+pub(crate) fn enable_stats() -> Result<OwnedFd> {
     /// `BPF_STATS_RUN_TIME` of `enum bpf_stats_type`, the only one there is.
     const RUN_TIME: u32 = 0;
     let mut attr = StatsAttr { kind: RUN_TIME };

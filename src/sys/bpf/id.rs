@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use super::{Call, bpf, open};
 use crate::model::Kind;
+use crate::sys::{Error, Result};
 
 /// `union bpf_attr` as `*_GET_NEXT_ID` and `*_GET_FD_BY_ID` use it.
 #[repr(C)]
@@ -31,13 +32,13 @@ struct PathAttr {
 /// # Errors
 ///
 /// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` when the kernel does not know the kind.
-pub(crate) fn next_id(kind: Kind, id: u32) -> Result<Option<u32>, Errno> {
+pub(crate) fn next_id(kind: Kind, id: u32) -> Result<Option<u32>> {
     let mut attr = IdAttr { id, next_id: 0, open_flags: 0 };
     // SAFETY: the `*_GET_NEXT_ID` commands take an `IdAttr`, which holds no address.
     match unsafe { bpf(Call::next_id(kind), &mut attr) } {
         Ok(_) => Ok(Some(attr.next_id)),
-        Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(errno),
+        Err(Error { errno: Errno::ENOENT, .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn next_id(kind: Kind, id: u32) -> Result<Option<u32>, Errno> {
 /// # Errors
 ///
 /// `ENOENT` when it is gone; `EAGAIN` for a link that is still being made; `EPERM` without `CAP_SYS_ADMIN`.
-pub(crate) fn fd_by_id(kind: Kind, id: u32) -> Result<OwnedFd, Errno> {
+pub(crate) fn fd_by_id(kind: Kind, id: u32) -> Result<OwnedFd> {
     let mut attr = IdAttr { id, next_id: 0, open_flags: 0 };
     // SAFETY: the `*_GET_FD_BY_ID` commands take an `IdAttr`, which holds no address, and return a new descriptor.
     unsafe { open(Call::fd_by_id(kind), &mut attr) }
@@ -58,7 +59,7 @@ pub(crate) fn fd_by_id(kind: Kind, id: u32) -> Result<OwnedFd, Errno> {
 ///
 /// `EACCES` where the pin's mode or the process's rights do not allow it, and for what is no pin; `EROFS` without limits in a bpffs
 /// that is mounted to be read only; `EINVAL` for a link to be read only.
-pub(crate) fn open_pinned(path: &CStr, read_only: bool) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_pinned(path: &CStr, read_only: bool) -> Result<OwnedFd> {
     /// `BPF_F_RDONLY`, 4.15.
     const READ_ONLY: u32 = 1 << 3;
     let mut attr =

@@ -14,6 +14,7 @@ use crate::sys::bpf::uapi::{
     BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, KprobeMultiLink, LINK_NAME_LEN, LinkInfo,
     MapInfo, ProgramInfo, Reported, UprobeMultiLink,
 };
+use crate::sys::{Error, Result};
 
 /// `union bpf_attr` as `BPF_OBJ_GET_INFO_BY_FD` uses it.
 #[repr(C, align(8))]
@@ -28,7 +29,7 @@ struct InfoAttr {
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn object_id(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+pub(crate) fn object_id(fd: BorrowedFd<'_>) -> Result<u32> {
     /// With which `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info` begin.
     #[derive(FromBytes, IntoBytes)]
     #[repr(C)]
@@ -45,7 +46,7 @@ pub(crate) fn object_id(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<Reported<ProgramInfo>, Errno> {
+pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<Reported<ProgramInfo>> {
     // SAFETY: every address in a zeroed structure is null.
     unsafe { info(fd, ProgramInfo::new_zeroed(), size_of::<ProgramInfo>()) }
 }
@@ -55,7 +56,7 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<Reported<ProgramInfo>, 
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn program_entry_function(fd: BorrowedFd<'_>) -> Result<Option<FunctionInfo>, Errno> {
+pub(crate) fn program_entry_function(fd: BorrowedFd<'_>) -> Result<Option<FunctionInfo>> {
     let mut function = FunctionInfo::new_zeroed();
     let mut request = ProgramInfo::new_zeroed();
     request.func_info = (&raw mut function) as u64;
@@ -72,7 +73,7 @@ pub(crate) fn program_entry_function(fd: BorrowedFd<'_>) -> Result<Option<Functi
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn program_map_ids(fd: BorrowedFd<'_>, expected: u32) -> Result<Vec<u32>, Errno> {
+pub(crate) fn program_map_ids(fd: BorrowedFd<'_>, expected: u32) -> Result<Vec<u32>> {
     let mut room = expected;
     loop {
         let mut ids = vec![0_u32; room as usize];
@@ -96,7 +97,7 @@ pub(crate) fn program_map_ids(fd: BorrowedFd<'_>, expected: u32) -> Result<Vec<u
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<Reported<MapInfo>, Errno> {
+pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<Reported<MapInfo>> {
     // SAFETY: every address in a zeroed structure is null.
     unsafe { info(fd, MapInfo::new_zeroed(), size_of::<MapInfo>()) }
 }
@@ -106,7 +107,7 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<Reported<MapInfo>, Errno> {
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<Reported<LinkInfo>, Errno> {
+pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<Reported<LinkInfo>> {
     // SAFETY: every address in a zeroed structure is null.
     unsafe { info(fd, LinkInfo::new_zeroed(), size_of::<LinkInfo>()) }
 }
@@ -117,7 +118,7 @@ pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<Reported<LinkInfo>, Errno>
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn link_name(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Errno> {
+pub(crate) fn link_name(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>> {
     let told = link_info(fd)?;
     // Which words of the union hold the buffer's address and its length.
     let (address, len) = match told.value.link_type {
@@ -138,8 +139,8 @@ pub(crate) fn link_name(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Errno> {
     // the link's type uses for them, and a link does not change its type.
     match unsafe { info(fd, request, size_of::<LinkInfo>()) } {
         // A longer name was cut.
-        Ok(_) | Err(Errno::ENOSPC) => {}
-        Err(errno) => return Err(errno),
+        Ok(_) | Err(Error { errno: Errno::ENOSPC, .. }) => {}
+        Err(error) => return Err(error),
     }
     let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     name.truncate(len);
@@ -152,7 +153,7 @@ pub(crate) fn link_name(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Errno> {
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn link_place(fd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+pub(crate) fn link_place(fd: BorrowedFd<'_>) -> Result<Option<u64>> {
     let told = link_info(fd)?;
     let mut place = 0_u64;
     let mut request = LinkInfo::new_zeroed();
@@ -178,7 +179,7 @@ pub(crate) fn link_place(fd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn btf_info(fd: BorrowedFd<'_>) -> Result<(Reported<BtfInfo>, BtfName), Errno> {
+pub(crate) fn btf_info(fd: BorrowedFd<'_>) -> Result<(Reported<BtfInfo>, BtfName)> {
     let mut name = [0_u8; BTF_NAME_LEN];
     let mut request = BtfInfo::new_zeroed();
     request.name = name.as_mut_ptr() as u64;
@@ -186,7 +187,7 @@ pub(crate) fn btf_info(fd: BorrowedFd<'_>) -> Result<(Reported<BtfInfo>, BtfName
     // SAFETY: the one address that is not null is `name`, which outlives the call, with its own length.
     let reported = match unsafe { info(fd, request, size_of::<BtfInfo>()) } {
         // Before 5.11 the structure ends before the name, and a tail that is not zero is refused.
-        Err(Errno::E2BIG) => {
+        Err(Error { errno: Errno::E2BIG, .. }) => {
             // SAFETY: every address in a zeroed structure is null.
             unsafe { info(fd, BtfInfo::new_zeroed(), BTF_INFO_LEN_5_4) }?
         }
@@ -200,7 +201,7 @@ pub(crate) fn btf_info(fd: BorrowedFd<'_>) -> Result<(Reported<BtfInfo>, BtfName
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>, Errno> {
+pub(crate) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>> {
     let mut data = vec![0_u8; size as usize];
     let mut request = BtfInfo::new_zeroed();
     request.btf = data.as_mut_ptr() as u64;
@@ -218,11 +219,7 @@ pub(crate) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>, Errno> 
 /// # Safety
 ///
 /// Every address in `request` is null or that of a buffer that lives through the call and is as long as `request` says.
-unsafe fn info<T: FromBytes + IntoBytes>(
-    fd: BorrowedFd<'_>,
-    request: T,
-    len: usize,
-) -> Result<Reported<T>, Errno> {
+unsafe fn info<T: FromBytes + IntoBytes>(fd: BorrowedFd<'_>, request: T, len: usize) -> Result<Reported<T>> {
     let mut value = request;
     let mut attr = InfoAttr {
         fd: fd.as_raw_fd(),

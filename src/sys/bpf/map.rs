@@ -10,6 +10,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::{Call, bpf, map_info};
 use crate::model::enums::map_type;
+use crate::sys::{Error, Result};
 
 /// `union bpf_attr` as `BPF_MAP_UPDATE_ELEM` uses it.
 #[repr(C, align(8))]
@@ -63,11 +64,7 @@ struct LookupAttr {
 /// # Panics
 ///
 /// When the map's values are not as long as `V`: the kernel would read beyond it.
-pub(crate) fn update_map<V: IntoBytes + Immutable>(
-    map: BorrowedFd<'_>,
-    key: u32,
-    value: &V,
-) -> Result<(), Errno> {
+pub(crate) fn update_map<V: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: u32, value: &V) -> Result<()> {
     let info = map_info(map)?.value;
     assert_eq!((info.key_size as usize, info.value_size as usize), (size_of::<u32>(), size_of::<V>()));
     let mut attr = UpdateAttr {
@@ -111,7 +108,7 @@ impl<'a> Entries<'a> {
     /// # Errors
     ///
     /// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-    pub(crate) fn of(fd: BorrowedFd<'a>) -> Result<Self, Errno> {
+    pub(crate) fn of(fd: BorrowedFd<'a>) -> Result<Self> {
         let map = map_info(fd)?.value;
         Ok(Self {
             fd,
@@ -137,9 +134,9 @@ impl<'a> Entries<'a> {
     /// # Errors
     ///
     /// `EPERM` when the map may not be read; `EINVAL` also for a slice that is not as long as a key.
-    pub(crate) fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<bool, Errno> {
+    pub(crate) fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<bool> {
         if next.len() != self.key_size || key.is_some_and(|key| key.len() != self.key_size) {
-            return Err(Errno::EINVAL);
+            return Err(Error::new(Call::MapGetNextKey.as_str(), Errno::EINVAL));
         }
         let mut attr = NextKeyAttr {
             map_fd: self.fd.as_raw_fd(),
@@ -152,19 +149,19 @@ impl<'a> Entries<'a> {
         // the borrowed descriptor is of the same map still. A null key stands for none.
         match unsafe { bpf(Call::MapGetNextKey, &mut attr) } {
             Ok(_) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(errno),
+            Err(Error { errno: Errno::ENOENT, .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
     /// How long the value is that [`Self::lookup`] copies: that of a map that holds others is an id.
-    pub(crate) fn value_len(&self) -> Result<usize, Errno> {
+    pub(crate) fn value_len(&self) -> Result<usize> {
         match self.map_type {
             map_type::PROG_ARRAY | map_type::ARRAY_OF_MAPS | map_type::HASH_OF_MAPS => Ok(size_of::<u32>()),
             map_type::DEVMAP | map_type::DEVMAP_HASH | map_type::CPUMAP | map_type::STRUCT_OPS => {
                 Ok(self.value_size)
             }
-            _ => Err(Errno::EOPNOTSUPP),
+            _ => Err(Error::new(Call::MapLookupElem.as_str(), Errno::EOPNOTSUPP)),
         }
     }
 
@@ -174,9 +171,9 @@ impl<'a> Entries<'a> {
     ///
     /// `EPERM` when the map may not be read; `EOPNOTSUPP` for every type of map but those that hold programs and maps; `EINVAL`
     /// also for slices that are not as long as key and value.
-    pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool, Errno> {
+    pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         if key.len() != self.key_size || value.len() != self.value_len()? {
-            return Err(Errno::EINVAL);
+            return Err(Error::new(Call::MapLookupElem.as_str(), Errno::EINVAL));
         }
         let mut attr = LookupAttr {
             map_fd: self.fd.as_raw_fd(),
@@ -189,8 +186,8 @@ impl<'a> Entries<'a> {
         // for maps of these types (`bpf_map_value_size`, `kernel/bpf/syscall.c`): an id, or the size that `of` was told.
         match unsafe { bpf(Call::MapLookupElem, &mut attr) } {
             Ok(_) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(errno),
+            Err(Error { errno: Errno::ENOENT, .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -200,9 +197,9 @@ impl<'a> Entries<'a> {
     ///
     /// `ENOSPC` when a bucket holds more than there is room for; `EBUSY` when one is locked (since 6.0); `EINVAL` before 5.6;
     /// `EOPNOTSUPP` for every type but `hash` and `lru_hash`: those of others have another form or length.
-    pub(crate) fn lookup_batch(&self, after: Option<Position>, buffer: &mut [u8]) -> Result<Batch, Errno> {
+    pub(crate) fn lookup_batch(&self, after: Option<Position>, buffer: &mut [u8]) -> Result<Batch> {
         if ![map_type::HASH, map_type::LRU_HASH].contains(&self.map_type) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Error::new(Call::MapLookupBatch.as_str(), Errno::EOPNOTSUPP));
         }
         let room = u32::try_from(buffer.len() / self.size()).unwrap_or(u32::MAX);
         let (keys, values) = buffer.split_at_mut(self.key_size * room as usize);
@@ -223,8 +220,8 @@ impl<'a> Entries<'a> {
         // `kernel/bpf/hashtab.c`).
         match unsafe { bpf(Call::MapLookupBatch, &mut attr) } {
             Ok(_) => Ok(Batch { count: attr.count, next: Some(next) }),
-            Err(Errno::ENOENT) => Ok(Batch { count: attr.count, next: None }),
-            Err(errno) => Err(errno),
+            Err(Error { errno: Errno::ENOENT, .. }) => Ok(Batch { count: attr.count, next: None }),
+            Err(error) => Err(error),
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) use self::info::{
 };
 pub(crate) use self::map::{Entries, Position, update_map};
 use crate::model::Kind;
+use crate::sys::{Error, Result};
 
 /// A command of bpf(2) that this program uses. Source: `enum bpf_cmd`, `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +107,12 @@ impl Call {
 /// # Safety
 ///
 /// `attr` is laid out as `command` expects it, and every address in it is valid for what the command does with it.
-unsafe fn bpf<T>(command: Call, attr: &mut T) -> Result<i32, Errno> {
+unsafe fn bpf<T>(command: Call, attr: &mut T) -> Result<i32> {
     let size = size_of::<T>();
     // SAFETY: `attr` is exclusively borrowed and `size` bytes long; the caller answers for the addresses in it.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size) };
-    Errno::result(result).map(|value| i32::try_from(value).expect("bpf(2) returns an int"))
+    let value = Errno::result(result).map_err(|errno| Error::new(command.as_str(), errno))?;
+    Ok(i32::try_from(value).expect("bpf(2) returns an int"))
 }
 
 /// Calls bpf(2) with a command that opens something.
@@ -118,7 +120,7 @@ unsafe fn bpf<T>(command: Call, attr: &mut T) -> Result<i32, Errno> {
 /// # Safety
 ///
 /// As for [`bpf`]; and on success `command` returns a new descriptor.
-unsafe fn open<T>(command: Call, attr: &mut T) -> Result<OwnedFd, Errno> {
+unsafe fn open<T>(command: Call, attr: &mut T) -> Result<OwnedFd> {
     // SAFETY: the caller answers for `attr`.
     let fd = unsafe { bpf(command, attr) }?;
     // SAFETY: the caller says that the descriptor is new, so that nobody else owns it.
