@@ -1,6 +1,6 @@
-//! What a whole cycle costs: the program itself, reading this kernel with 7,000 programs, 9,000 maps and 200 processes that hold
-//! some, and pushing every point to a receiver in this process over loopback. Its processor time is set against that of the
-//! readings alone, in one run; and the program's with iterators against its own with the walk, and without holders.
+//! Cost of a complete cycle: the program reads this kernel with 7,000 programs, 9,000 maps and 200 processes that hold some, and pushes
+//! every point to a receiver in this process. Its CPU time is compared with that of the readings alone, in one run; and that with
+//! iterators with those of the id walk, and without holders.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -42,7 +42,7 @@ impl Exporter {
     }
 }
 
-/// What cycles cost.
+/// Cost of cycles.
 struct Cost {
     points: usize,
     /// Processor time of one.
@@ -86,7 +86,7 @@ async fn main() {
     report(format_args!("  resident memory, now        {} MB", exporter.kilobytes("VmRSS") / 1024));
 }
 
-/// Runs the program, and measures cycles after the first two: the first learns everything, the second is like all that follow.
+/// Runs the program, and measures the cycles after the first two: the first fills the caches, the second is like all that follow.
 async fn cost(flags: &[&str]) -> Cost {
     let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
     let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
@@ -100,7 +100,7 @@ async fn cost(flags: &[&str]) -> Cost {
     Cost { points, each, exporter }
 }
 
-/// Waits for so many cycles, which begin with the programs' information, and counts the points in them.
+/// Waits for this many cycles, and counts their points.
 async fn cycles(receiver: &mut receiver::Receiver, count: usize) -> usize {
     let (mut begun, mut points) = (0, 0);
     loop {

@@ -1,5 +1,5 @@
-//! What it costs to find out who holds what, with 500 processes of 100 descriptors each: by the iterator over files against
-//! a search through `/proc`, and how each of them grows with the processes.
+//! Cost of reading the holders of 500 processes with 100 descriptors each: the iterator over files compared with `/proc`, and how each
+//! grows with the processes.
 
 use std::time::Duration;
 use test_support::{holding, measure};
@@ -15,7 +15,7 @@ use test_support::running::Running;
 
 const DESCRIPTORS: usize = 100;
 
-/// How often each is taken.
+/// Number of readings.
 const RUNS: u32 = 20;
 
 fn main() {
@@ -25,14 +25,12 @@ fn main() {
     }
     let map = Map::ready(uapi::map_type::ARRAY, "held").expect("it can be made");
     let mut processes: Vec<Running> = Vec::new();
-    report(format_args!(
-        "who holds what, of processes with {DESCRIPTORS} descriptors, {OF_MAP} of them of a map"
-    ));
+    report(format_args!("holders, of processes with {DESCRIPTORS} descriptors, {OF_MAP} of them of a map"));
     report(format_args!("{:>10} {:>12} {:>12} {:>12}", "processes", "/proc, us", "iter, us", "/proc / iter"));
     for count in [50, 500] {
         let missing = count - processes.len();
         processes.extend((0..missing).map(|_| holder(map.fd(), DESCRIPTORS)));
-        let [walk, iter] = [ReaderKind::Walk, ReaderKind::Iter].map(|road| cost(road, &map, count));
+        let [walk, iter] = [ReaderKind::Walk, ReaderKind::Iter].map(|backend| cost(backend, &map, count));
         report(format_args!(
             "{count:>10} {:>12.0} {:>12.0} {:>12.1}",
             measure::nanoseconds(walk) / 1e3,
@@ -42,17 +40,17 @@ fn main() {
     }
 }
 
-/// The least that it took to find the holders, of several readings. Names of executables are known after the first one.
-fn cost(road: ReaderKind, map: &Map, count: usize) -> Duration {
-    let options = kernel::Options { reader: ReaderChoice::Only(road), ..kernel::Options::default() };
+/// Returns the shortest time to read the holders. Names of executables are cached after the first reading.
+fn cost(backend: ReaderKind, map: &Map, count: usize) -> Duration {
+    let options = kernel::Options { reader: ReaderChoice::Only(backend), ..kernel::Options::default() };
     let mut enricher = Enricher::new(Reader::new(options), Options::default(), NameCache::default());
     let taken = (0..RUNS).map(|_| {
         let snapshot = enricher.read();
-        let holders = snapshot.holders.as_ref().expect("root may know").of(Kind::Map);
+        let holders = snapshot.holders.as_ref().expect("root may read them").of(Kind::Map);
         let found = holders.iter().filter(|holder| holder.id == map.id()).count();
         assert_eq!(found, count, "each process is found");
         let collector = snapshot.collectors.iter().find(|collector| collector.part == Part::Holder);
-        collector.expect("it says how long it took").duration
+        collector.expect("its duration is reported").duration
     });
     taken.min().expect("there are several")
 }

@@ -1,5 +1,5 @@
-//! What a reading costs for each object, with few objects and with many: by iterators, the first that learns everything and those
-//! that find what they know, and by ids with the same content. And what a map of a million entries adds.
+//! Cost of a reading per object, with few objects and with many: by iterators, the first reading and those with a cache, and by the id
+//! walk with the same content. And the cost of a map with a million entries.
 
 use std::time::Duration;
 use test_support::measure;
@@ -24,7 +24,7 @@ fn main() {
         let runs = if count > 5_000 { 15 } else { 100 };
         let mut iter = reader(ReaderKind::Iter);
         let first = {
-            // A reader is costly to make: what it reads first is timed alone.
+            // A reader is expensive to make: only its first reading is timed.
             let readers = if count > 5_000 { 5 } else { 10 };
             least(readers, || reader(ReaderKind::Iter), |mut reader| (reader.read(), reader))
         };
@@ -47,7 +47,7 @@ fn main() {
     entries();
 }
 
-/// What counting a million entries adds to a reading: they are not walked, so nothing.
+/// Cost of a million entries: none, since they are not walked.
 fn entries() {
     const MILLION: u32 = 1_000_000;
     let _herd = Herd::new(500, 500).expect("objects can be made");

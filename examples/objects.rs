@@ -1,6 +1,6 @@
-//! Makes BPF objects on this host and keeps them for a while: a busy node to point the exporter at.
-//! Everything it makes hangs on its fds, so that all is gone when it ends, whichever way it ends.
-#![expect(clippy::print_stderr, reason = "a command says what is wrong")]
+//! Makes BPF objects on this host and keeps them for a while: a busy node to point the exporter at. Only its descriptors hold them, so
+//! they are freed when it ends, whichever way it ends.
+#![expect(clippy::print_stderr, reason = "a command reports its errors")]
 
 use std::env;
 use std::io::{self, Write};
@@ -9,9 +9,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use test_support::objects::{Churn, Herd};
+use test_support::objects::{Churn, Herd, run_statistics};
 
-const USAGE: &str = "usage: objects PROGRAMS MAPS [--churn PER_SECOND] [--seconds S]";
+const USAGE: &str = "usage: objects PROGRAMS MAPS [--churn PER_SECOND] [--run-stats] [--seconds S]";
 
 fn main() -> ExitCode {
     let Some(wanted) = Wanted::parse(env::args().skip(1)) else {
@@ -27,12 +27,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the command line asks for.
+/// The arguments.
 #[derive(Default)]
 struct Wanted {
     programs: usize,
     maps: usize,
     churn: Option<u32>,
+    run_stats: bool,
     seconds: Option<u64>,
 }
 
@@ -44,6 +45,10 @@ impl Wanted {
             ..Self::default()
         };
         while let Some(option) = arguments.next() {
+            if option == "--run-stats" {
+                wanted.run_stats = true;
+                continue;
+            }
             let value = arguments.next()?;
             match option.as_str() {
                 "--churn" => wanted.churn = Some(value.parse().ok().filter(|&rate| rate > 0)?),
@@ -55,11 +60,12 @@ impl Wanted {
     }
 }
 
-/// Makes the objects, says so, and keeps them until stdin closes or the time is over.
-/// SIGTERM and SIGINT need no handler: the kernel closes the fds of a process that they end.
+/// Makes the objects, reports that, and keeps them until stdin closes or the time is over.
+/// SIGTERM and SIGINT need no handler: the kernel closes the descriptors of a process that they end.
 fn keep(wanted: &Wanted) -> io::Result<()> {
     let herd = Herd::new(wanted.programs, wanted.maps)?;
     let churn = wanted.churn.map(Churn::start).transpose()?;
+    let _run_stats = wanted.run_stats.then(run_statistics).transpose()?;
     let mut stdout = io::stdout();
     writeln!(stdout, "ready programs={} maps={}", herd.programs().len(), herd.maps().len())?;
     stdout.flush()?;

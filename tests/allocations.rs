@@ -1,4 +1,5 @@
-//! Allocations of an encoding once all series are cached: some for each request, none for a point.
+//! Allocations of an encoding once all series are cached: some for each request, none for a point. A binary apart from the others, since it
+//! replaces the global allocator.
 
 use std::sync::Arc;
 

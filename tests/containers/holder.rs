@@ -1,5 +1,5 @@
-//! This very program as it runs in a container: it has a map and a program, and waits to be killed.
-//! The container has another root; the host's is below [`HOST`] there.
+//! This program as it runs in a container: it holds a map and a program until it is killed. The container has another root; the host's
+//! is at [`HOST`].
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use test_support::objects::uapi::{map_type, program_type};
 use test_support::objects::{Map, Program};
 
-/// Where the host's files are in a container.
+/// Path of the host's root in a container.
 pub(crate) const HOST: &str = "/host";
 
 const VARIABLE: &str = "HOLD_OBJECTS_NAMED";
 
-/// The command of a container that holds objects of this name.
+/// Returns the command of a container that holds objects of this name.
 pub(crate) fn command(name: &str) -> Vec<String> {
     let program = std::env::current_exe().expect("Linux has /proc");
     let program = program.to_str().expect("it is text").to_owned();
@@ -22,7 +22,7 @@ pub(crate) fn command(name: &str) -> Vec<String> {
     command.map(str::to_owned).to_vec()
 }
 
-/// The name of the objects to hold, in such a process.
+/// Returns the name of the objects to hold, in such a process.
 pub(crate) fn wanted() -> Option<String> {
     std::env::var_os(VARIABLE).map(OsString::into_string).map(|name| name.expect("it is text"))
 }
@@ -31,14 +31,14 @@ pub(crate) fn wanted() -> Option<String> {
 pub(crate) fn hold(name: &str) -> ExitCode {
     let _map = Map::ready(map_type::ARRAY, name).expect("maps can be made");
     let _program = Program::ready(program_type::SOCKET_FILTER, name).expect("programs can be loaded");
-    // A line for the log, which some runtimes make only then.
-    writeln!(std::io::stdout(), "holding").expect("somebody reads it");
+    // Some runtimes create the log with the first line.
+    writeln!(std::io::stdout(), "holding").expect("the runtime reads it");
     loop {
         std::thread::park();
     }
 }
 
-/// Which processes have a descriptor of this object: `map_id` or `prog_id`, and its number.
+/// Returns the processes with a descriptor of this object, by `map_id` or `prog_id`.
 pub(crate) fn holders(line: &str, id: u32) -> Vec<u32> {
     let wanted = format!("{line}:\t{id}");
     let holds = |pid: &u32| {

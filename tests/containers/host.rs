@@ -16,25 +16,25 @@ use test_support::objects::wait_until;
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// Where Debian has them, whatever the path of who runs the tests.
+/// Debian's paths, independent of the environment.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const PROGRAMS: [&str; 6] = ["podman", "conmon", "runc", "containerd", "ctr", "busybox"];
 
-/// Which of the programs is not installed.
+/// Returns which program is not installed.
 pub(crate) fn missing() -> Option<String> {
     let is_there = |program: &&str| PATH.split(':').any(|path| Path::new(path).join(program).exists());
     let missing = PROGRAMS.iter().find(|program| !is_there(program))?;
     Some(format!("needs {missing}: see tests/containers/install"))
 }
 
-/// A program, with an environment of its own.
+/// A program with an environment of its own.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", PATH).env("HOME", "/nonexistent");
     command
 }
 
-/// Runs a program to its end, and gives what it printed.
+/// Runs a program and returns its output.
 pub(crate) fn output(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -42,7 +42,7 @@ pub(crate) fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("it is text").trim().to_owned()
 }
 
-/// The root of an image: a busybox and nothing else.
+/// Makes the root of an image with a busybox and nothing else.
 pub(crate) fn root_of_image(directory: &Path) -> PathBuf {
     let root = directory.join("image");
     fs::create_dir_all(root.join("bin")).expect("there is room");
@@ -60,13 +60,13 @@ pub(crate) fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What the paths of a process's cgroups say, in all hierarchies; nothing for one that is gone.
+/// Returns the identities from a process's cgroup paths, in all hierarchies; none if it has exited.
 pub(crate) fn places(pid: u32) -> Vec<Place> {
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Vec::new() };
     text.lines().map(|line| Place::of(line.splitn(3, ':').nth(2).expect("a line has three parts"))).collect()
 }
 
-/// Waits until exactly one process is in this container by its cgroup, and gives that.
+/// Waits until exactly one process is in this container by its cgroup, and returns it.
 pub(crate) fn process_in(container: &str) -> u32 {
     let mut found = Vec::new();
     wait_until(&format!("a process is in {container}"), SOON, || {
@@ -80,10 +80,10 @@ pub(crate) fn process_in(container: &str) -> u32 {
     found[0]
 }
 
-/// Waits until a map and a program of this name are there, and asserts that this process holds them and nobody else.
+/// Waits for a map and a program of this name, and asserts that only this process holds them.
 pub(crate) fn assert_holds(pid: u32, name: &str) {
-    let road = ReaderChoice::Only(ReaderKind::Walk);
-    let mut reader = Reader::new(Options { reader: road, ..Options::default() });
+    let reader = ReaderChoice::Only(ReaderKind::Walk);
+    let mut reader = Reader::new(Options { reader, ..Options::default() });
     let mut ids = None;
     wait_until(&format!("objects are named {name}"), SOON, || {
         let snapshot = reader.read();
@@ -98,7 +98,7 @@ pub(crate) fn assert_holds(pid: u32, name: &str) {
     assert_eq!(holder::holders("prog_id", program), [pid]);
 }
 
-/// Cgroups at the root that were not there before: what runtimes leave behind is removed with this.
+/// New cgroups at the root, which runtimes leave behind, removed when dropped.
 pub(crate) struct Cgroups {
     name: &'static str,
     before: BTreeSet<PathBuf>,
@@ -134,14 +134,14 @@ impl Drop for Cgroups {
     fn drop(&mut self) {
         let gone = wait_until(&format!("{} is gone", self.name), SOON, || {
             let mut new = Self::roots(self.name).filter(|path| !self.before.contains(path));
-            // As long as its last process ends it is busy.
+            // It is busy until its last process has exited.
             Ok(new.all(|path| Self::remove(&path).is_ok()))
         });
         assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
     }
 }
 
-/// Unmounts all that is mounted below a directory.
+/// Unmounts everything below a directory.
 pub(crate) fn unmount_below(directory: &Path) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);

@@ -1,5 +1,5 @@
-//! Real containers that load BPF themselves, of podman and of containerd as the kubelet speaks with it: what the paths of their
-//! cgroups say of them, and what names are told for them. `tests/containers/install` installs what is needed.
+//! Real containers that load BPF, of podman and of containerd as the kubelet runs them: their identity, from the paths of their cgroups,
+//! and their names. `tests/containers/install` installs the runtimes. They are a binary apart, since it runs inside the containers.
 
 use std::process::ExitCode;
 use test_support::{root, trials};

@@ -1,4 +1,4 @@
-//! Whose the objects of a container are, as readings tell it while its names are looked up beside them.
+//! Owners of the objects of a container, while names are looked up in the background.
 
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
@@ -8,7 +8,7 @@ use super::host::SOON;
 use test_support::looking_up::LookingUp;
 use test_support::objects::wait_until;
 
-/// Readings of a map and a program that have this name.
+/// Collects a map and a program of this name.
 pub(crate) struct Watched<'a> {
     name: &'a str,
     looking_up: &'a LookingUp,
@@ -25,24 +25,24 @@ impl<'a> Watched<'a> {
         Self { name, looking_up, enricher }
     }
 
-    /// The ids of the map and of the program and whose they are, where both are there.
+    /// Returns ids and owners of the map and the program, if both are reported.
     fn found(&self, snapshot: &Snapshot) -> Option<[(u32, String); 2]> {
         let map = snapshot.maps.iter().flatten().find(|map| map.facts.name == self.name)?;
         let program = snapshot.programs.iter().flatten().find(|row| row.facts.name == self.name)?;
-        let row = |id, owner: Option<&_>| (id, word(owner.expect("everything belongs to somebody")));
+        let row = |id, owner: Option<&_>| (id, word(owner.expect("every object has an owner")));
         Some([row(map.facts.id, map.owner.as_deref()), row(program.facts.id, program.owner.as_deref())])
     }
 
-    /// Reads until both are this owner's, and asserts that this process of a container holds both, and that the container's cgroup
-    /// made the map.
+    /// Reads until both have this owner, and asserts that this process of a container holds both, and that the container's cgroup is
+    /// the creator of the map.
     pub(crate) fn assert_owned(&mut self, wanted: &str, container: &str, pid: u32) {
         let looking_up = self.looking_up;
-        let (snapshot, [(map, _), (program, _)]) = looking_up.until(&format!("{wanted} is told"), || {
+        let (snapshot, [(map, _), (program, _)]) = looking_up.until(&format!("{wanted} is reported"), || {
             let snapshot = self.enricher.read();
             let found = self.found(&snapshot)?;
             found.iter().all(|(_, owner)| owner == wanted).then_some((snapshot, found))
         });
-        let holders = snapshot.holders.as_ref().expect("root may know");
+        let holders = snapshot.holders.as_ref().expect("root may read them");
         let row = |holder: &Holder| {
             let process = holder.owner.process.as_ref().map(|process| process.pid);
             let container = holder.owner.container.as_ref().expect("it is in one");
@@ -56,12 +56,12 @@ impl<'a> Watched<'a> {
         assert_eq!(rows(Kind::Program, program), std::slice::from_ref(&by_process));
         assert_eq!(rows(Kind::Map, map), [by_process, by_creator]);
         let totals: Vec<_> = snapshot.owners.iter().filter(|total| word(&total.owner) == wanted).collect();
-        let [total] = totals[..] else { panic!("it is told once: {totals:?}") };
+        let [total] = totals[..] else { panic!("it is reported once: {totals:?}") };
         assert_eq!((total.programs, total.maps, total.links), (Some(1), Some(1), Some(0)));
         assert!(total.mem.is_some_and(|bytes| bytes > 0));
     }
 
-    /// Reads until neither is there, nor an owner of this name.
+    /// Reads until neither is reported, nor an owner of this name.
     pub(crate) fn assert_gone(&mut self, owner: &str) {
         wait_until(&format!("nothing of {owner} is left"), SOON, || {
             let snapshot = self.enricher.read();

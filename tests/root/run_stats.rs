@@ -1,7 +1,8 @@
-//! Run statistics: who has runs counted, what is told of them, and that nothing of it is left behind.
-//! What the kernel counts is asked of it apart from the reader, in a program's fdinfo.
+//! Run statistics: who has runs counted, what is reported of them, and that nothing of it is left behind. The kernel's own counters are
+//! read from the fdinfo of a program. Other processes may hold `BPF_ENABLE_STATS` at any time; only one test cannot cope with that.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use crate::collection::privileges::refuse;
 use crate::collection::programs::fdinfo;
 use crate::suite::Test;
 use test_support::objects::{Instruction, Program, ProgramSpec, run_statistics, uapi, wait_until};
+use test_support::run_stats::{counted_by_others, holders};
 use test_support::running::Running;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -22,7 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("runs_are_absent_while_run_stats_are_off", off),
     Test::new("runs_are_reported_while_the_sysctl_is_on", sysctl),
     Test::new("runs_are_not_counted_after_sigkill", killed),
-    Test::new("samples_report_the_true_cpu_share", sample),
+    Test::new("samples_report_the_true_cpu_share", sample).requires(&[counted_by_others]),
     Test::new("covered_time_and_runs_never_decrease", monotonic),
     Test::new("refused_run_stats_are_an_issue_and_runs_absent", refused),
     Test::new("run_stats_leave_neither_descriptor_nor_thread", nothing_left),
@@ -30,10 +32,10 @@ pub(crate) const TESTS: &[Test] = &[
 
 const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// How long the kernel, or a busy machine, may take at most.
+/// Deadline for the kernel on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// So often and so short that a test sees many of them.
+/// So frequent and short that a test covers many of them.
 const SAMPLE: RunStatsMode =
     RunStatsMode::Sample { lasting: Duration::from_millis(100), every: Duration::from_millis(250) };
 
@@ -50,45 +52,52 @@ fn run(program: &Program, times: u32) {
     program.run(64, times).expect("a socket filter can be run");
 }
 
-/// How often the kernel says that it ran.
+/// Returns how often the program ran, by the kernel's own counter.
 fn counted(program: &Program) -> u64 {
     let runs = fdinfo(program.fd(), "run_cnt").expect("the kernel counts runs since 5.1");
     runs.parse().expect("it is a number")
 }
 
-/// What a reading says of the program.
+/// Returns the program of a snapshot.
 fn find<'a>(snapshot: &'a Snapshot, program: &Program) -> &'a Found {
     let programs = snapshot.programs.as_ref().expect("programs can be listed");
-    programs.iter().find(|found| found.facts.id == program.id()).expect("the program is found")
+    programs.iter().find(|found| found.facts.id == program.id()).expect("the program is reported")
 }
 
-/// How long runs were counted between two readings.
+/// Returns how long runs were counted between two snapshots.
 fn covered_between(first: &Snapshot, second: &Snapshot) -> Duration {
-    second.run_stats.covered.checked_sub(first.run_stats.covered).expect("it never goes back")
+    second.run_stats.covered.checked_sub(first.run_stats.covered).expect("it never decreases")
 }
 
-/// The sysctl with another value, for as long as this lives.
+/// The sysctl with another value, restored when dropped. Another process that runs these tests waits until then.
 struct Sysctl {
     before: String,
+    _lock: File,
 }
 
 impl Sysctl {
-    fn set(value: &str) -> Self {
-        let before = fs::read_to_string(SYSCTL).expect("the kernel has it since 5.1");
-        let guard = Self { before };
-        fs::write(SYSCTL, value).expect("root may set it");
-        guard
+    fn off() -> Self {
+        let lock = File::open(SYSCTL).expect("the kernel has it since 5.1");
+        lock.lock().expect("any file can be locked");
+        let before = fs::read_to_string(SYSCTL).expect("it can be read");
+        let sysctl = Self { before, _lock: lock };
+        set_sysctl("0");
+        sysctl
     }
 }
 
 impl Drop for Sysctl {
     fn drop(&mut self) {
-        fs::write(SYSCTL, &self.before).expect("root may set it");
+        set_sysctl(&self.before);
     }
 }
 
+fn set_sysctl(value: &str) {
+    fs::write(SYSCTL, value).expect("root may set it");
+}
+
 fn on() {
-    let _sysctl = Sysctl::set("0");
+    let _sysctl = Sysctl::off();
     let program = program("on");
     let mut reader = reader(RunStatsMode::On);
     let first = reader.read();
@@ -105,9 +114,9 @@ fn on() {
 }
 
 fn off() {
-    let _sysctl = Sysctl::set("0");
+    let _sysctl = Sysctl::off();
     let program = program("off");
-    // Somebody else had them counted, and stopped.
+    // Runs were counted before, and are not any more.
     let statistics = run_statistics().expect("statistics can be switched on");
     run(&program, 10);
     drop(statistics);
@@ -117,7 +126,7 @@ fn off() {
     for _ in 0..2 {
         let snapshot = reader.read();
         let found = find(&snapshot, &program);
-        assert_eq!((found.runs, found.run_time), (None, None), "old numbers are not told");
+        assert_eq!((found.runs, found.run_time), (None, None), "stale counters are not reported");
         let misses = fdinfo(program.fd(), "recursion_misses");
         assert_eq!(found.recursion_misses.map(|misses| misses.to_string()), misses);
         assert!(!snapshot.run_stats.is_on() && snapshot.run_stats.covered == Duration::ZERO);
@@ -126,16 +135,16 @@ fn off() {
 }
 
 fn sysctl() {
-    let off = Sysctl::set("0");
+    let _sysctl = Sysctl::off();
     let program = program("sysctl");
     let mut reader = reader(RunStatsMode::Off);
     let mut sampling = self::reader(SAMPLE);
     assert_eq!(find(&reader.read(), &program).runs, None);
-    let on = Sysctl::set("1");
+    set_sysctl("1");
 
     let begun = reader.read();
     assert!(!begun.run_stats.by_exporter && begun.run_stats.by_sysctl == Some(true));
-    assert_eq!(begun.run_stats.covered, Duration::ZERO, "it was off when it was last looked at");
+    assert_eq!(begun.run_stats.covered, Duration::ZERO, "it was off at the last reading");
     sampling.read();
     let before = sampling.read();
     let started = Instant::now();
@@ -145,55 +154,55 @@ fn sysctl() {
     thread::sleep(Duration::from_millis(600));
     let least = started.elapsed();
     let sampled = covered_between(&before, &sampling.read());
-    assert!(sampled >= least, "all the time is covered, not the samples only: {sampled:?} of {least:?}");
+    assert!(sampled >= least, "all the time is covered, not only the samples: {sampled:?} of {least:?}");
     let snapshot = reader.read();
     assert_eq!(find(&snapshot, &program).runs, Some(runs + 100));
     assert!(snapshot.run_stats.covered >= least);
 
-    drop(on);
+    set_sysctl("0");
     let ended = reader.read();
-    assert_eq!(ended.run_stats.covered, snapshot.run_stats.covered, "it is not on any more");
+    assert_eq!(ended.run_stats.covered, snapshot.run_stats.covered, "it is off again");
     assert_eq!(find(&ended, &program).runs, None);
-    drop(off);
 }
 
-/// Waits until runs are not counted: nobody is left who has them counted.
-fn wait_until_off(program: &Program) {
+/// Waits until runs are not counted any more, or only by other processes, which did it before.
+fn wait_until_off(program: &Program, others: &BTreeSet<u32>) {
     wait_until("runs are not counted any more", SOON, || {
         let before = counted(program);
         program.run(64, 10)?;
-        Ok(counted(program) == before)
+        Ok(counted(program) == before || !holders().is_disjoint(others))
     })
     .expect("statistics are off");
 }
 
 fn killed() {
-    let _sysctl = Sysctl::set("0");
+    let _sysctl = Sysctl::off();
     let program = program("killed");
     for mode in ["on", "sample=1h/2h"] {
+        let others = holders();
         let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
         exporter.args(["--run-stats", mode, "--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]);
         let mut exporter = Running(exporter.stderr(Stdio::piped()).spawn().expect("it starts"));
         let log = BufReader::new(exporter.0.stderr.take().expect("a pipe"));
-        let mut said = Vec::new();
+        let mut lines = Vec::new();
         for line in log.lines() {
-            said.push(line.expect("the log is text"));
-            if said.last().is_some_and(|line| line.contains("serving")) {
+            lines.push(line.expect("the log is text"));
+            if lines.last().is_some_and(|line| line.contains("serving")) {
                 break;
             }
         }
-        let of_statistics: Vec<_> = said.iter().filter(|line| line.contains("runs of programs")).collect();
-        assert!(of_statistics.len() == 1 && of_statistics[0].contains("INFO counting"), "{said:#?}");
+        let of_statistics: Vec<_> = lines.iter().filter(|line| line.contains("runs of programs")).collect();
+        assert!(of_statistics.len() == 1 && of_statistics[0].contains("INFO counting"), "{lines:#?}");
         let before = counted(&program);
         run(&program, 100);
-        assert_eq!(counted(&program), before + 100, "the exporter has them counted");
+        assert_eq!(counted(&program), before + 100, "the exporter has runs counted");
         // By SIGKILL.
         drop(exporter);
-        wait_until_off(&program);
+        wait_until_off(&program, &others);
     }
 }
 
-/// Runs a program all the time on a thread of its own.
+/// Runs a program continuously on a thread of its own.
 struct Load<'a> {
     program: &'a Program,
     made: AtomicU64,
@@ -210,7 +219,7 @@ impl Load<'_> {
     }
 }
 
-/// Ends the load also where a test fails.
+/// Ends the load even if a test fails.
 struct Stopping<'a>(&'a AtomicBool);
 
 impl Drop for Stopping<'_> {
@@ -220,9 +229,8 @@ impl Drop for Stopping<'_> {
 }
 
 fn sample() {
-    const LASTS: Duration = Duration::from_secs(4);
-    let _sysctl = Sysctl::set("0");
-    // Long enough that two looks at the clock are nothing beside it: they would slow it down while it is counted.
+    let _sysctl = Sysctl::off();
+    // Long enough that reading the clock twice, as the kernel does while it counts, does not slow it down.
     let mut instructions = vec![Instruction::mov(0, 0); 20_000];
     instructions.push(Instruction::exit());
     let program = Program::load(&ProgramSpec {
@@ -236,42 +244,58 @@ fn sample() {
         let _stopping = Stopping(&load.stop);
         scope.spawn(|| load.run());
         let mut reader = reader(SAMPLE);
-        let look = |reader: &mut Reader| {
-            let (at, made) = (Instant::now(), load.made.load(Ordering::Relaxed));
-            (at, made, reader.read())
-        };
-        let (begun, made_before, first) = look(&mut reader);
-        thread::sleep(LASTS);
-        let (ended, made_after, second) = look(&mut reader);
-        assert_eq!(second.issues, []);
-
-        let elapsed = (ended - begun).as_secs_f64();
-        let covered = covered_between(&first, &second).as_secs_f64();
-        assert!(covered > 0.0 && covered < elapsed * 0.8, "{covered} s of {elapsed} s");
-        let runs = |snapshot| find(snapshot, &program).runs.expect("samples are taken");
-        let run_time = |snapshot| find(snapshot, &program).run_time.expect("samples are taken").as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a test has far less than 2^52 runs")]
-        let (runs, made) = ((runs(&second) - runs(&first)) as f64, (made_after - made_before) as f64);
-        assert!(runs < made * 0.8, "{runs} of {made} runs were counted");
-        let run_time = run_time(&second) - run_time(&first);
-        // What a run takes on average, times how many runs there really were.
-        let truth = run_time / runs * made / elapsed;
-        let told = run_time / covered;
-        let ratio = told / truth;
-        assert!((0.75..1.33).contains(&ratio), "{told} of a CPU is told, {truth} is true: {ratio}");
+        let end = Instant::now() + SOON;
+        // A measurement is void if another process had runs counted meanwhile.
+        while !measure_sample(&mut reader, &load) {
+            assert!(Instant::now() < end, "another process had runs counted each time: {:?}", holders());
+        }
     });
 }
 
+/// Compares the reported CPU share with the true one; returns false where another process had runs counted meanwhile.
+fn measure_sample(reader: &mut Reader, load: &Load<'_>) -> bool {
+    const DURATION: Duration = Duration::from_secs(4);
+    let mut read = || {
+        let (at, made) = (Instant::now(), load.made.load(Ordering::Relaxed));
+        (at, made, reader.read())
+    };
+    let (begun, made_before, first) = read();
+    while begun.elapsed() < DURATION {
+        if !holders().is_empty() {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (ended, made_after, second) = read();
+    assert_eq!(second.issues, []);
+
+    let elapsed = (ended - begun).as_secs_f64();
+    let covered = covered_between(&first, &second).as_secs_f64();
+    assert!(covered > 0.0 && covered < elapsed * 0.8, "{covered} s of {elapsed} s");
+    let runs = |snapshot| find(snapshot, load.program).runs.expect("samples are taken");
+    let run_time = |snapshot| find(snapshot, load.program).run_time.expect("samples are taken").as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a test has far less than 2^52 runs")]
+    let (runs, made) = ((runs(&second) - runs(&first)) as f64, (made_after - made_before) as f64);
+    assert!(runs < made * 0.8, "{runs} of {made} runs were counted");
+    let run_time = run_time(&second) - run_time(&first);
+    // The average duration of a run times the true number of runs.
+    let truth = run_time / runs * made / elapsed;
+    let reported = run_time / covered;
+    let ratio = reported / truth;
+    assert!((0.75..1.33).contains(&ratio), "{reported} of a CPU is reported, {truth} is true: {ratio}");
+    true
+}
+
 fn monotonic() {
-    let _sysctl = Sysctl::set("0");
+    let _sysctl = Sysctl::off();
     let program = program("monotonic");
     let mut reader = reader(SAMPLE);
     let begun = Instant::now();
     let mut last = reader.read();
-    let (mut grew, mut stood) = (0, 0);
-    // Through the middle of samples, pauses, and the changes between them.
-    while grew < 50 || stood < 50 {
-        assert!(begun.elapsed() < SOON, "it grew {grew} times, stood {stood} times");
+    let (mut grew, mut unchanged) = (0, 0);
+    // During samples, during pauses, and across the changes between them.
+    while grew < 50 || unchanged < 50 {
+        assert!(begun.elapsed() < SOON, "it grew {grew} times, and was unchanged {unchanged} times");
         run(&program, 10);
         let next = reader.read();
         assert!(next.run_stats.covered >= last.run_stats.covered);
@@ -280,7 +304,7 @@ fn monotonic() {
         if next.run_stats.covered > last.run_stats.covered {
             grew += 1;
         } else {
-            stood += 1;
+            unchanged += 1;
         }
         last = next;
     }
@@ -290,7 +314,7 @@ fn monotonic() {
 
 fn refused() {
     const BPF_ENABLE_STATS: u64 = 32;
-    let _sysctl = Sysctl::set("0");
+    let _sysctl = Sysctl::off();
     let program = program("refused");
     let readings = |mode: RunStatsMode, error: i32| {
         // A filter belongs to the thread, which ends.
@@ -304,7 +328,7 @@ fn refused() {
     let often = RunStatsMode::Sample { lasting: Duration::from_hours(1), every: Duration::from_hours(2) };
     for (mode, error, word, totals) in [
         (RunStatsMode::On, libc::EPERM, "EPERM", [1, 2]),
-        // A kernel before 5.8 is asked once.
+        // A kernel before 5.8 is called once.
         (RunStatsMode::On, libc::EINVAL, "EINVAL", [1, 1]),
         (often, libc::EPERM, "EPERM", [1, 1]),
         (often, libc::EINVAL, "EINVAL", [1, 1]),
@@ -319,14 +343,14 @@ fn refused() {
         }
     }
 
-    // What is refused to us is shown all the same while the sysctl is on.
-    let _sysctl = Sysctl::set("1");
+    // Runs are reported all the same while the sysctl is on.
+    set_sysctl("1");
     let [_, snapshot] = readings(RunStatsMode::On, libc::EPERM);
     assert!(find(&snapshot, &program).runs.is_some() && snapshot.run_stats.covered > Duration::ZERO);
 }
 
 fn nothing_left() {
-    let _sysctl = Sysctl::set("0");
+    let _sysctl = Sysctl::off();
     let entries = |directory: &str| fs::read_dir(directory).expect("Linux has /proc").count();
     let open = || (entries("/proc/self/fd"), entries("/proc/self/task"));
     let program = program("left");
@@ -335,6 +359,7 @@ fn nothing_left() {
     for (mode, more) in
         [(RunStatsMode::Off, (0, 0)), (RunStatsMode::On, (1, 0)), (SAMPLE, (0, 1)), (long, (1, 1))]
     {
+        let others = holders();
         // Iterators have descriptors of their own.
         let reader = ReaderChoice::Only(ReaderKind::Walk);
         let mut reader = Reader::new(Options { reader, run_stats: mode, ..Options::default() });
@@ -345,9 +370,9 @@ fn nothing_left() {
         assert_eq!(during.1, before.1 + more.1, "{mode:?}");
         let begun = Instant::now();
         drop(reader);
-        assert!(begun.elapsed() < SOON, "it does not wait for its sample's end");
-        // A thread that ended is listed for a moment longer.
+        assert!(begun.elapsed() < SOON, "it does not wait for the end of a sample");
+        // A thread that ended stays listed for a moment.
         wait_until("nothing is left", SOON, || Ok(open() == before)).expect("nothing is left");
-        wait_until_off(&program);
+        wait_until_off(&program, &others);
     }
 }

@@ -1,4 +1,4 @@
-//! Pushing with TLS: the program trusts what the host trusts, and nobody else.
+//! OTLP over TLS: the program trusts the authorities of the host, and no others.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("untrusted_receivers_get_nothing", untrusted),
 ];
 
-/// A file that is gone with this.
+/// A file that is removed when dropped.
 struct File(PathBuf);
 
 impl Drop for File {
@@ -31,7 +31,7 @@ impl Drop for File {
     }
 }
 
-/// An authority, and a receiver for `localhost` that it vouches for.
+/// An authority, and the identity of a receiver for `localhost` that it signed.
 fn authority() -> (String, Identity) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -43,7 +43,7 @@ fn authority() -> (String, Identity) {
     (issuer.pem(), Identity::from_pem(certificate.pem(), key.serialize_pem()))
 }
 
-/// The program, pushing to a port of `localhost` with TLS and trusting what stands in a file.
+/// Starts the program, which pushes to a port of `localhost` with TLS and trusts the authorities in a file.
 fn push(port: u16, trusted: &Path, log: Stdio) -> Running {
     let mut program = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
     program.args(["--web.listen-address", "none", "--otlp-grpc", &format!("https://localhost:{port}")]);

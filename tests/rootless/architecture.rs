@@ -1,5 +1,5 @@
-//! The rules of ARCHITECTURE.md that a compiler does not know: which module may name which, and where `unsafe` and waiting
-//! are allowed.
+//! The rules of ARCHITECTURE.md that the compiler does not check: which module may name which, and where `unsafe` and async code are
+//! allowed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ fn module(file: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// What follows each `crate::` outside of comments.
+/// Returns the modules after each `crate::` outside of comments.
 fn named(text: &str) -> BTreeSet<&str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let paths = code.flat_map(|line| line.split("crate::").skip(1));
@@ -69,16 +69,16 @@ fn arrows_go_one_way() {
         let (_, allowed) = ARROWS
             .iter()
             .find(|(name, _)| *name == module)
-            .unwrap_or_else(|| panic!("say in ARROWS what the new module {module} may name"));
+            .unwrap_or_else(|| panic!("ARROWS has no entry for the new module {module}"));
         for name in named(&text) {
             let fine = name == module || allowed.contains(&name);
-            assert!(fine, "{} names {name}, which {module} must not know", file.display());
+            assert!(fine, "{} names {name}, which {module} must not name", file.display());
         }
     }
 }
 
 #[test]
-fn unsafe_stands_where_it_is_allowed() {
+fn unsafe_code_is_only_in_sys() {
     const ALLOWED: [&str; 1] = ["sys"];
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let checked = |file: &Path| !ALLOWED.iter().any(|allowed| file.starts_with(src.join(allowed)));
@@ -90,10 +90,10 @@ fn unsafe_stands_where_it_is_allowed() {
 }
 
 #[test]
-fn only_what_touches_the_network_waits() {
+fn only_network_modules_are_async() {
     for (file, text) in sources() {
         if ["model", "kernel", "enrich", "metrics", "cli"].contains(&&*module(&file)) {
-            assert!(!text.contains("async ") && !text.contains("tokio"), "{} waits", file.display());
+            assert!(!text.contains("async ") && !text.contains("tokio"), "{} is async", file.display());
         }
     }
 }

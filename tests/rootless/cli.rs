@@ -1,4 +1,4 @@
-//! The program as a user meets it: what it prints and how it ends, with good and bad input.
+//! The command line: output and exit codes, with good and bad input.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/node/snapshot.json");
 
-/// The program, with nothing in its environment that would set it up.
+/// The program with an empty environment.
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
     command.args(arguments).env_clear();
@@ -22,7 +22,7 @@ fn lines(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn every_mistake_is_one_line_and_the_code_is_2() {
+fn every_wrong_value_is_one_line_and_exit_code_2() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("it is bound").to_string();
     let output = program(&[
@@ -54,7 +54,7 @@ fn every_mistake_is_one_line_and_the_code_is_2() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_read_says_where_and_why() {
+fn an_unreadable_snapshot_is_an_error_with_its_position() {
     let missing = output(&["snapshot", "--from", "/nowhere/snapshot.json"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(lines(&missing)[0].contains("/nowhere/snapshot.json: No such file"), "{:?}", lines(&missing));
@@ -73,7 +73,7 @@ fn a_snapshot_that_cannot_be_read_says_where_and_why() {
 }
 
 #[test]
-fn a_snapshot_is_shown_in_every_format() {
+fn snapshots_are_printed_in_every_format() {
     let golden = std::fs::read_to_string(GOLDEN).expect("the file is there");
     for (format, expected) in
         [("json", &*golden), ("prometheus", "# TYPE bpf_map_info gauge"), ("table", "Programs")]
@@ -84,7 +84,7 @@ fn a_snapshot_is_shown_in_every_format() {
     }
 }
 
-/// The lines of a reading in Prometheus' format that are samples.
+/// Returns the samples of a snapshot in Prometheus' format, and the lines on standard error.
 fn samples(arguments: &[&str]) -> (Vec<String>, Vec<String>) {
     let all = [&["snapshot", "--from", GOLDEN, "--format", "prometheus"], arguments].concat();
     let output = output(&all);
@@ -94,7 +94,7 @@ fn samples(arguments: &[&str]) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn a_selection_holds_for_a_snapshot_from_a_file() {
+fn selections_apply_to_snapshots_from_a_file() {
     const OBJECTS: [&str; 6] =
         ["bpf_program_", "bpf_map_", "bpf_link_", "bpf_btf_", "bpf_pin_", "bpf_hook_info"];
     let of_objects = |line: &String| OBJECTS.iter().any(|prefix| line.starts_with(prefix));
@@ -114,7 +114,7 @@ fn a_selection_holds_for_a_snapshot_from_a_file() {
     assert!(said[issues].contains(&format!("{missing} series of single objects are left out")), "{said:?}");
 
     let (maps, _) = samples(&["--only", "kind=map"]);
-    // A map of struct operations is at its hook itself.
+    // A map of struct operations is attached itself.
     let of_map = ["bpf_map_", "bpf_pin_info{kind=\"map\"", "bpf_hook_info{hook=\"struct_ops\""];
     let expected = |line: &&String| !of_objects(line) || of_map.iter().any(|prefix| line.starts_with(prefix));
     assert_eq!(maps, all.iter().filter(expected).cloned().collect::<Vec<_>>());
@@ -124,7 +124,7 @@ fn a_selection_holds_for_a_snapshot_from_a_file() {
 }
 
 #[test]
-fn bad_rules_are_a_line_each_and_the_code_is_2() {
+fn each_wrong_rule_is_one_line_and_exit_code_2() {
     let output = output(&["snapshot", "--only", "kind=maps", "--except", "nonsense", "--max-series", "none"]);
     assert_eq!(output.status.code(), Some(2));
     let lines = lines(&output);
@@ -138,13 +138,13 @@ fn bad_rules_are_a_line_each_and_the_code_is_2() {
 }
 
 #[test]
-fn a_reader_who_has_seen_enough_is_no_failure() {
+fn a_closed_standard_output_is_no_failure() {
     let mut child = program(&["snapshot", "--from", GOLDEN])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    // Nobody reads the other end.
+    // The other end of the pipe is closed.
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! What is made from the table of metrics is up to date, and the table itself is sound.
+//! Files generated from the table of metrics are up to date, and the table itself is consistent.
 
 use std::collections::BTreeSet;
 use test_support::golden;
@@ -6,12 +6,12 @@ use test_support::golden;
 use bpf_metrics_exporter::metrics::{Entity, Visitor, generate, prometheus_name, visit};
 
 #[test]
-fn the_page_of_metrics_is_up_to_date() {
+fn docs_metrics_is_up_to_date() {
     golden::assert_golden("docs/metrics.md", &generate::markdown());
 }
 
 #[test]
-fn names_are_unique_legal_and_say_something() {
+fn names_are_unique_and_legal_and_have_help() {
     #[derive(Default)]
     struct Check {
         families: BTreeSet<String>,
@@ -22,11 +22,11 @@ fn names_are_unique_legal_and_say_something() {
                 let family = prometheus_name::family(metric.name, metric.unit);
                 assert!(metric.name.starts_with("bpf_"), "{}", metric.name);
                 assert!(metric.help.ends_with('.'), "{} has a sentence for help", metric.name);
-                assert!(self.families.insert(family), "{} stands once", metric.name);
+                assert!(self.families.insert(family), "{} occurs once", metric.name);
             }
             let labels = || entity.key.iter().chain(entity.info);
             let names: BTreeSet<_> = labels().map(|label| prometheus_name::label(label.name)).collect();
-            assert_eq!(names.len(), labels().count(), "each label of {} stands once", entity.title);
+            assert_eq!(names.len(), labels().count(), "each label of {} occurs once", entity.title);
         }
     }
     let mut check = Check::default();

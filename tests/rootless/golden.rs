@@ -1,4 +1,4 @@
-//! A host's snapshot, kept as a file, in every format that leaves the program.
+//! The golden snapshot in every output format.
 
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::prometheus::{self, Format};

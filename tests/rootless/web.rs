@@ -1,4 +1,4 @@
-//! The HTTP server as a scraper, a browser and an orchestrator meet it, over a real connection.
+//! The HTTP server over a real connection, as scrapers, browsers and orchestrators use it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use test_support::golden::snapshot;
 
-/// A server on a port of its own, for as long as this lives.
+/// A server on a port of its own, stopped when dropped.
 struct Server {
     address: SocketAddr,
     readings: Arc<AtomicUsize>,
@@ -22,7 +22,7 @@ struct Server {
     _runtime: tokio::runtime::Runtime,
 }
 
-/// A host of which nothing may be read.
+/// A snapshot in which every table was refused.
 fn refused() -> Snapshot {
     Snapshot { programs: None, maps: None, links: None, btfs: None, ..snapshot() }
 }
@@ -50,8 +50,8 @@ fn serve(snapshot: Snapshot) -> Server {
     Server { address, readings, _stop: stop, _runtime: runtime }
 }
 
-/// The status, the headers in lower case, and the body of an answer.
-fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+/// Returns the status, the headers in lower case, and the body of a response.
+fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).expect("it listens");
     // HTTP/1.0: no chunks, and the end of the connection is the end of the body.
     stream.write_all(format!("{method} {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).expect("it reads");
@@ -64,12 +64,12 @@ fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, St
 }
 
 fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
-    let (status, head, body) = ask(address, "GET", path, headers);
+    let (status, head, body) = request(address, "GET", path, headers);
     (status, head, String::from_utf8(body).expect("text"))
 }
 
 #[test]
-fn metrics_come_in_the_format_that_the_scraper_accepts() {
+fn metrics_are_served_in_the_accepted_format() {
     let server = serve(snapshot());
     let (status, head, text) = get(server.address, "/metrics", "");
     assert_eq!(status, 200);
@@ -87,9 +87,9 @@ fn metrics_come_in_the_format_that_the_scraper_accepts() {
 }
 
 #[test]
-fn metrics_are_compressed_for_those_who_like_it() {
+fn metrics_are_compressed_if_accepted() {
     let server = serve(snapshot());
-    let (_, head, body) = ask(server.address, "GET", "/metrics", "Accept-Encoding: gzip\r\n");
+    let (_, head, body) = request(server.address, "GET", "/metrics", "Accept-Encoding: gzip\r\n");
     assert!(head.contains("content-encoding: gzip"), "{head}");
     let mut text = String::new();
     GzDecoder::new(&*body).read_to_string(&mut text).expect("it is gzip");
@@ -99,7 +99,7 @@ fn metrics_are_compressed_for_those_who_like_it() {
 }
 
 #[test]
-fn health_and_readiness_are_told_apart() {
+fn a_refused_reading_is_healthy_and_not_ready() {
     let server = serve(snapshot());
     assert_eq!(get(server.address, "/-/healthy", "").0, 200);
     assert_eq!(get(server.address, "/-/ready", "").0, 200);
@@ -111,20 +111,20 @@ fn health_and_readiness_are_told_apart() {
 }
 
 #[test]
-fn there_is_a_page_for_people_and_nothing_else() {
+fn only_the_page_and_the_metrics_are_served() {
     let server = serve(snapshot());
     let (status, head, page) = get(server.address, "/", "");
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/html"), "{head}");
     assert!(page.contains("href=\"/metrics\"") && page.contains("<li>program: 4</li>"), "{page}");
     assert_eq!(get(server.address, "/nothing", "").0, 404);
-    assert_eq!(ask(server.address, "POST", "/metrics", "").0, 405);
-    let (status, _, body) = ask(server.address, "HEAD", "/metrics", "");
+    assert_eq!(request(server.address, "POST", "/metrics", "").0, 405);
+    let (status, _, body) = request(server.address, "HEAD", "/metrics", "");
     assert_eq!((status, body.len()), (200, 0));
 }
 
 #[test]
-fn scrapes_at_the_same_time_share_one_reading() {
+fn concurrent_scrapes_share_one_reading() {
     let server = serve(snapshot());
     let address = server.address;
     let scrapes: Vec<_> =
@@ -134,7 +134,7 @@ fn scrapes_at_the_same_time_share_one_reading() {
 }
 
 #[test]
-fn an_address_can_be_every_one_of_the_host_and_not_one_in_use() {
+fn all_addresses_can_be_bound_and_used_ones_are_refused() {
     let listener = web::bind(None, 0).expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_ok(), "IPv4 is served as well");

@@ -1,4 +1,4 @@
-//! A node with as many objects as the busiest have: its points fill requests that no receiver takes in one piece.
+//! A node with as many objects as the busiest ones: its points fill more than one request.
 
 use crate::exporter::Exporter;
 use crate::processes::{SOON, Scratch, eventually};
@@ -10,7 +10,7 @@ use test_support::objects::Herd;
 const PROGRAMS: usize = 7_000;
 const MAPS: usize = 9_000;
 
-/// What each object of a kind has a point of, behind `bpf_KIND_`, and how many objects there are at least.
+/// The metrics of each object of a kind, after `bpf_KIND_`, and the least number of objects.
 const KINDS: [(&str, &[&str], usize); 4] = [
     (
         "program",
@@ -32,7 +32,7 @@ const KINDS: [(&str, &[&str], usize); 4] = [
     ("btf", &["info", "size_bytes"], 0),
 ];
 
-/// So long that the clock brings exactly one cycle.
+/// So long that there is exactly one cycle.
 const ONCE: &str = "1h";
 
 pub(crate) fn test() {
@@ -53,7 +53,7 @@ pub(crate) fn test() {
     assert_eq!(points(&text).count() as u64, delivery.accepted);
     assert_complete(&text);
 
-    // The limit is real: in one piece the same node is refused.
+    // The limit is real: a single request is refused.
     let whole = ["--otlp-max-request-bytes", "268435456"];
     let whole = Exporter::start(&scratch.folder("whole"), collector.receives, ONCE, &whole);
     eventually("a request that is not split is refused", SOON, || match whole.delivery() {
@@ -70,7 +70,7 @@ pub(crate) fn test() {
     assert_eq!(collector.announced(), counted);
 }
 
-/// Checks that each object has all its points: the same cycle brought the numbers of objects.
+/// Asserts that each object has all its points, by the numbers of objects of the same cycle.
 fn assert_complete(text: &str) {
     let of = |metric: &str| {
         let prefix = format!("{metric}{{");
@@ -86,7 +86,7 @@ fn assert_complete(text: &str) {
             assert_eq!(found, objects, "points of bpf_{kind}_{metric}");
         }
     }
-    // The herd's arrays and hashes, of which only the hashes can be full.
+    // Arrays and hashes, of which only the hashes have a fill ratio.
     assert!(of("bpf_map_entries") >= MAPS && of("bpf_map_fill") >= MAPS / 2);
     // Held by this process, once each.
     assert!(of("bpf_program_holder_info") >= PROGRAMS && of("bpf_map_holder_info") >= MAPS);

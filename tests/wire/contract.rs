@@ -1,5 +1,4 @@
-//! The contract, as it stands in the seed and not as the table of metrics has it: names, units, kinds and labels,
-//! and the values of objects that the test made itself.
+//! The contract, independent of the table of metrics: names, units, kinds and labels, and the values of the test's own objects.
 
 use std::collections::BTreeSet;
 
@@ -108,7 +107,7 @@ pub(crate) fn test() {
     assert_eq!(info.value.as_deref(), Some("1"));
 }
 
-/// Checks that a metric is there, and that all its points are as promised.
+/// Asserts that a metric exists, and that all its points keep the contract.
 fn assert_kept(promise: &Promise, points: &[Point]) {
     let Promise { name, unit, counter, labels } = *promise;
     let mut found = points.iter().filter(|point| point.metric.name == name).peekable();
@@ -126,11 +125,11 @@ fn assert_kept(promise: &Promise, points: &[Point]) {
             assert_eq!(has, promised, "labels of {name}");
         }
         assert!(point.value.is_some(), "{point:?} has no value");
-        assert!(point.start <= point.time, "{point:?} begins after its end");
+        assert!(point.start <= point.time, "{point:?} starts after its time");
     }
 }
 
-/// Checks what the test knows of a program that it loaded in one of these seconds.
+/// Asserts the points of a program that was loaded in one of these seconds.
 fn assert_program(
     points: &[Point],
     program: &Program,
@@ -161,18 +160,18 @@ fn assert_program(
     // 0 where the kernel interprets programs.
     assert!((0..4096).contains(&bytes("bpf_program_size_jitted_bytes")));
     assert!(bytes("bpf_program_mem_bytes") >= 4096, "less than a page");
-    // Who holds it is told of the holder, and began whenever that did.
+    // Its holders have their own start times.
     let of_program = |point: &&Point| {
         let name = &point.metric.name;
         name.starts_with("bpf_program_") && name != "bpf_program_holder_info" && point.has("id", &id)
     };
     for point in points.iter().filter(of_program) {
-        assert_eq!(point.start, load_time, "{point:?} does not begin when the program was loaded");
+        assert_eq!(point.start, load_time, "{point:?} does not start with the program");
         assert!(point.has("name", name) && point.has("type", kind), "{point:?}");
     }
 }
 
-/// The only point of a metric for an id.
+/// Returns the only point of a metric for an id.
 fn the<'a>(points: &'a [Point], metric: &str, id: &str) -> &'a Point {
     let found: Vec<&Point> = points.iter().filter(|point| point.is(metric, "id", id)).collect();
     assert_eq!(found.len(), 1, "points of {metric} for {id}: {found:?}");

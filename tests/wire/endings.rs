@@ -1,4 +1,4 @@
-//! The end of a series: a program is unloaded between two cycles, and nobody believes it to be there any more.
+//! The end of a series: a program is unloaded between two cycles, and every receiver drops it.
 
 use crate::exporter::Exporter;
 use crate::processes::{SOON, Scratch, eventually};
@@ -8,7 +8,7 @@ use test_support::http::free_address;
 use test_support::objects::Program;
 use test_support::objects::uapi::program_type;
 
-/// How many series a program has: its metrics, and this process that holds it.
+/// Number of series of a program: its metrics, and its holder.
 const METRICS: usize = 10;
 
 pub(crate) fn test() {
@@ -65,7 +65,7 @@ fn points(collector: &Collector) -> Vec<Point> {
     received::read(&collector.received()).into_iter().flat_map(|request| request.points).collect()
 }
 
-/// The points of a program, values and markers, in the order in which they arrived.
+/// Returns the points of a program, values and stale markers, in order of arrival.
 fn of_program<'a>(points: &'a [Point], id: &str) -> impl Iterator<Item = &'a Point> {
     points.iter().filter(move |point| point.metric.name.starts_with("bpf_program_") && point.has("id", id))
 }

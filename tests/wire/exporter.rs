@@ -12,7 +12,7 @@ use test_support::http::get;
 /// The exporter, pushing to one receiver and serving on a port of its own choice.
 pub(crate) struct Exporter {
     pub(crate) process: Process,
-    /// Where it serves.
+    /// Its listen address.
     pub(crate) serves: SocketAddr,
 }
 
@@ -29,17 +29,17 @@ impl Exporter {
         Self { process, serves }
     }
 
-    /// What it serves in text format.
+    /// Scrapes it in text format.
     pub(crate) fn exposition(&self) -> String {
         get(self.serves, "/metrics").unwrap_or_else(|problem| panic!("{problem}"))
     }
 
-    /// The series it serves.
+    /// Scrapes its series.
     pub(crate) fn scrape(&self) -> Values {
         series::of_exposition(&self.exposition())
     }
 
-    /// How its delivery goes, as it says itself.
+    /// Returns its own delivery counters.
     pub(crate) fn delivery(&self) -> Delivery {
         let values = self.scrape();
         let of = |name: &str, label: &str| {
@@ -57,7 +57,7 @@ impl Exporter {
         }
     }
 
-    /// Waits for a moment at which all is delivered, and what it counts as accepted is what Collectors have, point by point.
+    /// Waits until all is delivered, and as many points are accepted as the Collectors have.
     pub(crate) fn settles_with(&self, collectors: &[&Collector]) -> Delivery {
         eventually("the Collectors have what the exporter counts as accepted", SOON, || {
             let delivery = self.delivery();
@@ -71,19 +71,19 @@ impl Exporter {
         })
     }
 
-    /// What it warned of.
+    /// Returns its warnings.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.process.lines(" WARN ")
     }
 }
 
-/// How the delivery goes: points, requests and bytes.
+/// Delivery counters: points, requests and bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery {
     pub(crate) accepted: u64,
     pub(crate) rejected: u64,
     pub(crate) refused: u64,
-    /// For whatever reason.
+    /// For any reason.
     pub(crate) dropped: u64,
     pub(crate) successes: u64,
     pub(crate) backlog: u64,

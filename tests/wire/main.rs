@@ -1,6 +1,6 @@
-//! The wire tests: the program itself against receivers that nobody here wrote, on the objects of a real kernel.
-//! They need root and what `tests/receivers/install` installs (below `target/receivers`, or `RECEIVERS`). A test that lacks
-//! something is ignored and says why; with `REQUIRE_ALL_TESTS` it fails.
+//! The program against real receivers, on the objects of a real kernel. The tests need root and the programs that
+//! `tests/receivers/install` installs below `target/receivers`, or `RECEIVERS`. They are a binary apart from the other root tests, which
+//! also run in guests without these programs.
 
 mod big_node;
 mod contract;
@@ -39,7 +39,7 @@ const TESTS: &[Test] = &[
     ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),
     ("sigterm_triggers_a_last_export", stopping::last_export, &[Collector]),
     ("a_second_sigterm_ends_at_once", stopping::second_signal, &[]),
-    ("sigterm_does_not_wait_long_for_an_unresponsive_receiver", stopping::hanging_receiver, &[]),
+    ("sigterm_does_not_wait_long_for_an_unresponsive_receiver", stopping::unresponsive_receiver, &[]),
 ];
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! A receiver that is away for a while: the exporter keeps what it has, says so once, and delivers it.
+//! A receiver that is unavailable for a while: the exporter keeps its points, logs that once, and delivers them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn restart() {
     let _herd = Herd::new(20, 20).expect("the kernel takes a small herd");
     let mut first = start(&scratch.folder("first"), address);
     let mut exporter = Exporter::start(&scratch.folder("exporter"), address, "1s", &ROOM);
-    // A moment at which nothing is under way: what is cut off may arrive twice.
+    // While nothing is in flight: a request that is cut off may arrive twice.
     exporter.settles_with(&[&first]);
     assert!(first.process.stop().success());
     wait_for_backlog(&mut exporter);
@@ -44,7 +44,7 @@ fn start(folder: &Path, address: SocketAddr) -> Collector {
     Collector::start(folder, address, Verbosity::Normal, None)
 }
 
-/// Waits until the exporter has noticed, and has more to deliver from cycle to cycle, and never less. It serves meanwhile.
+/// Waits until the exporter has noticed, and its backlog grows from cycle to cycle. It serves meanwhile.
 fn wait_for_backlog(exporter: &mut Exporter) {
     exporter.process.says(LOST);
     let mut seen = vec![exporter.delivery().backlog];

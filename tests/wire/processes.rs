@@ -1,5 +1,5 @@
-//! Processes that a test starts: what they say goes to a file, and none outlives the value that stands for it.
-//! Knows none of the programs. Begin at [`Process::start`]; [`eventually`] is how a test waits.
+//! Processes that a test starts: their output goes to a file, and they are killed when dropped. Entry points: [`Process::start`], and
+//! [`eventually`] to wait.
 
 use std::env;
 use std::fs::{self, File};
@@ -9,20 +9,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that should take no time, on a machine that has other things to do.
+/// Deadline for anything that takes no time on an idle machine.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
-/// Between two questions: short against any deadline, long against the cost of asking.
+/// Between two checks: short compared with any deadline, long compared with the cost of a check.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How much of a process's output is shown when a test fails.
+/// Number of characters of a process's output that a failed test shows.
 const TAIL: usize = 30;
 
-/// Asks until there is an answer.
+/// Checks until there is a result.
 ///
 /// # Panics
 ///
-/// After `limit`, with what was seen instead of the answer the last time.
+/// After `limit`, with the last error.
 pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + limit;
     loop {
@@ -34,7 +34,7 @@ pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -
     }
 }
 
-/// A folder that is gone when it is dropped.
+/// A folder that is removed when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -58,12 +58,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed lies below `target`, and hurts nobody.
+        // A leftover below `target` does no harm.
         let _removed = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A process that is killed and waited for when it is dropped.
+/// A process that is killed and waited for when dropped.
 pub(crate) struct Process {
     name: &'static str,
     child: Child,
@@ -71,7 +71,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program, with what it says in a file in `folder`.
+    /// Starts a program, with its output in a file in `folder`.
     pub(crate) fn start(name: &'static str, command: &mut Command, folder: &Path) -> Self {
         let log = folder.join(format!("{name}.log"));
         let open = || -> std::io::Result<[File; 2]> {
@@ -80,7 +80,7 @@ impl Process {
         };
         let [output, errors] =
             open().unwrap_or_else(|error| panic!("failed to make {}: {error}", log.display()));
-        // Settings of the machine's own telemetry are no part of a test.
+        // Settings of the machine's own telemetry must not affect a test.
         for (variable, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OTEL_"))
         {
             command.env_remove(variable);
@@ -90,21 +90,21 @@ impl Process {
         Self { name, child, log }
     }
 
-    /// What it said so far.
+    /// Returns its output so far.
     pub(crate) fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The lines with `words` in them, of what it said so far.
+    /// Returns the lines of its output that contain `words`.
     pub(crate) fn lines(&self, words: &str) -> Vec<String> {
         self.log().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     }
 
-    /// Waits for a line with `words` in it.
+    /// Waits for a line that contains `words`.
     pub(crate) fn says(&mut self, words: &str) -> String {
         let name = self.name;
         eventually(&format!("{name} says {words:?}"), SOON, || {
-            // Asked first: what is said before the end counts.
+            // Checked first: output before its exit counts.
             let ended = self.end();
             match (self.lines(words).into_iter().next(), ended) {
                 (Some(line), _) => Ok(line),
@@ -114,7 +114,7 @@ impl Process {
         })
     }
 
-    /// Fails the test if it has ended.
+    /// Asserts that it has not exited.
     pub(crate) fn assert_running(&mut self) {
         if let Some(status) = self.end() {
             panic!("{} ended: {status}", self.name);
@@ -130,13 +130,13 @@ impl Process {
         assert!(status.success(), "failed to send SIGTERM to {}: {status}", self.name);
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub(crate) fn ended(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
         eventually(&what, limit, || self.end().ok_or_else(|| "it runs".to_owned()))
     }
 
-    /// Ends it as an init system does.
+    /// Terminates it as an init system does.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.terminate();
         self.ended(SOON)

@@ -1,5 +1,4 @@
-//! What the Collector's debug exporter writes down, read back.
-//! It says of a point everything but its flags: a point that marks the end of a series has no value.
+//! Parses the output of the Collector's debug exporter, which has everything of a point but its flags: a stale marker has no value.
 
 use std::rc::Rc;
 
@@ -21,7 +20,7 @@ pub(crate) struct Point {
     pub(crate) attributes: Labels,
     pub(crate) start: Timestamp,
     pub(crate) time: Timestamp,
-    /// As it stands there. `None` marks the end of the series.
+    /// As printed. `None` marks the end of the series.
     pub(crate) value: Option<String>,
 }
 
@@ -37,7 +36,7 @@ impl Point {
     }
 }
 
-/// What is said of a metric.
+/// Properties of a metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Metric {
     pub(crate) name: String,
@@ -50,12 +49,12 @@ pub(crate) struct Metric {
     pub(crate) temporality: String,
 }
 
-/// The requests that are written down to the end, each as it stands there.
+/// Returns the requests that are printed completely.
 pub(crate) fn requests(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive("\n\n").filter(|request| request.ends_with("\n\n"))
 }
 
-/// How many points a request has, as its first line says.
+/// Returns the number of points of a request, from its first line.
 pub(crate) fn announced(request: &str) -> u64 {
     let count = || {
         let line = request.lines().next()?.strip_prefix("Metrics\t")?;
@@ -91,7 +90,7 @@ struct Reader {
     value: Option<String>,
 }
 
-/// What the lines are about that begin with an arrow.
+/// The subject of the lines that start with an arrow.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Section {
     #[default]
@@ -154,7 +153,7 @@ impl Reader {
     }
 }
 
-/// A moment as Go writes it.
+/// Parses a time as Go prints it.
 fn moment(text: &str) -> Option<Timestamp> {
     format!("{}Z", text.strip_suffix(" +0000 UTC")?).parse().ok()
 }

@@ -1,5 +1,4 @@
-//! The receivers: where their programs are, how they are told what to do, and what they are asked.
-//! Settings are written as JSON, which is YAML too.
+//! The receivers: paths, configuration and queries. The configuration is JSON, which is also YAML.
 
 use std::env;
 use std::fs;
@@ -26,7 +25,7 @@ pub(crate) enum Receiver {
 }
 
 impl Receiver {
-    /// Where it is, if it is installed: below `RECEIVERS`, or where `tests/receivers/install` puts it.
+    /// Returns its path, if it is installed: below `RECEIVERS`, or where `tests/receivers/install` puts it.
     pub(crate) fn path(self) -> PathBuf {
         let installed = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/receivers");
         let folder = env::var_os("RECEIVERS").map_or_else(installed, PathBuf::from);
@@ -39,17 +38,17 @@ impl Receiver {
     }
 }
 
-/// The OpenTelemetry Collector: takes OTLP over gRPC, with its default limits, and writes down what arrived.
+/// The OpenTelemetry Collector: receives OTLP over gRPC, with its default limits, and prints what arrives.
 pub(crate) struct Collector {
     pub(crate) process: Process,
-    /// Where it takes OTLP.
+    /// Address of its OTLP receiver.
     pub(crate) receives: SocketAddr,
-    /// Where it serves metrics of its own.
+    /// Address of its own metrics.
     own: SocketAddr,
     output: PathBuf,
 }
 
-/// How much the Collector writes down.
+/// Verbosity of its output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verbosity {
     /// A line for each point.
@@ -59,7 +58,7 @@ pub(crate) enum Verbosity {
 }
 
 impl Collector {
-    /// Starts it with its files in `folder`. It takes OTLP at `receives`, and passes it on to `next` as OTLP over HTTP.
+    /// Starts it with its files in `folder`. It receives OTLP at `receives`, and forwards it to `next` as OTLP over HTTP.
     pub(crate) fn start(
         folder: &Path,
         receives: SocketAddr,
@@ -70,7 +69,7 @@ impl Collector {
         let output = folder.join("received");
         let mut exporters = json!({"debug": {
             "verbosity": match verbosity { Verbosity::Normal => "normal", Verbosity::Detailed => "detailed" },
-            // The Collector's own log leaves out what comes too often.
+            // The Collector's own log drops frequent messages.
             "use_internal_logger": false,
             "output_paths": [output],
         }});
@@ -98,20 +97,20 @@ impl Collector {
         Self { process, receives, own, output }
     }
 
-    /// What it wrote down so far.
+    /// Returns its output so far.
     pub(crate) fn received(&self) -> String {
         fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// How many points are in the requests it wrote down.
+    /// Returns the number of points in the printed requests.
     pub(crate) fn announced(&self) -> u64 {
         received::requests(&self.received()).map(received::announced).sum()
     }
 
-    /// How many points it took, as it counts them itself.
+    /// Returns its own counter of accepted points.
     pub(crate) fn accepted(&self) -> u64 {
         let own = get(self.own, "/metrics").unwrap_or_else(|problem| panic!("{problem}"));
-        // The counter is not there before the first request.
+        // The counter does not exist before the first request.
         series::count(&series::of_exposition(&own), "otelcol_receiver_accepted_metric_points")
     }
 }
@@ -140,16 +139,16 @@ impl Prometheus {
         Self { process, serves }
     }
 
-    /// The series that a selector names, as they are now.
+    /// Returns the current series of a selector.
     ///
     /// # Errors
     ///
-    /// What it answers instead.
+    /// The response otherwise.
     pub(crate) fn query(&self, selector: &str) -> Result<Values, String> {
         query(self.serves, selector, SystemTime::now())
     }
 
-    /// What it knows of a metric, by the name of the metric's family: its type, help and unit.
+    /// Returns type, help and unit of a metric family.
     pub(crate) fn metadata(&self, family: &str) -> Value {
         let answer = get(self.serves, &format!("/api/v1/metadata?metric={family}"));
         let answer =
@@ -158,11 +157,11 @@ impl Prometheus {
         answer["data"][family][0].take()
     }
 
-    /// What the last scrape failed with; empty when it did not.
+    /// Returns the error of the last scrape; empty if it succeeded.
     ///
     /// # Errors
     ///
-    /// What it answers instead; also before the first scrape.
+    /// The response otherwise; also before the first scrape.
     pub(crate) fn last_error(&self) -> Result<String, String> {
         let answer = get(self.serves, "/api/v1/targets")?;
         let targets: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
@@ -189,7 +188,7 @@ impl VictoriaMetrics {
         command.arg(option("httpListenAddr", serves));
         command.arg(option("storageDataPath", folder.join("series").display()));
         command.arg(option("retentionPeriod", "1d"));
-        // Answers are to have what was just written.
+        // Queries must return what was just written.
         command.args(["-search.latencyOffset=0s", "-search.disableCache"]);
         command.args(["-opentelemetry.usePrometheusNaming", "-loggerLevel=WARN"]);
         let mut process = Process::start("victoria-metrics", &mut command, folder);
@@ -197,18 +196,18 @@ impl VictoriaMetrics {
         Self { process, serves }
     }
 
-    /// The series that a selector names, as they are now.
+    /// Returns the current series of a selector.
     ///
     /// # Errors
     ///
-    /// What it answers instead.
+    /// The response otherwise.
     pub(crate) fn query(&self, selector: &str) -> Result<Values, String> {
         get(self.serves, "/internal/force_flush")?;
         query(self.serves, selector, SystemTime::now())
     }
 }
 
-/// Waits until a process serves.
+/// Waits until a process listens.
 fn answers(process: &mut Process, address: SocketAddr, path: &str) {
     eventually(&format!("http://{address}{path} answers"), SOON, || {
         process.assert_running();
@@ -222,7 +221,7 @@ fn query(address: SocketAddr, selector: &str, at: SystemTime) -> Result<Values, 
     series::of_answer(&get(address, &format!("/api/v1/query?query={selector}&time={time:.3}"))?)
 }
 
-/// A flag as all Go programs take it.
+/// Formats a flag as Go programs expect it.
 fn option(name: &str, value: impl std::fmt::Display) -> String {
     format!("--{name}={value}")
 }

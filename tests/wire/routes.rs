@@ -1,5 +1,4 @@
-//! Two roads into a Prometheus: a scrape, and OTLP by way of a Collector. Whoever changes from one to the other, or uses
-//! both, sees the same series.
+//! Two routes into a Prometheus: a scrape, and OTLP through a Collector. Both deliver the same series.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,10 +12,10 @@ use test_support::http::free_address;
 use test_support::objects::uapi::program_type;
 use test_support::objects::{Herd, Link, Program, ProgramSpec};
 
-/// What both are asked for. Series of Prometheus' own making have other names.
+/// The query for both. Prometheus' own series have other names.
 const OURS: &str = r#"{__name__=~"bpf_.*"}"#;
 
-/// What moves from one reading to the next: what the exporter says of itself, and what the kernel counts.
+/// Metrics that change from one reading to the next: the exporter's own, and the kernel's counters.
 const MOVING: [&str; 3] = ["bpf_exporter_", "bpf_program_run", "bpf_run_stats_covered"];
 
 /// The metrics of the contract, as Prometheus spells them.
@@ -47,7 +46,7 @@ pub(crate) fn same_series() {
     let mut exporter = Exporter::start(&scratch.folder("exporter"), collector.receives, "1s", &[]);
     let prometheus = Prometheus::start(&scratch.folder("prometheus"), exporter.serves);
 
-    // Objects of others come and go, and reach each road at its own time.
+    // Objects of others come and go, and arrive on each route at another time.
     let values = eventually("both roads lead to the same series", SOON, || {
         let text = without_empty(exporter.scrape());
         let scraped = without_origin(prometheus.query(OURS)?);
@@ -71,12 +70,12 @@ pub(crate) fn same_series() {
         assert_eq!(metadata["unit"], unit.unwrap_or(""), "{family}: {metadata}");
     }
     assert_eq!(prometheus.last_error().as_deref(), Ok(""));
-    assert_eq!(prometheus.process.log(), "", "Prometheus has something to say");
+    assert_eq!(prometheus.process.log(), "", "Prometheus logs something");
     exporter.process.assert_running();
     assert_eq!(exporter.warnings(), Vec::<String>::new());
 }
 
-/// Takes off the labels that say where a series comes from: Prometheus' own, and what the Collector's resource became.
+/// Removes the labels of the origin: Prometheus' own, and those of the Collector's resource.
 fn without_origin(values: Values) -> Values {
     let resource = ["service_", "host_", "os_", "otel_scope_", "scope_"];
     without(values, |label, _| {
@@ -84,7 +83,7 @@ fn without_origin(values: Values) -> Values {
     })
 }
 
-/// Takes off the labels without a value, which an exposition may have, and which are no labels to Prometheus.
+/// Removes empty labels, which an exposition may have, and which Prometheus drops.
 fn without_empty(values: Values) -> Values {
     without(values, |_, value| value.is_empty())
 }
@@ -97,7 +96,7 @@ fn without(values: Values, unwanted: impl Fn(&str, &str) -> bool) -> Values {
     values.into_iter().map(strip).collect()
 }
 
-/// Says in what two sets of series differ. Of what moves only the series have to be the same, and not the values.
+/// Returns the differences of two sets of series. Values of changing metrics are not compared.
 fn compare(one: &str, ones: &Values, other: &str, others: &Values) -> Result<(), String> {
     let steady = |values: &Values| -> BTreeSet<String> {
         let text = |(series, value): (&Series, &f64)| {

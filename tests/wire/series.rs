@@ -1,4 +1,4 @@
-//! Series and their values, read from what a scrape and a query answer, so that the two compare.
+//! Series and their values, parsed from a scrape or from a query, so that both can be compared.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ pub(crate) type Labels = BTreeMap<String, String>;
 /// Series, and the value of each.
 pub(crate) type Values = BTreeMap<Series, f64>;
 
-/// What tells one series from another.
+/// Identity of a series.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Series {
     pub(crate) name: String,
@@ -24,14 +24,14 @@ impl fmt::Display for Series {
     }
 }
 
-/// The sum of a metric's values over its series, where they count something; 0 without series.
+/// Returns the sum of a counter over its series; 0 without series.
 pub(crate) fn count(values: &Values, name: &str) -> u64 {
-    values.iter().filter(|(series, _)| series.name == name).map(|(_, value)| whole(*value)).sum()
+    values.iter().filter(|(series, _)| series.name == name).map(|(_, value)| integer(*value)).sum()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is checked before")]
-fn whole(value: f64) -> u64 {
-    assert!(value.fract() == 0.0 && (0.0..9e15).contains(&value), "{value} counts nothing");
+fn integer(value: f64) -> u64 {
+    assert!(value.fract() == 0.0 && (0.0..9e15).contains(&value), "{value} is not a count");
     value as u64
 }
 

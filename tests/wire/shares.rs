@@ -1,4 +1,4 @@
-//! The expressions of `docs/operations.md` by which run times become shares of a CPU, calculated by Prometheus' own engine.
+//! The expressions of `docs/operations.md` that turn run times into CPU shares, evaluated by Prometheus' own engine.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::receivers::Receiver;
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
-/// The expressions, in the order in which they stand there, without the comments behind them.
+/// Returns the expressions in their order, without comments.
 fn documented() -> Vec<&'static str> {
     let section = OPERATIONS.split("## CPU time of programs").nth(1).expect("the section is there");
     let block = section.split("```").nth(1).expect("the expressions are there");

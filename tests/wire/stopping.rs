@@ -1,4 +1,4 @@
-//! The end of the exporter: a last export, but not at any price.
+//! Termination: a last export, within a time limit.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use test_support::http::free_address;
 use test_support::objects::Program;
 use test_support::objects::uapi::program_type;
 
-/// How long the exporter waits for its last export.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Time limit of the last export.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn last_export() {
     let scratch = Scratch::new();
@@ -21,13 +21,13 @@ pub(crate) fn last_export() {
     let mut exporter = Exporter::start(&scratch.folder("exporter"), collector.receives, "1h", &[]);
     exporter.settles_with(&[&collector]);
     let by_the_clock = received::requests(&collector.received()).count();
-    // What only the last export can tell of.
+    // Only the last export can have this one.
     let late = Program::ready(program_type::XDP, "wire_late").expect("the kernel has XDP");
     let id = late.id().to_string();
 
     let begin = Instant::now();
     exporter.process.terminate();
-    let status = exporter.process.ended(FAREWELL);
+    let status = exporter.process.ended(SHUTDOWN_TIMEOUT);
     assert!(status.success(), "{status} after {:?}", begin.elapsed());
     assert_eq!(exporter.warnings(), Vec::<String>::new());
     assert!(collector.process.stop().success());
@@ -38,32 +38,35 @@ pub(crate) fn last_export() {
 
 pub(crate) fn second_signal() {
     let scratch = Scratch::new();
-    let (mut exporter, _connection) = start_with_a_receiver_that_hangs(&scratch);
+    let (mut exporter, _connection) = start_with_unresponsive_receiver(&scratch);
     exporter.process.terminate();
     exporter.process.says("SIGTERM: stopping after a last export");
     let begin = Instant::now();
     exporter.process.terminate();
     let status = exporter.process.ended(SOON);
-    // Far from the end of the wait for the last export.
-    assert!(begin.elapsed() < FAREWELL / 2, "it took {:?}", begin.elapsed());
+    // Long before the time limit of the last export.
+    assert!(begin.elapsed() < SHUTDOWN_TIMEOUT / 2, "it took {:?}", begin.elapsed());
     assert_eq!(status.code(), Some(1));
     exporter.process.says("SIGTERM again: stopped at once");
 }
 
-pub(crate) fn hanging_receiver() {
+pub(crate) fn unresponsive_receiver() {
     let scratch = Scratch::new();
-    let (mut exporter, _connection) = start_with_a_receiver_that_hangs(&scratch);
+    let (mut exporter, _connection) = start_with_unresponsive_receiver(&scratch);
     let begin = Instant::now();
     exporter.process.terminate();
     let status = exporter.process.ended(SOON);
     let took = begin.elapsed();
     assert!(status.success(), "{status}");
-    assert!((FAREWELL..FAREWELL * 3 / 2).contains(&took.max(FAREWELL)), "it took {took:?}");
+    assert!(
+        (SHUTDOWN_TIMEOUT..SHUTDOWN_TIMEOUT * 3 / 2).contains(&took.max(SHUTDOWN_TIMEOUT)),
+        "it took {took:?}"
+    );
     exporter.process.says("points not delivered");
 }
 
-/// Starts an exporter whose receiver takes its connection, and never says anything.
-fn start_with_a_receiver_that_hangs(scratch: &Scratch) -> (Exporter, (TcpListener, TcpStream)) {
+/// Starts an exporter with a receiver that accepts its connection and never responds.
+fn start_with_unresponsive_receiver(scratch: &Scratch) -> (Exporter, (TcpListener, TcpStream)) {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback interface has a free port");
     listener.set_nonblocking(true).expect("a listener can be asked");

@@ -1,11 +1,11 @@
-//! An outside opinion: what bpftool finds attached has to be what a look finds.
+//! bpftool reports the same attachments.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::scans::{look, look_in};
-use test_support::bpftool::{asked, id};
+use test_support::bpftool::{id, query};
 use test_support::objects::{Cgroup, Direction, Network, Program, uapi};
 
 pub(crate) fn network() {
@@ -19,7 +19,7 @@ pub(crate) fn network() {
         Ok([xdp.id(), ingress.id(), egress.id()])
     });
     let (programs, network) = made.expect("they can be attached");
-    let listed = network.inside(|| asked(&["net", "show"])).expect("root may enter it");
+    let listed = network.inside(|| query(&["net", "show"])).expect("root may enter it");
     let entries = |kind: &str| listed[0][kind].as_array().expect("there is an array").clone();
     let mut expected = BTreeSet::new();
     for entry in entries("xdp") {
@@ -46,7 +46,7 @@ pub(crate) fn cgroups() {
         program.attach_to_cgroup(&cgroup).expect("it can be attached");
         program.id()
     });
-    let listed = asked(&["cgroup", "tree"]);
+    let listed = query(&["cgroup", "tree"]);
     let ours = listed.as_array().expect("it is an array").iter().find(|entry| {
         entry["cgroup"].as_str().is_some_and(|path| path.ends_with(&format!("/{}", cgroup.name())))
     });

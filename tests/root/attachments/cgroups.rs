@@ -1,4 +1,4 @@
-//! What hangs at a cgroup.
+//! Programs attached to a cgroup.
 
 use super::scans::{look, words};
 use test_support::objects::{Cgroup, Link, Program, uapi};
@@ -31,7 +31,7 @@ pub(crate) fn removed() {
     assert_eq!(words(&look(false), &[program]).len(), 1);
     link.end_target();
     let limit = std::time::Duration::from_secs(20);
-    test_support::objects::wait_until("it hangs nowhere", limit, || {
+    test_support::objects::wait_until("it is not attached", limit, || {
         Ok(words(&look(false), &[program]).is_empty())
     })
     .expect("it does");

@@ -1,4 +1,4 @@
-//! Maps that hold other objects, and what hangs at maps.
+//! Maps that hold other objects, and programs attached to maps.
 
 use std::io;
 use std::ops::Deref;
@@ -20,15 +20,15 @@ use test_support::running::Running;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A map that holds others, and a process that has it, as this one's own descriptors do not count. It is emptied before its last
-/// descriptor is closed, and then waited for: whoever opens a program array by its id while the kernel clears it can make the kernel
-/// keep it, and a reading opens everything.
+/// A map that holds others, and a process that holds it, as descriptors of this process do not count. It is emptied before its last
+/// descriptor is closed, and then waited for: opening a program array by id while the kernel clears it can leak it, and a reading
+/// opens everything.
 struct Holding {
     map: Option<Map>,
     process: Option<Running>,
 }
 
-/// A process that has a descriptor.
+/// Starts a process that holds a descriptor.
 fn having(fd: BorrowedFd<'_>) -> Running {
     let stdin = Stdio::from(fd.try_clone_to_owned().expect("there is a descriptor left"));
     Running(Command::new("sleep").arg("600").stdin(stdin).spawn().expect("it starts"))
@@ -50,12 +50,12 @@ impl Holding {
         Self { map: Some(map), process }
     }
 
-    /// Puts something in, by its descriptor.
+    /// Inserts an object by its descriptor.
     fn put(&self, key: &[u8], value: &impl AsRawFd) {
         self.insert(key, &value.as_raw_fd().to_ne_bytes()).expect("it fits");
     }
 
-    /// What it holds.
+    /// Returns its contents in a scan.
     fn contents(&self, look: &HookLook) -> Vec<(Kind, u32)> {
         let content = |content: &Content| (content.map_id == self.id()).then_some((content.kind, content.id));
         look.contents.iter().filter_map(content).collect()
@@ -74,7 +74,7 @@ impl Drop for Holding {
     fn drop(&mut self) {
         drop(self.process.take());
         let Some(map) = self.map.take() else { return };
-        // An array has keys where nothing stands, and refuses to delete there.
+        // An array has keys without an element, and refuses to delete those.
         for key in map.keys().into_iter().flatten() {
             let _nothing_there = map.delete(&key);
         }
@@ -89,7 +89,7 @@ pub(crate) fn held() {
     let array = Holding::ready(uapi::map_type::PROG_ARRAY, "hooks_programs");
     let program = Program::ready(uapi::program_type::SOCKET_FILTER, "hooks_tail").expect("it can be loaded");
     assert_eq!(array.contents(&look(false)), []);
-    // The last one is read too, and each program told once.
+    // The last element is read too, and each program is reported once.
     let last = array.shape().max_entries - 1;
     for key in [0, last] {
         array.put(&key.to_ne_bytes(), &program.fd());
@@ -141,27 +141,27 @@ pub(crate) fn only_in_doubt() {
     let id = program.id();
     let holder = having(program.fd());
     drop(program);
-    // A process holds it; others on the machine may be in doubt for a moment.
-    wait_until("no program array is looked into", SOON, || {
+    // A process holds it; for other objects of the host the holder may be unknown for a moment.
+    wait_until("no program array is scanned", SOON, || {
         let look = look(false);
         Ok(look.complete && array.contents(&look).is_empty() && large.contents(&look).is_empty())
     })
-    .expect("each program is held by somebody");
+    .expect("each program has a known holder");
     drop(holder);
     let last = look(false);
     assert_eq!(array.contents(&last), [(Kind::Program, id)]);
-    assert!(!last.complete, "one array is too large, and may hold what nobody else does");
-    // What nobody has is opened by nobody, and holds nothing for anybody.
+    assert!(!last.complete, "one array is too large, and may be the only holder");
+    // A map without a holder is not opened, and holds nothing.
     (array.process, large.process) = (None, None);
     let hooks = Some(Duration::ZERO);
     let options = Options { hooks, wait_for_hooks: true, ..Options::default() };
-    // With iterators, that tell of everybody what he has.
+    // With iterators, which report the descriptors of every process.
     let mut enricher = Enricher::new(Reader::default(), options, NameCache::default());
-    wait_until("no array is looked into that nobody has", SOON, || {
+    wait_until("arrays without a holder are not scanned", SOON, || {
         let look = enricher.read().hooks.expect("it was waited for");
         Ok(look.complete && array.contents(&look).is_empty())
     })
-    .expect("only this process has them");
+    .expect("only this process holds them");
 }
 
 pub(crate) fn sockets() {
@@ -172,7 +172,7 @@ pub(crate) fn sockets() {
 }
 
 pub(crate) fn operations() {
-    // Kernels before 6.4 know no link of them.
+    // Kernels before 6.4 have no link of them.
     if let Some(link) = if_possible(Link::struct_ops()) {
         let Target::Map(map) = link.target() else { panic!("it is a map") };
         found(map, Some(link.id()));
@@ -183,7 +183,7 @@ pub(crate) fn operations() {
     assert!(!look(false).hooks.iter().any(|hook| hook.map_id == Some(map.id())));
 }
 
-/// A map of operations is at a hook, and holds its three programs.
+/// Asserts that a map of operations is attached to a hook, and holds its three programs.
 fn found(map: &Map, link: Option<u32>) {
     let look = look(false);
     let hooks: Vec<_> = look.hooks.iter().filter(|hook| hook.map_id == Some(map.id())).collect();

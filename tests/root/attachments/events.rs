@@ -1,4 +1,4 @@
-//! What hangs at perf events.
+//! Programs attached to perf events.
 
 use super::scans::{look, words};
 use test_support::objects::{Program, uapi};
@@ -9,8 +9,8 @@ pub(crate) fn tracepoint() {
     let id = program.id();
     drop(program);
     let found = words(&look(false), &[id]);
-    let [hook] = &found[..] else { panic!("it hangs at one hook: {found:?}") };
-    // Its group is known where tracefs is mounted.
+    let [hook] = &found[..] else { panic!("it is attached once: {found:?}") };
+    // Its group is known only where tracefs is mounted.
     let known = ["tracepoint sched:sched_process_exec #0 0 -", "tracepoint sched_process_exec #0 0 -"];
     assert!(known.contains(&&**hook), "{hook}");
     drop(event);

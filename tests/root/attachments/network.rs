@@ -1,4 +1,4 @@
-//! What hangs in a network namespace.
+//! Programs attached in a network namespace.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ fn filter(name: &str) -> Program {
 pub(crate) fn filters() {
     let made = Network::new_with(|_| {
         let programs = ["first", "second", "third", "out"].map(filter);
-        // Within a priority the latest comes first.
+        // Within a priority the latest runs first.
         programs[2].attach_filter(Direction::In, 2)?;
         programs[1].attach_filter(Direction::In, 1)?;
         programs[0].attach_filter(Direction::In, 1)?;
@@ -110,7 +110,7 @@ pub(crate) fn of_namespace() {
     let target = format!("netns:[{}]", network.inode());
     assert_eq!(words(&look_in(&network), &[dissector]), [format!("flow_dissector {target} #0 0 -")]);
 
-    // Nothing but a link can attach this one.
+    // Only a link can attach this one.
     let link = test_support::objects::Link::sk_lookup().expect("it can be attached");
     let program = link.program().expect("it has one").id();
     let test_support::objects::Target::Network(network) = link.target() else {
@@ -126,7 +126,7 @@ pub(crate) fn elsewhere() {
     let made = Network::new_with(|_| {
         let program = program(uapi::program_type::XDP, "hooks_elsewhere");
         program.attach_xdp()?;
-        // It stands for the namespace in /proc.
+        // It makes the namespace visible in /proc.
         let process = Running(Command::new("sleep").arg("600").spawn()?);
         Ok((program.id(), process))
     });

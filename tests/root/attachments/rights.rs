@@ -1,4 +1,4 @@
-//! What a look says of itself when it may not ask.
+//! Scans without the privilege to query.
 
 use std::thread;
 
@@ -14,16 +14,16 @@ pub(crate) fn refused() {
     program.attach_to_cgroup(&cgroup).expect("it can be attached");
     let mut enricher = enricher(true);
     looked(&enricher.read());
-    // Rights are a thread's own, and handed down to those that it begins.
+    // Capabilities belong to a thread, and its new threads inherit them.
     let without = move || {
         for right in [Capability::CAP_NET_ADMIN, Capability::CAP_SYS_ADMIN] {
-            caps::drop(None, CapSet::Effective, right).expect("rights can be given up");
+            caps::drop(None, CapSet::Effective, right).expect("capabilities can be dropped");
         }
         enricher.read()
     };
     let snapshot = thread::spawn(without).join().expect("it does not panic");
-    let look = snapshot.hooks.expect("a look was taken");
-    assert!(look.untold.contains(&uapi::program_type::CGROUP_SKB), "where it can hang nobody could be asked");
+    let look = snapshot.hooks.expect("a scan was made");
+    assert!(look.untold.contains(&uapi::program_type::CGROUP_SKB), "its attachments could not be queried");
     let issue =
         |call: &str| snapshot.issues.iter().find(|issue| issue.part == Part::Hook && issue.call == call);
     let query = issue("BPF_PROG_QUERY").expect("it was refused");
@@ -31,5 +31,5 @@ pub(crate) fn refused() {
     let place =
         look.places.iter().find(|place| place.target.as_deref() == Some(&*format!("/{}", cgroup.name())));
     let place = place.expect("it is remembered");
-    assert_eq!((place.programs, place.lost), (1, 0), "what could not be asked is not lost");
+    assert_eq!((place.programs, place.lost), (1, 0), "unqueryable programs are not detached");
 }

@@ -1,4 +1,4 @@
-//! Looks and what they have of a test's own objects; what changes from one to the next.
+//! Scans, the attachments of a test's own objects in them, and changes from one to the next.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use bpf_metrics_exporter::model::{Hook, HookLook, HookPlace, Issue, Part, Snapsh
 use super::readers;
 use test_support::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
 
-/// Reads, and waits for a look each time.
+/// Collects, with a scan each time.
 pub(crate) fn enricher(every_netns: bool) -> Enricher {
     enricher_by(readers::by_ids(), every_netns)
 }
@@ -24,14 +24,14 @@ fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
     Enricher::new(reader, options, NameCache::default())
 }
 
-/// A look at this thread's network namespace, or at every one.
+/// Scans this thread's network namespace, or every one.
 pub(crate) fn look(every_netns: bool) -> Arc<HookLook> {
     looked(&enricher(every_netns).read())
 }
 
-/// The look of a reading that met no issue with it, but with processes that let nobody see what they have.
+/// Returns the scan of a snapshot, and asserts that its only issues are with processes that refuse everyone.
 pub(crate) fn looked(snapshot: &Snapshot) -> Arc<HookLook> {
-    let excused = |issue: &Issue| issue.call.starts_with("/proc/PID/") && somebody_is_closed();
+    let excused = |issue: &Issue| issue.call.starts_with("/proc/PID/") && some_process_refuses();
     let issues = snapshot.issues.iter().filter(|issue| issue.part == Part::Hook && issue.count > 0);
     let issues: Vec<_> = issues.collect();
     assert!(issues.iter().all(|issue| excused(issue)), "{issues:?}");
@@ -40,24 +40,24 @@ pub(crate) fn looked(snapshot: &Snapshot) -> Arc<HookLook> {
     snapshot.hooks.clone().expect("it was waited for")
 }
 
-/// Whether there is a process that not even root may ask for its namespaces: such are in some virtual machines.
-fn somebody_is_closed() -> bool {
+/// Returns whether there is a process whose namespaces not even root may read, as in some virtual machines.
+fn some_process_refuses() -> bool {
     let processes = fs::read_dir("/proc").expect("Linux has /proc");
     let mut links = processes.flatten().map(|process| fs::read_link(process.path().join("ns/net")));
     links.any(|link| link.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied))
 }
 
-/// A look from inside a network namespace.
+/// Scans from inside a network namespace.
 pub(crate) fn look_in(network: &Network) -> Arc<HookLook> {
     network.inside(|| look(false)).expect("root may enter it")
 }
 
-/// The hooks of these programs, each as position, program and link.
+/// Returns the attachments of these programs.
 pub(crate) fn of<'a>(look: &'a HookLook, programs: &[u32]) -> Vec<&'a Hook> {
     look.hooks.iter().filter(|hook| hook.prog_id.is_some_and(|id| programs.contains(&id))).collect()
 }
 
-/// Each hook of these programs as one text: `hook target #position program link`.
+/// Formats the attachments of these programs as `hook target #position program link`.
 pub(crate) fn words(look: &HookLook, programs: &[u32]) -> Vec<String> {
     let line = |hook: &Hook| {
         let program = hook.prog_id.and_then(|id| programs.iter().position(|&program| program == id));
@@ -91,21 +91,21 @@ pub(crate) fn detached() {
     assert_eq!((later.programs, later.lost), (1, 2));
     drop(stays);
     let later = place();
-    assert_eq!((later.programs, later.lost), (0, 3), "it is remembered");
+    assert_eq!((later.programs, later.lost), (0, 3), "the count stays");
 }
 
 pub(crate) fn every_link() {
     let made: Vec<_> =
         every_link_kind().into_iter().filter_map(|(name, link)| Some((name, link.ok()?))).collect();
     assert!(made.len() > 8, "most kinds can be made");
-    // Before 6.6 only the iterator tells at which event a link is.
+    // Before 6.6 only the iterator reports the event of a link.
     let by_ids = (readers::version() >= (6, 6)).then(readers::by_ids);
     for reader in [readers::best()].into_iter().chain(by_ids) {
         each_once(&made, &looked(&enricher_by(reader, false).read()));
     }
 }
 
-/// That these links, and no more of their kinds, are where they are.
+/// Asserts that each of these links is attached once, to its hook.
 fn each_once(made: &[(&str, Link)], look: &HookLook) {
     let mut words = BTreeSet::new();
     for (name, link) in made {

@@ -1,4 +1,4 @@
-//! The two readers agree on every object and every field that both can know.
+//! Both backends report the same of every object, in every field that both can know.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -30,24 +30,24 @@ fn table(snapshot: &Snapshot, kind: Kind) -> Table {
     }
 }
 
-/// What system calls do not tell of some objects, and an iterator finds in them. All else that one reader knows the other knows.
+/// Fields that system calls do not report for some objects, and iterators do. Both backends know all others.
 const NOT_OF_ALL: [&str; 3] = ["attach_to", "target", "missed"];
 
-/// Both readers, and what they were compared in.
+/// A reader of each backend, and the results of the comparison.
 struct Both {
     iterators: Reader,
     ids: Reader,
-    /// How many objects of each kind were compared.
+    /// Number of compared objects of each kind.
     objects: BTreeMap<Kind, u64>,
-    /// How often each field that moves was known to both and the same.
+    /// Number of times that each changing field was known to both, and equal.
     fields: BTreeMap<&'static str, u64>,
-    /// Where they do not agree.
+    /// Differences found.
     differences: Vec<String>,
 }
 
-/// Whether the iterator tells more of a target: the group of a tracepoint, which ids do not lead to where tracefs is not mounted,
+/// Returns whether the iterator reports more of a target: the group of a tracepoint, which the id walk does not find without tracefs,
 /// and the name of an interface in another network namespace.
-fn tells_more(field: &str, found: Option<&str>, walked: Option<&str>) -> bool {
+fn reports_more(field: &str, found: Option<&str>, walked: Option<&str>) -> bool {
     let (Some(found), Some(walked)) = (found, walked) else { return false };
     let walked = walked.trim_matches('"');
     let more = [format!(":{walked}\""), format!(" ({walked})\"")];
@@ -64,7 +64,7 @@ impl Both {
         Self { iterators, ids, objects: BTreeMap::new(), fields: BTreeMap::new(), differences: Vec::new() }
     }
 
-    /// Has the one reader look between two looks of the other: what the other sees both times is there, and the same.
+    /// Reads with iterators between two readings by id: an object that is in both of these is in the first, and the same.
     fn compare(&mut self) {
         let (before, between, after) = (self.ids.read(), self.iterators.read(), self.ids.read());
         assert!(before.issues.is_empty() && after.issues.is_empty(), "{:?}", after.issues);
@@ -75,7 +75,7 @@ impl Both {
             for (id, first) in &before {
                 let same = |last: &&Parts| last.identity == first.identity;
                 let Some(last) = after.get(id).filter(same) else { continue };
-                let found = between.get(id).unwrap_or_else(|| panic!("{kind:?} {id} is not found"));
+                let found = between.get(id).unwrap_or_else(|| panic!("{kind:?} {id} is not reported"));
                 assert_eq!(found.identity, first.identity, "{kind:?} {id}");
                 assert_eq!(found.facts, first.facts, "{kind:?} {id}");
                 self.compare_moving(first, found, last);
@@ -88,11 +88,11 @@ impl Both {
     fn compare_moving(&mut self, first: &Parts, found: &Parts, last: &Parts) {
         for ((walked, found), again) in first.moving.iter().zip(&found.moving).zip(&last.moving) {
             let (name, value) = walked;
-            // What moved meanwhile is nobody's mistake.
+            // Values that changed meanwhile cannot be compared.
             if walked != again || (value.is_none() && NOT_OF_ALL.contains(name)) {
                 continue;
             }
-            if found != walked && !tells_more(name, found.1.as_deref(), value.as_deref()) {
+            if found != walked && !reports_more(name, found.1.as_deref(), value.as_deref()) {
                 self.differences.push(format!(
                     "{name} of {} with {:?}: {found:?} is walked as {value:?}",
                     first.id, first.facts
@@ -124,7 +124,7 @@ pub(crate) fn on_everything() {
     let used: Vec<&Map> = filled.iter().take(5).map(Filled::map).collect();
     let using = Program::using("using", &used).expect("it can be loaded");
     let functions = Program::with_functions("functions", 7).expect("it can be loaded");
-    // Once met for the first time, and once known.
+    // Once new, and once cached.
     both.compare();
     both.compare();
     let count = |len: usize| 2 * u64::try_from(len).expect("not so many");

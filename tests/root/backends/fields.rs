@@ -1,4 +1,4 @@
-//! The fields of an object as text, each with its name: all of them, so that a new one has to be put on its list.
+//! The fields of an object as text, by name. All are destructured, so that a new one cannot be forgotten.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,8 @@ use bpf_metrics_exporter::model::{Link, LinkFacts, Map, MapFacts, Program, Progr
 /// Fields by name; `None` where it is not known.
 pub(crate) type Fields = Vec<(&'static str, Option<String>)>;
 
-/// An object: what tells it from others with its id, what both readers know, and what moves or is not known to each.
+/// An object: what distinguishes it from others with its id, the facts that both backends know, and the values that change or that only
+/// one knows.
 pub(crate) struct Parts {
     pub(crate) id: u32,
     pub(crate) identity: String,
@@ -15,13 +16,13 @@ pub(crate) struct Parts {
     pub(crate) moving: Fields,
 }
 
-/// A value that every reader has.
+/// A value that every backend reports.
 #[expect(clippy::unnecessary_wraps, reason = "one of the two ways to write a field")]
-fn said(value: impl Debug) -> Option<String> {
+fn reported(value: impl Debug) -> Option<String> {
     Some(format!("{value:?}"))
 }
 
-/// A value that a reader may not know.
+/// A value that a backend may not report.
 fn known(value: Option<&impl Debug>) -> Option<String> {
     value.map(|value| format!("{value:?}"))
 }
@@ -34,7 +35,7 @@ pub(crate) fn program(program: &Program) -> Parts {
         program_type,
         tag,
         gpl_compatible,
-        // The same second, or the one beside it where that ends just then: each reader measures how far the clocks are apart.
+        // The same second or a neighbour: each reader measures the offset of the clocks.
         loaded_at: _,
         loaded_at_boot_ns,
         uid,
@@ -50,15 +51,15 @@ pub(crate) fn program(program: &Program) -> Parts {
         id: *id,
         identity: format!("{loaded_at_boot_ns} {tag}"),
         facts: vec![
-            ("name", said(name)),
-            ("program_type", said(program_type)),
-            ("tag", said(tag)),
-            ("gpl_compatible", said(gpl_compatible)),
-            ("loaded_at_boot_ns", said(loaded_at_boot_ns)),
-            ("uid", said(uid)),
-            ("btf_id", said(btf_id)),
-            ("size_jitted", said(size_jitted)),
-            ("size_translated", said(size_translated)),
+            ("name", reported(name)),
+            ("program_type", reported(program_type)),
+            ("tag", reported(tag)),
+            ("gpl_compatible", reported(gpl_compatible)),
+            ("loaded_at_boot_ns", reported(loaded_at_boot_ns)),
+            ("uid", reported(uid)),
+            ("btf_id", reported(btf_id)),
+            ("size_jitted", reported(size_jitted)),
+            ("size_translated", reported(size_translated)),
             ("mem", known(mem.as_ref())),
             ("verified_instructions", known(verified_instructions.as_ref())),
         ],
@@ -78,7 +79,7 @@ pub(crate) fn map(map: &Map) -> Parts {
         facts,
         frozen,
         mem,
-        // Only an iterator sees these three; `tests/root/counts` holds them against what was made.
+        // Only an iterator reports these three; `tests/root/counts` checks them.
         entries: _,
         backlog: _,
         memory_cgroup: _,
@@ -93,17 +94,17 @@ pub(crate) fn map(map: &Map) -> Parts {
         max_entries,
         flags,
         btf_id,
-        // That is about the reader.
+        // It depends on the reader.
         first_seen: _,
     } = &**facts;
     let facts = vec![
-        ("name", said(name)),
-        ("map_type", said(map_type)),
-        ("key_size", said(key_size)),
-        ("value_size", said(value_size)),
-        ("max_entries", said(max_entries)),
-        ("flags", said(flags)),
-        ("btf_id", said(btf_id)),
+        ("name", reported(name)),
+        ("map_type", reported(map_type)),
+        ("key_size", reported(key_size)),
+        ("value_size", reported(value_size)),
+        ("max_entries", reported(max_entries)),
+        ("flags", reported(flags)),
+        ("btf_id", reported(btf_id)),
     ];
     let moving = vec![("frozen", known(frozen.as_ref())), ("mem", known(mem.as_ref()))];
     Parts { id: *id, identity: format!("{facts:?}"), facts, moving }
@@ -117,14 +118,14 @@ pub(crate) fn link(link: &Link) -> Parts {
         prog_id,
         attach_type,
         target,
-        // That is about the reader.
+        // It depends on the reader.
         first_seen: _,
     } = &**facts;
     Parts {
         id: *id,
         identity: format!("{link_type:?} {prog_id:?}"),
-        facts: vec![("link_type", said(link_type)), ("prog_id", said(prog_id))],
-        // What it is attached to can be renamed, or go.
+        facts: vec![("link_type", reported(link_type)), ("prog_id", said(prog_id))],
+        // The target can be renamed or removed.
         moving: vec![
             ("attach_type", known(attach_type.as_ref())),
             ("target", known(target.as_ref())),

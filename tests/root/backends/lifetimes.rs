@@ -1,4 +1,4 @@
-//! Objects that come and go before each reader: what is found is what is there, whole and once, and facts are read once.
+//! Objects that come and go: what exists is reported, completely and once, and facts are read once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use test_support::objects::{
     Churn, Filled, Herd, Kind, Link, Map, Program, uapi, wait_until, wait_until_gone,
 };
 
-/// How long the kernel may take to free what nobody holds.
+/// Deadline for the kernel to free objects without a reference.
 const SOON: Duration = Duration::from_secs(20);
 
 const TABLES: [Table; 3] = [Table::Program, Table::Map, Table::Link];
@@ -42,7 +42,7 @@ pub(crate) fn facts_are_shared(backend: ReaderKind) {
     .expect("it can be filled");
     let link = Link::cgroup().expect("it can be attached");
     let first = reader.read();
-    // What moves changes nothing of what an object is.
+    // Counters do not change the facts.
     grows.add(0..10).expect("there is room");
     herd.programs()[0].run(64, 10).expect("it can be run");
     let second = reader.read();
@@ -83,7 +83,7 @@ pub(crate) fn newcomers(backend: ReaderKind) {
         let program = Program::with_full_name(&name).expect("it can be loaded");
         let map = Map::ready(uapi::map_type::HASH, "newcomer").expect("it can be made");
         let using = Program::using("newcomer", &[&map]).expect("it can be loaded");
-        // In every other round something that is known is to be told again together with what is new.
+        // In every other round a cached object changes together with the new ones.
         let bound = (round % 2 == 1).then(|| herd.programs()[round].bind(&map).expect("it can be bound"));
         let after = reader.read();
         assert_eq!(readers::program(&after, program.id()).facts.name, name);
@@ -117,25 +117,31 @@ pub(crate) fn churn(backend: ReaderKind) {
         assert_eq!(snapshot.issues, [], "an object that vanishes is no issue");
         assert!(snapshot.collectors.iter().all(|collector| collector.success));
         let found = ids(&snapshot);
-        assert!(found[0].is_superset(&kept[0]) && found[1].is_superset(&kept[1]), "what stays is found");
+        assert!(
+            found[0].is_superset(&kept[0]) && found[1].is_superset(&kept[1]),
+            "lasting objects are reported"
+        );
         assert!(found[2].contains(&link.id()));
         let rows = [
             snapshot.programs.as_ref().map(Vec::len),
             snapshot.maps.as_ref().map(Vec::len),
             snapshot.links.as_ref().map(Vec::len),
         ];
-        assert_eq!(rows, found.each_ref().map(|ids| Some(ids.len())), "nothing is found twice");
+        assert_eq!(rows, found.each_ref().map(|ids| Some(ids.len())), "nothing is reported twice");
         let named =
             snapshot.programs.iter().flatten().filter(|program| program.facts.name.starts_with("churn"));
         came.extend(named.map(|program| program.facts.id));
         readings += 1;
     }
     churn.stop().expect("it went well");
-    let ghosts = |snapshot: &Snapshot| !ids(snapshot)[0].is_disjoint(&came);
-    wait_until("what is gone is not found", SOON, || Ok(!ghosts(&reader.read()))).expect("nothing stays");
+    wait_until("freed programs are not reported", SOON, || {
+        let existing = Kind::Program.ids()?;
+        Ok((&came - &existing).is_disjoint(&ids(&reader.read())[0]))
+    })
+    .expect("no freed program stays");
 }
 
-/// A process without descriptors left, for as long as this lives.
+/// Leaves this process without free descriptors until dropped.
 struct Exhausted((u64, u64));
 
 impl Exhausted {
@@ -148,7 +154,7 @@ impl Exhausted {
 
 impl Drop for Exhausted {
     fn drop(&mut self) {
-        setrlimit(Resource::RLIMIT_NOFILE, self.0.0, self.0.1).expect("a limit can be put back");
+        setrlimit(Resource::RLIMIT_NOFILE, self.0.0, self.0.1).expect("a limit can be restored");
     }
 }
 
@@ -163,10 +169,10 @@ pub(crate) fn failure() {
     };
     assert!(failed.programs.is_none() && failed.maps.is_none() && failed.links.is_none());
     for table in TABLES {
-        let mut told =
+        let mut issues =
             failed.issues.iter().filter(|issue| issue.part == table.into() && issue.call.contains("ITER"));
-        let told = told.next().expect("it is an issue");
-        assert_eq!((&*told.call, &*told.error, told.count), ("BPF_ITER_CREATE", "EMFILE", 1));
+        let issue = issues.next().expect("it is an issue");
+        assert_eq!((&*issue.call, &*issue.error, issue.count), ("BPF_ITER_CREATE", "EMFILE", 1));
         let collector = failed.collectors.iter().find(|collector| collector.part == table.into());
         assert!(
             collector
@@ -203,7 +209,7 @@ pub(crate) fn many_maps(backend: ReaderKind) {
     let of = |snapshot| &readers::program(snapshot, program.id()).facts;
     assert!(Arc::ptr_eq(of(&first), of(&second)), "it is read once");
     let ids: Vec<_> = maps.iter().map(Map::id).collect();
-    // An iterator tells of so many maps none.
+    // An iterator reports none of this many maps.
     assert!(of(&first).map_ids.as_ref().is_none_or(|found| *found == ids), "{:?}", of(&first).map_ids);
 }
 

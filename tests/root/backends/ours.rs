@@ -1,4 +1,4 @@
-//! What the reader puts into the kernel itself: it is listed like anything else, and gone with the reader.
+//! The objects that the iterators themselves are: reported like any other, and freed with the reader.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,49 +22,51 @@ const NAMES: [&[&str]; 2] = [
         "bpf_metrics_exporter_link",
         "bpf_metrics_exporter_task",
     ],
-    &[
-        "bpfmetrics_cpus",
-        "bpfmetrics_ask",
-        "bpfmetrics_prog",
-        "bpfmetrics_maps",
-        "bpfmetrics_link",
-        "bpfmetrics_file",
-        "bpfmetrics_kind",
-        "bpfmetrics_walk",
-    ],
+    &["bpfmetrics_cpus", "bpfmetrics_ask", "bpfmetrics_room", "bpfmetrics_kind", "bpfmetrics_walk"],
 ];
 
-/// Ids and names of programs, maps and links that an exporter loads. There may be others that run.
+/// Ids and names of the programs and maps, and ids of the links of one exporter, with the names of their programs.
 type Ours = [BTreeSet<(u32, String)>; 3];
 
-fn ours(snapshot: &Snapshot) -> Ours {
-    let programs = snapshot.programs.iter().flatten();
-    let programs: BTreeSet<_> = programs
-        .map(|program| (program.facts.id, program.facts.name.clone()))
-        .filter(|(_, name)| NAMES[0].contains(&&**name))
-        .collect();
-    let maps = snapshot.maps.iter().flatten().map(|map| (map.facts.id, map.facts.name.clone()));
-    let links = snapshot.links.iter().flatten().filter_map(|link| {
-        let (_, name) = programs.iter().find(|(id, _)| Some(*id) == link.facts.prog_id)?;
-        Some((link.facts.id, name.clone()))
-    });
-    let (maps, links) = (maps.filter(|(_, name)| NAMES[1].contains(&&**name)).collect(), links.collect());
-    [programs, maps, links]
+/// Returns the links that a process holds, the programs that they attach and the maps that those use, with these names. Other exporters
+/// may run at the same time.
+fn ours(snapshot: &Snapshot, pid: u32) -> Ours {
+    let held = links_of(pid);
+    let links = snapshot.links.iter().flatten().filter(|link| held.contains(&link.facts.id));
+    let (mut programs, mut maps, mut named_links) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
+    for link in links {
+        let program = link.facts.prog_id.map(|id| readers::program(snapshot, id)).expect("it has a program");
+        let name = program.facts.name.clone();
+        if !NAMES[0].contains(&&*name) {
+            continue;
+        }
+        named_links.insert((link.facts.id, name.clone()));
+        programs.insert((program.facts.id, name));
+        for &id in program.facts.map_ids.as_deref().expect("root may know them") {
+            maps.insert((id, readers::map(snapshot, id).facts.name.clone()));
+        }
+    }
+    [programs, maps, named_links]
 }
 
-/// What is there and was not before, of each kind.
-fn new(before: &Ours, now: &Ours) -> Ours {
-    std::array::from_fn(|kind| &now[kind] - &before[kind])
+/// Returns the ids of the links that a process holds.
+fn links_of(pid: u32) -> BTreeSet<u32> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs").flatten();
+    // Others of its descriptors come and go.
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    texts
+        .filter_map(|text| text.lines().find_map(|line| line.strip_prefix("link_id:")?.trim().parse().ok()))
+        .collect()
 }
 
 fn names(of: &BTreeSet<(u32, String)>) -> BTreeSet<&str> {
     of.iter().map(|(_, name)| &**name).collect()
 }
 
-fn assert_gone(ours: &Ours) {
+fn assert_freed(ours: &Ours) {
     for (kind, objects) in [Kind::Program, Kind::Map, Kind::Link].into_iter().zip(ours) {
         let ids: Vec<_> = objects.iter().map(|&(id, _)| id).collect();
-        wait_until_gone(kind, &ids, SOON).expect("nobody holds them");
+        wait_until_gone(kind, &ids, SOON).expect("nothing holds them");
     }
 }
 
@@ -72,7 +74,6 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("Linux has /proc").count()
 }
 
-/// Another exporter may come or go meanwhile: what it loads is not ours, and as many as ours.
 fn assert_all(ours: &Ours) {
     assert_eq!(names(&ours[0]), NAMES[0].iter().copied().collect());
     assert_eq!(names(&ours[1]), NAMES[1].iter().copied().collect());
@@ -81,36 +82,34 @@ fn assert_all(ours: &Ours) {
 
 pub(crate) fn freed_with_the_reader() {
     let mut ids = readers::by_ids();
-    let before = ours(&ids.read());
     let open = descriptors();
     let mut reader = readers::by_iterators();
     let kept = descriptors();
-    // A link of each iterator, and the maps that tell the ones over programs and threads what to do.
+    // A link of each iterator, and the maps with the parameters of the ones over programs and threads.
     assert_eq!(kept - open, 6);
+    let this = std::process::id();
     for _ in 0..3 {
-        let found = new(&before, &ours(&reader.read()));
-        assert_all(&found);
+        assert_all(&ours(&reader.read(), this));
         assert_eq!(descriptors(), kept, "no descriptor outlives a reading");
     }
-    let found = new(&before, &ours(&ids.read()));
+    let found = ours(&ids.read(), this);
     assert_all(&found);
     drop(reader);
     assert_eq!(descriptors(), open);
-    assert_gone(&found);
+    assert_freed(&found);
 }
 
 pub(crate) fn freed_when_killed() {
     let mut ids = readers::by_ids();
-    let before = ours(&ids.read());
     let mut exporter = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
     exporter.args(["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]).stderr(Stdio::piped());
     let mut exporter = Running(exporter.spawn().expect("it starts"));
     let log = BufReader::new(exporter.0.stderr.take().expect("a pipe"));
     let mut lines = log.lines().map(|line| line.expect("the log is text"));
-    lines.find(|line| line.contains("http://")).expect("it says where it serves");
-    let found = new(&before, &ours(&ids.read()));
+    lines.find(|line| line.contains("http://")).expect("it logs its address");
+    let found = ours(&ids.read(), exporter.0.id());
     assert_all(&found);
-    // SIGKILL.
+    // By SIGKILL.
     drop(exporter);
-    assert_gone(&found);
+    assert_freed(&found);
 }

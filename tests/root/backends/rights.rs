@@ -1,4 +1,4 @@
-//! Readers with fewer rights than root's: what iterators tell needs none once they are loaded.
+//! Reduced privileges: iterators need none once they are loaded.
 
 use std::io::Write as _;
 use std::process::{Command, ExitCode};
@@ -12,12 +12,12 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use super::readers;
 use test_support::objects::{Filled, Herd, Link, Map, Program, every_link_kind, every_map_type, uapi};
 
-/// Set where this program is to be the process that gives up its rights: a user belongs to a process.
+/// Set in a process that drops its privileges: the user is a property of the process.
 const HELPER: &str = "GIVES_UP_ALL_RIGHTS";
 
 const NOBODY: u32 = 65534;
 
-/// A map of which the memory moves with its entries.
+/// Name of a map whose memory grows with its entries.
 const GROWS: &str = "grows";
 
 /// In the helper process: reads as root, as nobody, and as nobody after a map has grown; writes the snapshots to standard output.
@@ -32,17 +32,17 @@ pub(crate) fn helper() -> Option<ExitCode> {
     setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).expect("root may");
     setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).expect("root may");
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable, CapSet::Ambient] {
-        assert!(caps::read(None, set).expect("a process may ask").is_empty(), "{set:?}");
+        assert!(caps::read(None, set).expect("they can be read").is_empty(), "{set:?}");
     }
     let nobody = reader.read();
     grows.add(10..20).expect("a descriptor is enough");
     let later = reader.read();
     let snapshots = serde_json::to_vec(&[privileged, nobody, later]).expect("a snapshot can be written");
-    std::io::stdout().write_all(&snapshots).expect("somebody reads");
+    std::io::stdout().write_all(&snapshots).expect("the parent reads");
     Some(ExitCode::SUCCESS)
 }
 
-/// What a reading says of maps but for one.
+/// Returns the maps but for one.
 fn maps_but<'a>(snapshot: &'a Snapshot, name: &str) -> Vec<&'a Found> {
     snapshot.maps.iter().flatten().filter(|map| map.facts.name != name).collect()
 }
@@ -53,18 +53,18 @@ pub(crate) fn given_up() {
     let links = every_link_kind();
     let helper = Command::new(env::current_exe().expect("this program")).env(HELPER, "1").output();
     let helper = helper.expect("it starts");
-    let said = String::from_utf8_lossy(&helper.stderr);
-    assert!(helper.status.success(), "{said}");
+    let errors = String::from_utf8_lossy(&helper.stderr);
+    assert!(helper.status.success(), "{errors}");
     let snapshots: [Snapshot; 3] = serde_json::from_slice(&helper.stdout).expect("they are snapshots");
     let [privileged, nobody, later] = &snapshots;
     assert_eq!(privileged.issues, []);
 
-    // What other tests on this machine make and end meanwhile is not looked at.
+    // Only the test's own objects are compared.
     for program in herd.programs().iter().map(Program::id) {
         let of = |snapshot| format!("{:?}", readers::program(snapshot, program));
         assert_eq!(of(privileged), of(nobody));
     }
-    // Before 6.4 nobody sees whether the memory of these may have moved, and it is read each time.
+    // Before 6.4 iterators cannot detect changes of their memory, and it is read each time.
     let unseen = |map: &Map| {
         let kinds = [uapi::map_type::DEVMAP, uapi::map_type::XSKMAP];
         kinds.contains(&map.shape().kind) && readers::version() < (6, 4)
@@ -80,7 +80,7 @@ pub(crate) fn given_up() {
         let of = |snapshot| format!("{:?}", readers::link(snapshot, link));
         assert_eq!(of(privileged), of(nobody));
     }
-    assert!(maps_but(nobody, GROWS).iter().any(|map| map.mem.is_some()), "what was known stays");
+    assert!(maps_but(nobody, GROWS).iter().any(|map| map.mem.is_some()), "cached values stay");
     for snapshot in [nobody, later] {
         assert_eq!(snapshot.btfs.as_ref().map(Vec::len), None, "there is no iterator over BTF objects");
         let btf =
@@ -94,7 +94,7 @@ pub(crate) fn given_up() {
         (found.mem, found.entries)
     };
     assert_eq!(grown(privileged), grown(nobody));
-    assert_eq!(grown(later), (None, Some(20)), "what is not true any more is not said");
+    assert_eq!(grown(later), (None, Some(20)), "outdated values are dropped");
     let refused = later.issues.iter().find(|issue| issue.part == Table::Map.into()).expect("it is an issue");
     assert_eq!((&*refused.call, &*refused.error, refused.count), ("BPF_MAP_GET_FD_BY_ID", "EPERM", 1));
 }
@@ -102,11 +102,10 @@ pub(crate) fn given_up() {
 pub(crate) fn bpf_and_perfmon() {
     let herd = Herd::new(20, 20).expect("they can be made");
     let link = Link::xdp().expect("it can be attached");
-    let mut whole = readers::by_iterators();
-    let whole = whole.read();
+    let privileged = readers::by_iterators().read();
     let read = || {
         let rights: CapsHashSet = [Capability::CAP_BPF, Capability::CAP_PERFMON].into_iter().collect();
-        caps::set(None, CapSet::Effective, &rights).expect("a thread may give rights up");
+        caps::set(None, CapSet::Effective, &rights).expect("a thread may drop capabilities");
         let mut reader = Reader::default();
         (reader.choices().to_vec(), reader.read(), reader.read())
     };
@@ -115,17 +114,17 @@ pub(crate) fn bpf_and_perfmon() {
     for snapshot in [&first, &second] {
         for program in herd.programs().iter().map(Program::id) {
             let of = |snapshot| format!("{:?}", readers::program(snapshot, program));
-            assert_eq!(of(&whole), of(snapshot));
+            assert_eq!(of(&privileged), of(snapshot));
         }
         for map in herd.maps().iter().map(Map::id) {
             let of = |snapshot| Found { mem: None, ..readers::map(snapshot, map).clone() };
-            let (found, wanted) = (of(snapshot), of(&whole));
+            let (found, wanted) = (of(snapshot), of(&privileged));
             assert_eq!((found.entries, found.frozen), (wanted.entries, wanted.frozen));
             assert_eq!((&found.facts.name, found.memory_cgroup), (&wanted.facts.name, wanted.memory_cgroup));
             assert_eq!(readers::map(snapshot, map).mem, None, "it needs CAP_SYS_ADMIN");
         }
         let of = |snapshot| readers::link(snapshot, link.id()).facts.target.clone();
-        assert!(of(snapshot).is_some() && of(snapshot) == of(&whole), "{:?}", of(snapshot));
+        assert!(of(snapshot).is_some() && of(snapshot) == of(&privileged), "{:?}", of(snapshot));
         assert!(snapshot.btfs.is_none());
         let mut issues: Vec<_> =
             snapshot.issues.iter().map(|issue| (&*issue.call, &*issue.error, issue.count)).collect();

@@ -1,4 +1,4 @@
-//! Links: every kind that can be attached on this machine, with the hook and the target in words; and what becomes of them.
+//! Links: every type that can be attached on this machine, with its attach type and target, and what changes in their lifetime.
 
 use std::fs;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use bpf_metrics_exporter::model::{Link as Found, LinkFacts, ReaderKind};
 use super::{is_iter, read, reader};
 use test_support::objects::{Link, Program, Target, every_link_kind, uapi, wait_until};
 
-/// How long the kernel may take to free what a link is attached to.
+/// Deadline for the kernel to free the target of a link.
 const SOON: Duration = Duration::from_secs(20);
 
 fn row(links: Option<Vec<Found>>, id: u32) -> Found {
     let links = links.expect("links can be listed");
-    links.into_iter().find(|link| link.facts.id == id).expect("the link is found")
+    links.into_iter().find(|link| link.facts.id == id).expect("the link is reported")
 }
 
 fn find(links: Option<Vec<Found>>, id: u32) -> Arc<LinkFacts> {
     row(links, id).facts
 }
 
-/// What can be attached on every kernel that has links for it, 5.9 and later, whatever the architecture.
+/// Link types that every kernel with links can attach, 5.9 and later, on every architecture.
 const EVERYWHERE: [&str; 5] = ["raw_tracepoint", "cgroup", "iter", "netns_sk_lookup", "xdp"];
 
 pub(crate) fn every_type_is_reported(backend: ReaderKind) {
@@ -30,18 +30,18 @@ pub(crate) fn every_type_is_reported(backend: ReaderKind) {
     let links = read(backend).links;
     let mut seen = Vec::new();
     for (name, link) in &made {
-        // A kind that this kernel cannot attach is not there to be found.
+        // A type that this kernel cannot attach cannot be made.
         let Ok(link) = link else { continue };
         let found = find(links.clone(), link.id());
         assert_eq!(found.link_type.number, link.kind(), "{name}");
-        assert!(found.link_type.name.is_some(), "{name} has a word");
+        assert!(found.link_type.name.is_some(), "{name} has a name");
         assert_eq!(found.prog_id, link.program().map(Program::id), "{name}");
         seen.push(*name);
     }
     assert!(EVERYWHERE.iter().all(|kind| seen.contains(kind)), "only {seen:?} could be made: {made:#?}");
 }
 
-/// The version of the running kernel.
+/// Returns the version of the running kernel.
 fn version() -> (u32, u32) {
     let release = release().expect("Linux has /proc");
     let mut numbers = release.split(|end: char| !end.is_ascii_digit()).map(str::parse);
@@ -49,13 +49,13 @@ fn version() -> (u32, u32) {
     (next(), next())
 }
 
-/// Whether a file system of this type is mounted.
+/// Returns whether a file system of this type is mounted.
 fn is_mounted(file_system: &str) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
     mounts.contains(&format!(" - {file_system} "))
 }
 
-/// The hook and the target that a link has to have, on a kernel that tells everything.
+/// Returns the attach type and the target that a link must have, on a kernel that reports both.
 fn expected(backend: ReaderKind, name: &str, link: &Link) -> (Option<&'static str>, String) {
     let target = link.target();
     let cgroup = || match target {
@@ -84,7 +84,7 @@ fn expected(backend: ReaderKind, name: &str, link: &Link) -> (Option<&'static st
     let this_file = std::env::current_exe().expect("Linux has /proc");
     let this_file = this_file.display();
     match name {
-        // The way by ids leads to the group only there.
+        // The id walk finds the group only there.
         "perf_event_tracepoint" if is_mounted("tracefs") || is_iter(backend) => {
             (None, format!("sched:{tracepoint}"))
         }
@@ -105,7 +105,7 @@ fn expected(backend: ReaderKind, name: &str, link: &Link) -> (Option<&'static st
         "xdp" => (None, "lo (1)".to_owned()),
         "tcx" => (Some("tcx_ingress"), "lo (1)".to_owned()),
         "tcx_egress" => (Some("tcx_egress"), "lo (1)".to_owned()),
-        // The interfaces are in another network namespace, and their indices are not used in this one. Iterators see the names.
+        // The interfaces are in another network namespace, and this one does not use their indices. Iterators see the names.
         "netkit" if is_iter(backend) => (Some("netkit_primary"), "objects (77)".to_owned()),
         "netkit_peer" if is_iter(backend) => (Some("netkit_peer"), "nk0 (78)".to_owned()),
         "netkit" => (Some("netkit_primary"), "77".to_owned()),
@@ -122,12 +122,12 @@ fn expected(backend: ReaderKind, name: &str, link: &Link) -> (Option<&'static st
         "struct_ops" => (None, map()),
         "sockmap" => (Some("sk_msg_verdict"), map()),
         "netfilter" => (None, "ipv4 input priority -128".to_owned()),
-        other => panic!("say what a link of kind {other} is attached to"),
+        other => panic!("the target of {other} is not known to this test"),
     }
 }
 
-/// Since when the kernel tells the target.
-fn told_since(name: &str, kind: u32) -> (u32, u32) {
+/// Returns the kernel version that first reports the target.
+fn reported_since(name: &str, kind: u32) -> (u32, u32) {
     use uapi::link_type;
     match (name, kind) {
         ("iter_cgroup" | "iter_task", _) => (6, 1),
@@ -146,10 +146,11 @@ pub(crate) fn every_target(backend: ReaderKind) {
         let Ok(link) = link else { continue };
         let found = row(links.clone(), link.id());
         let (attach_type, target) = expected(backend, name, link);
-        let word = found.facts.attach_type.as_ref().map(|hook| hook.name.as_deref().expect("it has a word"));
-        assert_eq!(word, attach_type, "{name}");
-        let told = is_iter(backend) || version() >= told_since(name, link.kind());
-        let target = told.then_some(target);
+        let attach_type_name =
+            found.facts.attach_type.as_ref().map(|hook| hook.name.as_deref().expect("it has a name"));
+        assert_eq!(attach_type_name, attach_type, "{name}");
+        let is_reported = is_iter(backend) || version() >= reported_since(name, link.kind());
+        let target = is_reported.then_some(target);
         assert_eq!(found.facts.target, target, "{name}");
         let in_kernel =
             name.starts_with("kprobe_multi") || name.contains("_kprobe") || name.contains("_kretprobe");
@@ -178,7 +179,7 @@ pub(crate) fn replaced_program(backend: ReaderKind) {
     let after = find(reader.read().links, link.id());
     assert_eq!((before.prog_id, after.prog_id), (link.program().map(Program::id), Some(other.id())));
     assert_eq!(before.target, after.target);
-    assert!(after.first_seen > before.first_seen, "it is another series");
+    assert!(after.first_seen > before.first_seen, "it is a new series");
 }
 
 pub(crate) fn renamed_interface(backend: ReaderKind) {
@@ -210,8 +211,10 @@ pub(crate) fn removed_target(backend: ReaderKind) {
         let before = find(reader.read().links, link.id());
         assert!(before.target.is_some(), "{before:?}");
         link.end_target();
-        wait_until("the target is gone", SOON, || Ok(find(reader.read().links, link.id()).target.is_none()))
-            .unwrap_or_else(|error| panic!("{before:?}: {error}"));
+        wait_until("the target is removed", SOON, || {
+            Ok(find(reader.read().links, link.id()).target.is_none())
+        })
+        .unwrap_or_else(|error| panic!("{before:?}: {error}"));
         let after = find(reader.read().links, link.id());
         let expected = LinkFacts { target: None, ..LinkFacts::clone(&before) };
         assert_eq!(*after, expected, "it is the same series");

@@ -1,5 +1,4 @@
-//! How full maps are and what they take, which maps a program uses and what it was made for: what the reader asks beside the
-//! information that every object has.
+//! Entries and memory of maps, and the maps and the attach function of programs: all that takes a query besides the object info.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,31 +15,31 @@ use test_support::objects::{
 };
 use uapi::{map_flag, map_type as kind};
 
-/// A reader that goes by ids, and counts entries of maps with no more room than this.
+/// A reader by the id walk that counts the entries of maps up to this size.
 fn walk(count_by_walking: Option<u32>) -> Reader {
     let reader = ReaderChoice::Only(ReaderKind::Walk);
     Reader::new(Options { reader, count_by_walking, ..Options::default() })
 }
 
-/// The map of a snapshot that has this id.
+/// Returns the map with this id.
 fn map(snapshot: &Snapshot, id: u32) -> &Found {
     let maps = snapshot.maps.as_ref().expect("maps can be listed");
-    maps.iter().find(|map| map.facts.id == id).unwrap_or_else(|| panic!("map {id} is not found"))
+    maps.iter().find(|map| map.facts.id == id).unwrap_or_else(|| panic!("map {id} is not reported"))
 }
 
-/// The program of a snapshot that has this id.
+/// Returns the program with this id.
 fn program(snapshot: &Snapshot, id: u32) -> &FoundProgram {
     let programs = snapshot.programs.as_ref().expect("programs can be listed");
-    programs.iter().find(|program| program.facts.id == id).expect("the program is found")
+    programs.iter().find(|program| program.facts.id == id).expect("the program is reported")
 }
 
-/// What the kernel says of a map's memory by another way, now.
+/// Returns the current memory of a map, from its fdinfo.
 fn memory(map: &Map) -> u64 {
     let memory = fdinfo(map.fd(), "memlock").expect("an open file has an fdinfo");
-    memory.and_then(|memory| memory.parse().ok()).expect("every kernel says how much memory a map takes")
+    memory.and_then(|memory| memory.parse().ok()).expect("every kernel reports it")
 }
 
-/// Whether a map is frozen, by another way.
+/// Returns whether a map is frozen, from its fdinfo.
 fn frozen(map: &Map) -> bool {
     fdinfo(map.fd(), "frozen").expect("an open file has an fdinfo").as_deref() == Some("1")
 }
@@ -52,7 +51,7 @@ fn hash(kind: u32, value_size: u32, max_entries: u32, flags: u32) -> Map {
         .expect("a hash can be created")
 }
 
-/// The same with so many entries.
+/// The same with this many entries.
 fn filled(kind: u32, value_size: u32, max_entries: u32, flags: u32, entries: u32) -> Filled {
     let mut filled =
         Filled::empty(hash(kind, value_size, max_entries, flags)).expect("nothing refuses an empty map");
@@ -81,7 +80,7 @@ pub(crate) fn frozen_maps() {
     let before = reader.read();
     frozen_later.freeze().expect("an array can be frozen");
     grows.freeze().expect("a hash can be frozen");
-    // What is frozen stays so, though an array is not asked again.
+    // A frozen map stays frozen, though an array is not queried again.
     let (after, later) = (reader.read(), reader.read());
     for made in [&frozen_later, &grows] {
         assert_eq!(map(&before, made.id()).frozen, Some(false));
@@ -99,7 +98,7 @@ pub(crate) fn frozen_maps_may_shrink() {
     shrinks.freeze().expect("a hash can be frozen");
     let mut reader = walk(None);
     let before = map(&reader.read(), shrinks.id()).mem;
-    // Frozen is what user space may not change; this program deletes the key 0.
+    // Only user space may not change a frozen map; this program deletes the key 0.
     let mut instructions =
         vec![Instruction::push(-8, 0), Instruction::copy(2, Instruction::STACK), Instruction::add(2, -8)];
     instructions.extend(Instruction::load_map(1, shrinks));
@@ -119,7 +118,7 @@ pub(crate) fn frozen_maps_may_shrink() {
     }
 }
 
-/// The kinds that take memory for each entry.
+/// Map types that allocate memory for each entry.
 const GROWING: [(u32, u32); 6] = [
     (kind::HASH, map_flag::NO_PREALLOC),
     (kind::PERCPU_HASH, map_flag::NO_PREALLOC),
@@ -158,18 +157,18 @@ pub(crate) fn growing_maps() {
         filled.remove(5..40).expect("they are in");
     }
     let after = agree(&maps);
-    // Since 6.4 the kernel says what is in use, before it said what a full map takes.
+    // Since 6.4 the kernel reports the memory in use, before that of a full map.
     if since(6, 4) {
         assert!(before.iter().zip(&full).all(|(before, full)| before < full), "{before:?} {full:?}");
         assert!(after != full, "{full:?} {after:?}");
     }
 }
 
-/// Whether this kernel is as young as that.
+/// Returns whether this kernel has at least this version.
 fn since(major: u32, minor: u32) -> bool {
     let release = release().expect("Linux has /proc");
     let mut numbers = release.split(|end: char| !end.is_ascii_digit()).map(|number| number.parse().ok());
-    let mut number = || numbers.next().flatten().expect("a release begins with two numbers");
+    let mut number = || numbers.next().flatten().expect("a release starts with two numbers");
     (number(), number()) >= (major, minor)
 }
 
@@ -194,7 +193,7 @@ pub(crate) fn maps_of_a_program() {
     };
     assert_eq!(identity(before), identity(after), "it is the same program");
     assert_eq!((&before.name, before.mem), (&after.name, after.mem));
-    assert!(Arc::ptr_eq(after, later), "it is read again once");
+    assert!(Arc::ptr_eq(after, later), "it is read again only once");
     using.bind(bound_later).expect("binding once more changes nothing");
     assert!(Arc::ptr_eq(later, &program(&reader.read(), using.id()).facts));
 }
@@ -207,9 +206,9 @@ pub(crate) fn attach_to() {
     let snapshot = read(ReaderKind::Walk);
     for (way, aimed) in &aimed {
         let found = program(&snapshot, aimed.program().id()).facts.attach_to.as_deref();
-        // Of `struct_ops` the kernel tells the structure, and the name is of a member.
-        let told = since(6, 0) && *way != "struct_ops";
-        assert_eq!(found, told.then_some(aimed.attach_to()), "{way}");
+        // For `struct_ops` the kernel reports the structure, and the name is that of a member.
+        let is_reported = since(6, 0) && *way != "struct_ops";
+        assert_eq!(found, is_reported.then_some(aimed.attach_to()), "{way}");
     }
     assert!(aimed.len() >= 2, "only {aimed:#?} could be made");
     let aimless = Program::ready(uapi::program_type::SOCKET_FILTER, "aimless").expect("it can be loaded");
@@ -238,7 +237,7 @@ pub(crate) fn entries_are_counted_only_if_enabled() {
     assert!(counted >= 30, "only {:?} could be made", made.keys());
 }
 
-/// The kinds whose entries can be counted by walking.
+/// Map types whose entries can be counted by walking.
 const WALKED: [u32; 9] = [
     kind::HASH,
     kind::PERCPU_HASH,
@@ -254,12 +253,12 @@ const WALKED: [u32; 9] = [
 pub(crate) fn large_values_and_write_only_maps() {
     const WRITE_ONLY: u32 = 1 << 4;
     let made = [
-        // Many batches, and values so large that a batch would have room for a few.
+        // Many batches, and values so large that a batch holds only a few.
         filled(kind::HASH, 8_000, 500, 0, 499),
         filled(kind::HASH, 20_000, 200, 0, 150),
         // Buckets with many entries, next to each other.
         filled(kind::LRU_HASH, 12, 3_000, 0, 1_000),
-        // The restriction is that of the maker's descriptor, and not of one that is opened by id.
+        // The restriction applies to the creator's descriptor, and not to one that is opened by id.
         filled(kind::HASH, 8, 10, WRITE_ONLY, 3),
     ];
     let snapshot = walk(Some(3_000)).read();
@@ -311,7 +310,7 @@ pub(crate) fn counting_ends_under_churn() {
         ended.store(true, Ordering::Relaxed);
         for snapshot in readings {
             let entries = ids.map(|id| map(&snapshot, id).entries);
-            // Whole buckets are counted, each with what is in it at one moment.
+            // Each bucket is counted at one moment.
             let staying = u64::from(STAYING);
             assert!(
                 entries[..2].iter().all(

@@ -1,4 +1,4 @@
-//! With fewer rights: what is refused is said, never taken for empty.
+//! Reduced privileges: a refused table is an issue, and never an empty table.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,11 +17,11 @@ use super::{http, readers};
 use test_support::objects::Herd;
 use test_support::running::Running;
 
-/// Reads in a thread that has only these capabilities: they belong to the thread, which ends.
+/// Reads in a thread with only these capabilities, which ends.
 fn read_with(capabilities: &'static [Capability]) -> Snapshot {
     let read = move || {
         let capabilities: CapsHashSet = capabilities.iter().copied().collect();
-        caps::set(None, CapSet::Effective, &capabilities).expect("a thread may give rights up");
+        caps::set(None, CapSet::Effective, &capabilities).expect("a thread may drop capabilities");
         readers::by_ids().read()
     };
     thread::spawn(read).join().expect("a reading does not panic")
@@ -52,7 +52,7 @@ pub(crate) fn cap_bpf_only() {
     assert_all_refused(&read_with(&[Capability::CAP_BPF, Capability::CAP_PERFMON]));
 }
 
-/// A copy of the program where everybody may run it: the build may lie below a private directory.
+/// A copy of the program where any user may run it: the build directory may be private.
 struct Copy(PathBuf);
 
 impl Copy {
@@ -82,16 +82,16 @@ pub(crate) fn as_nobody() {
     for arguments in [&["snapshot", "--format", "json"][..], &["--web.listen-address", "127.0.0.1:0"]] {
         let output =
             Command::new(copy.program()).args(arguments).uid(65534).gid(65534).output().expect("it starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains("CAP_SYS_ADMIN is missing") && said.contains("setcap"), "{said}");
-        assert!(said.contains("CAP_BPF and CAP_PERFMON"), "{said}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(message.contains("CAP_SYS_ADMIN is missing") && message.contains("setcap"), "{message}");
+        assert!(message.contains("CAP_BPF and CAP_PERFMON"), "{message}");
         assert!(output.stdout.is_empty(), "nothing was read");
     }
 }
 
-/// Refuses one command of bpf(2) to the calling thread and what it starts.
+/// Refuses one command of bpf(2) to the calling thread and its children.
 pub(crate) fn refuse(command: u64, error: i32) {
     let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)
         .expect("bpf(2) has arguments");
@@ -122,10 +122,10 @@ pub(crate) fn one_table_refused() {
             let text = http::get(address, "/metrics").expect("it serves");
             return (lines, text);
         }
-        panic!("it does not say where it serves: {lines:?}");
+        panic!("it does not log its address: {lines:?}");
     };
     let (log, metrics) = thread::spawn(scrape).join().expect("it is scraped");
-    // Not every process lets even root look at its descriptors.
+    // Some processes do not let even root read their descriptors.
     let warnings: Vec<_> =
         log.iter().filter(|line| line.contains("WARN") && !line.contains("/proc/")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("BPF_MAP_GET_NEXT_ID"), "{log:#?}");

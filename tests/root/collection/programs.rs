@@ -1,4 +1,4 @@
-//! Programs: every type, every field, the full name, the counters.
+//! Programs: every type, every field, and the full name.
 
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use super::read;
 use test_support::objects::{Function, Instruction, Program, ProgramSpec, every_program_type, uapi};
 
-/// The program with this id.
+/// Returns the program with this id, from a new snapshot.
 fn find(backend: ReaderKind, id: u32) -> Found {
     let programs = read(backend).programs.expect("programs can be listed");
-    programs.into_iter().find(|program| program.facts.id == id).expect("the program is found")
+    programs.into_iter().find(|program| program.facts.id == id).expect("the program is reported")
 }
 
-/// A line of an object's fdinfo: what another part of the kernel says of it, if this kernel says it at all.
+/// Returns a value of an object's fdinfo, where this kernel has that line.
 pub(crate) fn fdinfo(fd: BorrowedFd<'_>, key: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
         .expect("an open file has an fdinfo");
@@ -29,12 +29,12 @@ pub(crate) fn every_type_is_reported(backend: ReaderKind) {
     let programs = snapshot.programs.expect("programs can be listed");
     let mut types = 0;
     for (number, program) in &made {
-        // A type that this kernel was built without is not there to be found.
+        // A type that this kernel was built without cannot be made.
         let Ok(program) = program else { continue };
         let found = programs.iter().find(|found| found.facts.id == program.id());
-        let facts = &found.unwrap_or_else(|| panic!("a program of type {number} is not found")).facts;
+        let facts = &found.unwrap_or_else(|| panic!("a program of type {number} is not reported")).facts;
         assert_eq!(facts.program_type.number, *number);
-        assert!(facts.program_type.name.is_some(), "type {number} has a word");
+        assert!(facts.program_type.name.is_some(), "type {number} has a name");
         assert_eq!(Some(facts.tag.to_string()), fdinfo(program.fd(), "prog_tag"));
         types += 1;
     }
@@ -58,7 +58,7 @@ pub(crate) fn every_field(backend: ReaderKind) {
     let facts = &found.facts;
     assert_eq!(facts.name, "every_field");
     assert_eq!(facts.program_type.name.as_deref(), Some("socket_filter"));
-    assert!(!facts.gpl_compatible, "its licence is not");
+    assert!(!facts.gpl_compatible, "its licence is proprietary");
     assert_eq!(facts.uid, 0);
     assert_eq!(facts.btf_id, None);
     assert_eq!(facts.size_translated as usize, words * 8);
@@ -90,7 +90,7 @@ pub(crate) fn full_names(backend: ReaderKind) {
     assert_eq!(found.facts.name, long);
     assert_eq!(found.facts.btf_id, program.btf().map(test_support::objects::Btf::id));
 
-    // Fifteen characters that were not cut: nothing more is to be known.
+    // Fifteen characters that were not truncated: BTF adds nothing.
     let short = "fifteen_letters";
     let program = Program::load(&ProgramSpec {
         name: short,
@@ -99,9 +99,5 @@ pub(crate) fn full_names(backend: ReaderKind) {
     });
     assert_eq!(find(backend, program.expect("it can be loaded").id()).facts.name, short);
     let program = Program::ready(uapi::program_type::SOCKET_FILTER, short).expect("it can be loaded");
-    assert_eq!(
-        find(backend, program.id()).facts.name,
-        short,
-        "without BTF the kernel's name is all there is"
-    );
+    assert_eq!(find(backend, program.id()).facts.name, short, "without BTF only the kernel's name is known");
 }

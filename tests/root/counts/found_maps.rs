@@ -1,4 +1,4 @@
-//! What the reader by iterators finds of maps, against what was put into them.
+//! Maps as iterators report them, compared with their contents.
 
 use bpf_metrics_exporter::model::{Kind, Map as Found};
 
@@ -10,10 +10,10 @@ use test_support::objects::{
 use uapi::map_flag::NO_PREALLOC;
 use uapi::map_type as kind;
 
-/// Whether this kernel certainly counts the entries of a map. Others may, of which somebody has brought it to an older kernel.
+/// Returns whether this kernel certainly counts the entries of a map. Older ones may as well, where the change was backported.
 fn counts(map: &Map) -> bool {
     match map.shape().kind {
-        // Those that grow have always counted, for their own limit.
+        // Those without preallocation have always counted, for their own limit.
         kind::HASH | kind::PERCPU_HASH | kind::HASH_OF_MAPS if map.shape().flags & NO_PREALLOC != 0 => true,
         kind::HASH | kind::PERCPU_HASH | kind::HASH_OF_MAPS | kind::LRU_HASH | kind::LRU_PERCPU_HASH => {
             readers::version() >= (6, 6)
@@ -23,7 +23,7 @@ fn counts(map: &Map) -> bool {
     }
 }
 
-/// That as many entries are found as there are; where the kernel may not count them, or none at all.
+/// Asserts the number of entries; where the kernel may not count them, it may be absent.
 fn assert_entries(name: &str, filled: &Filled, found: &Found) {
     let uncounted = found.entries.is_none() && !counts(filled.map());
     assert!(
@@ -34,7 +34,7 @@ fn assert_entries(name: &str, filled: &Filled, found: &Found) {
     );
 }
 
-/// A full one throws out what is old and takes another: it is never too full.
+/// Returns whether a full map evicts old entries, and so never refuses new ones.
 fn is_lru(map: &Map) -> bool {
     matches!(map.shape().kind, kind::LRU_HASH | kind::LRU_PERCPU_HASH)
 }
@@ -70,7 +70,7 @@ pub(crate) fn uncounted() {
             kind::ARRAY | kind::PERCPU_ARRAY => {
                 assert_eq!(found.entries, Some(filled.map().shape().max_entries.into()), "{name}");
             }
-            // Of these the kernel counts what their places point to.
+            // For these the kernel counts the elements in use.
             kind::DEVMAP | kind::XSKMAP => assert_entries(name, filled, found),
             _ => assert_eq!(found.entries, None, "{name}"),
         }
@@ -105,13 +105,13 @@ pub(crate) fn backlogs() {
         assert_eq!((found.entries, found.fill()), (None, None));
         found.backlog
     };
-    let ring = Ring::new(SIZE).expect("ring buffers are of 5.8");
+    let ring = Ring::new(SIZE).expect("ring buffers exist since 5.8");
     assert_eq!(backlog(ring.map()), Some(0));
     ring.produce(1000).expect("there is room");
     assert_eq!(backlog(ring.map()), Some(1000 * Ring::RECORD));
     ring.consume(500).expect("they were written");
     assert_eq!(backlog(ring.map()), Some(500 * Ring::RECORD));
-    // Once around, so that positions and places differ.
+    // Once around, so that positions and offsets differ.
     ring.produce(1500).expect("there is room");
     ring.consume(2000 - 7).expect("they were written");
     assert_eq!(backlog(ring.map()), Some(7 * Ring::RECORD));
@@ -128,7 +128,7 @@ pub(crate) fn backlogs() {
 pub(crate) fn nonsense() {
     const SIZE: u32 = 64 * 1024;
     let mut reader = readers::by_iterators();
-    let ring = Ring::new(SIZE).expect("ring buffers are of 5.8");
+    let ring = Ring::new(SIZE).expect("ring buffers exist since 5.8");
     for _ in 0..3 {
         ring.produce(1000).expect("there is room");
         ring.consume(1000).expect("they were written");
@@ -139,7 +139,7 @@ pub(crate) fn nonsense() {
         (produced, Some(0)),
         (produced - 8, Some(8)),
         (produced - size, Some(size)),
-        // More than there is room for, and less than nothing.
+        // More than the size, and less than nothing.
         (produced - size - 8, None),
         (0, None),
         (produced + 8, None),
@@ -179,7 +179,7 @@ pub(crate) fn memory() {
     for numbers in [None, None, Some(10..11), Some(11..40), None] {
         let before: Vec<_> = made.iter().map(|(_, filled)| memlock(filled.map())).collect();
         for (_, filled) in &mut made {
-            // Who takes no more, or none, has as much memory as before.
+            // A map that refuses has as much memory as before.
             let _refused = numbers.clone().map(|numbers| filled.add(numbers));
         }
         let snapshot = reader.read();
@@ -193,7 +193,7 @@ pub(crate) fn memory() {
         }
         assert!(snapshot.issues.iter().all(|issue| issue.part != Kind::Map.into()), "{:?}", snapshot.issues);
     }
-    // Since 6.4 the kernel says what is taken and not what could be.
+    // Since 6.4 the kernel reports the memory in use, not the possible maximum.
     let grows = readers::version() >= (6, 4);
     assert_eq!(grows, moved.iter().any(|name| name.starts_with("hash_no_prealloc")), "{moved:?}");
 }

@@ -1,4 +1,4 @@
-//! What the reader by iterators finds of programs, against what was done with them.
+//! Programs as iterators report them, compared with what was done with them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) fn runs() {
             runs += u64::from(times);
             let (snapshot, walked) = (reader.read(), by_ids.read());
             let found = readers::program(&snapshot, program.id());
-            let counts = program.counts().expect("it can be asked");
+            let counts = program.counts().expect("it can be queried");
             assert_eq!((found.runs, found.run_time), (Some(runs), Some(counts.run_time)), "after CPU {cpu}");
             assert!(found.run_time > Some(Duration::ZERO));
             let walked = readers::program(&walked, program.id());
@@ -99,7 +99,7 @@ pub(crate) fn sizes() {
     });
     let (snapshot, walked) = (reader.read(), readers::by_ids().read());
     for program in &programs {
-        let sizes = program.function_sizes().expect("root may ask");
+        let sizes = program.function_sizes().expect("root may query it");
         let found = readers::program(&snapshot, program.id());
         assert_eq!(found.facts.size_jitted, sizes.iter().sum::<u32>(), "{} functions", sizes.len());
         let walked = readers::program(&walked, program.id());

@@ -1,4 +1,4 @@
-//! Maps: how many entries are in them.
+//! Maps: the number of their entries.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use test_support::objects::{
     Filled, Map, countable_kinds, errno, every_countable_map, every_uncounted_map, fdinfo, if_possible, uapi,
 };
 
-/// Kinds that every kernel has, 5.10 and later, whatever it was built with.
+/// Map types of every kernel since 5.10, in every configuration.
 const EVERYWHERE: [&str; 5] = ["hash", "percpu_hash", "lru_hash", "lpm_trie", "queue"];
 
-/// How many entries there are by walking; queues and stacks are emptied for it.
+/// Counts the entries by walking; queues and stacks are emptied.
 fn walk(map: &Map) -> io::Result<u64> {
     if map.shape().key_size > 0 {
         return Ok(map.keys()?.len() as u64);
@@ -24,18 +24,19 @@ fn walk(map: &Map) -> io::Result<u64> {
 pub(crate) fn walked() {
     let mut seen = Vec::new();
     for (name, filled) in every_countable_map() {
-        // A kind that this kernel does not have cannot be filled.
+        // A type that this kernel does not have cannot be made.
         let Some(filled) = if_possible(filled) else { continue };
         assert_eq!(walk(filled.map()).expect("it can be walked"), filled.entries(), "{name}");
         seen.push(name);
     }
-    let whole = |kind: &&str| seen.iter().filter(|name| name.split(',').next() == Some(*kind)).count() == 5;
-    let kinds = countable_kinds().filter(whole).collect::<Vec<_>>();
+    let complete =
+        |kind: &&str| seen.iter().filter(|name| name.split(',').next() == Some(*kind)).count() == 5;
+    let kinds = countable_kinds().filter(complete).collect::<Vec<_>>();
     assert!(EVERYWHERE.iter().all(|kind| kinds.contains(kind)), "only {kinds:?}");
     assert!(kinds.len() >= 12, "only {kinds:?} could be made");
 }
 
-/// How many keys of a map have a value; `None` where the kernel does not let anybody look.
+/// Counts the keys of a map that have a value; `None` where the kernel does not allow it.
 fn places(filled: &Filled) -> Option<u64> {
     let map = filled.map();
     let Ok(keys) = map.keys() else {
@@ -56,7 +57,7 @@ pub(crate) fn uncounted() {
         let Some(filled) = if_possible(filled) else { continue };
         seen.push(name);
         let entries = match filled.map().shape().kind {
-            // Every place of these is an entry, whatever was put there.
+            // Every element of these is an entry, with any value.
             uapi::map_type::ARRAY | uapi::map_type::PERCPU_ARRAY => filled.map().shape().max_entries.into(),
             _ => filled.entries(),
         };

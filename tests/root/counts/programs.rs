@@ -1,4 +1,4 @@
-//! Programs: how often they ran, or did not, what they consist of and what they belong to.
+//! Programs: runs, misses, functions and maps.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) fn runs_everywhere() {
         program.run_on(cpu, times).expect("it can be run there");
         runs += u64::from(times);
     }
-    let counts = program.counts().expect("it can be asked");
+    let counts = program.counts().expect("it can be queried");
     assert_eq!(counts.runs, runs);
     assert!(counts.run_time > Duration::ZERO);
     drop(statistics);
@@ -25,7 +25,7 @@ pub(crate) fn runs_everywhere() {
 pub(crate) fn functions() {
     let program = Program::with_functions("functions", 5).expect("it can be loaded");
     program.run(64, 1).expect("it can be run");
-    let sizes = program.function_sizes().expect("root may ask");
+    let sizes = program.function_sizes().expect("root may query it");
     assert_eq!(sizes.len(), 6);
     assert!(sizes.iter().all(|&size| size > 0), "{sizes:?}");
 }
@@ -39,10 +39,10 @@ pub(crate) fn keeps_maps() {
     let ids = [first.id(), second.id(), bound.id()];
     drop((first, second, bound));
     for id in ids {
-        assert!(Kind::Map.exists(id).expect("root may ask"), "the program keeps map {id}");
+        assert!(Kind::Map.exists(id).expect("root may query it"), "the program keeps map {id}");
     }
     drop(program);
-    wait_until_gone(Kind::Map, &ids, SOON).expect("nobody else keeps them");
+    wait_until_gone(Kind::Map, &ids, SOON).expect("nothing else keeps them");
 }
 
 pub(crate) fn misses() {
@@ -52,7 +52,7 @@ pub(crate) fn misses() {
     for recursion in [Recursion::by_function(), Recursion::by_page_fault()] {
         let Some(recursion) = if_possible(recursion) else { continue };
         recursion.miss(250).expect("it can be run");
-        let Counts { runs, misses, .. } = recursion.program().counts().expect("it can be asked");
+        let Counts { runs, misses, .. } = recursion.program().counts().expect("it can be queried");
         assert_eq!(misses, 250, "{recursion:?}");
         assert!(runs >= 250, "{runs}");
         seen += 1;
@@ -65,10 +65,10 @@ pub(crate) fn misses() {
 }
 
 pub(crate) fn probe_misses() {
-    // It needs kprobes, and before 6.7 no link tells.
+    // It needs kprobes, and before 6.7 no link reports misses.
     let Some(recursion) = if_possible(Recursion::by_probe()) else { return };
     recursion.miss(250).expect("it can be run");
-    let missed = recursion.link().missed().expect("it can be asked");
+    let missed = recursion.link().missed().expect("it can be queried");
     assert!(missed == 0 || missed >= 250, "{missed}");
 }
 

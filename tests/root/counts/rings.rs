@@ -1,18 +1,18 @@
-//! Ring buffers: how much of them waits.
+//! Ring buffers: their backlog.
 
 use test_support::objects::{Ring, UserRing, if_possible};
 
-/// Bytes: whole pages, and a power of two, on every machine.
+/// In bytes: a multiple of the page size and a power of two, on every machine.
 const SIZE: u32 = 64 * 1024;
 
 pub(crate) fn backlog() {
-    let ring = Ring::new(SIZE).expect("ring buffers are of 5.8");
+    let ring = Ring::new(SIZE).expect("ring buffers exist since 5.8");
     assert_eq!(ring.backlog(), 0);
     ring.produce(1000).expect("there is room");
     assert_eq!(ring.backlog(), 1000 * Ring::RECORD);
     ring.consume(500).expect("they were written");
     assert_eq!(ring.backlog(), 500 * Ring::RECORD);
-    // Once around, so that positions and places differ.
+    // Once around, so that positions and offsets differ.
     ring.produce(1500).expect("there is room");
     ring.consume(2000 - 7).expect("they were written");
     assert_eq!(ring.backlog(), 7 * Ring::RECORD);

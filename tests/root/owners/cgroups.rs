@@ -1,13 +1,13 @@
-//! In which cgroup a holder is: by the iterator, which tells a cgroup by its id, and by `/proc`.
+//! The cgroup of a holder: by the iterator, which reports its id, and by `/proc`.
 
 use bpf_metrics_exporter::model::{HeldBy, Kind, Snapshot};
 
 use super::SOON;
-use super::holders::{array, roads, sleeping};
+use super::holders::{array, enrichers, sleeping};
 use super::scene::Group;
 use test_support::objects::wait_until;
 
-/// The units of the processes that hold a map.
+/// Returns the units of the processes that hold a map.
 fn units(snapshot: &Snapshot, map: u32) -> Vec<Option<String>> {
     let holders = snapshot.holders.as_ref().expect("root may know");
     let holders = holders.of(Kind::Map).iter();
@@ -16,20 +16,20 @@ fn units(snapshot: &Snapshot, map: u32) -> Vec<Option<String>> {
 }
 
 pub(crate) fn moved() {
-    let mut roads = roads();
+    let mut enrichers = enrichers();
     let map = array();
     let names = ["first.service", "second.service"];
     let groups = names.map(|name| Group::new(name, name));
     let holder = sleeping(map.fd());
-    // Back in the first one it is what it was.
+    // Back in the first one it has the first unit again.
     for at in [0, 1, 0] {
         groups[at].take_in(&holder);
         let unit = names[at];
-        let mut said = Vec::new();
+        let mut found = Vec::new();
         let agreed = wait_until("the unit is known", SOON, || {
-            said = roads.iter_mut().map(|road| units(&road.read(), map.id())).collect();
-            Ok(said.iter().all(|units| *units == [Some(unit.to_owned())]))
+            found = enrichers.iter_mut().map(|enricher| units(&enricher.read(), map.id())).collect();
+            Ok(found.iter().all(|units| *units == [Some(unit.to_owned())]))
         });
-        agreed.unwrap_or_else(|error| panic!("{error}: {unit}, but {said:?}"));
+        agreed.unwrap_or_else(|error| panic!("{error}: {unit}, but {found:?}"));
     }
 }

@@ -1,4 +1,4 @@
-//! Objects of those who made them, by the cgroup that pays for their map: a unit of systemd, a pod.
+//! Creators: the owner of an object by the cgroup that its map is charged to, a systemd unit or a pod.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use super::scene::{Bpffs, Group};
 pub(crate) fn unit() {
     let name = format!("bpfm-test-{}.service", std::process::id());
     let unit = format!("unit {name}");
-    // What belongs to the unit goes before its cgroup does.
+    // The objects of the unit are dropped before its cgroup.
     let service = Group::new("unit", &format!("system.slice/{name}"));
     let (elsewhere, bpffs) = (Group::nameless("elsewhere"), Bpffs::new());
     let directory = bpffs.make("manager");
@@ -29,7 +29,7 @@ pub(crate) fn unit() {
         assert_eq!(held_by(&snapshot, kind, id), [pin.clone(), own.clone()]);
     }
 
-    // Somebody who only keeps what others made.
+    // A process that only keeps the objects of others.
     let manager = loader.keeper();
     elsewhere.take_in(&manager);
     assert_owned(&read(&mut enricher, made), made, &unit);
@@ -46,7 +46,7 @@ pub(crate) fn unit() {
     let manager_has = |total: &bpf_metrics_exporter::model::OwnerTotal| {
         total.owner.process.as_ref().is_some_and(|process| process.pid == manager.0.id())
     };
-    assert!(!snapshot.owners.iter().any(manager_has), "nothing is its own");
+    assert!(!snapshot.owners.iter().any(manager_has), "it owns nothing");
 
     drop(manager);
     let snapshot = read(&mut enricher, made);
@@ -73,14 +73,14 @@ pub(crate) fn pod() {
     assert!(missing.pods.contains(&uid) && missing.containers.contains(&id), "{missing:?}");
     assert_eq!(owner(&read(&mut enricher, made), Kind::Map, made.map).as_deref(), Some(&*unnamed));
 
-    let told = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned() };
-    names.set_pod(&uid, told);
+    let name = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned() };
+    names.set_pod(&uid, name);
     names.set_container(&id, ContainerName { name: Some("web".to_owned()), pod: Some(uid.clone()) });
     let snapshot = read(&mut enricher, made);
     assert_owned(&snapshot, made, "pod shop/cart-7c5d");
     let known = owner(&snapshot, Kind::Map, made.map).expect("it is there");
-    assert_eq!(known.key(), unnamed.key(), "it is the same");
-    assert_ne!(known.revision(), unnamed.revision(), "and is told anew");
+    assert_eq!(known.key(), unnamed.key(), "it is the same owner");
+    assert_ne!(known.revision(), unnamed.revision(), "with another description");
     let pod = known.pod.as_ref().expect("it is one");
     assert_eq!((&*pod.key, pod.uid.as_deref()), (&*uid, Some(&*uid)));
     let counted = total(&snapshot, &known).expect("it has something");
@@ -95,7 +95,7 @@ pub(crate) fn pod() {
     loader.exit();
     let snapshot = read(&mut enricher, made);
     assert_owned(&snapshot, made, "pod shop/cart-7c5d");
-    fs::metadata(container.directory()).expect("its cgroup is there still");
+    fs::metadata(container.directory()).expect("its cgroup still exists");
     drop(bpffs);
     wait_until_gone(&mut enricher, made, &known);
 }

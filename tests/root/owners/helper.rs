@@ -1,5 +1,5 @@
-//! This program as other processes, which hold what a test gives them. Each says on its standard output when it is ready, and
-//! ends with its standard input or when it is killed.
+//! Other processes that hold objects of a test: this program in a role. Each writes a line when it is ready, and exits with its
+//! standard input or when it is killed.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, IoSliceMut, Write as _};
@@ -23,37 +23,37 @@ use super::{SOON, holders, loader, readers, sums};
 use test_support::objects::wait_until;
 use test_support::running::Running;
 
-/// Set to what this program is to do.
+/// Environment variable with the role.
 const ROLE: &str = "HOLDS_OBJECTS_AS";
 
-/// A process in this role that is ready.
+/// Starts a process in this role and waits until it is ready.
 pub(crate) fn ready(role: &str, stdin: impl Into<Stdio>) -> Running {
     wait_for(itself(role).stdin(stdin))
 }
 
-/// What this process says in this role.
-pub(crate) fn says(role: &str) -> Vec<Snapshot> {
-    said(itself(role).stdin(Stdio::null()))
+/// Runs this program in this role and returns the snapshots that it writes.
+pub(crate) fn snapshots(role: &str) -> Vec<Snapshot> {
+    output(itself(role).stdin(Stdio::null()))
 }
 
-/// What this process says in this role as the first of a pid namespace, with its standard input.
-pub(crate) fn says_in_namespace(role: &str, stdin: impl Into<Stdio>) -> Vec<Snapshot> {
+/// The same as the first process of a pid namespace, with this standard input.
+pub(crate) fn snapshots_in_namespace(role: &str, stdin: impl Into<Stdio>) -> Vec<Snapshot> {
     let mut command = itself(role);
     command.stdin(stdin);
-    in_namespace(move || said(&mut command))
+    in_namespace(move || output(&mut command))
 }
 
-/// Has processes that `begin` begins in namespaces of their own, of pids and of mounts: the first of them is pid 1. It runs in a
-/// thread of its own, whose namespace of pids stays.
-pub(crate) fn in_namespace<T: Send>(begin: impl FnOnce() -> T + Send) -> T {
-    let begin = || {
+/// Runs `start` so that its processes are in new pid and mount namespaces, the first of them as pid 1. It runs in a thread of its own,
+/// whose pid namespace stays.
+pub(crate) fn in_namespace<T: Send>(start: impl FnOnce() -> T + Send) -> T {
+    let start = || {
         unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).expect("root may");
-        begin()
+        start()
     };
-    thread::scope(|scope| scope.spawn(begin).join().expect("it begins"))
+    thread::scope(|scope| scope.spawn(start).join().expect("it starts"))
 }
 
-fn said(command: &mut Command) -> Vec<Snapshot> {
+fn output(command: &mut Command) -> Vec<Snapshot> {
     let output = command.output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("they are snapshots")
@@ -70,21 +70,21 @@ fn this() -> PathBuf {
     env::current_exe().expect("this program has a path")
 }
 
-/// A process that says so when it is ready.
+/// Starts a process and waits until it reports that it is ready.
 pub(crate) fn wait_for(command: &mut Command) -> Running {
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
     let mut line = String::new();
     let stdout = child.stdout.take().expect("a pipe");
     let child = Running(child);
-    BufReader::new(stdout).read_line(&mut line).expect("it says something");
+    BufReader::new(stdout).read_line(&mut line).expect("it writes a line");
     assert_eq!(line, "ready\n");
     child
 }
 
-/// Says so.
-pub(crate) fn say_ready() {
+/// Reports that this process is ready.
+pub(crate) fn report_ready() {
     let mut stdout = io::stdout();
-    stdout.write_all(b"ready\n").and_then(|()| stdout.flush()).expect("somebody reads");
+    stdout.write_all(b"ready\n").and_then(|()| stdout.flush()).expect("the parent reads");
 }
 
 /// Plays the role of this process, if it has one.
@@ -94,8 +94,8 @@ pub(crate) fn run() -> Option<ExitCode> {
         "threads" => share_with_threads(),
         "apart" => set_apart(),
         "many" => have_many(),
-        "reader" => tell_in_namespace(),
-        "nobody" => tell_as_nobody(),
+        "reader" => read_in_namespace(),
+        "nobody" => read_as_nobody(),
         "loader" => loader::load(),
         "churn" => sums::churn(),
         other => panic!("there is no role {other}"),
@@ -103,7 +103,7 @@ pub(crate) fn run() -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
-/// One for each road to the files of processes: by the iterator, if there is one, and by `/proc`.
+/// One for each backend: iterators where the kernel has them, and the id walk.
 fn both() -> [Enricher; 2] {
     [readers::best(), readers::by_ids()]
         .map(|reader| Enricher::new(reader, Options::default(), NameCache::default()))
@@ -115,7 +115,7 @@ fn forever() -> ! {
     }
 }
 
-/// Gets descriptors from the socket that is its standard input, and leaves that to others.
+/// Receives descriptors from the socket that is its standard input, and closes that.
 fn receive() {
     let socket = io::stdin().as_fd().try_clone_to_owned().expect("there is a descriptor left");
     let socket = UnixStream::from(socket);
@@ -127,26 +127,26 @@ fn receive() {
             .expect("a message comes");
     let got = message
         .cmsgs()
-        .expect("it is whole")
+        .expect("it is complete")
         .any(|part| matches!(part, ControlMessageOwned::ScmRights(descriptors) if !descriptors.is_empty()));
     assert!(got, "a descriptor comes with it");
     drop(socket);
     dup2_stdin(File::open("/dev/null").expect("it is there")).expect("it is open");
-    say_ready();
+    report_ready();
     forever();
 }
 
-/// Has threads that share its descriptors.
+/// Starts threads that share its descriptors.
 fn share_with_threads() {
     for _ in 0..3 {
         thread::spawn(|| forever());
     }
-    say_ready();
+    report_ready();
     forever();
 }
 
-/// Has more descriptors than one look at a process is for, of objects and of others: 200 maps besides its standard input, each often,
-/// and the last of all far behind them.
+/// Opens more descriptors than one pass over a process reads, of objects and of files: 200 maps besides its standard input, each many
+/// times, and the last one far after them.
 fn have_many() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most.max(20_000), most.max(20_000)).expect("root can raise a limit");
@@ -155,49 +155,49 @@ fn have_many() {
     let copies: Vec<_> = copies.collect();
     let others: Vec<_> = (0..9_000).map(|_| File::open("/dev/null").expect("it is there")).collect();
     let last = holders::array();
-    say_ready();
+    report_ready();
     let _held = (maps, copies, others, last);
     forever();
 }
 
-/// Gives its standard input up, but for a thread that has descriptors of its own.
+/// Closes its standard input, but for a thread with descriptors of its own.
 fn set_apart() {
     let (is_apart, wait) = channel();
     thread::spawn(move || {
-        unshare(CloneFlags::CLONE_FILES).expect("anybody may");
-        is_apart.send(()).expect("the other one waits");
+        unshare(CloneFlags::CLONE_FILES).expect("it needs no privilege");
+        is_apart.send(()).expect("the main thread waits");
         forever();
     });
     wait.recv().expect("the thread sends");
     let null = File::open("/dev/null").expect("it is there");
     dup2_stdin(null).expect("it is open");
-    say_ready();
+    report_ready();
     forever();
 }
 
-/// Reads by both roads in a pid namespace, in which another process has this one's standard input.
-fn tell_in_namespace() {
+/// Reads with both backends in a pid namespace, in which another process holds this one's standard input.
+fn read_in_namespace() {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("root may");
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).expect("root may");
     let other = Running(Command::new("sleep").arg("60").spawn().expect("it starts"));
     let name = format!("/proc/{}/comm", other.0.id());
     wait_until("it sleeps", SOON, || Ok(fs::read(&name)? == b"sleep\n")).expect("it does");
-    tell(&mut both());
+    write_snapshots(&mut both());
 }
 
-fn tell(enrichers: &mut [Enricher]) {
+fn write_snapshots(enrichers: &mut [Enricher]) {
     let snapshots: Vec<_> = enrichers.iter_mut().map(Enricher::read).collect();
     let bytes = serde_json::to_vec(&snapshots).expect("a snapshot can be written");
-    io::stdout().write_all(&bytes).expect("somebody reads");
+    io::stdout().write_all(&bytes).expect("the parent reads");
 }
 
-/// Reads by both roads when it is nobody any more.
-fn tell_as_nobody() {
+/// Reads with both backends after it has become nobody.
+fn read_as_nobody() {
     const NOBODY: u32 = 65534;
     let mut enrichers = both();
     setgroups(&[]).expect("root may");
     setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)).expect("root may");
     setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).expect("root may");
-    tell(&mut enrichers);
+    write_snapshots(&mut enrichers);
 }

@@ -1,4 +1,4 @@
-//! Who holds what: the same by the iterator and by `/proc`, as long as it is so.
+//! Holders: the iterator over files and `/proc` report the same, as long as they hold.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,9 +20,8 @@ use test_support::running::Running;
 
 const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
 
-/// Both roads to the files of processes, or the one that this kernel has. Before 5.19 it has an iterator over them, and none over
-/// all objects.
-pub(crate) fn roads() -> Vec<Enricher> {
+/// One for each backend for the files of processes. Before 5.19 the kernel has an iterator over them, and none over all objects.
+pub(crate) fn enrichers() -> Vec<Enricher> {
     let enricher = |reader| Enricher::new(reader, Options::default(), NameCache::default());
     let (iterators, walk) = (readers::best(), readers::by_ids());
     let refusal = iterators.files_refusal();
@@ -31,9 +30,9 @@ pub(crate) fn roads() -> Vec<Enricher> {
     iterators.into_iter().chain([walk]).map(enricher).collect()
 }
 
-/// The processes that hold an object, in order of their pids.
+/// Returns the processes that hold an object, by pid.
 fn holders(snapshot: &Snapshot, kind: Kind, id: u32) -> Vec<Process> {
-    let all = snapshot.holders.as_ref().expect("root may know");
+    let all = snapshot.holders.as_ref().expect("root may read them");
     let holders = all.of(kind).iter().filter(|holder| (holder.id, holder.held_by) == (id, HeldBy::Process));
     let mut holders: Vec<_> =
         holders.map(|holder| holder.owner.process.clone().expect("it is one")).collect();
@@ -45,25 +44,25 @@ fn pids(holders: &[Process]) -> Vec<u32> {
     holders.iter().map(|process| process.pid).collect()
 }
 
-/// Waits until all roads say that these processes, and no others, hold an object, and the same of them; gives back what they say.
-/// A process that begins has the name and all descriptors of its parent for a moment.
-fn wait_for(roads: &mut [Enricher], kind: Kind, id: u32, mut wanted: Vec<u32>) -> Vec<Process> {
+/// Waits until all backends report that exactly these processes hold an object, and the same of each; returns them. A new process has
+/// the name and all descriptors of its parent for a moment.
+fn wait_for(enrichers: &mut [Enricher], kind: Kind, id: u32, mut wanted: Vec<u32>) -> Vec<Process> {
     wanted.sort_unstable();
-    let mut said: Vec<Vec<Process>> = Vec::new();
+    let mut found: Vec<Vec<Process>> = Vec::new();
     let agreed = wait_until("the holders are known", SOON, || {
-        said = roads.iter_mut().map(|road| holders(&road.read(), kind, id)).collect();
-        Ok(pids(&said[0]) == wanted && said.iter().all(|holders| *holders == said[0]))
+        found = enrichers.iter_mut().map(|enricher| holders(&enricher.read(), kind, id)).collect();
+        Ok(pids(&found[0]) == wanted && found.iter().all(|holders| *holders == found[0]))
     });
-    agreed.unwrap_or_else(|error| panic!("{error}: {wanted:?}, but {said:?}"));
-    said.swap_remove(0)
+    agreed.unwrap_or_else(|error| panic!("{error}: {wanted:?}, but {found:?}"));
+    found.swap_remove(0)
 }
 
-/// A descriptor for another process.
+/// Duplicates a descriptor for another process.
 pub(crate) fn copy(fd: BorrowedFd<'_>) -> OwnedFd {
     fd.try_clone_to_owned().expect("there is a descriptor left")
 }
 
-/// A process that holds what its standard input is.
+/// Starts a process that holds its standard input.
 pub(crate) fn sleeping(stdin: BorrowedFd<'_>) -> Running {
     let stdin = Stdio::from(copy(stdin));
     Running(Command::new("sleep").arg("60").stdin(stdin).spawn().expect("it starts"))
@@ -74,10 +73,10 @@ pub(crate) fn array() -> Map {
 }
 
 pub(crate) fn shared() {
-    let mut roads = roads();
+    let mut enrichers = enrichers();
     let map = array();
     let (one, other) = (sleeping(map.fd()), sleeping(map.fd()));
-    let both = wait_for(&mut roads, Kind::Map, map.id(), vec![one.0.id(), other.0.id()]);
+    let both = wait_for(&mut enrichers, Kind::Map, map.id(), vec![one.0.id(), other.0.id()]);
     for process in &both {
         let executable = fs::read_link(format!("/proc/{}/exe", process.pid)).expect("root may");
         let executable = executable.file_name().and_then(|name| name.to_str()).expect("it has a name");
@@ -87,13 +86,13 @@ pub(crate) fn shared() {
     assert!(both[0].started_at_boot_ns > 0);
     let left = other.0.id();
     drop(one);
-    wait_for(&mut roads, Kind::Map, map.id(), vec![left]);
+    wait_for(&mut enrichers, Kind::Map, map.id(), vec![left]);
     drop(other);
-    wait_for(&mut roads, Kind::Map, map.id(), vec![]);
+    wait_for(&mut enrichers, Kind::Map, map.id(), vec![]);
 }
 
 pub(crate) fn every_kind() {
-    let mut roads = roads();
+    let mut enrichers = enrichers();
     let program = Program::ready(uapi::program_type::SOCKET_FILTER, "held").expect("it can be loaded");
     let map = array();
     let link = Link::cgroup().expect("it can be made");
@@ -108,20 +107,20 @@ pub(crate) fn every_kind() {
     ];
     for (kind, fd, id) in held {
         let holder = sleeping(fd);
-        wait_for(&mut roads, kind, id, vec![holder.0.id()]);
+        wait_for(&mut enrichers, kind, id, vec![holder.0.id()]);
         drop(holder);
-        wait_for(&mut roads, kind, id, vec![]);
+        wait_for(&mut enrichers, kind, id, vec![]);
     }
-    // One process that has two, one of them twice.
+    // One process with two of them, one of them twice.
     let mut holder = Command::new("sleep");
     holder.arg("60").stdin(copy(map.fd())).stdout(copy(map.fd())).stderr(copy(link.fd()));
     let holder = Running(holder.spawn().expect("it starts"));
-    wait_for(&mut roads, Kind::Map, map.id(), vec![holder.0.id()]);
-    wait_for(&mut roads, Kind::Link, link.id(), vec![holder.0.id()]);
+    wait_for(&mut enrichers, Kind::Map, map.id(), vec![holder.0.id()]);
+    wait_for(&mut enrichers, Kind::Link, link.id(), vec![holder.0.id()]);
 }
 
 pub(crate) fn sent() {
-    let mut roads = roads();
+    let mut enrichers = enrichers();
     let map = array();
     let id = map.id();
     let (ours, its) = UnixStream::pair().expect("it can be made");
@@ -129,42 +128,42 @@ pub(crate) fn sent() {
     let rights = [ControlMessage::ScmRights(&rights)];
     sendmsg::<()>(ours.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::empty(), None)
         .expect("there is room");
-    // Nobody but the message has it.
+    // Only the message holds it.
     drop(map);
-    wait_for(&mut roads, Kind::Map, id, vec![]);
-    assert!(objects::Kind::Map.exists(id).expect("root may ask"), "it is on its way");
+    wait_for(&mut enrichers, Kind::Map, id, vec![]);
+    assert!(objects::Kind::Map.exists(id).expect("root may query it"), "it is in flight");
     let receiver = helper::ready("receiver", OwnedFd::from(its));
-    wait_for(&mut roads, Kind::Map, id, vec![receiver.0.id()]);
+    wait_for(&mut enrichers, Kind::Map, id, vec![receiver.0.id()]);
     drop(receiver);
-    wait_for(&mut roads, Kind::Map, id, vec![]);
-    objects::wait_until_gone(objects::Kind::Map, &[id], SOON).expect("nobody holds it");
+    wait_for(&mut enrichers, Kind::Map, id, vec![]);
+    objects::wait_until_gone(objects::Kind::Map, &[id], SOON).expect("nothing holds it");
 }
 
 pub(crate) fn threads() {
-    let mut roads = roads();
+    let mut enrichers = enrichers();
     let map = array();
-    // Threads that share what their process has, and one that has alone what its process gave up.
+    // Threads that share the descriptors of their process, and one that alone has a descriptor that its process closed.
     for role in ["threads", "apart"] {
         let holder = helper::ready(role, copy(map.fd()));
         let threads = fs::read_dir(format!("/proc/{}/task", holder.0.id())).expect("it runs").count();
         assert!(threads > 1, "it has threads");
-        wait_for(&mut roads, Kind::Map, map.id(), vec![holder.0.id()]);
+        wait_for(&mut enrichers, Kind::Map, map.id(), vec![holder.0.id()]);
     }
-    wait_for(&mut roads, Kind::Map, map.id(), vec![]);
+    wait_for(&mut enrichers, Kind::Map, map.id(), vec![]);
 }
 
 pub(crate) fn many_descriptors() {
     let map = array();
     let holder = helper::ready("many", copy(map.fd()));
-    // What learns of descriptors while it runs comes to its own behind all of these.
-    let mut roads = roads();
-    if let [iterators, _] = &mut roads[..] {
+    // The iterator detects its own operations while it runs, after all of these.
+    let mut enrichers = enrichers();
+    if let [iterators, _] = &mut enrichers[..] {
         own_only_what_is_kept(iterators);
     }
-    wait_for(&mut roads, Kind::Map, map.id(), vec![holder.0.id()]);
-    for road in &mut roads {
-        let snapshot = road.read();
-        let maps = &snapshot.holders.as_ref().expect("root may know").maps;
+    wait_for(&mut enrichers, Kind::Map, map.id(), vec![holder.0.id()]);
+    for enricher in &mut enrichers {
+        let snapshot = enricher.read();
+        let maps = &snapshot.holders.as_ref().expect("root may read them").maps;
         let held = |id| pids(&holders(&snapshot, Kind::Map, id)).contains(&holder.0.id());
         let ids: BTreeSet<u32> = maps.iter().map(|holder| holder.id).filter(|&id| held(id)).collect();
         assert_eq!(ids.len(), 202, "its standard input, 200 maps and the last one");
@@ -172,21 +171,21 @@ pub(crate) fn many_descriptors() {
 }
 
 pub(crate) fn pid_namespace() {
-    let mut roads = roads();
+    let mut enrichers = enrichers();
     let map = array();
     let inside = helper::in_namespace(|| sleeping(map.fd()));
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).expect("root may");
     assert_ne!(namespace(&inside.0.id().to_string()), namespace("self"));
-    wait_for(&mut roads, Kind::Map, map.id(), vec![inside.0.id()]);
+    wait_for(&mut enrichers, Kind::Map, map.id(), vec![inside.0.id()]);
     drop(inside);
-    wait_for(&mut roads, Kind::Map, map.id(), vec![]);
+    wait_for(&mut enrichers, Kind::Map, map.id(), vec![]);
 }
 
 pub(crate) fn within_pid_namespace() {
     let map = array();
     let _outside = sleeping(map.fd());
-    let told = helper::says_in_namespace("reader", copy(map.fd()));
-    let [iterators, walk] = &told[..] else { panic!("there are two roads") };
+    let snapshots = helper::snapshots_in_namespace("reader", copy(map.fd()));
+    let [iterators, walk] = &snapshots[..] else { panic!("there are two backends") };
     let found = |snapshot| match &holders(snapshot, Kind::Map, map.id())[..] {
         [one] => one.clone(),
         other => panic!("only the sleep in the namespace, not {other:?}"),
@@ -198,13 +197,13 @@ pub(crate) fn within_pid_namespace() {
     }
     let by_iterator = found(iterators);
     assert!(by_iterator.pid > by_proc.pid, "{by_iterator:?}");
-    // There is another process of that pid in this `/proc`, or none.
+    // This `/proc` has another process of that pid, or none.
     assert_eq!(by_iterator, Process { pid: by_iterator.pid, executable_name: None, ..by_proc });
 }
 
-/// What this process is said to hold: the ids by kind.
+/// Returns the ids of the objects that this process is reported to hold, by kind.
 fn own(snapshot: &Snapshot) -> [BTreeSet<u32>; 4] {
-    let holders = snapshot.holders.as_ref().expect("root may know");
+    let holders = snapshot.holders.as_ref().expect("root may read them");
     let pid = std::process::id();
     KINDS.map(|kind| {
         let own = holders.of(kind).iter();
@@ -217,22 +216,22 @@ fn own(snapshot: &Snapshot) -> [BTreeSet<u32>; 4] {
 fn own_only_what_is_kept(iterators: &mut Enricher) {
     let snapshot = iterators.read();
     let [programs, maps, links, btfs] = own(&snapshot);
-    // Before 5.19 there is one iterator, over descriptors, and before 5.17 nothing to tell it.
-    let (told, iterators): (&[&str], _) = match readers::version() {
+    // Before 5.19 there is one iterator, over descriptors, and before 5.17 it has no parameters.
+    let (parameters, iterators): (&[&str], _) = match readers::version() {
         version if version < (5, 17) => (&[], 1),
         version if version < (5, 19) => (&["bpfmetrics_walk"], 1),
         _ => (&["bpfmetrics_ask", "bpfmetrics_walk"], 4),
     };
-    assert_eq!((programs.len(), maps.len(), links.len(), btfs.len()), (0, told.len(), iterators, 0));
+    assert_eq!((programs.len(), maps.len(), links.len(), btfs.len()), (0, parameters.len(), iterators, 0));
     for map in snapshot.maps.iter().flatten().filter(|map| maps.contains(&map.facts.id)) {
-        assert!(told.contains(&&*map.facts.name), "{}", map.facts.name);
+        assert!(parameters.contains(&&*map.facts.name), "{}", map.facts.name);
     }
     for link in snapshot.links.iter().flatten().filter(|link| links.contains(&link.facts.id)) {
         assert_eq!(link.facts.link_type.name.as_deref(), Some("iter"));
     }
 }
 
-/// Says so when it is dropped.
+/// Sets a flag when dropped.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -242,8 +241,8 @@ impl Drop for End<'_> {
 }
 
 pub(crate) fn own_objects() {
-    let mut roads = roads();
-    // What this process has for a moment, and what it keeps for other ends.
+    let mut enrichers = enrichers();
+    // Neither descriptors that are open for a moment count, nor those kept for other purposes.
     let map = array();
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -253,21 +252,21 @@ pub(crate) fn own_objects() {
                 ids.read();
             }
         });
-        // Also when a claim does not hold: the thread ends with the test.
+        // Also if an assertion fails: the thread ends with the test.
         let _end = End(&ended);
         for _ in 0..20 {
-            let walk = roads.last_mut().expect("there is one").read();
+            let walk = enrichers.last_mut().expect("there is one").read();
             assert!(own(&walk).iter().all(BTreeSet::is_empty), "a walk keeps nothing");
-            if let [iterators, _] = &mut roads[..] {
+            if let [iterators, _] = &mut enrichers[..] {
                 own_only_what_is_kept(iterators);
             }
         }
     });
-    assert!(holders(&roads[0].read(), Kind::Map, map.id()).is_empty());
+    assert!(holders(&enrichers[0].read(), Kind::Map, map.id()).is_empty());
 }
 
 pub(crate) fn executed() {
-    let mut roads = roads();
+    let mut enrichers = enrichers();
     let map = array();
     let mut shell = Command::new("sh");
     shell
@@ -275,12 +274,12 @@ pub(crate) fn executed() {
         .stdin(Stdio::piped())
         .stderr(copy(map.fd()));
     let mut shell = helper::wait_for(&mut shell);
-    let before = wait_for(&mut roads, Kind::Map, map.id(), vec![shell.0.id()]);
+    let before = wait_for(&mut enrichers, Kind::Map, map.id(), vec![shell.0.id()]);
     assert_eq!(before[0].name, "sh");
     shell.0.stdin.take().expect("a pipe").write_all(b"\n").expect("it reads");
     let mut after = Vec::new();
     wait_until("it is another program", SOON, || {
-        after = roads.iter_mut().map(|road| holders(&road.read(), Kind::Map, map.id())).collect();
+        after = enrichers.iter_mut().map(|enricher| holders(&enricher.read(), Kind::Map, map.id())).collect();
         Ok(after.iter().all(|holders| holders.iter().any(|process| process.name == "sleep")))
     })
     .expect("it executes it");
@@ -297,14 +296,14 @@ pub(crate) fn executed() {
 pub(crate) fn given_up() {
     let map = array();
     let holder = sleeping(map.fd());
-    let known = wait_for(&mut roads(), Kind::Map, map.id(), vec![holder.0.id()]);
-    let told = helper::says("nobody");
-    let [iterators, walk] = &told[..] else { panic!("there are two roads") };
+    let known = wait_for(&mut enrichers(), Kind::Map, map.id(), vec![holder.0.id()]);
+    let snapshots = helper::snapshots("nobody");
+    let [iterators, walk] = &snapshots[..] else { panic!("there are two backends") };
     let success = |snapshot: &Snapshot| {
         let holder = snapshot.collectors.iter().find(|collector| collector.part == Part::Holder);
-        holder.expect("it says how it went").success
+        holder.expect("it is reported").success
     };
-    // Before 5.19 who has no rights may not read an iterator either.
+    // Before 5.19 a process without privileges may not read an iterator either.
     if readers::version() >= (5, 19) {
         let permitted = Process { executable_name: None, ..known[0].clone() };
         let found = holders(iterators, Kind::Map, map.id());

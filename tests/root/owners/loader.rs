@@ -1,5 +1,5 @@
-//! Loaders: processes in a cgroup that make a map, a program that uses it and a link, pin them if they are told to, and hand them to
-//! others. Begin at [`Loader`]; [`load`] is what such a process does.
+//! Loaders: processes in a cgroup that make a map, a program that uses it and a link, pin them on request, and send them to others.
+//! Entry point: [`Loader`]; the process runs [`load`].
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, IoSlice, Read as _, Write as _};
@@ -22,10 +22,10 @@ use test_support::running::Running;
 const GROUP: &str = "LOADS_IN_CGROUP";
 const PINS: &str = "LOADS_AND_PINS_IN";
 
-/// What a loader pins, by the names of the pins.
+/// Names of the pins of a loader.
 pub(crate) const NAMES: [&str; 3] = ["program", "map", "link"];
 
-/// What a loader made: a program, the map that it uses, and the link that attaches it.
+/// Ids of the objects of a loader: a program, the map that it uses, and the link that attaches it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub(crate) program: u32,
@@ -38,33 +38,33 @@ impl Made {
         [(Kind::Program, self.program), (Kind::Map, self.map), (Kind::Link, self.link)]
     }
 
-    /// Waits until the kernel has let go of all.
+    /// Waits until the kernel has freed all.
     pub(crate) fn wait_until_gone(self) {
         for (kind, id) in [
             (objects::Kind::Link, self.link),
             (objects::Kind::Program, self.program),
             (objects::Kind::Map, self.map),
         ] {
-            wait_until_gone(kind, &[id], super::SOON).expect("nobody holds it");
+            wait_until_gone(kind, &[id], super::SOON).expect("nothing holds it");
         }
     }
 }
 
-/// A loader that has made its objects, ended when dropped.
+/// A loader that has made its objects, killed when dropped.
 pub(crate) struct Loader {
     pub(crate) made: Made,
     pub(crate) process: Running,
-    /// Into this it hands descriptors of all, once for each byte that it gets.
+    /// It sends descriptors of all for each byte that it receives here.
     socket: UnixStream,
 }
 
 impl Loader {
-    /// One in this cgroup.
+    /// Starts one in this cgroup.
     pub(crate) fn begin(group: &Group) -> Self {
         Self::begin_and_pin(group, None)
     }
 
-    /// One that pins what it made, in this directory.
+    /// Starts one that pins its objects in this directory.
     pub(crate) fn pinning(group: &Group, directory: &Path) -> Self {
         Self::begin_and_pin(group, Some(directory))
     }
@@ -79,28 +79,28 @@ impl Loader {
         let mut process = Running(command.spawn().expect("it starts"));
         // The command still has its end of the socket.
         drop(command);
-        let mut told = String::new();
+        let mut line = String::new();
         let stdout = process.0.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut told).expect("it says something");
-        let ids: Vec<u32> = told.split_whitespace().map(|id| id.parse().expect("a number")).collect();
-        let [program, map, link] = ids[..] else { panic!("it tells what it made, not {told:?}") };
+        BufReader::new(stdout).read_line(&mut line).expect("it writes a line");
+        let ids: Vec<u32> = line.split_whitespace().map(|id| id.parse().expect("a number")).collect();
+        let [program, map, link] = ids[..] else { panic!("three ids are expected, not {line:?}") };
         Self { made: Made { program, map, link }, process, socket }
     }
 
-    /// Another process that has got descriptors of all.
+    /// Starts another process that receives descriptors of all.
     pub(crate) fn keeper(&self) -> Running {
         self.send();
         helper::ready("receiver", self.end())
     }
 
-    /// Ends it, as it would end by itself.
+    /// Lets it exit.
     pub(crate) fn exit(self) -> Made {
         let made = self.made;
         drop(self.exit_with_descriptors_sent());
         made
     }
 
-    /// Has it send descriptors, and end: nobody but the socket that is given back has them then.
+    /// Lets it send descriptors and exit: only the returned socket holds them then.
     pub(crate) fn send_and_exit(self) -> OwnedFd {
         self.send();
         self.exit_with_descriptors_sent()
@@ -108,7 +108,7 @@ impl Loader {
 
     fn exit_with_descriptors_sent(mut self) -> OwnedFd {
         self.socket.shutdown(Shutdown::Write).expect("it is open");
-        assert!(self.process.0.wait().expect("it is ours").success(), "it ends well");
+        assert!(self.process.0.wait().expect("it is ours").success(), "it exits successfully");
         self.socket.into()
     }
 
@@ -121,19 +121,19 @@ impl Loader {
     }
 }
 
-/// Moves this process into the cgroup that it is to run in.
+/// Moves this process into its cgroup.
 pub(crate) fn enter_group() {
-    let group = PathBuf::from(env::var_os(GROUP).expect("each has one"));
+    let group = PathBuf::from(env::var_os(GROUP).expect("each loader has one"));
     fs::write(group.join("cgroup.procs"), std::process::id().to_string()).expect("root may");
 }
 
-/// A process of this program in a cgroup, that does what another role is.
+/// Starts this program in a cgroup and a role.
 pub(crate) fn in_group(role: &str, group: &Group) -> Running {
     let mut command = helper::itself(role);
     helper::wait_for(command.env(GROUP, group.directory()).stdin(Stdio::null()))
 }
 
-/// What a loader does.
+/// Runs in a loader.
 pub(crate) fn load() {
     enter_group();
     let map = Map::ready(map_type::ARRAY, "owned").expect("it can be made");
@@ -148,7 +148,7 @@ pub(crate) fn load() {
         std::mem::forget(pins.map(|pin| pin.expect("it can be pinned")));
     }
     let mut stdout = io::stdout();
-    writeln!(stdout, "{} {} {}", program.id(), map.id(), link.id()).expect("somebody reads");
+    writeln!(stdout, "{} {} {}", program.id(), map.id(), link.id()).expect("the parent reads");
     let socket = io::stdin().as_fd().try_clone_to_owned().expect("there is a descriptor left");
     let mut socket = UnixStream::from(socket);
     while socket.read(&mut [0]).expect("it is open") > 0 {

@@ -1,4 +1,4 @@
-//! What nobody holds, and what is held in other ways than by a process: by a link, at a hook, in a map.
+//! Orphans, and objects held otherwise than by a process: by a link, at a hook, in a map.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use test_support::objects::{
 };
 use test_support::running::Running;
 
-/// Counts what nobody holds, against how much that was at first: others can have lost something, too.
+/// Counts orphans relative to those at the start: other programs can have some, too.
 struct Counting {
     enricher: Enricher,
     before: BTreeMap<&'static str, usize>,
@@ -28,23 +28,23 @@ struct Counting {
 impl Counting {
     fn new() -> Self {
         let mut counting = Self { enricher: enricher(NameCache::default(), true), before: BTreeMap::new() };
-        // Others' objects that go just now are held by nobody for a moment.
-        wait_until("the numbers stay", SOON, || {
+        // Objects of others that are being freed are orphans for a moment.
+        wait_until("the numbers are stable", SOON, || {
             let (one, other) = (counting.enricher.read(), counting.enricher.read());
             counting.before = unheld(&one).unwrap_or_default();
             Ok(!counting.before.is_empty() && unheld(&other).as_ref() == Some(&counting.before))
         })
-        .expect("nobody loses anything");
+        .expect("other programs orphan nothing");
         counting
     }
 
-    /// Waits until nobody holds so many programs, maps and links more than at first, and gives a reading that says so.
+    /// Waits until there are this many more orphans than at the start, and returns the snapshot.
     #[track_caller]
     fn until(&mut self, programs: usize, maps: usize, links: usize) -> Snapshot {
         self.until_so(programs, maps, links, |_| true)
     }
 
-    /// The same, until a reading also says something else.
+    /// The same, until the snapshot also satisfies a condition.
     #[track_caller]
     fn until_so(
         &mut self,
@@ -59,19 +59,22 @@ impl Counting {
         }
         let mut found = None;
         let mut counted = None;
-        let agreed = wait_until("nobody holds so many", SOON, || {
+        let agreed = wait_until("there are as many orphans", SOON, || {
             let snapshot = self.enricher.read();
             counted = unheld(&snapshot);
-            let so = counted.as_ref() == Some(&wanted) && is_so(&snapshot);
+            let agrees = counted.as_ref() == Some(&wanted) && is_so(&snapshot);
             found = Some(snapshot);
-            Ok(so)
+            Ok(agrees)
         });
-        assert!(agreed.is_ok(), "{wanted:?} are wanted, {counted:?} are counted, or it is not so");
+        assert!(
+            agreed.is_ok(),
+            "{wanted:?} are expected and {counted:?} are counted, or the condition does not hold"
+        );
         found.expect("it was read")
     }
 }
 
-/// How many of each kind nobody holds; `None` when not everybody could be asked.
+/// Returns the number of orphans of each kind; `None` if it is not known.
 fn unheld(snapshot: &Snapshot) -> Option<BTreeMap<&'static str, usize>> {
     snapshot.totals.iter().map(|total| Some((total.kind.as_str(), total.unheld?))).collect()
 }
@@ -83,7 +86,7 @@ pub(crate) fn in_flight() {
     let made = loader.made;
     counting.until(0, 0, 0);
     let socket = loader.send_and_exit();
-    // The program and its map hang on the link, which holds them, though nobody holds that.
+    // The link holds the program and its map, though nothing holds the link.
     counting.until_so(0, 0, 1, |snapshot| {
         made.all().iter().all(|&(kind, id)| held_by(snapshot, kind, id).is_empty())
             && owners(snapshot, made) == ["kernel kernel"; 3]
@@ -95,7 +98,7 @@ pub(crate) fn in_flight() {
     made.wait_until_gone();
     assert_eq!(owners(&counting.until(0, 0, 0), made), [""; 0]);
 
-    // What is dropped on its way is gone.
+    // Objects that are dropped in flight are freed.
     let loader = Loader::begin(&group);
     let made = loader.made;
     let socket = loader.send_and_exit();
@@ -116,28 +119,28 @@ pub(crate) fn by_link() {
     let snapshot = counting.until(0, 0, 0);
     assert_owned(&snapshot, made, &format!("pin {}", directory.display()));
     for (kind, id) in [(Kind::Program, made.program), (Kind::Map, made.map)] {
-        assert_eq!(held_by(&snapshot, kind, id), [""; 0], "nobody but the link has it");
+        assert_eq!(held_by(&snapshot, kind, id), [""; 0], "only the link holds it");
     }
     fs::remove_file(directory.join(NAMES[2])).expect("it is there");
     made.wait_until_gone();
     assert_eq!(owners(&counting.until(0, 0, 0), made), [""; 0]);
 }
 
-/// A program of this type of which the test alone has a descriptor, which does not count.
+/// Loads a program of this type. The descriptors of this process do not count.
 fn program(kind: u32, name: &str) -> Program {
     Program::ready(kind, name).expect("it can be loaded")
 }
 
-/// Whether a program hangs at this one hook, and is nobody's.
-fn hangs(snapshot: &Snapshot, id: u32, at: &str) -> bool {
+/// Returns whether a program is attached to this hook only, and owned by the kernel.
+fn is_attached(snapshot: &Snapshot, id: u32, at: &str) -> bool {
     let hooks = &snapshot.hooks.as_ref().expect("it was waited for").hooks;
     let found: Vec<_> =
         hooks.iter().filter(|hook| hook.prog_id == Some(id)).map(|hook| &*hook.hook).collect();
     found == [at] && owner(snapshot, Kind::Program, id).is_some_and(|owner| word(&owner) == "kernel kernel")
 }
 
-/// Whether a program counts as held wherever it is, since somebody would not say whether it hangs there.
-fn is_untold(snapshot: &Snapshot, kind: u32) -> bool {
+/// Returns whether programs of a type count as held, since their attachments could not be queried.
+fn is_unqueryable(snapshot: &Snapshot, kind: u32) -> bool {
     snapshot.hooks.as_ref().expect("it was waited for").untold.contains(&kind)
 }
 
@@ -149,7 +152,7 @@ pub(crate) fn by_hooks() {
     counting.until(1, 0, 0);
     attached.attach_to_cgroup(&cgroup).expect("it can be attached");
     drop(attached);
-    counting.until_so(0, 0, 0, |snapshot| hangs(snapshot, id, "cgroup_inet_ingress"));
+    counting.until_so(0, 0, 0, |snapshot| is_attached(snapshot, id, "cgroup_inet_ingress"));
     drop(cgroup);
     wait_until_gone(objects::Kind::Program, &[id], SOON).expect("its cgroup is gone");
     counting.until_so(0, 0, 0, |snapshot| owner(snapshot, Kind::Program, id).is_none());
@@ -161,20 +164,20 @@ pub(crate) fn by_filter() {
     by_hook(&mut Counting::new(), uapi::program_type::SCHED_CLS, "tc_ingress", attach);
 }
 
-/// That a hook in a network namespace holds a program for as long as the namespace is there.
+/// Asserts that a hook in a network namespace holds a program as long as the namespace exists.
 fn by_hook(counting: &mut Counting, kind: u32, hook: &str, attach: fn(&Program) -> std::io::Result<()>) {
     let attached = program(kind, "owners_network");
     let id = attached.id();
-    let is_told = !is_untold(&counting.enricher.read(), kind);
-    counting.until(usize::from(is_told), 0, 0);
+    let is_queried = !is_unqueryable(&counting.enricher.read(), kind);
+    counting.until(usize::from(is_queried), 0, 0);
     let (process, network) = Network::new_with(|_| {
         attach(&attached)?;
-        // It stands for the namespace in /proc.
+        // It makes the namespace visible in /proc.
         Ok(Running(Command::new("sleep").arg("600").spawn()?))
     })
     .expect("it can be attached");
     drop(attached);
-    counting.until_so(0, 0, 0, |snapshot| hangs(snapshot, id, hook));
+    counting.until_so(0, 0, 0, |snapshot| is_attached(snapshot, id, hook));
     drop((process, network));
     wait_until_gone(objects::Kind::Program, &[id], SOON).expect("its namespace is gone");
     counting.until_so(0, 0, 0, |snapshot| owner(snapshot, Kind::Program, id).is_none());
@@ -195,8 +198,8 @@ pub(crate) fn by_array() {
     let contents = &snapshot.hooks.as_ref().expect("it was waited for").contents;
     assert!(contents.iter().any(|content| (content.map_id, content.id) == (array_id, tail_id)));
     drop(pin);
-    // Nothing is to open the array while the kernel clears it.
-    wait_until_gone(objects::Kind::Map, &[array_id], SOON).expect("nobody holds it");
-    wait_until_gone(objects::Kind::Program, &[tail_id], SOON).expect("nobody holds it");
+    // The array must not be opened while the kernel clears it.
+    wait_until_gone(objects::Kind::Map, &[array_id], SOON).expect("nothing holds it");
+    wait_until_gone(objects::Kind::Program, &[tail_id], SOON).expect("nothing holds it");
     counting.until(0, 0, 0);
 }

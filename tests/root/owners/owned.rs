@@ -1,4 +1,4 @@
-//! Objects of processes and of pins, in cgroups that name nobody.
+//! Objects owned by processes and by pins, in cgroups that identify no owner.
 
 use std::fs;
 
@@ -14,12 +14,12 @@ use super::scene::{Bpffs, Group};
 use test_support::objects::Network;
 use test_support::running::Running;
 
-/// The process that an object belongs to.
+/// Returns the pid of the process that owns an object.
 fn owning_pid(snapshot: &Snapshot, kind: Kind, id: u32) -> Option<u32> {
     owner(snapshot, kind, id)?.process.as_ref().map(|process| process.pid)
 }
 
-/// How many maps there are by the table, by the host's total and by those of the owners.
+/// Returns the number of maps in the table, in the host's total and in those of all owners.
 fn maps(snapshot: &Snapshot) -> [u64; 3] {
     let table = snapshot.maps.as_ref().expect("root may read it").len() as u64;
     let host = snapshot.totals.iter().find(|total| total.kind == Kind::Map).expect("they were read");
@@ -42,7 +42,7 @@ pub(crate) fn shared() {
     let mut all = vec![its, first, second];
     all.sort_unstable();
     assert_eq!(pids(&snapshot, Kind::Map, made.map), all);
-    assert_eq!(owning_pid(&snapshot, Kind::Map, made.map), Some(its), "it was there before the others");
+    assert_eq!(owning_pid(&snapshot, Kind::Map, made.map), Some(its), "it started before the others");
 
     loader.exit();
     let snapshot = read(&mut enricher, made);
@@ -67,7 +67,7 @@ pub(crate) fn shared() {
     drop(one);
     let snapshot = read(&mut enricher, made);
     assert_eq!(owning_pid(&snapshot, Kind::Map, made.map), Some(second));
-    assert!(total(&snapshot, &of_first).is_none(), "it has nothing any more");
+    assert!(total(&snapshot, &of_first).is_none(), "it owns nothing any more");
     let of_second = owner(&snapshot, Kind::Map, made.map).expect("it is there");
     drop(other);
     wait_until_gone(&mut enricher, made, &of_second);
@@ -91,7 +91,7 @@ pub(crate) fn left_pinned() {
     assert_eq!((counted.programs, counted.maps, counted.links), (Some(1), Some(1), Some(1)));
     assert!(counted.mem.is_some_and(|bytes| bytes > 0));
 
-    // The map's own pin is not needed: its program is there.
+    // The map's own pin is not needed: its program is pinned.
     fs::remove_file(directory.join(NAMES[1])).expect("it is there");
     let snapshot = read(&mut enricher, made);
     assert_owned(&snapshot, made, &owned_by);
@@ -100,7 +100,7 @@ pub(crate) fn left_pinned() {
     wait_until_gone(&mut enricher, made, &of_pins);
 }
 
-/// A process that alone has what a loader made is its owner, until it ends.
+/// Asserts that the only process with the objects of a loader owns them until it exits.
 fn alone(loader: Loader, keeper: Running, group: &Group) {
     group.take_in(&keeper);
     let made = loader.exit();

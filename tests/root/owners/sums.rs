@@ -1,4 +1,4 @@
-//! That what is counted for owners and for the host is what the objects are together, while loaders make and end them at random.
+//! Totals of owners and of the host are the sums over the objects, while loaders make and free them at random.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,22 +18,22 @@ use super::scene::Group;
 use test_support::objects::{Link, Map, Program, if_possible, uapi, wait_until};
 use test_support::running::Running;
 
-/// How many loaders end and begin again, one after the other.
+/// Number of times a loader is replaced.
 const LIVES: usize = 9;
 
-/// How many new programs are seen, and how many readings taken, before the next one does.
+/// Number of new programs, and of readings, before the next replacement.
 const NEW: usize = 20;
 const READINGS: u32 = 10;
 
-/// What has to be so from one reading to the next.
+/// Values that must not decrease from one reading to the next.
 #[derive(Default)]
 struct Account {
     host: Duration,
-    /// The run time of each owner that was ever seen, by its key.
+    /// Run time of each owner so far, by its key.
     owners: BTreeMap<u64, Duration>,
-    /// All programs of the loaders that were seen.
+    /// All programs of the loaders so far.
     programs: BTreeSet<u32>,
-    /// The names of owners whose programs ran.
+    /// Names of the owners whose programs ran.
     ran: BTreeSet<String>,
 }
 
@@ -41,7 +41,7 @@ impl Account {
     fn check(&mut self, snapshot: &Snapshot) {
         assert_sums(snapshot);
         let host = total(snapshot, Kind::Program).run_time.expect("runs are counted");
-        assert!(host >= self.host, "the host ran {:?}, and now {host:?}", self.host);
+        assert!(host >= self.host, "the host ran {:?} before, and {host:?} now", self.host);
         self.host = host;
         for OwnerTotal { owner, run_time, .. } in &snapshot.owners {
             let run_time = run_time.expect("runs are counted");
@@ -51,7 +51,7 @@ impl Account {
                 self.ran.insert(owner.name().to_owned());
             }
         }
-        assert_eq!(self.owners.values().sum::<Duration>(), host, "each run is somebody's");
+        assert_eq!(self.owners.values().sum::<Duration>(), host, "each run belongs to an owner");
         let programs = snapshot.programs.iter().flatten().filter(|row| row.facts.name == "churned");
         self.programs.extend(programs.map(|row| row.facts.id));
     }
@@ -89,7 +89,7 @@ fn assert_sums(snapshot: &Snapshot) {
     );
     let mut keys: Vec<u64> = snapshot.owners.iter().map(|total| total.owner.key()).collect();
     keys.sort_unstable();
-    assert!(keys.is_sorted_by(|one, next| one < next), "no owner is told twice");
+    assert!(keys.is_sorted_by(|one, next| one < next), "each owner is reported once");
 }
 
 pub(crate) fn hold() {
@@ -112,7 +112,7 @@ pub(crate) fn hold() {
             Ok(account.programs.len() >= seen + NEW && readings >= READINGS)
         })
         .expect("the loaders go on");
-        // One after the other ends with all that it has, and begins again.
+        // Each in turn exits with all its objects, and is replaced.
         loaders.remove(0);
         account.check(&enricher.read());
         loaders.push(begin(&groups[life % groups.len()]));
@@ -126,7 +126,7 @@ pub(crate) fn hold() {
     }
 }
 
-/// Numbers as good as random, the same for the same seed.
+/// Pseudo-random numbers, the same for the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -136,13 +136,13 @@ impl Dice {
     }
 }
 
-/// What a loader does: makes programs, maps and links, runs the programs, and ends them, until it is killed.
+/// In a loader: makes programs, maps and links, runs the programs, and frees all, until it is killed.
 pub(crate) fn churn() {
     const MOST: usize = 15;
     enter_group();
-    // Its links are at an interface of its own.
+    // Its links are attached to an interface of its own.
     unshare(CloneFlags::CLONE_NEWNET).expect("root may");
-    helper::say_ready();
+    helper::report_ready();
     let mut dice = Dice(u64::from(std::process::id()));
     let (mut programs, mut maps, mut links) = (Vec::<Program>::new(), Vec::<Map>::new(), Vec::<Link>::new());
     loop {
@@ -161,7 +161,7 @@ pub(crate) fn churn() {
             }
             3 if links.len() < MOST => {
                 let program = Program::ready(uapi::program_type::SCHED_CLS, "churned");
-                // Kernels before 6.6 know no such link.
+                // Kernels before 6.6 have no such link.
                 links.extend(if_possible(program.expect("it can be loaded").link_tcx(false)));
             }
             4 if !programs.is_empty() => drop(programs.swap_remove(dice.below(programs.len()))),

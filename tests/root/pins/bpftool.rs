@@ -1,4 +1,4 @@
-//! An outside opinion: the paths that bpftool lists beside objects are those that a reading finds.
+//! bpftool lists the same pins.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use bpf_metrics_exporter::model::Kind;
 use serde_json::Value;
 
 use super::scene::{Scene, enricher, pins as found};
-use test_support::bpftool::{asked, id};
+use test_support::bpftool::{id, query};
 use test_support::objects::{Herd, Link};
 
-/// What bpftool lists of a kind, pin by pin.
+/// Returns the pins that bpftool lists for a kind.
 fn listed(kind: Kind, word: &str) -> Vec<(String, Kind, u32)> {
-    let Value::Array(objects) = asked(&["--bpffs", word, "show"]) else { panic!("bpftool lists an array") };
+    let Value::Array(objects) = query(&["--bpffs", word, "show"]) else { panic!("bpftool lists an array") };
     let pins = |object: &Value| -> Vec<_> {
         let paths = object["pinned"].as_array().cloned().unwrap_or_default();
         paths

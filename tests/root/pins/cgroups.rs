@@ -1,5 +1,5 @@
-//! Which path the cgroup has that pays for a map: while it is there, when it is gone, where opening by handle is not allowed, and in
-//! a cgroup namespace.
+//! Paths of the cgroups that maps are charged to: while they exist, after their removal, without `open_by_handle_at`, and in a cgroup
+//! namespace.
 
 use std::fs;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use test_support::objects::{Mount, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Where the hierarchy that accounts memory is mounted as a whole, and whether it is of version 1.
+/// Returns where the root of the memory hierarchy is mounted, and whether it is of version 1.
 fn hierarchy() -> (PathBuf, bool) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
     let lines =
@@ -51,7 +51,7 @@ impl Group {
         Self { directory, path, id }
     }
 
-    /// Removes it, as soon as nobody is in it any more.
+    /// Removes it, as soon as it is empty.
     fn remove(&self) {
         let removed = || match fs::remove_dir(&self.directory) {
             Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(false),
@@ -74,7 +74,7 @@ pub(crate) fn enter(directory: &Path) {
     fs::write(directory.join("cgroup.procs"), std::process::id().to_string()).expect("root may");
 }
 
-/// Has another process load and pin a map in a cgroup, and end. Gives back the map's id.
+/// Starts a process in a cgroup that loads and pins a map and exits. Returns the map's id.
 fn load_in(group: &Group, pin: &Path) -> u32 {
     let mut loader = again("cgroup-loader", &group.directory.join("x")).spawn().expect("it starts");
     let mut stdin = loader.stdin.take().expect("a pipe");
@@ -91,21 +91,21 @@ pub(crate) fn of_maps() {
     let map = load_in(&group, &scene.at("left"));
     let mut cgroups = Cgroups::default();
     let mut payer = || readers::map(&reader.read(), map).memory_cgroup;
-    // In version 2 memory is accounted for a cgroup only where the one above it says so.
+    // In version 2 a cgroup accounts memory only where its parent enables that.
     if !group.directory.join("memory.stat").exists() {
-        // One above it pays; what is the root's is accounted to nobody.
+        // An ancestor is charged; the root is not accounted.
         let path = payer().map(|id| cgroups.path(id).expect("it is there"));
         return assert!(path.is_none_or(|path| group.path.starts_with(&*path)));
     }
-    let mut pays = || payer().expect("somebody pays");
+    let mut pays = || payer().expect("a cgroup is charged");
     let path = cgroups.path(pays()).expect("it is there");
     assert_eq!((&*path, pays()), (&*group.path, group.id), "its loader has exited");
     group.remove();
     for _ in 0..3 {
         cgroups.end_reading();
         assert_eq!(cgroups.path(group.id).as_deref(), Some(&*group.path));
-        assert!(Cgroups::default().path(group.id).is_none(), "nobody else knows it any more");
-        // The cgroup above inherits what is left, at once or later.
+        assert!(Cgroups::default().path(group.id).is_none(), "only the cache knows it");
+        // The parent is charged for the rest, at once or later.
         let path = cgroups.path(pays()).expect("it is there, or was seen");
         assert!(group.path.starts_with(&*path), "{path}");
     }
@@ -119,7 +119,7 @@ pub(crate) fn made_again() {
     cgroups.end_reading();
     group.remove();
     let again = Group::new("again");
-    assert_ne!(again.id, group.id, "no id is given twice");
+    assert_ne!(again.id, group.id, "ids are not reused");
     for _ in 0..2 {
         assert_eq!(cgroups.path(again.id).as_deref(), Some(&*group.path));
         assert_eq!(cgroups.path(group.id).as_deref(), Some(&*group.path), "its objects may live on");
@@ -149,10 +149,10 @@ pub(crate) fn namespace() {
     fs::create_dir(group.directory.join("inner")).expect("root may");
     let status = again("cgroup-namespace", &group.directory).status().expect("it runs");
     fs::remove_dir(group.directory.join("inner")).expect("it is empty");
-    assert!(status.success(), "it says why");
+    assert!(status.success(), "the reason is in its output");
 }
 
-/// In another process: what a cgroup namespace shows.
+/// In another process: asserts the paths inside a cgroup namespace.
 pub(crate) fn in_namespace(directory: &Path) {
     let (root, is_v1) = hierarchy();
     let path = Path::new("/")
@@ -173,8 +173,8 @@ pub(crate) fn in_namespace(directory: &Path) {
     unshare(CloneFlags::CLONE_NEWCGROUP).expect("root may");
     assert_eq!(found(), all, "the host's mounts show all");
 
-    // Only what the namespace shows is mounted, and the first process has what the host has. Its stand-in is one that this process
-    // may certainly look at.
+    // Only the hierarchy of the namespace is mounted here, and the first process has the host's. A process that this one may
+    // certainly read replaces it.
     let first = format!("/proc/{}", getppid());
     mount(Some(&*first), "/proc/1", None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("root may");
     let (file_system, options) = if is_v1 { ("cgroup", Some("memory")) } else { ("cgroup2", None) };
@@ -189,7 +189,7 @@ pub(crate) fn in_namespace(directory: &Path) {
     mount(Some("cgroup"), &root, Some(file_system), MsFlags::empty(), options).expect("root may");
     assert_eq!(found(), all, "the first process shows more");
 
-    // Nobody shows the first process.
+    // The first process is hidden.
     umount2("/proc/1", MntFlags::MNT_DETACH).expect("it is ours");
     let _cover = Mount::visible(c"tmpfs", Path::new("/proc/1")).expect("root may");
     assert_eq!(

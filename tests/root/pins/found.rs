@@ -1,4 +1,4 @@
-//! That every pin is found, once, with the right kind, id and path, and that what may not be read is said.
+//! Every pin is reported once, with its kind, id and path, and those that may not be read are issues.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -54,7 +54,7 @@ pub(crate) fn thousands() {
     }
     let (first, second) = (enricher.read(), enricher.read());
     for (first, second) in pins(&first).iter().zip(pins(&second)) {
-        assert!(std::sync::Arc::ptr_eq(&first.path, &second.path), "what is known is shared");
+        assert!(std::sync::Arc::ptr_eq(&first.path, &second.path), "cached paths are shared");
     }
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn kinds_and_directories() {
             (&*at("map"), Kind::Map, map.id(), &*at("map")),
         ]
     );
-    // Where the kernel has them (`CONFIG_BPF_PRELOAD`), its own pins are there too; they can be dead from the beginning, without a
-    // link that is in any table (seen on 6.18).
+    // Kernels with `CONFIG_BPF_PRELOAD` add their own pins; these can be dead from the start, without a link in any table (seen
+    // on 6.18).
     for preloaded in ["maps.debug", "progs.debug"].map(|name| scene.at(name)) {
         let pin = pins(&snapshot).iter().find(|pin| *pin.path == *preloaded.to_string_lossy());
         let lives = fs::File::open(&preloaded).is_ok();
@@ -101,13 +101,13 @@ pub(crate) fn kinds_and_directories() {
     assert!(issues(&snapshot).is_empty(), "{:?}", issues(&snapshot));
 }
 
-/// Takes a capability from this thread, for as long as this lives.
+/// Drops a capability of this thread, and raises it again when dropped.
 pub(crate) struct Without(&'static [Capability]);
 
 impl Without {
     pub(crate) fn new(capabilities: &'static [Capability]) -> Self {
         for &capability in capabilities {
-            caps::drop(None, CapSet::Effective, capability).expect("it can be given up");
+            caps::drop(None, CapSet::Effective, capability).expect("it can be dropped");
         }
         Self(capabilities)
     }
@@ -116,7 +116,7 @@ impl Without {
 impl Drop for Without {
     fn drop(&mut self) {
         for &capability in self.0 {
-            caps::raise(None, CapSet::Effective, capability).expect("it is permitted still");
+            caps::raise(None, CapSet::Effective, capability).expect("it is still permitted");
         }
     }
 }
@@ -149,10 +149,10 @@ pub(crate) fn rights() {
         let snapshot = enricher.read();
         assert_eq!(below(&snapshot, &scene.path), found);
         let preloaded = 2 * u64::from(fs::File::open(scene.at("maps.debug")).is_ok());
-        let mut met: Vec<_> =
+        let mut errors: Vec<_> =
             issues(&snapshot).iter().map(|issue| (&*issue.call, &*issue.error, issue.count)).collect();
-        met.sort_unstable();
-        assert_eq!(met, [("BPF_OBJ_GET", "EACCES", 2 + preloaded), ("openat", "EACCES", 1)]);
+        errors.sort_unstable();
+        assert_eq!(errors, [("BPF_OBJ_GET", "EACCES", 2 + preloaded), ("openat", "EACCES", 1)]);
     }
     assert_eq!(read(&mut enricher, &scene.path).len(), 5, "who may read all finds all");
 }

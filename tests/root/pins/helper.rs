@@ -1,4 +1,4 @@
-//! Other processes that tests need: this program again, in a role.
+//! Other processes that tests need: this program in a role.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use super::cgroups;
 use test_support::objects::{Map, Mount, uapi};
 
-/// Names the role.
+/// Environment variable with the role.
 pub(crate) const ROLE: &str = "ROOT_PINS_ROLE";
 
-/// A path that the role is about.
+/// Environment variable with a path for the role.
 pub(crate) const ARGUMENT: &str = "ROOT_PINS_ARGUMENT";
 
-/// Plays a role, if there is one.
+/// Plays the role of this process, if it has one.
 pub(crate) fn run() -> Option<ExitCode> {
     let role = std::env::var(ROLE).ok()?;
     let argument = PathBuf::from(std::env::var_os(ARGUMENT).expect("each role has one"));
@@ -31,14 +31,14 @@ pub(crate) fn run() -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
-/// Pins a map, tells its id, and ends without it.
+/// Pins a map, writes its id, and exits without removing the pin.
 fn load_and_leave(path: &Path) {
     let map = Map::ready(uapi::map_type::ARRAY, "left").expect("it can be made");
     std::mem::forget(map.pin(path).expect("it can be pinned"));
     println(&map.id().to_string());
 }
 
-/// Mounts a bpffs where nobody else sees it, with a pin in a directory, and waits to be told to end.
+/// Mounts a bpffs in a mount namespace of its own, with a pin in a directory, and waits for its input to end.
 fn mount_for_itself(at: &Path) {
     crate::unshare_mounts();
     let _mount = Mount::visible(c"bpf", at).expect("it can be mounted");
@@ -56,5 +56,5 @@ fn wait_for_line() -> PathBuf {
 }
 
 fn println(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("somebody reads");
+    writeln!(std::io::stdout(), "{line}").expect("the parent reads");
 }

@@ -1,4 +1,4 @@
-//! Pins that come, go, move, and are replaced from one reading to the next and during one.
+//! Pins that come, go, move and are replaced between readings and during one.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -147,9 +147,9 @@ pub(crate) fn loader() {
     let mut enricher = enricher();
     assert_eq!(read(&mut enricher, &scene.path), [(path.display().to_string(), Kind::Map, id)]);
     fs::remove_file(&path).expect("it can be removed");
-    // Nothing that the reading opened keeps the map.
+    // The reading keeps no reference to the map.
     let gone = || test_support::objects::Kind::Map.exists(id).map(|exists| !exists);
-    wait_until("the map is gone", SOON, gone).expect("nobody holds it");
+    wait_until("the map is gone", SOON, gone).expect("nothing holds it");
     assert_eq!(read(&mut enricher, &scene.path), []);
 }
 

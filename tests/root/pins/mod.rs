@@ -45,7 +45,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_cgroup_namespace_hides_paths_that_no_mount_shows", cgroups::namespace),
 ];
 
-/// This program again, to be another process.
+/// This program as another process.
 fn again(role: &str, argument: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("Linux has /proc"));
     command.env(helper::ROLE, role).env(helper::ARGUMENT, argument);
@@ -53,7 +53,7 @@ fn again(role: &str, argument: &Path) -> Command {
     command
 }
 
-/// A directory of the test's own.
+/// Path for a directory of the test's own.
 fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("root-pins-{}-{name}", std::process::id()))
 }

@@ -1,4 +1,4 @@
-//! A bpffs for a test, and what a reading says of it.
+//! A bpffs for a test, and the pins that are reported below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use bpf_metrics_exporter::model::{Issue, Kind, Part, Pin as Found, Snapshot};
 use super::{directory, readers};
 use test_support::objects::{Map, Mount, uapi};
 
-/// A directory at which something is mounted: both are gone when it is dropped.
+/// A directory with a mount on it, both removed when dropped.
 pub(crate) struct Scene {
     mount: Option<Mount>,
     pub(crate) path: PathBuf,
@@ -45,12 +45,12 @@ impl Drop for Scene {
     }
 }
 
-/// Takes readings of all pins.
+/// Collects all pins.
 pub(crate) fn enricher() -> Enricher {
     enricher_of(&[])
 }
 
-/// Takes readings of all pins, also of those in these directories.
+/// Collects all pins, and those in these directories.
 pub(crate) fn enricher_of(bpffs: &[PathBuf]) -> Enricher {
     let options = Options { bpffs: bpffs.to_vec(), ..Options::default() };
     Enricher::new(readers::by_ids(), options, NameCache::default())
@@ -61,10 +61,10 @@ pub(crate) fn map(name: &str) -> Map {
     Map::ready(uapi::map_type::ARRAY, name).expect("it can be made")
 }
 
-/// A pin as it has to be found.
+/// An expected pin: path, kind and id.
 pub(crate) type Expected = (String, Kind, u32);
 
-/// The pins below a directory, in the order in which they are told, but for those that the kernel puts into each bpffs by itself.
+/// Returns the pins below a directory, in the reported order, without those that the kernel itself puts into each bpffs.
 pub(crate) fn below(snapshot: &Snapshot, directory: &Path) -> Vec<Expected> {
     let row = |pin: &Found| (pin.path.to_string(), pin.kind, pin.id);
     pins(snapshot)
@@ -74,7 +74,7 @@ pub(crate) fn below(snapshot: &Snapshot, directory: &Path) -> Vec<Expected> {
         .collect()
 }
 
-/// Every pin.
+/// Returns all pins.
 pub(crate) fn pins(snapshot: &Snapshot) -> &[Found] {
     let pins = snapshot.pins.as_deref().expect("it is known what is mounted");
     assert!(pins.is_sorted_by(|one, other| one.path < other.path), "by path, and each once");
@@ -85,24 +85,24 @@ pub(crate) fn is_preloaded(path: &str) -> bool {
     path.ends_with("/maps.debug") || path.ends_with("/progs.debug")
 }
 
-/// What could not be read of pins.
+/// Returns the issues with pins.
 pub(crate) fn issues(snapshot: &Snapshot) -> Vec<&Issue> {
     snapshot.issues.iter().filter(|issue| issue.part == Part::Pin && issue.count > 0).collect()
 }
 
-/// What a reading finds below a directory, and that nothing was in its way.
+/// Returns the pins below a directory, and asserts that there was no issue.
 pub(crate) fn read(enricher: &mut Enricher, directory: &Path) -> Vec<Expected> {
     let snapshot = enricher.read();
     assert_eq!(issues(&snapshot), [] as [&Issue; 0]);
     below(&snapshot, directory)
 }
 
-/// A pin of a map that has to be found.
+/// The expected pin of a map.
 pub(crate) fn pinned(path: impl Into<PathBuf>, map: &Map) -> Expected {
     (path.into().display().to_string(), Kind::Map, map.id())
 }
 
-/// How many descriptors this process has.
+/// Returns the number of open descriptors of this process.
 pub(crate) fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("Linux has /proc").count()
 }

@@ -1,4 +1,4 @@
-//! Trees of directories of any form: deep, wide, with unusual names.
+//! Directory trees of any form: deep, wide, with unusual names.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,8 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::scene::{Scene, descriptors, enricher, map, pinned, read};
 use test_support::objects::Pin;
 
-/// Makes directories in one another, longer together than any path may be, and does something in each, by a path that is good as
-/// long as it does it.
+/// Makes nested directories, deeper than any path may be long, and calls `each` with each, by a path that is valid during the call.
 fn descend(top: &Path, name: &str, levels: usize, mut each: impl FnMut(&Path, usize)) {
     let mut directory = File::open(top).expect("it is there");
     for level in 0..levels {
@@ -46,7 +45,7 @@ pub(crate) fn deep() {
     }
 }
 
-/// A limit of open files, for as long as this lives.
+/// A limit of open files, restored when dropped.
 struct Limited((u64, u64));
 
 impl Limited {
@@ -59,7 +58,7 @@ impl Limited {
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        setrlimit(Resource::RLIMIT_NOFILE, self.0.0, self.0.1).expect("a limit can be put back");
+        setrlimit(Resource::RLIMIT_NOFILE, self.0.0, self.0.1).expect("a limit can be restored");
     }
 }
 

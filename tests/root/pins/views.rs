@@ -1,4 +1,4 @@
-//! The same bpffs seen at several places, in part, or hidden: each pin is told once, by the best path.
+//! One bpffs mounted several times, in part, or hidden: each pin is reported once, by the best path.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -36,7 +36,7 @@ impl Drop for Bind {
     }
 }
 
-/// All paths by which a map is told.
+/// Returns all paths that are reported for a map.
 fn paths_of(map: &Map, bpffs: &[PathBuf]) -> Vec<String> {
     let snapshot = enricher_of(bpffs).read();
     assert!(issues(&snapshot).is_empty(), "{:?}", issues(&snapshot));
@@ -50,18 +50,18 @@ pub(crate) fn twice() {
     let _pin = map.pin(&scene.at("agent/map")).expect("it can be pinned");
     let text = |path: PathBuf| vec![path.display().to_string()];
     let part = Bind::at(&scene.at("agent"), directory("a"));
-    assert_eq!(paths_of(&map, &[]), text(scene.at("agent/map")), "a part shows less");
+    assert_eq!(paths_of(&map, &[]), text(scene.at("agent/map")), "a partial mount shows less");
     let longer = Bind::at(&scene.path, directory("twice-longer-name"));
-    assert_eq!(paths_of(&map, &[]), text(scene.at("agent/map")), "the longer path is worse");
+    assert_eq!(paths_of(&map, &[]), text(scene.at("agent/map")), "the shorter path is preferred");
     let shorter = Bind::at(&scene.path, directory("b"));
     assert_eq!(paths_of(&map, &[]), text(shorter.at.join("agent/map")));
     let given = [PathBuf::from("/proc/self/root").join(part.at.strip_prefix("/").expect("it is absolute"))];
     assert_eq!(
         paths_of(&map, &given),
         text(shorter.at.join("agent/map")),
-        "a mount is better than what is given"
+        "a mount is preferred to a configured directory"
     );
-    // What nothing else shows is told by the part.
+    // A pin that no other mount shows is reported by the partial one.
     drop((shorter, longer));
     umount2(&scene.path, MntFlags::MNT_DETACH).expect("it is ours");
     assert_eq!(paths_of(&map, &[]), text(part.at.join("map")));
@@ -78,7 +78,7 @@ pub(crate) fn into_itself() {
     let _bind = Bind::at(&scene.path, sub);
     let expected = [
         pinned(scene.at("map"), &maps[0]),
-        // Hidden by the mount, and seen through it.
+        // Hidden by the mount, and visible through it.
         pinned(scene.at("sub/sub/deeper/map"), &maps[1]),
     ];
     let mut enricher = enricher();
@@ -98,7 +98,7 @@ pub(crate) fn hidden() {
     assert_eq!(paths_of(&map, &[]), [other.at.join("covered/deeper/map").display().to_string()]);
     drop(cover);
     assert_eq!(paths_of(&map, &[]), [scene.at("covered/deeper/map").display().to_string()]);
-    // A whole bpffs below another mount is in nobody's view.
+    // A bpffs that another mount covers completely is not visible.
     drop(other);
     let cover = Mount::visible(c"tmpfs", &scene.path).expect("it can be mounted");
     assert_eq!(paths_of(&map, &[]), [] as [&str; 0]);
@@ -121,7 +121,7 @@ pub(crate) fn other_namespace() {
     fs::create_dir(&at).expect("it can be made");
     let mut other = Running(again("mounts", &at).spawn().expect("it starts"));
     let mut line = String::new();
-    BufReader::new(other.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("it tells the id");
+    BufReader::new(other.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("it writes the id");
     let id: u32 = line.trim().parse().expect("a number");
     let given = PathBuf::from(format!("/proc/{}/root{}", other.0.id(), at.display()));
     let found = |enricher: &mut bpf_metrics_exporter::enrich::Enricher| {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 
-use super::{CART, ETCD, SANDBOX, STATIC, WEB, nobody};
+use super::{CART, ETCD, SANDBOX, STATIC, WEB, no_runtime};
 use tempfile::TempDir;
 use test_support::looking_up::LookingUp;
 
@@ -25,7 +25,7 @@ fn pods_and_containers_are_named_by_their_logs() {
     container(root.path(), "cart-7c5d", "shop", CART, "web-1", WEB);
     container(root.path(), "etcd-node", "kube-system", STATIC, "etcd", ETCD);
     fs::create_dir(root.path().join("var/log/pods/lost+found")).expect("there is room");
-    let looking_up = LookingUp::start(nobody(root.path()));
+    let looking_up = LookingUp::start(no_runtime(root.path()));
     let pod = PodName { namespace: "shop".into(), name: "cart-7c5d".into() };
     assert_eq!(looking_up.pod(CART), pod);
     let pod = PodName { namespace: "kube-system".into(), name: "etcd-node".into() };
@@ -40,7 +40,7 @@ fn pods_and_containers_are_named_by_their_logs() {
 #[test]
 fn a_pod_whose_logs_come_late_is_named_then() {
     let root = TempDir::with_prefix("logs-").expect("there is room");
-    let looking_up = LookingUp::start(nobody(root.path()));
+    let looking_up = LookingUp::start(no_runtime(root.path()));
     // Nobody knows it, and no reading asks for anything new that would wake those who look it up.
     assert_eq!(looking_up.names.pod(CART), None);
     looking_up.names.end_reading();
@@ -56,7 +56,7 @@ fn a_directory_that_cannot_be_read_is_said_once() {
     // A link to itself cannot be followed, not even by root.
     let pods = root.path().join("var/log/pods");
     symlink(&pods, &pods).expect("there is room");
-    let looking_up = LookingUp::start(nobody(root.path()));
+    let looking_up = LookingUp::start(no_runtime(root.path()));
     looking_up.until("it fails", || {
         let _asked_for = looking_up.names.pod(CART);
         (looking_up.said("WARN") > 0).then_some(())

@@ -1,4 +1,4 @@
-//! Names of pods and containers, from those who tell them and from those who fail to.
+//! Lookups of pod and container names, from sources that respond and from those that fail.
 
 mod cri;
 mod docker;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 
-/// Ids and uids of what exists in these tests.
+/// Ids and uids of the pods and containers in these tests.
 const WEB: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const SIDECAR: &str = "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const SANDBOX: &str = "2123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -19,22 +19,22 @@ const ETCD: &str = "3123456789abcdef0123456789abcdef0123456789abcdef0123456789ab
 const CART: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
 const STATIC: &str = "36b6d6be73b1065af369b3985edafa09";
 
-/// Ids of what does not.
+/// Ids without a pod or container.
 fn unknown(number: u32) -> String {
     format!("{number:064x}")
 }
 
-/// Settings that ask nobody.
-fn nobody(root: &Path) -> Settings {
+/// Settings without a runtime.
+fn no_runtime(root: &Path) -> Settings {
     Settings { root: root.to_owned(), cri: Sockets::Given(Vec::new()), docker: Sockets::Given(Vec::new()) }
 }
 
-/// Settings that ask one who speaks CRI.
+/// Settings with one CRI socket.
 fn only_cri(root: &Path, socket: &Path) -> Settings {
-    Settings { cri: Sockets::Given(vec![socket.to_owned()]), ..nobody(root) }
+    Settings { cri: Sockets::Given(vec![socket.to_owned()]), ..no_runtime(root) }
 }
 
-/// Settings that ask one who speaks as Docker does.
+/// Settings with one Docker socket.
 fn only_docker(root: &Path, socket: &Path) -> Settings {
-    Settings { docker: Sockets::Given(vec![socket.to_owned()]), ..nobody(root) }
+    Settings { docker: Sockets::Given(vec![socket.to_owned()]), ..no_runtime(root) }
 }

@@ -6,7 +6,7 @@ use bpf_metrics_exporter::lookup::{Settings, Sockets};
 use tonic::Code;
 
 use super::fake::{Fake, http, one_container, silence, status};
-use super::{WEB, nobody, only_cri, only_docker, unknown};
+use super::{WEB, no_runtime, only_cri, only_docker, unknown};
 use tempfile::TempDir;
 use test_support::looking_up::LookingUp;
 
@@ -70,7 +70,7 @@ fn one_that_does_not_answer_keeps_nobody_else_from_answering() {
     let settings = Settings {
         cri: Sockets::Given(vec![silent.socket.clone()]),
         docker: Sockets::Given(vec![docker.socket.clone()]),
-        ..nobody(directory.path())
+        ..no_runtime(directory.path())
     };
     let looking_up = LookingUp::start(settings);
     assert_eq!(looking_up.container(WEB).name.as_deref(), Some("web"));

@@ -36,7 +36,7 @@ fn owner(number: u32) -> Arc<Owner> {
     Arc::new(Owner::from(Identity { process: Some(process), ..Identity::default() }))
 }
 
-/// Whose an object is: every other one is the first owner's.
+/// Owner of an object: every other one belongs to the first owner.
 fn owner_of(id: u32) -> Arc<Owner> {
     owner(if id.is_multiple_of(2) { 0 } else { id % OWNERS })
 }
@@ -146,7 +146,7 @@ fn owner_total(number: u32, cycle: u32) -> OwnerTotal {
     }
 }
 
-/// A reading of it; counters and entries are other ones in each cycle.
+/// Its snapshot; counters and entries change in each cycle.
 fn reading(cycle: u32) -> Snapshot {
     let btf = |id| Arc::new(Btf { id, name: None, kernel: Some(false), size: 10, first_seen: THEN });
     let holders = |count: u32| -> Vec<Holder> {
@@ -206,7 +206,7 @@ fn decode(encoder: &mut Encoder, sample: Sample<'_>) -> (u64, usize) {
 }
 
 #[test]
-fn five_thousand_and_not_one_more() {
+fn a_limit_of_five_thousand_is_not_exceeded() {
     let own = exporter(true, true);
     let own = Some(&own);
     let mut encoder = Encoder::new(&[], 3_670_016);
@@ -248,7 +248,7 @@ fn five_thousand_and_not_one_more() {
 }
 
 #[test]
-fn objects_of_one_size_push_out_at_most_one() {
+fn equal_objects_displace_at_most_one() {
     let all = reading(1);
     let maps = |ids: &[u32]| {
         let maps = all.maps.iter().flatten().filter(|map| ids.contains(&map.facts.id)).cloned().collect();

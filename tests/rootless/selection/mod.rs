@@ -1,5 +1,4 @@
-//! What a selection leaves of a reading: whole objects in a fair and lasting order, never more series than wanted, and all that
-//! is told of many objects at once.
+//! Selections: complete objects in a fair and stable order, never more series than the limit, and all aggregates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use test_support::{points, snapshots};
@@ -22,7 +21,7 @@ use test_support::points::Point;
 /// An object, by the words of labels.
 type Object = (String, String);
 
-/// Which object a point tells of, as a user sees it: by its name and labels.
+/// Returns the object of a point, as a user identifies it: by name and labels.
 fn object(point: &Point) -> Option<Object> {
     let label = |name: &str| point.labels.get(name).cloned();
     let named = |kind: &str, id: Option<String>| Some((kind.to_owned(), id?));
@@ -93,7 +92,7 @@ fn exporters() -> impl Strategy<Value = Option<Exporter>> {
     )
 }
 
-/// Any snapshot whose objects share a few owners, and most of whose holders, pins and hooks are of objects that it has.
+/// Any snapshot in which objects share a few owners, and most holders, pins and attachments are of its own objects.
 fn tied() -> impl Strategy<Value = Snapshot> {
     (snapshots::snapshot(), vec(0..6_usize, 64), vec(0..30_usize, 64)).prop_map(
         |(mut snapshot, owners, ids)| {
@@ -139,7 +138,7 @@ fn ids_of(snapshot: &Snapshot, kind: Kind) -> Vec<u32> {
     }
 }
 
-/// The objects of each owner in the order of kinds and ids; last those that nobody is known to own and the reading has.
+/// Returns the objects of each owner by kind and id; those without an owner are last.
 fn belongings(snapshot: &Snapshot) -> BTreeMap<Option<u64>, Vec<Object>> {
     let mut belongings: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut add = |owner: Option<&Owner>, kind: &str, id: u32| {
@@ -160,7 +159,7 @@ fn belongings(snapshot: &Snapshot) -> BTreeMap<Option<u64>, Vec<Object>> {
     belongings
 }
 
-/// Takes an object and everything that is told of it out of a reading.
+/// Removes an object and everything about it from a snapshot.
 fn without(snapshot: &Snapshot, kind: Kind, id: u32) -> Snapshot {
     let mut snapshot = snapshot.clone();
     let other = |of: Kind, its: u32| of != kind || its != id;
@@ -188,7 +187,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn there_are_never_more_series_than_wanted(snapshot in tied(), exporter in exporters(), max in 1..600_u64) {
+    fn series_never_exceed_the_limit(snapshot in tied(), exporter in exporters(), max in 1..600_u64) {
         let exporter = exporter.as_ref();
         let before = snapshot.left_out.unwrap_or(0);
         let limited = at_most(max).apply(snapshot.clone(), exporter);
@@ -198,13 +197,13 @@ proptest! {
         let (all, rest) = by_object(all);
         let (told, still) = by_object(told);
 
-        prop_assert_eq!(&still, &rest, "what is told of many at once stays as it is");
+        prop_assert_eq!(&still, &rest, "aggregates stay");
         prop_assert!(told_count <= max.max(rest.len() as u64 + 1), "{} of at most {}", told_count, max);
         prop_assert_eq!(limited.left_out, Some(before.saturating_add(all_count - told_count)));
         for (object, points) in &told {
             prop_assert_eq!(points, &all[object], "an object comes with all its series");
         }
-        // One that was left out would not have fitted.
+        // A dropped object would not have fitted.
         let largest = all.iter().filter(|(object, _)| !told.contains_key(*object)).map(|(_, points)| points.len()).max();
         prop_assert!(largest.is_none_or(|largest| told_count + largest as u64 > max));
 
@@ -237,7 +236,7 @@ proptest! {
     }
 
     #[test]
-    fn one_object_more_or_less_moves_little(snapshot in tied(), place in any::<proptest::sample::Index>(), max in 1..600_u64) {
+    fn adding_an_object_changes_little(snapshot in tied(), place in any::<proptest::sample::Index>(), max in 1..600_u64) {
         let objects: Vec<(Kind, u32)> = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf]
             .into_iter()
             .flat_map(|kind| ids_of(&snapshot, kind).into_iter().map(move |id| (kind, id)))
@@ -257,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn rules_leave_whole_objects(snapshot in tied(), exporter in exporters(), number in 0..64_u32) {
+    fn rules_select_complete_objects(snapshot in tied(), exporter in exporters(), number in 0..64_u32) {
         let exporter = exporter.as_ref();
         let (all, rest) = by_object(expected(&snapshot, exporter));
         let one_type = rule(&[(Key::Kind, "map"), (Key::Type, &number.to_string())]);
@@ -280,24 +279,24 @@ proptest! {
     }
 
     #[test]
-    fn without_objects_all_the_rest_is_told(snapshot in tied(), exporter in exporters()) {
+    fn aggregates_remain_without_objects(snapshot in tied(), exporter in exporters()) {
         let exporter = exporter.as_ref();
         let selection = Selection { per_object: false, ..Selection::default() };
         let (_, rest) = by_object(expected(&snapshot, exporter));
         let told = selection.apply(snapshot.clone(), exporter);
         prop_assert_eq!(told.is_all_refused(), snapshot.is_all_refused(), "left out is not refused");
         prop_assert_eq!(by_object(expected(&told, exporter)), (BTreeMap::new(), rest));
-        prop_assert_eq!(told.left_out, snapshot.left_out, "what is not wanted is not missed");
+        prop_assert_eq!(told.left_out, snapshot.left_out, "unselected objects are not counted as dropped");
     }
 
     #[test]
-    fn nothing_selected_changes_nothing(snapshot in tied()) {
+    fn an_empty_selection_changes_nothing(snapshot in tied()) {
         prop_assert_eq!(written(&Selection::default().apply(snapshot.clone(), None)), written(&snapshot));
     }
 }
 
 #[test]
-fn the_flags_know_the_words_of_the_model() {
+fn flags_accept_the_names_of_the_model() {
     let accepts = |term: String| {
         let arguments = ["", "--only", &term, "--otlp-grpc", "none"].map(Into::into);
         let asked = bpf_metrics_exporter::cli::parse(arguments.into(), |_| None);
@@ -323,7 +322,7 @@ fn the_flags_know_the_words_of_the_model() {
 }
 
 #[test]
-fn the_page_of_scale_counts_right() {
+fn docs_scale_has_the_right_counts() {
     #[derive(Default)]
     struct Rows(Vec<String>);
     impl Visitor for Rows {
@@ -342,7 +341,7 @@ fn the_page_of_scale_counts_right() {
 }
 
 #[test]
-fn a_selection_is_said_in_words() {
+fn selections_are_formatted_for_the_log() {
     let map = rule(&[(Key::Kind, "map"), (Key::Name, "cilium_*")]);
     let pod = rule(&[(Key::OwnerKind, "pod")]);
     for (selection, words) in [

@@ -1,5 +1,4 @@
-//! Files that a test keeps as they should be, `UPDATE=1 cargo test` writes them anew; and the snapshot among them that tests
-//! begin with.
+//! Golden files, which `UPDATE=1 cargo test` rewrites, and the snapshot among them that many tests start from.
 
 use std::path::Path;
 
@@ -9,10 +8,11 @@ use bpf_metrics_exporter::model::Snapshot;
 /// The directory of the main package.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// A host with something of everything, written down.
+/// A snapshot with objects of every kind.
 pub const SNAPSHOT: &str = "tests/golden/node/snapshot.json";
 
-/// That host, read back.
+/// Parses [`SNAPSHOT`].
+#[must_use]
 pub fn snapshot() -> Snapshot {
     let path = Path::new(ROOT).join(SNAPSHOT);
     json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
@@ -30,7 +30,7 @@ pub fn assert_golden(path: &str, text: &str) {
     if let Some((line, (is, was))) =
         text.lines().zip(golden.lines()).enumerate().find(|(_, (is, was))| is != was)
     {
-        panic!("{path}:{} is no longer true; UPDATE=1 accepts the change\n was: {was}\n  is: {is}", line + 1);
+        panic!("{path}:{} has changed; UPDATE=1 accepts the change\n was: {was}\n  is: {is}", line + 1);
     }
     assert!(text == golden, "{path} is longer or shorter than it should be; UPDATE=1 accepts the change");
 }

@@ -1,4 +1,4 @@
-//! Processes that have descriptors of a map: this program, started once more.
+//! Processes that hold descriptors of a map: this program, started again.
 
 use std::env;
 use std::fs::File;
@@ -9,13 +9,13 @@ use std::thread;
 
 use super::running::Running;
 
-/// Set where this program is to be one of the processes, to the number of its descriptors.
+/// In the environment of such a process: the number of its descriptors.
 const HOLDS: &str = "HOLDS_DESCRIPTORS";
 
-/// How many of its descriptors are of the map.
+/// Number of descriptors of the map in each.
 pub const OF_MAP: usize = 5;
 
-/// Starts a process that has so many descriptors, and waits until it has them.
+/// Starts a process with this many descriptors, and waits until they are open.
 pub fn holder(map: BorrowedFd<'_>, descriptors: usize) -> Running {
     let stdin = map.try_clone_to_owned().expect("there is a descriptor left");
     let mut command = Command::new(env::current_exe().expect("this program"));
@@ -24,12 +24,12 @@ pub fn holder(map: BorrowedFd<'_>, descriptors: usize) -> Running {
     let stdout = child.stdout.take().expect("a pipe");
     let child = Running(child);
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("it says something");
+    BufReader::new(stdout).read_line(&mut line).expect("it writes a line");
     assert_eq!(line, "ready\n");
     child
 }
 
-/// Does what a process started by [`holder`] does, for ever; in any other it returns.
+/// Never returns in a process that [`holder`] started, and at once in any other.
 pub fn hold_if_asked() {
     let Some(descriptors) = env::var_os(HOLDS) else { return };
     let descriptors: usize =
@@ -39,7 +39,7 @@ pub fn hold_if_asked() {
     let others = descriptors - OF_MAP - 2;
     held.extend((0..others).map(|_| OwnedFd::from(File::open("/dev/null").expect("it is there"))));
     let mut stdout = io::stdout();
-    stdout.write_all(b"ready\n").and_then(|()| stdout.flush()).expect("somebody reads");
+    stdout.write_all(b"ready\n").and_then(|()| stdout.flush()).expect("the parent reads");
     loop {
         thread::park();
     }

@@ -1,4 +1,4 @@
-//! HTTP, as little of it as asking a server on this machine takes: one GET, answered whole.
+//! A minimal HTTP client for servers on this machine.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -6,22 +6,23 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An address on this machine that nobody listens on.
+/// Returns an address on this machine on which nothing listens.
+#[must_use]
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     listener.expect("the loopback interface has a free port")
 }
 
-/// The body of the answer to a GET.
+/// Returns the body of the response to a GET request.
 ///
 /// # Errors
 ///
-/// What went wrong, for people: no connection, an answer other than 200.
+/// A message: no connection, or a status other than 200.
 pub fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        // An answer to HTTP/1.0 comes in one piece, and the connection ends with it.
+        // The response to an HTTP/1.0 request ends with the connection.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -31,6 +32,6 @@ pub fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
-        _ => Err(format!("http://{address}{path} answers {answer}")),
+        _ => Err(format!("http://{address}{path} returned {answer}")),
     }
 }

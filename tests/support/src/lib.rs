@@ -12,6 +12,7 @@ pub mod points;
 pub mod readers;
 pub mod receiver;
 pub mod root;
+pub mod run_stats;
 pub mod running;
 pub mod snapshots;
 pub mod trials;

@@ -1,12 +1,12 @@
-//! How benchmarks here measure and report: the least of several runs, and ratios between things measured in one run. The
-//! figures of a busy machine are worth little by themselves.
+//! Measuring and reporting for the benchmarks: the minimum of several runs, and ratios between figures of one run. Absolute figures of
+//! a busy machine mean little.
 #![expect(clippy::print_stdout, reason = "a benchmark reports to its reader")]
 
 use std::time::{Duration, Instant};
 
 use crate::root;
 
-/// The least time of several runs. What is made for a run, and what comes out of it, is not timed.
+/// Returns the shortest time of several runs. Neither preparing the input nor dropping the output is timed.
 pub fn least<I, O>(runs: u32, mut prepare: impl FnMut() -> I, mut run: impl FnMut(I) -> O) -> Duration {
     let time = |_| {
         let input = prepare();
@@ -19,12 +19,12 @@ pub fn least<I, O>(runs: u32, mut prepare: impl FnMut() -> I, mut run: impl FnMu
     (0..runs).map(time).min().expect("at least one run")
 }
 
-/// What each of so many takes.
+/// Returns the time for each of `count`, in nanoseconds.
 pub fn each(total: Duration, count: usize) -> f64 {
     nanoseconds(total) / as_float(count)
 }
 
-/// How many times as long one takes as the other.
+/// Returns how many times longer the first takes.
 pub fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()
 }
@@ -45,7 +45,7 @@ pub fn report(line: std::fmt::Arguments<'_>) {
     println!("{line}");
 }
 
-/// Whether BPF objects can be made here; says so where they cannot.
+/// Returns whether BPF objects can be made here, and reports why not.
 pub fn may_make_objects() -> bool {
     let missing = root::missing();
     if let Some(reason) = &missing {

@@ -1,5 +1,5 @@
-//! Points as plain values: what went over the wire, decoded by the official message definitions, and what the table of metrics
-//! says there should be.
+//! Points as plain values: those of an OTLP request, decoded by the official message definitions, and those that the table of metrics
+//! yields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,8 @@ pub struct Point {
     pub value: Option<f64>,
 }
 
-/// The points of a request, in its order, and how many each of its metric messages has.
+/// Returns the points of a request, in its order, and the number of points in each of its metric messages.
+#[must_use]
 pub fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>) {
     let (mut points, mut sizes) = (Vec::new(), Vec::new());
     assert_eq!(request.resource_metrics.len(), 1, "one resource");
@@ -47,7 +48,7 @@ pub fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>)
             }
             other => panic!("{} is neither a gauge nor a sum: {other:?}", metric.name),
         };
-        assert!(!metric.description.is_empty(), "{} says what it is", metric.name);
+        assert!(!metric.description.is_empty(), "{} has a description", metric.name);
         sizes.push(data_points.len());
         for point in data_points {
             let value = match point.value {
@@ -70,19 +71,21 @@ pub fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>)
     (points, sizes)
 }
 
-/// Attributes as labels. Every attribute of ours is a text.
+/// Converts attributes to labels. All of ours are strings.
+#[must_use]
 pub fn labels(attributes: &[KeyValue]) -> Labels {
     let text = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Any::StringValue(text)) => text.clone(),
-        other => panic!("{} is not a text: {other:?}", attribute.key),
+        other => panic!("{} is not a string: {other:?}", attribute.key),
     };
     let labels: Labels =
         attributes.iter().map(|attribute| (attribute.key.clone(), text(attribute))).collect();
-    assert_eq!(labels.len(), attributes.len(), "each attribute stands once");
+    assert_eq!(labels.len(), attributes.len(), "each attribute occurs once");
     labels
 }
 
-/// The points that a sample holds, by the table of metrics, in its order.
+/// Returns the points that the table of metrics yields for a sample, in its order.
+#[must_use]
 pub fn expected(sample: Sample<'_>) -> Vec<Point> {
     struct Collect {
         time: u64,
@@ -120,7 +123,8 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
     collect.points
 }
 
-/// The metrics of what could not be read.
+/// Returns the metrics of the tables that could not be read.
+#[must_use]
 pub fn unread(sample: Sample<'_>) -> BTreeSet<&'static str> {
     struct Collect(BTreeSet<&'static str>);
     impl Visitor for Collect {
@@ -135,7 +139,7 @@ pub fn unread(sample: Sample<'_>) -> BTreeSet<&'static str> {
     collect.0
 }
 
-#[expect(clippy::cast_precision_loss, reason = "compared with numbers that went the same way")]
+#[expect(clippy::cast_precision_loss, reason = "compared with numbers that were converted the same way")]
 fn as_float(number: i64) -> f64 {
     number as f64
 }

@@ -1,28 +1,32 @@
-//! Readers of the kernel by one road and no other, as far as this kernel has it, and rows of their snapshots by id.
+//! Readers with one backend and no other, and rows of their snapshots by id.
 
 use std::path::Path;
 
 use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode, release};
 use bpf_metrics_exporter::model::{Kind, Link, Map, Program, ReaderKind, Snapshot};
 
-/// A reader by this road.
-pub fn by(road: ReaderKind) -> Reader {
-    Reader::new(Options { reader: ReaderChoice::Only(road), ..Options::default() })
+/// A reader with this backend only.
+#[must_use]
+pub fn by(backend: ReaderKind) -> Reader {
+    Reader::new(Options { reader: ReaderChoice::Only(backend), ..Options::default() })
 }
 
-/// A reader by iterators, as far as this kernel has them, and else by ids.
+/// A reader by iterators where this kernel has them, and else by the id walk.
+#[must_use]
 pub fn best() -> Reader {
     Reader::new(Options::default())
 }
 
-/// A reader by ids.
+/// A reader by the id walk.
+#[must_use]
 pub fn by_ids() -> Reader {
     by(ReaderKind::Walk)
 }
 
-/// A reader by this road, which has the runs of programs counted.
-pub fn counting_by(road: ReaderKind) -> Reader {
-    let reader = ReaderChoice::Only(road);
+/// A reader with this backend only, which has runs counted.
+#[must_use]
+pub fn counting_by(backend: ReaderKind) -> Reader {
+    let reader = ReaderChoice::Only(backend);
     Reader::new(Options { reader, run_stats: RunStatsMode::On, ..Options::default() })
 }
 
@@ -57,7 +61,8 @@ pub fn iterators_missing() -> Option<String> {
     (!exist).then(|| "needs iterators: Linux 5.19 with BTF".to_owned())
 }
 
-/// The first two numbers of the kernel's release.
+/// Returns the first two numbers of the kernel's release.
+#[must_use]
 pub fn version() -> (u32, u32) {
     let release = release().expect("Linux has /proc");
     let mut numbers = release.split(|end: char| !end.is_ascii_digit()).map(|number| number.parse().ok());
@@ -65,20 +70,23 @@ pub fn version() -> (u32, u32) {
     (next(), next())
 }
 
-/// The program with this id.
+/// Returns the program with this id.
+#[must_use]
 pub fn program(snapshot: &Snapshot, id: u32) -> &Program {
     let programs = snapshot.programs.as_deref().expect("programs can be read");
-    programs.iter().find(|program| program.facts.id == id).expect("the program is found")
+    programs.iter().find(|program| program.facts.id == id).expect("the program is reported")
 }
 
-/// The map with this id.
+/// Returns the map with this id.
+#[must_use]
 pub fn map(snapshot: &Snapshot, id: u32) -> &Map {
     let maps = snapshot.maps.as_deref().expect("maps can be read");
-    maps.iter().find(|map| map.facts.id == id).expect("the map is found")
+    maps.iter().find(|map| map.facts.id == id).expect("the map is reported")
 }
 
-/// The link with this id.
+/// Returns the link with this id.
+#[must_use]
 pub fn link(snapshot: &Snapshot, id: u32) -> &Link {
     let links = snapshot.links.as_deref().expect("links can be read");
-    links.iter().find(|link| link.facts.id == id).expect("the link is found")
+    links.iter().find(|link| link.facts.id == id).expect("the link is reported")
 }

@@ -1,4 +1,4 @@
-//! An OTLP receiver made of the official message definitions, in this process, on loopback, that answers as a test says.
+//! An OTLP receiver in this process, made of the official message definitions, with responses that the test chooses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -58,7 +58,7 @@ impl<F: FnMut(&ExportMetricsServiceRequest) -> Answer + Send + 'static> MetricsS
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
         let answer = (self.answer.lock().expect("no answer panics"))(&message);
-        // The test may have seen enough.
+        // The test may not wait for more.
         drop(self.requests.send(Received { message, metadata }));
         answer.map(Response::new)
     }
@@ -72,7 +72,7 @@ pub async fn start(
     start_with(Server::builder(), address, answer).await
 }
 
-/// Starts a receiver with a server that was set up before.
+/// Starts a receiver on a server that is already configured.
 pub async fn start_with(
     mut server: Server,
     address: SocketAddr,
@@ -92,8 +92,8 @@ pub async fn start_with(
     Receiver { address, requests, runtime: Some(runtime) }
 }
 
-/// Takes everything.
-#[expect(clippy::unnecessary_wraps, reason = "an answer among others")]
+/// Accepts every request.
+#[expect(clippy::unnecessary_wraps, reason = "one of several responses")]
 pub fn ok(_: &ExportMetricsServiceRequest) -> Answer {
     Ok(ExportMetricsServiceResponse { partial_success: None })
 }

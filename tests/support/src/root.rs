@@ -1,6 +1,7 @@
 //! Whether BPF objects can be made here.
 
-/// Why they cannot; `None` where they can.
+/// Returns why they cannot; `None` where they can.
+#[must_use]
 pub fn missing() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("a process has a user");

@@ -1,13 +1,13 @@
-//! A process that a test or a benchmark started: it does not outlive the value that stands for it.
+//! A process that a test or a benchmark started, and that does not outlive it.
 
 use std::process::Child;
 
-/// A running process, ended when dropped.
+/// A running process, killed when dropped.
 pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it is ours to wait for");
+        self.0.kill().expect("it is a child of this process");
+        self.0.wait().expect("it is a child of this process");
     }
 }

@@ -1,4 +1,4 @@
-//! Arbitrary snapshots: any that the model can hold, with names that try to break out of every format.
+//! Arbitrary snapshots: any that the model can hold, with names that need escaping in every format.
 
 mod owned;
 

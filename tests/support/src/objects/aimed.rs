@@ -1,12 +1,12 @@
-//! Programs that are loaded for one function of the kernel or of another program, with the name that the kernel keeps of it
-//! (`aux->attach_func_name`). None of them is attached. Begin with [`every_aimed_program`].
+//! Programs that are loaded for one function of the kernel or of another program, with the name that the kernel keeps
+//! (`aux->attach_func_name`). None of them is attached. Entry point: [`every_aimed_program`].
 
 use super::kernel_types::KernelTypes;
 use super::program::{Program, ProgramSpec};
 use super::uapi::{attach_type, program_type as kind};
 use std::io;
 
-/// A program that says at its loading where it will attach.
+/// A program that is loaded for one attach point.
 #[derive(Debug)]
 pub struct Aimed {
     program: Program,

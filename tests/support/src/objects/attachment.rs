@@ -1,5 +1,4 @@
-//! Attachments without a link, as older loaders make them: they last as long as what they are attached to.
-//! Knows no kind of link but that of tcx, to which such an attachment can be a neighbour. Begin with [`Program::attach_filter`].
+//! Attachments without a link, as older loaders make them: they last as long as their target. Entry point: [`Program::attach_filter`].
 
 use super::cgroup::Cgroup;
 use super::error::failed_to;

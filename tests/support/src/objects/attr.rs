@@ -1,5 +1,5 @@
 //! Layouts of the members of `union bpf_attr` that are used here, one struct per command, and of `struct perf_event_attr`.
-//! They hold numbers and addresses and promise nothing about them: [`super::sys`] fills them in and keeps the promises.
+//! They hold numbers and addresses without guarantees: [`super::sys`] fills them in and keeps the invariants.
 //! Padding is spelt out, since the kernel reads every byte and refuses an unknown one that is not zero.
 
 /// `BPF_PROG_LOAD`.
@@ -30,7 +30,7 @@ pub(super) struct ProgramLoad {
     pub(super) padding: u32,
 }
 
-/// The size of [`FunctionRecord`], as the kernel is told it.
+/// The size of [`FunctionRecord`], as the kernel expects it.
 pub(super) const FUNCTION_RECORD_SIZE: u32 = 8;
 
 /// `struct bpf_func_info`: the BTF function that begins at an instruction.
@@ -61,7 +61,7 @@ pub(super) struct MapCreate {
     pub(super) extra: u64,
 }
 
-/// `BPF_MAP_UPDATE_ELEM` and its sisters; for `BPF_MAP_GET_NEXT_KEY` the next key stands in the place of the value.
+/// `BPF_MAP_UPDATE_ELEM` and similar commands; for `BPF_MAP_GET_NEXT_KEY` the value field is the next key.
 #[repr(C)]
 #[derive(Default)]
 pub(super) struct MapElement {
@@ -246,7 +246,7 @@ pub(super) struct Netfilter {
     pub(super) flags: u32,
 }
 
-/// The size of [`PerfEvent`], as the kernel is told it (`PERF_ATTR_SIZE_VER1`).
+/// The size of [`PerfEvent`], as the kernel expects it (`PERF_ATTR_SIZE_VER1`).
 pub(super) const PERF_EVENT_SIZE: u32 = 72;
 
 /// `struct perf_event_attr` up to `config2`.

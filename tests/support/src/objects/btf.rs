@@ -1,5 +1,5 @@
 //! BTF that a test writes itself: a few types by hand ([`Types`]), loaded into the kernel ([`Btf`]).
-//! The format is Documentation/bpf/btf.rst. Reading the kernel's own BTF is the business of [`super::kernel_types`].
+//! The format is Documentation/bpf/btf.rst. [`super::kernel_types`] reads the kernel's own BTF.
 
 use super::error::failed_to;
 use super::kind::Kind;
@@ -150,7 +150,7 @@ impl FunctionTypes {
     }
 }
 
-/// What a kernel's checker wrote: its last lines tell why.
+/// The log of the kernel's checker: the reason is in its last lines.
 pub(super) fn log_text(log: &[u8]) -> String {
     const LAST_LINES: usize = 12;
     let text = CStr::from_bytes_until_nul(log).unwrap_or_default().to_string_lossy();

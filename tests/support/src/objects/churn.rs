@@ -1,5 +1,5 @@
 //! Objects that come and go at a steady rate, as agents that restart and tools that trace make them.
-//! One thread makes each object and ends it when it has made the next. Begin with [`Churn::start`].
+//! One thread makes each object and ends it when it has made the next. Entry point: [`Churn::start`].
 
 use super::error::invalid;
 use super::link::{Link, Target};
@@ -95,7 +95,7 @@ impl Churn {
         }
     }
 
-    /// Ends it and says how many objects it made in all.
+    /// Ends it and returns how many objects it made in all.
     ///
     /// # Errors
     /// The refusal, if one ended it before.
@@ -117,7 +117,7 @@ impl Churn {
 
 impl Drop for Churn {
     fn drop(&mut self) {
-        // Who wants to know how it ended calls `stop`.
+        // `stop` returns the error.
         let _ended = self.end();
     }
 }

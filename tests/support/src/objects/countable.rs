@@ -1,5 +1,5 @@
 //! One map of each kind whose entries the kernel counts, empty, filled and emptied in several ways.
-//! How many are in it follows from what was done, never from asking. Begin with [`every_countable_map`].
+//! The number of entries follows from the insertions and deletions, never from a query. Entry point: [`every_countable_map`].
 
 use super::cpu::{cpus, on_cpu, possible_cpus};
 use super::error::{errno, invalid};

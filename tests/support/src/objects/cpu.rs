@@ -1,5 +1,5 @@
-//! Work on one CPU and no other: what the kernel counts for each CPU is then that CPU's alone.
-//! The calling thread never moves; each piece of work has a thread of its own. Begin with [`on_cpu`].
+//! Work on a single CPU: per-CPU counters of the kernel then count only there.
+//! The calling thread never moves; each piece of work has a thread of its own. Entry point: [`on_cpu`].
 
 use super::error::{failed_to, invalid};
 use super::sys;
@@ -13,7 +13,7 @@ use std::thread;
 /// # Errors
 /// The kernel's refusal; more CPUs than the C library can name.
 pub fn cpus() -> io::Result<Vec<usize>> {
-    sys::allowed_cpus().map_err(|error| failed_to("ask for the CPUs to run on".to_owned(), error))
+    sys::allowed_cpus().map_err(|error| failed_to("query the CPUs to run on".to_owned(), error))
 }
 
 /// Does `work` on a thread that runs on this CPU from its first instruction to the last.

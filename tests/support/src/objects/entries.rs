@@ -1,5 +1,5 @@
-//! Entries of maps: put in, taken out, found again one by one.
-//! It checks sizes, and leaves to [`super::filled`] what keys and values a type demands. Begin with [`Map::insert`].
+//! Entries of maps: inserted, deleted, and looked up one by one.
+//! Sizes are checked here; [`super::filled`] knows the keys and values that a type requires. Entry point: [`Map::insert`].
 
 use super::cpu::possible_cpus;
 use super::error::{failed_to, invalid};
@@ -75,7 +75,7 @@ impl Map {
         self.unless_missing("look an entry up in", sys::map_lookup(self.element()?, key))
     }
 
-    /// Every key, by walking them all. Arrays have a key for each place, whether something stands there or not.
+    /// Every key, by walking them all. Arrays have a key for each element, also for empty ones.
     ///
     /// # Errors
     /// The kernel's refusal, ENOTSUPP or EINVAL for types that cannot be walked.

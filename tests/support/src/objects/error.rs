@@ -1,5 +1,5 @@
-//! Errors that say what was being done and still yield the kernel's errno.
-//! They stay `std::io::Error`, so that a test needs no second error type. Begin with [`errno`].
+//! Errors with the failed action and the kernel's errno.
+//! They stay `std::io::Error`, so that a test needs no second error type. Entry point: [`errno`].
 
 use std::error::Error;
 use std::fmt;
@@ -29,7 +29,7 @@ pub(super) fn failed_to(doing: String, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), Failure { doing, source })
 }
 
-/// An error without errno: what the caller asked for makes no sense, or the kernel answered something unknown.
+/// An error without errno: an invalid request, or an unknown response of the kernel.
 pub(super) fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
@@ -39,7 +39,7 @@ pub(super) fn unsupported(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, what.to_owned())
 }
 
-/// The errno beneath an error of this module: `None` where the kernel was never asked.
+/// The errno beneath an error of this module: `None` without a system call.
 #[must_use]
 pub fn errno(error: &io::Error) -> Option<i32> {
     let beneath = || errno(&error.get_ref()?.downcast_ref::<Failure>()?.source);
@@ -49,7 +49,7 @@ pub fn errno(error: &io::Error) -> Option<i32> {
 /// What was made, or nothing where it is this machine that cannot make it.
 ///
 /// # Panics
-/// At an error that no machine is to blame for: what was asked for makes no sense anywhere.
+/// If the request itself is invalid, on any machine.
 pub fn if_possible<T>(made: io::Result<T>) -> Option<T> {
     made.map_err(|error| {
         let elsewhere = matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::NotFound);

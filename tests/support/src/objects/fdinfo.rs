@@ -1,4 +1,4 @@
-//! What `/proc/self/fdinfo` says of a BPF object: the same kernel by another way. Begin with [`fdinfo`].
+//! Reads `/proc/self/fdinfo` of BPF objects, another interface of the same kernel. Entry point: [`fdinfo`].
 
 use super::error::failed_to;
 use std::fs;

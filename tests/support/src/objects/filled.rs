@@ -1,5 +1,5 @@
-//! Maps with entries, as many as a test wants: it knows for each type what keys and values the kernel takes, and keeps alive
-//! what the entries point to. Whoever fills one says how many are in; nothing here asks the kernel. Begin with [`Filled::ready`].
+//! Maps with a given number of entries: keys and values that the kernel accepts for each type, and the objects that the entries point
+//! to. The number of entries follows from the insertions; the kernel is not queried. Entry point: [`Filled::ready`].
 
 use super::cgroup::Cgroup;
 use super::error::invalid;
@@ -104,7 +104,7 @@ impl Filled {
         Ok(())
     }
 
-    /// Whether the entry of this number is in, asked of the kernel.
+    /// Queries whether the map has the entry of this number.
     ///
     /// # Errors
     /// As [`Map::lookup`].
@@ -201,7 +201,7 @@ fn four_bytes(descriptor: BorrowedFd<'_>) -> Vec<u8> {
     descriptor.as_raw_fd().to_ne_bytes().to_vec()
 }
 
-/// A socket that is bound, which is what makes the kernel take it, and that nobody sends to.
+/// A bound socket, as the kernel requires, that receives nothing.
 fn udp_socket() -> io::Result<OwnedFd> {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map(OwnedFd::from)
 }

@@ -1,4 +1,4 @@
-//! Many objects, quickly: what a busy node holds. Each is as small as the kernel allows, and is kept by an fd.
+//! Many objects, quickly, as on a busy node. Each is as small as the kernel allows, and is kept by an fd.
 //! More than the limit on open files (20,000 on the project's machines) takes more than one process.
 
 use super::instruction::Instruction;
@@ -31,7 +31,7 @@ impl Herd {
         })
     }
 
-    /// As many as it takes: the programs do not hang on fds but on the entries of a program array, which is one map more.
+    /// Any number of programs: the entries of a program array hold them instead of descriptors, which is one more map.
     ///
     /// # Errors
     /// The kernel's first refusal; EMFILE with more maps than the limit on open files.

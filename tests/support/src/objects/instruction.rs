@@ -1,5 +1,5 @@
 //! BPF instructions, as many as a test program needs: numbers in registers and on the stack, maps, calls, one kind of jump.
-//! It knows no program type; what a program has to return is the business of [`super::program`].
+//! Independent of program types; [`super::program`] knows the return values.
 
 use super::map::Map;
 use std::os::fd::AsRawFd;

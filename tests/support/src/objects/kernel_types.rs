@@ -1,5 +1,5 @@
 //! The kernel's own BTF, /sys/kernel/btf/vmlinux, read as far as programs need it: a type's id by name, a struct's members.
-//! It must not keep anything: parse, ask, drop. Begin with [`KernelTypes::read`].
+//! Nothing is cached: parse, look up, drop. Entry point: [`KernelTypes::read`].
 
 use super::btf::{KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF, MAGIC};
 use super::error::{failed_to, invalid};
@@ -116,7 +116,7 @@ impl KernelTypes {
         self.find(KIND_FUNC, name).map(|(id, _)| id).ok_or_else(|| not_found(&format!("function {name}")))
     }
 
-    /// The id of what stands for a raw tracepoint: the type of a pointer to its function.
+    /// The type id of a raw tracepoint: a pointer to its function.
     ///
     /// # Errors
     /// Names the tracepoint that this kernel does not have.

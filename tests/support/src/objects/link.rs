@@ -1,5 +1,5 @@
-//! Links: a program attached to a place, together with all that the place needs to exist.
-//! How each kind is made stands in [`super::link_network`] and [`super::link_tracing`]. Begin with [`every_link_kind`].
+//! Links: a program attached to a target, together with all that the target needs to exist.
+//! [`super::link_network`] and [`super::link_tracing`] make each type. Entry point: [`every_link_kind`].
 
 use super::cgroup::Cgroup;
 use super::error::failed_to;
@@ -41,7 +41,7 @@ pub enum Target {
 /// An attached link. Dropping it detaches the program, then ends the program and the target.
 #[derive(Debug)]
 pub struct Link {
-    // Fields are dropped in this order: the link goes before what it stands on.
+    // Fields are dropped in this order: the link is dropped before its target.
     fd: OwnedFd,
     program: Option<Program>,
     target: Target,

@@ -1,4 +1,4 @@
-//! Links to places of the network: interfaces, namespaces, cgroups, socket maps, TCP's congestion control.
+//! Links to attach points of the network: interfaces, namespaces, cgroups, socket maps, TCP's congestion control.
 //! Whatever is attached to an interface or a namespace is made inside a new namespace, on its loopback interface.
 
 use super::cgroup::Cgroup;
@@ -131,7 +131,7 @@ impl Link {
     }
 
     /// A congestion control of TCP that nothing uses (`struct tcp_congestion_ops`), made of three programs.
-    /// It stands in `/proc/sys/net/ipv4/tcp_available_congestion_control` as "o", the process's id, "_" and a number.
+    /// It is listed in `/proc/sys/net/ipv4/tcp_available_congestion_control` as "o", the process's id, "_" and a number.
     ///
     /// # Errors
     /// The kernel's refusal; kernels before 6.4 do not know it.
@@ -185,7 +185,7 @@ impl Map {
             let (attach_type, offset) = operations.member(member)?;
             let ready = ProgramSpec::ready(program_type::STRUCT_OPS)?;
             let program = Program::load(&ProgramSpec { name: member, attach_type, ..ready })?;
-            // In the place of a pointer stands the fd of the program.
+            // The pointer is replaced by the fd of the program.
             let pointer = usize::try_from(program.fd().as_raw_fd()).map_err(io::Error::other)?;
             put(offset, &pointer.to_ne_bytes());
             programs.push(program);

@@ -1,5 +1,5 @@
-//! Links to places in running code: iterators, tracepoints, perf events, probes, functions of the kernel and of programs.
-//! Each is a place that seldom or never runs, so that a test's links cost the machine nothing.
+//! Links to attach points in code: iterators, tracepoints, perf events, probes, functions of the kernel and of programs.
+//! Each is code that seldom or never runs, so that a test's links cost the machine nothing.
 
 use super::cgroup::Cgroup;
 use super::error::failed_to;

@@ -1,5 +1,5 @@
-//! Maps: any type, created from a [`MapSpec`]. What is in them is the business of [`super::entries`].
-//! It knows no type's demands; [`super::map_ready`] has one of each type. Begin with [`Map::create`].
+//! Maps: any type, created from a [`MapSpec`]. [`super::entries`] fills them.
+//! [`super::map_ready`] knows the requirements of each type. Entry point: [`Map::create`].
 
 use super::attr;
 use super::btf::Btf;

@@ -1,5 +1,5 @@
-//! One ready-made map of each type, with the flags, inner map or BTF that the type demands.
-//! Sizes differ from type to type, so that a test that compares fields cannot mistake one for another. Begin with [`Map::ready`].
+//! One ready-made map of each type, with the flags, inner map or BTF that the type requires.
+//! Sizes differ from type to type, so that a test that compares fields cannot mistake one for another. Entry point: [`Map::ready`].
 
 use super::btf::{Btf, Types};
 use super::error::invalid;

@@ -1,7 +1,7 @@
 //! Real BPF programs, maps, links and BTF for tests: made with raw bpf(2) and hand-written instructions.
-//! It knows nothing of the product, so the two cannot be wrong together; whatever it makes is gone when the value is dropped.
-//! Begin with [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go;
-//! [`Filled`], [`Ring`], [`Recursion`] and [`Aimed`] come with the numbers and names that are to be found in them.
+//! Independent of the product, so that the two cannot be wrong together. All it makes is freed when the value is dropped.
+//! Entry points: [`Program::ready`], [`Map::ready`] and [`Link`]; [`Herd`] makes thousands, [`Churn`] makes them come and go;
+//! [`Filled`], [`Ring`], [`Recursion`] and [`Aimed`] come with their expected numbers and names.
 
 mod aimed;
 mod attachment;

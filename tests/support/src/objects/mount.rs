@@ -1,5 +1,5 @@
 //! File systems for tests: BPF file systems for pins, cgroup2 for cgroups, tracefs for tracepoints.
-//! They are mounted nowhere and reached through an fd, so that even a killed test leaves nothing. Begin with [`Mount::detached`].
+//! They are mounted nowhere and reached through an fd, so that even a killed test leaves nothing. Entry point: [`Mount::detached`].
 
 use super::error::failed_to;
 use super::sys;

@@ -1,5 +1,5 @@
 //! A few requests of rtnetlink, in the calling thread's network namespace: make a pair of interfaces, rename one, attach programs.
-//! It reads nothing back but the kernel's yes or errno. The layouts are rtnetlink(7).
+//! Only the kernel's errno is read back. The layouts are rtnetlink(7).
 
 use super::error::{failed_to, invalid};
 use super::sys;
@@ -30,13 +30,13 @@ pub(super) fn create_pair(kind: &str, name: &str, index: i32, peer_index: i32) -
     let about = [attribute(INFO_KIND, &with_zero(kind))?, pair].concat();
     let attributes = [attribute(INTERFACE_NAME, &with_zero(name))?, attribute(LINK_INFO, &about)?].concat();
     let message = message(EXCLUSIVE | CREATE, index, &attributes)?;
-    ask(&message).map_err(|error| failed_to(format!("make interface {name} of kind {kind}"), error))
+    request(&message).map_err(|error| failed_to(format!("make interface {name} of kind {kind}"), error))
 }
 
 /// Gives another name to the interface that has this index.
 pub(super) fn rename_interface(index: i32, name: &str) -> io::Result<()> {
     let message = message(0, index, &attribute(INTERFACE_NAME, &with_zero(name))?)?;
-    ask(&message).map_err(|error| failed_to(format!("rename interface {index} to {name}"), error))
+    request(&message).map_err(|error| failed_to(format!("rename interface {index} to {name}"), error))
 }
 
 /// Attaches an XDP program to an interface without a link, in the mode that every interface has.
@@ -49,7 +49,7 @@ pub(super) fn attach_xdp(index: u32, program: u32) -> io::Result<()> {
         [attribute(PROGRAM, &program.to_ne_bytes())?, attribute(FLAGS, &GENERIC_MODE.to_ne_bytes())?]
             .concat();
     let message = message(0, index.cast_signed(), &attribute(XDP | NESTED, &fields)?)?;
-    ask(&message).map_err(|error| failed_to(format!("attach XDP to interface {index}"), error))
+    request(&message).map_err(|error| failed_to(format!("attach XDP to interface {index}"), error))
 }
 
 /// Makes the queueing discipline of an interface that has filters for what comes in and what goes out.
@@ -58,7 +58,7 @@ pub(super) fn create_clsact(index: u32) -> io::Result<()> {
     const HANDLE: u32 = 0xffff_0000;
     const PARENT: u32 = 0xffff_fff1;
     let message = traffic(NEW_QDISC, index, [HANDLE, PARENT, 0], &attribute(TC_KIND, b"clsact\0")?)?;
-    ask(&message).map_err(|error| failed_to(format!("make clsact at interface {index}"), error))
+    request(&message).map_err(|error| failed_to(format!("make clsact at interface {index}"), error))
 }
 
 /// Attaches a program as a filter below `parent`.
@@ -78,7 +78,7 @@ pub(super) fn attach_filter(index: u32, parent: u32, priority: u16, program: u32
     let attributes = [attribute(TC_KIND, b"bpf\0")?, attribute(OPTIONS | NESTED, &fields.concat())?].concat();
     let information = u32::from(priority) << 16 | u32::from(every_protocol);
     let message = traffic(NEW_FILTER, index, [0, parent, information], &attributes)?;
-    ask(&message).map_err(|error| failed_to(format!("attach a filter to interface {index}"), error))
+    request(&message).map_err(|error| failed_to(format!("attach a filter to interface {index}"), error))
 }
 
 /// A message of traffic control (`struct tcmsg`): handle, parent and information, and what follows.
@@ -88,7 +88,7 @@ fn traffic(kind: u16, index: u32, fields: [u32; 3], attributes: &[u8]) -> io::Re
     with_header(kind, EXCLUSIVE | CREATE, &body)
 }
 
-fn ask(message: &[u8]) -> io::Result<()> {
+fn request(message: &[u8]) -> io::Result<()> {
     let mut socket = sys::route_socket()?;
     socket.write_all(message)?;
     let mut answer = [0_u8; 1024];

@@ -1,5 +1,5 @@
 //! Pins: names of objects in a BPF file system, removed when dropped.
-//! Begin with `pin` of a program, map or link; [`super::Mount`] makes a BPF file system.
+//! Entry point: the method `pin` of a program, map or link; [`super::Mount`] makes a BPF file system.
 
 use super::error::failed_to;
 use super::sys;

@@ -1,5 +1,5 @@
 //! Where links and perf events attach, as plain values: what [`super::sys`] turns into attributes.
-//! It must not know which kernel takes what; the makers of links do.
+//! Independent of what a kernel supports: the makers of links know that.
 
 use super::sys;
 use std::ffi::CStr;
@@ -16,7 +16,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Where the program itself says, or wherever a target is yet to be filled in.
+    /// The attach point of the program itself, or one whose target is not filled in yet.
     pub(super) fn of(attach_type: u32) -> Self {
         Self { attach_type, ..Self::default() }
     }

@@ -1,5 +1,5 @@
-//! What probes need to know: the numbers of perf's probe kinds and of tracepoints, and a function of this process to probe.
-//! Begin with [`probed`].
+//! Prerequisites of probes: the numbers of perf's probe kinds and of tracepoints, and a function of this process to probe.
+//! Entry point: [`probed`].
 
 use super::error::{failed_to, invalid};
 use super::mount::Mount;

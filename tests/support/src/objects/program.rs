@@ -1,5 +1,5 @@
 //! Programs: any type, loaded from a [`ProgramSpec`].
-//! It knows no place to attach to; that is [`super::link`]. Begin with [`Program::load`]; [`super::program_ready`] has one of each type.
+//! [`super::link`] attaches them. Entry point: [`Program::load`]; [`super::program_ready`] has one of each type.
 
 use super::attr;
 use super::btf::{Btf, FunctionTypes, log_text};
@@ -69,7 +69,7 @@ impl ProgramSpec<'_> {
     }
 }
 
-/// What `BPF_OBJ_GET_INFO_BY_FD` says of a program's runs; zero where the kernel does not know the field.
+/// Counters of `BPF_OBJ_GET_INFO_BY_FD`; zero where the kernel does not have the field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Time spent in it, while statistics were on.
@@ -124,7 +124,7 @@ impl Program {
         let load =
             |log: &mut [u8]| sys::program_load(&attr, &spec.instructions, spec.license, &functions, log);
         let fd = load(&mut []).map_err(|error| {
-            // A log costs time and memory, so it is asked for only when there is something to explain.
+            // A log costs time and memory, so it is requested only to explain a failure.
             let mut log = vec![0; 64 * 1024];
             let _refused_again = load(&mut log);
             let reason = log_text(&log);
@@ -199,7 +199,7 @@ impl Program {
         sys::function_sizes(self.fd(), MOST)
     }
 
-    /// What the kernel has counted of its runs, asked of this one program.
+    /// Queries the kernel's counters of this program.
     ///
     /// # Errors
     /// The kernel's refusal.

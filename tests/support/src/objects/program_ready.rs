@@ -1,5 +1,5 @@
-//! One ready-made program of each type, and the shapes of program that tests look for.
-//! Each returns at once, and lets pass whatever it is asked about. Begin with [`Program::ready`].
+//! One ready-made program of each type, and programs with special properties.
+//! Each returns at once and accepts everything. Entry point: [`Program::ready`].
 
 use super::error::invalid;
 use super::instruction::Instruction;
@@ -9,7 +9,7 @@ use super::program::{Function, NAME_LENGTH, Program, ProgramSpec};
 use super::uapi::{attach_type, program_flag, program_type as kind};
 use std::io;
 
-/// The types of program, what a harmless one returns (pass, allow, accept), and where it says it will attach.
+/// Program types, the harmless return value of each (pass, allow, accept), and its expected attach type.
 const READY: &[(u32, i32, u32)] = &[
     (kind::SOCKET_FILTER, 0, 0),
     (kind::KPROBE, 0, 0),
@@ -96,7 +96,7 @@ impl Program {
     /// As [`Self::load`].
     pub fn with_full_name(full_name: &str) -> io::Result<Self> {
         Self::load(&ProgramSpec {
-            // Loaders cut the name like this, and so tell whoever reads it that there may be more.
+            // Loaders truncate the name like this, so that readers know that there may be more.
             name: full_name.get(..NAME_LENGTH).unwrap_or(full_name),
             functions: &[Function { name: full_name, first_instruction: 0 }],
             ..ProgramSpec::ready(kind::SOCKET_FILTER)?
@@ -138,7 +138,7 @@ impl Program {
     }
 
     /// A socket filter that calls so many functions of its own, each longer than the one before.
-    /// What the kernel says of its size is the sum over them and the first, that calls them.
+    /// The kernel reports the sum of their sizes and that of the first, which calls them.
     ///
     /// # Errors
     /// As [`Self::load`]; more than 255 are too many for the kernel.

@@ -1,5 +1,5 @@
 //! A program that misses runs: whatever makes it run, its own work makes it run again, and the kernel refuses that and counts,
-//! for the program or, where a probe misses, for the link. Begin with [`Recursion::new`] and [`Recursion::by_probe`].
+//! for the program or, where a probe misses, for the link. Entry points: [`Recursion::new`] and [`Recursion::by_probe`].
 
 use super::error::{failed_to, invalid, unsupported};
 use super::instruction::Instruction;
@@ -13,13 +13,13 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 
-/// An address of no process, in the lowest pages, which Linux gives to nobody (`vm.mmap_min_addr`).
+/// An address of no process, in the lowest pages, which Linux never maps (`vm.mmap_min_addr`).
 const NOWHERE: i32 = 0x1bad;
 
 /// The kernel's function that deletes from a hash.
 const FUNCTION: &str = "htab_map_delete_elem";
 
-/// A program that is attached to what it does itself. Nothing but [`Recursion::miss`] makes it recur, unless it says so.
+/// A program that is attached to its own actions. Only [`Recursion::miss`] makes it recur, unless noted.
 #[derive(Debug)]
 pub struct Recursion {
     link: Link,
@@ -49,7 +49,7 @@ impl Recursion {
     /// # Errors
     /// The kernel's refusal: it needs function tracing.
     pub fn by_function() -> io::Result<Self> {
-        // Before 5.12 nothing keeps it from recurring for ever, so the release is asked and nothing tried.
+        // Before 5.12 nothing keeps it from recurring for ever, so the release is checked first.
         if release()? < (5, 12) {
             return Err(unsupported("a kernel before 5.12 does not stop recursion at a function"));
         }

@@ -1,5 +1,5 @@
-//! Ring buffers with a known backlog: a program that writes records, and a consumer that reads as many as it is told to.
-//! The layout is that of kernel/bpf/ringbuf.c. Begin with [`Ring::new`], and [`UserRing::new`] for the other direction.
+//! Ring buffers with a known backlog: a program that writes records, and a consumer that reads as many as requested.
+//! The layout is that of kernel/bpf/ringbuf.c. Entry points: [`Ring::new`], and [`UserRing::new`] for the other direction.
 
 use super::error::{failed_to, invalid};
 use super::instruction::Instruction;
@@ -49,7 +49,7 @@ impl Ring {
     /// What each record takes up in the buffer, in bytes.
     pub const RECORD: u64 = taken_up(RECORD);
 
-    /// An empty buffer of so many bytes: a power of two, and whole pages.
+    /// An empty buffer of this size in bytes: a power of two, and a multiple of the page size.
     ///
     /// # Errors
     /// The kernel's refusal; kernels before 5.8 do not know it.
@@ -147,7 +147,7 @@ pub struct UserRing {
 }
 
 impl UserRing {
-    /// An empty buffer of so many bytes: a power of two, and whole pages.
+    /// An empty buffer of this size in bytes: a power of two, and a multiple of the page size.
     ///
     /// # Errors
     /// The kernel's refusal; kernels before 6.1 do not know it.

@@ -1,6 +1,5 @@
 //! System calls made safe: bpf(2) command by command, and the few others that BPF objects need around them.
-//! It must not know what a call is good for, and is long because nothing outside it and the modules below it may be like it:
-//! every address handed to the kernel is taken here, from a borrow that outlives the call.
+//! All unsafe code is here and in the modules below: every address for the kernel is taken here, from a borrow that outlives the call.
 #![expect(unsafe_code, reason = "the one module that talks to the kernel")]
 
 mod cpu;
@@ -44,7 +43,7 @@ const LINK_CREATE: c_int = 28;
 const LINK_GET_NEXT_ID: c_int = 31;
 const ENABLE_STATS: c_int = 32;
 
-/// The verifier answers EAGAIN when a signal interrupts it; libbpf, too, asks five times.
+/// The verifier returns EAGAIN when a signal interrupts it; libbpf, too, tries five times.
 const LOAD_ATTEMPTS: usize = 5;
 
 /// What a system call returned, or its errno.
@@ -68,7 +67,7 @@ unsafe fn checked_fd(returned: c_long) -> io::Result<OwnedFd> {
 /// # Safety
 /// `attr` is the command's own member of `union bpf_attr`, and each address in it is good for what the command does with it.
 unsafe fn bpf<T>(command: c_int, attr: &mut T) -> io::Result<c_int> {
-    // SAFETY: the attribute is alive and its size told; the caller vouches for what it points to.
+    // SAFETY: the attribute is alive and has this size; the caller guarantees what it points to.
     checked(unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attr), size_of::<T>()) })
 }
 
@@ -129,7 +128,7 @@ pub(super) fn program_load(
     };
     raise_limits();
     for _ in 1..LOAD_ATTEMPTS {
-        // SAFETY: the kernel reads the borrowed slices within the lengths told and writes only into the borrowed log.
+        // SAFETY: the kernel reads the borrowed slices within the given lengths and writes only into the borrowed log.
         match unsafe { bpf_fd(PROG_LOAD, &mut attr) } {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             loaded => return loaded,
@@ -191,7 +190,7 @@ pub(super) fn program_bind_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> 
     unsafe { bpf(PROG_BIND_MAP, &mut attr) }.map(drop)
 }
 
-/// How many 32-bit words of `struct bpf_*_info` are asked for: more than any kernel has.
+/// How many 32-bit words of `struct bpf_*_info` are requested: more than any kernel has.
 pub(super) const INFO_WORDS: usize = 64;
 
 /// `BPF_OBJ_GET_INFO_BY_FD`: the struct's words; zeros beyond what the kernel knows.
@@ -246,7 +245,7 @@ pub fn run_statistics() -> io::Result<OwnedFd> {
     unsafe { bpf_fd(ENABLE_STATS, &mut attr) }
 }
 
-/// `BPF_RAW_TRACEPOINT_OPEN`: attaches to a raw tracepoint by name; without one, where the program itself says.
+/// `BPF_RAW_TRACEPOINT_OPEN`: attaches to a raw tracepoint by name; without one, to the attach point of the program.
 pub(super) fn raw_tracepoint_open(program: BorrowedFd<'_>, name: Option<&CStr>) -> io::Result<OwnedFd> {
     let mut attr = attr::RawTracepointOpen {
         name: name.map_or(0, address),
@@ -354,7 +353,7 @@ pub(super) fn perf_event_open(event: &Event<'_>) -> io::Result<OwnedFd> {
             attr.config = u64::from(on_return);
         }
     }
-    // SAFETY: the kernel reads the attribute, whose size it is told, and the name in it.
+    // SAFETY: the kernel reads the attribute, whose size is in it, and the name.
     let returned = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,

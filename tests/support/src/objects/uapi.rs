@@ -1,5 +1,5 @@
-//! The numbers of `include/uapi/linux/bpf.h` that this module speaks, under the kernel's names without their prefix.
-//! They are written out by hand, so that a test compares the product's numbers with somebody else's.
+//! The numbers of `include/uapi/linux/bpf.h` that this module uses, under the kernel's names without their prefix.
+//! They are written out by hand, so that the product's numbers are compared with independent ones.
 //! The full tables of types are [`program_type`] and [`map_type`]; the rest is only what is used.
 #![allow(missing_docs, reason = "each constant is the kernel's own, documented there under the same name")]
 

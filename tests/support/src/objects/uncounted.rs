@@ -1,5 +1,5 @@
-//! One map of each kind that holds entries and of which the kernel keeps no count: arrays, in which every place is there from
-//! the start, storage that belongs to something else, and those that only programs fill. Begin with [`every_uncounted_map`].
+//! One map of each type that has entries without a count in the kernel: arrays, where every element exists from the start, storage
+//! that belongs to other objects, and those that only programs fill. Entry point: [`every_uncounted_map`].
 
 use super::cgroup::Cgroup;
 use super::cpu::cpus;
@@ -27,7 +27,7 @@ const MAKERS: &[(&str, u32, Maker)] = &[
     ("sockmap", kind::SOCKMAP, with::<7>),
     ("cpumap", kind::CPUMAP, first_cpu),
     ("xskmap", kind::XSKMAP, with::<7>),
-    // A socket stands in one place only.
+    // A socket can be in one element only.
     ("reuseport_sockarray", kind::REUSEPORT_SOCKARRAY, with::<1>),
     ("sk_storage", kind::SK_STORAGE, with::<1>),
     ("inode_storage", kind::INODE_STORAGE, with::<1>),

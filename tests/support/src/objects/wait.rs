@@ -1,5 +1,5 @@
-//! Waiting for the kernel, which ends some things a moment after the last fd to them is closed.
-//! Nothing here waits a fixed time: a condition is asked again until it holds or its time is over.
+//! Waiting for the kernel, which frees some objects a moment after their last descriptor is closed.
+//! There is no fixed delay: a condition is checked until it holds or its time is over.
 
 use super::error::failed_to;
 use super::kind::Kind;
@@ -7,16 +7,20 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long between two questions: short against any deadline, long against the cost of asking.
+/// Between two checks: short compared with any deadline, long compared with the cost of a check.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Asks `met` until it says yes.
+/// Checks until the condition holds.
 ///
 /// # Errors
-/// `TimedOut` naming `what` after `limit`; the first error of `met`.
-pub fn wait_until(what: &str, limit: Duration, mut met: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+/// `TimedOut` naming `what` after `limit`; the first error of `condition`.
+pub fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> io::Result<bool>,
+) -> io::Result<()> {
     let deadline = Instant::now() + limit;
-    while !met()? {
+    while !condition()? {
         if Instant::now() >= deadline {
             return Err(failed_to(
                 format!("see within {limit:?} that {what}"),

@@ -1,4 +1,4 @@
-//! Arbitrary owners, and what is theirs.
+//! Arbitrary owners, holders, pins and attachments.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Which CPUs a thread may run on. Begin with [`pin_to_cpu`].
+//! CPU affinity of a thread. Entry point: [`pin_to_cpu`].
 
 use super::{checked, invalid};
 use std::io;
@@ -7,7 +7,7 @@ use std::mem;
 /// The CPUs that the calling thread may run on, in order.
 pub(in super::super) fn allowed_cpus() -> io::Result<Vec<usize>> {
     let mut set = empty();
-    // SAFETY: the kernel writes a set of the size told.
+    // SAFETY: the kernel writes a set of the given size.
     checked(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) }.into())?;
     // SAFETY: each number lies within the set.
     Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
@@ -21,7 +21,7 @@ pub(in super::super) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     let mut set = empty();
     // SAFETY: the number lies within the set.
     unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the kernel reads a set of the size told.
+    // SAFETY: the kernel reads a set of the given size.
     checked(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) }.into())
         .map(drop)
 }

@@ -1,5 +1,5 @@
-//! The commands of bpf(2) on a map's elements. It must not know what a type of map demands.
-//! Every call takes an [`Element`], which promises that key and value are as long as the kernel reads and writes.
+//! The commands of bpf(2) on a map's elements. Independent of the requirements of map types.
+//! Every call takes an [`Element`], which guarantees that key and value are as long as the kernel reads and writes.
 
 use super::{address, address_mut, attr, bpf, length, number};
 use std::ffi::c_int;
@@ -35,18 +35,18 @@ impl Element<'_> {
     }
 }
 
-/// `BPF_MAP_UPDATE_ELEM`. An empty key stands for none, as queues and stacks want it.
+/// `BPF_MAP_UPDATE_ELEM`. An empty key is none, as for queues and stacks.
 pub(in super::super) fn map_update(element: Element<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
     assert_eq!(value.len(), element.value_size, "a value is as long as the map's");
     let mut attr = attr::MapElement { key: element.key(key), value: address(value), ..element.attr() };
-    // SAFETY: the kernel reads key and value, which are as long as the map says, and writes nothing.
+    // SAFETY: the kernel reads key and value, which are as long as the map requires, and writes nothing.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
 }
 
 /// `BPF_MAP_DELETE_ELEM`.
 pub(in super::super) fn map_delete(element: Element<'_>, key: &[u8]) -> io::Result<()> {
     let mut attr = attr::MapElement { key: element.key(key), ..element.attr() };
-    // SAFETY: the kernel reads the key, which is as long as the map says, and writes nothing.
+    // SAFETY: the kernel reads the key, which is as long as the map requires, and writes nothing.
     unsafe { bpf(MAP_DELETE_ELEM, &mut attr) }.map(drop)
 }
 
@@ -55,7 +55,7 @@ pub(in super::super) fn map_lookup(element: Element<'_>, key: &[u8]) -> io::Resu
     let mut value = vec![0; element.value_size];
     let mut attr =
         attr::MapElement { key: element.key(key), value: address_mut(&mut *value), ..element.attr() };
-    // SAFETY: the kernel reads the key and writes the value, both as long as the map says.
+    // SAFETY: the kernel reads the key and writes the value, both as long as the map requires.
     unsafe { bpf(MAP_LOOKUP_ELEM, &mut attr) }?;
     Ok(value)
 }
@@ -64,7 +64,7 @@ pub(in super::super) fn map_lookup(element: Element<'_>, key: &[u8]) -> io::Resu
 pub(in super::super) fn map_pop(element: Element<'_>) -> io::Result<Vec<u8>> {
     let mut value = vec![0; element.value_size];
     let mut attr = attr::MapElement { value: address_mut(&mut *value), ..element.attr() };
-    // SAFETY: the kernel takes no key from a map without keys, and writes a value as long as the map says.
+    // SAFETY: the kernel takes no key from a map without keys, and writes a value as long as the map requires.
     unsafe { bpf(MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) }?;
     Ok(value)
 }
@@ -74,7 +74,7 @@ pub(in super::super) fn map_next_key(element: Element<'_>, after: Option<&[u8]>)
     let mut next = vec![0; element.key_size];
     let key = after.map_or(0, |after| element.key(after));
     let mut attr = attr::MapElement { key, value: address_mut(&mut *next), ..element.attr() };
-    // SAFETY: the kernel reads a key, if any, and writes one, both as long as the map says.
+    // SAFETY: the kernel reads a key, if any, and writes one, both as long as the map requires.
     unsafe { bpf(MAP_GET_NEXT_KEY, &mut attr) }?;
     Ok(next)
 }

@@ -1,5 +1,5 @@
 //! Pages shared with the kernel: mmap(2) of a map, read and written one whole number at a time.
-//! It must not know what the pages hold. Begin with [`Mapping::new`].
+//! Independent of the contents. Entry point: [`Mapping::new`].
 
 use std::ffi::c_int;
 use std::io;
@@ -54,7 +54,7 @@ impl Mapping {
     /// The number at `offset`, in bytes, and all that was written before it.
     pub(in super::super) fn load(&self, offset: usize) -> u64 {
         let place = self.place(offset, size_of::<u64>()).cast::<AtomicU64>();
-        // SAFETY: `place` lies in the mapping, is aligned, and everybody reaches it by whole numbers.
+        // SAFETY: `place` lies in the mapping, is aligned, and all accesses are atomic.
         unsafe { place.as_ref() }.load(Ordering::Acquire)
     }
 
@@ -85,7 +85,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and nobody has a reference into it that outlives a call.
+        // SAFETY: the mapping is this value's own, and no reference into it outlives a call.
         let _unmapped: c_int = unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 }

@@ -22,7 +22,7 @@ pub(in super::super) fn shared_udp_socket() -> io::Result<OwnedFd> {
     // SAFETY: socket makes a new fd.
     let socket = unsafe { checked_fd(opened.into()) }?;
     let fd = socket.as_raw_fd();
-    // SAFETY: the kernel reads one number of the size told.
+    // SAFETY: the kernel reads one number of the given size.
     let set = unsafe {
         libc::setsockopt(
             fd,
@@ -39,7 +39,7 @@ pub(in super::super) fn shared_udp_socket() -> io::Result<OwnedFd> {
         sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
         sin_zero: [0; 8],
     };
-    // SAFETY: the kernel reads an address of the size told.
+    // SAFETY: the kernel reads an address of the given size.
     let bound = unsafe { libc::bind(fd, ptr::from_ref(&address).cast(), size::<libc::sockaddr_in>()) };
     checked(bound.into())?;
     Ok(socket)
