@@ -97,3 +97,19 @@ fn only_network_modules_are_async() {
         }
     }
 }
+
+#[test]
+fn test_objects_are_independent_of_the_product() {
+    let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/src/objects");
+    let files = [objects.join("sys"), objects].into_iter().flat_map(|directory| {
+        let entries = fs::read_dir(directory).expect("the directory can be listed");
+        entries.map(|entry| entry.expect("the directory can be listed").path()).filter(|path| path.is_file())
+    });
+    let files: Vec<_> = files.collect();
+    assert!(files.len() > 30, "the sources were found");
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source file is text");
+        let is_free = ["use bpf_metrics_exporter", "crate::"].iter().all(|name| !text.contains(name));
+        assert!(is_free, "{} names more than the test objects", file.display());
+    }
+}

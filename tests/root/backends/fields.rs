@@ -124,7 +124,7 @@ pub(crate) fn link(link: &Link) -> Parts {
     Parts {
         id: *id,
         identity: format!("{link_type:?} {prog_id:?}"),
-        facts: vec![("link_type", reported(link_type)), ("prog_id", said(prog_id))],
+        facts: vec![("link_type", reported(link_type)), ("prog_id", reported(prog_id))],
         // The target can be renamed or removed.
         moving: vec![
             ("attach_type", known(attach_type.as_ref())),

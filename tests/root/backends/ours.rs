@@ -22,7 +22,16 @@ const NAMES: [&[&str]; 2] = [
         "bpf_metrics_exporter_link",
         "bpf_metrics_exporter_task",
     ],
-    &["bpfmetrics_cpus", "bpfmetrics_ask", "bpfmetrics_room", "bpfmetrics_kind", "bpfmetrics_walk"],
+    &[
+        "bpfmetrics_cpus",
+        "bpfmetrics_ask",
+        "bpfmetrics_prog",
+        "bpfmetrics_maps",
+        "bpfmetrics_link",
+        "bpfmetrics_kind",
+        "bpfmetrics_walk",
+        "bpfmetrics_file",
+    ],
 ];
 
 /// Ids and names of the programs and maps, and ids of the links of one exporter, with the names of their programs.
