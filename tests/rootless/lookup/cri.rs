@@ -1,4 +1,4 @@
-//! Names by the interface of container runtimes.
+//! Names over CRI.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use bpf_metrics_exporter::lookup::cri::messages::{
 use prost::Message;
 use tonic::Code;
 
-use super::fake::{Fake, Wrong, framed, message, status};
+use super::fake::{BadResponse, Fake, framed, message, status};
 use super::{CART, ETCD, SANDBOX, SIDECAR, STATIC, WEB, only_cri, unknown};
 use tempfile::TempDir;
 use test_support::looking_up::LookingUp;
@@ -80,7 +80,7 @@ fn container(id: &str, sandbox: &str, name: &str) -> Vec<u8> {
     merged(&container, &UnreadContainerFields { image_ref: "sha256:1".into(), labels })
 }
 
-/// A node with an ordinary pod and a static one.
+/// Responses of a node with an ordinary pod and a static one.
 fn node(path: &str) -> Response {
     match path.rsplit('/').next() {
         Some("ListPodSandbox") => message(&EncodedList {
@@ -94,14 +94,14 @@ fn node(path: &str) -> Response {
             items: vec![
                 container(WEB, SANDBOX, "web"),
                 container(ETCD, &unknown(1), "etcd"),
-                container(SIDECAR, &unknown(3), "of a pod that is gone"),
+                container(SIDECAR, &unknown(3), "in a removed pod"),
             ],
         }),
         _ => status(Code::Unimplemented),
     }
 }
 
-fn assert_knows_the_node(looking_up: &LookingUp) {
+fn assert_names_of_the_node(looking_up: &LookingUp) {
     let pod = |namespace: &str, name: &str| PodName { namespace: namespace.into(), name: name.into() };
     let container = |name: Option<&str>, pod: &str| ContainerName {
         name: name.map(str::to_owned),
@@ -115,23 +115,23 @@ fn assert_knows_the_node(looking_up: &LookingUp) {
 }
 
 #[test]
-fn names_of_pods_containers_and_sandboxes() {
-    let directory = TempDir::with_prefix("cri-").expect("there is room");
+fn pods_containers_and_sandboxes_are_named() {
+    let directory = TempDir::with_prefix("cri-").expect("the test directory is writable");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), node);
     let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-    assert_knows_the_node(&looking_up);
-    assert_eq!(looking_up.names.container(SIDECAR), None, "nobody knows its pod");
+    assert_names_of_the_node(&looking_up);
+    assert_eq!(looking_up.names.container(SIDECAR), None, "its pod is unknown");
     assert_eq!(looking_up.log(), "");
 }
 
 #[test]
-fn a_long_list_is_taken() {
-    let directory = TempDir::with_prefix("cri-").expect("there is room");
+fn long_lists_are_accepted() {
+    let directory = TempDir::with_prefix("cri-").expect("the test directory is writable");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), |path| {
         if !path.ends_with("ListPodSandbox") {
             return node(path);
         }
-        // 8 MiB, of which most is labels.
+        // 8 MiB, mostly labels.
         let label = "x".repeat(64 << 10);
         let others = (0..128).map(|number| {
             let id = unknown(1000 + number);
@@ -146,8 +146,8 @@ fn a_long_list_is_taken() {
 }
 
 #[test]
-fn a_runtime_that_has_only_the_old_service() {
-    let directory = TempDir::with_prefix("cri-").expect("there is room");
+fn runtimes_with_only_the_old_service_are_supported() {
+    let directory = TempDir::with_prefix("cri-").expect("the test directory is writable");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), |path| {
         if path.starts_with("/runtime.v1alpha2.RuntimeService/") {
             node(path)
@@ -156,49 +156,49 @@ fn a_runtime_that_has_only_the_old_service() {
         }
     });
     let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-    assert_knows_the_node(&looking_up);
+    assert_names_of_the_node(&looking_up);
     assert_eq!(looking_up.log(), "");
 }
 
 #[test]
-fn a_runtime_that_fails_is_said_to_fail_once_and_asked_again() {
-    // (what it says, what the log says of that)
-    let failures: [Wrong; 5] = [
+fn failures_are_logged_once_and_retried() {
+    // (response, part of the log line)
+    let failures: [BadResponse; 5] = [
         (|| status(Code::PermissionDenied), "PermissionDenied: no"),
         (|| status(Code::Unimplemented), "Unimplemented: no"),
         (|| framed(vec![0xff; 100]), "decode"),
-        // A length of 17 MiB is more than is taken.
+        // The limit is 16 MiB.
         (|| framed(vec![0; 17 << 20]), "OutOfRange"),
         (|| super::fake::http(404, "not found"), "404"),
     ];
-    for (failure, words) in failures {
-        let directory = TempDir::with_prefix("cri-").expect("there is room");
-        let runtime = Fake::grpc(&directory.path().join("cri.sock"), move |_| failure());
+    for (response, part) in failures {
+        let directory = TempDir::with_prefix("cri-").expect("the test directory is writable");
+        let runtime = Fake::grpc(&directory.path().join("cri.sock"), move |_| response());
         let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-        looking_up.until(words, || {
-            let _asked_for = looking_up.names.container(WEB);
+        looking_up.until(part, || {
+            let _missing = looking_up.names.container(WEB);
             (looking_up.said("WARN") > 0).then_some(())
         });
-        assert!(looking_up.log().contains(words), "{}", looking_up.log());
-        runtime.answer(node);
-        assert_knows_the_node(&looking_up);
+        assert!(looking_up.log().contains(part), "{}", looking_up.log());
+        runtime.respond(node);
+        assert_names_of_the_node(&looking_up);
         assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
     }
 }
 
 #[test]
-fn one_that_speaks_something_else() {
-    let directory = TempDir::with_prefix("cri-").expect("there is room");
+fn another_protocol_is_an_error() {
+    let directory = TempDir::with_prefix("cri-").expect("the test directory is writable");
     let socket = directory.path().join("cri.sock");
-    let listener = UnixListener::bind(&socket).expect("nobody else has this path");
-    let speaker = std::thread::spawn(move || {
-        let (mut connection, _) = listener.accept().expect("somebody asks");
-        connection.write_all(b"220 mail.example ESMTP\r\n").expect("it is read");
+    let listener = UnixListener::bind(&socket).expect("the path is new");
+    let server = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("the runtime is queried");
+        connection.write_all(b"220 mail.example ESMTP\r\n").expect("the peer reads it");
     });
     let looking_up = LookingUp::start(only_cri(directory.path(), &socket));
-    looking_up.until("it fails", || {
-        let _asked_for = looking_up.names.container(WEB);
+    looking_up.until("the query fails", || {
+        let _missing = looking_up.names.container(WEB);
         (looking_up.said("WARN") > 0).then_some(())
     });
-    speaker.join().expect("it spoke");
+    server.join().expect("it does not panic");
 }

@@ -1,16 +1,17 @@
-//! Names by Docker's interface.
+//! Names over Docker's HTTP API.
 
 use axum::body::Body;
 use axum::response::Response;
-use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
+use bpf_metrics_exporter::enrich::names::{ContainerName, NameCache, PodName};
+use bpf_metrics_exporter::lookup::once;
 use hyper::body::Bytes;
 
-use super::fake::{Fake, Wrong, http};
+use super::fake::{BadResponse, Fake, http};
 use super::{CART, SANDBOX, SIDECAR, WEB, only_docker, unknown};
 use tempfile::TempDir;
-use test_support::looking_up::LookingUp;
+use test_support::looking_up::{DEADLINE, LookingUp};
 
-/// A host with a container that others link to, one without a name yet, and two that a kubelet made.
+/// Responses of a host with a container that has a link alias, one without a name yet, and two made by a kubelet.
 fn host(path: &str) -> Response {
     if path != "/containers/json" {
         return http(404, "{\"message\":\"page not found\"}");
@@ -35,55 +36,69 @@ fn container(name: Option<&str>, pod: Option<&str>) -> ContainerName {
 }
 
 #[test]
-fn names_without_slashes_and_by_labels() {
-    let directory = TempDir::with_prefix("docker-").expect("there is room");
+fn names_have_no_slash_and_labels_take_precedence() {
+    let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
     let docker = Fake::http(&directory.path().join("docker.sock"), host);
     let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
     assert_eq!(looking_up.container(WEB), container(Some("web"), None));
     assert_eq!(looking_up.container(SANDBOX), container(None, Some(CART)));
     assert_eq!(looking_up.container(SIDECAR), container(Some("side"), Some(CART)));
-    assert_eq!(looking_up.names.container(&unknown(1)), None, "it has no name");
+    assert_eq!(looking_up.names.container(&unknown(1)), None, "it has no name yet");
     assert_eq!(looking_up.log(), "");
 }
 
 #[test]
-fn a_pod_that_docker_knows() {
-    let directory = TempDir::with_prefix("docker-").expect("there is room");
+fn pods_are_named_by_labels() {
+    let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
     let docker = Fake::http(&directory.path().join("docker.sock"), host);
     let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
     let name = PodName { namespace: "shop".into(), name: "cart".into() };
     let found = looking_up.until("the pod has a name", || {
-        let _asked_for = looking_up.names.container(SANDBOX);
+        let _missing = looking_up.names.container(SANDBOX);
         looking_up.names.pod(CART)
     });
     assert_eq!(found, name);
 }
 
 #[test]
-fn one_that_fails_is_said_to_fail_once_and_asked_again() {
+fn one_round_names_containers_and_their_pods() {
+    let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
+    let docker = Fake::http(&directory.path().join("docker.sock"), host);
+    let names = NameCache::default();
+    let _missing = names.container(SIDECAR);
+    let settings = only_docker(directory.path(), &docker.socket);
+    let errors = once(&names, &settings, DEADLINE).expect("a runtime");
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(names.container(SIDECAR), Some(container(Some("side"), Some(CART))));
+    let pod = PodName { namespace: "shop".into(), name: "cart".into() };
+    assert_eq!(names.pod(CART), Some(pod), "only the labels of its containers have it");
+}
+
+#[test]
+fn failures_are_logged_once_and_retried() {
     let endless = || {
         let chunks =
             futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 1 << 20])));
         http(200, Body::from_stream(chunks))
     };
-    // (what it says, what the log says of that)
-    let failures: [Wrong; 5] = [
+    // (response, part of the log line)
+    let failures: [BadResponse; 5] = [
         (|| http(500, "{\"message\":\"no\"}"), "500 Internal Server Error"),
         (|| http(200, "<html>"), "unexpected response"),
         (|| http(200, "[{\"Id\":7}]"), "unexpected response"),
         (|| http(200, ""), "unexpected response"),
         (endless, "length limit exceeded"),
     ];
-    for (failure, words) in failures {
-        let directory = TempDir::with_prefix("docker-").expect("there is room");
-        let docker = Fake::http(&directory.path().join("docker.sock"), move |_| failure());
+    for (response, part) in failures {
+        let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
+        let docker = Fake::http(&directory.path().join("docker.sock"), move |_| response());
         let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
-        looking_up.until(words, || {
-            let _asked_for = looking_up.names.container(WEB);
+        looking_up.until(part, || {
+            let _missing = looking_up.names.container(WEB);
             (looking_up.said("WARN") > 0).then_some(())
         });
-        assert!(looking_up.log().contains(words), "{}", looking_up.log());
-        docker.answer(host);
+        assert!(looking_up.log().contains(part), "{}", looking_up.log());
+        docker.respond(host);
         assert_eq!(looking_up.container(WEB), container(Some("web"), None));
         assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
     }

@@ -1,4 +1,4 @@
-//! One who is asked: what it says, a test says, at any time.
+//! Fake runtimes with responses that the test sets at any time.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,17 +18,17 @@ use tonic::transport::Server;
 
 use super::WEB;
 
-/// What is said to a request for this path.
-type Answer = Box<dyn Fn(&str) -> Response + Send>;
+/// Returns the response to a request for a path.
+type Responder = Box<dyn Fn(&str) -> Response + Send>;
 
-/// A wrong answer, and what the log says of it.
-pub(crate) type Wrong = (fn() -> Response, &'static str);
+/// An invalid response, and a part of the log line about it.
+pub(crate) type BadResponse = (fn() -> Response, &'static str);
 
-/// Marks what stands for no answer.
+/// Marks a request that is never answered.
 #[derive(Clone)]
-struct Silence;
+struct NoResponse;
 
-/// A server on a socket. When dropped it ends as if it had been killed; its socket stays.
+/// A server on a socket. Dropping it ends it as if killed: its socket stays.
 pub(crate) struct Fake {
     pub(crate) socket: PathBuf,
     state: Arc<Mutex<State>>,
@@ -36,7 +36,7 @@ pub(crate) struct Fake {
 }
 
 struct State {
-    answer: Answer,
+    respond: Responder,
     requests: Vec<String>,
 }
 
@@ -49,9 +49,9 @@ impl Drop for Fake {
 }
 
 impl Fake {
-    /// One that speaks gRPC.
-    pub(crate) fn grpc(socket: &Path, answer: impl Fn(&str) -> Response + Send + 'static) -> Self {
-        Self::start(socket, answer, |listener, router| async move {
+    /// Starts a gRPC server.
+    pub(crate) fn grpc(socket: &Path, respond: impl Fn(&str) -> Response + Send + 'static) -> Self {
+        Self::start(socket, respond, |listener, router| async move {
             let connections = stream::unfold(listener, async |listener| {
                 let connection = listener.accept().await.map(|(connection, _)| connection);
                 Some((connection, listener))
@@ -61,64 +61,64 @@ impl Fake {
         })
     }
 
-    /// One that speaks plain HTTP.
-    pub(crate) fn http(socket: &Path, answer: impl Fn(&str) -> Response + Send + 'static) -> Self {
-        Self::start(socket, answer, |listener, router| async move {
+    /// Starts an HTTP server.
+    pub(crate) fn http(socket: &Path, respond: impl Fn(&str) -> Response + Send + 'static) -> Self {
+        Self::start(socket, respond, |listener, router| async move {
             axum::serve(listener, router).await.expect("it serves");
         })
     }
 
     fn start<F: Future<Output = ()> + Send + 'static>(
         socket: &Path,
-        answer: impl Fn(&str) -> Response + Send + 'static,
+        respond: impl Fn(&str) -> Response + Send + 'static,
         serve: impl FnOnce(UnixListener, Router) -> F,
     ) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = {
             let _inside = runtime.enter();
-            // It gets its name when it listens, so that nobody who finds it is refused.
+            // Renamed once it listens, so that no client is refused.
             let unnamed = socket.with_extension("unnamed");
-            let listener = UnixListener::bind(&unnamed).expect("nobody else has this path");
-            std::fs::rename(unnamed, socket).expect("it is ours");
+            let listener = UnixListener::bind(&unnamed).expect("the path is new");
+            std::fs::rename(unnamed, socket).expect("it is our own");
             listener
         };
-        let state = Arc::new(Mutex::new(State { answer: Box::new(answer), requests: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { respond: Box::new(respond), requests: Vec::new() }));
         let shared = Arc::clone(&state);
         let router = Router::new().fallback(async move |request: Request| {
             let path = request.uri().path().to_owned();
-            let answer = {
-                let state = &mut *shared.lock().expect("no answer panics");
+            let response = {
+                let state = &mut *shared.lock().expect("no responder panics");
                 state.requests.push(path.clone());
-                (state.answer)(&path)
+                (state.respond)(&path)
             };
-            if answer.extensions().get::<Silence>().is_some() {
+            if response.extensions().get::<NoResponse>().is_some() {
                 std::future::pending::<()>().await;
             }
-            answer
+            response
         });
         runtime.spawn(serve(listener, router));
         Self { socket: socket.to_owned(), state, runtime: Some(runtime) }
     }
 
-    /// Says something else from now on.
-    pub(crate) fn answer(&self, answer: impl Fn(&str) -> Response + Send + 'static) {
-        self.state.lock().expect("no answer panics").answer = Box::new(answer);
+    /// Sets the responses from now on.
+    pub(crate) fn respond(&self, respond: impl Fn(&str) -> Response + Send + 'static) {
+        self.state.lock().expect("no responder panics").respond = Box::new(respond);
     }
 
-    /// What it was asked.
+    /// Returns the paths of all requests.
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.state.lock().expect("no answer panics").requests.clone()
+        self.state.lock().expect("no responder panics").requests.clone()
     }
 }
 
-/// A message, as gRPC sends one. Source: the gRPC specification, "gRPC over HTTP2".
+/// Returns a gRPC response with a message. Source: the gRPC specification, "gRPC over HTTP2".
 pub(crate) fn message(message: &impl Message) -> Response {
     framed(message.encode_to_vec())
 }
 
-/// Bytes in the place of a message.
+/// Returns a gRPC response with arbitrary bytes in place of a message.
 pub(crate) fn framed(bytes: Vec<u8>) -> Response {
-    let length = u32::try_from(bytes.len()).expect("it is not that long");
+    let length = u32::try_from(bytes.len()).expect("it is shorter than 4 GiB");
     let mut frame = vec![0];
     frame.extend(length.to_be_bytes());
     frame.extend(bytes);
@@ -127,29 +127,29 @@ pub(crate) fn framed(bytes: Vec<u8>) -> Response {
     let frames = [Frame::data(Bytes::from(frame)), Frame::trailers(trailers.into_iter().collect())];
     let body = StreamBody::new(stream::iter(frames.map(Ok::<_, std::convert::Infallible>)));
     let response = Response::builder().header("content-type", "application/grpc");
-    response.body(Body::new(body)).expect("its parts are sound")
+    response.body(Body::new(body)).expect("all parts are valid")
 }
 
-/// A refusal, as gRPC sends one.
+/// Returns a gRPC error.
 pub(crate) fn status(code: tonic::Code) -> Response {
     let response = Response::builder().header("content-type", "application/grpc");
     let response = response.header("grpc-status", (code as i32).to_string()).header("grpc-message", "no");
-    response.body(Body::empty()).expect("its parts are sound")
+    response.body(Body::empty()).expect("all parts are valid")
 }
 
-/// An answer of HTTP.
+/// Returns an HTTP response.
 pub(crate) fn http(status: u16, body: impl Into<Body>) -> Response {
-    Response::builder().status(status).body(body.into()).expect("its parts are sound")
+    Response::builder().status(status).body(body.into()).expect("all parts are valid")
 }
 
-/// Nothing, ever.
-pub(crate) fn silence() -> Response {
+/// Marks the request as one that is never answered.
+pub(crate) fn no_response() -> Response {
     let mut response = Response::default();
-    response.extensions_mut().insert(Silence);
+    response.extensions_mut().insert(NoResponse);
     response
 }
 
-/// What Docker says where one container runs.
+/// Returns the response of Docker on a host with one container.
 pub(crate) fn one_container(_path: &str) -> Response {
     http(200, format!(r#"[{{"Id":"{WEB}","Names":["/web"]}}]"#))
 }

@@ -1,4 +1,4 @@
-//! Names by what the kubelet calls logs.
+//! Names from the paths of log files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,21 +10,23 @@ use super::{CART, ETCD, SANDBOX, STATIC, WEB, no_runtime};
 use tempfile::TempDir;
 use test_support::looking_up::LookingUp;
 
-/// What a kubelet makes for a container.
+/// Makes the log directories and the link that a kubelet makes for a container.
 fn container(root: &Path, pod: &str, namespace: &str, key: &str, container: &str, id: &str) {
     let log = format!("/var/log/pods/{namespace}_{pod}_{key}/{container}/0.log");
-    fs::create_dir_all(root.join(&log[1..]).parent().expect("it has one")).expect("there is room");
+    fs::create_dir_all(root.join(&log[1..]).parent().expect("it has one"))
+        .expect("the test directory is writable");
     let links = root.join("var/log/containers");
-    fs::create_dir_all(&links).expect("there is room");
-    symlink(log, links.join(format!("{pod}_{namespace}_{container}-{id}.log"))).expect("there is room");
+    fs::create_dir_all(&links).expect("the test directory is writable");
+    symlink(log, links.join(format!("{pod}_{namespace}_{container}-{id}.log")))
+        .expect("the test directory is writable");
 }
 
 #[test]
-fn pods_and_containers_are_named_by_their_logs() {
-    let root = TempDir::with_prefix("logs-").expect("there is room");
+fn pods_and_containers_are_named_by_log_paths() {
+    let root = TempDir::with_prefix("logs-").expect("the test directory is writable");
     container(root.path(), "cart-7c5d", "shop", CART, "web-1", WEB);
     container(root.path(), "etcd-node", "kube-system", STATIC, "etcd", ETCD);
-    fs::create_dir(root.path().join("var/log/pods/lost+found")).expect("there is room");
+    fs::create_dir(root.path().join("var/log/pods/lost+found")).expect("the test directory is writable");
     let looking_up = LookingUp::start(no_runtime(root.path()));
     let pod = PodName { namespace: "shop".into(), name: "cart-7c5d".into() };
     assert_eq!(looking_up.pod(CART), pod);
@@ -38,30 +40,30 @@ fn pods_and_containers_are_named_by_their_logs() {
 }
 
 #[test]
-fn a_pod_whose_logs_come_late_is_named_then() {
-    let root = TempDir::with_prefix("logs-").expect("there is room");
+fn logs_that_appear_later_are_found() {
+    let root = TempDir::with_prefix("logs-").expect("the test directory is writable");
     let looking_up = LookingUp::start(no_runtime(root.path()));
-    // Nobody knows it, and no reading asks for anything new that would wake those who look it up.
+    // No source has it, and no reading queries a new id that would start another round.
     assert_eq!(looking_up.names.pod(CART), None);
     looking_up.names.end_reading();
     container(root.path(), "cart", "shop", CART, "web", WEB);
     assert_eq!(looking_up.pod(CART).name, "cart");
-    assert_eq!(looking_up.log(), "", "that there were no logs is nobody's mistake");
+    assert_eq!(looking_up.log(), "", "missing log directories are not an error");
 }
 
 #[test]
-fn a_directory_that_cannot_be_read_is_said_once() {
-    let root = TempDir::with_prefix("logs-").expect("there is room");
-    fs::create_dir_all(root.path().join("var/log")).expect("there is room");
+fn an_unreadable_directory_is_logged_once() {
+    let root = TempDir::with_prefix("logs-").expect("the test directory is writable");
+    fs::create_dir_all(root.path().join("var/log")).expect("the test directory is writable");
     // A link to itself cannot be followed, not even by root.
     let pods = root.path().join("var/log/pods");
-    symlink(&pods, &pods).expect("there is room");
+    symlink(&pods, &pods).expect("the test directory is writable");
     let looking_up = LookingUp::start(no_runtime(root.path()));
-    looking_up.until("it fails", || {
-        let _asked_for = looking_up.names.pod(CART);
+    looking_up.until("the query fails", || {
+        let _missing = looking_up.names.pod(CART);
         (looking_up.said("WARN") > 0).then_some(())
     });
-    fs::remove_file(&pods).expect("it is ours");
+    fs::remove_file(&pods).expect("it is our own");
     container(root.path(), "cart", "shop", CART, "web", WEB);
     assert_eq!(looking_up.pod(CART).name, "cart");
     assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());

@@ -4,14 +4,14 @@ mod cri;
 mod docker;
 mod fake;
 mod logs;
-mod pace;
-mod places;
+mod retries;
+mod sockets;
 
 use std::path::Path;
 
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 
-/// Ids and uids of the pods and containers in these tests.
+/// Ids and UIDs of the pods and containers in these tests.
 const WEB: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const SIDECAR: &str = "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const SANDBOX: &str = "2123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
