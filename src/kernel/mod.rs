@@ -8,8 +8,10 @@ mod btf;
 mod enums;
 mod fdinfo;
 mod iter;
+mod map_memory;
 mod options;
 pub(crate) mod pins;
+mod reading;
 pub mod requirements;
 mod run_stats;
 mod targets;
@@ -23,10 +25,10 @@ use self::backend::Backend;
 pub use self::backend::{Choice, in_words};
 use self::iter::Iterators;
 pub use self::options::{Options, ReaderChoice, RunStatsMode};
+use self::reading::ReadContext;
 use self::run_stats::Stats;
-use self::targets::info::LinkMemory;
-use self::walk::tables::{Btfs, Links, Maps, Programs};
-use self::walk::{Known, Pass, Table, walk};
+use self::targets::resolver::Resolver;
+use self::walk::{Btfs, CachedObject, Links, Maps, Programs, Table, walk};
 use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
 use crate::model::{Collector, Kind, Part, ProcessFiles, ReaderKind, Snapshot};
@@ -39,15 +41,15 @@ pub struct Reader {
     issues: Issues,
     stats: Stats,
     choices: Vec<Choice>,
-    programs: Backend<iter::Programs, Vec<Known<Programs>>>,
-    maps: Backend<iter::Maps, Vec<Known<Maps>>>,
-    links: Backend<iter::Links, Vec<Known<Links>>>,
-    btfs: Vec<Known<Btfs>>,
+    programs: Backend<iter::Programs, Vec<CachedObject<Programs>>>,
+    maps: Backend<iter::Maps, Vec<CachedObject<Maps>>>,
+    links: Backend<iter::Links, Vec<CachedObject<Links>>>,
+    btfs: Vec<CachedObject<Btfs>>,
     /// With the reason to go by the other road, where there is one.
     files: Backend<iter::Files, Option<String>>,
     /// The objects of which this process has descriptors all the time.
     kept: Vec<(Kind, u32)>,
-    link_memory: LinkMemory,
+    names: Resolver,
 }
 
 impl Reader {
@@ -89,7 +91,7 @@ impl Reader {
             btfs: Vec::new(),
             files,
             kept,
-            link_memory: LinkMemory::default(),
+            names: Resolver::default(),
         }
     }
 
@@ -141,19 +143,18 @@ impl Reader {
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
         let run_stats = self.stats.now(&mut self.issues);
-        let mut pass = Pass::new(taken_at, boot, &self.options, &mut self.issues, &mut self.link_memory);
+        let count_up_to = self.options.count_by_walking;
+        let mut cx = ReadContext::new(taken_at, boot, count_up_to, &mut self.issues, &mut self.names);
         let mut collectors = Vec::with_capacity(4);
         let mut programs =
-            table(&mut self.programs, &mut pass, &mut collectors, iter::Programs::read, walk::<Programs>);
+            table(&mut self.programs, &mut cx, &mut collectors, iter::Programs::read, walk::<Programs>);
         run_stats::mask(run_stats, programs.as_deref_mut());
-        let maps = table(&mut self.maps, &mut pass, &mut collectors, iter::Maps::read, walk::<Maps>);
-        let links = table(&mut self.links, &mut pass, &mut collectors, iter::Links::read, walk::<Links>);
-        let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut pass, &mut collectors, |pass| {
-            walk::<Btfs>(&mut self.btfs, pass)
+        let maps = table(&mut self.maps, &mut cx, &mut collectors, iter::Maps::read, walk::<Maps>);
+        let links = table(&mut self.links, &mut cx, &mut collectors, iter::Links::read, walk::<Links>);
+        let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut cx, &mut collectors, |cx| {
+            walk::<Btfs>(&mut self.btfs, cx)
         });
-        if let Backend::Walk(known) = &self.links {
-            self.link_memory.end_reading(known);
-        }
+        self.names.end_reading();
         let mut snapshot = Snapshot {
             programs,
             maps,
@@ -177,16 +178,16 @@ impl Default for Reader {
 
 /// Reads a table by its road.
 fn table<I, T: Table>(
-    road: &mut Backend<I, Vec<Known<T>>>,
-    pass: &mut Pass<'_>,
+    road: &mut Backend<I, Vec<CachedObject<T>>>,
+    cx: &mut ReadContext<'_>,
     collectors: &mut Vec<Collector>,
-    iterate: impl FnOnce(&mut I, &mut Pass<'_>) -> Option<Vec<T::Row>>,
-    walk: impl FnOnce(&mut Vec<Known<T>>, &mut Pass<'_>) -> Option<Vec<T::Row>>,
+    iterate: impl FnOnce(&mut I, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
+    walk: impl FnOnce(&mut Vec<CachedObject<T>>, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
 ) -> Option<Vec<T::Row>> {
-    collect(T::KIND, road.reader(), pass, collectors, |pass| match road {
-        Backend::Iter(table) => iterate(table, pass),
-        Backend::Walk(known) => walk(known, pass),
-        Backend::Closed(refusal) => pass.closed(T::KIND, refusal),
+    collect(T::KIND, road.reader(), cx, collectors, |cx| match road {
+        Backend::Iter(table) => iterate(table, cx),
+        Backend::Walk(known) => walk(known, cx),
+        Backend::Closed(refusal) => cx.unavailable(T::KIND, refusal),
     })
 }
 
@@ -194,13 +195,13 @@ fn table<I, T: Table>(
 fn collect<Row>(
     kind: Kind,
     reader: ReaderKind,
-    pass: &mut Pass<'_>,
+    cx: &mut ReadContext<'_>,
     collectors: &mut Vec<Collector>,
-    read: impl FnOnce(&mut Pass<'_>) -> Option<Vec<Row>>,
+    read: impl FnOnce(&mut ReadContext<'_>) -> Option<Vec<Row>>,
 ) -> Option<Vec<Row>> {
     let started = Instant::now();
-    let rows = read(pass);
-    let success = !pass.issues.any(kind);
+    let rows = read(cx);
+    let success = !cx.issues.any(kind);
     if rows.is_some() || !success {
         let (part, reader) = (kind.into(), Some(reader));
         collectors.push(Collector {

@@ -12,7 +12,7 @@ use super::Asking;
 use super::merge::Place;
 use super::network::hook;
 use crate::kernel::btf::Operations;
-use crate::kernel::btf::cache::BtfObjects;
+use crate::kernel::btf::cache::BtfCache;
 use crate::model::enums::{attach_type, map_type, program_type};
 use crate::model::{Content, Kind, MapFacts};
 use crate::sys::bpf::{self as sys, Attached, Entries, Hooked, attached};
@@ -53,7 +53,7 @@ pub(crate) fn look(asking: &mut Asking<'_>, structures: &mut Structures) {
     let (program_in_doubt, map_in_doubt) = asking.doubts();
     let lost = asking.lost();
     let mut left = MOST_ENTRIES;
-    let mut btfs = BtfObjects::below(&asking.root);
+    let mut btfs = BtfCache::below(&asking.root);
     let mut contents = BTreeSet::new();
     for map in maps {
         let wanted = match map.map_type.number {
@@ -187,7 +187,7 @@ fn of_operations(
     map: u32,
     fd: BorrowedFd<'_>,
     structures: &mut Structures,
-    btfs: &mut BtfObjects,
+    btfs: &mut BtfCache,
     contents: &mut BTreeSet<Content>,
 ) -> Result<bool> {
     let info = sys::map_info(fd)?.value;

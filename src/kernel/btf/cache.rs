@@ -1,10 +1,12 @@
-//! The types of BTF objects, by the ids by which programs, links and maps name them, for one reading.
-//! Knows nobody who asks, and makes no issue of a failure. Begin at [`BtfObjects::described`].
+//! Types of BTF objects by id, cached across readings.
+//!
+//! Entry point: [`BtfCache::described`].
 
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
 
@@ -14,18 +16,23 @@ use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{BtfInfo, reported};
 use crate::sys::{Error, Result, failed};
 
-/// Reads BTF objects, and keeps what is likely to be asked for again. What could not be read is not kept.
+/// The number of readings after which the kernel's types are dropped if no reading uses them: 5 MB that only new objects need.
+const KEPT_FOR: u32 = 30;
+
+/// Reads BTF objects, and caches those that are likely to be needed again. Failures are not cached.
 #[derive(Debug)]
-pub(crate) struct BtfObjects {
-    /// What stands for `/`.
+pub(crate) struct BtfCache {
+    /// The directory in place of `/`.
     root: PathBuf,
-    /// The types of the kernel itself, 5 MB, on which those of every module rest.
+    /// The types of the kernel itself, 5 MB, the base of every module's.
     kernel: Option<Arc<Types>>,
-    /// The other object that was asked for last: programs that have one in common were loaded one after the other.
+    /// The number of readings since the kernel's types were last used.
+    unused_for: u32,
+    /// The last other object: programs that share one are loaded one after the other.
     last: Option<(u32, Described)>,
 }
 
-/// What a BTF object describes.
+/// The contents of a BTF object.
 #[derive(Clone, Debug)]
 pub(crate) struct Described {
     pub(crate) types: Arc<Types>,
@@ -33,17 +40,26 @@ pub(crate) struct Described {
     pub(crate) of_kernel: bool,
 }
 
-impl BtfObjects {
-    /// None read yet; `/sys` is below this directory.
+impl BtfCache {
+    /// Returns an empty cache, with `root` in place of `/`.
     pub(crate) fn below(root: &Path) -> Self {
-        Self { root: root.to_owned(), kernel: None, last: None }
+        Self { root: root.to_owned(), kernel: None, unused_for: 0, last: None }
     }
 
-    /// The types of the object that has this id; `None` when it is gone.
+    /// Ends a reading: drops what the next one is unlikely to need. Ids of objects are reused, the kernel's types never change.
+    pub(crate) fn end_reading(&mut self) {
+        self.last = None;
+        self.unused_for += 1;
+        if self.unused_for >= KEPT_FOR {
+            self.kernel = None;
+        }
+    }
+
+    /// Returns the types of an object; `None` if it is gone.
     ///
     /// # Errors
     ///
-    /// The call or file that failed.
+    /// The failed call or file.
     pub(crate) fn described(&mut self, id: u32) -> Result<Option<Described>> {
         if let Some((_, last)) = self.last.as_ref().filter(|(last, _)| *last == id) {
             return Ok(Some(last.clone()));
@@ -57,33 +73,42 @@ impl BtfObjects {
         let of_kernel = reported!(&info, BtfInfo, kernel_btf).is_some_and(|kernel| kernel != 0);
         let is_kernel = of_kernel && name.starts_with(b"vmlinux\0");
         if let Some(types) = self.kernel.as_ref().filter(|_| is_kernel) {
+            self.unused_for = 0;
             return Ok(Some(Described { types: Arc::clone(types), of_kernel }));
         }
-        // The types of a module go on where those of the kernel end.
+        // The ids of a module's types continue those of the kernel's.
         let base = if of_kernel && !is_kernel { Some(self.kernel()?) } else { None };
         let data = sys::btf_data(fd.as_fd(), info.value.btf_size)?;
-        let described = Described { types: Arc::new(Types::parse(data, base)), of_kernel };
-        if is_kernel {
-            self.kernel = Some(Arc::clone(&described.types));
-        } else {
+        let types = if is_kernel { self.keep_kernel(data) } else { Arc::new(Types::parse(data, base)) };
+        let described = Described { types, of_kernel };
+        if !is_kernel {
             self.last = Some((id, described.clone()));
         }
         Ok(Some(described))
     }
 
-    /// The types of the kernel itself.
+    /// Returns the types of the kernel itself.
     ///
     /// # Errors
     ///
-    /// That of the file, which needs no capability and is there without an id too (`btf_vmlinux_init`, `kernel/bpf/sysfs_btf.c`, since
-    /// 5.4).
+    /// That of the file, which needs no capability and no id (`btf_vmlinux_init`, `kernel/bpf/sysfs_btf.c`, since 5.4).
     pub(crate) fn kernel(&mut self) -> Result<Arc<Types>> {
+        self.unused_for = 0;
         if let Some(types) = &self.kernel {
             return Ok(Arc::clone(types));
         }
         let data = fs::read(self.root.join("sys/kernel/btf/vmlinux"));
         let data = data.map_err(failed("/sys/kernel/btf/vmlinux"))?;
-        Ok(Arc::clone(self.kernel.insert(Arc::new(Types::parse(data, None)))))
+        Ok(self.keep_kernel(data))
+    }
+
+    fn keep_kernel(&mut self, data: Vec<u8>) -> Arc<Types> {
+        let size = data.len();
+        let started = Instant::now();
+        self.unused_for = 0;
+        let types = Arc::clone(self.kernel.insert(Arc::new(Types::parse(data, None))));
+        tracing::debug!("parsed {size} bytes of kernel BTF in {:?}", started.elapsed());
+        types
     }
 }
 
@@ -92,11 +117,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_is_read_once_and_its_absence_is_a_failure() {
+    fn kernel_types_are_read_once_and_dropped_when_unused() {
         let root = std::env::temp_dir().join(format!("btf-objects-{}", std::process::id()));
         let file = root.join("sys/kernel/btf/vmlinux");
         fs::create_dir_all(root.join("sys/kernel/btf")).expect("it can be made");
-        let mut btfs = BtfObjects::below(&root);
+        let mut btfs = BtfCache::below(&root);
         let missing = btfs.kernel().map(|_| ());
         fs::write(&file, b"no types").expect("it can be written");
         let first = btfs.kernel();
@@ -104,5 +129,13 @@ mod tests {
         assert_eq!(missing, Err(Error::new("/sys/kernel/btf/vmlinux", Errno::ENOENT)));
         let (first, again) = (first.expect("it is there"), btfs.kernel().expect("it was kept"));
         assert!(Arc::ptr_eq(&first, &again), "5 MB are read once");
+        for _ in 1..KEPT_FOR {
+            btfs.end_reading();
+        }
+        assert!(Arc::ptr_eq(&first, &btfs.kernel().expect("it is cached")), "readings do not read it again");
+        for _ in 0..KEPT_FOR {
+            btfs.end_reading();
+        }
+        assert!(btfs.kernel.is_none(), "no reading used it");
     }
 }

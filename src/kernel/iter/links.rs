@@ -13,10 +13,9 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::records::{LinkRecord, UNKNOWN_U32, target};
 use crate::host::text::text;
+use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{FunctionOf, Target, Within, describe, info};
-use crate::kernel::walk::Pass;
-use crate::kernel::walk::tables::some_id;
 use crate::model::enums::{attach_type, link_type};
 use crate::model::{Kind, Link, LinkFacts};
 use crate::sys::bpf as sys;
@@ -26,7 +25,6 @@ use crate::sys::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Links {
     table: Table,
-    resolver: Resolver,
     /// In ascending order of ids.
     known: Vec<Known>,
 }
@@ -49,25 +47,25 @@ struct Told<'a> {
 
 impl Links {
     pub(crate) fn new(table: Table) -> Self {
-        Self { table, resolver: Resolver::default(), known: Vec::new() }
+        Self { table, known: Vec::new() }
     }
 
     /// Reads the table; `None`, and an issue, when that fails.
-    pub(crate) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Link>> {
-        let mut found = Found::new(std::mem::take(&mut self.known), pass.taken_at, &mut self.resolver);
-        let read = self.table.read(pass.issues, |bytes| found.take(bytes));
+    pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Link>> {
+        let mut found = Found::new(std::mem::take(&mut self.known), cx.taken_at, cx.names);
+        let read = self.table.read(cx.issues, |bytes| found.take(bytes));
         let Found { earlier, mut rows, mut met, unsaid, .. } = found;
         for place in unsaid {
             match asked(met[place].facts.id) {
                 Ok(target) => {
-                    let target = target.and_then(|target| describe(&target, &mut self.resolver));
+                    let target = target.and_then(|target| describe(&target, cx.names));
                     let facts = Arc::new(LinkFacts { target, ..(*met[place].facts).clone() });
                     (met[place].facts, rows[place].facts) = (Arc::clone(&facts), facts);
                 }
                 // It went meanwhile.
                 Err(Error { errno: Errno::ENOENT, .. }) => {}
                 Err(error) => {
-                    pass.issues.record(Kind::Link, error);
+                    cx.issues.record(Kind::Link, error);
                     met[place].told = Box::default();
                 }
             }
@@ -77,7 +75,6 @@ impl Links {
             met.extend(earlier);
         }
         self.known = met;
-        self.resolver.end_reading();
         read.map(|()| rows)
     }
 }
@@ -145,7 +142,7 @@ impl<'a> Found<'a> {
 
 /// Whether a record is of the link that the facts are about.
 fn same(facts: &LinkFacts, record: &LinkRecord) -> bool {
-    facts.link_type.number == record.link_type && facts.prog_id == some_id(record.prog_id)
+    facts.link_type.number == record.link_type && facts.prog_id == nonzero(record.prog_id)
 }
 
 impl<'a> Told<'a> {
@@ -166,7 +163,7 @@ impl<'a> Told<'a> {
         LinkFacts {
             id: record.id,
             link_type: link_type::from_number(record.link_type),
-            prog_id: some_id(record.prog_id),
+            prog_id: nonzero(record.prog_id),
             attach_type: attach_type.map(attach_type::from_number),
             target: self.target().and_then(|target| describe(&target, resolver)),
             first_seen,

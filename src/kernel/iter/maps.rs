@@ -13,8 +13,8 @@ use super::Table;
 use super::records::{MapIdentity, MapRecord};
 use crate::host::text::text;
 use crate::kernel::fdinfo;
-use crate::kernel::walk::Pass;
-use crate::kernel::walk::tables::{self, some_id};
+use crate::kernel::map_memory::{array_entries, can_grow};
+use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::map_type;
 use crate::model::{Kind, Map, MapFacts};
 use crate::sys::Error;
@@ -46,7 +46,7 @@ impl Known {
     /// Whether the memory is still what it was. It moves with the entries, where each has its own.
     fn mem_holds(&self, entries: i64) -> bool {
         let unmoved = |mem: Mem| mem.entries == entries && entries >= 0;
-        self.mem.is_some_and(|mem| unmoved(mem) || !tables::can_grow(&self.facts))
+        self.mem.is_some_and(|mem| unmoved(mem) || !can_grow(&self.facts))
     }
 }
 
@@ -56,9 +56,9 @@ impl Maps {
     }
 
     /// Reads the table; `None`, and an issue, when that fails.
-    pub(crate) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Map>> {
-        let mut found = Found::new(&self.known, pass.taken_at);
-        self.table.read(pass.issues, |bytes| found.take(bytes))?;
+    pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Map>> {
+        let mut found = Found::new(&self.known, cx.taken_at);
+        self.table.read(cx.issues, |bytes| found.take(bytes))?;
         let Found { mut rows, same, others, moved, .. } = found;
         self.known.truncate(same);
         self.known.extend(others);
@@ -70,7 +70,7 @@ impl Maps {
                 Some(Err(error)) => {
                     let went = error == Error::new(Call::MapGetFdById.as_str(), Errno::ENOENT);
                     if !went {
-                        pass.issues.record(Kind::Map, error);
+                        cx.issues.record(Kind::Map, error);
                     }
                     // Who may not open one map may open no other.
                     permitted = error.errno != Errno::EPERM;
@@ -81,9 +81,9 @@ impl Maps {
             self.known[place].mem = bytes.map(|bytes| Mem { bytes, entries });
             rows[place].mem = bytes;
         }
-        if pass.counts_by_walking() {
+        if cx.counts_keys() {
             for row in rows.iter_mut().filter(|row| row.entries.is_none()) {
-                row.entries = pass.count_entries_of(&row.facts);
+                row.entries = cx.count_entries_by_id(&row.facts);
             }
         }
         Some(rows)
@@ -143,7 +143,7 @@ impl<'a> Found<'a> {
                 facts: Arc::clone(&known.facts),
                 frozen: Some(record.frozen != 0),
                 mem: known.mem.map(|mem| mem.bytes),
-                entries: entries.or_else(|| tables::entries_of_array(&known.facts)),
+                entries: entries.or_else(|| array_entries(&known.facts)),
                 backlog: u64::try_from(record.backlog).ok(),
                 memory_cgroup: (record.memory_cgroup != 0).then_some(record.memory_cgroup),
                 owner: None,
@@ -162,7 +162,7 @@ fn facts(identity: &MapIdentity, first_seen: Timestamp) -> MapFacts {
         value_size: identity.value_size,
         max_entries: identity.max_entries,
         flags: identity.flags,
-        btf_id: some_id(identity.btf_id),
+        btf_id: nonzero(identity.btf_id),
         first_seen,
     }
 }

@@ -12,8 +12,7 @@ use super::Table;
 use super::records::{MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, Request, UNKNOWN_U32};
 use crate::host::clock::BootOffset;
 use crate::host::text::text;
-use crate::kernel::walk::Pass;
-use crate::kernel::walk::tables::some_id;
+use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
 use crate::sys::bpf as sys;
@@ -50,13 +49,13 @@ impl Programs {
     }
 
     /// Reads the table; `None`, and an issue, when that fails.
-    pub(crate) fn read(&mut self, pass: &mut Pass<'_>) -> Option<Vec<Program>> {
+    pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Program>> {
         // Ids ascend, so new programs stand behind the known ones, until ids have wrapped around or an id is given out again.
         // Then the table is read once more, with the facts of what was missing.
         let mut facts_from = self.known.last().map_or(0, |last| last.id.saturating_add(1));
         loop {
-            self.ask(pass, facts_from)?;
-            let (rows, missing) = self.read_once(pass)?;
+            self.ask(cx, facts_from)?;
+            let (rows, missing) = self.read_once(cx)?;
             match missing {
                 None => {
                     let facts = || rows.iter().map(|program| &program.facts);
@@ -74,16 +73,16 @@ impl Programs {
         }
     }
 
-    fn ask(&self, pass: &mut Pass<'_>, program_facts_from: u32) -> Option<()> {
+    fn ask(&self, cx: &mut ReadContext<'_>, program_facts_from: u32) -> Option<()> {
         let request = Request { program_facts_from, ..self.request };
         let asked = sys::update_map(self.ask.as_fd(), 0, &request);
-        asked.map_err(|error| pass.issues.record(Kind::Program, error)).ok()
+        asked.map_err(|error| cx.issues.record(Kind::Program, error)).ok()
     }
 
     /// Every program, and the smallest id of one whose facts are not known.
-    fn read_once(&mut self, pass: &mut Pass<'_>) -> Option<(Vec<Program>, Option<u32>)> {
-        let mut found = Found::new(&self.known, pass.boot, self.page_size);
-        self.table.read(pass.issues, |bytes| found.take(bytes))?;
+    fn read_once(&mut self, cx: &mut ReadContext<'_>) -> Option<(Vec<Program>, Option<u32>)> {
+        let mut found = Found::new(&self.known, cx.boot, self.page_size);
+        self.table.read(cx.issues, |bytes| found.take(bytes))?;
         Some((found.rows, found.missing))
     }
 }
@@ -184,7 +183,7 @@ impl ToldFacts<'_> {
             loaded_at,
             loaded_at_boot_ns: record.load_time,
             uid: facts.uid,
-            btf_id: some_id(facts.btf_id),
+            btf_id: nonzero(facts.btf_id),
             size_jitted: facts.size_jitted,
             size_translated: facts.size_translated,
             mem: Some(u64::from(facts.pages) * page_size),

@@ -1,14 +1,9 @@
 //! What the kernel says of a link, as a [`Target`]: every type of link has its own part of `struct bpf_link_info`.
 //! Knows no words: [`super::link`] has them. Begin at [`target`].
 
-use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 
-use super::resolver::Resolver;
-use super::{FunctionOf, Target, Within, describe};
-use crate::kernel::walk::tables::Links;
-use crate::kernel::walk::{Known, Pass};
-use crate::model::Kind;
+use super::{FunctionOf, Target, Within};
 use crate::model::enums::{link_type, perf_type};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
@@ -142,62 +137,17 @@ fn perf_event(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Ta
     })
 }
 
-/// What is kept of links from one reading to the next, so that those of which nothing changed are not asked for names again.
-#[derive(Debug, Default)]
-pub(crate) struct LinkMemory {
-    pub(crate) resolver: Resolver,
-    /// What the kernel said of each link whose target is known, by its id.
-    told: HashMap<u32, LinkInfo>,
-}
-
-impl LinkMemory {
-    /// Whether the target of a link is what it was in the last reading. That of an interface never is: it can get another name.
-    pub(crate) fn is_known(&self, info: &Reported<LinkInfo>) -> bool {
-        let named_anew = [link_type::XDP, link_type::TCX, link_type::NETKIT];
-        !named_anew.contains(&info.value.link_type) && self.told.get(&info.value.id) == Some(&steady(info))
-    }
-
-    /// Ends a reading that found these links, ascending by their ids.
-    pub(crate) fn end_reading(&mut self, links: &[Known<Links>]) {
-        self.resolver.end_reading();
-        if self.told.len() > links.len() {
-            self.told.retain(|id, _| links.binary_search_by_key(id, |link| link.facts.id).is_ok());
-        }
-    }
-}
-
-/// What the kernel says of a link, less what counts.
-fn steady(info: &Reported<LinkInfo>) -> LinkInfo {
-    let mut steady = info.value;
+/// Returns the information on a link without its counters.
+pub(crate) fn without_counters(info: &Reported<LinkInfo>) -> LinkInfo {
+    let mut fixed = info.value;
     if info.value.link_type == link_type::KPROBE_MULTI {
-        steady.of_type[KPROBE_MULTI_MISSED] = 0;
+        fixed.of_type[KPROBE_MULTI_MISSED] = 0;
     } else if missed(info).is_some() {
-        steady.of_type[KPROBE_MISSED] = 0;
+        fixed.of_type[KPROBE_MISSED] = 0;
     }
-    steady
+    fixed
 }
 
-/// Which words of the union count.
+/// The words of the union that are counters.
 const KPROBE_MULTI_MISSED: usize = std::mem::offset_of!(KprobeMultiLink, missed) / 8;
 const KPROBE_MISSED: usize = std::mem::offset_of!(KprobeLink, missed) / 8;
-
-impl Pass<'_> {
-    /// What a link is attached to, in words. What could not be read is an issue, and is asked for again in the next reading.
-    ///
-    /// # Errors
-    ///
-    /// That of a call that is an issue now.
-    pub(crate) fn link_target(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        info: &Reported<LinkInfo>,
-    ) -> Result<Option<String>> {
-        self.links.told.remove(&info.value.id);
-        let target = target(fd, info).inspect_err(|&error| self.issues.record(Kind::Link, error))?;
-        let words = target.and_then(|target| describe(&target, &mut self.links.resolver));
-        if !self.links.resolver.take_incomplete() {
-            self.links.told.insert(info.value.id, steady(info));
-        }
-        Ok(words)
-    }
-}

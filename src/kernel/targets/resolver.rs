@@ -14,7 +14,7 @@ use crate::host::cgroups::Cgroups;
 use crate::host::kallsyms::Symbols;
 use crate::host::mounts::{self, Mount};
 use crate::host::text::text;
-use crate::kernel::btf::cache::BtfObjects;
+use crate::kernel::btf::cache::BtfCache;
 use crate::model::Kind;
 use crate::sys::bpf as sys;
 use crate::sys::os;
@@ -26,7 +26,7 @@ pub(crate) struct Resolver {
     /// What stands for `/`.
     root: PathBuf,
     cgroups: Cgroups,
-    btfs: BtfObjects,
+    btf: BtfCache,
     reading: Reading,
     incomplete: bool,
 }
@@ -54,7 +54,7 @@ impl Resolver {
         Self {
             root: root.to_owned(),
             cgroups: Cgroups::unified_below(root),
-            btfs: BtfObjects::below(root),
+            btf: BtfCache::below(root),
             reading: Reading::default(),
             incomplete: false,
         }
@@ -63,8 +63,13 @@ impl Resolver {
     /// Ends a reading: drops all that the next one has to look up anew.
     pub(crate) fn end_reading(&mut self) {
         self.reading = Reading::default();
-        self.btfs = BtfObjects::below(&self.root);
+        self.btf.end_reading();
         self.cgroups.end_reading();
+    }
+
+    /// Returns the BTF types by object.
+    pub(crate) fn btf(&mut self) -> &mut BtfCache {
+        &mut self.btf
     }
 
     /// Whether a name was missed since the last time this was asked only because the process was short of something, so that
@@ -155,7 +160,7 @@ impl Resolver {
     }
 
     fn function(&mut self, btf_id: u32, type_id: u32, of_kernel: bool) -> Option<String> {
-        let read = self.btfs.described(btf_id).map_err(|error| io::Error::from(error.errno));
+        let read = self.btf.described(btf_id).map_err(|error| io::Error::from(error.errno));
         let described = self.noting(read)??;
         let types = (described.of_kernel == of_kernel).then_some(described.types)?;
         types.function(type_id).map(text)

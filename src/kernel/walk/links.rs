@@ -1,0 +1,95 @@
+//! The table of links, as `bpf_link_info` describes them.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::Table;
+use crate::kernel::reading::{ReadContext, nonzero};
+use crate::kernel::targets::{describe, info};
+use crate::model::enums::{attach_type, link_type};
+use crate::model::{Kind, Link, LinkFacts};
+use crate::sys::Result;
+use crate::sys::bpf as sys;
+use crate::sys::bpf::uapi::{LinkInfo, Reported};
+
+/// The table of links.
+#[derive(Debug)]
+pub(crate) struct Links;
+
+impl Table for Links {
+    const KIND: Kind = Kind::Link;
+    type Info = Reported<LinkInfo>;
+    type Facts = LinkFacts;
+    /// What the target was derived from; `None` while a name is to be looked up again.
+    type Extra = Option<LinkInfo>;
+    type Row = Link;
+
+    fn info(fd: BorrowedFd<'_>) -> Result<Self::Info> {
+        sys::link_info(fd)
+    }
+
+    fn id(link: &LinkFacts) -> u32 {
+        link.id
+    }
+
+    fn is_same(link: &LinkFacts, info: &Self::Info) -> bool {
+        link.link_type.number == info.value.link_type && link.prog_id == nonzero(info.value.prog_id)
+    }
+
+    fn facts(
+        cx: &mut ReadContext<'_>,
+        fd: BorrowedFd<'_>,
+        info: &Self::Info,
+        extra: &mut Self::Extra,
+    ) -> LinkFacts {
+        let value = &info.value;
+        LinkFacts {
+            id: value.id,
+            link_type: link_type::from_number(value.link_type),
+            prog_id: nonzero(value.prog_id),
+            attach_type: info::attach_type(info).map(attach_type::from_number),
+            target: link_target(cx, fd, info, extra).unwrap_or_default(),
+            first_seen: cx.taken_at,
+        }
+    }
+
+    fn changed(
+        cx: &mut ReadContext<'_>,
+        fd: BorrowedFd<'_>,
+        link: &LinkFacts,
+        info: &Self::Info,
+        extra: &mut Self::Extra,
+    ) -> Option<LinkFacts> {
+        // The name of an interface can change while its link does not.
+        let has_device = [link_type::XDP, link_type::TCX, link_type::NETKIT].contains(&info.value.link_type);
+        if !has_device && *extra == Some(info::without_counters(info)) {
+            return None;
+        }
+        let target = link_target(cx, fd, info, extra).ok()?;
+        (link.target != target).then(|| LinkFacts { target, ..link.clone() })
+    }
+
+    fn row(facts: Arc<LinkFacts>, info: Option<&Self::Info>) -> Link {
+        Link { facts, missed: info.and_then(info::missed), owner: None }
+    }
+}
+
+/// Returns the target of a link.
+///
+/// # Errors
+///
+/// A failed call, which is recorded as an issue; the next reading tries again.
+fn link_target(
+    cx: &mut ReadContext<'_>,
+    fd: BorrowedFd<'_>,
+    info: &Reported<LinkInfo>,
+    extra: &mut Option<LinkInfo>,
+) -> Result<Option<String>> {
+    *extra = None;
+    let target = info::target(fd, info).inspect_err(|&error| cx.issues.record(Kind::Link, error))?;
+    let text = target.and_then(|target| describe(&target, cx.names));
+    if !cx.names.take_incomplete() {
+        *extra = Some(info::without_counters(info));
+    }
+    Ok(text)
+}
