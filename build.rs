@@ -1,4 +1,4 @@
-//! Tells the program which source revision and compiler it was built from; needs neither to be found.
+//! Sets the source revision, the compiler and the target that `--version` shows; the first two are optional.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,11 +8,14 @@ fn main() {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     if let Some(version) = output(&rustc, &["--version"]) {
         // `rustc 1.95.0 (59807616e 2026-04-14)`
-        println!("cargo::rustc-env=BUILD_RUSTC={}", version.split(' ').nth(1).unwrap_or(&version));
+        let version = version.split(' ').nth(1).unwrap_or(&version);
+        println!("cargo::rustc-env=BUILD_RUSTC={version}");
     }
     if let Some(revision) = packaged_revision().or_else(checkout_revision) {
         println!("cargo::rustc-env=BUILD_REVISION={revision}");
     }
+    let target = std::env::var("TARGET").expect("cargo sets it for build scripts");
+    println!("cargo::rustc-env=BUILD_TARGET={target}");
 }
 
 /// The revision that `cargo package` writes into what it publishes.

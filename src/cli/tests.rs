@@ -1,18 +1,19 @@
-use std::collections::HashMap;
+use std::os::unix::ffi::OsStringExt as _;
 
 use super::*;
+use crate::kernel::{ReaderChoice, RunStatsMode};
+use crate::metrics::select::{Key, Rule};
+use crate::model::ReaderKind;
 
-fn parse_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Asked, Mistakes> {
-    let variables: HashMap<_, _> = variables.iter().copied().collect();
-    let arguments =
-        std::iter::once("bpf-metrics-exporter").chain(arguments.iter().copied()).map(OsString::from);
-    parse(arguments.collect(), |name| variables.get(name).map(OsString::from))
+fn parse_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, ConfigErrors> {
+    let arguments = std::iter::once(PROGRAM).chain(arguments.iter().copied()).map(OsString::from);
+    parse(arguments.collect(), variables.iter().map(|&(name, value)| (name.into(), value.into())))
 }
 
 fn export_with(arguments: &[&str], variables: &[(&str, &str)]) -> Export {
     match parse_with(arguments, variables) {
-        Ok(Asked::Do { command: Command::Export(export), .. }) => *export,
-        other => panic!("not settings to export by: {other:?}"),
+        Ok(Invocation::Run { command: Command::Export(export), .. }) => *export,
+        other => panic!("no exporter: {other:?}"),
     }
 }
 
@@ -20,12 +21,12 @@ fn otlp_with(arguments: &[&str], variables: &[(&str, &str)]) -> Otlp {
     export_with(arguments, variables).otlp.expect("it pushes")
 }
 
-fn mistakes(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
-    parse_with(arguments, variables).expect_err("there are mistakes").lines
+fn errors(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    parse_with(arguments, variables).expect_err("something is wrong").lines
 }
 
 #[test]
-fn without_arguments_everything_has_a_value() {
+fn everything_has_a_default() {
     let export = export_with(&[], &[]);
     assert_eq!(export.listen, [ListenAddress { host: Some("127.0.0.1".into()), port: 10048 }]);
     let otlp = export.otlp.expect("it pushes");
@@ -53,7 +54,7 @@ fn a_receiver_is_a_host_or_a_url() {
 }
 
 #[test]
-fn flags_win_over_variables_and_special_variables_over_general_ones() {
+fn flags_win_over_variables_and_signal_specific_variables_over_general_ones() {
     let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:1");
     let special = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://special:2");
     assert_eq!(otlp_with(&["--otlp-grpc", "flag:3"], &[general, special]).endpoint, "http://flag:3/");
@@ -65,7 +66,7 @@ fn flags_win_over_variables_and_special_variables_over_general_ones() {
 }
 
 #[test]
-fn variables_are_read_as_the_specification_says() {
+fn otel_variables_are_read_as_specified() {
     let otlp = otlp_with(
         &[],
         &[
@@ -83,8 +84,8 @@ fn variables_are_read_as_the_specification_says() {
 }
 
 #[test]
-fn every_mistake_is_reported_at_once_a_line_each() {
-    let lines = mistakes(
+fn all_wrong_values_are_reported_at_once() {
+    let lines = errors(
         &[
             "--otlp-grpc",
             "ftp://x",
@@ -93,19 +94,24 @@ fn every_mistake_is_reported_at_once_a_line_each() {
             "--web.listen-address=[::1]:70000",
             "--log.level=loud",
             "--otlp-max-request-bytes=1",
-            "--unknown",
-            "value",
-            "--unknwon=2",
+            "--kernel-reader=itre",
+            "--netns=none",
+            "--bpffs=/nowhere/bpf",
         ],
         &[
+            ("BPF_METRICS_EXPORTER_OTLP_BACKLOG_BYTES", "much"),
+            ("BPF_METRICS_EXPORTER_HOLDERS", "perhaps"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "no-equals-sign"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
             ("OTEL_RESOURCE_ATTRIBUTES", "=x"),
         ],
     );
     for part in [
-        "unexpected argument '--unknown'",
-        "unexpected argument '--unknwon'",
+        "--kernel-reader: \"itre\" is none of auto, iter, walk; did you mean iter?",
+        "--netns: \"none\" is none of own, all",
+        "--bpffs: /nowhere/bpf does not exist",
+        "BPF_METRICS_EXPORTER_OTLP_BACKLOG_BYTES: \"much\" is not a number of bytes",
+        "BPF_METRICS_EXPORTER_HOLDERS: \"perhaps\" is neither true nor false",
         "--otlp-grpc: unknown scheme \"ftp\"",
         "--interval: \"0s\" is too short",
         "malformed address \"nowhere\"",
@@ -118,12 +124,12 @@ fn every_mistake_is_reported_at_once_a_line_each() {
     ] {
         assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), 1, "{part} in {lines:#?}");
     }
-    assert_eq!(lines.len(), 11, "{lines:#?}");
+    assert_eq!(lines.len(), 14, "{lines:#?}");
     assert!(lines.iter().all(|line| !line.contains('\n')));
 }
 
 #[test]
-fn malformed_receivers_are_told_apart() {
+fn malformed_receivers_have_their_own_messages() {
     for (given, part) in [
         ("", "the host is missing"),
         (":4317", "the host is missing"),
@@ -131,80 +137,93 @@ fn malformed_receivers_are_told_apart() {
         ("host:", "\"\" is not a port"),
         ("http://host:4318/v1/metrics", "takes no path"),
         ("http://user:secret@host", "credentials"),
-        ("::1:4317", "IPv6 address stands in brackets"),
-        ("a host:1", "has a space"),
+        ("::1:4317", "IPv6 address needs brackets"),
+        ("a host:1", "contains a space"),
         ("grpc://host:1", "unknown scheme"),
     ] {
-        let lines = mistakes(&["--otlp-grpc", given], &[]);
+        let lines = errors(&["--otlp-grpc", given], &[]);
         assert!(lines.len() == 1 && lines[0].contains(part), "{given}: {lines:?}");
     }
 }
 
 #[test]
-fn an_interval_is_a_duration_of_a_second_or_more() {
-    for (given, part) in
-        [("10", "not a duration"), ("-5s", "negative"), ("999ms", "too short"), ("0s", "too short")]
-    {
-        let lines = mistakes(&["--interval", given], &[]);
-        assert!(lines.len() == 1 && lines[0].contains(part), "{given}: {lines:?}");
+fn an_interval_is_from_a_second_to_a_day() {
+    for (given, message) in [
+        ("10", "\"10\" has no unit: write 10s, or use another of ms, s, m, h"),
+        ("-10", "\"-10\" has no unit: write 10s, or use another of ms, s, m, h"),
+        ("soon", "\"soon\" is not a duration: write numbers with a unit of ms, s, m, h, as in 10s or 1m 30s"),
+        ("3mo", "\"3mo\" is not a duration: write numbers with a unit of ms, s, m, h, as in 10s or 1m 30s"),
+        ("-5s", "\"-5s\" is negative"),
+        ("999ms", "\"999ms\" is too short: an interval is at least 1s"),
+        ("0s", "\"0s\" is too short: an interval is at least 1s"),
+        (
+            "1000d",
+            "\"1000d\" is too long: an interval is at most 24h, since objects that are loaded and unloaded within one are never \
+             seen",
+        ),
+    ] {
+        assert_eq!(errors(&["--interval", given], &[]), [format!("--interval: {message}")]);
+        let hooks = format!("--hooks-interval={given}");
+        assert_eq!(errors(&[&hooks], &[]), [format!("--hooks-interval: {message}")]);
     }
-    assert_eq!(otlp_with(&["--interval", "1s"], &[]).interval, Duration::from_secs(1));
+    for (given, seconds) in [("1s", 1), ("1m 30s", 90), ("24h", 86_400), ("1d", 86_400)] {
+        assert_eq!(otlp_with(&["--interval", given], &[]).interval, Duration::from_secs(seconds));
+    }
 }
 
 #[test]
-fn runs_are_counted_always_never_or_in_samples() {
-    let sample = |lasting, every| RunStats::Sample {
-        lasting: Duration::from_millis(lasting),
-        every: Duration::from_millis(every),
+fn run_statistics_are_on_off_or_sampled() {
+    let sample = |window, period| RunStatsMode::Sample {
+        lasting: Duration::from_millis(window),
+        every: Duration::from_millis(period),
     };
-    assert_eq!(export_with(&[], &[]).run_stats, RunStats::On);
-    for (given, run_stats) in [
-        ("on", RunStats::On),
-        ("off", RunStats::Off),
+    let run_stats = |arguments: &[&str]| export_with(arguments, &[]).collection.kernel.run_stats;
+    assert_eq!(run_stats(&[]), RunStatsMode::On);
+    for (given, expected) in [
+        ("on", RunStatsMode::On),
+        ("off", RunStatsMode::Off),
         ("sample", sample(1_000, 10_000)),
         ("sample=1s/10s", sample(1_000, 10_000)),
         ("sample=100ms/101ms", sample(100, 101)),
         ("sample=2s/1m 30s", sample(2_000, 90_000)),
     ] {
-        assert_eq!(export_with(&["--run-stats", given], &[]).run_stats, run_stats, "{given}");
+        assert_eq!(run_stats(&["--run-stats", given]), expected, "{given}");
     }
     for (given, part) in [
-        ("", "none of on, off, sample, sample=LASTING/EVERY"),
-        ("yes", "none of on, off, sample, sample=LASTING/EVERY"),
-        ("sample=", "not LASTING/EVERY"),
-        ("sample=1s", "not LASTING/EVERY"),
-        ("sample=1/10", "not a duration"),
+        ("", "none of on, off, sample, sample=WINDOW/PERIOD"),
+        ("yes", "none of on, off, sample, sample=WINDOW/PERIOD"),
+        ("sample=", "not WINDOW/PERIOD"),
+        ("sample=1s", "not WINDOW/PERIOD"),
+        ("sample=1/10", "has no unit"),
         ("sample=1s/10s/20s", "not a duration"),
         ("sample=99ms/10s", "too short"),
         ("sample=0s/10s", "too short"),
         ("sample=-1s/10s", "negative"),
         ("sample=10s/1s", "leaves no pause"),
         ("sample=10s/10s", "leaves no pause"),
+        ("sample=1s/25h", "too long"),
     ] {
-        let lines = mistakes(&["--run-stats", given], &[]);
+        let lines = errors(&["--run-stats", given], &[]);
         assert!(lines.len() == 1 && lines[0].contains(part), "{given}: {lines:?}");
     }
 }
 
 #[test]
 fn a_secret_in_a_bad_header_list_is_not_shown() {
-    let lines = mistakes(&[], &[("OTEL_EXPORTER_OTLP_HEADERS", "ok=1,hunter2")]);
+    let lines = errors(&[], &[("OTEL_EXPORTER_OTLP_HEADERS", "ok=1,hunter2")]);
     assert!(!lines.concat().contains("hunter2"), "{lines:?}");
 }
 
 #[test]
-fn nothing_to_do_is_a_mistake() {
-    let lines = mistakes(&["--otlp-grpc=none", "--web.listen-address=none"], &[]);
+fn nothing_to_do_is_an_error() {
+    let lines = errors(&["--otlp-grpc=none", "--web.listen-address=none"], &[]);
     assert!(lines[0].contains("nothing to do"), "{lines:?}");
-    assert_eq!(mistakes(&["--web.listen-address=none", "--web.listen-address=:1"], &[]).len(), 1);
+    assert_eq!(errors(&["--web.listen-address=none", "--web.listen-address=:1"], &[]).len(), 1);
 }
 
 #[test]
-fn what_cannot_be_had_is_a_warning() {
-    let warnings = |variables: &[(&str, &str)]| match parse_with(&[], variables) {
-        Ok(Asked::Do { warnings, .. }) => warnings,
-        other => panic!("not something to do: {other:?}"),
-    };
+fn unsupported_otel_variables_are_warned_of() {
+    let warnings = |variables: &[(&str, &str)]| warnings(&[], variables);
     let protocol = warnings(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]);
     assert_eq!(protocol, ["OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf is not supported: grpc is used"]);
     let certificate = warnings(&[("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "/ca.pem")]);
@@ -215,103 +234,342 @@ fn what_cannot_be_had_is_a_warning() {
     assert!(warnings(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).is_empty());
 }
 
-#[test]
-fn a_snapshot_has_a_format_and_a_file() {
-    let asked = parse_with(&["snapshot", "--format", "json", "--from", "x.json"], &[]).expect("no mistake");
-    let Asked::Do { command: Command::Snapshot { format, from, .. }, .. } = asked else {
-        panic!("{asked:?}")
-    };
-    assert_eq!((format, from), (SnapshotFormat::Json, Some("x.json".into())));
-    assert!(mistakes(&["snapshot", "--format=xml"], &[])[0].contains("none of table, json, prometheus"));
-    assert!(mistakes(&["snapshto"], &[])[0].contains("snapshot"));
+fn snapshot_with(arguments: &[&str], variables: &[(&str, &str)]) -> Snapshot {
+    match parse_with(arguments, variables) {
+        Ok(Invocation::Run { command: Command::Snapshot(snapshot), .. }) => *snapshot,
+        other => panic!("no snapshot: {other:?}"),
+    }
+}
+
+fn printed(arguments: &[&str]) -> String {
+    match parse_with(arguments, &[]) {
+        Ok(Invocation::Print(text)) => text,
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+fn warnings(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    match parse_with(arguments, variables) {
+        Ok(Invocation::Run { warnings, .. }) => warnings,
+        other => panic!("nothing to run: {other:?}"),
+    }
 }
 
 #[test]
-fn help_and_version_are_said() {
-    assert!(matches!(parse_with(&["--help"], &[]), Ok(Asked::Say(text)) if text.contains("--otlp-grpc")));
-    assert!(
-        matches!(parse_with(&["--version"], &[]), Ok(Asked::Say(text)) if text.contains(env!("CARGO_PKG_VERSION")))
+fn snapshot_has_a_format_and_a_file() {
+    let Snapshot { format, from, .. } =
+        snapshot_with(&["snapshot", "--format", "json", "--from", "x.json"], &[]);
+    assert_eq!((format, from), (SnapshotFormat::Json, Some("x.json".into())));
+    assert!(errors(&["snapshot", "--format=xml"], &[])[0].contains("none of table, json, prometheus"));
+    assert!(errors(&["snapshto"], &[])[0].contains("snapshot"));
+}
+
+#[test]
+fn snapshot_takes_all_flags_about_reading_on_either_side_of_its_name() {
+    let flags = [
+        "--kernel-reader=walk",
+        "--run-stats=on",
+        "--count-by-walking=5",
+        "--bpffs=/proc",
+        "--hooks-interval=none",
+        "--netns=all",
+        "--cri-socket=/a",
+        "--docker-socket=none",
+        "--only=kind=map",
+        "--except=name=x",
+        "--max-series=7",
+        "--no-holders",
+        "--no-program-maps",
+        "--no-per-object",
+        "--log.level=debug",
+        "--log.format=json",
+    ];
+    for arguments in [[&["snapshot"], &flags[..]].concat(), [&flags[..], &["snapshot"]].concat()] {
+        let Snapshot { collection: Collection { kernel, enrich, lookup, selection, .. }, .. } =
+            snapshot_with(&arguments, &[]);
+        assert_eq!(kernel.reader, ReaderChoice::Only(ReaderKind::Walk));
+        assert_eq!((kernel.run_stats, kernel.count_by_walking), (RunStatsMode::On, Some(5)));
+        assert_eq!(enrich.bpffs, [PathBuf::from("/proc")]);
+        assert!(enrich.hooks.is_none() && enrich.every_netns && enrich.wait_for_hooks);
+        assert_eq!((lookup.cri, lookup.docker), (Sockets::Given(vec!["/a".into()]), Sockets::Given(vec![])));
+        assert_eq!((selection.max_series, selection.per_object), (Some(7), false));
+    }
+    assert_eq!(snapshot_with(&["snapshot"], &[]).collection.kernel.run_stats, RunStatsMode::Off);
+}
+
+#[test]
+fn flags_before_a_subcommand_that_does_not_take_them_are_refused() {
+    assert_eq!(
+        errors(&["--otlp-grpc", "x", "--interval=5s", "snapshot", "--format=json"], &[]),
+        ["--otlp-grpc", "--interval"].map(|flag| format!("{flag} does not apply to the subcommand snapshot"))
+    );
+    assert_eq!(
+        errors(&["--no-holders", "completions", "bash"], &[]),
+        ["--no-holders does not apply to the subcommand completions"]
+    );
+    assert_eq!(
+        errors(&["--log.level=info", "man"], &[]),
+        ["--log.level does not apply to the subcommand man"]
+    );
+    assert!(errors(&["snapshot", "--otlp-grpc=x"], &[])[0].contains("unexpected argument '--otlp-grpc'"));
+    assert_eq!(
+        errors(&["--log.level=info", "snapshot", "--log.level=debug"], &[]),
+        ["the argument '--log.level <LEVEL>' cannot be used multiple times; --help lists all flags"]
     );
 }
 
-fn selection_with(arguments: &[&str]) -> Selection {
-    export_with(arguments, &[]).selection
+#[test]
+fn an_unknown_flag_is_reported_with_the_nearest_one() {
+    assert_eq!(
+        errors(&["--intervall=5", "--log.level=loud"], &[]),
+        ["unexpected argument '--intervall' found; a similar argument exists: '--interval'"]
+    );
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    assert!(printed(&["--help"]).contains("--otlp-grpc"));
+    assert_eq!(printed(&["-V"]), concat!("bpf-metrics-exporter ", env!("CARGO_PKG_VERSION"), "\n"));
+    let version = printed(&["--version"]);
+    assert_eq!(version.lines().count(), 4);
+    for part in [env!("CARGO_PKG_VERSION"), "revision: ", "rustc: 1.", "target: "] {
+        assert!(version.contains(part), "{version}");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_have_every_flag() {
+    let shells = ["bash", "elvish", "fish", "powershell", "zsh"];
+    let scripts = shells.map(|shell| printed(&["completions", shell]));
+    let page = printed(&["man"]).replace('\\', "");
+    for flag in
+        flags::command().get_arguments().filter_map(|arg| arg.get_long().filter(|_| !arg.is_hide_set()))
+    {
+        // fish has the dashes apart.
+        assert!(scripts.iter().all(|script| script.contains(flag)), "{flag}");
+        assert!(page.contains(&format!("--{flag}")), "{flag}");
+    }
+    let page = printed(&["man", "snapshot"]).replace('\\', "");
+    assert!(page.contains(".TH bpf-metrics-exporter-snapshot 1") && page.contains("--from"), "{page}");
+    assert!(errors(&["completions"], &[])[0].contains("<SHELL> is missing"));
+    assert!(errors(&["completions", "fsh"], &[])[0].contains("did you mean fish?"));
+}
+
+/// A value other than the default for each flag that takes one.
+const OTHER: [(&str, &str); 18] = [
+    ("otlp-grpc", "collector:1"),
+    ("interval", "11s"),
+    ("otlp-max-request-bytes", "70000"),
+    ("otlp-backlog-bytes", "1"),
+    ("web.listen-address", ":1"),
+    ("kernel-reader", "walk"),
+    ("run-stats", "sample=2s/3s"),
+    ("count-by-walking", "2"),
+    ("bpffs", "/proc"),
+    ("hooks-interval", "61s"),
+    ("netns", "all"),
+    ("cri-socket", "/cri"),
+    ("docker-socket", "/docker"),
+    ("only", "kind=map,name=a"),
+    ("except", "kind=link"),
+    ("max-series", "3"),
+    ("log.level", "debug"),
+    ("log.format", "json"),
+];
+
+#[test]
+fn every_flag_has_a_variable_with_the_same_effect() {
+    let result =
+        |arguments: &[&str], variables: &[(&str, &str)]| format!("{:?}", parse_with(arguments, variables));
+    let default = result(&[], &[]);
+    let command = flags::command();
+    for arg in command.get_arguments().filter(|arg| flags::variable(arg).is_some()) {
+        let long = arg.get_long().expect("it has a name");
+        let variable = flags::variable(arg).expect("it has one");
+        let (by_flag, value) = match OTHER.iter().find(|(flag, _)| *flag == long) {
+            Some((_, value)) => (format!("--{long}={value}"), *value),
+            None => (format!("--{long}"), "false"),
+        };
+        let expected = result(&[&by_flag], &[]);
+        assert_ne!(expected, default, "{long}");
+        assert_eq!(result(&[], &[(&variable, value)]), expected, "{variable}");
+        assert_eq!(result(&[], &[(&variable, "")]), default, "an empty {variable} counts as unset");
+        for help in [arg.get_long_help().map(ToString::to_string)] {
+            assert!(help.is_some_and(|help| help.contains(&variable)), "{variable} is in the help");
+        }
+    }
+    let names: Vec<_> = command.get_arguments().filter_map(flags::variable).collect();
+    assert_eq!(names.len(), OTHER.len() + 3, "all but --help and --version: {names:?}");
+    let snapshot = command.find_subcommand("snapshot").expect("there is one");
+    let own = snapshot.get_arguments().filter_map(flags::variable).filter(|name| !names.contains(name));
+    assert_eq!(own.collect::<Vec<_>>(), ["BPF_METRICS_EXPORTER_FORMAT", "BPF_METRICS_EXPORTER_FROM"]);
+    let format = snapshot_with(&["snapshot"], &[("BPF_METRICS_EXPORTER_FORMAT", "json")]).format;
+    assert_eq!(format, SnapshotFormat::Json);
+}
+
+#[test]
+fn the_command_line_wins_over_own_variables_and_those_over_otel() {
+    let own = ("BPF_METRICS_EXPORTER_INTERVAL", "20s");
+    let otel = ("OTEL_METRIC_EXPORT_INTERVAL", "30000");
+    let interval =
+        |arguments: &[&str], variables: &[(&str, &str)]| otlp_with(arguments, variables).interval.as_secs();
+    assert_eq!(interval(&["--interval=10s"], &[own, otel]), 10);
+    assert_eq!(interval(&[], &[own, otel]), 20);
+    assert_eq!(interval(&[], &[otel]), 30);
+    let holders = |arguments: &[&str], value| {
+        selection_with(arguments, &[("BPF_METRICS_EXPORTER_PER_OBJECT", value)]).per_object
+    };
+    assert!(!holders(&[], "false") && holders(&[], "true"));
+    assert!(holders(&["--per-object"], "false") && !holders(&["--no-per-object"], "true"));
+    assert!(!selection_with(&["--per-object", "--no-per-object"], &[]).per_object, "the last one wins");
+    assert!(selection_with(&["--no-per-object", "--per-object"], &[]).per_object, "the last one wins");
+}
+
+#[test]
+fn lists_in_variables_are_separated() {
+    let export = export_with(
+        &[],
+        &[
+            ("BPF_METRICS_EXPORTER_WEB_LISTEN_ADDRESS", ":1, [::1]:2"),
+            ("BPF_METRICS_EXPORTER_CRI_SOCKET", "unix:///a,/b"),
+            ("BPF_METRICS_EXPORTER_ONLY", "kind=map,name=a; kind=program;"),
+        ],
+    );
+    assert_eq!(export.listen.iter().map(|address| address.port).collect::<Vec<_>>(), [1, 2]);
+    let Collection { lookup, selection, .. } = export.collection;
+    assert_eq!(lookup.cri, Sockets::Given(vec!["/a".into(), "/b".into()]));
+    assert_eq!(selection.only.iter().map(|rule| rule.terms.len()).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[test]
+fn unknown_variables_are_warned_of_with_the_nearest_name() {
+    assert_eq!(
+        warnings(
+            &[],
+            &[("BPF_METRICS_EXPORTER_LOG_LEVLE", "debug"), ("BPF_METRICS_EXPORTER_LOG_LEVEL", "warn")]
+        ),
+        ["unknown environment variable BPF_METRICS_EXPORTER_LOG_LEVLE is ignored; did you mean \
+             BPF_METRICS_EXPORTER_LOG_LEVEL?"]
+    );
+    // Variables of the other command are known, and so are those that Kubernetes sets for a Service of this name.
+    for (name, value) in [
+        ("BPF_METRICS_EXPORTER_FORMAT", "json"),
+        ("BPF_METRICS_EXPORTER_SERVICE_HOST", "10.0.0.1"),
+        ("BPF_METRICS_EXPORTER_SERVICE_PORT_METRICS", "10048"),
+        ("BPF_METRICS_EXPORTER_PORT", "tcp://10.0.0.1:10048"),
+        ("BPF_METRICS_EXPORTER_PORT_10048_TCP_ADDR", "10.0.0.1"),
+    ] {
+        assert_eq!(warnings(&[], &[(name, value)]), [""; 0], "{name}");
+    }
+    assert_eq!(warnings(&["snapshot"], &[("BPF_METRICS_EXPORTER_OTLP_GRPC", "x")]), [""; 0]);
+}
+
+#[test]
+fn values_that_are_not_utf8_are_reported() {
+    let bad = || OsString::from_vec(b"\xff".to_vec());
+    let mut flag = OsString::from("--interval=");
+    flag.push(bad());
+    let lines = parse(vec![PROGRAM.into(), flag], []).expect_err("it is wrong").lines;
+    assert_eq!(lines, ["--interval: the value is not UTF-8"]);
+    let variables = [
+        ("BPF_METRICS_EXPORTER_INTERVAL", "BPF_METRICS_EXPORTER_INTERVAL: the value is not UTF-8"),
+        ("OTEL_SERVICE_NAME", "OTEL_SERVICE_NAME: the value is not UTF-8"),
+    ];
+    for (name, line) in variables {
+        let lines = parse(vec![PROGRAM.into()], [(name.into(), bad())]).expect_err("it is wrong").lines;
+        assert_eq!(lines, [line]);
+    }
+    assert!(parse(vec![PROGRAM.into(), bad()], []).is_err());
+}
+
+fn selection_with(arguments: &[&str], variables: &[(&str, &str)]) -> Selection {
+    export_with(arguments, variables).collection.selection
 }
 
 #[test]
 fn rules_are_terms_that_all_hold() {
     let everything = Selection { only: vec![], except: vec![], per_object: true, max_series: None };
-    assert_eq!(selection_with(&[]), everything);
-    let term = |key, pattern: &str| (key, pattern.to_owned());
-    let given = selection_with(&[
-        "--only=kind=map,type=lru_hash",
-        "--only",
-        "owner=kube-system/*,owner_kind=pod",
-        "--except",
-        "name=",
-        "--per-object=on",
-        "--max-series=5000",
-    ]);
+    assert_eq!(selection_with(&[], &[]), everything);
+    let rule = |terms: &[(Key, &str)]| Rule {
+        terms: terms.iter().map(|&(key, pattern)| (key, pattern.to_owned())).collect(),
+    };
+    let given = selection_with(
+        &[
+            "--only=kind=map,type=lru_hash",
+            "--only",
+            "owner=kube-system/*,owner_kind=pod",
+            "--except",
+            "name=",
+            "--per-object",
+            "--max-series=5000",
+        ],
+        &[],
+    );
     let expected = Selection {
         only: vec![
-            vec![term(RuleKey::Kind, "map"), term(RuleKey::Type, "lru_hash")],
-            vec![term(RuleKey::Owner, "kube-system/*"), term(RuleKey::OwnerKind, "pod")],
+            rule(&[(Key::Kind, "map"), (Key::Type, "lru_hash")]),
+            rule(&[(Key::Owner, "kube-system/*"), (Key::OwnerKind, "pod")]),
         ],
-        except: vec![vec![term(RuleKey::Name, "")]],
+        except: vec![rule(&[(Key::Name, "")])],
         per_object: true,
         max_series: Some(5000),
     };
     assert_eq!(given, expected);
-    let pattern_with_equals_sign = selection_with(&["--only=owner=a=b,kind=m*"]).only;
-    assert_eq!(pattern_with_equals_sign, [[term(RuleKey::Owner, "a=b"), term(RuleKey::Kind, "m*")]]);
-    assert!(!selection_with(&["--per-object", "off"]).per_object);
+    let pattern_with_equals_sign = selection_with(&["--only=owner=a=b,kind=m*"], &[]).only;
+    assert_eq!(pattern_with_equals_sign, [rule(&[(Key::Owner, "a=b"), (Key::Kind, "m*")])]);
+    for type_name in ["lru_*", "1234", "xdp"] {
+        assert_eq!(selection_with(&[&format!("--only=type={type_name}")], &[]).only.len(), 1, "{type_name}");
+    }
 }
 
 #[test]
 fn every_bad_term_is_a_line() {
-    let words = "kind, type, name, owner, owner_kind";
+    let keys = "kind, type, name, owner, owner_kind";
     for (arguments, expected) in [
-        (&["--only="][..], vec![format!("--only: the term \"\" is not KEY=PATTERN, with one of {words} for KEY")]),
+        (
+            &["--only="][..],
+            vec![format!("--only: the term \"\" is not KEY=PATTERN, with one of {keys} for KEY")],
+        ),
         (
             &["--only=kind=map,", "--except=maps"],
             vec![
-                format!("--only: the term \"\" is not KEY=PATTERN, with one of {words} for KEY"),
-                format!("--except: the term \"maps\" is not KEY=PATTERN, with one of {words} for KEY"),
+                format!("--only: the term \"\" is not KEY=PATTERN, with one of {keys} for KEY"),
+                format!("--except: the term \"maps\" is not KEY=PATTERN, with one of {keys} for KEY"),
             ],
         ),
-        (&["--only", "id=3"], vec![format!("--only: \"id\" is none of {words}")]),
+        (&["--only", "id=3"], vec![format!("--only: there is no key \"id\"; there are {keys}")]),
         (
-            &["--only=kind=maps,owner_kind=Pod"],
+            &["--only=kind=maps,owner_kind=Pod,type=hsah"],
             vec![
-                "--only: kind=maps means nothing, since \"maps\" is none of program, map, link, btf"
-                    .to_owned(),
-                "--only: owner_kind=Pod means nothing, since \"Pod\" is none of pod, container, unit, process, pin, kernel"
-                    .to_owned(),
+                "--only: there is no kind \"maps\"; did you mean map?".to_owned(),
+                "--only: there is no owner kind \"Pod\"; did you mean pod?".to_owned(),
+                "--only: there is no type \"hsah\"; did you mean hash?".to_owned(),
             ],
         ),
+        (&["--only=kind=map,type=xpd"], vec!["--only: there is no map type \"xpd\"".to_owned()]),
+        (&["--only=kind=btf,type=hash"], vec!["--only: there is no btf type".to_owned()]),
+        (&["--max-series=0"], vec!["--max-series: \"0\" is not a number of series, 1 or more".to_owned()]),
         (
-            &["--per-object=no", "--max-series=0"],
-            vec![
-                "--per-object: \"no\" is neither on nor off".to_owned(),
-                "--max-series: \"0\" is not a number of series, 1 or more".to_owned(),
-            ],
+            &["--max-series", "-5"],
+            vec!["--max-series: \"-5\" is not a number of series, 1 or more".to_owned()],
         ),
-        (&["--max-series", "-5"], vec!["--max-series: \"-5\" is not a number of series, 1 or more".to_owned()]),
         (&["--max-series=5k"], vec!["--max-series: \"5k\" is not a number of series, 1 or more".to_owned()]),
     ] {
-        assert_eq!(mistakes(arguments, &[]), expected);
+        let lines = errors(arguments, &[]);
+        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+        for (line, expected) in lines.iter().zip(&expected) {
+            assert!(line.starts_with(&**expected), "{line} is not {expected}");
+        }
         let of_snapshot: Vec<&str> = std::iter::once("snapshot").chain(arguments.iter().copied()).collect();
-        assert_eq!(mistakes(&of_snapshot, &[]), expected, "the same of snapshot");
+        assert_eq!(errors(&of_snapshot, &[]), lines, "the same for snapshot");
     }
 }
 
 #[test]
 fn rules_without_objects_are_a_warning() {
-    let warnings = |arguments: &[&str]| match parse_with(arguments, &[]) {
-        Ok(Asked::Do { warnings, .. }) => warnings,
-        other => panic!("not something to do: {other:?}"),
-    };
-    let odd = warnings(&["--per-object=off", "--except=kind=map"]);
-    assert_eq!(odd, ["--only and --except change nothing: --per-object off leaves out all objects"]);
-    assert!(warnings(&["--per-object=off", "--max-series=10"]).is_empty());
+    assert_eq!(
+        warnings(&["--no-per-object", "--except=kind=map"], &[]),
+        ["--only and --except have no effect with --no-per-object"]
+    );
+    assert_eq!(warnings(&["--no-per-object", "--max-series=10"], &[]), [""; 0]);
 }

@@ -1,159 +1,99 @@
-//! What the value of each setting may be, and what to say when it is something else.
+//! Parses values of flags and variables, and says what is wrong with one that does not parse.
 
+use std::fmt::Display;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo};
 use percent_encoding::percent_decode_str;
 
-use super::ListenAddress;
+use crate::kernel::RunStatsMode;
 
-/// Least severity of what is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words say it")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
+/// The longest time between two readings.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
+
+/// A host and a port to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// A name or an address; `None` for every address of the host.
+    pub host: Option<String>,
+    /// The port.
+    pub port: u16,
 }
 
-impl FromStr for LogLevel {
-    type Err = String;
+/// A value, or the word `none` in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Setting<T> {
+    None,
+    Value(T),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "error" => Ok(Self::Error),
-            "warn" => Ok(Self::Warn),
-            "info" => Ok(Self::Info),
-            "debug" => Ok(Self::Debug),
-            _ => Err(format!("{text:?} is none of error, warn, info, debug")),
+impl<T> Setting<T> {
+    pub(super) fn into_option(self) -> Option<T> {
+        match self {
+            Self::None => None,
+            Self::Value(value) => Some(value),
         }
     }
 }
 
-/// Form of what is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words say it")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
+/// Parses `none`, or anything else by another parser.
+pub(super) fn or_none<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<Setting<T>, String> + Clone {
+    move |text| if text == "none" { Ok(Setting::None) } else { parse(text).map(Setting::Value) }
 }
 
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("{text:?} is neither text nor json")),
-        }
-    }
+/// The one of several words that is most like a given one, if any is like it. The measure and the threshold are clap's.
+pub(super) fn nearest<'a>(given: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = words.into_iter().map(|word| (strsim::jaro(given, word), word));
+    let best = likeness.filter(|&(likeness, _)| likeness > 0.7).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    Some(best.1)
 }
 
-/// Form of a reading on standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words say it")]
-pub enum SnapshotFormat {
-    #[default]
-    Table,
-    Json,
-    Prometheus,
-}
-
-impl FromStr for SnapshotFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "table" => Ok(Self::Table),
-            "json" => Ok(Self::Json),
-            "prometheus" => Ok(Self::Prometheus),
-            _ => Err(format!("{text:?} is none of table, json, prometheus")),
-        }
-    }
-}
-
-/// How to read the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words say it")]
-pub enum KernelReader {
-    #[default]
-    Auto,
-    Iter,
-    Walk,
-}
-
-impl FromStr for KernelReader {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "iter" => Ok(Self::Iter),
-            "walk" => Ok(Self::Walk),
-            _ => Err(format!("{text:?} is none of auto, iter, walk")),
-        }
-    }
-}
-
-/// Whether to have the runs of programs counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RunStats {
-    /// All the time.
-    #[default]
-    On,
-    /// Not by us.
-    Off,
-    /// For a part of the time.
-    Sample {
-        /// How long at a time.
-        lasting: Duration,
-        /// How often.
-        every: Duration,
-    },
-}
-
-impl FromStr for RunStats {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "on" => Ok(Self::On),
-            "off" => Ok(Self::Off),
-            "sample" => sample("1s/10s"),
-            _ => match text.strip_prefix("sample=") {
-                Some(times) => sample(times),
-                None => Err(format!("{text:?} is none of on, off, sample, sample=LASTING/EVERY")),
-            },
-        }
-    }
-}
-
-fn sample(times: &str) -> Result<RunStats, String> {
-    let malformed = || format!("{times:?} is not LASTING/EVERY, as in 1s/10s");
-    let (lasting, every) = times.split_once('/').ok_or_else(malformed)?;
-    let (lasting, every) = (duration(lasting)?, duration(every)?);
-    if lasting < Duration::from_millis(100) {
-        return Err(format!("{times:?} is too short: a sample lasts at least 100 ms"));
-    }
-    if every <= lasting {
-        return Err(format!("{times:?} leaves no pause: give a longer time behind the slash, or on"));
-    }
-    Ok(RunStats::Sample { lasting, every })
-}
-
-/// Whether something is done.
-pub(super) fn switch(text: &str) -> Result<bool, String> {
+/// When runs of programs are counted: `on`, `off`, `sample`, `sample=WINDOW/PERIOD`.
+pub(super) fn run_stats(text: &str) -> Result<RunStatsMode, String> {
     match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("{text:?} is neither on nor off")),
+        "on" => Ok(RunStatsMode::On),
+        "off" => Ok(RunStatsMode::Off),
+        "sample" => sample("1s/10s"),
+        _ => match text.strip_prefix("sample=") {
+            Some(times) => sample(times),
+            None => Err(format!("{text:?} is none of on, off, sample, sample=WINDOW/PERIOD")),
+        },
     }
+}
+
+fn sample(times: &str) -> Result<RunStatsMode, String> {
+    let malformed = || format!("{times:?} is not WINDOW/PERIOD, as in 1s/10s");
+    let (window, period) = times.split_once('/').ok_or_else(malformed)?;
+    let (window, period) = (duration(window)?, duration(period)?);
+    if window < Duration::from_millis(100) {
+        return Err(format!("{times:?} is too short: the window is at least 100ms"));
+    }
+    if period <= window {
+        return Err(format!("{times:?} leaves no pause: give a longer period after the slash, or on"));
+    }
+    Ok(RunStatsMode::Sample { lasting: window, every: at_most_a_day(times, period)? })
+}
+
+/// A directory that exists.
+pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
+    match std::fs::metadata(text) {
+        Ok(found) if found.is_dir() => Ok(text.into()),
+        Ok(_) => Err(format!("{text} is not a directory")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(format!("{text} does not exist")),
+        Err(error) => Err(format!("{text}: {error}")),
+    }
+}
+
+/// The path of a socket, which may be missing as long as nobody listens; with `unix://` before it, as Kubernetes' tools have it.
+#[expect(clippy::unnecessary_wraps, reason = "the form of all parsers")]
+pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
+    Ok(text.strip_prefix("unix://").unwrap_or(text).into())
 }
 
 /// A number of entries, at least one.
@@ -168,11 +108,8 @@ pub(super) fn series(text: &str) -> Result<u64, String> {
     series.ok_or_else(|| format!("{text:?} is not a number of series, 1 or more"))
 }
 
-/// A receiver: `none`, a host with or without a port, or a URL.
-pub(super) fn receiver(text: &str) -> Result<Option<Uri>, String> {
-    if text == "none" {
-        return Ok(None);
-    }
+/// A receiver: a host with or without a port, or a URL.
+pub(super) fn receiver(text: &str) -> Result<Uri, String> {
     let advice = "give HOST:PORT, http://HOST:PORT, https://HOST:PORT, or none";
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     if scheme != "http" && scheme != "https" {
@@ -191,11 +128,10 @@ pub(super) fn receiver(text: &str) -> Result<Option<Uri>, String> {
         return Err(malformed("the host is missing"));
     }
     let port = port.unwrap_or(if scheme == "https" { 443 } else { 4317 });
-    let uri = format!("{scheme}://{host}:{port}").parse().map_err(|error| malformed(&format!("{error}")))?;
-    Ok(Some(uri))
+    format!("{scheme}://{host}:{port}").parse().map_err(|error| malformed(&format!("{error}")))
 }
 
-/// A place to listen on: a host or nothing, a colon and a port.
+/// An address to listen on: a host or nothing, a colon and a port.
 pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let advice = "give HOST:PORT or none";
     let malformed = |what: &str| format!("malformed address {text:?}: {what}; {advice}");
@@ -212,36 +148,49 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
         _ => (text, None),
     };
     if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return Err("an IPv6 address stands in brackets".to_owned());
+        return Err("an IPv6 address needs brackets".to_owned());
     }
     if host.contains(|character: char| character.is_whitespace() || character.is_control()) {
-        return Err("the host has a space in it".to_owned());
+        return Err("the host contains a space".to_owned());
     }
     let number = |port: &str| port.parse().map_err(|_| format!("{port:?} is not a port from 0 to 65535"));
     Ok((host, port.map(number).transpose()?))
 }
 
-/// The time between two pushes, as people write it.
+/// The time between two readings.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
-    at_least_a_second(text, duration(text)?)
+    let interval = duration(text)?;
+    if interval < Duration::from_secs(1) {
+        return Err(format!("{text:?} is too short: an interval is at least 1s"));
+    }
+    at_most_a_day(text, interval)
+}
+
+fn at_most_a_day(text: &str, duration: Duration) -> Result<Duration, String> {
+    if duration > LONGEST_INTERVAL {
+        return Err(format!(
+            "{text:?} is too long: an interval is at most 24h, since objects that are loaded and unloaded within one are never seen"
+        ));
+    }
+    Ok(duration)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration like 10s or 1m 30s"))?;
+    const UNITS: &str = "ms, s, m, h";
+    if text.trim().parse::<f64>().is_ok_and(f64::is_finite) {
+        let number = text.trim().trim_start_matches(['-', '+']);
+        return Err(format!("{text:?} has no unit: write {number}s, or use another of {UNITS}"));
+    }
+    let malformed =
+        || format!("{text:?} is not a duration: write numbers with a unit of {UNITS}, as in 10s or 1m 30s");
+    let span: Span = text.parse().map_err(|_| malformed())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| malformed())?;
     Duration::try_from(duration).map_err(|_| format!("{text:?} is negative"))
 }
 
-/// The time between two pushes, as OpenTelemetry's variables have it.
-pub(super) fn interval_milliseconds(text: &str) -> Result<Duration, String> {
-    at_least_a_second(text, milliseconds(text)?)
-}
-
-fn at_least_a_second(text: &str, duration: Duration) -> Result<Duration, String> {
-    if duration < Duration::from_secs(1) {
-        return Err(format!("{text:?} is too short: an interval is at least one second"));
-    }
-    Ok(duration)
+/// A number of milliseconds in OpenTelemetry's variables as a flag has it, with its unit.
+pub(super) fn with_unit(text: &str) -> Result<String, String> {
+    milliseconds(text).map(|duration| format!("{}ms", duration.as_millis()))
 }
 
 /// A time in whole milliseconds, more than none.
@@ -252,9 +201,18 @@ pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A number of bytes within limits.
-pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
-    let bytes = text.parse().ok().filter(|bytes| (least..=most).contains(bytes));
+/// Where requests are split.
+pub(super) fn request_bytes(text: &str) -> Result<usize, String> {
+    bytes(text, 64 << 10, 256 << 20)
+}
+
+/// How much may wait for the receiver.
+pub(super) fn backlog_bytes(text: &str) -> Result<u64, String> {
+    bytes(text, 0, 1 << 40)
+}
+
+fn bytes<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
+    let bytes = text.parse().ok().filter(|bytes| (&least..=&most).contains(&bytes));
     bytes.ok_or_else(|| format!("{text:?} is not a number of bytes from {least} to {most}"))
 }
 

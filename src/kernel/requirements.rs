@@ -1,46 +1,172 @@
-//! Which right is missing when the kernel refuses to list BPF objects, and how to grant it.
+//! What the kernel requires for each part of a reading, and why it refuses all of it. Entry point: [`refusal`].
 
 use std::fs;
 
 /// `CAP_SYS_ADMIN`. Source: `include/uapi/linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;
+/// `CAP_PERFMON`.
+const CAP_PERFMON: u32 = 38;
+/// `CAP_BPF`.
+const CAP_BPF: u32 = 39;
 
-/// What stands in the way of listing BPF objects, as one message that says what to do.
+/// What one part of a reading requires, in the initial user namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Requirement {
+    /// The part.
+    pub part: &'static str,
+    /// The capabilities that it needs.
+    pub capabilities: &'static str,
+    /// The first kernel release that has it; that of the program itself where empty.
+    pub since: &'static str,
+    /// What is missing without it.
+    pub without: &'static str,
+}
+
+/// What each part requires.
+pub const REQUIREMENTS: [Requirement; 10] = [
+    Requirement {
+        part: "programs, maps, links and holders by BPF iterators",
+        capabilities: "CAP_BPF and CAP_PERFMON, at start",
+        since: "5.19",
+        without: "they are read by id, holders in /proc",
+    },
+    Requirement {
+        part: "programs, maps and links by id",
+        capabilities: "CAP_SYS_ADMIN",
+        since: "",
+        without: "they are missing, unless iterators read them",
+    },
+    Requirement {
+        part: "memory of maps, paths of uprobe_multi links, counting by walking",
+        capabilities: "CAP_SYS_ADMIN",
+        since: "",
+        without: "these values are missing",
+    },
+    Requirement {
+        part: "run statistics by --run-stats",
+        capabilities: "CAP_SYS_ADMIN, at start with `on`, always with `sample`",
+        since: "5.8",
+        without: "run times and runs are missing, unless the sysctl kernel.bpf_stats_enabled is 1",
+    },
+    Requirement {
+        part: "BTF objects",
+        capabilities: "CAP_SYS_ADMIN",
+        since: "",
+        without: "they are missing, and with them the names of attached functions",
+    },
+    Requirement {
+        part: "holders in /proc, names of executables",
+        capabilities: "CAP_SYS_PTRACE, and the /proc of the host",
+        since: "",
+        without: "holders and owners are incomplete",
+    },
+    Requirement {
+        part: "pins",
+        capabilities: "CAP_DAC_OVERRIDE for those of other users",
+        since: "",
+        without: "pins are incomplete",
+    },
+    Requirement {
+        part: "paths of cgroups",
+        capabilities: "CAP_DAC_READ_SEARCH, and the cgroup file system",
+        since: "",
+        without: "all cgroups are listed to find one",
+    },
+    Requirement {
+        part: "attachments to cgroups, network namespaces, tcx and netkit",
+        capabilities: "CAP_NET_ADMIN",
+        since: "",
+        without: "these attachments are missing",
+    },
+    Requirement {
+        part: "attachments to perf events, contents of maps, --netns all",
+        capabilities: "CAP_SYS_ADMIN",
+        since: "",
+        without: "these attachments are missing",
+    },
+];
+
+/// Why no BPF object can be read, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRefusal {
+    /// The cause.
+    pub cause: &'static str,
+    /// What helps, a line each.
+    pub remedies: &'static [&'static str],
+}
+
+/// In a user namespace the kernel refuses `bpf(2)` to everyone.
+const USER_NAMESPACE: AccessRefusal = AccessRefusal {
+    cause: "this process runs in a user namespace, where the kernel refuses bpf(2)",
+    remedies: &[
+        "run it as root on the host, or in a container without a user namespace",
+        "a rootless container cannot read BPF objects",
+    ],
+};
+
+const SECCOMP: AccessRefusal = AccessRefusal {
+    cause: "the capabilities are present, but a seccomp filter is active and may refuse bpf(2)",
+    remedies: &[
+        "docker, podman: --security-opt seccomp=unconfined, or a profile that allows bpf",
+        "Kubernetes: securityContext.seccompProfile.type: Unconfined, or a Localhost profile that allows bpf",
+        "systemd: SystemCallFilter=bpf in the unit",
+    ],
+};
+
+const SECURITY_MODULE: AccessRefusal = AccessRefusal {
+    cause: "the capabilities are present, but a security module or kernel lockdown refuses bpf(2)",
+    remedies: &[
+        "lockdown: /sys/kernel/security/lockdown must not be [confidentiality]",
+        "SELinux, AppArmor: the audit log (ausearch -m avc, journalctl -k) has the denial",
+        "container: run it privileged",
+    ],
+};
+
+const CAPABILITIES: AccessRefusal = AccessRefusal {
+    cause: "CAP_SYS_ADMIN is missing",
+    remedies: &[
+        "run it as root",
+        "grant it: setcap cap_sys_admin+ep bpf-metrics-exporter",
+        "systemd: AmbientCapabilities=CAP_SYS_ADMIN in the unit",
+        "docker, podman: --cap-add SYS_ADMIN",
+        "Kubernetes: securityContext.capabilities.add: [SYS_ADMIN]",
+        "Linux 5.19 and later: CAP_BPF and CAP_PERFMON are enough, without map memory, run statistics and BTF objects",
+    ],
+};
+
+/// Explains why every table is refused.
 ///
-/// Walking by ids needs `CAP_SYS_ADMIN` in the initial user namespace, `CAP_BPF` is not enough
-/// (`bpf_obj_get_next_id` in `kernel/bpf/syscall.c`). Loading iterators needs `CAP_BPF` and `CAP_PERFMON`.
+/// Reading by id needs `CAP_SYS_ADMIN` in the initial user namespace, `CAP_BPF` is not enough (`bpf_obj_get_next_id` in
+/// `kernel/bpf/syscall.c`). Loading iterators needs `CAP_BPF` and `CAP_PERFMON`.
 #[must_use]
-pub fn refusal() -> String {
-    let status = fs::read_to_string("/proc/self/status").ok();
+pub fn refusal() -> AccessRefusal {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let uid_map = fs::read_to_string("/proc/self/uid_map").ok();
-    explain(status.as_deref().and_then(has_sys_admin), uid_map.as_deref().map(is_initial_user_namespace))
+    explain(effective(&status), is_filtered(&status), uid_map.as_deref().map(is_initial_user_namespace))
 }
 
-fn explain(sys_admin: Option<bool>, initial_namespace: Option<bool>) -> String {
-    let cause = match (sys_admin, initial_namespace) {
-        (_, Some(false)) => {
-            "this process is in a user namespace, where the kernel refuses it to everyone; start it outside of it, \
-             as root (a rootless container cannot do)"
-        }
-        (Some(true), _) => {
-            "CAP_SYS_ADMIN is there, but a seccomp filter, a security module or kernel lockdown forbids bpf(2); in a \
-             container, run it privileged or with a seccomp profile that allows bpf"
-        }
-        _ => {
-            "CAP_SYS_ADMIN is missing; run as root, or grant it: `setcap cap_sys_admin+ep bpf-metrics-exporter`, \
-             AmbientCapabilities=CAP_SYS_ADMIN in a systemd unit, or `--cap-add SYS_ADMIN` for a container; where the \
-             kernel has BPF iterators (5.19), CAP_BPF and CAP_PERFMON suffice for all but the memory of maps, run \
-             statistics and BTF objects"
-        }
-    };
-    format!("not permitted to read any BPF object: {cause}")
+fn explain(effective: Option<u64>, is_filtered: bool, initial_namespace: Option<bool>) -> AccessRefusal {
+    let has = |capability: u32| effective.is_some_and(|bits| bits >> capability & 1 == 1);
+    if initial_namespace == Some(false) {
+        USER_NAMESPACE
+    } else if is_filtered && (has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON)) {
+        SECCOMP
+    } else if has(CAP_SYS_ADMIN) {
+        SECURITY_MODULE
+    } else {
+        CAPABILITIES
+    }
 }
 
-/// Whether `/proc/self/status` lists the capability as effective; `None` when it does not say.
-fn has_sys_admin(status: &str) -> Option<bool> {
+/// The effective capabilities in `/proc/self/status`; `None` when it does not list them.
+fn effective(status: &str) -> Option<u64> {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    let bits = u64::from_str_radix(effective.trim(), 16).ok()?;
-    Some(bits >> CAP_SYS_ADMIN & 1 == 1)
+    u64::from_str_radix(effective.trim(), 16).ok()
+}
+
+/// Whether `/proc/self/status` reports a seccomp filter. Source: `SECCOMP_MODE_FILTER` in `include/uapi/linux/seccomp.h`.
+fn is_filtered(status: &str) -> bool {
+    status.lines().find_map(|line| line.strip_prefix("Seccomp:")).is_some_and(|mode| mode.trim() == "2")
 }
 
 /// Whether `/proc/self/uid_map` is that of the initial user namespace, which maps every id to itself.
@@ -52,24 +178,46 @@ fn is_initial_user_namespace(uid_map: &str) -> bool {
 mod tests {
     use super::*;
 
+    const SYS_ADMIN: Option<u64> = Some(1 << CAP_SYS_ADMIN);
+    const BPF_AND_PERFMON: Option<u64> = Some(1 << CAP_BPF | 1 << CAP_PERFMON);
+
     #[test]
     fn each_cause_has_its_own_message() {
-        assert!(explain(Some(false), Some(true)).contains("CAP_SYS_ADMIN is missing; run as root"));
-        assert!(explain(Some(true), Some(true)).contains("seccomp"));
-        assert!(explain(Some(true), Some(false)).contains("user namespace"));
-        assert!(explain(None, None).contains("setcap"));
-        assert!(
-            explain(Some(false), None)
-                .contains("CAP_BPF and CAP_PERFMON suffice for all but the memory of maps")
-        );
-        assert!(!explain(Some(true), Some(true)).contains("CAP_BPF"), "who has more lacks something else");
+        for (effective, is_filtered, initial_namespace, expected) in [
+            (Some(0), false, Some(true), CAPABILITIES),
+            (None, false, None, CAPABILITIES),
+            (Some(0), true, Some(true), CAPABILITIES),
+            (BPF_AND_PERFMON, false, Some(true), CAPABILITIES),
+            (BPF_AND_PERFMON, true, Some(true), SECCOMP),
+            (SYS_ADMIN, true, Some(true), SECCOMP),
+            (SYS_ADMIN, false, Some(true), SECURITY_MODULE),
+            (SYS_ADMIN, true, Some(false), USER_NAMESPACE),
+        ] {
+            let found = explain(effective, is_filtered, initial_namespace);
+            assert_eq!(found, expected, "{effective:?} {is_filtered} {initial_namespace:?}");
+        }
+        assert!(CAPABILITIES.remedies.iter().any(|line| line.contains("setcap")));
+        assert!(!SECCOMP.cause.contains("CAP_SYS_ADMIN"), "present capabilities are not reported as missing");
     }
 
     #[test]
-    fn the_files_of_proc_are_understood() {
-        assert_eq!(has_sys_admin("Name:\tx\nCapEff:\t0000000000200000\n"), Some(true));
-        assert_eq!(has_sys_admin("CapEff:\t000000c000001000\n"), Some(false));
-        assert_eq!(has_sys_admin("Name:\tx\n"), None);
+    fn causes_and_remedies_fit_a_line() {
+        for AccessRefusal { cause, remedies } in [USER_NAMESPACE, SECCOMP, SECURITY_MODULE, CAPABILITIES] {
+            assert!(!remedies.is_empty());
+            assert!(
+                remedies.iter().chain([&cause]).all(|line| line.len() < 120 && !line.contains('\n')),
+                "{cause}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_of_proc_status_are_parsed() {
+        assert_eq!(effective("Name:\tx\nCapEff:\t0000000000200000\n"), SYS_ADMIN);
+        assert_eq!(effective("CapEff:\t000000c000000000\n"), BPF_AND_PERFMON);
+        assert_eq!(effective("Name:\tx\n"), None);
+        assert!(is_filtered("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!is_filtered("Seccomp:\t0\nSeccomp_filters:\t0\n"));
         assert!(is_initial_user_namespace("         0          0 4294967295\n"));
         assert!(!is_initial_user_namespace("         0       1000          1\n"));
     }

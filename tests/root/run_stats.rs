@@ -191,8 +191,9 @@ fn killed() {
                 break;
             }
         }
-        let of_statistics: Vec<_> = lines.iter().filter(|line| line.contains("runs of programs")).collect();
-        assert!(of_statistics.len() == 1 && of_statistics[0].contains("INFO counting"), "{lines:#?}");
+        let of_statistics: Vec<_> = lines.iter().filter(|line| line.contains("run statistics")).collect();
+        let is_on = |line: &str| line.contains("INFO run statistics are on");
+        assert!(of_statistics.len() == 1 && is_on(of_statistics[0]), "{lines:#?}");
         let before = counted(&program);
         run(&program, 100);
         assert_eq!(counted(&program), before + 100, "the exporter has runs counted");

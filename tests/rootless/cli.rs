@@ -1,12 +1,16 @@
-//! The command line: output and exit codes, with good and bad input.
+//! The program as its user sees it: output, messages and exit codes, with good and bad input.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
+
+use test_support::golden::assert_golden;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/node/snapshot.json");
 
-/// The program with an empty environment.
+/// The program, with nothing in its environment that would set it up.
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
     command.args(arguments).env_clear();
@@ -22,39 +26,90 @@ fn lines(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn every_wrong_value_is_one_line_and_exit_code_2() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("it is bound").to_string();
+fn all_wrong_values_are_one_line_each_and_the_code_is_2() {
     let output = program(&[
         "--otlp-grpc",
         "ftp://x",
         "--interval",
-        "0s",
-        "--nonsense",
-        "--web.listen-address",
-        &address,
+        "10",
+        "--only",
+        "type=lru_hsah",
+        "--bpffs",
+        "/nowhere",
     ])
     .env("OTEL_EXPORTER_OTLP_HEADERS", "broken")
+    .env("BPF_METRICS_EXPORTER_MAX_SERIES", "many")
     .output()
     .expect("it starts");
-    let lines = lines(&output);
     assert_eq!(output.status.code(), Some(2));
-    for part in [
-        "--nonsense",
-        "unknown scheme \"ftp\"",
-        "\"0s\" is too short",
-        "OTEL_EXPORTER_OTLP_HEADERS",
-        "failed to listen on",
-    ] {
-        assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), 1, "{part} in {lines:#?}");
+    let expected = [
+        "--otlp-grpc: unknown scheme \"ftp\"",
+        "--interval: \"10\" has no unit: write 10s, or use another of ms, s, m, h",
+        "--bpffs: /nowhere does not exist",
+        "--only: there is no type \"lru_hsah\"; did you mean lru_hash?",
+        "BPF_METRICS_EXPORTER_MAX_SERIES: \"many\" is not a number of series, 1 or more",
+        "OTEL_EXPORTER_OTLP_HEADERS: a member has no '='",
+    ];
+    let lines = lines(&output);
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(&format!("bpf-metrics-exporter: {expected}")), "{line}");
     }
-    assert_eq!(lines.len(), 5, "{lines:#?}");
-    assert!(lines.iter().all(|line| line.starts_with("bpf-metrics-exporter: ")));
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn an_unreadable_snapshot_is_an_error_with_its_position() {
+fn flags_that_do_not_apply_and_unknown_flags_are_refused() {
+    for (arguments, line) in [
+        (&["--otlp-grpc", "x", "snapshot"][..], "--otlp-grpc does not apply to the subcommand snapshot"),
+        (
+            &["--intervall", "3s"],
+            "unexpected argument '--intervall' found; a similar argument exists: '--interval'",
+        ),
+    ] {
+        let output = output(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(lines(&output), [format!("bpf-metrics-exporter: {line}")]);
+    }
+}
+
+#[test]
+fn arguments_that_are_not_utf8_are_reported() {
+    let output = program(&["snapshot"]).arg(OsStr::from_bytes(b"--only=\xff")).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(lines(&output), ["bpf-metrics-exporter: --only: the value is not UTF-8"]);
+}
+
+#[test]
+fn an_address_in_use_is_a_failure_and_the_code_is_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let output = output(&["--otlp-grpc", "none", "--web.listen-address", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines = lines(&output);
+    let start = format!("bpf-metrics-exporter: failed to listen on {address}: ");
+    assert!(lines.len() == 1 && lines[0].starts_with(&start), "{lines:#?}");
+    assert!(lines[0].contains("is another instance running?"), "{lines:#?}");
+}
+
+#[test]
+fn an_unknown_variable_is_one_warning() {
+    let output = program(&["snapshot", "--from", GOLDEN, "--no-per-object"])
+        .env("BPF_METRICS_EXPORTER_LOG_LEVLE", "debug")
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(0));
+    let lines = lines(&output);
+    let warnings: Vec<_> =
+        lines.iter().filter(|line| line.contains("unknown environment variable")).collect();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("did you mean BPF_METRICS_EXPORTER_LOG_LEVEL?"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn an_unreadable_snapshot_file_is_reported_with_its_path_and_the_code_is_2() {
     let missing = output(&["snapshot", "--from", "/nowhere/snapshot.json"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(lines(&missing)[0].contains("/nowhere/snapshot.json: No such file"), "{:?}", lines(&missing));
@@ -73,7 +128,7 @@ fn an_unreadable_snapshot_is_an_error_with_its_position() {
 }
 
 #[test]
-fn snapshots_are_printed_in_every_format() {
+fn a_snapshot_is_shown_in_every_format() {
     let golden = std::fs::read_to_string(GOLDEN).expect("the file is there");
     for (format, expected) in
         [("json", &*golden), ("prometheus", "# TYPE bpf_map_info gauge"), ("table", "Programs")]
@@ -84,7 +139,7 @@ fn snapshots_are_printed_in_every_format() {
     }
 }
 
-/// Returns the samples of a snapshot in Prometheus' format, and the lines on standard error.
+/// The lines of a reading in Prometheus' format that are samples.
 fn samples(arguments: &[&str]) -> (Vec<String>, Vec<String>) {
     let all = [&["snapshot", "--from", GOLDEN, "--format", "prometheus"], arguments].concat();
     let output = output(&all);
@@ -94,13 +149,13 @@ fn samples(arguments: &[&str]) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn selections_apply_to_snapshots_from_a_file() {
+fn a_selection_holds_for_a_snapshot_from_a_file() {
     const OBJECTS: [&str; 6] =
         ["bpf_program_", "bpf_map_", "bpf_link_", "bpf_btf_", "bpf_pin_", "bpf_hook_info"];
     let of_objects = |line: &String| OBJECTS.iter().any(|prefix| line.starts_with(prefix));
     let left_out = |line: &String| line.starts_with("bpf_exporter_left_out_series");
     let (all, _) = samples(&[]);
-    let (rest, said) = samples(&["--per-object", "off"]);
+    let (rest, said) = samples(&["--no-per-object"]);
     assert!(all.iter().any(of_objects) && !rest.iter().any(of_objects));
     assert_eq!(rest, all.iter().filter(|line| !of_objects(line)).cloned().collect::<Vec<_>>());
 
@@ -111,10 +166,10 @@ fn selections_apply_to_snapshots_from_a_file() {
     let missing = all.len() - some.iter().filter(|line| !left_out(line)).count();
     assert!(some.contains(&format!("bpf_exporter_left_out_series {missing}")), "{some:#?}");
     assert_eq!(said.len(), issues + 1);
-    assert!(said[issues].contains(&format!("{missing} series of single objects are left out")), "{said:?}");
+    assert!(said[issues].contains(&format!("dropped {missing} per-object series")), "{said:?}");
 
     let (maps, _) = samples(&["--only", "kind=map"]);
-    // A map of struct operations is attached itself.
+    // A map of struct operations is at its hook itself.
     let of_map = ["bpf_map_", "bpf_pin_info{kind=\"map\"", "bpf_hook_info{hook=\"struct_ops\""];
     let expected = |line: &&String| !of_objects(line) || of_map.iter().any(|prefix| line.starts_with(prefix));
     assert_eq!(maps, all.iter().filter(expected).cloned().collect::<Vec<_>>());
@@ -124,37 +179,106 @@ fn selections_apply_to_snapshots_from_a_file() {
 }
 
 #[test]
-fn each_wrong_rule_is_one_line_and_exit_code_2() {
+fn bad_rules_are_a_line_each_and_the_code_is_2() {
     let output = output(&["snapshot", "--only", "kind=maps", "--except", "nonsense", "--max-series", "none"]);
     assert_eq!(output.status.code(), Some(2));
     let lines = lines(&output);
     assert_eq!(lines.len(), 3, "{lines:#?}");
-    for (line, part) in
-        lines.iter().zip(["--only: kind=maps", "--except: the term \"nonsense\"", "--max-series: \"none\""])
-    {
+    for (line, part) in lines.iter().zip([
+        "--only: there is no kind \"maps\"",
+        "--except: the term \"nonsense\"",
+        "--max-series: \"none\"",
+    ]) {
         assert!(line.starts_with("bpf-metrics-exporter: ") && line.contains(part), "{line}");
     }
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn a_closed_standard_output_is_no_failure() {
+fn a_closed_pipe_on_standard_output_is_no_failure() {
     let mut child = program(&["snapshot", "--from", GOLDEN])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    // The other end of the pipe is closed.
+    // As `head` does.
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]
-fn help_and_version_go_to_standard_output() {
-    for (flag, part) in [("--help", "--web.listen-address"), ("--version", env!("CARGO_PKG_VERSION"))] {
-        let output = output(&[flag]);
+fn a_full_standard_output_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let output = program(&["snapshot", "--from", GOLDEN]).stdout(full).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lines(&output).concat().contains("failed to write to standard output"), "{:?}", lines(&output));
+}
+
+#[test]
+fn a_closed_standard_error_is_no_failure() {
+    let mut child = program(&["snapshot", "--from", GOLDEN, "--max-series", "40"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stderr.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let mut child = program(&["--interval", "10"]).stderr(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stderr.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(2));
+}
+
+#[test]
+fn texts_go_to_standard_output() {
+    for (arguments, part) in [
+        (&["--help"][..], "--web.listen-address"),
+        (&["-V"], env!("CARGO_PKG_VERSION")),
+        (&["--version"], "target: "),
+        (&["completions", "bash"], "complete -F"),
+        (&["man"], ".TH bpf-metrics-exporter 1"),
+        (&["man", "snapshot"], ".TH bpf-metrics-exporter-snapshot 1"),
+    ] {
+        let output = output(arguments);
         assert_eq!(output.status.code(), Some(0));
-        assert!(String::from_utf8_lossy(&output.stdout).contains(part));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{arguments:?}");
         assert!(output.stderr.is_empty());
+    }
+}
+
+fn help(arguments: &[&str], columns: usize) -> String {
+    let mut program = program(arguments);
+    let output =
+        program.env("COLUMNS", columns.to_string()).stdin(Stdio::null()).output().expect("it starts");
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+#[test]
+fn help_is_as_in_the_golden_files_and_fits_the_terminal() {
+    for columns in [80, 120, 200] {
+        for (arguments, name) in [
+            (&["-h"][..], "short"),
+            (&["--help"], "long"),
+            (&["snapshot", "-h"], "snapshot-short"),
+            (&["snapshot", "--help"], "snapshot-long"),
+        ] {
+            let text = help(arguments, columns);
+            assert!(text.lines().all(|line| line.chars().count() <= columns), "{name} at {columns}: {text}");
+            assert_golden(&format!("tests/golden/help/{name}-{columns}.txt"), &text);
+        }
+    }
+}
+
+#[test]
+fn short_help_has_one_line_of_text_for_each_flag() {
+    for columns in [80, 120, 200] {
+        let text = help(&["-h"], columns);
+        let sections = text.split("\n\n").filter(|section| section.contains("      --"));
+        for section in sections {
+            let flags = section.lines().filter(|line| line.trim_start().starts_with('-')).count();
+            let texts = section.lines().skip(1).filter(|line| {
+                line.trim_start().split_once("  ").is_some() || !line.trim_start().starts_with('-')
+            });
+            assert_eq!(texts.count(), flags, "{columns}: {section}");
+        }
     }
 }

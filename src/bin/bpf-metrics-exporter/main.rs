@@ -1,0 +1,57 @@
+//! The program: parses the settings and runs the exporter or a subcommand. The parts are in the library.
+
+mod log;
+mod messages;
+mod serve;
+mod signals;
+mod snapshot;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use bpf_metrics_exporter::cli::{self, Command, ConfigErrors, Invocation};
+use bpf_metrics_exporter::sys::malloc;
+
+/// Exit code of wrong flags, variables and files; anything else that fails is [`ExitCode::FAILURE`].
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    messages::report_panics();
+    malloc::return_large_pieces();
+    match cli::parse(std::env::args_os().collect(), std::env::vars_os()) {
+        Err(ConfigErrors { lines }) => {
+            for line in lines {
+                messages::complain(&line);
+            }
+            ExitCode::from(USAGE)
+        }
+        Ok(Invocation::Print(text)) => finish(print(&text)),
+        Ok(Invocation::Run { command, log, warnings }) => match command {
+            Command::Export(export) => serve::serve(*export, log, &warnings),
+            Command::Snapshot(options) => snapshot::snapshot(*options, log, &warnings),
+        },
+    }
+}
+
+/// Reports how the program ended.
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            messages::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output. A closed pipe is no failure: `head` has read enough.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("failed to write to standard output")
+        }
+        _ => Ok(()),
+    }
+}

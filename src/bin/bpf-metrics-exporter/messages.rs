@@ -1,0 +1,182 @@
+//! Messages of the program to its user.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::panic::PanicHookInfo;
+use std::path::PathBuf;
+use std::process;
+use std::time::Duration;
+
+use bpf_metrics_exporter::cli::ListenAddress;
+use bpf_metrics_exporter::enrich::Enricher;
+use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode, requirements};
+use bpf_metrics_exporter::lookup::{self, Sockets};
+use bpf_metrics_exporter::model::{Issue, Part, RunStats, Snapshot};
+use tracing::{info, warn};
+
+/// Writes a message to standard error, log or not. A closed standard error is no reason to fail.
+pub(super) fn complain(message: &str) {
+    let _closed = writeln!(io::stderr(), "bpf-metrics-exporter: {message}");
+}
+
+/// From now on a panic in any thread is one message and ends the program with exit code 1: a supervisor restarts it, whereas a thread
+/// that is missing would fail every scrape.
+pub(super) fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        complain(&internal_error(panic));
+        process::exit(1);
+    }));
+}
+
+fn internal_error(panic: &PanicHookInfo<'_>) -> String {
+    let what = panic.payload_as_str().unwrap_or("panic").replace('\n', " ");
+    let mut message = format!("internal error: {what}");
+    if let Some(location) = panic.location() {
+        let _infallible = write!(message, ", at {}:{}", location.file(), location.line());
+    }
+    message + "; please report it with the output of --version"
+}
+
+/// An address on which the endpoint cannot be served.
+pub(super) fn not_listening(address: &ListenAddress, error: &io::Error) -> String {
+    let host = address.host.as_deref().unwrap_or("");
+    let advice = if error.kind() == io::ErrorKind::AddrInUse { "is another instance running? " } else { "" };
+    format!(
+        "failed to listen on {host}:{}: {error}; {advice}give --web.listen-address another HOST:PORT, or none",
+        address.port
+    )
+}
+
+/// Why nothing could be read: the cause, and a line for each remedy.
+pub(super) fn not_permitted() -> String {
+    let refusal = requirements::refusal();
+    let mut message = format!("not permitted to read BPF objects: {}", refusal.cause);
+    for remedy in refusal.remedies {
+        let _infallible = write!(message, "\n  - {remedy}");
+    }
+    message
+}
+
+/// Warns of given sockets that do not exist. They are no mistake: the runtime may start later.
+pub(super) fn warn_of_missing_sockets(lookup: &lookup::Settings) {
+    for (flag, sockets) in [("--cri-socket", &lookup.cri), ("--docker-socket", &lookup.docker)] {
+        let Sockets::Given(paths) = sockets else { continue };
+        for path in paths.iter().filter(|path| !path.exists()) {
+            warn!("{}", missing_socket(flag, path));
+        }
+    }
+}
+
+fn missing_socket(flag: &str, path: &PathBuf) -> String {
+    format!("{flag}: {} does not exist; names are looked up there once it does", path.display())
+}
+
+/// Logs how the kernel is read.
+pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snapshot) {
+    let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
+    info!("kernel {release}: reading {}", kernel::in_words(reader.choices()));
+    for Choice { kind, reader, reason } in reader.choices() {
+        match (reason, reader) {
+            (Some(reason), Some(_)) => info!("reading {}s by id: {reason}", kind.as_str()),
+            (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", kind.as_str()),
+            (None, _) => {}
+        }
+    }
+    if let Some(refusal) = reader.files_refusal() {
+        info!("searching /proc for holders, since no iterator reports them: {refusal}");
+    }
+    if let Some(line) = self::run_stats(run_stats, first.run_stats) {
+        info!("{line}");
+    }
+}
+
+/// A reading, with what it found and how long each part of it took.
+pub(super) fn reading(snapshot: &Snapshot, took: Duration) -> String {
+    let count = |count: Option<usize>| count.map_or_else(|| "no".to_owned(), |count| count.to_string());
+    let mut line = format!(
+        "read {} programs, {} maps, {} links, {} BTF objects in {took:.1?}:",
+        count(snapshot.programs.as_ref().map(Vec::len)),
+        count(snapshot.maps.as_ref().map(Vec::len)),
+        count(snapshot.links.as_ref().map(Vec::len)),
+        count(snapshot.btfs.as_ref().map(Vec::len)),
+    );
+    for collector in &snapshot.collectors {
+        let comma = if line.ends_with(':') { "" } else { "," };
+        let failed = if collector.success { "" } else { " (incomplete)" };
+        let _infallible =
+            write!(line, "{comma} {} {:.1?}{failed}", collector.part.as_str(), collector.duration);
+    }
+    line
+}
+
+/// The warnings logged so far. Each is logged once.
+#[derive(Default)]
+pub(super) struct Warned {
+    issues: HashSet<(Part, String, String)>,
+    dropped: bool,
+}
+
+impl Warned {
+    /// Logs what is new in a snapshot.
+    pub(super) fn warn_of(&mut self, snapshot: &Snapshot) {
+        for issue in &snapshot.issues {
+            if self.issues.insert((issue.part, issue.call.to_string(), issue.error.to_string())) {
+                warn!("{}; further occurrences are only counted in bpf_exporter_issues", self::issue(issue));
+            }
+        }
+        if let Some(dropped) = snapshot.left_out.filter(|&dropped| dropped > 0)
+            && !std::mem::replace(&mut self.dropped, true)
+        {
+            let what = dropped_series(dropped);
+            warn!("{what}; from now on they are only counted in bpf_exporter_dropped_series");
+        }
+    }
+}
+
+/// An issue of a reading.
+pub(super) fn issue(issue: &Issue) -> String {
+    let (part, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
+    let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
+    if call == "BPF_ENABLE_STATS" {
+        let why = match &**error {
+            "EPERM" => "; it needs CAP_SYS_ADMIN",
+            "EINVAL" => "; it needs Linux 5.8; before, set the sysctl kernel.bpf_stats_enabled to 1",
+            _ => "",
+        };
+        return format!("run statistics are not available: {call} failed: {error}{times}{why}");
+    }
+    let what = match issue.part {
+        Part::Program | Part::Map | Part::Link | Part::Btf => format!("reading {part}s"),
+        Part::Holder => "reading the holders of objects".to_owned(),
+        Part::Pin => "reading pins".to_owned(),
+        Part::Cgroup => "looking up cgroup paths".to_owned(),
+        Part::Hook => "scanning hooks".to_owned(),
+    };
+    format!("{what} was incomplete: {call} failed: {error}{times}")
+}
+
+/// The effect of `--max-series`.
+pub(super) fn dropped_series(dropped: u64) -> String {
+    format!(
+        "dropped {dropped} per-object series to stay under --max-series; --only and --except select objects"
+    )
+}
+
+/// Who enables run statistics, and their cost; `None` where that was refused, which is an issue.
+fn run_stats(mode: RunStatsMode, stats: RunStats) -> Option<String> {
+    const COST: &str = "about 25 ns for each run";
+    if stats.by_sysctl == Some(true) {
+        return Some(format!("run statistics are on by the sysctl kernel.bpf_stats_enabled: {COST}"));
+    }
+    match mode {
+        RunStatsMode::Off => Some("run statistics are off (--run-stats off)".to_owned()),
+        _ if !stats.by_exporter => None,
+        RunStatsMode::On => {
+            Some(format!("run statistics are on: {COST}, less with --run-stats sample, none with off"))
+        }
+        RunStatsMode::Sample { lasting, every } => {
+            Some(format!("run statistics are on for {lasting:?} in every {every:?}: {COST} during that time"))
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Exports until a signal arrives: one source of snapshots, the Prometheus endpoint, the push, and the lookup of names.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Otlp};
+use bpf_metrics_exporter::enrich::Enricher;
+use bpf_metrics_exporter::enrich::names::NameCache;
+use bpf_metrics_exporter::export::otlp::encode::Encoder;
+use bpf_metrics_exporter::export::otlp::ledger::Ledger;
+use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
+use bpf_metrics_exporter::export::otlp::transport::Transport;
+use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
+use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::metrics::select::Selection;
+use bpf_metrics_exporter::model::{Build, Exporter};
+use bpf_metrics_exporter::source::Source;
+use bpf_metrics_exporter::sys::malloc;
+use bpf_metrics_exporter::{lookup, web};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use crate::messages::{self, Warned};
+use crate::signals::Signals;
+use crate::{finish, log};
+
+/// Limit of the last export.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Tasks = JoinSet<anyhow::Result<()>>;
+
+/// Exports until a signal arrives.
+pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
+    let listeners = match listen(&export.listen) {
+        Ok(listeners) => listeners,
+        Err(lines) => {
+            for line in lines {
+                messages::complain(&line);
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    log::start(log);
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    messages::warn_of_missing_sockets(&export.collection.lookup);
+    finish(run(export, listeners))
+}
+
+/// Listens on every address, or returns a line for each that failed.
+fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> {
+    let (mut listeners, mut lines) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match web::bind(address.host.as_deref(), address.port) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => lines.push(messages::not_listening(address, &error)),
+        }
+    }
+    if lines.is_empty() { Ok(listeners) } else { Err(lines) }
+}
+
+fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
+    let Export { otlp, listen: _, collection } = export;
+    let Collection { kernel, enrich, lookup, selection, program_maps, holders } = collection;
+    let names = NameCache::default();
+    let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
+    malloc::return_what_is_free();
+    let mut warned = Warned::default();
+    let first = reader.read();
+    if first.is_all_refused() {
+        anyhow::bail!(messages::not_permitted());
+    }
+    messages::log_start(&reader, kernel.run_stats, &first);
+    warned.warn_of(&first);
+    drop(first);
+
+    let started_at = Timestamp::now();
+    let ledger = otlp.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
+    let exporter = {
+        let (about, ledger) = (build(started_at), ledger.clone());
+        move || Exporter {
+            build: about.clone(),
+            delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
+            program_maps,
+            holders,
+        }
+    };
+    if selection != Selection::default() {
+        info!("exporting {selection}; totals cover all objects");
+    }
+    let own = exporter.clone();
+    let read = move || {
+        let began = Instant::now();
+        let snapshot = reader.read();
+        debug!("{}", messages::reading(&snapshot, began.elapsed()));
+        let snapshot = selection.apply(snapshot, Some(&own()));
+        warned.warn_of(&snapshot);
+        snapshot
+    };
+    let source = Source::new(read, exporter);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let result = runtime.block_on(async {
+        let signals = Signals::new().context("failed to handle signals")?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = Tasks::new();
+        serve_prometheus(&mut tasks, listeners, &source, &stopped);
+        let names = lookup::run(names, lookup, stopped.clone());
+        tasks.spawn(async {
+            names.await;
+            Ok(())
+        });
+        if let Some((otlp, ledger)) = otlp.zip(ledger) {
+            push(&mut tasks, otlp, ledger, source, &stopped)?;
+        } else {
+            info!("OTLP push disabled (--otlp-grpc none)");
+        }
+        until_stopped(tasks, stop, signals).await
+    });
+    // A reading that is still running has no use any more.
+    runtime.shutdown_background();
+    result
+}
+
+fn build(started_at: Timestamp) -> Build {
+    Build {
+        started_at,
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("BUILD_REVISION"),
+        rustc: option_env!("BUILD_RUSTC"),
+    }
+}
+
+fn serve_prometheus(
+    tasks: &mut Tasks,
+    listeners: Vec<TcpListener>,
+    source: &Source,
+    stopped: &watch::Receiver<bool>,
+) {
+    if listeners.is_empty() {
+        info!("Prometheus endpoint disabled (--web.listen-address none)");
+    } else {
+        let urls: Vec<String> = listeners.iter().map(web::url).collect();
+        info!("serving Prometheus metrics on {}", urls.join(", "));
+    }
+    for listener in listeners {
+        let serve = web::serve(listener, source.clone(), stopped.clone());
+        tasks.spawn(async { serve.await.context("failed to serve Prometheus metrics") });
+    }
+}
+
+/// Starts the tasks that push to a receiver.
+fn push(
+    tasks: &mut Tasks,
+    otlp: Otlp,
+    ledger: Arc<Ledger>,
+    source: Source,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let receiver = otlp.endpoint.to_string();
+    let receiver = receiver.trim_end_matches('/').to_owned();
+    let client = GrpcClient::new(otlp.endpoint, &otlp.headers, otlp.timeout)?;
+    let user = resource::UserAttributes { service_name: otlp.service_name, attributes: otlp.resource };
+    let encoder = Encoder::new(&resource::attributes(Path::new("/"), &user), otlp.max_request);
+    let queue = Arc::new(MemoryQueue::new(otlp.backlog, Arc::clone(&ledger)));
+    info!("pushing to {receiver} over OTLP/gRPC every {:?}", otlp.interval);
+
+    let (stopped, filled) = (stopped.clone(), Arc::clone(&queue));
+    tasks.spawn(async move {
+        produce(source, encoder, filled, otlp.interval, stopped).await;
+        Ok(())
+    });
+    tasks.spawn(async move {
+        deliver(&queue, &ledger, Transport::Grpc(client), &receiver).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// Waits for a signal, then for the tasks to finish: at most [`SHUTDOWN_TIMEOUT`], and not after a second signal.
+async fn until_stopped(
+    mut tasks: Tasks,
+    stop: watch::Sender<bool>,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        name = signals.stop() => info!("{name}: stopping after a last export"),
+        // A task ends before it is stopped only when it fails.
+        Some(ended) = tasks.join_next() => ended.context("a task ended unexpectedly")??,
+    }
+    stop.send_replace(true);
+    let finished = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a task ended unexpectedly")??;
+        }
+        anyhow::Ok(())
+    };
+    let finished = tokio::select! {
+        finished = tokio::time::timeout(SHUTDOWN_TIMEOUT, finished) => finished,
+        name = signals.stop() => {
+            tasks.shutdown().await;
+            anyhow::bail!("{name} again: stopped at once")
+        }
+    };
+    let Ok(finished) = finished else {
+        warn!("the last export did not finish within {SHUTDOWN_TIMEOUT:?}; stopping");
+        tasks.shutdown().await;
+        return Ok(());
+    };
+    finished
+}

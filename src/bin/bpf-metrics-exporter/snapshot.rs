@@ -1,0 +1,95 @@
+//! `snapshot`: one reading, of the host or from a file, to standard output.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bpf_metrics_exporter::cli::{self, Collection, Log, SnapshotFormat};
+use bpf_metrics_exporter::enrich::Enricher;
+use bpf_metrics_exporter::enrich::names::NameCache;
+use bpf_metrics_exporter::export::{json, prometheus, table};
+use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::lookup;
+use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::model::Snapshot;
+use tracing::warn;
+
+use crate::{USAGE, finish, log, messages, print};
+
+/// Limit of the lookup of names.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Prints one snapshot.
+pub(super) fn snapshot(options: cli::Snapshot, log: Log, warnings: &[String]) -> ExitCode {
+    let cli::Snapshot { collection, format, from } = options;
+    log::start(log);
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    let selection = collection.selection.clone();
+    let snapshot = match from {
+        Some(file) => match read_file(&file) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                messages::complain(&format!("--from: {error:#}"));
+                return ExitCode::from(USAGE);
+            }
+        },
+        None => {
+            let snapshot = match read_host(collection) {
+                Ok(snapshot) => snapshot,
+                Err(error) => return finish(Err(error)),
+            };
+            if snapshot.is_all_refused() {
+                return finish(Err(anyhow::anyhow!(messages::not_permitted())));
+            }
+            snapshot
+        }
+    };
+    for issue in snapshot.issues.iter().filter(|issue| issue.count > 0) {
+        warn!("{}", messages::issue(issue));
+    }
+    let snapshot = selection.apply(snapshot, None);
+    if let Some(dropped) = snapshot.left_out.filter(|&dropped| dropped > 0) {
+        warn!("{}", messages::dropped_series(dropped));
+    }
+    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let text = match format {
+        SnapshotFormat::Table => Ok(table::render(sample)),
+        SnapshotFormat::Json => json::render(&snapshot).context("failed to write the snapshot as JSON"),
+        SnapshotFormat::Prometheus => Ok(prometheus::render(sample, prometheus::Format::Text, 0)),
+    };
+    finish(text.and_then(|text| print(&text)))
+}
+
+/// Reads the host, and once more for the names that the first reading found missing.
+fn read_host(collection: Collection) -> anyhow::Result<Snapshot> {
+    messages::warn_of_missing_sockets(&collection.lookup);
+    let names = NameCache::default();
+    let mut enricher = Enricher::new(Reader::new(collection.kernel), collection.enrich, names.clone());
+    let snapshot = enricher.read();
+    if names.missing().is_empty() {
+        return Ok(snapshot);
+    }
+    let errors =
+        lookup::once(&names, &collection.lookup, LOOKUP_TIMEOUT).context("failed to look up names")?;
+    for error in errors {
+        warn!("{error}");
+    }
+    Ok(enricher.read())
+}
+
+fn read_file(file: &Path) -> anyhow::Result<Snapshot> {
+    let read = || -> anyhow::Result<Snapshot> {
+        let mut text = String::new();
+        if file.as_os_str() == "-" {
+            io::stdin().lock().read_to_string(&mut text)?;
+        } else {
+            text = std::fs::read_to_string(file)?;
+        }
+        Ok(json::parse(&text)?)
+    };
+    read().with_context(|| format!("failed to read a snapshot from {}", file.display()))
+}

@@ -1,0 +1,434 @@
+//! Every flag: its name, the type of its value, its default and its help text. Entry point: [`command`].
+//!
+//! Prometheus' own flags keep their dotted names (`--web.listen-address`, `--log.level`), as exporter-toolkit has them. A switch that is
+//! on by default is a `--no-flag`, and [`command`] adds the `--flag` that undoes it. Each flag has an environment variable, named in
+//! [`variable`].
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgAction, Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use http::Uri;
+
+use super::rules;
+use super::values::{self, ListenAddress, Setting};
+use crate::kernel::{ReaderChoice, RunStatsMode};
+use crate::metrics::select::Rule;
+use crate::model::ReaderKind;
+
+/// The name of the program.
+pub(super) const PROGRAM: &str = "bpf-metrics-exporter";
+
+/// How the variables of flags begin.
+pub(super) const PREFIX: &str = "BPF_METRICS_EXPORTER_";
+
+const SHORT_EPILOGUE: &str = "\
+Every flag can also be set by an environment variable, such as BPF_METRICS_EXPORTER_LOG_LEVEL; --help names it. --help also has \
+details and examples.";
+
+const LONG_EPILOGUE: &str = "\
+Environment:
+  Every flag can be set by the variable that its help names. The command line wins over BPF_METRICS_EXPORTER_*, which wins over OTEL_*. An empty variable counts as unset. Every --no-FLAG has a --FLAG that undoes it.
+
+  These variables of the OpenTelemetry specification are read as well:
+    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT
+    OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_METRICS_HEADERS
+    OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_METRICS_TIMEOUT
+    OTEL_METRIC_EXPORT_INTERVAL, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES
+
+Signals:
+  SIGTERM and SIGINT: export once more, for at most 5 s, and exit. SIGHUP is ignored.
+
+Exit codes:
+  0  success
+  1  failure while running, such as an address in use or missing privileges
+  2  wrong flags or variables
+
+Examples:
+  Show what is loaded on this host:
+    bpf-metrics-exporter snapshot
+
+  Push to a collector every 30 s, without a Prometheus endpoint:
+    bpf-metrics-exporter --otlp-grpc collector:4317 --interval 30s \\
+        --web.listen-address none
+
+  Serve Prometheus on every address, push nowhere:
+    bpf-metrics-exporter --otlp-grpc none --web.listen-address :10048
+
+  Export the maps of one namespace only, and at most 5000 series:
+    bpf-metrics-exporter --max-series 5000 \\
+        --only 'kind=map,owner_kind=pod,owner=kube-system/*'
+
+  Count program runs for one second in ten, at a tenth of the cost:
+    bpf-metrics-exporter --run-stats sample=1s/10s";
+
+const SNAPSHOT_EPILOGUE: &str = "\
+Examples:
+  bpf-metrics-exporter snapshot --only owner_kind=pod
+  bpf-metrics-exporter snapshot --format json > host.json
+  bpf-metrics-exporter snapshot --from host.json --format prometheus";
+
+/// Exports metrics of the eBPF programs, maps, links and BTF objects of this host over OTLP and Prometheus.
+#[derive(Debug, Parser)]
+#[command(
+    name = PROGRAM,
+    version,
+    long_version = long_version(),
+    after_help = SHORT_EPILOGUE,
+    after_long_help = LONG_EPILOGUE,
+    disable_help_subcommand = true,
+    max_term_width = 120
+)]
+pub(super) struct Flags {
+    #[command(subcommand)]
+    pub(super) command: Option<Subcommands>,
+
+    #[command(flatten)]
+    pub(super) otlp: OtlpFlags,
+
+    #[command(flatten)]
+    pub(super) web: WebFlags,
+
+    #[command(flatten)]
+    pub(super) collection: CollectionFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Subcommands {
+    /// Print the current state of the host and exit
+    #[command(after_long_help = SNAPSHOT_EPILOGUE)]
+    Snapshot(SnapshotFlags),
+    /// Print a completion script for a shell
+    Completions {
+        /// Shell that the script is for
+        #[arg(id = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page, as roff
+    Man {
+        /// Subcommand that the page is for; the exporter itself if missing
+        #[arg(id = "COMMAND", value_parser = ["snapshot", "completions", "man"])]
+        page: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SnapshotFlags {
+    /// Output format
+    ///
+    /// JSON is complete and can be read back with --from.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
+    pub(super) format: SnapshotFormat,
+
+    /// Show a snapshot saved as JSON instead of reading the host
+    ///
+    /// `-` reads standard input. Flags about reading have no effect then.
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) collection: CollectionFlags,
+}
+
+/// The flags that the exporter and `snapshot` have in common.
+#[derive(Debug, Args)]
+pub(super) struct CollectionFlags {
+    #[command(flatten)]
+    pub(super) kernel: KernelFlags,
+
+    #[command(flatten)]
+    pub(super) owners: OwnerFlags,
+
+    #[command(flatten)]
+    pub(super) selection: SelectionFlags,
+
+    #[command(flatten)]
+    pub(super) log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "OTLP")]
+pub(super) struct OtlpFlags {
+    /// OTLP receiver to push to over gRPC, or none
+    ///
+    /// HOST[:PORT] or http://HOST[:PORT] without TLS (port 4317 if none is given), https://HOST[:PORT] with TLS (port 443).
+    /// `none` disables the push.
+    #[arg(long, alias = "otel-grpc", value_name = "ENDPOINT", default_value = "localhost:4317", value_parser = values::or_none(values::receiver))]
+    pub(super) otlp_grpc: Setting<Uri>,
+
+    /// Time between two pushes, such as 10s or 1m30s
+    ///
+    /// From 1s to 24h, with a unit: ms, s, m or h.
+    #[arg(long, value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = values::interval)]
+    pub(super) interval: Duration,
+
+    /// Size at which a push is split into requests
+    ///
+    /// From 65536 to 268435456. Receivers refuse requests of more than 4 MiB by default.
+    #[arg(long, value_name = "BYTES", default_value = "3670016", value_parser = values::request_bytes)]
+    pub(super) otlp_max_request_bytes: usize,
+
+    /// Unsent data kept for an unreachable receiver
+    ///
+    /// The oldest requests are dropped first; the newest one is always kept.
+    #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = values::backlog_bytes)]
+    pub(super) otlp_backlog_bytes: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prometheus endpoint")]
+pub(super) struct WebFlags {
+    /// Address to serve /metrics on, or none
+    ///
+    /// `:PORT` listens on every address of the host, `none` disables the endpoint. Repeatable.
+    #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:10048", value_parser = values::or_none(values::listen_address))]
+    pub(super) web_listen_address: Vec<Setting<ListenAddress>>,
+}
+
+const READERS: [(&str, &str, ReaderChoice); 3] = [
+    ("auto", "BPF iterators where they work, by id elsewhere", ReaderChoice::Auto),
+    ("iter", "BPF iterators only; Linux 5.19 and later, with BTF", ReaderChoice::Only(ReaderKind::Iter)),
+    ("walk", "by id only, with bpf(2); needs CAP_SYS_ADMIN", ReaderChoice::Only(ReaderKind::Walk)),
+];
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Kernel")]
+pub(super) struct KernelFlags {
+    /// How to read the kernel
+    #[arg(long, value_name = "READER", default_value = "auto", value_parser = one_of(&READERS))]
+    pub(super) kernel_reader: ReaderChoice,
+
+    /// Count program runs: on, off, sample=WINDOW/PERIOD
+    ///
+    /// While on, the kernel counts the runs of all programs and their CPU time, at about 25 ns per run.
+    /// sample=1s/10s counts for one second in every ten; `sample` alone means the same.
+    /// `snapshot` leaves no time to count in, so it is off there.
+    #[arg(long, value_name = "MODE", default_value = "on", value_parser = values::run_stats)]
+    pub(super) run_stats: RunStatsMode,
+
+    /// Count the entries of maps up to this capacity key by key
+    ///
+    /// For kernels before 6.6, which keep no count, and for reading by id. Off by default, since it costs time for each entry.
+    #[arg(long, value_name = "MAX_ENTRIES", value_parser = values::capacity)]
+    pub(super) count_by_walking: Option<u32>,
+}
+
+const NAMESPACES: [(&str, &str, bool); 2] = [
+    ("own", "the network namespace of the exporter", false),
+    ("all", "every network namespace of the host", true),
+];
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Owners")]
+pub(super) struct OwnerFlags {
+    /// Additional bpffs directory to read pins from
+    ///
+    /// For a bpffs that is not among the mounts of the exporter. Must exist. Repeatable.
+    #[arg(long, value_name = "PATH", value_parser = values::directory)]
+    pub(super) bpffs: Vec<PathBuf>,
+
+    /// Time between two scans for attached programs, or none
+    ///
+    /// From 1s to 24h. `none` disables the scan. `snapshot` scans once.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::or_none(values::interval))]
+    pub(super) hooks_interval: Setting<Duration>,
+
+    /// Network namespaces to scan
+    #[arg(long, value_name = "NAMESPACES", default_value = "own", action = ArgAction::Set, value_parser = one_of(&NAMESPACES))]
+    pub(super) netns: bool,
+
+    /// CRI socket to look up pod and container names, or none
+    ///
+    /// By default the well-known sockets of containerd and CRI-O that exist. Repeatable.
+    #[arg(long, value_name = "PATH", value_parser = values::or_none(values::socket))]
+    pub(super) cri_socket: Vec<Setting<PathBuf>>,
+
+    /// Docker or Podman socket to look up container names, or none
+    ///
+    /// By default the well-known sockets that exist. Repeatable.
+    #[arg(long, value_name = "PATH", value_parser = values::or_none(values::socket))]
+    pub(super) docker_socket: Vec<Setting<PathBuf>>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(super) struct SelectionFlags {
+    /// Export only objects that match a rule
+    ///
+    /// A rule is KEY=PATTERN[,KEY=PATTERN...], and all its terms must match. Keys: kind, type, name, owner, owner_kind.
+    /// In a pattern * matches any text, ? any character. Totals still cover all objects. Repeatable: one of the rules must match.
+    #[arg(long, value_name = "RULE", value_parser = rules::parse)]
+    pub(super) only: Vec<Rule>,
+
+    /// Export no object that matches a rule
+    ///
+    /// Wins over --only. Repeatable.
+    #[arg(long, value_name = "RULE", value_parser = rules::parse)]
+    pub(super) except: Vec<Rule>,
+
+    /// Maximum number of exported series
+    ///
+    /// Totals come first, then whole objects, owner by owner in turns. The rest is counted in bpf_exporter_dropped_series.
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = values::series)]
+    pub(super) max_series: Option<u64>,
+
+    /// Export totals only, no series of single objects
+    #[arg(long = "no-per-object", action = ArgAction::SetFalse)]
+    pub(super) per_object: bool,
+
+    /// Do not export which process holds which object
+    ///
+    /// Totals of owners are exported all the same.
+    #[arg(long = "no-holders", action = ArgAction::SetFalse)]
+    pub(super) holders: bool,
+
+    /// Do not export which program uses which map
+    #[arg(long = "no-program-maps", action = ArgAction::SetFalse)]
+    pub(super) program_maps: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
+pub(super) struct LogFlags {
+    /// Log level
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_enum)]
+    pub(super) log_level: LogLevel,
+
+    /// Log format
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "text", value_enum)]
+    pub(super) log_format: LogFormat,
+}
+
+/// Lowest level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the words are the values")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    /// Also each reading and each push.
+    Debug,
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the words are the values")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Format of a snapshot on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the words are the values")]
+pub enum SnapshotFormat {
+    Table,
+    Json,
+    Prometheus,
+}
+
+/// What `--version` prints after the name; `-V` prints its first line.
+fn long_version() -> String {
+    let revision = option_env!("BUILD_REVISION").unwrap_or("unknown");
+    let rustc = option_env!("BUILD_RUSTC").unwrap_or("unknown");
+    let (version, target) = (env!("CARGO_PKG_VERSION"), env!("BUILD_TARGET"));
+    format!("{version}\nrevision: {revision}\nrustc: {rustc}\ntarget: {target}")
+}
+
+/// Parses one of several words into the value beside it.
+fn one_of<T: Clone + Send + Sync + 'static>(
+    choices: &'static [(&'static str, &'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    let words = choices.iter().map(|&(word, help, _)| PossibleValue::new(word).help(help));
+    PossibleValuesParser::new(words).map(|given| {
+        let choice = choices.iter().find(|(word, _, _)| *word == given);
+        choice.expect("the words are those of the choices").2.clone()
+    })
+}
+
+/// The flags as clap has them, with the texts and switches that follow from what is declared above.
+pub(super) fn command() -> Command {
+    let command = Flags::command();
+    let command = command
+        .mut_subcommand("snapshot", |snapshot| snapshot.mut_arg("run_stats", |arg| arg.default_value("off")));
+    complete(command).mut_subcommands(complete)
+}
+
+/// Adds to each `--no-flag` the `--flag` that undoes it, and to each help text the default, the possible values and the variable.
+fn complete(command: Command) -> Command {
+    let switches = command.get_arguments().filter_map(|arg| Some((arg.get_id().clone(), switch_of(arg)?)));
+    let undoing: Vec<Arg> = switches
+        .map(|(off, name)| {
+            let on = Arg::new(undoing_id(&name)).long(name).action(ArgAction::SetTrue).hide(true);
+            on.overrides_with(off)
+        })
+        .collect();
+    let command = command.mut_args(|arg| match switch_of(&arg) {
+        Some(name) => arg.overrides_with(undoing_id(&name)),
+        None => arg,
+    });
+    command.args(undoing).mut_args(describe)
+}
+
+/// The word after `--no-`, for a switch that is on by default.
+pub(super) fn switch_of(arg: &Arg) -> Option<String> {
+    let is_switch = matches!(arg.get_action(), ArgAction::SetFalse);
+    arg.get_long().filter(|_| is_switch)?.strip_prefix("no-").map(str::to_owned)
+}
+
+/// The id of the `--flag` that undoes a `--no-flag`.
+pub(super) fn undoing_id(name: &str) -> String {
+    format!("with-{name}")
+}
+
+/// Completes the help texts of a flag.
+fn describe(arg: Arg) -> Arg {
+    let Some(variable) = variable(&arg) else { return arg };
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let mut short = help.clone();
+    let mut long = arg.get_long_help().map_or(help, ToString::to_string);
+    let takes_values = arg.get_action().takes_values();
+    let values = if takes_values { arg.get_possible_values() } else { Vec::new() };
+    if !values.is_empty() {
+        let words: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
+        let _infallible = write!(short, ": {}", words.join(", "));
+        long.push_str("\n\nPossible values:");
+        for value in &values {
+            let _infallible = write!(long, "\n- {}", value.get_name());
+            if let Some(help) = value.get_help() {
+                let _infallible = write!(long, ": {help}");
+            }
+        }
+    }
+    let mut tail = format!("[env: {variable}");
+    if switch_of(&arg).is_some() {
+        tail.push_str("=false");
+    }
+    if let Some(separator) = separator(&arg) {
+        let _infallible = write!(tail, ", separated by {separator:?}");
+    }
+    tail.push(']');
+    if let Some(default) = arg.get_default_values().first().filter(|_| takes_values) {
+        let default = format!(" [default: {}]", default.display());
+        short.push_str(&default);
+        tail.push_str(&default);
+    }
+    let _infallible = write!(long, "\n\n{tail}");
+    arg.help(short).long_help(long).hide_default_value(takes_values).hide_possible_values(takes_values)
+}
+
+/// The variable of a flag: `BPF_METRICS_EXPORTER_LOG_LEVEL` for `--log.level`, and `…_HOLDERS` for `--no-holders`.
+pub(super) fn variable(arg: &Arg) -> Option<String> {
+    let visible = !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+    let name = switch_of(arg).or_else(|| arg.get_long().map(str::to_owned)).filter(|_| visible)?;
+    Some(format!("{PREFIX}{}", name.replace(['-', '.'], "_").to_uppercase()))
+}
+
+/// What separates the values of a repeatable flag in its variable. Rules have commas in them.
+pub(super) fn separator(arg: &Arg) -> Option<char> {
+    let is_rule = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "RULE"));
+    matches!(arg.get_action(), ArgAction::Append).then_some(if is_rule { ';' } else { ',' })
+}
