@@ -5,13 +5,13 @@ use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{HeldBy, Holder, Kind, Owner, Snapshot};
 
 use super::host::SOON;
-use test_support::looking_up::LookingUp;
+use test_support::background_lookup::BackgroundLookup;
 use test_support::objects::wait_until;
 
 /// Collects a map and a program of this name.
 pub(crate) struct Watched<'a> {
     name: &'a str,
-    looking_up: &'a LookingUp,
+    lookup: &'a BackgroundLookup,
     enricher: Enricher,
 }
 
@@ -20,9 +20,9 @@ fn word(owner: &Owner) -> String {
 }
 
 impl<'a> Watched<'a> {
-    pub(crate) fn new(name: &'a str, looking_up: &'a LookingUp) -> Self {
-        let enricher = Enricher::new(Reader::default(), Options::default(), looking_up.names.clone());
-        Self { name, looking_up, enricher }
+    pub(crate) fn new(name: &'a str, lookup: &'a BackgroundLookup) -> Self {
+        let enricher = Enricher::new(Reader::default(), Options::default(), lookup.names.clone());
+        Self { name, lookup, enricher }
     }
 
     /// Returns ids and owners of the map and the program, if both are reported.
@@ -36,8 +36,8 @@ impl<'a> Watched<'a> {
     /// Reads until both have this owner, and asserts that this process of a container holds both, and that the container's cgroup is
     /// the creator of the map.
     pub(crate) fn assert_owned(&mut self, wanted: &str, container: &str, pid: u32) {
-        let looking_up = self.looking_up;
-        let (snapshot, [(map, _), (program, _)]) = looking_up.until(&format!("{wanted} is reported"), || {
+        let lookup = self.lookup;
+        let (snapshot, [(map, _), (program, _)]) = lookup.until(&format!("{wanted} is reported"), || {
             let snapshot = self.enricher.read();
             let found = self.found(&snapshot)?;
             found.iter().all(|(_, owner)| owner == wanted).then_some((snapshot, found))

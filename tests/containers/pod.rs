@@ -1,4 +1,4 @@
-//! A pod of containerd, made as the kubelet makes one.
+//! A pod in containerd, made the way the kubelet does.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,7 +19,7 @@ use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, pr
 use super::owned::Watched;
 use super::podman::{IMAGE, Podman};
 use tempfile::TempDir;
-use test_support::looking_up::LookingUp;
+use test_support::background_lookup::BackgroundLookup;
 use test_support::objects::wait_until;
 use test_support::running::Running;
 
@@ -142,7 +142,7 @@ struct ContainerId {
     container_id: String,
 }
 
-/// containerd with all its state in a directory. Its containers are gone when this is dropped.
+/// containerd with all its state in one directory. Dropping it removes its containers.
 struct Containerd<'a> {
     directory: &'a Path,
     socket: PathBuf,
@@ -175,8 +175,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         Root = "{at}/runc"
 "#
         );
-        fs::write(directory.join("config.toml"), settings).expect("there is room");
-        let log = fs::File::create(directory.join("log")).expect("there is room");
+        fs::write(directory.join("config.toml"), settings).expect("the test directory is writable");
+        let log = fs::File::create(directory.join("log")).expect("the test directory is writable");
         let mut daemon = command("containerd");
         daemon.arg("--config").arg(directory.join("config.toml")).stdout(Stdio::null()).stderr(log);
         let daemon = Some(Running(daemon.spawn().expect("containerd is installed")));
@@ -207,10 +207,10 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             let mut grpc = Grpc::new(channel);
             grpc.ready().await.expect("containerd listens");
             let method = format!("/runtime.v1.RuntimeService/{method}");
-            let method = PathAndQuery::try_from(method).expect("a path of letters");
+            let method = PathAndQuery::try_from(method).expect("a method name is letters");
             let answer = grpc.unary(tonic::Request::new(request), method, ProstCodec::<Q, A>::default());
             let answer = tokio::time::timeout(SOON, answer).await.expect("in time");
-            answer.unwrap_or_else(|status| panic!("{status:?}; its log: {}", self.log())).into_inner()
+            answer.unwrap_or_else(|status| panic!("{status:?}; log: {}", self.log())).into_inner()
         })
     }
 
@@ -221,7 +221,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 
 impl Drop for Containerd<'_> {
     fn drop(&mut self) {
-        // The shims, which hold the containers, do not end with containerd, but with their last container.
+        // The shims of the containers end with their last container, not with containerd.
         let tasks = self.ctr().args(["tasks", "list", "--quiet"]).output();
         let tasks = tasks.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         for task in tasks.iter().flat_map(|tasks| tasks.lines()) {
@@ -243,10 +243,11 @@ impl Drop for Containerd<'_> {
     }
 }
 
-/// What a kubelet does: a directory for the logs, a sandbox, a container in it, and a link to the container's log.
+/// Makes what a kubelet makes: a log directory, a sandbox, a container in it, and a link to the log of the container. Returns
+/// the ids of sandbox and container.
 fn run_pod(containerd: &Containerd<'_>, root: &Path, objects: &str) -> (String, String) {
     let logs = root.join(format!("var/log/pods/shop_cart-7c5d_{UID}"));
-    fs::create_dir_all(logs.join("web")).expect("there is room");
+    fs::create_dir_all(logs.join("web")).expect("the test directory is writable");
     let namespaces = Some(NamespaceOption { network: NODE });
     let sandbox_config = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
@@ -285,16 +286,16 @@ fn run_pod(containerd: &Containerd<'_>, root: &Path, objects: &str) -> (String, 
     };
     let container: ContainerId = containerd.call("CreateContainer", request);
     let links = root.join("var/log/containers");
-    fs::create_dir_all(&links).expect("there is room");
+    fs::create_dir_all(&links).expect("the test directory is writable");
     let link = links.join(format!("cart-7c5d_shop_web-{}.log", container.container_id));
-    symlink(logs.join("web/0.log"), link).expect("there is room");
+    symlink(logs.join("web/0.log"), link).expect("the test directory is writable");
     let Empty {} = containerd.call("StartContainer", container.clone());
     (pod_sandbox_id, container.container_id)
 }
 
 pub(crate) fn identified_and_named() {
-    let directory = TempDir::with_prefix("containerd-").expect("there is room");
-    let images = TempDir::with_prefix("images-").expect("there is room");
+    let directory = TempDir::with_prefix("containerd-").expect("the test directory is writable");
+    let images = TempDir::with_prefix("images-").expect("the test directory is writable");
     let _cgroups = Cgroups::new("kubepods");
     let archive = images.path().join("archive");
     {
@@ -316,7 +317,7 @@ pub(crate) fn identified_and_named() {
     let pid = process_in(&container);
     assert_holds(pid, &name);
     for (container, pid) in [(&container, pid), (&sandbox, process_in(&sandbox))] {
-        // The cgroupfs driver does not tell which runtime it is.
+        // Paths of the cgroupfs driver do not contain the runtime.
         let expected =
             Place { pod: Some(UID.to_owned()), container: Some(container.clone()), ..Place::default() };
         let places = places(pid);
@@ -325,11 +326,11 @@ pub(crate) fn identified_and_named() {
 
     let pod = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned() };
     let web = ContainerName { name: Some("web".to_owned()), pod: Some(UID.to_owned()) };
-    let nobody = Sockets::Given(Vec::new());
-    let by_socket = LookingUp::start(Settings {
+    let no_sockets = Sockets::Given(Vec::new());
+    let by_socket = BackgroundLookup::start(Settings {
         root: images.path().to_owned(),
         cri: Sockets::Given(vec![containerd.socket.clone()]),
-        docker: nobody.clone(),
+        docker: no_sockets.clone(),
     });
     let mut watched = Watched::new(&name, &by_socket);
     watched.assert_owned("pod shop/cart-7c5d", &container, pid);
@@ -341,7 +342,7 @@ pub(crate) fn identified_and_named() {
     let logs = root.join(format!("var/log/pods/shop_cart-7c5d_{UID}/web/0.log"));
     wait_until("containerd writes a log", SOON, || Ok(fs::read_to_string(&logs)?.contains("holding")))
         .expect("the container prints a line");
-    let by_logs = LookingUp::start(Settings { root, cri: nobody.clone(), docker: nobody });
+    let by_logs = BackgroundLookup::start(Settings { root, cri: no_sockets.clone(), docker: no_sockets });
     assert_eq!(by_logs.pod(UID), pod);
     assert_eq!(by_logs.container(&container), web);
     assert_eq!(by_logs.names.container(&sandbox), None, "a sandbox has no log");

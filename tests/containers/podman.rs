@@ -1,4 +1,4 @@
-//! A container of podman, with runc.
+//! A Podman container, run by runc.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,22 @@ use super::holder;
 use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
 use super::owned::Watched;
 use tempfile::TempDir;
-use test_support::looking_up::LookingUp;
+use test_support::background_lookup::BackgroundLookup;
 use test_support::objects::wait_until;
 use test_support::running::Running;
 
-/// What podman calls the image.
+/// Name of the image in Podman.
 pub(crate) const IMAGE: &str = "localhost/busybox:1";
 
-/// Podman with all its state in a directory. Its containers are gone when this is dropped.
+/// Podman with all its state in one directory. Dropping it removes its containers.
 pub(crate) struct Podman<'a> {
     directory: &'a Path,
 }
 
 impl<'a> Podman<'a> {
-    /// One that has the image and no containers.
+    /// Makes one with the image and without containers.
     pub(crate) fn new(directory: &'a Path) -> Self {
-        // Without a limit of its own it asks for one that root may not have here.
+        // Podman's default limits may be above those of root here.
         let settings = format!(
             r#"[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -39,7 +39,7 @@ network_config_dir = "{}/cni"
 "#,
             directory.display()
         );
-        fs::write(directory.join("containers.conf"), settings).expect("there is room");
+        fs::write(directory.join("containers.conf"), settings).expect("the test directory is writable");
         let podman = Self { directory };
         let archive = host::root_of_image(directory);
         let waits = "CMD [\"/bin/busybox\",\"sleep\",\"3600\"]";
@@ -50,15 +50,15 @@ network_config_dir = "{}/cni"
     pub(crate) fn command(&self) -> Command {
         let mut podman = command("podman");
         podman.env("CONTAINERS_CONF", self.directory.join("containers.conf"));
-        for (option, place) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            podman.arg(option).arg(self.directory.join(place));
+        for (option, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+            podman.arg(option).arg(self.directory.join(name));
         }
         podman.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]);
         podman.args(["--runtime-flag", &format!("root={}/runc", self.directory.display())]);
         podman
     }
 
-    /// Its service, on a socket.
+    /// Starts its API service and returns the socket.
     fn serve(&self) -> (PathBuf, Running) {
         let socket = self.directory.join("podman.sock");
         let mut serve = self.command();
@@ -79,7 +79,7 @@ impl Drop for Podman<'_> {
 }
 
 pub(crate) fn identified_and_named() {
-    let directory = TempDir::with_prefix("podman-").expect("there is room");
+    let directory = TempDir::with_prefix("podman-").expect("the test directory is writable");
     let _cgroups = Cgroups::new("libpod_parent");
     let podman = Podman::new(directory.path());
     let name = format!("podman{}", std::process::id());
@@ -93,7 +93,7 @@ pub(crate) fn identified_and_named() {
     let expected = Place { container: Some(id.clone()), runtime: Some("podman".into()), ..Place::default() };
     let places = places(pid);
     assert!(!places.is_empty() && places.iter().all(|place| *place == expected), "{places:#?}");
-    // Its monitor is in no container.
+    // Its monitor is outside of all containers.
     let monitors = host::processes().filter(|pid| {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         arguments.starts_with(b"/usr/bin/conmon\0") && String::from_utf8_lossy(&arguments).contains(&id)
@@ -101,19 +101,22 @@ pub(crate) fn identified_and_named() {
     let monitors: Vec<u32> = monitors.collect();
     assert!(!monitors.is_empty());
     for monitor in monitors {
-        assert!(host::places(monitor).iter().all(|place| place.container.is_none()), "of the monitor");
+        assert!(
+            host::places(monitor).iter().all(|place| place.container.is_none()),
+            "cgroups of the monitor"
+        );
     }
 
     let (socket, _service) = podman.serve();
-    let looking_up = LookingUp::start(Settings {
+    let lookup = BackgroundLookup::start(Settings {
         root: directory.path().to_owned(),
         cri: Sockets::Given(Vec::new()),
         docker: Sockets::Given(vec![socket]),
     });
-    let mut watched = Watched::new(&name, &looking_up);
+    let mut watched = Watched::new(&name, &lookup);
     watched.assert_owned("container web", &id, pid);
-    assert_eq!(looking_up.container(&id), ContainerName { name: Some("web".to_owned()), pod: None });
-    assert_eq!(looking_up.log(), "");
+    assert_eq!(lookup.container(&id), ContainerName { name: Some("web".to_owned()), pod: None });
+    assert_eq!(lookup.log(), "");
     output(podman.command().args(["rm", "--force", "--time", "0", "web"]));
     watched.assert_gone("container web");
 }

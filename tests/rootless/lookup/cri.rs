@@ -15,7 +15,7 @@ use tonic::Code;
 use super::fake::{BadResponse, Fake, framed, message, status};
 use super::{CART, ETCD, SANDBOX, SIDECAR, STATIC, WEB, only_cri, unknown};
 use tempfile::TempDir;
-use test_support::looking_up::LookingUp;
+use test_support::background_lookup::BackgroundLookup;
 
 /// A list of messages, already encoded, as each of the responses has in field 1: messages and bytes have the same wire format.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -101,27 +101,27 @@ fn node(path: &str) -> Response {
     }
 }
 
-fn assert_names_of_the_node(looking_up: &LookingUp) {
+fn assert_names_of_the_node(lookup: &BackgroundLookup) {
     let pod = |namespace: &str, name: &str| PodName { namespace: namespace.into(), name: name.into() };
     let container = |name: Option<&str>, pod: &str| ContainerName {
         name: name.map(str::to_owned),
         pod: Some(pod.to_owned()),
     };
-    assert_eq!(looking_up.pod(CART), pod("shop", "cart-7c5d-x2x"));
-    assert_eq!(looking_up.pod(STATIC), pod("kube-system", "etcd-node"));
-    assert_eq!(looking_up.container(WEB), container(Some("web"), CART));
-    assert_eq!(looking_up.container(ETCD), container(Some("etcd"), STATIC));
-    assert_eq!(looking_up.container(SANDBOX), container(None, CART));
+    assert_eq!(lookup.pod(CART), pod("shop", "cart-7c5d-x2x"));
+    assert_eq!(lookup.pod(STATIC), pod("kube-system", "etcd-node"));
+    assert_eq!(lookup.container(WEB), container(Some("web"), CART));
+    assert_eq!(lookup.container(ETCD), container(Some("etcd"), STATIC));
+    assert_eq!(lookup.container(SANDBOX), container(None, CART));
 }
 
 #[test]
 fn pods_containers_and_sandboxes_are_named() {
     let directory = TempDir::with_prefix("cri-").expect("the test directory is writable");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), node);
-    let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-    assert_names_of_the_node(&looking_up);
-    assert_eq!(looking_up.names.container(SIDECAR), None, "its pod is unknown");
-    assert_eq!(looking_up.log(), "");
+    let lookup = BackgroundLookup::start(only_cri(directory.path(), &runtime.socket));
+    assert_names_of_the_node(&lookup);
+    assert_eq!(lookup.names.container(SIDECAR), None, "its pod is unknown");
+    assert_eq!(lookup.log(), "");
 }
 
 #[test]
@@ -140,9 +140,9 @@ fn long_lists_are_accepted() {
         let items = others.chain([sandbox(SANDBOX, "shop", "cart", CART)]).collect();
         message(&EncodedList { items })
     });
-    let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-    assert_eq!(looking_up.pod(CART).name, "cart");
-    assert_eq!(looking_up.log(), "");
+    let lookup = BackgroundLookup::start(only_cri(directory.path(), &runtime.socket));
+    assert_eq!(lookup.pod(CART).name, "cart");
+    assert_eq!(lookup.log(), "");
 }
 
 #[test]
@@ -155,9 +155,9 @@ fn runtimes_with_only_the_old_service_are_supported() {
             status(Code::Unimplemented)
         }
     });
-    let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-    assert_names_of_the_node(&looking_up);
-    assert_eq!(looking_up.log(), "");
+    let lookup = BackgroundLookup::start(only_cri(directory.path(), &runtime.socket));
+    assert_names_of_the_node(&lookup);
+    assert_eq!(lookup.log(), "");
 }
 
 #[test]
@@ -174,15 +174,15 @@ fn failures_are_logged_once_and_retried() {
     for (response, part) in failures {
         let directory = TempDir::with_prefix("cri-").expect("the test directory is writable");
         let runtime = Fake::grpc(&directory.path().join("cri.sock"), move |_| response());
-        let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-        looking_up.until(part, || {
-            let _missing = looking_up.names.container(WEB);
-            (looking_up.said("WARN") > 0).then_some(())
+        let lookup = BackgroundLookup::start(only_cri(directory.path(), &runtime.socket));
+        lookup.until(part, || {
+            let _missing = lookup.names.container(WEB);
+            (lookup.count_logged("WARN") > 0).then_some(())
         });
-        assert!(looking_up.log().contains(part), "{}", looking_up.log());
+        assert!(lookup.log().contains(part), "{}", lookup.log());
         runtime.respond(node);
-        assert_names_of_the_node(&looking_up);
-        assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
+        assert_names_of_the_node(&lookup);
+        assert_eq!((lookup.count_logged("WARN"), lookup.count_logged("INFO")), (1, 1), "{}", lookup.log());
     }
 }
 
@@ -195,10 +195,10 @@ fn another_protocol_is_an_error() {
         let (mut connection, _) = listener.accept().expect("the runtime is queried");
         connection.write_all(b"220 mail.example ESMTP\r\n").expect("the peer reads it");
     });
-    let looking_up = LookingUp::start(only_cri(directory.path(), &socket));
-    looking_up.until("the query fails", || {
-        let _missing = looking_up.names.container(WEB);
-        (looking_up.said("WARN") > 0).then_some(())
+    let lookup = BackgroundLookup::start(only_cri(directory.path(), &socket));
+    lookup.until("the query fails", || {
+        let _missing = lookup.names.container(WEB);
+        (lookup.count_logged("WARN") > 0).then_some(())
     });
     server.join().expect("it does not panic");
 }

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use super::fake::{BadResponse, Fake, http};
 use super::{CART, SANDBOX, SIDECAR, WEB, only_docker, unknown};
 use tempfile::TempDir;
-use test_support::looking_up::{DEADLINE, LookingUp};
+use test_support::background_lookup::{BackgroundLookup, DEADLINE};
 
 /// Responses of a host with a container that has a link alias, one without a name yet, and two made by a kubelet.
 fn host(path: &str) -> Response {
@@ -39,23 +39,23 @@ fn container(name: Option<&str>, pod: Option<&str>) -> ContainerName {
 fn names_have_no_slash_and_labels_take_precedence() {
     let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
     let docker = Fake::http(&directory.path().join("docker.sock"), host);
-    let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
-    assert_eq!(looking_up.container(WEB), container(Some("web"), None));
-    assert_eq!(looking_up.container(SANDBOX), container(None, Some(CART)));
-    assert_eq!(looking_up.container(SIDECAR), container(Some("side"), Some(CART)));
-    assert_eq!(looking_up.names.container(&unknown(1)), None, "it has no name yet");
-    assert_eq!(looking_up.log(), "");
+    let lookup = BackgroundLookup::start(only_docker(directory.path(), &docker.socket));
+    assert_eq!(lookup.container(WEB), container(Some("web"), None));
+    assert_eq!(lookup.container(SANDBOX), container(None, Some(CART)));
+    assert_eq!(lookup.container(SIDECAR), container(Some("side"), Some(CART)));
+    assert_eq!(lookup.names.container(&unknown(1)), None, "it has no name yet");
+    assert_eq!(lookup.log(), "");
 }
 
 #[test]
 fn pods_are_named_by_labels() {
     let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
     let docker = Fake::http(&directory.path().join("docker.sock"), host);
-    let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
+    let lookup = BackgroundLookup::start(only_docker(directory.path(), &docker.socket));
     let name = PodName { namespace: "shop".into(), name: "cart".into() };
-    let found = looking_up.until("the pod has a name", || {
-        let _missing = looking_up.names.container(SANDBOX);
-        looking_up.names.pod(CART)
+    let found = lookup.until("the pod has a name", || {
+        let _missing = lookup.names.container(SANDBOX);
+        lookup.names.pod(CART)
     });
     assert_eq!(found, name);
 }
@@ -92,14 +92,14 @@ fn failures_are_logged_once_and_retried() {
     for (response, part) in failures {
         let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
         let docker = Fake::http(&directory.path().join("docker.sock"), move |_| response());
-        let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
-        looking_up.until(part, || {
-            let _missing = looking_up.names.container(WEB);
-            (looking_up.said("WARN") > 0).then_some(())
+        let lookup = BackgroundLookup::start(only_docker(directory.path(), &docker.socket));
+        lookup.until(part, || {
+            let _missing = lookup.names.container(WEB);
+            (lookup.count_logged("WARN") > 0).then_some(())
         });
-        assert!(looking_up.log().contains(part), "{}", looking_up.log());
+        assert!(lookup.log().contains(part), "{}", lookup.log());
         docker.respond(host);
-        assert_eq!(looking_up.container(WEB), container(Some("web"), None));
-        assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
+        assert_eq!(lookup.container(WEB), container(Some("web"), None));
+        assert_eq!((lookup.count_logged("WARN"), lookup.count_logged("INFO")), (1, 1), "{}", lookup.log());
     }
 }

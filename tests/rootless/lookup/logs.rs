@@ -8,7 +8,7 @@ use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 
 use super::{CART, ETCD, SANDBOX, STATIC, WEB, no_runtime};
 use tempfile::TempDir;
-use test_support::looking_up::LookingUp;
+use test_support::background_lookup::BackgroundLookup;
 
 /// Makes the log directories and the link that a kubelet makes for a container.
 fn container(root: &Path, pod: &str, namespace: &str, key: &str, container: &str, id: &str) {
@@ -27,28 +27,28 @@ fn pods_and_containers_are_named_by_log_paths() {
     container(root.path(), "cart-7c5d", "shop", CART, "web-1", WEB);
     container(root.path(), "etcd-node", "kube-system", STATIC, "etcd", ETCD);
     fs::create_dir(root.path().join("var/log/pods/lost+found")).expect("the test directory is writable");
-    let looking_up = LookingUp::start(no_runtime(root.path()));
+    let lookup = BackgroundLookup::start(no_runtime(root.path()));
     let pod = PodName { namespace: "shop".into(), name: "cart-7c5d".into() };
-    assert_eq!(looking_up.pod(CART), pod);
+    assert_eq!(lookup.pod(CART), pod);
     let pod = PodName { namespace: "kube-system".into(), name: "etcd-node".into() };
-    assert_eq!(looking_up.pod(STATIC), pod);
+    assert_eq!(lookup.pod(STATIC), pod);
     let name = |name: &str, pod: &str| ContainerName { name: Some(name.into()), pod: Some(pod.into()) };
-    assert_eq!(looking_up.container(WEB), name("web-1", CART));
-    assert_eq!(looking_up.container(ETCD), name("etcd", STATIC));
-    assert_eq!(looking_up.names.container(SANDBOX), None, "a sandbox has no log");
-    assert_eq!(looking_up.log(), "");
+    assert_eq!(lookup.container(WEB), name("web-1", CART));
+    assert_eq!(lookup.container(ETCD), name("etcd", STATIC));
+    assert_eq!(lookup.names.container(SANDBOX), None, "a sandbox has no log");
+    assert_eq!(lookup.log(), "");
 }
 
 #[test]
 fn logs_that_appear_later_are_found() {
     let root = TempDir::with_prefix("logs-").expect("the test directory is writable");
-    let looking_up = LookingUp::start(no_runtime(root.path()));
+    let lookup = BackgroundLookup::start(no_runtime(root.path()));
     // No source has it, and no reading queries a new id that would start another round.
-    assert_eq!(looking_up.names.pod(CART), None);
-    looking_up.names.end_reading();
+    assert_eq!(lookup.names.pod(CART), None);
+    lookup.names.end_reading();
     container(root.path(), "cart", "shop", CART, "web", WEB);
-    assert_eq!(looking_up.pod(CART).name, "cart");
-    assert_eq!(looking_up.log(), "", "missing log directories are not an error");
+    assert_eq!(lookup.pod(CART).name, "cart");
+    assert_eq!(lookup.log(), "", "missing log directories are not an error");
 }
 
 #[test]
@@ -58,13 +58,13 @@ fn an_unreadable_directory_is_logged_once() {
     // A link to itself cannot be followed, not even by root.
     let pods = root.path().join("var/log/pods");
     symlink(&pods, &pods).expect("the test directory is writable");
-    let looking_up = LookingUp::start(no_runtime(root.path()));
-    looking_up.until("the query fails", || {
-        let _missing = looking_up.names.pod(CART);
-        (looking_up.said("WARN") > 0).then_some(())
+    let lookup = BackgroundLookup::start(no_runtime(root.path()));
+    lookup.until("the query fails", || {
+        let _missing = lookup.names.pod(CART);
+        (lookup.count_logged("WARN") > 0).then_some(())
     });
     fs::remove_file(&pods).expect("it is our own");
     container(root.path(), "cart", "shop", CART, "web", WEB);
-    assert_eq!(looking_up.pod(CART).name, "cart");
-    assert_eq!((looking_up.said("WARN"), looking_up.said("INFO")), (1, 1), "{}", looking_up.log());
+    assert_eq!(lookup.pod(CART).name, "cart");
+    assert_eq!((lookup.count_logged("WARN"), lookup.count_logged("INFO")), (1, 1), "{}", lookup.log());
 }

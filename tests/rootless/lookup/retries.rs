@@ -8,14 +8,14 @@ use tonic::Code;
 use super::fake::{Fake, http, no_response, one_container, status};
 use super::{WEB, no_runtime, only_cri, only_docker, unknown};
 use tempfile::TempDir;
-use test_support::looking_up::LookingUp;
+use test_support::background_lookup::BackgroundLookup;
 
 /// Takes readings for a while, each of which queries a new container. Returns their number.
-fn query_new_ids(looking_up: &LookingUp, duration: Duration) -> u32 {
+fn query_new_ids(lookup: &BackgroundLookup, duration: Duration) -> u32 {
     let (start, mut readings) = (Instant::now(), 0);
-    looking_up.until("the time is over", || {
+    lookup.until("the time is over", || {
         readings += 1;
-        let _missing = looking_up.names.container(&unknown(readings));
+        let _missing = lookup.names.container(&unknown(readings));
         (start.elapsed() >= duration).then_some(())
     });
     readings
@@ -25,40 +25,40 @@ fn query_new_ids(looking_up: &LookingUp, duration: Duration) -> u32 {
 fn a_failed_source_is_not_queried_for_new_ids() {
     let directory = TempDir::with_prefix("pace-").expect("the test directory is writable");
     let runtime = Fake::grpc(&directory.path().join("cri.sock"), |_| status(Code::Internal));
-    let looking_up = LookingUp::start(only_cri(directory.path(), &runtime.socket));
-    let readings = query_new_ids(&looking_up, Duration::from_secs(2));
+    let lookup = BackgroundLookup::start(only_cri(directory.path(), &runtime.socket));
+    let readings = query_new_ids(&lookup, Duration::from_secs(2));
     let queries = runtime.requests().len();
     // The first delay is at least half a second, the second at least one: three queries in two seconds.
     assert!((1..=3).contains(&queries) && readings > 30, "{queries} requests in {readings} readings");
-    assert_eq!(looking_up.said("WARN"), 1);
+    assert_eq!(lookup.count_logged("WARN"), 1);
 }
 
 #[test]
 fn unknown_ids_are_queried_with_backoff() {
     let directory = TempDir::with_prefix("pace-").expect("the test directory is writable");
     let docker = Fake::http(&directory.path().join("docker.sock"), |_| http(200, "[]"));
-    let looking_up = LookingUp::start(only_docker(directory.path(), &docker.socket));
+    let lookup = BackgroundLookup::start(only_docker(directory.path(), &docker.socket));
     let (start, mut readings) = (Instant::now(), 0);
-    looking_up.until("the time is over", || {
+    lookup.until("the time is over", || {
         readings += 1;
-        let _missing = looking_up.names.container(WEB);
+        let _missing = lookup.names.container(WEB);
         (start.elapsed() >= Duration::from_secs(2)).then_some(())
     });
     let queries = docker.requests().len();
     assert!((2..=4).contains(&queries) && readings > 30, "{queries} requests in {readings} readings");
     docker.respond(one_container);
-    assert_eq!(looking_up.container(WEB).name.as_deref(), Some("web"));
+    assert_eq!(lookup.container(WEB).name.as_deref(), Some("web"));
     let queries = docker.requests().len();
-    query_known_ids(&looking_up);
+    query_known_ids(&lookup);
     assert_eq!(docker.requests().len(), queries, "no name is missing");
-    assert_eq!(looking_up.log(), "");
+    assert_eq!(lookup.log(), "");
 }
 
 /// Takes readings that query a cached name.
-fn query_known_ids(looking_up: &LookingUp) {
+fn query_known_ids(lookup: &BackgroundLookup) {
     for _ in 0..100 {
-        assert!(looking_up.names.container(WEB).is_some());
-        looking_up.names.end_reading();
+        assert!(lookup.names.container(WEB).is_some());
+        lookup.names.end_reading();
     }
 }
 
@@ -72,9 +72,9 @@ fn a_source_that_does_not_respond_does_not_block_others() {
         docker: Sockets::Given(vec![docker.socket.clone()]),
         ..no_runtime(directory.path())
     };
-    let looking_up = LookingUp::start(settings);
-    assert_eq!(looking_up.container(WEB).name.as_deref(), Some("web"));
-    assert!(looking_up.log().contains("within 5s"), "{}", looking_up.log());
+    let lookup = BackgroundLookup::start(settings);
+    assert_eq!(lookup.container(WEB).name.as_deref(), Some("web"));
+    assert!(lookup.log().contains("within 5s"), "{}", lookup.log());
     assert_eq!(stuck.requests().len(), 1);
 }
 
@@ -82,12 +82,12 @@ fn a_source_that_does_not_respond_does_not_block_others() {
 fn lookups_stop_at_once_even_during_a_query() {
     let directory = TempDir::with_prefix("pace-").expect("the test directory is writable");
     let stuck = Fake::grpc(&directory.path().join("cri.sock"), |_| no_response());
-    let looking_up = LookingUp::start(only_cri(directory.path(), &stuck.socket));
-    looking_up.until("the runtime is queried", || {
-        let _missing = looking_up.names.container(WEB);
+    let lookup = BackgroundLookup::start(only_cri(directory.path(), &stuck.socket));
+    lookup.until("the runtime is queried", || {
+        let _missing = lookup.names.container(WEB);
         (!stuck.requests().is_empty()).then_some(())
     });
     let start = Instant::now();
-    drop(looking_up);
+    drop(lookup);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }

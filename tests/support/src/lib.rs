@@ -1,11 +1,11 @@
 //! What the tests, benchmarks and examples share. Entry points: [`objects`] makes real BPF objects, [`trials`] runs the tests that
 //! need them.
 
+pub mod background_lookup;
 pub mod bpftool;
 pub mod golden;
 pub mod holding;
 pub mod http;
-pub mod looking_up;
 pub mod measure;
 pub mod objects;
 pub mod points;

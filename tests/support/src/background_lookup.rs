@@ -1,4 +1,4 @@
-//! Names being looked up, as the program does it beside its readings: what is asked for, what is told, and what the log says.
+//! Background lookups of pod and container names, as the service runs them, and their log.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use bpf_metrics_exporter::lookup::{Settings, run};
 use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long a name may take: twice the time that one who is asked may keep everyone waiting.
+/// Time limit for a name: four times that of one source.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long between two questions: short against any deadline, long against the cost of asking.
+/// Pause between two readings: short compared to any deadline, long compared to the cost of a query.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Looks names up in a thread of its own until it is dropped.
-pub struct LookingUp {
+/// Looks up names on its own thread until dropped.
+pub struct BackgroundLookup {
     /// The cache that the lookups fill.
     pub names: NameCache,
     log: Log,
@@ -25,33 +25,33 @@ pub struct LookingUp {
     thread: Option<JoinHandle<()>>,
 }
 
-impl LookingUp {
+impl BackgroundLookup {
     /// Starts the thread.
     pub fn start(settings: Settings) -> Self {
         let (names, log) = (NameCache::default(), Log::default());
         let (stop, stopped) = watch::channel(false);
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-        let asked = names.clone();
+        let cache = names.clone();
         let thread = std::thread::spawn(move || {
-            // Whatever is said of this one is said in this thread.
-            let _said = tracing::subscriber::set_default(subscriber);
+            // All lookups run on this thread, so this log has only theirs.
+            let _guard = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(run(asked, settings, stopped));
+            runtime.expect("a runtime").block_on(run(cache, settings, stopped));
         });
         Self { names, log, stop, thread: Some(thread) }
     }
 
-    /// Takes readings that ask for a container's name until that is told.
+    /// Takes readings until a container has a name, and returns it.
     pub fn container(&self, id: &str) -> ContainerName {
         self.until(&format!("{id} has a name"), || self.names.container(id))
     }
 
-    /// Takes readings that ask for a pod's name until that is told.
+    /// Takes readings until a pod has a name, and returns it.
     pub fn pod(&self, key: &str) -> PodName {
         self.until(&format!("{key} has a name"), || self.names.pod(key))
     }
 
-    /// Takes readings until one finds what it looks for.
+    /// Takes readings until one returns a value. `what` describes it in the failure message.
     pub fn until<T>(&self, what: &str, mut reading: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -60,31 +60,27 @@ impl LookingUp {
             if let Some(found) = found {
                 return found;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{what} not within {DEADLINE:?}; the log says:\n{}",
-                self.log()
-            );
+            assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}; log:\n{}", self.log());
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// What was said in the log.
+    /// Returns the log.
     pub fn log(&self) -> String {
-        String::from_utf8(self.log.0.lock().expect("no writer panics").clone()).expect("it is text")
+        String::from_utf8(self.log.0.lock().expect("no writer panics").clone()).expect("the log is UTF-8")
     }
 
-    /// How often a word stands in the log.
-    pub fn said(&self, word: &str) -> usize {
+    /// Returns the number of log lines that contain a word.
+    pub fn count_logged(&self, word: &str) -> usize {
         self.log().lines().filter(|line| line.contains(word)).count()
     }
 }
 
-impl Drop for LookingUp {
+impl Drop for BackgroundLookup {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        let ended = self.thread.take().expect("it was started").join();
-        assert!(ended.is_ok() || std::thread::panicking(), "looking up names panicked");
+        let ended = self.thread.take().expect("only drop takes it").join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the lookup thread panicked");
     }
 }
 
