@@ -68,9 +68,9 @@ fn fill(queue: &MemoryQueue, encoder: &mut Encoder, sample: Sample<'_>, mut wait
         runtime.block_on(wait.drained(queue));
     });
     let waited = wait.waited;
-    let encoded = start.elapsed().saturating_sub(waited);
+    let busy = start.elapsed().saturating_sub(waited);
     debug!(
-        "pushed {points} points, {bytes} bytes in {requests} requests: encoded in {encoded:?}, \
+        "pushed {points} points, {bytes} bytes in {requests} requests: encoded in {busy:?}, \
          waited {waited:?} for delivery"
     );
 }
