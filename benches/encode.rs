@@ -29,7 +29,7 @@ fn main() {
     ));
     for count in [100, 1_000, 10_000] {
         let snapshot = snapshot(count);
-        let sample = Sample { snapshot: &snapshot, exporter: None };
+        let sample = Sample::new(&snapshot);
         let mut encoder = Encoder::new(&[], 3_670_016);
         let requests = encoder.encode(sample);
         let points = usize::try_from(requests.iter().map(|request| request.items.count).sum::<u64>())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use test_support::measure;
 
 use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice};
-use bpf_metrics_exporter::model::{ReaderKind, Snapshot};
+use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
 use test_support::measure::{each, least, ratio, report};
 use test_support::objects::{Herd, Map};
 
@@ -76,5 +76,5 @@ fn reader(kind: ReaderKind) -> Reader {
 
 /// How many objects were read.
 fn total(snapshot: &Snapshot) -> usize {
-    snapshot.totals.iter().map(|total| total.objects).sum()
+    Kind::ALL.map(|kind| snapshot.ids(kind).len()).iter().sum()
 }

@@ -11,10 +11,11 @@
 //!
 //! // Never fails: without the right to list BPF objects, the snapshot says so.
 //! let snapshot = Reader::default().read();
-//! let text = render(Sample { snapshot: &snapshot, exporter: None }, Format::Text, 0);
+//! let text = render(Sample::new(&snapshot), Format::Text, 0);
 //! assert!(text.contains("bpf_exporter_collect_success{collector=\"program\",reader="));
 //! ```
 
+mod ascending;
 mod backoff;
 pub mod cli;
 pub mod enrich;

@@ -38,7 +38,7 @@ fn snapshot(maps: u32) -> Snapshot {
 /// Returns the allocations and the points of the third encoding of an unchanged host.
 fn steady(maps: u32) -> (u64, u64) {
     let snapshot = snapshot(maps);
-    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let sample = Sample::new(&snapshot);
     let mut encoder = Encoder::new(&[], usize::MAX);
     drop(encoder.encode(sample));
     drop(encoder.encode(sample));
@@ -62,7 +62,7 @@ fn points_need_no_allocation() {
 fn buffers_of_delivered_requests_are_reused() {
     const MAX_REQUEST: usize = 64 << 10;
     let snapshot = snapshot(10_000);
-    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let sample = Sample::new(&snapshot);
     let mut encoder = Encoder::new(&[], MAX_REQUEST);
     encoder.encode_each(sample, drop);
     let mut bytes = 0;

@@ -69,10 +69,6 @@ pub struct Collection {
     pub lookup: lookup::Settings,
     /// Which series to export.
     pub selection: Selection,
-    /// Whether to export which program uses which map.
-    pub program_maps: bool,
-    /// Whether to export which process holds which object.
-    pub holders: bool,
 }
 
 /// Options of the push.
@@ -244,9 +240,9 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
             except: selection.except,
             per_object: selection.per_object,
             max_series: selection.max_series,
+            program_maps: selection.program_maps,
+            holders: selection.holders,
         },
-        program_maps: selection.program_maps,
-        holders: selection.holders,
     }
 }
 

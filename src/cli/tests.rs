@@ -488,8 +488,9 @@ fn selection_with(arguments: &[&str], variables: &[(&str, &str)]) -> Selection {
 
 #[test]
 fn rules_are_terms_that_all_hold() {
-    let everything = Selection { only: vec![], except: vec![], per_object: true, max_series: None };
-    assert_eq!(selection_with(&[], &[]), everything);
+    assert_eq!(selection_with(&[], &[]), Selection::default());
+    let fewer = Selection { program_maps: false, holders: false, ..Selection::default() };
+    assert_eq!(selection_with(&["--no-program-maps", "--no-holders"], &[]), fewer);
     let rule = |terms: &[(Key, &str)]| Rule {
         terms: terms.iter().map(|&(key, pattern)| (key, pattern.to_owned())).collect(),
     };
@@ -513,6 +514,7 @@ fn rules_are_terms_that_all_hold() {
         except: vec![rule(&[(Key::Name, "")])],
         per_object: true,
         max_series: Some(5000),
+        ..Selection::default()
     };
     assert_eq!(given, expected);
     let pattern_with_equals_sign = selection_with(&["--only=owner=a=b,kind=m*"], &[]).only;

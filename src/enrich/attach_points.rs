@@ -1,5 +1,5 @@
-//! What became of each hook and target from one look to the next: how many programs hang there, how many were lost.
-//! Asks nobody. Begin at [`Places::compare`].
+//! Programs per hook and target, and how many were detached since the scan before.
+//! Entry point: [`AttachPoints::compare`]. Independent of how attachments are found.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,77 +8,84 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{Hook, HookPlace, Kind};
+use crate::model::{AttachPointStatus, Hook, Kind, Object};
 
-/// How long a place is told of after its last program went.
+/// How long an attach point is reported after its last program was detached.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// A hook, the namespace and the target.
-type Key = (Cow<'static, str>, Option<Arc<str>>, Option<Arc<str>>);
+/// Where programs are attached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct AttachPoint {
+    hook: Cow<'static, str>,
+    netns: Option<Arc<str>>,
+    target: Option<Arc<str>>,
+}
 
-/// The places of the last look, and those that were emptied before.
+/// The attach points of the last scan, and those that were emptied before it.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    known: BTreeMap<Key, Known>,
+pub(super) struct AttachPoints {
+    points: BTreeMap<AttachPoint, PointHistory>,
 }
 
 #[derive(Debug)]
-struct Known {
-    objects: BTreeSet<(Kind, u32)>,
-    /// How many hang there: one that hangs there twice counts twice.
+struct PointHistory {
+    objects: BTreeSet<Object>,
+    /// How many are attached: one that is attached twice counts twice.
     count: u64,
-    lost: u64,
+    detached: u64,
     since: Timestamp,
-    /// When it was last seen with something.
+    /// The last scan that found it with a program.
     occupied_at: Timestamp,
 }
 
-impl Places {
-    /// Compares a look with the one before. Where something could not be asked (`whole` is not so), what does not show and is
-    /// still loaded is not lost.
+impl AttachPoints {
+    /// Compares a scan with the one before. If the scan was not complete, an object that it did not find and that is still
+    /// loaded does not count as detached.
     pub(super) fn compare(
         &mut self,
         taken_at: Timestamp,
         hooks: &[Hook],
-        whole: bool,
+        complete: bool,
         is_loaded: impl Fn(u32) -> bool,
-    ) -> Vec<HookPlace> {
-        let mut found: BTreeMap<Key, (BTreeSet<(Kind, u32)>, u64)> = BTreeMap::new();
+    ) -> Vec<AttachPointStatus> {
+        let mut found: BTreeMap<AttachPoint, (BTreeSet<Object>, u64)> = BTreeMap::new();
         for hook in hooks {
-            let key = (hook.hook.clone(), hook.netns.clone(), hook.target.clone());
-            let place = found.entry(key).or_default();
-            place.0.extend(hook.prog_id.map(|id| (Kind::Program, id)));
-            place.0.extend(hook.map_id.map(|id| (Kind::Map, id)));
-            place.1 += 1;
+            let Hook { target, netns, prog_id, map_id, .. } = hook;
+            let point = AttachPoint { hook: hook.hook.clone(), netns: netns.clone(), target: target.clone() };
+            let (objects, count) = found.entry(point).or_default();
+            objects.extend(prog_id.map(|id| Object { kind: Kind::Program, id }));
+            objects.extend(map_id.map(|id| Object { kind: Kind::Map, id }));
+            *count += 1;
         }
-        for (key, known) in &mut self.known {
-            let (objects, count) = found.remove(key).unwrap_or_default();
-            let missing = known.objects.difference(&objects);
-            let stays = |&&(kind, id): &&(Kind, u32)| !whole && (kind != Kind::Program || is_loaded(id));
-            let kept: BTreeSet<_> = missing.clone().filter(stays).copied().collect();
-            known.lost += missing.count() as u64 - kept.len() as u64;
-            known.count = count + kept.len() as u64;
-            known.objects = &objects | &kept;
-            if known.count > 0 {
-                known.occupied_at = taken_at;
+        for (point, history) in &mut self.points {
+            let (objects, count) = found.remove(point).unwrap_or_default();
+            let missing = history.objects.difference(&objects);
+            let may_be_attached =
+                |object: &&Object| !complete && (object.kind != Kind::Program || is_loaded(object.id));
+            let kept: BTreeSet<_> = missing.clone().filter(may_be_attached).copied().collect();
+            history.detached += missing.count() as u64 - kept.len() as u64;
+            history.count = count + kept.len() as u64;
+            history.objects = &objects | &kept;
+            if history.count > 0 {
+                history.occupied_at = taken_at;
             }
         }
-        self.known.extend(found.into_iter().map(|(key, (objects, count))| {
-            (key, Known { objects, count, lost: 0, since: taken_at, occupied_at: taken_at })
+        self.points.extend(found.into_iter().map(|(point, (objects, count))| {
+            (point, PointHistory { objects, count, detached: 0, since: taken_at, occupied_at: taken_at })
         }));
-        self.known.retain(|_, known| {
-            let empty_for = Duration::try_from(taken_at.duration_since(known.occupied_at));
-            empty_for.is_ok_and(|empty_for| empty_for < REMEMBERED) || known.count > 0
+        self.points.retain(|_, history| {
+            let empty_for = Duration::try_from(taken_at.duration_since(history.occupied_at));
+            empty_for.is_ok_and(|empty_for| empty_for < REMEMBERED) || history.count > 0
         });
-        let place = |((hook, netns, target), known): (&Key, &Known)| HookPlace {
-            hook: hook.clone(),
-            target: target.clone(),
-            netns: netns.clone(),
-            programs: known.count,
-            lost: known.lost,
-            since: known.since,
+        let status = |(point, history): (&AttachPoint, &PointHistory)| AttachPointStatus {
+            hook: point.hook.clone(),
+            target: point.target.clone(),
+            netns: point.netns.clone(),
+            programs: history.count,
+            detached: history.detached,
+            since: history.since,
         };
-        self.known.iter().map(place).collect()
+        self.points.iter().map(status).collect()
     }
 }
 
@@ -102,55 +109,59 @@ mod tests {
         }
     }
 
-    /// Each place as its target, how many hang there, how many were lost, and since when it is known.
-    fn compare(places: &mut Places, second: i64, hooks: &[(&str, u32)]) -> Vec<(String, u64, u64, i64)> {
+    /// Each attach point as its target, its number of programs, how many were detached, and when it was first seen.
+    fn compare(
+        points: &mut AttachPoints,
+        second: i64,
+        hooks: &[(&str, u32)],
+    ) -> Vec<(String, u64, u64, i64)> {
         let hooks: Vec<Hook> = hooks.iter().map(|&(target, id)| hook(target, id)).collect();
-        told(&places.compare(at(second), &hooks, true, |_| true))
+        rows(&points.compare(at(second), &hooks, true, |_| true))
     }
 
-    fn told(places: &[HookPlace]) -> Vec<(String, u64, u64, i64)> {
-        let told = |place: &HookPlace| {
-            let target = place.target.as_deref().expect("there is one").to_owned();
-            (target, place.programs, place.lost, place.since.as_second() - 1_000_000)
+    fn rows(points: &[AttachPointStatus]) -> Vec<(String, u64, u64, i64)> {
+        let row = |point: &AttachPointStatus| {
+            let target = point.target.as_deref().expect("there is one").to_owned();
+            (target, point.programs, point.detached, point.since.as_second() - 1_000_000)
         };
-        places.iter().map(told).collect()
+        points.iter().map(row).collect()
     }
 
-    fn row(target: &str, programs: u64, lost: u64, since: i64) -> (String, u64, u64, i64) {
-        (target.to_owned(), programs, lost, since)
+    fn row(target: &str, programs: u64, detached: u64, since: i64) -> (String, u64, u64, i64) {
+        (target.to_owned(), programs, detached, since)
     }
 
     #[test]
-    fn what_was_there_and_is_not_any_more_is_lost() {
-        let mut places = Places::default();
-        let first = compare(&mut places, 0, &[("a", 1), ("a", 2), ("b", 1)]);
+    fn programs_missing_from_the_next_scan_count_as_detached() {
+        let mut points = AttachPoints::default();
+        let first = compare(&mut points, 0, &[("a", 1), ("a", 2), ("b", 1)]);
         assert_eq!(first, [row("a", 2, 0, 0), row("b", 1, 0, 0)]);
-        let replaced = compare(&mut places, 60, &[("a", 1), ("a", 3), ("b", 1), ("c", 1001)]);
+        let replaced = compare(&mut points, 60, &[("a", 1), ("a", 3), ("b", 1), ("c", 1001)]);
         assert_eq!(replaced, [row("a", 2, 1, 0), row("b", 1, 0, 0), row("c", 1, 0, 60)]);
-        let fewer = compare(&mut places, 120, &[("a", 3), ("b", 1), ("b", 1)]);
+        let fewer = compare(&mut points, 120, &[("a", 3), ("b", 1), ("b", 1)]);
         assert_eq!(fewer, [row("a", 1, 2, 0), row("b", 2, 0, 0), row("c", 0, 1, 60)]);
     }
 
     #[test]
-    fn an_empty_place_is_told_of_for_an_hour() {
-        let mut places = Places::default();
-        compare(&mut places, 0, &[("a", 1)]);
-        assert_eq!(compare(&mut places, 60, &[]), [row("a", 0, 1, 0)]);
-        assert_eq!(compare(&mut places, 3599, &[]), [row("a", 0, 1, 0)]);
-        assert_eq!(compare(&mut places, 3600, &[]), []);
-        assert_eq!(compare(&mut places, 3660, &[("a", 1)]), [row("a", 1, 0, 3660)], "it is a new one");
+    fn an_emptied_attach_point_is_reported_for_an_hour() {
+        let mut points = AttachPoints::default();
+        compare(&mut points, 0, &[("a", 1)]);
+        assert_eq!(compare(&mut points, 60, &[]), [row("a", 0, 1, 0)]);
+        assert_eq!(compare(&mut points, 3599, &[]), [row("a", 0, 1, 0)]);
+        assert_eq!(compare(&mut points, 3600, &[]), []);
+        assert_eq!(compare(&mut points, 3660, &[("a", 1)]), [row("a", 1, 0, 3660)], "it is a new one");
 
-        compare(&mut places, 4000, &[]);
-        assert_eq!(compare(&mut places, 4060, &[("a", 2)]), [row("a", 1, 1, 3660)], "it is the same");
-        assert_eq!(compare(&mut places, 7659, &[]), [row("a", 0, 2, 3660)], "an hour from its last program");
+        compare(&mut points, 4000, &[]);
+        assert_eq!(compare(&mut points, 4060, &[("a", 2)]), [row("a", 1, 1, 3660)], "it is the same");
+        assert_eq!(compare(&mut points, 7659, &[]), [row("a", 0, 2, 3660)], "an hour from its last program");
     }
 
     #[test]
     fn what_could_not_be_asked_is_not_lost() {
-        let mut places = Places::default();
-        compare(&mut places, 0, &[("a", 1), ("a", 2)]);
-        let refused = places.compare(at(60), &[hook("a", 3)], false, |id| id != 2);
-        assert_eq!(told(&refused), [row("a", 2, 1, 0)], "the one that is not loaded any more is lost");
-        assert_eq!(compare(&mut places, 120, &[("a", 3)]), [row("a", 1, 2, 0)]);
+        let mut points = AttachPoints::default();
+        compare(&mut points, 0, &[("a", 1), ("a", 2)]);
+        let refused = points.compare(at(60), &[hook("a", 3)], false, |id| id != 2);
+        assert_eq!(rows(&refused), [row("a", 2, 1, 0)], "the one that is not loaded any more is lost");
+        assert_eq!(compare(&mut points, 120, &[("a", 3)]), [row("a", 1, 2, 0)]);
     }
 }

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 
 use super::age;
-use super::attach_points::Places;
+use super::attach_points::AttachPoints;
 use crate::host::issues::Issues;
 use crate::kernel::attachments::{Look, Memory, Subject, look};
-use crate::model::{Collector, HookLook, Part, ProcessFiles, Snapshot};
+use crate::model::{AttachmentScan, Collector, Part, ProcessFiles, Snapshot};
 use crate::sys::{Error, failed};
 
 /// Takes looks, and compares each with the one before.
@@ -23,7 +23,7 @@ pub(super) struct HookWatch {
     begun: Option<Instant>,
     running: Option<JoinHandle<Taken>>,
     memory: Memory,
-    places: Places,
+    attach_points: AttachPoints,
     last: Option<Finished>,
 }
 
@@ -38,7 +38,7 @@ struct Taken {
 /// A look, and how it went.
 #[derive(Debug)]
 struct Finished {
-    look: Arc<HookLook>,
+    look: Arc<AttachmentScan>,
     duration: Duration,
     success: bool,
 }
@@ -52,7 +52,7 @@ impl HookWatch {
             begun: None,
             running: None,
             memory: Memory::default(),
-            places: Places::default(),
+            attach_points: AttachPoints::default(),
             last: None,
         }
     }
@@ -65,7 +65,7 @@ impl HookWatch {
         snapshot: &Snapshot,
         files: &[ProcessFiles],
         issues: &mut Issues,
-    ) -> Option<Arc<HookLook>> {
+    ) -> Option<Arc<AttachmentScan>> {
         if let Some(running) = self.running.take_if(|running| running.is_finished()) {
             self.finish(running, issues);
         }
@@ -82,7 +82,7 @@ impl HookWatch {
         snapshot: &Snapshot,
         files: &[ProcessFiles],
         issues: &mut Issues,
-    ) -> Option<Arc<HookLook>> {
+    ) -> Option<Arc<AttachmentScan>> {
         if let Some(running) = self.running.take() {
             self.finish(running, issues);
         }
@@ -129,9 +129,16 @@ impl HookWatch {
         issues.merge(&look.issues);
         let success = !look.issues.any(Part::Hook);
         let is_loaded = |id| subject.is_loaded(id);
-        let places = self.places.compare(look.taken_at, &look.hooks, success, is_loaded);
+        let attach_points = self.attach_points.compare(look.taken_at, &look.hooks, success, is_loaded);
         let Look { taken_at, duration, hooks, contents, untold, complete, .. } = look;
-        let look = Arc::new(HookLook { taken_at, hooks, contents, places, untold, complete });
+        let look = Arc::new(AttachmentScan {
+            taken_at,
+            hooks,
+            contents,
+            attach_points,
+            unqueryable: untold,
+            complete,
+        });
         self.last = Some(Finished { look, duration, success });
     }
 }
@@ -150,7 +157,7 @@ mod tests {
     }
 
     /// Asks again until there is a look, or a deadline has passed.
-    fn until_there_is_one(watch: &mut HookWatch, issues: &mut Issues) -> Arc<HookLook> {
+    fn until_there_is_one(watch: &mut HookWatch, issues: &mut Issues) -> Arc<AttachmentScan> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(look) = watch.latest(&snapshot(), &[], issues) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::cgroup::{Place, is_uid};
 use super::names::NameCache;
+use crate::ascending::Ascending;
 use crate::model::{
     Container, HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Pin, Pod, Process, ProcessFiles,
     Snapshot,
@@ -184,11 +185,8 @@ pub(super) fn collect(
 
 /// Drops the rows of objects that came after the table was read: the next reading tells both. Both are ascending.
 fn keep_those_of(rows: &mut Vec<Holder>, ids: &[u32]) {
-    let mut ids = ids.iter().copied().peekable();
-    rows.retain(|holder| {
-        while ids.next_if(|&id| id < holder.id).is_some() {}
-        ids.peek() == Some(&holder.id)
-    });
+    let ids = Ascending::new(ids, |&id| id);
+    rows.retain(|holder| ids.seek(holder.id).is_some());
 }
 
 #[cfg(test)]

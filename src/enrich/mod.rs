@@ -1,7 +1,6 @@
 //! Adds to a reading who holds the objects, where they are pinned and attached, and whose they are.
 //! Changes nothing that the kernel said, and waits for nobody. Begin at [`Enricher::read`].
 
-mod ascending;
 mod attach_points;
 mod attachments;
 pub mod cgroup;
@@ -24,7 +23,7 @@ use jiff::Timestamp;
 use self::attachments::HookWatch;
 use self::holders::People;
 use self::names::NameCache;
-use self::orphans::Unheld;
+use self::orphans::{OrphanCounts, Orphans};
 use self::owner::Wholes;
 use self::process::{Processes, Search};
 use self::totals::Totals;
@@ -64,7 +63,7 @@ pub struct Enricher {
     people: People,
     wholes: Wholes,
     totals: Totals,
-    unheld: Unheld,
+    orphans: Orphans,
 }
 
 impl Enricher {
@@ -83,7 +82,7 @@ impl Enricher {
             people: People::default(),
             wholes: Wholes::default(),
             totals: Totals::default(),
-            unheld: Unheld::default(),
+            orphans: Orphans::default(),
         }
     }
 
@@ -127,8 +126,9 @@ impl Enricher {
             owner::assign(&mut snapshot, &holders, search.taken_at, &mut self.wholes);
             snapshot.holders = Some(holders);
         }
-        self.totals.add_up(&mut snapshot);
-        self.count_unheld(&mut snapshot, &search);
+        let sees_all_holders = search.success && !self.issues.any(Part::Pin);
+        let orphans = sees_all_holders.then(|| self.orphans(&snapshot, &search)).flatten();
+        self.totals.fill(&mut snapshot, orphans.as_ref());
         snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();
         snapshot
@@ -169,21 +169,17 @@ impl Enricher {
         snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
     }
 
-    /// Counts what nobody holds, if everybody was asked.
-    fn count_unheld(&mut self, snapshot: &mut Snapshot, search: &Search) {
-        let asked = search.success && !self.issues.any(Part::Pin);
-        let look = snapshot.hooks.as_deref();
-        if !asked || look.is_some_and(|look| !look.complete) || snapshot.pins.is_none() {
-            return;
+    /// Counts orphaned objects, given that every process and pin was seen; `None` where hooks or maps were not.
+    fn orphans(&mut self, snapshot: &Snapshot, search: &Search) -> Option<OrphanCounts> {
+        let scan = snapshot.hooks.as_deref();
+        if scan.is_some_and(|scan| !scan.complete) || snapshot.pins.is_none() {
+            return None;
         }
-        let Some(holders) = &snapshot.holders else { return };
-        // Of what came since the last search nobody was asked who holds it.
+        // Who holds objects that were created after the last search is not known.
         if search.taken_at >= snapshot.taken_at {
-            self.unheld.count(snapshot, holders, look);
+            self.orphans.update(snapshot, snapshot.holders.as_ref()?, scan);
         }
-        for total in &mut snapshot.totals {
-            total.unheld = self.unheld.of(total.kind);
-        }
+        self.orphans.counts().cloned()
     }
 }
 

@@ -1,116 +1,131 @@
-//! Which objects nobody holds: not a process, pin, link or hook, nor through another object that one of these holds.
-//! Knows no more than a snapshot does, and what it saw in earlier ones. Begin at [`Unheld::count`].
+//! Orphaned objects: no process, pin, link or hook holds them, nor does another object that is held itself.
+//! Entry point: [`Orphans::update`].
 
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::ascending::Cursor;
-use crate::model::{Content, Holders, HookLook, Kind, Snapshot};
+use crate::ascending::Ascending;
+use crate::model::{AttachmentScan, Content, Holders, Kind, Object, Snapshot};
 
-/// Remembers since when which object is held by nobody.
+/// Remembers since when which object has been without a holder.
 #[derive(Debug, Default)]
-pub(super) struct Unheld {
-    /// The first reading in which it was so. An id that is used again before a look is made is taken for the same object, which is
-    /// unheld just as well.
-    since: HashMap<(Kind, u32), Timestamp>,
-    /// How many objects of each kind nobody holds; `None` before they are counted.
-    counts: Option<HashMap<Kind, usize>>,
+pub(super) struct Orphans {
+    /// The first reading in which it was. An id that is reused before the next scan is taken for the same object, which is
+    /// just as much without a holder.
+    since: HashMap<Object, Timestamp>,
+    /// `None` before the first scan of hooks.
+    counts: Option<OrphanCounts>,
 }
 
-impl Unheld {
-    /// Counts the objects of each kind that nobody holds.
+/// Number of orphaned objects by kind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OrphanCounts([usize; Kind::ALL.len()]);
+
+impl OrphanCounts {
+    pub(super) const fn of(&self, kind: Kind) -> usize {
+        self.0[kind as usize]
+    }
+}
+
+impl Orphans {
+    /// Counts the orphaned objects of a reading.
     ///
-    /// The hooks are looked at less often than all else, so an object counts only when the look began after a reading that found
-    /// it held by nobody else: one that is being attached is not lost.
+    /// Hooks are scanned less often than everything else is read, so an object counts only if the scan began after a reading
+    /// that found it without another holder: it may be about to be attached.
     ///
-    /// Without a look it only remembers what nobody else holds, so that the first look can tell.
-    pub(super) fn count(&mut self, snapshot: &Snapshot, holders: &Holders, look: Option<&HookLook>) {
-        let now = found(snapshot, holders, look);
+    /// Without a scan it only remembers which objects have no other holder, for the first scan to decide.
+    pub(super) fn update(&mut self, snapshot: &Snapshot, holders: &Holders, scan: Option<&AttachmentScan>) {
+        let now = unreachable_objects(snapshot, holders, scan);
         self.since.retain(|object, _| now.contains(object));
-        let mut counts = HashMap::new();
+        let mut counts = OrphanCounts::default();
         for object in now {
             let since = *self.since.entry(object).or_insert(snapshot.taken_at);
-            if look.is_some_and(|look| since < look.taken_at) {
-                *counts.entry(object.0).or_insert(0) += 1;
+            if scan.is_some_and(|scan| since < scan.taken_at) {
+                counts.0[object.kind as usize] += 1;
             }
         }
-        self.counts = look.map(|_| counts);
+        self.counts = scan.map(|_| counts);
     }
 
-    /// How many objects of a kind nobody held when they were counted last. `None` before.
-    pub(super) fn of(&self, kind: Kind) -> Option<usize> {
-        let counts = self.counts.as_ref()?;
-        Some(counts.get(&kind).copied().unwrap_or(0))
+    /// Returns the counts of the last update; `None` before one with a scan of hooks.
+    pub(super) const fn counts(&self) -> Option<&OrphanCounts> {
+        self.counts.as_ref()
     }
 }
 
-/// The objects of a snapshot that nobody is known to hold.
-fn found(snapshot: &Snapshot, holders: &Holders, look: Option<&HookLook>) -> HashSet<(Kind, u32)> {
-    let mut graph = Graph::new(snapshot, look);
+/// Returns the objects of a snapshot that no holder reaches.
+fn unreachable_objects(
+    snapshot: &Snapshot,
+    holders: &Holders,
+    scan: Option<&AttachmentScan>,
+) -> HashSet<Object> {
+    let mut graph = HolderGraph::new(snapshot, scan);
     for kind in Kind::ALL {
         graph.hold(
             holders.of(kind).iter().filter(|holder| holder.held_by.keeps()).map(|holder| (kind, holder.id)),
         );
     }
     graph.hold(snapshot.pins.iter().flatten().map(|pin| (pin.kind, pin.id)));
-    // A link holds its program also when nobody holds the link.
+    // A link holds its program even if nothing holds the link.
     let linked = snapshot.links.iter().flatten().filter_map(|link| link.facts.prog_id);
     graph.hold(linked.map(|id| (Kind::Program, id)));
-    let hooks = || look.into_iter().flat_map(|look| &look.hooks);
+    let hooks = || scan.into_iter().flat_map(|scan| &scan.hooks);
     graph.hold(hooks().filter_map(|hook| Some((Kind::Program, hook.prog_id?))));
     graph.hold(hooks().filter_map(|hook| Some((Kind::Map, hook.map_id?))));
-    // Where these can hang nobody could be asked.
-    let untold = snapshot.programs.iter().flatten().map(|program| &program.facts);
+    // Programs of these types may be attached where the scan could not query.
+    let programs = snapshot.programs.iter().flatten().map(|program| &program.facts);
     graph.hold(
-        untold
-            .filter(|facts| look.is_some_and(|look| look.untold.contains(&facts.program_type.number)))
+        programs
+            .filter(|facts| scan.is_some_and(|scan| scan.unqueryable.contains(&facts.program_type.number)))
             .map(|facts| (Kind::Program, facts.id)),
     );
-    // The kernel holds those of its own.
+    // The kernel holds its own type information.
     let own = snapshot.btfs.iter().flatten().filter(|btf| btf.kernel == Some(true));
     graph.hold(own.map(|btf| (Kind::Btf, btf.id)));
-    graph.spread();
-    graph.rest()
+    graph.propagate();
+    graph.unheld()
 }
 
-/// What holds what. Every table is in ascending order, so that an object is found by its place in one.
-struct Graph<'a> {
+/// Which object holds which. Objects are addressed by their index in the table of their kind.
+struct HolderGraph<'a> {
     snapshot: &'a Snapshot,
     contents: Vec<Content>,
-    ids: [Vec<u32>; 4],
-    at_ids: [Cursor; 4],
-    held: [Vec<bool>; 4],
-    /// Objects that are held, and whose own holdings have not been followed yet.
-    waiting: Vec<(Kind, usize)>,
+    ids: [Ascending<u32>; Kind::ALL.len()],
+    held: [Vec<bool>; Kind::ALL.len()],
+    /// Held objects whose own references have not been followed yet.
+    pending: Vec<(Kind, usize)>,
 }
 
-impl<'a> Graph<'a> {
-    fn new(snapshot: &'a Snapshot, look: Option<&HookLook>) -> Self {
+impl<'a> HolderGraph<'a> {
+    fn new(snapshot: &'a Snapshot, scan: Option<&AttachmentScan>) -> Self {
         let ids = Kind::ALL.map(|kind| snapshot.ids(kind));
         let held = ids.each_ref().map(|ids| vec![false; ids.len()]);
-        let mut contents = look.map(|look| look.contents.clone()).unwrap_or_default();
+        let mut contents = scan.map(|scan| scan.contents.clone()).unwrap_or_default();
         contents.sort_unstable();
-        Self { snapshot, contents, ids, at_ids: Default::default(), held, waiting: Vec::new() }
+        let ids = ids.map(|ids| Ascending::new(ids, |&id| id));
+        Self { snapshot, contents, ids, held, pending: Vec::new() }
     }
 
     fn hold(&mut self, objects: impl IntoIterator<Item = (Kind, u32)>) {
         for (kind, id) in objects {
             let ids = &self.ids[kind as usize];
-            let place = self.at_ids[kind as usize].place(ids, |&other| other < id);
-            // One that came after the table was read has no place.
-            if ids.get(place) == Some(&id) && !std::mem::replace(&mut self.held[kind as usize][place], true) {
-                self.waiting.push((kind, place));
+            // An object that was created after its table was read is not in it.
+            if ids.seek(id).is_some() {
+                let index = ids.position(id);
+                if !std::mem::replace(&mut self.held[kind as usize][index], true) {
+                    self.pending.push((kind, index));
+                }
             }
         }
     }
 
-    /// Follows what is held to what that holds.
-    fn spread(&mut self) {
-        while let Some((kind, place)) = self.waiting.pop() {
+    /// Holds everything that held objects refer to.
+    fn propagate(&mut self) {
+        while let Some((kind, index)) = self.pending.pop() {
             match kind {
                 Kind::Program => {
-                    let Some(program) = self.snapshot.programs.as_ref().map(|programs| &programs[place])
+                    let Some(program) = self.snapshot.programs.as_ref().map(|programs| &programs[index])
                     else {
                         continue;
                     };
@@ -118,7 +133,7 @@ impl<'a> Graph<'a> {
                     self.hold(program.facts.btf_id.map(|id| (Kind::Btf, id)));
                 }
                 Kind::Map => {
-                    let Some(map) = self.snapshot.maps.as_ref().map(|maps| &maps[place]) else { continue };
+                    let Some(map) = self.snapshot.maps.as_ref().map(|maps| &maps[index]) else { continue };
                     self.hold(map.facts.btf_id.map(|id| (Kind::Btf, id)));
                     let start = self.contents.partition_point(|content| content.map_id < map.facts.id);
                     let within =
@@ -131,10 +146,10 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn rest(&self) -> HashSet<(Kind, u32)> {
+    fn unheld(&self) -> HashSet<Object> {
         let of_kind = |kind: Kind| {
-            let objects = self.ids[kind as usize].iter().zip(&self.held[kind as usize]);
-            objects.filter(|&(_, &held)| !held).map(move |(&id, _)| (kind, id))
+            let objects = self.ids[kind as usize].rows().iter().zip(&self.held[kind as usize]);
+            objects.filter(|&(_, &held)| !held).map(move |(&id, _)| Object { kind, id })
         };
         Kind::ALL.into_iter().flat_map(of_kind).collect()
     }
@@ -146,13 +161,13 @@ mod tests {
     use super::*;
     use crate::model::{HeldBy, Hook};
 
-    fn look(taken_at: i64) -> HookLook {
-        HookLook {
+    fn scan(taken_at: i64) -> AttachmentScan {
+        AttachmentScan {
             taken_at: second(taken_at),
             hooks: Vec::new(),
             contents: Vec::new(),
-            places: Vec::new(),
-            untold: Vec::new(),
+            attach_points: Vec::new(),
+            unqueryable: Vec::new(),
             complete: true,
         }
     }
@@ -169,14 +184,15 @@ mod tests {
         }
     }
 
-    fn ids(unheld: &HashSet<(Kind, u32)>, kind: Kind) -> Vec<u32> {
-        let mut ids: Vec<_> = unheld.iter().filter(|(of, _)| *of == kind).map(|&(_, id)| id).collect();
+    fn ids(objects: &HashSet<Object>, kind: Kind) -> Vec<u32> {
+        let mut ids: Vec<_> =
+            objects.iter().filter(|object| object.kind == kind).map(|object| object.id).collect();
         ids.sort_unstable();
         ids
     }
 
     #[test]
-    fn what_a_process_a_pin_a_link_or_a_hook_reaches_is_held() {
+    fn objects_reached_from_processes_pins_links_and_hooks_are_held() {
         let programs = vec![
             program(1, &[11]),
             program(2, &[12]),
@@ -194,51 +210,51 @@ mod tests {
             links: vec![holder(21, HeldBy::Process, process(1))],
             btfs: Vec::new(),
         };
-        let mut look = look(2_000);
-        look.hooks = vec![hook(4)];
+        let mut scan = scan(2_000);
+        scan.hooks = vec![hook(4)];
         // A held prog_array holds a program; an orphan of the same kind does not.
-        look.contents = vec![
+        scan.contents = vec![
             Content { map_id: 11, kind: Kind::Program, id: 5 },
             Content { map_id: 16, kind: Kind::Program, id: 6 },
         ];
-        let unheld = found(&snapshot, &holders, Some(&look));
+        let orphans = unreachable_objects(&snapshot, &holders, Some(&scan));
         assert_eq!(
-            ids(&unheld, Kind::Program),
+            ids(&orphans, Kind::Program),
             [6],
-            "a program and a map that hold each other are held by nobody"
+            "a program and a map that only hold each other are orphaned"
         );
-        assert_eq!(ids(&unheld, Kind::Map), [10, 16, 17], "to have paid for a map does not keep it");
-        assert_eq!(ids(&unheld, Kind::Link), [20]);
-        assert_eq!(ids(&unheld, Kind::Btf), [31]);
+        assert_eq!(ids(&orphans, Kind::Map), [10, 16, 17], "paying for a map does not hold it");
+        assert_eq!(ids(&orphans, Kind::Link), [20]);
+        assert_eq!(ids(&orphans, Kind::Btf), [31]);
     }
 
     #[test]
-    fn only_what_was_unheld_before_the_look_counts() {
-        let mut unheld = Unheld::default();
-        let mut count = |snapshot: &Snapshot, holders: &Holders, look: &HookLook| {
-            unheld.count(snapshot, holders, Some(look));
-            unheld.of(Kind::Program)
+    fn objects_count_once_they_had_no_holder_before_the_scan() {
+        let mut orphans = Orphans::default();
+        let mut count = |snapshot: &Snapshot, holders: &Holders, scan: &AttachmentScan| {
+            orphans.update(snapshot, holders, Some(scan));
+            orphans.counts().map(|counts| counts.of(Kind::Program))
         };
         let holders = Holders::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
         snapshot.taken_at = second(1_000);
-        assert_eq!(count(&snapshot, &holders, &look(990)), Some(0), "it may have been attached since");
+        assert_eq!(count(&snapshot, &holders, &scan(990)), Some(0), "it may have been attached since");
         snapshot.taken_at = second(1_010);
-        assert_eq!(count(&snapshot, &holders, &look(1_005)), Some(1));
+        assert_eq!(count(&snapshot, &holders, &scan(1_005)), Some(1));
         let held = Holders { programs: vec![holder(1, HeldBy::Process, process(1))], ..Holders::default() };
-        assert_eq!(count(&snapshot, &held, &look(1_005)), Some(0));
+        assert_eq!(count(&snapshot, &held, &scan(1_005)), Some(0));
         snapshot.taken_at = second(1_020);
-        assert_eq!(count(&snapshot, &holders, &look(1_015)), Some(0), "it was held meanwhile");
+        assert_eq!(count(&snapshot, &holders, &scan(1_015)), Some(0), "it had a holder in between");
     }
 
     #[test]
-    fn the_first_look_tells_of_what_was_unheld_in_the_reading_before() {
-        let mut unheld = Unheld::default();
+    fn the_first_scan_counts_objects_without_a_holder_in_the_reading_before() {
+        let mut orphans = Orphans::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
-        unheld.count(&snapshot, &Holders::default(), None);
-        assert_eq!(unheld.of(Kind::Program), None, "nobody looked at the hooks yet");
+        orphans.update(&snapshot, &Holders::default(), None);
+        assert!(orphans.counts().is_none(), "hooks were not scanned yet");
         snapshot.taken_at = second(1_010);
-        unheld.count(&snapshot, &Holders::default(), Some(&look(1_001)));
-        assert_eq!(unheld.of(Kind::Program), Some(1));
+        orphans.update(&snapshot, &Holders::default(), Some(&scan(1_001)));
+        assert_eq!(orphans.counts().map(|counts| counts.of(Kind::Program)), Some(1));
     }
 }

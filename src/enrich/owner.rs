@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::ascending::Cursor;
+use crate::ascending::Ascending;
 use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
 
 /// Says of every program, map and link whose it is.
@@ -90,20 +90,17 @@ impl Wholes {
 
 /// All that bears on whose the objects are. Every table is in ascending order.
 struct Evidence<'a> {
-    holders: &'a Holders,
+    /// By kind.
+    holders: [Ascending<Holder, &'a [Holder]>; Kind::ALL.len()],
     /// Programs and the maps they use.
     programs: Vec<(u32, &'a [u32])>,
     maps: Vec<u32>,
     /// Links and the programs they attach.
     links: Vec<(u32, Option<u32>)>,
     /// Maps and the places of the programs that use them.
-    users: Vec<(u32, usize)>,
+    users: Ascending<(u32, usize)>,
     /// Programs and the links that attach them.
-    attached: Vec<(u32, u32)>,
-    /// For each kind, where among the holders was looked last.
-    at_holders: [Cursor; 4],
-    at_users: Cursor,
-    at_attached: Cursor,
+    attached: Ascending<(u32, u32)>,
 }
 
 impl<'a> Evidence<'a> {
@@ -126,22 +123,18 @@ impl<'a> Evidence<'a> {
         attached.sort_unstable();
         let maps = snapshot.maps.iter().flatten().map(|map| map.facts.id).collect();
         Self {
-            holders,
+            holders: Kind::ALL.map(|kind| Ascending::new(&holders.of(kind)[..], |holder| holder.id)),
             programs,
             maps,
             links,
-            users,
-            attached,
-            at_holders: Default::default(),
-            at_users: Cursor::default(),
-            at_attached: Cursor::default(),
+            users: Ascending::new(users, |&(map, _)| map),
+            attached: Ascending::new(attached, |&(program, _)| program),
         }
     }
 
     fn of_program(&self, program: &(u32, &[u32])) -> Option<&Arc<Owner>> {
         let &(id, map_ids) = program;
-        let links =
-            || below(&self.attached, id, &self.at_attached).iter().map(|&(_, link)| (Kind::Link, link));
+        let links = || self.attached.equal(id).iter().map(|&(_, link)| (Kind::Link, link));
         // The newest first: ids grow.
         let maps = || map_ids.iter().rev().map(|&map| (Kind::Map, map));
         self.creator(map_ids)
@@ -155,7 +148,7 @@ impl<'a> Evidence<'a> {
     }
 
     fn of_map<'b>(&'b self, id: u32, programs: &'b [Arc<Owner>]) -> Option<&'b Arc<Owner>> {
-        let users = || below(&self.users, id, &self.at_users).iter().map(|&(_, place)| &programs[place]);
+        let users = || self.users.equal(id).iter().map(|&(_, place)| &programs[place]);
         self.creator(&[id])
             .or_else(|| self.process(Kind::Map, id))
             .or_else(|| users().find(|owner| is_alive(owner)))
@@ -201,18 +194,8 @@ impl<'a> Evidence<'a> {
     }
 
     fn holders(&self, kind: Kind, id: u32) -> &[Holder] {
-        let holders = self.holders.of(kind);
-        let start = self.at_holders[kind as usize].place(holders, |holder| holder.id < id);
-        let len = holders[start..].iter().take_while(|holder| holder.id == id).count();
-        &holders[start..start + len]
+        self.holders[kind as usize].equal(id)
     }
-}
-
-/// The pairs that begin with a number.
-fn below<'a, T>(pairs: &'a [(u32, T)], number: u32, cursor: &Cursor) -> &'a [(u32, T)] {
-    let start = cursor.place(pairs, |&(first, _)| first < number);
-    let len = pairs[start..].iter().take_while(|&&(first, _)| first == number).count();
-    &pairs[start..start + len]
 }
 
 /// The order in which processes are preferred.

@@ -1,5 +1,5 @@
-//! What all objects of an owner, and all of the host, are and cost together.
-//! Knows no more than a snapshot does, and what it saw in earlier ones. Begin at [`Totals::add_up`].
+//! Totals of objects, memory and run time: of the host by kind of object, and of each owner.
+//! Entry point: [`Totals::fill`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{Kind, Owner, OwnerTotal, Program, Snapshot};
+use super::orphans::OrphanCounts;
+use crate::ascending::Ascending;
+use crate::model::{Kind, KindTotal, Owner, OwnerTotal, Program, Snapshot};
 
-/// How many owners that have nothing any more are remembered, in case that they come back.
+/// How many owners without objects are remembered, in case they come back.
 const REMEMBERED: usize = 1_000;
 
-/// Adds up, and keeps account of the run time of programs that are gone.
+/// Computes totals, and keeps the run time of programs that were unloaded.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     /// The run time of each program at the last reading, in ascending order of ids.
@@ -23,7 +25,7 @@ pub(super) struct Totals {
     readings: u64,
 }
 
-/// What is kept of a program.
+/// The last known run time of a program.
 #[derive(Clone, Copy, Debug)]
 struct RunTime {
     id: u32,
@@ -31,83 +33,96 @@ struct RunTime {
     time: Duration,
 }
 
-/// What is kept of an owner.
+/// The run time of an owner, or of the host.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
-    /// The birth of the run time: the first program's load, or the first reading.
+    /// Start of the run time: the first program's load, or the first reading.
     since: Option<Timestamp>,
     run_time: Duration,
-    /// The last reading in which it had anything.
-    met: u64,
+    /// The last reading in which it had objects.
+    last_reading: u64,
 }
 
 impl Totals {
-    /// Fills [`Snapshot::owners`] and [`Snapshot::totals`], of objects whose owners are known.
-    pub(super) fn add_up(&mut self, snapshot: &mut Snapshot) {
+    /// Fills [`Snapshot::totals`] and [`Snapshot::owners`] once the owners of objects are known. Without owners only the former.
+    pub(super) fn fill(&mut self, snapshot: &mut Snapshot, orphans: Option<&OrphanCounts>) {
         self.readings += 1;
-        let taken_at = snapshot.taken_at;
-        let mut owners = Owners { snapshot, totals: Vec::new(), places: HashMap::new(), last: None };
-        // Programs that could not be read go on from where they were.
-        let known = if snapshot.programs.is_some() { std::mem::take(&mut self.programs) } else { Vec::new() };
-        let mut earlier = known.into_iter().peekable();
-        for program in snapshot.programs.iter().flatten() {
-            if let Some(total) = owners.of(program.owner.as_ref()) {
-                count(&mut total.programs);
-                add(&mut total.mem, program.facts.mem);
+        self.add_run_times(snapshot);
+        let counted = snapshot.run_stats.is_on() && snapshot.programs.is_some();
+        snapshot.owners = self.of_owners(snapshot, counted);
+        snapshot.totals = of_kinds(snapshot);
+        self.host.last_reading = self.readings;
+        for total in &mut snapshot.totals {
+            total.orphaned = orphans.map(|orphans| orphans.of(total.kind));
+            if total.kind == Kind::Program {
+                total.since = self.host.since.unwrap_or(total.since);
+                total.run_time = counted.then_some(self.host.run_time);
             }
+        }
+        self.forget();
+    }
+
+    /// Adds the run time of each program since the last reading to its owner's and to the host's.
+    fn add_run_times(&mut self, snapshot: &Snapshot) {
+        // If programs could not be read, the next reading continues from the one before.
+        let Some(programs) = &snapshot.programs else { return };
+        let earlier = Ascending::new(std::mem::take(&mut self.programs), |program| program.id);
+        for program in programs {
             let (id, loaded_at_boot_ns) = (program.facts.id, program.facts.loaded_at_boot_ns);
-            while earlier.next_if(|earlier| earlier.id < id).is_some() {}
-            let before = earlier.next_if(|earlier| earlier.id == id);
-            let before = before.filter(|before| before.loaded_at_boot_ns == loaded_at_boot_ns);
+            let before = earlier.seek(id).filter(|before| before.loaded_at_boot_ns == loaded_at_boot_ns);
             let before = before.map(|before| before.time);
-            // One that could not be asked this time goes on from where it was.
+            // A program that could not be queried this time continues from its last known value.
             let Some(time) = program.run_time.or(before) else { continue };
             self.programs.push(RunTime { id, loaded_at_boot_ns, time });
             let ran = time.saturating_sub(before.unwrap_or_default());
-            self.host.ran(program, ran);
+            self.host.add(program, ran);
             if let Some(owner) = &program.owner {
-                self.owners.entry(owner.key()).or_default().ran(program, ran);
+                self.owners.entry(owner.key()).or_default().add(program, ran);
+            }
+        }
+    }
+
+    /// Returns what each owner has, by kind and name of the owner.
+    fn of_owners(&mut self, snapshot: &Snapshot, counted: bool) -> Vec<OwnerTotal> {
+        let mut sums = OwnerSums { snapshot, totals: Vec::new(), indices: HashMap::new(), last: None };
+        for program in snapshot.programs.iter().flatten() {
+            if let Some(total) = sums.of(program.owner.as_ref()) {
+                count(&mut total.programs);
+                add(&mut total.mem, program.facts.mem);
             }
         }
         for map in snapshot.maps.iter().flatten() {
-            if let Some(total) = owners.of(map.owner.as_ref()) {
+            if let Some(total) = sums.of(map.owner.as_ref()) {
                 count(&mut total.maps);
                 add(&mut total.mem, map.mem);
             }
         }
         for link in snapshot.links.iter().flatten() {
-            if let Some(total) = owners.of(link.owner.as_ref()) {
+            if let Some(total) = sums.of(link.owner.as_ref()) {
                 count(&mut total.links);
             }
         }
-        let mut owners = owners.totals;
-        let counted = snapshot.run_stats.is_on() && snapshot.programs.is_some();
+        let mut owners = sums.totals;
         for total in &mut owners {
             let account = self.owners.entry(total.owner.key()).or_default();
-            account.met = self.readings;
-            total.since = *account.since.get_or_insert(taken_at);
+            account.last_reading = self.readings;
+            total.since = *account.since.get_or_insert(snapshot.taken_at);
             total.run_time = counted.then_some(account.run_time);
         }
-        self.forget();
         owners.sort_by(|a, b| {
             let (a, b) = (&a.owner, &b.owner);
             (a.kind(), a.name(), a.key()).cmp(&(b.kind(), b.name(), b.key()))
         });
-        snapshot.owners = owners;
-        self.host.met = self.readings;
-        if let Some(programs) = snapshot.totals.iter_mut().find(|total| total.kind == Kind::Program) {
-            programs.since = self.host.since.unwrap_or(programs.since);
-            programs.run_time = counted.then_some(self.host.run_time);
-        }
+        owners
     }
 
-    /// Forgets owners that have had nothing for longest, beyond those that are remembered.
+    /// Forgets the owners that have been without objects for longest, beyond [`REMEMBERED`].
     fn forget(&mut self) {
         let mut gone: Vec<(u64, u64)> = self
             .owners
             .iter()
-            .filter(|(_, account)| account.met < self.readings)
-            .map(|(&key, account)| (account.met, key))
+            .filter(|(_, account)| account.last_reading < self.readings)
+            .map(|(&key, account)| (account.last_reading, key))
             .collect();
         if let Some(excess) = gone.len().checked_sub(REMEMBERED) {
             gone.sort_unstable();
@@ -119,43 +134,76 @@ impl Totals {
 }
 
 impl Account {
-    fn ran(&mut self, program: &Program, time: Duration) {
+    fn add(&mut self, program: &Program, time: Duration) {
         let loaded_at = program.facts.loaded_at;
-        // The programs that are seen at first ran before that; later ones were loaded after it.
-        if self.met == 0 {
+        // Programs of the first reading had run before it; later ones were loaded after it.
+        if self.last_reading == 0 {
             self.since = Some(self.since.map_or(loaded_at, |since| since.min(loaded_at)));
         }
         self.run_time += time;
     }
 }
 
-/// The owners of a snapshot, as they are met.
-struct Owners<'a> {
+/// Returns the number of objects of each kind that could be read, and the memory charged for them. What other sources know
+/// is `None`.
+fn of_kinds(snapshot: &Snapshot) -> Vec<KindTotal> {
+    let total = |kind, objects: Option<usize>, mem| {
+        objects.map(|objects| KindTotal {
+            kind,
+            objects,
+            orphaned: None,
+            mem,
+            since: snapshot.reader_started_at,
+            run_time: None,
+        })
+    };
+    let programs = snapshot.programs.as_ref();
+    let program_mem = programs.and_then(|programs| sum(programs.iter().map(|p| p.facts.mem)));
+    let maps = snapshot.maps.as_ref();
+    let map_mem = maps.and_then(|maps| sum(maps.iter().map(|m| m.mem)));
+    [
+        total(Kind::Program, programs.map(Vec::len), program_mem),
+        total(Kind::Map, maps.map(Vec::len), map_mem),
+        total(Kind::Link, snapshot.links.as_ref().map(Vec::len), None),
+        total(Kind::Btf, snapshot.btfs.as_ref().map(Vec::len), None),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Returns the sum of the known sizes; `None` if none is known.
+fn sum(sizes: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    sizes.flatten().reduce(u64::saturating_add)
+}
+
+/// Totals of the owners of a snapshot, in the order in which they are found.
+struct OwnerSums<'a> {
     snapshot: &'a Snapshot,
     totals: Vec<OwnerTotal>,
-    places: HashMap<u64, usize>,
-    /// The one that was met last: the next object is often its own too.
+    indices: HashMap<u64, usize>,
+    /// The last owner: the next object often has the same.
     last: Option<(u64, usize)>,
 }
 
-impl Owners<'_> {
+impl OwnerSums<'_> {
     fn of(&mut self, owner: Option<&Arc<Owner>>) -> Option<&mut OwnerTotal> {
         let owner = owner?;
         let key = owner.key();
-        let place = match self.last {
-            Some((last, place)) if last == key => place,
-            _ => *self.places.entry(key).or_insert_with(|| {
-                self.totals.push(nothing_yet(owner, self.snapshot));
+        let index = match self.last {
+            Some((last, index)) if last == key => index,
+            _ => *self.indices.entry(key).or_insert_with(|| {
+                self.totals.push(zero(owner, self.snapshot));
                 self.totals.len() - 1
             }),
         };
-        self.last = Some((key, place));
-        Some(&mut self.totals[place])
+        self.last = Some((key, index));
+        Some(&mut self.totals[index])
     }
 }
 
-/// An owner of whose objects none was met yet.
-fn nothing_yet(owner: &Arc<Owner>, snapshot: &Snapshot) -> OwnerTotal {
+/// Returns the total of no objects.
+fn zero(owner: &Arc<Owner>, snapshot: &Snapshot) -> OwnerTotal {
     OwnerTotal {
         owner: Arc::clone(owner),
         since: snapshot.taken_at,
@@ -201,23 +249,23 @@ mod tests {
     }
 
     #[test]
-    fn run_time_stays_when_programs_go_and_when_an_owner_comes_back() {
+    fn run_time_is_kept_when_programs_are_unloaded_and_owners_come_back() {
         let (a, b) = (Arc::new(Owner::from(pod("a"))), Arc::new(Owner::from(pod("b"))));
         let mut totals = Totals::default();
-        let mut add_up = |programs: Vec<Program>| {
+        let mut fill = |programs: Vec<Program>| {
             let mut snapshot = snapshot(programs, Vec::new(), Vec::new());
-            totals.add_up(&mut snapshot);
+            totals.fill(&mut snapshot, None);
             snapshot
         };
-        let first = add_up(vec![owned(program(1, &[]), 10, &a), owned(program(2, &[]), 5, &b)]);
+        let first = fill(vec![owned(program(1, &[]), 10, &a), owned(program(2, &[]), 5, &b)]);
         assert_eq!(run_times(&first), [("a".to_owned(), 10), ("b".to_owned(), 5)]);
         assert_eq!(first.owners[0].since, program(1, &[]).facts.loaded_at, "it ran since it was loaded");
-        let second = add_up(vec![owned(program(2, &[]), 8, &b)]);
+        let second = fill(vec![owned(program(2, &[]), 8, &b)]);
         assert_eq!(run_times(&second), [("b".to_owned(), 8)]);
         // The id is used again.
         let mut again = owned(program(1, &[]), 3, &a);
         Arc::make_mut(&mut again.facts).loaded_at_boot_ns += 1;
-        let third = add_up(vec![again, owned(program(2, &[]), 8, &b)]);
+        let third = fill(vec![again, owned(program(2, &[]), 8, &b)]);
         assert_eq!(run_times(&third), [("a".to_owned(), 13), ("b".to_owned(), 8)]);
         assert_eq!(third.owners[0].since, first.owners[0].since);
         let host = third.totals.iter().find(|total| total.kind == Kind::Program).expect("they were read");
@@ -225,33 +273,33 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_without_programs_loses_and_doubles_nothing() {
+    fn a_reading_without_programs_neither_loses_nor_doubles_run_time() {
         let owner = Arc::new(Owner::from(pod("a")));
         let mut totals = Totals::default();
-        let mut add_up = |programs: Option<Vec<Program>>| {
+        let mut fill = |programs: Option<Vec<Program>>| {
             let mut snapshot = Snapshot { programs, ..snapshot(Vec::new(), Vec::new(), Vec::new()) };
-            snapshot.totals = snapshot.add_up();
-            totals.add_up(&mut snapshot);
+            totals.fill(&mut snapshot, None);
             snapshot
         };
         let programs = |run_time| Some(vec![owned(program(1, &[]), run_time, &owner)]);
-        add_up(programs(10));
-        let refused = add_up(None);
+        fill(programs(10));
+        let refused = fill(None);
         assert!(refused.owners.is_empty() && refused.totals.iter().all(|total| total.run_time.is_none()));
-        assert_eq!(run_times(&add_up(programs(12))), [("a".to_owned(), 12)]);
+        assert_eq!(run_times(&fill(programs(12))), [("a".to_owned(), 12)]);
     }
 
     #[test]
-    fn owners_that_are_gone_are_forgotten_beyond_a_number() {
+    fn owners_without_objects_are_forgotten_beyond_a_limit() {
         let mut totals = Totals::default();
         for pid in 0..2_000 {
             let owner = Arc::new(Owner::from(process(pid)));
-            totals.add_up(&mut snapshot(vec![owned(program(pid, &[]), 1, &owner)], Vec::new(), Vec::new()));
+            totals
+                .fill(&mut snapshot(vec![owned(program(pid, &[]), 1, &owner)], Vec::new(), Vec::new()), None);
         }
         assert_eq!(totals.owners.len(), REMEMBERED + 1);
     }
 
-    /// What happens to a host: each of ten programs is loaded, runs, goes, or changes hands.
+    /// A change of the host: each of ten programs is loaded, runs, is unloaded, or changes its owner.
     type Step = [Option<(u8, u16)>; 10];
 
     proptest! {
@@ -269,12 +317,12 @@ mod tests {
             let (mut ran, mut host_before) = (0_u128, 0);
             for step in steps {
                 let mut programs = Vec::new();
-                for (place, change) in step.iter().enumerate() {
-                    let Some((number, time)) = *change else { living.remove(&place); continue };
-                    let (loaded, run_time) = living.entry(place).or_insert_with(|| { loads += 1; (loads, 0) });
+                for (index, change) in step.iter().enumerate() {
+                    let Some((number, time)) = *change else { living.remove(&index); continue };
+                    let (loaded, run_time) = living.entry(index).or_insert_with(|| { loads += 1; (loads, 0) });
                     *run_time += u64::from(time);
                     ran += u128::from(time);
-                    let id = u32::try_from(place).expect("ten of them");
+                    let id = u32::try_from(index).expect("ten of them");
                     let mut program = owned(program(id, &[]), *run_time, owner(number));
                     Arc::make_mut(&mut program.facts).loaded_at_boot_ns = *loaded;
                     programs.push(program);
@@ -284,7 +332,7 @@ mod tests {
                     .map(|(id, &number)| Map { owner: Some(Arc::clone(owner(number))), ..map(id) })
                     .collect();
                 let mut snapshot = snapshot(programs, maps, Vec::new());
-                totals.add_up(&mut snapshot);
+                totals.fill(&mut snapshot, None);
 
                 let of = |kind| snapshot.totals.iter().find(|total: &&crate::model::KindTotal| total.kind == kind).copied();
                 let (host_programs, host_maps) = (of(Kind::Program).expect("read"), of(Kind::Map).expect("read"));

@@ -1,23 +1,48 @@
 //! A snapshot as JSON: the model itself, which can be read back.
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::select::Selected;
 use crate::model::Snapshot;
 
-/// Writes a snapshot down.
+/// What a selection adds to the fields of its snapshot.
+#[derive(Serialize, Deserialize)]
+struct Dropped {
+    /// Series dropped by a limit.
+    #[serde(default, rename = "dropped_series", skip_serializing_if = "Option::is_none")]
+    series: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    snapshot: &'a Snapshot,
+    #[serde(flatten)]
+    dropped: Dropped,
+}
+
+/// Writes a snapshot, with the number of dropped series as `dropped_series` where there was a limit.
 ///
 /// # Errors
 ///
 /// None that a snapshot can cause: its maps have text for keys.
-pub fn render(snapshot: &Snapshot) -> serde_json::Result<String> {
-    let mut text = serde_json::to_string_pretty(snapshot)?;
+pub fn render(selected: &Selected) -> serde_json::Result<String> {
+    let document = Document { snapshot: &selected.snapshot, dropped: Dropped { series: selected.dropped } };
+    let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
     Ok(text)
 }
 
-/// Reads a snapshot back.
+/// Reads a snapshot back. All of it is selected; series that were dropped before still count as dropped.
 ///
 /// # Errors
 ///
 /// Where and why the text is not a snapshot.
-pub fn parse(text: &str) -> serde_json::Result<Snapshot> {
-    serde_json::from_str(text)
+pub fn parse(text: &str) -> serde_json::Result<Selected> {
+    // Twice, since one structure with a flattened snapshot loses the line and column of an error.
+    let snapshot: Snapshot = serde_json::from_str(text)?;
+    let Dropped { series } = serde_json::from_str(text)?;
+    Ok(Selected { dropped: series, ..Selected::all(Arc::new(snapshot)) })
 }

@@ -137,7 +137,7 @@ impl Reader {
         &self.kept
     }
 
-    /// Takes a reading.
+    /// Takes a reading. Holders, owners and totals are empty.
     pub fn read(&mut self) -> Snapshot {
         self.issues.start_reading();
         let taken_at = Timestamp::now();
@@ -155,7 +155,7 @@ impl Reader {
             walk::<Btfs>(&mut self.btfs, cx)
         });
         self.names.end_reading();
-        let mut snapshot = Snapshot {
+        Snapshot {
             programs,
             maps,
             links,
@@ -164,9 +164,7 @@ impl Reader {
             collectors,
             issues: self.issues.all().to_vec(),
             ..Snapshot::begun(taken_at, self.started_at)
-        };
-        snapshot.totals = snapshot.add_up();
-        snapshot
+        }
     }
 }
 

@@ -10,15 +10,29 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{self, Exporter, Snapshot, Tag};
+use crate::model::{Exporter, Object, Snapshot, Tag};
 
-/// Everything there is to export at one moment.
+/// Everything to export at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
-    /// The reading.
+    /// The objects to export, and the totals of all objects.
     pub snapshot: &'a Snapshot,
-    /// What the exporter knows of itself; `None` where a snapshot is only shown.
+    /// Series dropped by a limit; `None` without one.
+    pub dropped: Option<u64>,
+    /// Whether to export which program uses which map.
+    pub program_maps: bool,
+    /// Whether to export the holders of each object.
+    pub holders: bool,
+    /// Metrics of the exporter itself; `None` where a snapshot is only printed.
     pub exporter: Option<&'a Exporter>,
+}
+
+impl<'a> Sample<'a> {
+    /// Returns a sample of everything in a snapshot, without metrics of the exporter.
+    #[must_use]
+    pub const fn new(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, dropped: None, program_maps: true, holders: true, exporter: None }
+    }
 }
 
 /// What a metric's values mean over time.
@@ -163,15 +177,6 @@ pub struct Entity<T: 'static> {
     pub object: Option<fn(&T) -> Object>,
     /// What tells one series from a later one with the same labels, or the same id.
     pub series: fn(&T) -> Series,
-}
-
-/// One of the kernel's objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Object {
-    /// What it is.
-    pub kind: model::Kind,
-    /// Its id among those of the kind.
-    pub id: u32,
 }
 
 /// Which series a value belongs to: a second value with the same id but another birth is another series, and one with

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use self::enums::map_type;
 pub use self::owner::{
-    Container, Content, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, KindTotal, Owner,
-    OwnerKind, OwnerTotal, Pin, Pod, Process, ProcessFiles,
+    AttachPointStatus, AttachmentScan, Container, Content, HeldBy, Holder, Holders, Hook, Identity,
+    KindTotal, Owner, OwnerKind, OwnerTotal, Pin, Pod, Process, ProcessFiles,
 };
 
 /// One reading: every BPF object of the host at one moment, and what could not be read.
@@ -43,7 +43,7 @@ pub struct Snapshot {
     /// What is pinned where, by path. `None` when no bpffs could be read.
     pub pins: Option<Vec<Pin>>,
     /// What hangs where, at the last look. `None` before the first.
-    pub hooks: Option<Arc<HookLook>>,
+    pub hooks: Option<Arc<AttachmentScan>>,
     /// What each owner's objects are and cost together, whatever part of the objects is told here.
     #[serde(default)]
     pub owners: Vec<OwnerTotal>,
@@ -51,8 +51,6 @@ pub struct Snapshot {
     /// missing.
     #[serde(default)]
     pub totals: Vec<KindTotal>,
-    /// How many series were left out, since no more than so many are wanted. `None` where there is no limit.
-    pub left_out: Option<u64>,
     /// Who counts the runs of programs, and for how long they have been counted.
     pub run_stats: RunStats,
     /// How each part of the reading went.
@@ -77,7 +75,6 @@ impl Snapshot {
             hooks: None,
             owners: Vec::new(),
             totals: Vec::new(),
-            left_out: None,
             run_stats: RunStats::default(),
             collectors: Vec::new(),
             issues: Vec::new(),
@@ -101,39 +98,55 @@ impl Snapshot {
         }
     }
 
-    /// What the objects told here are and cost together, by kind, without what only others know: who holds them, and what of
-    /// them is gone.
+    /// Returns a copy with only the rows whose object `keep` accepts: the object itself, its holders and pins, the hooks where
+    /// it is attached, and what a map contains. A table that could not be read stays `None`; totals and counts of many
+    /// objects stay as they are.
     #[must_use]
-    pub fn add_up(&self) -> Vec<KindTotal> {
-        let total = |kind, objects: Option<usize>, mem| {
-            objects.map(|objects| KindTotal {
-                kind,
-                objects,
-                unheld: None,
-                mem,
-                since: self.reader_started_at,
-                run_time: None,
-            })
-        };
-        let programs = self.programs.as_ref();
-        let program_mem = programs.and_then(|programs| sum(programs.iter().map(|p| p.facts.mem)));
-        let maps = self.maps.as_ref();
-        let map_mem = maps.and_then(|maps| sum(maps.iter().map(|m| m.mem)));
-        [
-            total(Kind::Program, programs.map(Vec::len), program_mem),
-            total(Kind::Map, maps.map(Vec::len), map_mem),
-            total(Kind::Link, self.links.as_ref().map(Vec::len), None),
-            total(Kind::Btf, self.btfs.as_ref().map(Vec::len), None),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+    pub fn filtered(&self, keep: impl Fn(Object) -> bool) -> Self {
+        fn rows<T: Clone>(rows: &[T], keep: impl Fn(&T) -> bool) -> Vec<T> {
+            rows.iter().filter(|row| keep(row)).cloned().collect()
+        }
+        let is_kept = |kind, id| keep(Object { kind, id });
+        Self {
+            programs: self.programs.as_ref().map(|all| rows(all, |p| is_kept(Kind::Program, p.facts.id))),
+            maps: self.maps.as_ref().map(|all| rows(all, |m| is_kept(Kind::Map, m.facts.id))),
+            links: self.links.as_ref().map(|all| rows(all, |l| is_kept(Kind::Link, l.facts.id))),
+            btfs: self.btfs.as_ref().map(|all| rows(all, |b| is_kept(Kind::Btf, b.id))),
+            holders: self.holders.as_ref().map(|holders| Holders {
+                programs: rows(&holders.programs, |h| is_kept(Kind::Program, h.id)),
+                maps: rows(&holders.maps, |h| is_kept(Kind::Map, h.id)),
+                links: rows(&holders.links, |h| is_kept(Kind::Link, h.id)),
+                btfs: rows(&holders.btfs, |h| is_kept(Kind::Btf, h.id)),
+            }),
+            pins: self.pins.as_ref().map(|all| rows(all, |pin| is_kept(pin.kind, pin.id))),
+            hooks: self.hooks.as_ref().map(|look| {
+                Arc::new(AttachmentScan {
+                    taken_at: look.taken_at,
+                    hooks: rows(&look.hooks, |hook| keep(hook.object())),
+                    contents: rows(&look.contents, |content| is_kept(Kind::Map, content.map_id)),
+                    attach_points: look.attach_points.clone(),
+                    unqueryable: look.unqueryable.clone(),
+                    complete: look.complete,
+                })
+            }),
+            owners: self.owners.clone(),
+            totals: self.totals.clone(),
+            collectors: self.collectors.clone(),
+            issues: self.issues.clone(),
+            taken_at: self.taken_at,
+            reader_started_at: self.reader_started_at,
+            run_stats: self.run_stats,
+        }
     }
 }
 
-/// The sum of what is known; `None` when nothing is.
-fn sum(sizes: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    sizes.flatten().reduce(u64::saturating_add)
+/// One of the kernel's objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Object {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its id, unique among the objects of its kind that exist at one time.
+    pub id: u32,
 }
 
 /// The kinds of object that the kernel keeps a table of.
@@ -532,10 +545,6 @@ pub struct Exporter {
     pub build: Build,
     /// How the delivery over OTLP goes; `None` when nothing is pushed.
     pub delivery: Option<Delivery>,
-    /// Whether to tell which program uses which map.
-    pub program_maps: bool,
-    /// Whether to tell who holds which object.
-    pub holders: bool,
 }
 
 /// What was built, from which source, by which compiler.

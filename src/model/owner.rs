@@ -10,8 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
-use super::hash;
+use super::{Kind, Object, hash};
 
 /// What somebody is who has BPF objects. From the first that applies to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -334,6 +333,19 @@ pub struct Hook {
     pub map_id: Option<u32>,
 }
 
+impl Hook {
+    /// Returns the object that is attached: the program, else the map, else the link; the program of id 0, which no object has,
+    /// where none is known.
+    #[must_use]
+    pub fn object(&self) -> Object {
+        let object = |kind| move |id| Object { kind, id };
+        let program = self.prog_id.map(object(Kind::Program));
+        let map = || self.map_id.map(object(Kind::Map));
+        let link = || self.link_id.map(object(Kind::Link));
+        program.or_else(map).or_else(link).unwrap_or(Object { kind: Kind::Program, id: 0 })
+    }
+}
+
 /// An object that holds another in itself: a `prog_array` a program, a map of maps a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Content {
@@ -347,7 +359,7 @@ pub struct Content {
 
 /// What a look at the hooks found. It is taken less often than a reading.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookLook {
+pub struct AttachmentScan {
     /// When it began.
     pub taken_at: Timestamp,
     /// What hangs where, by hook, namespace, target and position.
@@ -355,16 +367,16 @@ pub struct HookLook {
     /// Which maps hold others, where it is in doubt who does.
     pub contents: Vec<Content>,
     /// Each hook and target that had a program, with what became of it.
-    pub places: Vec<HookPlace>,
+    pub attach_points: Vec<AttachPointStatus>,
     /// The numbers of the types of program that can hang where nobody could be asked.
-    pub untold: Vec<u32>,
+    pub unqueryable: Vec<u32>,
     /// Whether links were seen, and all maps were looked into that can hold an object of which nobody else is known to.
     pub complete: bool,
 }
 
 /// A hook and target at which programs hang, or hung at an earlier look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookPlace {
+pub struct AttachPointStatus {
     /// See [`Hook::hook`].
     pub hook: Cow<'static, str>,
     /// See [`Hook::target`].
@@ -374,7 +386,7 @@ pub struct HookPlace {
     /// How many programs hang there.
     pub programs: u64,
     /// How many were gone at a look that had been there at the one before, replaced ones included.
-    pub lost: u64,
+    pub detached: u64,
     /// The first look that saw it.
     pub since: Timestamp,
 }
@@ -407,7 +419,7 @@ pub struct KindTotal {
     pub objects: usize,
     /// How many of them no process, pin, link or hook holds, directly or through another. `None` as long as not everybody was
     /// asked who could hold one.
-    pub unheld: Option<usize>,
+    pub orphaned: Option<usize>,
     /// Memory charged for them, in bytes. `None` for links and BTF objects, and when that of none is known.
     pub mem: Option<u64>,
     /// The birth of the run time: the load of the first program that was seen, or when the reader was started.

@@ -15,14 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse};
+use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::export::prometheus::{self, Format};
-use crate::metrics::Sample;
 use crate::source::Source;
 
 /// Listens on a port of a host, or of every address of this host.
@@ -75,39 +74,52 @@ pub fn router(source: Source) -> Router {
         .with_state(Pages { source, size_hint: Arc::default() })
 }
 
-async fn landing(State(pages): State<Pages>) -> impl IntoResponse {
-    let snapshot = pages.source.latest().await;
-    let items =
-        snapshot.totals.iter().map(|total| format!("<li>{}: {}</li>", total.kind.as_str(), total.objects));
+async fn landing(State(pages): State<Pages>) -> Response {
+    let reading = match pages.source.latest().await {
+        Ok(reading) => reading,
+        Err(error) => return failed(&error),
+    };
+    let totals = &reading.snapshot.totals;
+    let items = totals.iter().map(|total| format!("<li>{}: {}</li>", total.kind.as_str(), total.objects));
     let counts = items.collect::<Vec<_>>().join("\n");
     let page = include_str!("landing.html").replace("{version}", env!("CARGO_PKG_VERSION"));
-    Html(page.replace("{counts}", &counts))
+    Html(page.replace("{counts}", &counts)).into_response()
 }
 
-async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> impl IntoResponse {
+async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let accept: Vec<&str> =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let format = Format::negotiate(&accept.join(","));
-    let snapshot = pages.source.latest().await;
+    let selected = match pages.source.latest().await {
+        Ok(reading) => reading.selected,
+        Err(error) => return failed(&error),
+    };
     let exporter = pages.source.exporter();
     let render = move || {
-        let sample = Sample { snapshot: &snapshot, exporter: Some(&exporter) };
+        let sample = selected.sample(Some(&exporter));
         let text = prometheus::render(sample, format, pages.size_hint.load(Ordering::Relaxed));
         pages.size_hint.store(text.len(), Ordering::Relaxed);
         text
     };
     match tokio::task::spawn_blocking(render).await {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to write the metrics: {error}\n"))
-            .into_response(),
+        Err(error) => failed(&error),
     }
 }
 
-async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
-    if pages.source.latest().await.is_all_refused() {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the kernel refuses to list BPF objects\n")
-    } else {
-        (StatusCode::OK, "ready\n")
+/// Returns the response for an internal error.
+fn failed(error: &dyn std::error::Error) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+}
+
+async fn ready(State(pages): State<Pages>) -> Response {
+    match pages.source.latest().await {
+        Ok(reading) if reading.snapshot.is_all_refused() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the kernel refuses to list BPF objects\n")
+                .into_response()
+        }
+        Ok(_) => (StatusCode::OK, "ready\n").into_response(),
+        Err(error) => failed(&error),
     }
 }
 

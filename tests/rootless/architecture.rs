@@ -6,19 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module and those it may name. `bin` wires, and may name all.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("cli", &["model", "kernel", "enrich", "lookup", "metrics"]),
+    ("ascending", &[]),
     ("backoff", &[]),
     ("outage", &[]),
     ("error_chain", &[]),
     ("sys", &["model"]),
     ("host", &["model", "sys"]),
-    ("kernel", &["model", "sys", "host"]),
-    ("enrich", &["model", "host", "kernel"]),
+    ("kernel", &["model", "sys", "host", "ascending"]),
+    ("enrich", &["model", "host", "kernel", "ascending"]),
     ("lookup", &["enrich", "backoff", "outage", "error_chain"]),
     ("metrics", &["model"]),
-    ("source", &["model"]),
+    ("source", &["model", "metrics"]),
     ("export", &["model", "metrics", "source", "backoff", "outage", "error_chain"]),
     ("web", &["metrics", "source", "export"]),
 ];

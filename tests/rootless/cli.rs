@@ -153,7 +153,7 @@ fn a_selection_holds_for_a_snapshot_from_a_file() {
     const OBJECTS: [&str; 6] =
         ["bpf_program_", "bpf_map_", "bpf_link_", "bpf_btf_", "bpf_pin_", "bpf_hook_info"];
     let of_objects = |line: &String| OBJECTS.iter().any(|prefix| line.starts_with(prefix));
-    let left_out = |line: &String| line.starts_with("bpf_exporter_left_out_series");
+    let dropped = |line: &String| line.starts_with("bpf_exporter_dropped_series");
     let (all, _) = samples(&[]);
     let (rest, said) = samples(&["--no-per-object"]);
     assert!(all.iter().any(of_objects) && !rest.iter().any(of_objects));
@@ -163,8 +163,8 @@ fn a_selection_holds_for_a_snapshot_from_a_file() {
     let max = rest.len() + 1 + (all.len() - rest.len()) / 2;
     let (some, said) = samples(&["--max-series", &max.to_string()]);
     assert!(some.iter().any(of_objects) && some.len() <= max, "{} of {max}", some.len());
-    let missing = all.len() - some.iter().filter(|line| !left_out(line)).count();
-    assert!(some.contains(&format!("bpf_exporter_left_out_series {missing}")), "{some:#?}");
+    let missing = all.len() - some.iter().filter(|line| !dropped(line)).count();
+    assert!(some.contains(&format!("bpf_exporter_dropped_series {missing}")), "{some:#?}");
     assert_eq!(said.len(), issues + 1);
     assert!(said[issues].contains(&format!("dropped {missing} per-object series")), "{said:?}");
 

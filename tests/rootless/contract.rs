@@ -42,7 +42,7 @@ async fn received(snapshot: &Snapshot) -> (BTreeMap<String, Vec<Point>>, points:
     let mut encoder = Encoder::new(&attributes, 1 << 20);
     let mut metrics = BTreeMap::<_, Vec<_>>::new();
     let mut resource = points::Labels::new();
-    for request in encoder.encode(Sample { snapshot, exporter: None }) {
+    for request in encoder.encode(Sample::new(snapshot)) {
         client.export(&request).await.expect("the receiver accepts every request");
         let message = receiver.requests.recv().await.expect("the request arrived").message;
         resource =

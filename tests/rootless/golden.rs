@@ -4,6 +4,7 @@ use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::export::{json, table};
 use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::metrics::select::Selected;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
 use test_support::golden as files;
@@ -12,13 +13,16 @@ use files::{SNAPSHOT, snapshot};
 
 #[test]
 fn json_is_the_model() {
-    files::assert_golden(SNAPSHOT, &json::render(&snapshot()).expect("a snapshot is JSON"));
+    files::assert_golden(
+        SNAPSHOT,
+        &json::render(&Selected::all(snapshot().into())).expect("a snapshot is JSON"),
+    );
 }
 
 #[test]
 fn prometheus_text() {
     let snapshot = snapshot();
-    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let sample = Sample::new(&snapshot);
     files::assert_golden("tests/golden/node/prometheus.txt", &prometheus::render(sample, Format::Text, 0));
     files::assert_golden(
         "tests/golden/node/openmetrics.txt",
@@ -29,17 +33,14 @@ fn prometheus_text() {
 #[test]
 fn terminal_tables() {
     let snapshot = snapshot();
-    files::assert_golden(
-        "tests/golden/node/table.txt",
-        &table::render(Sample { snapshot: &snapshot, exporter: None }),
-    );
+    files::assert_golden("tests/golden/node/table.txt", &table::render(Sample::new(&snapshot)));
 }
 
 #[test]
 fn otlp_as_its_json_form() {
     let resource = [("service.name".to_owned(), "golden".to_owned())];
     let snapshot = snapshot();
-    let requests = Encoder::new(&resource, usize::MAX).encode(Sample { snapshot: &snapshot, exporter: None });
+    let requests = Encoder::new(&resource, usize::MAX).encode(Sample::new(&snapshot));
     let [request] = &requests[..] else { panic!("{} requests", requests.len()) };
     let request = ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
     let mut text = serde_json::to_string_pretty(&request).expect("it has a JSON form");

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{Build, Exporter, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::web;
@@ -38,12 +39,7 @@ fn serve(snapshot: Snapshot) -> Server {
     };
     let build =
         Build { started_at: Timestamp::UNIX_EPOCH, version: "1.2.3", revision: None, rustc: Some("1.95.0") };
-    let source = Source::new(read, move || Exporter {
-        build: build.clone(),
-        delivery: None,
-        program_maps: true,
-        holders: true,
-    });
+    let source = Source::new(read, Selected::all, move || Exporter { build: build.clone(), delivery: None });
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.spawn(web::serve(listener, source, stopped));

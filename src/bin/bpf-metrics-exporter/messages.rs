@@ -12,6 +12,7 @@ use bpf_metrics_exporter::cli::ListenAddress;
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode, requirements};
 use bpf_metrics_exporter::lookup::{self, Sockets};
+use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{Issue, Part, RunStats, Snapshot};
 use tracing::{info, warn};
 
@@ -114,7 +115,6 @@ pub(super) fn reading(snapshot: &Snapshot, took: Duration) -> String {
 #[derive(Default)]
 pub(super) struct Warned {
     issues: HashSet<(Part, String, String)>,
-    dropped: bool,
 }
 
 impl Warned {
@@ -125,8 +125,20 @@ impl Warned {
                 warn!("{}; further occurrences are only counted in bpf_exporter_issues", self::issue(issue));
             }
         }
-        if let Some(dropped) = snapshot.left_out.filter(|&dropped| dropped > 0)
-            && !std::mem::replace(&mut self.dropped, true)
+    }
+}
+
+/// Warns once of series that a limit dropped.
+#[derive(Debug, Default)]
+pub(super) struct LimitWarning {
+    logged: bool,
+}
+
+impl LimitWarning {
+    /// Logs that series were dropped, the first time.
+    pub(super) fn warn_of(&mut self, selected: &Selected) {
+        if let Some(dropped) = selected.dropped.filter(|&dropped| dropped > 0)
+            && !std::mem::replace(&mut self.logged, true)
         {
             let what = dropped_series(dropped);
             warn!("{what}; from now on they are only counted in bpf_exporter_dropped_series");

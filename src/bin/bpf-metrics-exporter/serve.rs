@@ -17,7 +17,7 @@ use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
 use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::metrics::select::Selection;
+use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{Build, Exporter};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::sys::malloc;
@@ -69,7 +69,7 @@ fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> 
 
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let Export { otlp, listen: _, collection } = export;
-    let Collection { kernel, enrich, lookup, selection, program_maps, holders } = collection;
+    let Collection { kernel, enrich, lookup, selection } = collection;
     let names = NameCache::default();
     let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
     malloc::return_what_is_free();
@@ -89,8 +89,6 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         move || Exporter {
             build: about.clone(),
             delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
-            program_maps,
-            holders,
         }
     };
     if selection != Selection::default() {
@@ -101,11 +99,16 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         let began = Instant::now();
         let snapshot = reader.read();
         debug!("{}", messages::reading(&snapshot, began.elapsed()));
-        let snapshot = selection.apply(snapshot, Some(&own()));
         warned.warn_of(&snapshot);
         snapshot
     };
-    let source = Source::new(read, exporter);
+    let mut limit = messages::LimitWarning::default();
+    let select = move |snapshot| {
+        let selected = selection.apply(Selected::all(snapshot), Some(&own()));
+        limit.warn_of(&selected);
+        selected
+    };
+    let source = Source::new(read, select, exporter);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -123,11 +126,11 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             Ok(())
         });
         if let Some((otlp, ledger)) = otlp.zip(ledger) {
-            push(&mut tasks, otlp, ledger, source, &stopped)?;
+            push(&mut tasks, otlp, ledger, source.clone(), &stopped)?;
         } else {
             info!("OTLP push disabled (--otlp-grpc none)");
         }
-        until_stopped(tasks, stop, signals).await
+        until_stopped(tasks, stop, signals, &source).await
     });
     // A reading that is still running has no use any more.
     runtime.shutdown_background();
@@ -194,8 +197,12 @@ async fn until_stopped(
     mut tasks: Tasks,
     stop: watch::Sender<bool>,
     mut signals: Signals,
+    source: &Source,
 ) -> anyhow::Result<()> {
     tokio::select! {
+        // First, since it ends tasks as well.
+        biased;
+        error = source.failed() => return Err(error.into()),
         name = signals.stop() => info!("{name}: stopping after a last export"),
         // A task ends before it is stopped only when it fails.
         Some(ended) = tasks.join_next() => ended.context("a task ended unexpectedly")??,

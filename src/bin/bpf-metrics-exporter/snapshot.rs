@@ -3,6 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +13,7 @@ use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::lookup;
-use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::Snapshot;
 use tracing::warn;
 
@@ -29,9 +30,9 @@ pub(super) fn snapshot(options: cli::Snapshot, log: Log, warnings: &[String]) ->
         warn!("{warning}");
     }
     let selection = collection.selection.clone();
-    let snapshot = match from {
+    let selected = match from {
         Some(file) => match read_file(&file) {
-            Ok(snapshot) => snapshot,
+            Ok(selected) => selected,
             Err(error) => {
                 messages::complain(&format!("--from: {error:#}"));
                 return ExitCode::from(USAGE);
@@ -45,20 +46,20 @@ pub(super) fn snapshot(options: cli::Snapshot, log: Log, warnings: &[String]) ->
             if snapshot.is_all_refused() {
                 return finish(Err(anyhow::anyhow!(messages::not_permitted())));
             }
-            snapshot
+            Selected::all(Arc::new(snapshot))
         }
     };
-    for issue in snapshot.issues.iter().filter(|issue| issue.count > 0) {
+    for issue in selected.snapshot.issues.iter().filter(|issue| issue.count > 0) {
         warn!("{}", messages::issue(issue));
     }
-    let snapshot = selection.apply(snapshot, None);
-    if let Some(dropped) = snapshot.left_out.filter(|&dropped| dropped > 0) {
+    let selected = selection.apply(selected, None);
+    if let Some(dropped) = selected.dropped.filter(|&dropped| dropped > 0) {
         warn!("{}", messages::dropped_series(dropped));
     }
-    let sample = Sample { snapshot: &snapshot, exporter: None };
+    let sample = selected.sample(None);
     let text = match format {
         SnapshotFormat::Table => Ok(table::render(sample)),
-        SnapshotFormat::Json => json::render(&snapshot).context("failed to write the snapshot as JSON"),
+        SnapshotFormat::Json => json::render(&selected).context("failed to write the snapshot as JSON"),
         SnapshotFormat::Prometheus => Ok(prometheus::render(sample, prometheus::Format::Text, 0)),
     };
     finish(text.and_then(|text| print(&text)))
@@ -81,8 +82,8 @@ fn read_host(collection: Collection) -> anyhow::Result<Snapshot> {
     Ok(enricher.read())
 }
 
-fn read_file(file: &Path) -> anyhow::Result<Snapshot> {
-    let read = || -> anyhow::Result<Snapshot> {
+fn read_file(file: &Path) -> anyhow::Result<Selected> {
+    let read = || -> anyhow::Result<Selected> {
         let mut text = String::new();
         if file.as_os_str() == "-" {
             io::stdin().lock().read_to_string(&mut text)?;

@@ -35,13 +35,17 @@ pub async fn produce(
         // snapshot covers everything up to the end.
         let now = Instant::now();
         let oldest = if stopping { Some(now) } else { last.max(now.checked_sub(FRESHNESS)) };
-        let snapshot = source.begun_since(oldest).await;
+        let Ok(reading) = source.begun_since(oldest).await else {
+            // The program ends with this error.
+            queue.close();
+            return;
+        };
         last = Some(Instant::now());
         let exporter = source.exporter();
         let target = Arc::clone(&queue);
         let wait = DeliveryWait { until: now + interval / 2, stop: stop.clone(), waited: Duration::ZERO };
         let filling = tokio::task::spawn_blocking(move || {
-            let sample = Sample { snapshot: &snapshot, exporter: Some(&exporter) };
+            let sample = reading.selected.sample(Some(&exporter));
             fill(&target, &mut encoder, sample, wait);
             encoder
         });

@@ -1,5 +1,6 @@
-//! Which single objects are told of: those that rules mean, and no more of them than a number of series allows.
-//! Knows neither flags nor formats, and of each series only what the table of metrics says. Begin at [`Selection::apply`].
+//! Selection of the objects to export: by rules, and by a maximum number of series.
+//! Entry point: [`Selection::apply`]. What belongs to an object is defined by [`Entity::object`] and
+//! [`Snapshot::filtered`], not here.
 
 mod rules;
 
@@ -9,28 +10,67 @@ use std::sync::Arc;
 
 use self::rules::Traits;
 pub use self::rules::{Key, Rule};
-use super::table::{BTF, HOOK, LINK, LINK_HOLDER, MAP, MAP_HOLDER, PIN, PROGRAM, PROGRAM_HOLDER};
-use super::{Entity, Object, Sample, Visitor, visit};
-use crate::model::{Exporter, Kind, Owner, Snapshot};
+use super::table::{BTF, LINK, MAP, PROGRAM};
+use super::{Entity, Sample, Visitor, visit};
+use crate::model::{Exporter, Object, Owner, Snapshot};
 
-/// Which single objects to tell of. What is told of many at once always stays, and is of all objects: the totals of the host
-/// and of owners, how many programs hang where, how the reading went, and the exporter itself.
+/// Which objects and which optional series to export. Series about many objects are always exported and always count all
+/// objects: totals of the host and of owners, attachments per hook, how the reading went, the exporter itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// Only those that one of these rules means, unless there is none.
+    /// Exports only objects that match one of these rules, unless empty.
     pub only: Vec<Rule>,
-    /// None of those that one of these rules means.
+    /// Exports no object that matches one of these rules; wins over `only`.
     pub except: Vec<Rule>,
-    /// Whether to tell of single objects at all.
+    /// Whether to export single objects at all.
     pub per_object: bool,
-    /// How many series there may be in all.
+    /// Maximum number of series in all.
     pub max_series: Option<u64>,
+    /// Whether to export which program uses which map.
+    pub program_maps: bool,
+    /// Whether to export the holders of each object.
+    pub holders: bool,
 }
 
 impl Default for Selection {
     /// Everything.
     fn default() -> Self {
-        Self { only: Vec::new(), except: Vec::new(), per_object: true, max_series: None }
+        Self {
+            only: Vec::new(),
+            except: Vec::new(),
+            per_object: true,
+            max_series: None,
+            program_maps: true,
+            holders: true,
+        }
+    }
+}
+
+/// A reading and the part of it to export.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The selected objects, and totals of all objects. The reading itself where everything is selected.
+    pub snapshot: Arc<Snapshot>,
+    /// Series dropped by [`Selection::max_series`]; `None` without that limit.
+    pub dropped: Option<u64>,
+    /// See [`Selection::program_maps`].
+    pub program_maps: bool,
+    /// See [`Selection::holders`].
+    pub holders: bool,
+}
+
+impl Selected {
+    /// Selects everything in a reading.
+    #[must_use]
+    pub const fn all(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, dropped: None, program_maps: true, holders: true }
+    }
+
+    /// Returns what is to be exported, with the metrics of the exporter itself where given.
+    #[must_use]
+    pub fn sample<'a>(&'a self, exporter: Option<&'a Exporter>) -> Sample<'a> {
+        let Self { ref snapshot, dropped, program_maps, holders } = *self;
+        Sample { snapshot, dropped, program_maps, holders, exporter }
     }
 }
 
@@ -51,44 +91,49 @@ impl fmt::Display for Selection {
 }
 
 fn list(f: &mut fmt::Formatter<'_>, head: &str, rules: &[Rule]) -> fmt::Result {
-    for (place, rule) in rules.iter().enumerate() {
-        write!(f, "{}{rule}", if place == 0 { head } else { " or " })?;
+    for (index, rule) in rules.iter().enumerate() {
+        write!(f, "{}{rule}", if index == 0 { head } else { " or " })?;
     }
     Ok(())
 }
 
 impl Selection {
-    /// Leaves out of a finished reading what is not wanted of it. What could not be read stays unread, which is not the same as
-    /// left out.
+    /// Selects from a finished reading, which may be the result of an earlier selection. A table that could not be read stays
+    /// `None`, which is not the same as empty. The reading is copied only if objects are dropped from it.
     ///
-    /// A row about an object goes and stays with it: its holders, pins and hooks, and for a program which maps it uses,
-    /// whether or not these are told.
+    /// Rows about an object are kept and dropped with it: its holders, pins and attachments, and for a program the ids of the
+    /// maps it uses, whether or not these maps are selected.
     #[must_use]
-    pub fn apply(&self, mut snapshot: Snapshot, exporter: Option<&Exporter>) -> Snapshot {
+    pub fn apply(&self, mut selected: Selected, exporter: Option<&Exporter>) -> Selected {
+        selected.program_maps &= self.program_maps;
+        selected.holders &= self.holders;
         if !self.per_object {
-            keep(&mut snapshot, |_| false);
+            selected.snapshot = Arc::new(selected.snapshot.filtered(|_| false));
         } else if !(self.only.is_empty() && self.except.is_empty()) {
-            let wanted: Vec<(Object, bool)> =
-                known(&snapshot).into_iter().map(|(object, traits)| (object, self.wants(traits))).collect();
-            keep(&mut snapshot, |object| match find(&wanted, object) {
+            let wanted: Vec<(Object, bool)> = objects(&selected.snapshot)
+                .into_iter()
+                .map(|(object, traits)| (object, self.matches(traits)))
+                .collect();
+            let filtered = selected.snapshot.filtered(|object| match find(&wanted, object) {
                 Some(&wanted) => wanted,
-                None => self.wants(Traits::unknown(object.kind)),
+                None => self.matches(Traits::unknown(object.kind)),
             });
+            selected.snapshot = Arc::new(filtered);
         }
         if let Some(max) = self.max_series {
-            limit(&mut snapshot, exporter, max);
+            limit(&mut selected, exporter, max);
         }
-        snapshot
+        selected
     }
 
-    fn wants(&self, traits: Traits<'_>) -> bool {
-        let meant = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(traits));
-        (self.only.is_empty() || meant(&self.only)) && !meant(&self.except)
+    fn matches(&self, traits: Traits<'_>) -> bool {
+        let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(traits));
+        (self.only.is_empty() || any(&self.only)) && !any(&self.except)
     }
 }
 
-/// Every object that a reading has, ascending.
-fn known(snapshot: &Snapshot) -> Vec<(Object, Traits<'_>)> {
+/// Returns every object of a reading with what rules match against, ascending.
+fn objects(snapshot: &Snapshot) -> Vec<(Object, Traits<'_>)> {
     fn table<'a, T, R>(entity: &Entity<T>, values: Option<&'a Vec<T>>, traits: R) -> Vec<(Object, Traits<'a>)>
     where
         R: Fn(&'a T) -> Traits<'a>,
@@ -96,87 +141,59 @@ fn known(snapshot: &Snapshot) -> Vec<(Object, Traits<'_>)> {
         let object = entity.object.expect("a row of the kernel's tables is an object");
         values.into_iter().flatten().map(|value| (object(value), traits(value))).collect()
     }
-    let mut known = table(&PROGRAM, snapshot.programs.as_ref(), Traits::from);
-    known.extend(table(&MAP, snapshot.maps.as_ref(), Traits::from));
-    known.extend(table(&LINK, snapshot.links.as_ref(), Traits::from));
-    known.extend(table(&BTF, snapshot.btfs.as_ref(), |btf| Traits::from(&**btf)));
-    // Mostly it is in this order; a reading from a file may not be.
-    known.sort_by_key(|&(object, _)| object);
-    known
+    let mut objects = table(&PROGRAM, snapshot.programs.as_ref(), Traits::from);
+    objects.extend(table(&MAP, snapshot.maps.as_ref(), Traits::from));
+    objects.extend(table(&LINK, snapshot.links.as_ref(), Traits::from));
+    objects.extend(table(&BTF, snapshot.btfs.as_ref(), |btf| Traits::from(&**btf)));
+    // A no-op for the kernel's order; a reading from a file may have another.
+    objects.sort_by_key(|&(object, _)| object);
+    objects
 }
 
-/// What is said of an object in a list in ascending order.
+/// Looks up an object in a list in ascending order.
 fn find<T>(sorted: &[(Object, T)], object: Object) -> Option<&T> {
-    let place = sorted.binary_search_by_key(&object, |&(object, _)| object).ok()?;
-    Some(&sorted[place].1)
+    let index = sorted.binary_search_by_key(&object, |&(object, _)| object).ok()?;
+    Some(&sorted[index].1)
 }
 
-/// Leaves out all that is told of other objects than these.
-fn keep(snapshot: &mut Snapshot, told: impl Fn(Object) -> bool) {
-    fn retain<T>(entity: &Entity<T>, values: Option<&mut Vec<T>>, told: impl Fn(Object) -> bool) {
-        if let (Some(object), Some(values)) = (entity.object, values) {
-            values.retain(|value| told(object(value)));
-        }
-    }
-    retain(&PROGRAM, snapshot.programs.as_mut(), &told);
-    retain(&MAP, snapshot.maps.as_mut(), &told);
-    retain(&LINK, snapshot.links.as_mut(), &told);
-    retain(&BTF, snapshot.btfs.as_mut(), &told);
-    retain(&PIN, snapshot.pins.as_mut(), &told);
-    if let Some(holders) = &mut snapshot.holders {
-        retain(&PROGRAM_HOLDER, Some(&mut holders.programs), &told);
-        retain(&MAP_HOLDER, Some(&mut holders.maps), &told);
-        retain(&LINK_HOLDER, Some(&mut holders.links), &told);
-        // They have no metric, but stand in a snapshot that is written down.
-        holders.btfs.retain(|holder| told(Object { kind: Kind::Btf, id: holder.id }));
-    }
-    if let Some(look) = &mut snapshot.hooks {
-        // Whoever took the look keeps it for the next readings, so this one gets a copy.
-        let look = Arc::make_mut(look);
-        retain(&HOOK, Some(&mut look.hooks), &told);
-        look.contents.retain(|content| told(Object { kind: Kind::Map, id: content.map_id }));
-    }
-}
-
-/// Leaves out objects, each with all that is told of it, until no more series than `max` are left; all objects, if the rest
-/// alone is more than that.
+/// Drops objects, each with all its rows, until at most `max` series are left; all objects if the other series alone exceed it.
 ///
-/// Owners take turns, so that none displaces another, and each brings its objects in ascending order of kind and id: what is
-/// loaded later comes later. The order depends on nothing but the reading, and an object that comes or goes moves by one turn those
-/// of its owner that come after it, and nobody else's.
-fn limit(snapshot: &mut Snapshot, exporter: Option<&Exporter>, max: u64) {
-    // It has a series of its own, which counts; and what an earlier limit left out is missing still.
-    let before = *snapshot.left_out.get_or_insert(0);
-    let mut count = Count::default();
-    visit(Some(Sample { snapshot, exporter }), &mut count);
-    let Count { rest, series } = count;
-    let series = add_up(series);
+/// Owners take turns, so that none displaces another, and each contributes its objects in ascending order of kind and id, so
+/// newer ones come last. The order depends only on the reading, and an object that comes or goes shifts the later objects of
+/// its owner by one turn, and no others.
+fn limit(selected: &mut Selected, exporter: Option<&Exporter>, max: u64) {
+    // Set before counting, since it is a series itself. Series dropped by an earlier limit are still missing.
+    let before = *selected.dropped.get_or_insert(0);
+    let mut count = SeriesCount::default();
+    visit(Some(selected.sample(exporter)), &mut count);
+    let SeriesCount { rest, series } = count;
+    let series = sum_by_object(series);
     let all = series.iter().fold(rest, |sum, (_, series)| sum + series);
     if all <= max {
         return;
     }
-    let mut told = Vec::new();
+    let mut kept = Vec::new();
     let mut sum = rest;
-    for (object, series) in turns(snapshot, &series) {
+    for (object, series) in in_turns(&selected.snapshot, &series) {
         if sum + series > max {
             break;
         }
         sum += series;
-        told.push((object, ()));
+        kept.push((object, ()));
     }
-    told.sort_unstable();
-    keep(snapshot, |object| find(&told, object).is_some());
-    snapshot.left_out = Some(before.saturating_add(all - sum));
+    kept.sort_unstable();
+    selected.snapshot = Arc::new(selected.snapshot.filtered(|object| find(&kept, object).is_some()));
+    selected.dropped = Some(before.saturating_add(all - sum));
 }
 
-/// Counts series: of objects by the object, in the order of the table, and those of all the rest.
+/// Counts series: per object, in the order of the table, and all others.
 #[derive(Default)]
-struct Count {
+struct SeriesCount {
     rest: u64,
     series: Vec<(Object, u64)>,
 }
 
-impl Visitor for Count {
+impl Visitor for SeriesCount {
     fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
         for value in values.unwrap_or_default() {
             let series = entity.metrics.iter().map(|metric| u64::from((metric.read)(value).is_some())).sum();
@@ -188,8 +205,8 @@ impl Visitor for Count {
     }
 }
 
-/// Each object once, ascending, with all its series.
-fn add_up(mut series: Vec<(Object, u64)>) -> Vec<(Object, u64)> {
+/// Returns each object once, ascending, with the sum of its series.
+fn sum_by_object(mut series: Vec<(Object, u64)>) -> Vec<(Object, u64)> {
     series.sort_by_key(|&(object, _)| object);
     series.dedup_by(|(object, series), (first, sum)| {
         let same = object == first;
@@ -201,26 +218,25 @@ fn add_up(mut series: Vec<(Object, u64)>) -> Vec<(Object, u64)> {
     series
 }
 
-/// The objects of an owner, ascending, with their series.
-struct Belongings<'a> {
+/// The objects of an owner, ascending, with their numbers of series.
+struct OwnedSeries<'a> {
     owner: Option<&'a Owner>,
     objects: Vec<(Object, u64)>,
 }
 
-/// Brings objects into the order in which they are told, as long as there is room. Those of nobody that is known take turns as if
-/// they had one owner more, the last.
-fn turns(snapshot: &Snapshot, series: &[(Object, u64)]) -> Vec<(Object, u64)> {
-    let known = known(snapshot);
-    let mut by_owner: HashMap<Option<u64>, Belongings<'_>> = HashMap::new();
+/// Orders objects by turns of their owners. Objects without a known owner take turns as if they had one more owner, the last.
+fn in_turns(snapshot: &Snapshot, series: &[(Object, u64)]) -> Vec<(Object, u64)> {
+    let all = objects(snapshot);
+    let mut by_owner: HashMap<Option<u64>, OwnedSeries<'_>> = HashMap::new();
     for &(object, series) in series {
-        let owner = find(&known, object).and_then(|traits| traits.owner);
-        let belongings = by_owner
+        let owner = find(&all, object).and_then(|traits| traits.owner);
+        let owned = by_owner
             .entry(owner.map(Owner::key))
-            .or_insert_with(|| Belongings { owner, objects: Vec::new() });
-        belongings.objects.push((object, series));
+            .or_insert_with(|| OwnedSeries { owner, objects: Vec::new() });
+        owned.objects.push((object, series));
     }
-    let mut owners: Vec<Belongings<'_>> = by_owner.into_values().collect();
-    owners.sort_by_cached_key(|Belongings { owner, .. }| {
+    let mut owners: Vec<OwnedSeries<'_>> = by_owner.into_values().collect();
+    owners.sort_by_cached_key(|OwnedSeries { owner, .. }| {
         (owner.is_none(), owner.map(|owner| (owner.kind(), owner.name(), owner.key())))
     });
     let mut order = Vec::with_capacity(series.len());

@@ -11,35 +11,33 @@ pub use self::exporter::{BUILD, COLLECTOR, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OT
 pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
 pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
 pub use self::owners::{
-    HOOK, HOOK_PLACE, HOST, LEFT_OUT, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER,
+    ATTACH_POINT, DROPPED, HOOK, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER,
 };
 use super::LabelValue::{Number, Text};
 use super::{LabelValue, Sample, Visitor};
-use crate::model::{Delivery, HookLook, ObjectType, Snapshot};
+use crate::model::{AttachmentScan, Delivery, ObjectType, Snapshot};
 
 /// Shows every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     let snapshot = sample.map(|sample| sample.snapshot);
     visitor.entity(&PROGRAM, snapshot.and_then(|snapshot| snapshot.programs.as_deref()));
-    let told = sample.is_none_or(|sample| sample.exporter.is_none_or(|exporter| exporter.program_maps));
-    let uses = snapshot.filter(|_| told).and_then(program_maps);
+    let uses = sample.filter(|sample| sample.program_maps).and_then(|sample| program_maps(sample.snapshot));
     visitor.entity(&PROGRAM_MAP, uses.as_deref());
     visitor.entity(&MAP, snapshot.and_then(|snapshot| snapshot.maps.as_deref()));
     visitor.entity(&LINK, snapshot.and_then(|snapshot| snapshot.links.as_deref()));
     visitor.entity(&BTF, snapshot.and_then(|snapshot| snapshot.btfs.as_deref()));
-    let told = sample.is_none_or(|sample| sample.exporter.is_none_or(|exporter| exporter.holders));
-    let holders = snapshot.filter(|_| told).and_then(|snapshot| snapshot.holders.as_ref());
+    let holders = sample.filter(|sample| sample.holders).and_then(|sample| sample.snapshot.holders.as_ref());
     visitor.entity(&PROGRAM_HOLDER, holders.map(|holders| &*holders.programs));
     visitor.entity(&MAP_HOLDER, holders.map(|holders| &*holders.maps));
     visitor.entity(&LINK_HOLDER, holders.map(|holders| &*holders.links));
     visitor.entity(&PIN, snapshot.and_then(|snapshot| snapshot.pins.as_deref()));
     let look = snapshot.and_then(|snapshot| snapshot.hooks.as_deref());
-    visitor.entity(&HOOK, look.map(|HookLook { hooks, .. }| &**hooks));
-    visitor.entity(&HOOK_PLACE, look.map(|HookLook { places, .. }| &**places));
+    visitor.entity(&HOOK, look.map(|AttachmentScan { hooks, .. }| &**hooks));
+    visitor.entity(&ATTACH_POINT, look.map(|AttachmentScan { attach_points, .. }| &**attach_points));
     visitor.entity(&OWNER, snapshot.map(|snapshot| &*snapshot.owners));
     visitor.entity(&HOST, snapshot.map(|snapshot| &*snapshot.totals));
-    let left_out = snapshot.and_then(|snapshot| snapshot.left_out);
-    visitor.entity(&LEFT_OUT, left_out.as_ref().map(slice::from_ref));
+    let dropped = sample.and_then(|sample| sample.dropped);
+    visitor.entity(&DROPPED, dropped.as_ref().map(slice::from_ref));
     let by = |snapshot: &Snapshot| -> Vec<_> {
         let stats = snapshot.run_stats;
         let by_exporter = ("exporter", stats.by_exporter);

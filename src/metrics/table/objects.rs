@@ -8,8 +8,8 @@ use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Flag, Number, Text, Time};
 use crate::metrics::Unit::{Bytes, Each, Ratio, Seconds};
 use crate::metrics::Value::{Float, Int};
-use crate::metrics::{Entity, Label, LabelValue, Metric, Object, Series, Unit, Value};
-use crate::model::{Btf, Kind, Link, Map, Owner, Program, hash};
+use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};
+use crate::model::{Btf, Kind, Link, Map, Object, Owner, Program, hash};
 
 /// Programs.
 pub static PROGRAM: Entity<Program> = Entity {

@@ -5,8 +5,8 @@ use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Number, Text};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
-use crate::metrics::{Entity, Label, Metric, Object, Series, Unit, Value};
-use crate::model::{Holder, Hook, HookPlace, Kind, KindTotal, OwnerTotal, Pin, hash};
+use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
+use crate::model::{AttachPointStatus, Holder, Hook, Kind, KindTotal, Object, OwnerTotal, Pin, hash};
 
 /// Every entity that somebody owns has these labels, read by a path from its values to the owner.
 macro_rules! owner_labels {
@@ -207,25 +207,15 @@ pub static HOOK: Entity<Hook> = Entity {
         carries: Info,
         read: |_| Some(Int(1)),
     }],
-    object: Some(hooked),
+    object: Some(Hook::object),
     series: |h| {
         let place = (&h.hook, &h.target, &h.netns, h.position, h.prog_id, h.map_id);
         Series { id: hash(place), birth: None, revision: hash((h.link_id, h.map_id)) }
     },
 };
 
-/// What hangs at a hook.
-fn hooked(hook: &Hook) -> Object {
-    let object = |kind| move |id| Object { kind, id };
-    let program = hook.prog_id.map(object(Kind::Program));
-    let map = || hook.map_id.map(object(Kind::Map));
-    let link = || hook.link_id.map(object(Kind::Link));
-    // The kernel's ids begin at 1, so 0 is a program that is not known.
-    program.or_else(map).or_else(link).unwrap_or(Object { kind: Kind::Program, id: 0 })
-}
-
 /// How many programs hang where.
-pub static HOOK_PLACE: Entity<HookPlace> = Entity {
+pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
     title: "Hooks and their targets",
     key: &[
         Label { name: "hook", help: "as in `bpf_hook_info`", read: |p| Some(Text(&p.hook)) },
@@ -245,7 +235,7 @@ pub static HOOK_PLACE: Entity<HookPlace> = Entity {
             read: |p| Some(Value::count(p.programs)),
         },
         Metric {
-            name: "bpf_hook_lost_programs",
+            name: "bpf_hook_detached_programs",
             kind: Counter,
             unit: Each("{program}"),
             help: "How many programs were gone from this hook and target at a look that had been there at the one before, replaced \
@@ -253,7 +243,7 @@ pub static HOOK_PLACE: Entity<HookPlace> = Entity {
             source: "as `bpf_hook_info`",
             since: "4.15",
             carries: Key,
-            read: |p| Some(Value::count(p.lost)),
+            read: |p| Some(Value::count(p.detached)),
         },
     ],
     object: None,
@@ -343,7 +333,7 @@ pub static HOST: Entity<KindTotal> = Entity {
             read: |t| Some(Value::size(t.objects)),
         },
         Metric {
-            name: "bpf_objects_unheld",
+            name: "bpf_objects_orphaned",
             kind: Gauge,
             unit: Each("{object}"),
             help: "How many of them no process, pin, link or hook holds, directly or through another object: leaks, or \
@@ -351,7 +341,7 @@ pub static HOST: Entity<KindTotal> = Entity {
             source: "as `bpf_program_holder_info`, `bpf_pin_info`, `bpf_link_info` and `bpf_hook_info`",
             since: "5.8",
             carries: Key,
-            read: |t| t.unheld.map(Value::size),
+            read: |t| t.orphaned.map(Value::size),
         },
         Metric {
             name: "bpf_objects_mem_bytes",
@@ -379,16 +369,16 @@ pub static HOST: Entity<KindTotal> = Entity {
     series: |t| Series::fixed(hash(t.kind), Some(t.since)),
 };
 
-/// How much was left out.
-pub static LEFT_OUT: Entity<u64> = Entity {
-    title: "What was left out",
+/// Series dropped by a limit.
+pub static DROPPED: Entity<u64> = Entity {
+    title: "Dropped series",
     key: &[],
     info: &[],
     metrics: &[Metric {
-        name: "bpf_exporter_left_out_series",
+        name: "bpf_exporter_dropped_series",
         kind: Gauge,
         unit: Each("{series}"),
-        help: "How many series of objects were left out of the last reading, since --max-series wants no more; absent without it.",
+        help: "Series of single objects dropped from the last reading to stay under --max-series; absent without that limit.",
         source: "the exporter",
         since: "",
         carries: Key,

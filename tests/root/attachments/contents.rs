@@ -9,7 +9,7 @@ use std::time::Duration;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::{Content, HookLook, Kind};
+use bpf_metrics_exporter::model::{Content, AttachmentScan, Kind};
 
 use super::scans::{look, words};
 use test_support::objects::{
@@ -56,7 +56,7 @@ impl Holding {
     }
 
     /// Returns its contents in a scan.
-    fn contents(&self, look: &HookLook) -> Vec<(Kind, u32)> {
+    fn contents(&self, look: &AttachmentScan) -> Vec<(Kind, u32)> {
         let content = |content: &Content| (content.map_id == self.id()).then_some((content.kind, content.id));
         look.contents.iter().filter_map(content).collect()
     }

@@ -75,7 +75,7 @@ pub(crate) fn tcx() {
             "tcx_ingress lo (1) #2 2 -".to_owned(),
         ]
     );
-    let place = look.places.iter().find(|place| place.netns == of(&look, &programs)[0].netns);
+    let place = look.attach_points.iter().find(|place| place.netns == of(&look, &programs)[0].netns);
     assert_eq!(place.expect("it is known").programs, 3);
 
     // Without a look into the namespace the links are known still.

@@ -8,7 +8,7 @@ use std::{fs, io};
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::{Hook, HookLook, HookPlace, Issue, Part, Snapshot};
+use bpf_metrics_exporter::model::{Hook, AttachmentScan, AttachPointStatus, Issue, Part, Snapshot};
 
 use super::readers;
 use test_support::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
@@ -25,12 +25,12 @@ fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
 }
 
 /// Scans this thread's network namespace, or every one.
-pub(crate) fn look(every_netns: bool) -> Arc<HookLook> {
+pub(crate) fn look(every_netns: bool) -> Arc<AttachmentScan> {
     looked(&enricher(every_netns).read())
 }
 
 /// Returns the scan of a snapshot, and asserts that its only issues are with processes that refuse everyone.
-pub(crate) fn looked(snapshot: &Snapshot) -> Arc<HookLook> {
+pub(crate) fn looked(snapshot: &Snapshot) -> Arc<AttachmentScan> {
     let excused = |issue: &Issue| issue.call.starts_with("/proc/PID/") && some_process_refuses();
     let issues = snapshot.issues.iter().filter(|issue| issue.part == Part::Hook && issue.count > 0);
     let issues: Vec<_> = issues.collect();
@@ -48,17 +48,17 @@ fn some_process_refuses() -> bool {
 }
 
 /// Scans from inside a network namespace.
-pub(crate) fn look_in(network: &Network) -> Arc<HookLook> {
+pub(crate) fn look_in(network: &Network) -> Arc<AttachmentScan> {
     network.inside(|| look(false)).expect("root may enter it")
 }
 
 /// Returns the attachments of these programs.
-pub(crate) fn of<'a>(look: &'a HookLook, programs: &[u32]) -> Vec<&'a Hook> {
+pub(crate) fn of<'a>(look: &'a AttachmentScan, programs: &[u32]) -> Vec<&'a Hook> {
     look.hooks.iter().filter(|hook| hook.prog_id.is_some_and(|id| programs.contains(&id))).collect()
 }
 
 /// Formats the attachments of these programs as `hook target #position program link`.
-pub(crate) fn words(look: &HookLook, programs: &[u32]) -> Vec<String> {
+pub(crate) fn words(look: &AttachmentScan, programs: &[u32]) -> Vec<String> {
     let line = |hook: &Hook| {
         let program = hook.prog_id.and_then(|id| programs.iter().position(|&program| program == id));
         let link = hook.link_id.map_or("-".to_owned(), |id| id.to_string());
@@ -77,21 +77,21 @@ pub(crate) fn detached() {
     let mut enricher = enricher(false);
     let mut place = || {
         let look = looked(&enricher.read());
-        let place = look.places.iter().find(|place| place.target.as_deref() == Some(&*target));
+        let place = look.attach_points.iter().find(|place| place.target.as_deref() == Some(&*target));
         place.cloned().expect("it is known")
     };
-    let HookPlace { hook, netns, programs, lost, since, .. } = place();
-    assert_eq!((&*hook, netns, programs, lost), ("cgroup_inet_ingress", None, 2, 0));
+    let AttachPointStatus { hook, netns, programs, detached, since, .. } = place();
+    assert_eq!((&*hook, netns, programs, detached), ("cgroup_inet_ingress", None, 2, 0));
     drop(goes);
     let later = place();
-    assert_eq!((later.programs, later.lost, later.since), (1, 1, since));
+    assert_eq!((later.programs, later.detached, later.since), (1, 1, since));
     let replacing = program("replaces");
     stays.replace_program(&replacing).expect("it can be replaced");
     let later = place();
-    assert_eq!((later.programs, later.lost), (1, 2));
+    assert_eq!((later.programs, later.detached), (1, 2));
     drop(stays);
     let later = place();
-    assert_eq!((later.programs, later.lost), (0, 3), "the count stays");
+    assert_eq!((later.programs, later.detached), (0, 3), "the count stays");
 }
 
 pub(crate) fn every_link() {
@@ -106,7 +106,7 @@ pub(crate) fn every_link() {
 }
 
 /// Asserts that each of these links is attached once, to its hook.
-fn each_once(made: &[(&str, Link)], look: &HookLook) {
+fn each_once(made: &[(&str, Link)], look: &AttachmentScan) {
     let mut words = BTreeSet::new();
     for (name, link) in made {
         let hooks: Vec<&Hook> = look.hooks.iter().filter(|hook| hook.link_id == Some(link.id())).collect();

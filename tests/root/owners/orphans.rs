@@ -76,7 +76,7 @@ impl Counting {
 
 /// Returns the number of orphans of each kind; `None` if it is not known.
 fn unheld(snapshot: &Snapshot) -> Option<BTreeMap<&'static str, usize>> {
-    snapshot.totals.iter().map(|total| Some((total.kind.as_str(), total.unheld?))).collect()
+    snapshot.totals.iter().map(|total| Some((total.kind.as_str(), total.orphaned?))).collect()
 }
 
 pub(crate) fn in_flight() {
@@ -141,7 +141,7 @@ fn is_attached(snapshot: &Snapshot, id: u32, at: &str) -> bool {
 
 /// Returns whether programs of a type count as held, since their attachments could not be queried.
 fn is_unqueryable(snapshot: &Snapshot, kind: u32) -> bool {
-    snapshot.hooks.as_ref().expect("it was waited for").untold.contains(&kind)
+    snapshot.hooks.as_ref().expect("it was waited for").unqueryable.contains(&kind)
 }
 
 pub(crate) fn by_hooks() {

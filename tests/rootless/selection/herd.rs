@@ -6,9 +6,10 @@ use std::time::Duration;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
-    Btf, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, Issue, Kind, KindTotal, Link,
-    LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process, Program, ProgramFacts,
+    AttachPointStatus, AttachmentScan, Btf, HeldBy, Holder, Holders, Hook, Identity, Issue, Kind, KindTotal,
+    Link, LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process, Program, ProgramFacts,
     Snapshot, Tag,
 };
 use jiff::Timestamp;
@@ -105,7 +106,7 @@ fn link(id: u32) -> Link {
     Link { facts: Arc::new(facts), missed: None, owner: Some(owner_of(id)) }
 }
 
-fn hooks() -> HookLook {
+fn hooks() -> AttachmentScan {
     let target = |id: u32| Some(format!("eth{id}").into());
     let hook = |id| Hook {
         hook: "xdp".into(),
@@ -116,20 +117,20 @@ fn hooks() -> HookLook {
         link_id: Some(id),
         map_id: None,
     };
-    let place = |id| HookPlace {
+    let place = |id| AttachPointStatus {
         hook: "xdp".into(),
         target: target(id),
         netns: None,
         programs: 1,
-        lost: 0,
+        detached: 0,
         since: THEN,
     };
-    HookLook {
+    AttachmentScan {
         taken_at: THEN,
         hooks: (1..=LINKS).map(hook).collect(),
         contents: Vec::new(),
-        places: (1..=50).map(place).collect(),
-        untold: Vec::new(),
+        attach_points: (1..=50).map(place).collect(),
+        unqueryable: Vec::new(),
         complete: true,
     }
 }
@@ -161,7 +162,7 @@ fn reading(cycle: u32) -> Snapshot {
         since: Timestamp::UNIX_EPOCH,
         kind,
         objects: objects as usize,
-        unheld: Some(1),
+        orphaned: Some(1),
         mem: Some(4096),
         run_time: None,
     };
@@ -207,18 +208,18 @@ fn decode(encoder: &mut Encoder, sample: Sample<'_>) -> (u64, usize) {
 
 #[test]
 fn a_limit_of_five_thousand_is_not_exceeded() {
-    let own = exporter(true, true);
+    let own = exporter();
     let own = Some(&own);
     let mut encoder = Encoder::new(&[], 3_670_016);
     let mut first = None;
     for cycle in 1..=3 {
-        let all = reading(cycle);
+        let all = Selected::all(Arc::new(reading(cycle)));
         let limited = at_most(MAX).apply(all.clone(), own);
-        let sample = Sample { snapshot: &limited, exporter: own };
+        let sample = limited.sample(own);
         let all_points = expected(&all, own);
         let told_points = expected(&limited, own);
         let (all_count, told) = (all_points.len() as u64 + 1, told_points.len() as u64);
-        assert_eq!(limited.left_out, Some(all_count - told));
+        assert_eq!(limited.dropped, Some(all_count - told));
 
         let (all_by_object, all_rest) = by_object(all_points);
         let (told_by_object, told_rest) = by_object(told_points);
@@ -236,7 +237,7 @@ fn a_limit_of_five_thousand_is_not_exceeded() {
         let chosen: Vec<_> = told_by_object.into_keys().collect();
         assert_eq!(*first.get_or_insert_with(|| chosen.clone()), chosen, "the same in each cycle");
         let mut of_owners: Vec<usize> = vec![0; OWNERS as usize];
-        for program in limited.programs.iter().flatten() {
+        for program in limited.snapshot.programs.iter().flatten() {
             let pid = program.owner.as_ref().and_then(|owner| Some(owner.process.as_ref()?.pid));
             of_owners[pid.expect("each has an owner") as usize - 1] += 1;
         }
@@ -255,8 +256,8 @@ fn equal_objects_displace_at_most_one() {
         Snapshot { maps: Some(maps), owners: all.owners.clone(), ..Snapshot::begun(THEN, THEN) }
     };
     let told = |ids: &[u32]| -> Vec<u32> {
-        let limited = at_most(700).apply(maps(ids), None);
-        limited.maps.iter().flatten().map(|map| map.facts.id).collect()
+        let limited = at_most(700).apply(Selected::all(Arc::new(maps(ids))), None);
+        limited.snapshot.maps.iter().flatten().map(|map| map.facts.id).collect()
     };
     let even: Vec<u32> = (1..=200).map(|id| id * 3).collect();
     let before = told(&even);

@@ -1,11 +1,12 @@
 //! Selections: complete objects in a fair and stable order, never more series than the limit, and all aggregates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use test_support::{points, snapshots};
 
 use bpf_metrics_exporter::export::json;
-use bpf_metrics_exporter::metrics::select::{Key, Rule, Selection};
-use bpf_metrics_exporter::metrics::{Entity, Sample, Visitor, visit};
+use bpf_metrics_exporter::metrics::select::{Key, Rule, Selected, Selection};
+use bpf_metrics_exporter::metrics::{Entity, Visitor, visit};
 use bpf_metrics_exporter::model::{
     Backlog, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
 };
@@ -46,15 +47,15 @@ fn by_object(points: Vec<Point>) -> (BTreeMap<Object, Vec<Point>>, Vec<Point>) {
     for point in points {
         match object(&point) {
             Some(object) => of.entry(object).or_default().push(point),
-            None if point.metric == "bpf_exporter_left_out_series" => {}
+            None if point.metric == "bpf_exporter_dropped_series" => {}
             None => rest.push(point),
         }
     }
     (of, rest)
 }
 
-fn expected(snapshot: &Snapshot, exporter: Option<&Exporter>) -> Vec<Point> {
-    points::expected(Sample { snapshot, exporter })
+fn expected(selected: &Selected, exporter: Option<&Exporter>) -> Vec<Point> {
+    points::expected(selected.sample(exporter))
 }
 
 fn at_most(max: u64) -> Selection {
@@ -65,12 +66,12 @@ fn rule(terms: &[(Key, &str)]) -> Rule {
     Rule { terms: terms.iter().map(|&(key, pattern)| (key, pattern.to_owned())).collect() }
 }
 
-fn written(snapshot: &Snapshot) -> String {
-    json::render(snapshot).expect("a snapshot is JSON")
+fn written(selected: &Selected) -> String {
+    json::render(selected).expect("a snapshot is JSON")
 }
 
-/// An exporter that pushes, with its switches.
-fn exporter(program_maps: bool, holders: bool) -> Exporter {
+/// An exporter that pushes.
+fn exporter() -> Exporter {
     let since = Timestamp::UNIX_EPOCH;
     let tally = |label| Tally { label, count: 0, since };
     Exporter {
@@ -81,14 +82,22 @@ fn exporter(program_maps: bool, holders: bool) -> Exporter {
             requests: vec![tally("success")],
             backlog: Backlog { bytes: 0, since },
         }),
-        program_maps,
-        holders,
     }
 }
 
 fn exporters() -> impl Strategy<Value = Option<Exporter>> {
-    option::of(
-        (any::<bool>(), any::<bool>()).prop_map(|(program_maps, holders)| exporter(program_maps, holders)),
+    any::<bool>().prop_map(|pushes| pushes.then(exporter))
+}
+
+/// The result of an earlier selection, which may have had a limit and left out optional series.
+fn selected() -> impl Strategy<Value = Selected> {
+    (tied(), option::of(any::<u64>()), any::<bool>(), any::<bool>()).prop_map(
+        |(snapshot, dropped, program_maps, holders)| Selected {
+            snapshot: Arc::new(snapshot),
+            dropped,
+            program_maps,
+            holders,
+        },
     )
 }
 
@@ -187,39 +196,39 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn series_never_exceed_the_limit(snapshot in tied(), exporter in exporters(), max in 1..600_u64) {
+    fn series_never_exceed_the_limit(before in selected(), exporter in exporters(), max in 1..600_u64) {
         let exporter = exporter.as_ref();
-        let before = snapshot.left_out.unwrap_or(0);
-        let limited = at_most(max).apply(snapshot.clone(), exporter);
-        let (all, told) = (expected(&snapshot, exporter), expected(&limited, exporter));
-        let own = u64::from(snapshot.left_out.is_none());
-        let (all_count, told_count) = (all.len() as u64 + own, told.len() as u64);
+        let limited = at_most(max).apply(before.clone(), exporter);
+        let (all, kept) = (expected(&before, exporter), expected(&limited, exporter));
+        let own = u64::from(before.dropped.is_none());
+        let (all_count, kept_count) = (all.len() as u64 + own, kept.len() as u64);
         let (all, rest) = by_object(all);
-        let (told, still) = by_object(told);
+        let (kept, still) = by_object(kept);
 
-        prop_assert_eq!(&still, &rest, "aggregates stay");
-        prop_assert!(told_count <= max.max(rest.len() as u64 + 1), "{} of at most {}", told_count, max);
-        prop_assert_eq!(limited.left_out, Some(before.saturating_add(all_count - told_count)));
-        for (object, points) in &told {
-            prop_assert_eq!(points, &all[object], "an object comes with all its series");
+        prop_assert_eq!(&still, &rest, "series about many objects stay as they are");
+        prop_assert!(kept_count <= max.max(rest.len() as u64 + 1), "{} of at most {}", kept_count, max);
+        let dropped = before.dropped.unwrap_or(0).saturating_add(all_count - kept_count);
+        prop_assert_eq!(limited.dropped, Some(dropped));
+        for (object, points) in &kept {
+            prop_assert_eq!(points, &all[object], "an object keeps all its series");
         }
         // A dropped object would not have fitted.
-        let largest = all.iter().filter(|(object, _)| !told.contains_key(*object)).map(|(_, points)| points.len()).max();
-        prop_assert!(largest.is_none_or(|largest| told_count + largest as u64 > max));
+        let largest = all.iter().filter(|(object, _)| !kept.contains_key(*object)).map(|(_, points)| points.len()).max();
+        prop_assert!(largest.is_none_or(|largest| kept_count + largest as u64 > max));
 
-        prop_assert_eq!(written(&at_most(max).apply(snapshot.clone(), exporter)), written(&limited), "the same again");
+        prop_assert_eq!(written(&at_most(max).apply(before.clone(), exporter)), written(&limited), "the same again");
         prop_assert_eq!(written(&at_most(max).apply(limited.clone(), exporter)), written(&limited), "and of the rest");
         // At the limit itself nothing is missing, and below it something is.
-        prop_assert_eq!(written(&at_most(told_count).apply(snapshot.clone(), exporter)), written(&limited), "as many as that fit");
-        let all_but_one = expected(&at_most(all_count - 1).apply(snapshot.clone(), exporter), exporter).len() as u64;
-        prop_assert!(all_but_one < all_count || told.is_empty());
-        prop_assert_eq!(limited.programs.is_none(), snapshot.programs.is_none(), "unread is not left out");
+        prop_assert_eq!(written(&at_most(kept_count).apply(before.clone(), exporter)), written(&limited), "as many as fit");
+        let all_but_one = expected(&at_most(all_count - 1).apply(before.clone(), exporter), exporter).len() as u64;
+        prop_assert!(all_but_one < all_count || kept.is_empty());
+        prop_assert_eq!(limited.snapshot.programs.is_none(), before.snapshot.programs.is_none(), "unread is not dropped");
     }
 
     #[test]
     fn owners_take_turns(snapshot in tied(), max in 1..600_u64) {
-        let limited = at_most(max).apply(snapshot.clone(), None);
-        let told: BTreeSet<Object> = belongings(&limited).into_values().flatten().collect();
+        let limited = at_most(max).apply(Selected::all(Arc::new(snapshot.clone())), None);
+        let told: BTreeSet<Object> = belongings(&limited.snapshot).into_values().flatten().collect();
         let counts: Vec<(usize, usize)> = belongings(&snapshot)
             .iter()
             .filter(|(owner, _)| owner.is_some())
@@ -243,9 +252,9 @@ proptest! {
             .collect();
         prop_assume!(!objects.is_empty());
         let (kind, id) = *place.get(&objects);
-        let all = by_object(expected(&snapshot, None)).0;
+        let all = by_object(expected(&Selected::all(Arc::new(snapshot.clone())), None)).0;
         let largest = all.values().map(Vec::len).max().unwrap_or(0);
-        let told = |snapshot: Snapshot| by_object(expected(&at_most(max).apply(snapshot, None), None)).0;
+        let told = |snapshot: Snapshot| by_object(expected(&at_most(max).apply(Selected::all(Arc::new(snapshot)), None), None)).0;
         let (with, without) = (told(snapshot.clone()), told(without(&snapshot, kind, id)));
         let only_in = |one: &BTreeMap<Object, Vec<Point>>, other: &BTreeMap<Object, Vec<Point>>| {
             one.iter().filter(|(object, _)| !other.contains_key(*object)).map(|(_, points)| points.len()).sum::<usize>()
@@ -256,16 +265,17 @@ proptest! {
     }
 
     #[test]
-    fn rules_select_complete_objects(snapshot in tied(), exporter in exporters(), number in 0..64_u32) {
+    fn rules_select_complete_objects(before in selected(), exporter in exporters(), number in 0..64_u32) {
         let exporter = exporter.as_ref();
-        let (all, rest) = by_object(expected(&snapshot, exporter));
+        let (all, rest) = by_object(expected(&before, exporter));
         let one_type = rule(&[(Key::Kind, "map"), (Key::Type, &number.to_string())]);
-        let nobody = rule(&[(Key::OwnerKind, "nobody")]);
-        let told = |selection: Selection| by_object(expected(&selection.apply(snapshot.clone(), exporter), exporter));
-        let only = told(Selection { only: vec![one_type.clone(), nobody], ..Selection::default() });
-        let except = told(Selection { except: vec![one_type], ..Selection::default() });
+        let no_owner = rule(&[(Key::OwnerKind, "nobody")]);
+        let kept = |selection: Selection| by_object(expected(&selection.apply(before.clone(), exporter), exporter));
+        let only = kept(Selection { only: vec![one_type.clone(), no_owner], ..Selection::default() });
+        let except = kept(Selection { except: vec![one_type], ..Selection::default() });
 
-        let meant: BTreeSet<String> = snapshot
+        let matching: BTreeSet<String> = before
+            .snapshot
             .maps
             .iter()
             .flatten()
@@ -273,25 +283,53 @@ proptest! {
             .map(|map| map.facts.id.to_string())
             .collect();
         let (of_them, of_others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            all.into_iter().partition(|((kind, id), _)| kind == "map" && meant.contains(id));
+            all.into_iter().partition(|((kind, id), _)| kind == "map" && matching.contains(id));
         prop_assert_eq!(only, (of_them, rest.clone()));
         prop_assert_eq!(except, (of_others, rest));
     }
 
     #[test]
-    fn aggregates_remain_without_objects(snapshot in tied(), exporter in exporters()) {
+    fn without_single_objects_all_other_series_stay(before in selected(), exporter in exporters()) {
         let exporter = exporter.as_ref();
         let selection = Selection { per_object: false, ..Selection::default() };
-        let (_, rest) = by_object(expected(&snapshot, exporter));
-        let told = selection.apply(snapshot.clone(), exporter);
-        prop_assert_eq!(told.is_all_refused(), snapshot.is_all_refused(), "left out is not refused");
-        prop_assert_eq!(by_object(expected(&told, exporter)), (BTreeMap::new(), rest));
-        prop_assert_eq!(told.left_out, snapshot.left_out, "unselected objects are not counted as dropped");
+        let (_, rest) = by_object(expected(&before, exporter));
+        let after = selection.apply(before.clone(), exporter);
+        prop_assert_eq!(after.snapshot.is_all_refused(), before.snapshot.is_all_refused(), "unselected is not refused");
+        prop_assert_eq!(by_object(expected(&after, exporter)), (BTreeMap::new(), rest));
+        prop_assert_eq!(after.dropped, before.dropped, "only a limit drops series");
     }
 
     #[test]
-    fn an_empty_selection_changes_nothing(snapshot in tied()) {
-        prop_assert_eq!(written(&Selection::default().apply(snapshot.clone(), None)), written(&snapshot));
+    fn optional_series_are_left_out_and_nothing_else(before in selected(), program_maps in any::<bool>(), holders in any::<bool>()) {
+        let after = Selection { program_maps, holders, ..Selection::default() }.apply(before.clone(), None);
+        let is_exported = |point: &Point| {
+            (program_maps || point.metric != "bpf_program_map_info") && (holders || !point.metric.ends_with("_holder_info"))
+        };
+        let wanted: Vec<Point> = expected(&before, None).into_iter().filter(is_exported).collect();
+        prop_assert_eq!(expected(&after, None), wanted);
+        prop_assert!(Arc::ptr_eq(&after.snapshot, &before.snapshot), "nothing is copied");
+    }
+
+    #[test]
+    fn the_default_selection_shares_the_reading(before in selected()) {
+        let after = Selection::default().apply(before.clone(), None);
+        prop_assert!(Arc::ptr_eq(&after.snapshot, &before.snapshot));
+        prop_assert_eq!(after.dropped, before.dropped);
+    }
+
+    #[test]
+    fn a_limit_that_is_not_reached_shares_the_reading(before in selected()) {
+        let after = at_most(u64::MAX).apply(before.clone(), None);
+        prop_assert!(Arc::ptr_eq(&after.snapshot, &before.snapshot));
+        prop_assert_eq!(after.dropped, Some(before.dropped.unwrap_or(0)));
+    }
+
+    #[test]
+    fn a_selection_read_back_from_json_is_the_same(before in selected()) {
+        let text = written(&before);
+        let parsed = json::parse(&text).expect("it was just written");
+        prop_assert_eq!(parsed.dropped, before.dropped);
+        prop_assert_eq!(written(&parsed), text);
     }
 }
 

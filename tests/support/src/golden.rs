@@ -1,6 +1,7 @@
 //! Golden files, which `UPDATE=1 cargo test` rewrites, and the snapshot among them that many tests start from.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bpf_metrics_exporter::export::json;
 use bpf_metrics_exporter::model::Snapshot;
@@ -15,7 +16,8 @@ pub const SNAPSHOT: &str = "tests/golden/node/snapshot.json";
 #[must_use]
 pub fn snapshot() -> Snapshot {
     let path = Path::new(ROOT).join(SNAPSHOT);
-    json::parse(&std::fs::read_to_string(path).expect("the file is there")).expect("it is a snapshot")
+    let text = std::fs::read_to_string(path).expect("the file is there");
+    Arc::unwrap_or_clone(json::parse(&text).expect("it is a snapshot").snapshot)
 }
 
 /// Compares a text with a file below the package's root, or replaces the file when `UPDATE` is set.

@@ -185,9 +185,8 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
         },
     );
     let owned = (owned::holders(), owned::pins(), owned::hooks(), owned::owners(), owned::totals());
-    let left_out = option::of(any::<u64>());
-    (tables, owned, left_out, run_stats, collectors(), issues(), moment(), moment()).prop_map(
-        |(tables, owned, left_out, run_stats, collectors, issues, taken_at, reader_started_at)| {
+    (tables, owned, run_stats, collectors(), issues(), moment(), moment()).prop_map(
+        |(tables, owned, run_stats, collectors, issues, taken_at, reader_started_at)| {
             let (programs, maps, links, btfs) = tables;
             let (holders, pins, hooks, owners, totals) = owned;
             Snapshot {
@@ -202,7 +201,6 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
                 hooks,
                 owners,
                 totals,
-                left_out,
                 run_stats,
                 collectors,
                 issues,

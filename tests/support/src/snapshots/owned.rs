@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    Container, Content, HeldBy, Holder, Holders, Hook, HookLook, HookPlace, Identity, Kind, KindTotal, Owner,
-    OwnerTotal, Pin, Pod, Process,
+    AttachPointStatus, AttachmentScan, Container, Content, HeldBy, Holder, Holders, Hook, Identity, Kind,
+    KindTotal, Owner, OwnerTotal, Pin, Pod, Process,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -82,7 +82,7 @@ pub(super) fn pins() -> impl Strategy<Value = Option<Vec<Pin>>> {
 }
 
 /// Any look at the hooks, with each hook once.
-pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<HookLook>>> {
+pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<AttachmentScan>>> {
     let place = || ("[a-z_]{1,8}", option::of(text()), option::of(text()));
     let hooks =
         vec((place(), (option::of(any::<u32>()), option::of(any::<u32>()), option::of(any::<u32>()))), 0..6)
@@ -100,27 +100,35 @@ pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<HookLook>>> {
                     })
                     .collect()
             });
-    let places = (vec((place(), any::<u64>(), any::<u64>()), 0..6), moment()).prop_map(|(places, since)| {
-        let mut seen = BTreeSet::new();
-        places
-            .into_iter()
-            .map(|((hook, target, netns), programs, lost)| HookPlace {
-                hook: Cow::Owned(hook),
-                target: target.map(Into::into),
-                netns: netns.map(Into::into),
-                programs,
-                lost,
-                since,
-            })
-            .filter(|place| seen.insert(place.hook.clone()))
-            .collect()
-    });
+    let attach_points =
+        (vec((place(), any::<u64>(), any::<u64>()), 0..6), moment()).prop_map(|(points, since)| {
+            let mut seen = BTreeSet::new();
+            points
+                .into_iter()
+                .map(|((hook, target, netns), programs, detached)| AttachPointStatus {
+                    hook: Cow::Owned(hook),
+                    target: target.map(Into::into),
+                    netns: netns.map(Into::into),
+                    programs,
+                    detached,
+                    since,
+                })
+                .filter(|point| seen.insert(point.hook.clone()))
+                .collect()
+        });
     let contents = vec((any::<u32>(), kind(), any::<u32>()), 0..4).prop_map(|contents| {
         contents.into_iter().map(|(map_id, kind, id)| Content { map_id, kind, id }).collect()
     });
-    let look = (moment(), hooks, contents, places, any::<bool>()).prop_map(
-        |(taken_at, hooks, contents, places, complete)| {
-            Arc::new(HookLook { taken_at, hooks, contents, places, untold: Vec::new(), complete })
+    let look = (moment(), hooks, contents, attach_points, any::<bool>()).prop_map(
+        |(taken_at, hooks, contents, attach_points, complete)| {
+            Arc::new(AttachmentScan {
+                taken_at,
+                hooks,
+                contents,
+                attach_points,
+                unqueryable: Vec::new(),
+                complete,
+            })
         },
     );
     option::of(look)
@@ -154,11 +162,11 @@ pub(super) fn totals() -> impl Strategy<Value = Vec<KindTotal>> {
     let total = (any::<u32>(), option::of(any::<u32>()), option::of(any::<u64>()), option::of(any::<u32>()));
     (btree_set(kind(), 0..4), vec(total, 4), moment()).prop_map(|(kinds, totals, since)| {
         let total =
-            |(kind, (objects, unheld, mem, milliseconds)): (Kind, (u32, Option<u32>, _, Option<u32>))| {
+            |(kind, (objects, orphaned, mem, milliseconds)): (Kind, (u32, Option<u32>, _, Option<u32>))| {
                 KindTotal {
                     kind,
                     objects: objects as usize,
-                    unheld: unheld.map(|unheld| unheld as usize),
+                    orphaned: orphaned.map(|orphaned| orphaned as usize),
                     mem,
                     since,
                     run_time: milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.into())),
