@@ -4,7 +4,26 @@
 //! Numbers stay plain `u32`: a newer kernel reports some that are not listed here. Source of the words for object types: the
 //! `*_type_name` tables of libbpf. A test compares all of them with the BTF of the running kernel.
 
-use super::ObjectType;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// A value of one of the kernel's enumerations, and the word that bpftool prints for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectType {
+    /// The kernel's number.
+    pub number: u32,
+    /// The word; `None` for a value that is newer than this program.
+    pub name: Option<Cow<'static, str>>,
+}
+
+impl ObjectType {
+    /// Returns the word, or the number if there is none.
+    #[must_use]
+    pub fn word_or_number(&self) -> Cow<'static, str> {
+        self.name.clone().unwrap_or_else(|| Cow::Owned(self.number.to_string()))
+    }
+}
 
 /// Defines the constants of one enumeration and the word of each. The prefix is that of the kernel's enumerators.
 macro_rules! kernel_enum {

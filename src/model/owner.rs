@@ -1,37 +1,36 @@
-//! Whose objects are: who holds them, where they are pinned and what they hang on, and what all of an owner's cost together.
-//! Begin at [`Identity`], what is known of somebody, and [`Owner`], by which label values it goes.
+//! Ownership of BPF objects: holders, pins, and the identity of owners.
+//! Entry points: [`Identity`], and [`Owner`], an identity with its label values.
 
 use std::borrow::Cow;
 use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Object, hash};
+use super::hash::hash;
+use super::kind::Kind;
 
-/// What somebody is who has BPF objects. From the first that applies to the last.
+/// Kind of owner, in order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OwnerKind {
-    /// A pod of Kubernetes.
+    /// A Kubernetes pod.
     Pod,
     /// A container outside of a pod.
     Container,
-    /// A unit of systemd.
+    /// A systemd unit.
     Unit,
     /// A process outside of these.
     Process,
-    /// A directory of pins that nobody else is known to belong to.
+    /// A directory of pins, if no other owner is known.
     Pin,
-    /// Nobody but the kernel.
+    /// The kernel: no other owner is known.
     Kernel,
 }
 
 impl OwnerKind {
-    /// The word used in labels and messages.
+    /// Returns the word used in labels and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,45 +44,45 @@ impl OwnerKind {
     }
 }
 
-/// A process, as far as may be known without its leave.
+/// A process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// Source: `task_struct.tgid`.
     pub pid: u32,
     /// When it was started, in nanoseconds since boot: with the pid, its identity. Source: `task_struct.start_boottime` of its
-    /// first thread, to the clock tick of `/proc` (10 ms).
+    /// first thread, rounded to the clock tick of `/proc` (10 ms).
     pub started_at_boot_ns: u64,
     /// The name of its first thread, 15 characters at most. Source: `task_struct.comm`.
     pub name: String,
-    /// The last part of its executable's path. `None` where that may not be read.
+    /// File name of its executable. `None` if that may not be read.
     pub executable_name: Option<String>,
 }
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Container {
-    /// As its runtime calls it.
+    /// Its id in the runtime.
     pub id: String,
-    /// Which runtime that is: `docker`, `containerd`, `cri-o`, `podman`. `None` where the cgroup's path does not tell.
+    /// The runtime: `docker`, `containerd`, `cri-o`, `podman`. `None` if the path of the cgroup does not contain it.
     pub runtime: Option<Cow<'static, str>>,
-    /// As people call it. `None` as long as nobody told it.
+    /// Human-readable name; `None` until looked up.
     pub name: Option<String>,
 }
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pod {
-    /// What stands for it in the paths of its cgroups: its uid, or the hash of its configuration for a static one.
+    /// Its part in the paths of its cgroups: its uid, or the hash of its configuration for a static pod.
     pub key: String,
     /// UID assigned by the API server; `None` for a static pod, whose key is a hash.
     pub uid: Option<String>,
-    /// `None` as long as nobody told it.
+    /// `None` until looked up.
     pub namespace: Option<String>,
-    /// `None` as long as nobody told it.
+    /// `None` until looked up.
     pub name: Option<String>,
 }
 
-/// Somebody, as far as it is known.
+/// Identity of a holder or owner, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The process.
@@ -92,14 +91,14 @@ pub struct Identity {
     pub container: Option<Container>,
     /// The pod it is in.
     pub pod: Option<Pod>,
-    /// The unit of systemd it is in: `cilium.service`, or behind its manager `user@1000.service/app.service`.
+    /// The systemd unit it is in: `cilium.service`, or with its manager `user@1000.service/app.service`.
     pub unit: Option<String>,
-    /// Where something is pinned.
+    /// A directory of pins.
     pub pin: Option<String>,
 }
 
 impl Identity {
-    /// What it is.
+    /// Returns the kind of owner.
     #[must_use]
     pub const fn kind(&self) -> OwnerKind {
         match self {
@@ -112,8 +111,8 @@ impl Identity {
         }
     }
 
-    /// What people call it: `namespace/name` of a pod, the name of a container, and their ids as long as those are not known;
-    /// a unit; the name of a process; the path of pins; `kernel`.
+    /// Returns its human-readable name: `namespace/name` of a pod, the name of a container, their ids until these are looked
+    /// up; a unit; the name of a process; the path of pins; `kernel`.
     #[must_use]
     pub fn name(&self) -> String {
         if let Some(Pod { key, namespace, name, .. }) = &self.pod {
@@ -134,9 +133,9 @@ impl Identity {
         }
     }
 
-    /// The owner that it belongs to, without what tells its parts from one another: the pod without the container and the process.
+    /// Returns the owner it belongs to: of a process in a container of a pod, only the pod.
     #[must_use]
-    pub fn whole(&self) -> Self {
+    pub fn top_level(&self) -> Self {
         match self.kind() {
             OwnerKind::Pod => Self { pod: self.pod.clone(), ..Self::default() },
             OwnerKind::Container => Self { container: self.container.clone(), ..Self::default() },
@@ -147,7 +146,7 @@ impl Identity {
         }
     }
 
-    /// What stays the same whatever becomes known of its names.
+    /// Returns a number that does not depend on names that are looked up later.
     fn key(&self) -> u64 {
         hash((
             self.process.as_ref().map(|process| (process.pid, process.started_at_boot_ns)),
@@ -159,12 +158,12 @@ impl Identity {
     }
 }
 
-/// The first characters of an id, as runtimes show it.
+/// Returns the first characters of an id, as runtimes show it.
 fn short(id: &str) -> &str {
     id.get(..12).filter(|_| id.len() == 64).unwrap_or(id)
 }
 
-/// Somebody who has BPF objects, and by what it is told from others. Shared by all that it has.
+/// A holder or owner of BPF objects, with its label values. Shared by all its objects.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "Identity", into = "Identity")]
 pub struct Owner {
@@ -175,19 +174,19 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A number that it has for good, whatever becomes known of its names.
+    /// Returns a number that identifies it, whatever names are looked up later.
     #[must_use]
     pub const fn key(&self) -> u64 {
         self.key
     }
 
-    /// Another number whenever something else is known of it.
+    /// Returns a number that changes whenever anything about it changes.
     #[must_use]
     pub const fn revision(&self) -> u64 {
         self.revision
@@ -226,16 +225,16 @@ impl Eq for Owner {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeldBy {
-    /// By a process that has a descriptor of it.
+    /// By a process with a descriptor of it.
     Process,
     /// By a pin in a bpffs.
     Pin,
-    /// By the memory cgroup that pays for it, its creator's: it may hold nothing any more.
+    /// By the memory cgroup charged for it, that of its creator: it may not keep the object alive any more.
     Creator,
 }
 
 impl HeldBy {
-    /// The word used in labels.
+    /// Returns the word used in labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -245,25 +244,25 @@ impl HeldBy {
         }
     }
 
-    /// Whether this keeps the object: to have paid for it does not.
+    /// Returns whether this keeps the object alive: being charged for it does not.
     #[must_use]
     pub const fn keeps(self) -> bool {
         matches!(self, Self::Process | Self::Pin)
     }
 }
 
-/// An object, and one who holds it. A process that has several descriptors of it holds it once.
+/// An object and one of its holders. A process with several descriptors of it is one holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The object.
     pub id: u32,
     /// How it is held.
     pub held_by: HeldBy,
-    /// By whom.
+    /// The holder.
     pub owner: Arc<Owner>,
 }
 
-/// Who holds what, by the kind of object, in ascending order of ids.
+/// Holders by kind of object, in ascending order of ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holders {
     /// Of programs.
@@ -277,7 +276,7 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Those of the objects of a kind.
+    /// Returns the holders of a kind of object.
     #[must_use]
     pub const fn of(&self, kind: Kind) -> &Vec<Holder> {
         match kind {
@@ -288,7 +287,7 @@ impl Holders {
         }
     }
 
-    /// Those of the objects of a kind, to add some.
+    /// Returns the holders of a kind of object.
     pub const fn of_mut(&mut self, kind: Kind) -> &mut Vec<Holder> {
         match kind {
             Kind::Program => &mut self.programs,
@@ -299,149 +298,32 @@ impl Holders {
     }
 }
 
-/// An object in a bpffs.
+/// A pin: an object with a path in a bpffs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pin {
-    /// What is pinned.
+    /// Kind of the pinned object.
     pub kind: Kind,
-    /// Its id.
+    /// Id of the pinned object.
     pub id: u32,
-    /// Where.
+    /// Path of the pin.
     pub path: Arc<str>,
-    /// The first directory below the mount in which it is, or the path itself where it is in none: what loaders have for
-    /// themselves.
+    /// The first directory below the mount that contains it, usually that of its loader; the path itself if there is none.
     pub directory: Arc<str>,
 }
 
-/// A program where the kernel runs it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Hook {
-    /// The hook, as the kernel's tools spell it: `tcx_ingress`, `tc_egress`, `xdp`, `cgroup_inet4_connect`, `kprobe`.
-    pub hook: Cow<'static, str>,
-    /// What it is attached to: see [`LinkFacts::target`](super::LinkFacts::target). `None` where there is no target.
-    pub target: Option<Arc<str>>,
-    /// The network namespace of that target: its name in `/run/netns` and its number, `blue (4026532208)`, or the number only.
-    /// `None` where the target is in none.
-    pub netns: Option<Arc<str>>,
-    /// Which one of those at the same hook and target runs it, from 0: programs run in this order.
-    pub position: u32,
-    /// The program. `None` for a `struct_ops` map, which has several.
-    pub prog_id: Option<u32>,
-    /// The link that keeps it there. `None` for the older attachments that have none.
-    pub link_id: Option<u32>,
-    /// The map that is attached, for `struct_ops`.
-    pub map_id: Option<u32>,
-}
-
-impl Hook {
-    /// Returns the object that is attached: the program, else the map, else the link; the program of id 0, which no object has,
-    /// where none is known.
-    #[must_use]
-    pub fn object(&self) -> Object {
-        let object = |kind| move |id| Object { kind, id };
-        let program = self.prog_id.map(object(Kind::Program));
-        let map = || self.map_id.map(object(Kind::Map));
-        let link = || self.link_id.map(object(Kind::Link));
-        program.or_else(map).or_else(link).unwrap_or(Object { kind: Kind::Program, id: 0 })
-    }
-}
-
-/// An object that holds another in itself: a `prog_array` a program, a map of maps a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Content {
-    /// The map.
-    pub map_id: u32,
-    /// The kind of what is in it.
-    pub kind: Kind,
-    /// Its id.
-    pub id: u32,
-}
-
-/// What a look at the hooks found. It is taken less often than a reading.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachmentScan {
-    /// When it began.
-    pub taken_at: Timestamp,
-    /// What hangs where, by hook, namespace, target and position.
-    pub hooks: Vec<Hook>,
-    /// Which maps hold others, where it is in doubt who does.
-    pub contents: Vec<Content>,
-    /// Each hook and target that had a program, with what became of it.
-    pub attach_points: Vec<AttachPointStatus>,
-    /// The numbers of the types of program that can hang where nobody could be asked.
-    pub unqueryable: Vec<u32>,
-    /// Whether links were seen, and all maps were looked into that can hold an object of which nobody else is known to.
-    pub complete: bool,
-}
-
-/// A hook and target at which programs hang, or hung at an earlier look.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachPointStatus {
-    /// See [`Hook::hook`].
-    pub hook: Cow<'static, str>,
-    /// See [`Hook::target`].
-    pub target: Option<Arc<str>>,
-    /// See [`Hook::netns`].
-    pub netns: Option<Arc<str>>,
-    /// How many programs hang there.
-    pub programs: u64,
-    /// How many were gone at a look that had been there at the one before, replaced ones included.
-    pub detached: u64,
-    /// The first look that saw it.
-    pub since: Timestamp,
-}
-
-/// What all objects of an owner are and cost together.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct OwnerTotal {
-    /// Whose.
-    pub owner: Arc<Owner>,
-    /// Since when it has been known: the birth of its run time.
-    pub since: Timestamp,
-    /// How many programs. `None` when they could not be read.
-    pub programs: Option<u64>,
-    /// How many maps. `None` when they could not be read.
-    pub maps: Option<u64>,
-    /// How many links. `None` when they could not be read.
-    pub links: Option<u64>,
-    /// Memory charged for programs and maps, in bytes. `None` when that of none is known.
-    pub mem: Option<u64>,
-    /// The run time of all its programs since then, also of those that are gone. `None` while statistics are off.
-    pub run_time: Option<Duration>,
-}
-
-/// What all objects of a kind are and cost together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KindTotal {
-    /// The kind.
-    pub kind: Kind,
-    /// How many there are.
-    pub objects: usize,
-    /// How many of them no process, pin, link or hook holds, directly or through another. `None` as long as not everybody was
-    /// asked who could hold one.
-    pub orphaned: Option<usize>,
-    /// Memory charged for them, in bytes. `None` for links and BTF objects, and when that of none is known.
-    pub mem: Option<u64>,
-    /// The birth of the run time: the load of the first program that was seen, or when the reader was started.
-    pub since: Timestamp,
-    /// The run time of all programs since then, also of those that are gone. `None` for other kinds, and while statistics are
-    /// off.
-    pub run_time: Option<Duration>,
-}
-
-/// A process and the objects of which it has descriptors.
+/// A process and the objects it has descriptors of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessFiles {
-    /// Its id in the initial pid namespace, whatever namespace we are in. Source: `task_struct.tgid`. Where it was found in
-    /// `/proc`, its id there.
+    /// Its id in the initial pid namespace, whatever namespace the exporter is in. Source: `task_struct.tgid`. If it was found
+    /// in `/proc`, its id there.
     pub pid: u32,
-    /// When it was started, in nanoseconds since boot, to the tick of `/proc`. Source: `task_struct.start_boottime` of its first
+    /// When it was started, in nanoseconds since boot, rounded to the tick of `/proc`. Source: `task_struct.start_boottime` of its first
     /// thread.
     pub started_at_boot_ns: u64,
     /// The name of its first thread. Source: `task_struct.comm`.
     pub name: String,
-    /// Its cgroup in the hierarchy that accounts memory. `None` where that could not be read.
+    /// Id of its cgroup in the hierarchy that accounts memory. `None` if that could not be read.
     pub cgroup: Option<u64>,
-    /// The objects, each once, in order.
+    /// The objects, each once, ascending.
     pub objects: Vec<(Kind, u32)>,
 }

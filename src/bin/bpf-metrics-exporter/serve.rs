@@ -86,10 +86,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let ledger = otlp.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
     let exporter = {
         let (about, ledger) = (build(started_at), ledger.clone());
-        move || Exporter {
-            build: about.clone(),
-            delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
-        }
+        move || Exporter { build: about.clone(), delivery: ledger.as_ref().map(|ledger| ledger.delivery()) }
     };
     if selection != Selection::default() {
         info!("exporting {selection}; totals cover all objects");

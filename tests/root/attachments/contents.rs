@@ -9,7 +9,7 @@ use std::time::Duration;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::{Content, AttachmentScan, Kind};
+use bpf_metrics_exporter::model::{AttachmentScan, Content, Kind};
 
 use super::scans::{look, words};
 use test_support::objects::{

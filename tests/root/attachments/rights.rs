@@ -23,13 +23,18 @@ pub(crate) fn refused() {
     };
     let snapshot = thread::spawn(without).join().expect("it does not panic");
     let look = snapshot.hooks.expect("a scan was made");
-    assert!(look.unqueryable.contains(&uapi::program_type::CGROUP_SKB), "its attachments could not be queried");
+    assert!(
+        look.unqueryable.contains(&uapi::program_type::CGROUP_SKB),
+        "its attachments could not be queried"
+    );
     let issue =
         |call: &str| snapshot.issues.iter().find(|issue| issue.part == Part::Hook && issue.call == call);
     let query = issue("BPF_PROG_QUERY").expect("it was refused");
     assert_eq!((&*query.error, issue("setns").map(|issue| &*issue.error)), ("EPERM", Some("EPERM")));
-    let place =
-        look.attach_points.iter().find(|place| place.target.as_deref() == Some(&*format!("/{}", cgroup.name())));
+    let place = look
+        .attach_points
+        .iter()
+        .find(|place| place.target.as_deref() == Some(&*format!("/{}", cgroup.name())));
     let place = place.expect("it is remembered");
     assert_eq!((place.programs, place.detached), (1, 0), "unqueryable programs are not detached");
 }

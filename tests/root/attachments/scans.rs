@@ -8,7 +8,7 @@ use std::{fs, io};
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::{Hook, AttachmentScan, AttachPointStatus, Issue, Part, Snapshot};
+use bpf_metrics_exporter::model::{AttachPointStatus, AttachmentScan, Hook, Issue, Part, Snapshot};
 
 use super::readers;
 use test_support::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};

@@ -1,0 +1,58 @@
+//! State of the exporter itself, which is no part of a reading.
+
+use jiff::Timestamp;
+
+/// State of the exporter at one moment.
+#[derive(Clone, Debug)]
+pub struct Exporter {
+    /// The program's build.
+    pub build: Build,
+    /// Delivery over OTLP; `None` without a receiver.
+    pub delivery: Option<Delivery>,
+}
+
+/// Version, source revision and compiler of the program.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// When this process started.
+    pub started_at: Timestamp,
+    /// Version of the package.
+    pub version: &'static str,
+    /// Source revision; `None` unless built from a checkout.
+    pub revision: Option<&'static str>,
+    /// Version of the compiler; `None` if the build could not query it.
+    pub rustc: Option<&'static str>,
+}
+
+/// Counters of the delivery over OTLP.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Points by outcome at the receiver.
+    pub points: Vec<Tally>,
+    /// Dropped points by reason.
+    pub dropped: Vec<Tally>,
+    /// Requests by outcome.
+    pub requests: Vec<Tally>,
+    /// Requests waiting to be sent.
+    pub backlog: Backlog,
+}
+
+/// One of several counters that differ in a label.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    /// Value of the label.
+    pub label: &'static str,
+    /// Value of the counter.
+    pub count: u64,
+    /// Start of the counter.
+    pub since: Timestamp,
+}
+
+/// Requests waiting to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// Encoded size in bytes.
+    pub bytes: u64,
+    /// Start of the series: the exporter's start.
+    pub since: Timestamp,
+}
