@@ -1,4 +1,4 @@
-//! The table of metrics as a page for people: `docs/metrics.md` is what [`markdown`] returns, and a test keeps it so.
+//! The table of metrics as a page of documentation: `docs/metrics.md`, which a test compares with [`markdown`].
 
 use std::fmt::Write;
 
@@ -9,15 +9,15 @@ const HEAD: &str = "\
 
 <!-- Made from src/metrics/table/ by `UPDATE=1 cargo test --test rootless generated::`. Do not edit. -->
 
-Names are those sent over OTLP. The Prometheus name beside each is OpenTelemetry's translation of it, so a scrape and any
-OTLP route into Prometheus give the same series. A counter starts when its object was born: at the load time of a program,
-and for what the kernel keeps no time of, when the exporter first saw it. What could not be read has no series: nothing
-here is ever zero because it is unknown.
+Names are those sent over OTLP. The Prometheus name is OpenTelemetry's translation of each, so a scrape and any OTLP route
+into Prometheus give the same series. A counter starts when its object was created: at the load time of a program; for
+objects without a creation time in the kernel, when the exporter first saw them. A value that could not be read has no
+series: no value is ever zero because it is unknown.
 
-A label in *italics* stands only on the metrics marked with it.
+Labels in *italics* are only on the metrics in italics.
 ";
 
-/// The page.
+/// Returns the page.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = Page { text: HEAD.to_owned() };
@@ -45,7 +45,7 @@ impl Page {
 impl Visitor for Page {
     fn entity<T>(&mut self, entity: &'static Entity<T>, _values: Option<&[T]>) {
         self.line(format_args!("\n## {}\n", entity.title));
-        self.line(format_args!("| metric | Prometheus | kind | unit | what it says | source | since |"));
+        self.line(format_args!("| metric | Prometheus | kind | unit | meaning | source | since |"));
         self.line(format_args!("|---|---|---|---|---|---|---|"));
         for metric in entity.metrics {
             let name = match metric.carries {
@@ -70,7 +70,7 @@ impl Visitor for Page {
             ));
         }
         if !(entity.key.is_empty() && entity.info.is_empty()) {
-            self.line(format_args!("\n| label | what it says |"));
+            self.line(format_args!("\n| label | meaning |"));
             self.line(format_args!("|---|---|"));
             self.labels(entity.key, "");
             self.labels(entity.info, "*");

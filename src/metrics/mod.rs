@@ -1,5 +1,5 @@
-//! What a metric is: a name, a kind, a unit, its labels and a function that reads it from a value of the model.
-//! Knows no kernel, no format and no protocol. The metrics themselves stand in [`table`]; [`visit`] shows them all.
+//! Metrics: name, kind, unit, labels, and a function that reads each from a value of the model.
+//! Entry point: [`visit`]. The metrics themselves are in [`table`]; independent of the kernel, formats and protocols.
 
 pub mod generate;
 pub mod prometheus_name;
@@ -47,20 +47,20 @@ pub enum Kind {
 /// What a metric's values count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Nothing to speak of: a marker or a number of its own.
+    /// None: a marker or a plain number.
     None,
     /// Seconds.
     Seconds,
     /// Bytes.
     Bytes,
-    /// A part of a whole, 1 being all of it.
+    /// A fraction, from 0 to 1.
     Ratio,
-    /// Things, by the word that UCUM puts in braces.
+    /// Items, by the UCUM annotation in braces.
     Each(&'static str),
 }
 
 impl Unit {
-    /// As OTLP spells it, by UCUM.
+    /// Returns the unit as OTLP spells it, by UCUM.
     #[must_use]
     pub const fn as_otlp(self) -> &'static str {
         match self {
@@ -76,9 +76,9 @@ impl Unit {
 /// Which labels a metric carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carries {
-    /// Those that tell one object from another.
+    /// Those that identify an object.
     Key,
-    /// Those, and all that describes it.
+    /// Those, and all that describe it.
     Info,
 }
 
@@ -92,13 +92,13 @@ pub enum Value {
 }
 
 impl Value {
-    /// A count as a whole number; beyond 2^63 it stays there.
+    /// Returns a count as a whole number, saturating at 2^63 - 1.
     #[must_use]
     pub fn count(count: u64) -> Self {
         Self::Int(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
-    /// A size as a whole number.
+    /// Returns a size as a whole number, saturating at 2^63 - 1.
     #[must_use]
     pub fn size(size: usize) -> Self {
         Self::Int(i64::try_from(size).unwrap_or(i64::MAX))
@@ -136,13 +136,13 @@ impl fmt::Display for LabelValue<'_> {
 pub struct Label<T> {
     /// The name.
     pub name: &'static str,
-    /// What it says.
+    /// What it means.
     pub help: &'static str,
-    /// Reads it; `None` when the value does not have it, and then the label is left out.
+    /// Reads it; `None` if the value does not have it: the label is omitted.
     pub read: for<'a> fn(&'a T) -> Option<LabelValue<'a>>,
 }
 
-/// A metric: one row of the table, and the source of every output's knowledge of it.
+/// A metric: one row of the table, from which every output derives.
 pub struct Metric<T> {
     /// The name, as OTLP spells it.
     pub name: &'static str,
@@ -150,49 +150,49 @@ pub struct Metric<T> {
     pub kind: Kind,
     /// What its values count.
     pub unit: Unit,
-    /// What it says, in a sentence.
+    /// What it means, in one sentence.
     pub help: &'static str,
-    /// Where the kernel, or the exporter, keeps it.
+    /// Where the kernel or the exporter keeps it.
     pub source: &'static str,
-    /// The first kernel that has it; empty for what does not come from the kernel.
+    /// The first kernel version with it; empty if it does not come from the kernel.
     pub since: &'static str,
     /// Which labels it carries.
     pub carries: Carries,
-    /// Reads it; `None` when it is not known, and then there is no point.
+    /// Reads it; `None` if it is unknown: there is no point.
     pub read: fn(&T) -> Option<Value>,
 }
 
-/// A kind of thing that has metrics.
+/// A type of value with metrics.
 pub struct Entity<T: 'static> {
-    /// What it is, as a heading: `Programs`.
+    /// Heading for its values: `Programs`.
     pub title: &'static str,
-    /// The labels that tell one from another, on each of its metrics.
+    /// Labels that identify a value, on each of its metrics.
     pub key: &'static [Label<T>],
-    /// The labels that describe it, beside the key on metrics that carry [`Carries::Info`].
+    /// Labels that describe a value, in addition to the key on metrics with [`Carries::Info`].
     pub info: &'static [Label<T>],
     /// Its metrics.
     pub metrics: &'static [Metric<T>],
-    /// Which object a value tells of, for entities that can be told of some objects and not of others; `None` for what tells of
-    /// many at once or of none, and is always told. The one place that [`select`] knows this from.
+    /// Returns the object that a value is about; `None` for entities about many objects or none, which are always exported.
+    /// [`select`] relies on it alone.
     pub object: Option<fn(&T) -> Object>,
-    /// What tells one series from a later one with the same labels, or the same id.
+    /// Identifies the series of a value among those with the same labels or id at other times.
     pub series: fn(&T) -> Series,
 }
 
-/// Which series a value belongs to: a second value with the same id but another birth is another series, and one with
-/// another revision is, of those metrics whose labels differ.
+/// Identity of a series: a value with the same id but another birth is another series, and so is one with another revision
+/// for the metrics whose labels differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Series {
     /// Unique among the values of an entity at one moment.
     pub id: u64,
-    /// When the series began: the start of its counters. `None` for what was always there.
+    /// Start of the series and its counters. `None` if unknown.
     pub birth: Option<Timestamp>,
-    /// Another number whenever one of the describing labels may be another.
+    /// A number that changes whenever a describing label may change.
     pub revision: u64,
 }
 
 impl Series {
-    /// A series whose labels never change.
+    /// Returns a series whose labels never change.
     #[must_use]
     pub const fn fixed(id: u64, birth: Option<Timestamp>) -> Self {
         Self { id, birth, revision: 0 }
@@ -200,7 +200,7 @@ impl Series {
 }
 
 impl<T> Entity<T> {
-    /// The labels of a metric of this entity, in order.
+    /// Returns the labels of a metric of this entity, in order.
     pub fn labels(&self, carries: Carries) -> impl Iterator<Item = &'static Label<T>> + use<T> {
         let info = match carries {
             Carries::Key => &[],
@@ -210,13 +210,13 @@ impl<T> Entity<T> {
     }
 }
 
-/// Who wants to see every metric: an exporter, or a page of documentation.
+/// Receives every entity: an exporter, or the page of documentation.
 pub trait Visitor {
-    /// Sees one entity and its values; `None` when they could not be read, which is not the same as none.
+    /// Receives one entity and its values; `None` if they could not be read, which is not the same as none.
     fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>);
 }
 
-/// Shows every entity of the table, in its order, with its values.
+/// Visits every entity of the table, in order, with its values.
 pub fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     table::visit(sample, visitor);
 }

@@ -1,10 +1,10 @@
-//! The Prometheus name of a metric and of a label, by OpenTelemetry's translation of the OTLP name: a scrape and any OTLP
-//! route into Prometheus give the same series.
+//! Prometheus names of metrics and labels, by OpenTelemetry's translation of the OTLP names: a scrape and any OTLP route
+//! into Prometheus give the same series.
 //! Source: "OTLP Metric points to Prometheus" in the OpenTelemetry specification's `compatibility/prometheus_and_openmetrics`.
 
 use super::{Kind, Unit};
 
-/// The word for a unit, which is the end of the name; empty where a unit has no word.
+/// Returns the word for a unit, the suffix of a name; empty if the unit has none.
 #[must_use]
 pub const fn unit_word(unit: Unit) -> &'static str {
     match unit {
@@ -15,7 +15,7 @@ pub const fn unit_word(unit: Unit) -> &'static str {
     }
 }
 
-/// The name of the metric's family, as `OpenMetrics` has it: without the `_total` of a counter.
+/// Returns the name of a metric's family as in `OpenMetrics`: without the `_total` of a counter.
 #[must_use]
 pub fn family(name: &str, unit: Unit) -> String {
     let mut words: Vec<&str> = name
@@ -30,7 +30,7 @@ pub fn family(name: &str, unit: Unit) -> String {
     if name.starts_with(|first: char| first.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
-/// What stands behind the family's name on a line with a value.
+/// Returns the suffix of the family's name on a line with a value.
 #[must_use]
 pub const fn sample_suffix(kind: Kind) -> &'static str {
     match kind {
@@ -39,7 +39,7 @@ pub const fn sample_suffix(kind: Kind) -> &'static str {
     }
 }
 
-/// The name of a label.
+/// Returns the name of a label.
 #[must_use]
 pub fn label(name: &str) -> String {
     let legal = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_and_totals_stand_once_at_the_end() {
+    fn units_and_totals_are_appended_once() {
         assert_eq!(family("bpf_program_run_time", Unit::Seconds), "bpf_program_run_time_seconds");
         assert_eq!(family("bpf_program_mem_bytes", Unit::Bytes), "bpf_program_mem_bytes");
         assert_eq!(family("bpf_map_key_size", Unit::Bytes), "bpf_map_key_size_bytes");
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_underscores_for_dots() {
+    fn dots_in_labels_become_underscores() {
         assert_eq!(label("k8s.pod.name"), "k8s_pod_name");
         assert_eq!(label("type_name"), "type_name");
         assert_eq!(label("1st"), "key_1st");

@@ -1,12 +1,12 @@
-//! Rules that say which objects are meant: `kind=map,name=cilium_*`.
-//! Knows nothing of what becomes of those that match. Begin at [`Rule::matches`].
+//! Rules that match objects: `kind=map,name=cilium_*`.
+//! Entry point: [`Rule::matches`].
 
 use std::fmt;
 use std::str::Chars;
 
 use crate::model::{Btf, Kind, Link, Map, ObjectType, Owner, Program};
 
-/// What a term of a rule asks for.
+/// Property that a term of a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// The kind of object: `program`, `map`, `link` or `btf`.
@@ -15,14 +15,14 @@ pub enum Key {
     Type,
     /// The name.
     Name,
-    /// The name of the owner.
+    /// Name of the owner.
     Owner,
-    /// What the owner is.
+    /// Kind of owner.
     OwnerKind,
 }
 
 impl Key {
-    /// The word that stands in a rule.
+    /// Returns the word for it in a rule.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,24 +35,24 @@ impl Key {
     }
 }
 
-/// Says which objects are meant: those of which all its terms hold.
+/// Matches the objects for which all its terms hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What to ask for, and the pattern that the answer has to match: `*` stands for any text, `?` for any character.
+    /// Properties and their patterns: `*` matches any text, `?` any character.
     pub terms: Vec<(Key, String)>,
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (key, pattern)) in self.terms.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
+        for (index, (key, pattern)) in self.terms.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
             write!(f, "{comma}{}={pattern}", key.as_str())?;
         }
         Ok(())
     }
 }
 
-/// What rules ask of an object. What it does not have, or is not known, matches no pattern.
+/// Properties of an object. One that is missing or unknown matches no pattern.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traits<'a> {
     kind: Kind,
@@ -62,7 +62,7 @@ pub(super) struct Traits<'a> {
 }
 
 impl Traits<'_> {
-    /// Of an object that something speaks of and the reading does not have.
+    /// Returns the properties of an object that is referred to but not in the reading.
     pub(super) const fn unknown(kind: Kind) -> Self {
         Self { kind, object_type: None, name: None, owner: None }
     }
@@ -103,7 +103,7 @@ impl<'a> From<&'a Btf> for Traits<'a> {
 }
 
 impl Rule {
-    /// Whether it means an object.
+    /// Returns whether it matches an object.
     pub(super) fn matches(&self, traits: Traits<'_>) -> bool {
         self.terms.iter().all(|(key, pattern)| match key {
             Key::Kind => is_like(pattern, traits.kind.as_str()),
@@ -117,13 +117,13 @@ impl Rule {
     }
 }
 
-/// Whether a text is like a pattern, from its first character to its last.
+/// Returns whether a pattern matches all of a text.
 ///
-/// Only the last star met can have to take more: an earlier one would give the later the same text to choose from. So it takes
-/// at most as many steps as the product of both lengths.
+/// Only the last star ever has to be extended: extending an earlier one would leave the later one the same text to choose from.
+/// So the number of steps is at most the product of both lengths.
 fn is_like(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // What follows the last star, and the text from where it has taken enough.
+    // The pattern after the last star, and the text after what that star has taken.
     let mut star: Option<(Chars<'_>, Chars<'_>)> = None;
     loop {
         let here = text.clone();
@@ -135,11 +135,11 @@ fn is_like(pattern: &str, text: &str) -> bool {
             (None, None) => return true,
             (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {}
             (_, Some(_)) => {
-                let Some((behind, taken)) = &mut star else { return false };
-                taken.next();
-                (pattern, text) = (behind.clone(), taken.clone());
+                let Some((after_star, rest)) = &mut star else { return false };
+                rest.next();
+                (pattern, text) = (after_star.clone(), rest.clone());
             }
-            // A star that takes more leaves even less.
+            // Extending a star leaves even less text.
             (Some(_), None) => return false,
         }
     }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::model::{Identity, Pod};
 
-    /// As the words say it: slow, and plain to see.
+    /// By definition: slow, but evidently right.
     fn is_like_by_definition(pattern: &[char], text: &[char]) -> bool {
         match pattern {
             [] => text.is_empty(),
@@ -169,13 +169,13 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn patterns_mean_what_the_words_say(pattern in "[ab*?é]{0,9}", text in "[abé]{0,9}") {
+        fn patterns_match_as_defined(pattern in "[ab*?é]{0,9}", text in "[abé]{0,9}") {
             let (p, t): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
             prop_assert_eq!(is_like(&pattern, &text), is_like_by_definition(&p, &t));
         }
 
         #[test]
-        fn every_text_is_like_itself_and_a_star(text in "\\PC{0,20}") {
+        fn every_text_matches_itself_and_a_star(text in "\\PC{0,20}") {
             prop_assert!(is_like(&text, &text));
             prop_assert!(is_like("*", &text));
             let literal = text.replace(['*', '?'], "");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_time() {
+    fn many_stars_do_not_backtrack_exponentially() {
         let (pattern, text) = ("*a".repeat(50) + "*b", "a".repeat(10_000));
         let begun = Instant::now();
         assert!(!is_like(&pattern, &text));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_asks_for_what_an_object_has() {
+    fn terms_match_the_properties_of_an_object() {
         let pod = Pod {
             key: "uid".into(),
             uid: None,
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_written_as_it_is_given() {
+    fn rules_display_as_given() {
         let rule = rule(&[(Key::Kind, "map"), (Key::OwnerKind, "p*")]);
         assert_eq!(rule.to_string(), "kind=map,owner_kind=p*");
     }

@@ -1,4 +1,4 @@
-//! How the reading goes, and the exporter itself: one row for each metric.
+//! Metrics of the readings and of the exporter itself.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
 use crate::model::{Backlog, Build, Collector, Issue, RunStats, Tally, hash};
 
-/// Who has the runs of programs counted.
+/// Whether run statistics are on, by who turns them on.
 pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
     title: "Run statistics",
     key: &[Label {
@@ -23,8 +23,7 @@ pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
         name: "bpf_run_stats_enabled",
         kind: Gauge,
         unit: Unit::None,
-        help: "1 when it has the runs of programs counted, all the time or in samples, else 0. Of other processes that do the \
-               kernel tells nothing.",
+        help: "Whether run statistics are turned on by the exporter, or by the sysctl: 1 or 0; not reported for other processes.",
         source: "`BPF_ENABLE_STATS`, `/proc/sys/kernel/bpf_stats_enabled`",
         since: "5.1",
         carries: Key,
@@ -34,7 +33,7 @@ pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
     series: |(by, _)| Series::fixed(hash(by), None),
 };
 
-/// How long the runs of programs have been counted.
+/// How long run statistics have been on.
 pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
     title: "Run statistics, covered",
     key: &[],
@@ -43,8 +42,7 @@ pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
         name: "bpf_run_stats_covered",
         kind: Counter,
         unit: Seconds,
-        help: "How long the runs of programs have been counted since the exporter's start, by it or by the sysctl: what to \
-               divide their run time by.",
+        help: "Time during which run statistics were on since the exporter's start: the divisor of run times.",
         source: "the exporter",
         since: "",
         carries: Key,
@@ -59,13 +57,14 @@ pub static COLLECTOR: Entity<Collector> = Entity {
     title: "Readings",
     key: &[Label {
         name: "collector",
-        help: "what was read: the table of `program`, `map`, `link` or `btf` objects, `holder` (files and names of processes), `pin` \
-               (the mounted bpffs), `cgroup` (paths of cgroups) or `hook` (what hangs where)",
+        help: "part of the reading: the table of `program`, `map`, `link` or `btf` objects, `holder` (files and names of processes), \
+               `pin` (the mounted bpffs), `cgroup` (paths of cgroups) or `hook` (attachments)",
         read: |c| Some(Text(c.part.as_str())),
     }],
     info: &[Label {
         name: "reader",
-        help: "how: `iter` (a BPF iterator, a few reads for all) or `walk` (one after the other, a few system calls for each); absent where there is only one way",
+        help: "how it is read: `iter` (by a BPF iterator, a few reads in all) or `walk` (by id, a few system calls per object); absent \
+               where there is only one way",
         read: |c| c.reader.map(|reader| Text(reader.as_str())),
     }],
     metrics: &[
@@ -73,7 +72,7 @@ pub static COLLECTOR: Entity<Collector> = Entity {
             name: "bpf_exporter_collect_duration",
             kind: Gauge,
             unit: Seconds,
-            help: "How long this part of the last reading took.",
+            help: "Duration of this part of the last reading.",
             source: "the exporter",
             since: "",
             carries: Key,
@@ -83,8 +82,7 @@ pub static COLLECTOR: Entity<Collector> = Entity {
             name: "bpf_exporter_collect_age",
             kind: Gauge,
             unit: Seconds,
-            help: "How old what this part tells was at the last reading: 0 for what was read then, more for what is looked at less \
-                   often.",
+            help: "Age of the results of this part at the last reading: 0 unless it is collected less often.",
             source: "the exporter",
             since: "",
             carries: Key,
@@ -94,7 +92,7 @@ pub static COLLECTOR: Entity<Collector> = Entity {
             name: "bpf_exporter_collect_success",
             kind: Gauge,
             unit: Unit::None,
-            help: "1 when this part of the last reading met no issue, else 0.",
+            help: "Whether this part of the last reading had no issue: 1 or 0.",
             source: "the exporter",
             since: "",
             carries: Info,
@@ -105,19 +103,23 @@ pub static COLLECTOR: Entity<Collector> = Entity {
     series: |c| Series { id: hash(c.part), birth: None, revision: hash(c.reader) },
 };
 
-/// What could not be read.
+/// Failures to read something.
 pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
     title: "Issues",
     key: &[
         Label {
             name: "collector",
-            help: "the part of the reading that met it",
+            help: "part of the reading in which it occurred",
             read: |(_, i)| Some(Text(i.part.as_str())),
         },
-        Label { name: "call", help: "what failed, by the kernel's name", read: |(_, i)| Some(Text(&i.call)) },
+        Label {
+            name: "call",
+            help: "the failed call, by the kernel's name",
+            read: |(_, i)| Some(Text(&i.call)),
+        },
         Label {
             name: "error",
-            help: "how it failed, by the symbol of the errno",
+            help: "the error, by the symbol of the errno",
             read: |(_, i)| Some(Text(&i.error)),
         },
     ],
@@ -126,7 +128,7 @@ pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
         name: "bpf_exporter_issues",
         kind: Counter,
         unit: Each("{issue}"),
-        help: "What could not be read, since the exporter's start. Objects that vanish during a reading are no issue.",
+        help: "Failures to read something since the exporter's start; objects that are removed during a reading do not count.",
         source: "the exporter",
         since: "",
         carries: Key,
@@ -136,7 +138,7 @@ pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
     series: |(since, i)| Series::fixed(hash((i.part, &i.call, &i.error)), Some(*since)),
 };
 
-/// What was built.
+/// The exporter's build.
 pub static BUILD: Entity<Build> = Entity {
     title: "The exporter",
     key: &[],
@@ -144,16 +146,16 @@ pub static BUILD: Entity<Build> = Entity {
         Label { name: "version", help: "the exporter's version", read: |b| Some(Text(b.version)) },
         Label {
             name: "revision",
-            help: "the source revision it was built from; absent when it was not built from a checkout",
+            help: "source revision; absent unless built from a checkout",
             read: |b| b.revision.map(Text),
         },
-        Label { name: "rustc", help: "the compiler it was built with", read: |b| b.rustc.map(Text) },
+        Label { name: "rustc", help: "version of the compiler", read: |b| b.rustc.map(Text) },
     ],
     metrics: &[Metric {
         name: "bpf_exporter_build_info",
         kind: Gauge,
         unit: Unit::None,
-        help: "What was built, from which source and by which compiler; always 1.",
+        help: "Version, source revision and compiler of the exporter; always 1.",
         source: "the exporter",
         since: "",
         carries: Info,
@@ -163,49 +165,49 @@ pub static BUILD: Entity<Build> = Entity {
     series: |b| Series::fixed(0, Some(b.started_at)),
 };
 
-/// Points, by what became of them.
+/// Points by outcome at the receiver.
 pub static OTLP_POINTS: Entity<Tally> = Entity {
     title: "OTLP points",
     key: &[Label {
         name: "outcome",
-        help: "`accepted` or, where the receiver took a request but not all of its points, `rejected`",
+        help: "`accepted`, or `rejected` if the receiver accepted a request without some of its points",
         read: |t| Some(Text(t.label)),
     }],
     info: &[],
-    metrics: &[tally("bpf_exporter_otlp_points", "{point}", "Points that a receiver answered for.")],
+    metrics: &[tally("bpf_exporter_otlp_points", "{point}", "Points by the receiver's response.")],
     object: None,
     series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
-/// Points given up.
+/// Dropped points by reason.
 pub static OTLP_DROPPED: Entity<Tally> = Entity {
-    title: "OTLP points given up",
+    title: "Dropped OTLP points",
     key: &[Label {
         name: "reason",
-        help: "`refused` (the receiver's error is final), `backlog_full` or `shutdown`",
+        help: "`refused` (a permanent error of the receiver), `backlog_full` or `shutdown`",
         read: |t| Some(Text(t.label)),
     }],
     info: &[],
-    metrics: &[tally("bpf_exporter_otlp_dropped_points", "{point}", "Points that were given up.")],
+    metrics: &[tally("bpf_exporter_otlp_dropped_points", "{point}", "Points dropped before delivery.")],
     object: None,
     series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
-/// Requests, by how they ended.
+/// Requests by outcome.
 pub static OTLP_REQUESTS: Entity<Tally> = Entity {
     title: "OTLP requests",
     key: &[Label {
         name: "outcome",
-        help: "`success`, `retryable` (tried again) or `failed` (given up)",
+        help: "`success`, `retryable` (sent again) or `failed` (dropped)",
         read: |t| Some(Text(t.label)),
     }],
     info: &[],
-    metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, each try counted.")],
+    metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, retries included.")],
     object: None,
     series: |t| Series::fixed(hash(t.label), Some(t.since)),
 };
 
-/// What waits to be sent.
+/// Requests waiting to be sent.
 pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
     title: "OTLP backlog",
     key: &[],
@@ -214,7 +216,7 @@ pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
         name: "bpf_exporter_otlp_backlog_bytes",
         kind: Gauge,
         unit: Bytes,
-        help: "Encoded requests that wait to be sent.",
+        help: "Size of the encoded requests waiting to be sent.",
         source: "the exporter",
         since: "",
         carries: Key,
@@ -224,7 +226,7 @@ pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
     series: |b| Series::fixed(0, Some(b.since)),
 };
 
-/// A counter of the delivery over OTLP.
+/// Returns a counter of the delivery over OTLP.
 const fn tally(name: &'static str, unit: &'static str, help: &'static str) -> Metric<Tally> {
     Metric {
         name,

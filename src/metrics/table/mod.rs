@@ -1,4 +1,4 @@
-//! EVERY METRIC, ONE ROW EACH: add metrics here and nowhere else, in the file of what they are about.
+//! The table of metrics, one row each. Metrics are added here and nowhere else, in the file of their subject.
 //! A row does no I/O and keeps no state; OTLP, Prometheus, the terminal's tables and `docs/metrics.md` derive from it.
 
 mod exporter;
@@ -17,7 +17,7 @@ use super::LabelValue::{Number, Text};
 use super::{LabelValue, Sample, Visitor};
 use crate::model::{AttachmentScan, Delivery, ObjectType, Snapshot};
 
-/// Shows every entity in the order of the table.
+/// Visits every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     let snapshot = sample.map(|sample| sample.snapshot);
     visitor.entity(&PROGRAM, snapshot.and_then(|snapshot| snapshot.programs.as_deref()));
@@ -31,9 +31,9 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&MAP_HOLDER, holders.map(|holders| &*holders.maps));
     visitor.entity(&LINK_HOLDER, holders.map(|holders| &*holders.links));
     visitor.entity(&PIN, snapshot.and_then(|snapshot| snapshot.pins.as_deref()));
-    let look = snapshot.and_then(|snapshot| snapshot.hooks.as_deref());
-    visitor.entity(&HOOK, look.map(|AttachmentScan { hooks, .. }| &**hooks));
-    visitor.entity(&ATTACH_POINT, look.map(|AttachmentScan { attach_points, .. }| &**attach_points));
+    let scan = snapshot.and_then(|snapshot| snapshot.hooks.as_deref());
+    visitor.entity(&HOOK, scan.map(|AttachmentScan { hooks, .. }| &**hooks));
+    visitor.entity(&ATTACH_POINT, scan.map(|AttachmentScan { attach_points, .. }| &**attach_points));
     visitor.entity(&OWNER, snapshot.map(|snapshot| &*snapshot.owners));
     visitor.entity(&HOST, snapshot.map(|snapshot| &*snapshot.totals));
     let dropped = sample.and_then(|sample| sample.dropped);
@@ -61,7 +61,7 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&OTLP_BACKLOG, delivery.map(|Delivery { backlog, .. }| slice::from_ref(backlog)));
 }
 
-/// Every use of a map by a program.
+/// Returns every use of a map by a program.
 fn program_maps(snapshot: &Snapshot) -> Option<Vec<ProgramMap>> {
     let programs = snapshot.programs.as_ref()?;
     let uses = programs.iter().flat_map(|program| {

@@ -1,4 +1,4 @@
-//! Programs, maps, links and BTF objects: one row for each metric.
+//! Metrics of programs, maps, links and BTF objects.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ pub static PROGRAM: Entity<Program> = Entity {
         Label { name: "id", help: "the program's id", read: |p| Some(Number(p.facts.id)) },
         Label {
             name: "name",
-            help: "its full name where BTF knows it, else the kernel's 15 characters",
+            help: "its full name if its BTF has it, else the 15 characters that the kernel keeps",
             read: |p| Some(Text(&p.facts.name)),
         },
         Label {
             name: "type",
-            help: "its type as the kernel's tools spell it (`xdp`, `sched_cls`); a type newer than the exporter is its number",
+            help: "its type as the kernel's tools spell it (`xdp`, `sched_cls`); the number if it is newer than the exporter",
             read: |p| Some(word_or_number(&p.facts.program_type)),
         },
     ],
@@ -35,7 +35,7 @@ pub static PROGRAM: Entity<Program> = Entity {
         },
         Label {
             name: "gpl_compatible",
-            help: "whether its licence is compatible with the GPL: `true` or `false`",
+            help: "whether its license is compatible with the GPL: `true` or `false`",
             read: |p| Some(Flag(p.facts.gpl_compatible)),
         },
         Label {
@@ -43,41 +43,33 @@ pub static PROGRAM: Entity<Program> = Entity {
             help: "when it was loaded, RFC 3339, UTC",
             read: |p| Some(Time(p.facts.loaded_at)),
         },
-        Label { name: "uid", help: "the user who loaded it", read: |p| Some(Number(p.facts.uid)) },
+        Label { name: "uid", help: "user id of its loader", read: |p| Some(Number(p.facts.uid)) },
         Label {
             name: "btf_id",
-            help: "the BTF object that describes it; absent when there is none",
+            help: "id of its BTF object; absent if it has none",
             read: |p| p.facts.btf_id.map(Number),
         },
         Label {
             name: "attach_to",
-            help: "the function it was compiled against, of the kernel or of another program; absent for types that have none",
+            help: "the function of the kernel or of another program that it attaches to; absent for types without one",
             read: |p| p.facts.attach_to.as_deref().map(Text),
         },
         Label {
             name: "maps",
-            help: "how many maps it uses",
+            help: "number of maps it uses",
             read: |p| {
                 p.facts.map_ids.as_ref().map(|ids| Number(u32::try_from(ids.len()).unwrap_or(u32::MAX)))
             },
         },
-        Label {
-            name: "owner",
-            help: "whose it is: `bpf_owner_mem_bytes` and the like add up by it; absent when nobody was asked",
-            read: |p| p.owner.as_ref().map(|owner| Text(owner.name())),
-        },
-        Label {
-            name: "owner_kind",
-            help: "what the owner is: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
-            read: |p| p.owner.as_ref().map(|owner| Text(owner.kind().as_str())),
-        },
+        owner(|p| owner_name(p.owner.as_ref())),
+        owner_kind(|p| owner_kind_word(p.owner.as_ref())),
     ],
     metrics: &[
         Metric {
             name: "bpf_program_info",
             kind: Gauge,
             unit: Unit::None,
-            help: "What a loaded BPF program is; always 1.",
+            help: "Information about a loaded BPF program; always 1.",
             source: "`bpf_prog_info`",
             since: "4.15",
             carries: Info,
@@ -87,7 +79,7 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_load_time",
             kind: Gauge,
             unit: Seconds,
-            help: "When the program was loaded, in seconds since 1970-01-01 UTC.",
+            help: "Time at which the program was loaded, in seconds since 1970-01-01 UTC.",
             source: "`bpf_prog_info.load_time`",
             since: "4.15",
             carries: Key,
@@ -97,7 +89,7 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_size_jitted_bytes",
             kind: Counter,
             unit: Bytes,
-            help: "Machine code of the program and all its functions; 0 when it is interpreted.",
+            help: "Size of the machine code of the program and all its functions; 0 if it is interpreted.",
             source: "`bpf_prog_info.jited_prog_len`",
             since: "4.13",
             carries: Key,
@@ -107,7 +99,7 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_size_translated_bytes",
             kind: Counter,
             unit: Bytes,
-            help: "Instructions of the program as the verifier left them.",
+            help: "Size of the program's instructions after verification.",
             source: "`bpf_prog_info.xlated_prog_len`",
             since: "4.13",
             carries: Key,
@@ -117,7 +109,7 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_mem_bytes",
             kind: Counter,
             unit: Bytes,
-            help: "Memory that the kernel charges for the program, its maps apart.",
+            help: "Memory charged for the program, excluding its maps.",
             source: "`memlock` in `/proc/self/fdinfo`",
             since: "4.13",
             carries: Key,
@@ -127,7 +119,7 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_verified_instructions",
             kind: Counter,
             unit: Each("{instruction}"),
-            help: "Instructions that the verifier walked through when the program was loaded.",
+            help: "Instructions that the verifier processed when the program was loaded.",
             source: "`bpf_prog_info.verified_insns`",
             since: "5.16",
             carries: Key,
@@ -137,9 +129,8 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_run_time",
             kind: Counter,
             unit: Seconds,
-            help: "CPU time that the program spent running while run statistics were on, with what interrupted it or, \
-                   where it may sleep, its sleep. The rate of it divided by that of bpf_run_stats_covered is its share \
-                   of a CPU; absent while statistics are off.",
+            help: "Time spent running the program while run statistics were on, including interrupts and sleep; divide its rate by \
+                   that of bpf_run_stats_covered to get CPUs used; absent while statistics are off.",
             source: "`bpf_prog_info.run_time_ns`",
             since: "5.1",
             carries: Key,
@@ -149,8 +140,8 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_runs",
             kind: Counter,
             unit: Each("{run}"),
-            help: "How often the program ran while run statistics were on. The rate of it divided by that of \
-                   bpf_run_stats_covered is its runs per second; absent while statistics are off.",
+            help: "Runs of the program while run statistics were on; divide its rate by that of bpf_run_stats_covered to get runs \
+                   per second; absent while statistics are off.",
             source: "`bpf_prog_info.run_cnt`",
             since: "5.1",
             carries: Key,
@@ -160,8 +151,8 @@ pub static PROGRAM: Entity<Program> = Entity {
             name: "bpf_program_recursion_misses",
             kind: Counter,
             unit: Each("{miss}"),
-            help: "Runs that were skipped because the program, or for probes another one, was already running on that \
-                   CPU; counted also while run statistics are off.",
+            help: "Runs skipped because the program, or for probes another one, was already running on that CPU; counted even \
+                   while run statistics are off.",
             source: "`bpf_prog_info.recursion_misses`",
             since: "5.12",
             carries: Key,
@@ -176,7 +167,7 @@ pub static PROGRAM: Entity<Program> = Entity {
     },
 };
 
-/// Which program uses which map.
+/// Uses of maps by programs.
 pub static PROGRAM_MAP: Entity<ProgramMap> = Entity {
     title: "Maps of programs",
     key: &[
@@ -188,13 +179,13 @@ pub static PROGRAM_MAP: Entity<ProgramMap> = Entity {
         name: "bpf_program_map_info",
         kind: Gauge,
         unit: Unit::None,
-        help: "Which program uses which map; always 1.",
+        help: "Use of a map by a program; always 1.",
         source: "`bpf_prog_info.map_ids`",
         since: "4.15",
         carries: Info,
         read: |_| Some(Int(1)),
     }],
-    // The map may be left out, then: which maps a program uses is told with the program.
+    // It belongs to the program, whether or not the map is exported.
     object: Some(|u| Object { kind: Kind::Program, id: u.prog_id }),
     series: |u| Series::fixed(u64::from(u.prog_id) << 32 | u64::from(u.map_id), None),
 };
@@ -227,7 +218,7 @@ pub static MAP: Entity<Map> = Entity {
         },
         Label {
             name: "max_entries",
-            help: "how many entries it can hold",
+            help: "its maximum number of entries",
             read: |m| Some(Number(m.facts.max_entries)),
         },
         Label {
@@ -242,31 +233,23 @@ pub static MAP: Entity<Map> = Entity {
         },
         Label {
             name: "btf_id",
-            help: "the BTF object that describes its key and value; absent when there is none",
+            help: "id of the BTF object that describes its key and value; absent if it has none",
             read: |m| m.facts.btf_id.map(Number),
         },
         Label {
             name: "frozen",
-            help: "whether user space may not change it any more: `true` or `false`; absent when it could not be read",
+            help: "whether user space can no longer write to it: `true` or `false`; absent if it could not be read",
             read: |m| m.frozen.map(Flag),
         },
-        Label {
-            name: "owner",
-            help: "whose it is: `bpf_owner_mem_bytes` and the like add up by it; absent when nobody was asked",
-            read: |m| m.owner.as_ref().map(|owner| Text(owner.name())),
-        },
-        Label {
-            name: "owner_kind",
-            help: "what the owner is: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
-            read: |m| m.owner.as_ref().map(|owner| Text(owner.kind().as_str())),
-        },
+        owner(|m| owner_name(m.owner.as_ref())),
+        owner_kind(|m| owner_kind_word(m.owner.as_ref())),
     ],
     metrics: &[
         Metric {
             name: "bpf_map_info",
             kind: Gauge,
             unit: Unit::None,
-            help: "What a BPF map is; always 1.",
+            help: "Information about a BPF map; always 1.",
             source: "`bpf_map_info`",
             since: "4.15",
             carries: Info,
@@ -276,7 +259,7 @@ pub static MAP: Entity<Map> = Entity {
             name: "bpf_map_key_size",
             kind: Counter,
             unit: Bytes,
-            help: "Size of a key of the map.",
+            help: "Size of the map's keys.",
             source: "`bpf_map_info.key_size`",
             since: "4.13",
             carries: Key,
@@ -286,7 +269,7 @@ pub static MAP: Entity<Map> = Entity {
             name: "bpf_map_value_size",
             kind: Counter,
             unit: Bytes,
-            help: "Size of a value of the map.",
+            help: "Size of the map's values.",
             source: "`bpf_map_info.value_size`",
             since: "4.13",
             carries: Key,
@@ -296,7 +279,7 @@ pub static MAP: Entity<Map> = Entity {
             name: "bpf_map_max_entries",
             kind: Counter,
             unit: Each("{entry}"),
-            help: "How many entries the map can hold.",
+            help: "Maximum number of entries in the map.",
             source: "`bpf_map_info.max_entries`",
             since: "4.13",
             carries: Key,
@@ -306,7 +289,7 @@ pub static MAP: Entity<Map> = Entity {
             name: "bpf_map_mem_bytes",
             kind: Gauge,
             unit: Bytes,
-            help: "Memory that the kernel charges for the map. Before 6.4 an estimate of the kernel's that does not move.",
+            help: "Memory charged for the map; before Linux 6.4 a constant estimate.",
             source: "`memlock` in `/proc/self/fdinfo`",
             since: "4.10",
             carries: Key,
@@ -316,8 +299,8 @@ pub static MAP: Entity<Map> = Entity {
             name: "bpf_map_entries",
             kind: Gauge,
             unit: Each("{entry}"),
-            help: "How many entries the map holds; absent for types whose count the kernel does not keep, and for preallocated \
-                   hashes before 6.6. Arrays are as long as they are.",
+            help: "Number of entries in the map; absent for types without a count in the kernel, and for preallocated hashes before \
+                   Linux 6.6; always the maximum for arrays.",
             source: "`bpf_map.elem_count`, or the counter of its type",
             since: "5.19",
             carries: Key,
@@ -327,7 +310,7 @@ pub static MAP: Entity<Map> = Entity {
             name: "bpf_map_fill",
             kind: Gauge,
             unit: Ratio,
-            help: "Entries as a part of those that fit, for types that refuse another entry when they are full.",
+            help: "Fraction of the map's entries in use; only for types that refuse another entry when they are full.",
             source: "`bpf_map.elem_count`, or the counter of its type; `bpf_map.max_entries`",
             since: "5.19",
             carries: Key,
@@ -337,7 +320,7 @@ pub static MAP: Entity<Map> = Entity {
             name: "bpf_map_backlog_bytes",
             kind: Gauge,
             unit: Bytes,
-            help: "What was written to a ring buffer and is not consumed yet, headers included.",
+            help: "Bytes in the ring buffer that are not consumed yet, including headers.",
             source: "`bpf_ringbuf.producer_pos`, `bpf_ringbuf.consumer_pos`",
             since: "5.19",
             carries: Key,
@@ -376,7 +359,7 @@ pub static LINK: Entity<Link> = Entity {
         },
         Label {
             name: "attach_type",
-            help: "the hook as the kernel's tools spell it (`cgroup_inet_ingress`), or its number; absent for types without",
+            help: "the hook as the kernel's tools spell it (`cgroup_inet_ingress`), or its number; absent for types without one",
             read: |l| l.facts.attach_type.as_ref().map(word_or_number),
         },
         Label {
@@ -385,23 +368,15 @@ pub static LINK: Entity<Link> = Entity {
                    `/usr/bin/x:0x1234`), the number where no name is known; absent where there is no target",
             read: |l| l.facts.target.as_deref().map(Text),
         },
-        Label {
-            name: "owner",
-            help: "whose it is: `bpf_owner_mem_bytes` and the like add up by it; absent when nobody was asked",
-            read: |l| l.owner.as_ref().map(|owner| Text(owner.name())),
-        },
-        Label {
-            name: "owner_kind",
-            help: "what the owner is: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
-            read: |l| l.owner.as_ref().map(|owner| Text(owner.kind().as_str())),
-        },
+        owner(|l| owner_name(l.owner.as_ref())),
+        owner_kind(|l| owner_kind_word(l.owner.as_ref())),
     ],
     metrics: &[
         Metric {
             name: "bpf_link_info",
             kind: Gauge,
             unit: Unit::None,
-            help: "What a BPF link is; always 1.",
+            help: "Information about a BPF link; always 1.",
             source: "`bpf_link_info`",
             since: "5.8",
             carries: Info,
@@ -411,7 +386,7 @@ pub static LINK: Entity<Link> = Entity {
             name: "bpf_link_missed",
             kind: Counter,
             unit: Each("{miss}"),
-            help: "How often the link's program should have run and could not; only for types that count it.",
+            help: "Missed runs of the link's program; only for link types that count them.",
             source: "`nmissed` of the probe, `missed` in `bpf_link_info`",
             since: "5.19",
             carries: Key,
@@ -433,7 +408,7 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
         Label { name: "id", help: "the BTF object's id", read: |b| Some(Number(b.id)) },
         Label {
             name: "name",
-            help: "`vmlinux` or the module's name; absent for a loader's own",
+            help: "`vmlinux` or the module's name; absent for BTF from a loader",
             read: |b| b.name.as_deref().map(Text),
         },
     ],
@@ -447,7 +422,7 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
             name: "bpf_btf_info",
             kind: Gauge,
             unit: Unit::None,
-            help: "What a BTF object is; always 1.",
+            help: "Information about a BTF object; always 1.",
             source: "`bpf_btf_info`",
             since: "5.4",
             carries: Info,
@@ -457,7 +432,7 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
             name: "bpf_btf_size_bytes",
             kind: Gauge,
             unit: Bytes,
-            help: "Size of the type information.",
+            help: "Size of the BTF object.",
             source: "`bpf_btf_info.btf_size`",
             since: "5.4",
             carries: Key,
@@ -468,7 +443,33 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
     series: |b| Series::fixed(b.id.into(), Some(b.first_seen)),
 };
 
-/// Moves whenever the owner does, or what is known of it.
+/// The label for the owner of an object.
+const fn owner<T>(read: for<'a> fn(&'a T) -> Option<LabelValue<'a>>) -> Label<T> {
+    Label {
+        name: "owner",
+        help: "its owner, the key of `bpf_owner_mem_bytes` and similar metrics; absent if not determined",
+        read,
+    }
+}
+
+/// The label for the kind of owner of an object.
+const fn owner_kind<T>(read: for<'a> fn(&'a T) -> Option<LabelValue<'a>>) -> Label<T> {
+    Label {
+        name: "owner_kind",
+        help: "kind of owner: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
+        read,
+    }
+}
+
+fn owner_name(owner: Option<&Arc<Owner>>) -> Option<LabelValue<'_>> {
+    owner.map(|owner| Text(owner.name()))
+}
+
+fn owner_kind_word(owner: Option<&Arc<Owner>>) -> Option<LabelValue<'_>> {
+    owner.map(|owner| Text(owner.kind().as_str()))
+}
+
+/// Returns a number that changes with the owner and anything about it.
 fn revision(owner: Option<&Arc<Owner>>) -> Option<u64> {
     owner.map(|owner| owner.revision())
 }

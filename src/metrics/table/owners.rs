@@ -1,4 +1,4 @@
-//! Whose the objects are, and what all of an owner's and all of the host's cost together: one row for each metric.
+//! Metrics of holders, pins, attachments and owners, and totals of the host.
 
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::Kind::{Counter, Gauge};
@@ -8,30 +8,30 @@ use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
 use crate::model::{AttachPointStatus, Holder, Hook, Kind, KindTotal, Object, OwnerTotal, Pin, hash};
 
-/// Every entity that somebody owns has these labels, read by a path from its values to the owner.
+/// Labels of an owner, given how to get from a value to its owner.
 macro_rules! owner_labels {
     ($($before:expr,)* ; |$value:ident| $owner:expr) => {
         &[
             $($before,)*
             Label {
                 name: "owner",
-                help: "whose it is: a pod's namespace and name, a container's name, a unit, a process's executable, the directory \
-                       of a pin, or `kernel`; ids as long as no name is known",
+                help: "name of the owner: a pod's namespace and name, a container's name, a unit, a process's executable, a directory \
+                       of pins, or `kernel`; the id of a pod or container until its name is looked up",
                 read: |$value| Some(Text($owner.name())),
             },
             Label {
                 name: "owner_kind",
-                help: "`pod`, `container`, `unit`, `process`, `pin` or `kernel`",
+                help: "kind of owner: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
                 read: |$value| Some(Text($owner.kind().as_str())),
             },
             Label {
                 name: "process.pid",
-                help: "the process, as the host numbers it",
+                help: "process id on the host",
                 read: |$value| $owner.process.as_ref().map(|process| Number(process.pid)),
             },
             Label {
                 name: "process.executable.name",
-                help: "the name of its executable, or of its first thread where that may not be read",
+                help: "file name of its executable, or the name of its first thread if that may not be read",
                 read: |$value| {
                     let process = $owner.process.as_ref()?;
                     Some(Text(process.executable_name.as_ref().unwrap_or(&process.name)))
@@ -39,12 +39,12 @@ macro_rules! owner_labels {
             },
             Label {
                 name: "container.id",
-                help: "the container",
+                help: "id of the container",
                 read: |$value| $owner.container.as_ref().map(|container| Text(&container.id)),
             },
             Label {
                 name: "container.name",
-                help: "its name, as long as it is in no pod; absent until the runtime told it",
+                help: "name of the container outside of pods; absent until looked up",
                 read: |$value| {
                     let container = $owner.container.as_ref().filter(|_| $owner.pod.is_none())?;
                     container.name.as_deref().map(Text)
@@ -52,22 +52,22 @@ macro_rules! owner_labels {
             },
             Label {
                 name: "k8s.namespace.name",
-                help: "the namespace of the pod; absent until somebody told it",
+                help: "namespace of the pod; absent until looked up",
                 read: |$value| $owner.pod.as_ref()?.namespace.as_deref().map(Text),
             },
             Label {
                 name: "k8s.pod.name",
-                help: "the pod; absent until somebody told it",
+                help: "name of the pod; absent until looked up",
                 read: |$value| $owner.pod.as_ref()?.name.as_deref().map(Text),
             },
             Label {
                 name: "k8s.pod.uid",
-                help: "the pod's UID; absent for static pods",
+                help: "UID of the pod; absent for static pods",
                 read: |$value| $owner.pod.as_ref()?.uid.as_deref().map(Text),
             },
             Label {
                 name: "k8s.container.name",
-                help: "the container's name in the pod; absent until somebody told it",
+                help: "name of the container in its pod; absent until looked up",
                 read: |$value| {
                     let container = $owner.container.as_ref().filter(|_| $owner.pod.is_some())?;
                     container.name.as_deref().map(Text)
@@ -75,14 +75,14 @@ macro_rules! owner_labels {
             },
             Label {
                 name: "systemd.unit",
-                help: "the unit of systemd",
+                help: "systemd unit",
                 read: |$value| $owner.unit.as_deref().map(Text),
             },
         ]
     };
 }
 
-/// An entity of holders, by the kind of object they hold.
+/// Returns an entity of holders of a kind of object.
 macro_rules! holders {
     ($title:literal, $kind:expr, $object:literal, $name:literal) => {
         Entity {
@@ -91,7 +91,7 @@ macro_rules! holders {
                 Label { name: "id", help: $object, read: |h| Some(Number(h.id)) },
                 Label {
                     name: "held_by",
-                    help: "`process` (it has a descriptor), `pin`, or `creator` (its memory cgroup pays for the object)",
+                    help: "`process` (it has a descriptor), `pin`, or `creator` (its memory cgroup is charged for the object)",
                     read: |h| Some(Text(h.held_by.as_str())),
                 },
                 ; |h| h.owner
@@ -101,8 +101,8 @@ macro_rules! holders {
                 name: $name,
                 kind: Gauge,
                 unit: Unit::None,
-                help: concat!("Who holds ", $object, ": one for each process, directory of pins and creating cgroup; always 1."),
-                source: "`struct file` of processes, the mounted bpffs, the memory cgroup that pays",
+                help: concat!("A holder of ", $object, ": a process, a directory of pins, or the creator's cgroup; always 1."),
+                source: "`struct file` of processes, the mounted bpffs, the charged memory cgroup",
                 since: "5.8",
                 carries: Info,
                 read: |_| Some(Int(1)),
@@ -113,13 +113,13 @@ macro_rules! holders {
     };
 }
 
-/// Who holds programs.
+/// Holders of programs.
 pub static PROGRAM_HOLDER: Entity<Holder> =
     holders!("Holders of programs", Kind::Program, "the program", "bpf_program_holder_info");
-/// Who holds maps.
+/// Holders of maps.
 pub static MAP_HOLDER: Entity<Holder> =
     holders!("Holders of maps", Kind::Map, "the map", "bpf_map_holder_info");
-/// Who holds links.
+/// Holders of links.
 pub static LINK_HOLDER: Entity<Holder> =
     holders!("Holders of links", Kind::Link, "the link", "bpf_link_holder_info");
 
@@ -128,24 +128,24 @@ fn holder_series(holder: &Holder) -> Series {
     Series { id: hash((id, held_by, owner.key())), birth: None, revision: owner.revision() }
 }
 
-/// What is pinned where.
+/// Pins.
 pub static PIN: Entity<Pin> = Entity {
     title: "Pins",
     key: &[
         Label {
             name: "kind",
-            help: "what is pinned: `program`, `map` or `link`",
+            help: "kind of the pinned object: `program`, `map` or `link`",
             read: |p| Some(Text(p.kind.as_str())),
         },
         Label { name: "id", help: "its id", read: |p| Some(Number(p.id)) },
-        Label { name: "path", help: "where it is pinned", read: |p| Some(Text(&p.path)) },
+        Label { name: "path", help: "path of the pin", read: |p| Some(Text(&p.path)) },
     ],
     info: &[],
     metrics: &[Metric {
         name: "bpf_pin_info",
         kind: Gauge,
         unit: Unit::None,
-        help: "What is pinned where; always 1.",
+        help: "A pinned object; always 1.",
         source: "the mounted bpffs",
         since: "4.4",
         carries: Info,
@@ -155,13 +155,13 @@ pub static PIN: Entity<Pin> = Entity {
     series: |p| Series::fixed(hash((p.kind, p.id, &p.path)), None),
 };
 
-/// What hangs where.
+/// Attachments.
 pub static HOOK: Entity<Hook> = Entity {
     title: "Hooks",
     key: &[
         Label {
             name: "hook",
-            help: "where the kernel runs it, as its tools spell it: `tcx_ingress`, `tc_egress`, `xdp`, `cgroup_inet4_connect`",
+            help: "the hook as the kernel's tools spell it: `tcx_ingress`, `tc_egress`, `xdp`, `cgroup_inet4_connect`",
             read: |h| Some(Text(&h.hook)),
         },
         Label {
@@ -171,7 +171,7 @@ pub static HOOK: Entity<Hook> = Entity {
         },
         Label {
             name: "position",
-            help: "its place among those of the same hook, target and namespace, which run in this order, from 0",
+            help: "position in the order of execution at the same hook, target and namespace, from 0",
             read: |h| Some(Number(h.position)),
         },
         Label {
@@ -181,19 +181,19 @@ pub static HOOK: Entity<Hook> = Entity {
         },
         Label {
             name: "netns",
-            help: "the network namespace of the target, its number behind its name where it has one; absent where there is none",
+            help: "network namespace of the target: its number, after its name if it has one; absent where there is none",
             read: |h| h.netns.as_deref().map(Text),
         },
     ],
     info: &[
         Label {
             name: "link_id",
-            help: "the link that keeps it there; absent for an attachment without one",
+            help: "the link that keeps it attached; absent for an attachment without one",
             read: |h| h.link_id.map(Number),
         },
         Label {
             name: "map_id",
-            help: "the `struct_ops` map that is attached; absent for programs",
+            help: "the attached `struct_ops` map; absent for programs",
             read: |h| h.map_id.map(Number),
         },
     ],
@@ -201,7 +201,7 @@ pub static HOOK: Entity<Hook> = Entity {
         name: "bpf_hook_info",
         kind: Gauge,
         unit: Unit::None,
-        help: "Where the kernel runs which program, with or without a link, at the last look; always 1.",
+        help: "An attached program, with or without a link, at the last scan of hooks; always 1.",
         source: "links, `BPF_PROG_QUERY`, `BPF_TASK_FD_QUERY`, `RTM_GETLINK`, `RTM_GETTFILTER`",
         since: "4.15",
         carries: Info,
@@ -214,7 +214,7 @@ pub static HOOK: Entity<Hook> = Entity {
     },
 };
 
-/// How many programs hang where.
+/// Programs per hook and target.
 pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
     title: "Hooks and their targets",
     key: &[
@@ -228,7 +228,7 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
             name: "bpf_hook_programs",
             kind: Gauge,
             unit: Each("{program}"),
-            help: "How many programs hang at this hook and target; 0 for an hour after the last one went.",
+            help: "Programs attached to this hook and target; 0 for an hour after the last one was detached.",
             source: "as `bpf_hook_info`",
             since: "4.15",
             carries: Key,
@@ -238,8 +238,7 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
             name: "bpf_hook_detached_programs",
             kind: Counter,
             unit: Each("{program}"),
-            help: "How many programs were gone from this hook and target at a look that had been there at the one before, replaced \
-                   ones included.",
+            help: "Programs detached from this hook and target between two scans, including replaced ones.",
             source: "as `bpf_hook_info`",
             since: "4.15",
             carries: Key,
@@ -250,7 +249,7 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
     series: |p| Series::fixed(hash((&p.hook, &p.target, &p.netns)), Some(p.since)),
 };
 
-/// Owners, and what all their objects cost.
+/// Owners and their totals.
 pub static OWNER: Entity<OwnerTotal> = Entity {
     title: "Owners",
     key: owner_labels![; |o| o.owner],
@@ -260,7 +259,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
             name: "bpf_owner_programs",
             kind: Gauge,
             unit: Each("{object}"),
-            help: "How many programs this owner has.",
+            help: "Programs of this owner.",
             source: "as `bpf_program_holder_info`",
             since: "",
             carries: Key,
@@ -270,7 +269,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
             name: "bpf_owner_maps",
             kind: Gauge,
             unit: Each("{object}"),
-            help: "How many maps this owner has.",
+            help: "Maps of this owner.",
             source: "as `bpf_map_holder_info`",
             since: "",
             carries: Key,
@@ -280,7 +279,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
             name: "bpf_owner_links",
             kind: Gauge,
             unit: Each("{object}"),
-            help: "How many links this owner has.",
+            help: "Links of this owner.",
             source: "as `bpf_link_holder_info`",
             since: "",
             carries: Key,
@@ -290,7 +289,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
             name: "bpf_owner_mem_bytes",
             kind: Gauge,
             unit: Bytes,
-            help: "Memory that the kernel charges for the programs and maps of this owner.",
+            help: "Memory charged for the programs and maps of this owner.",
             source: "`memlock` in `/proc/self/fdinfo`",
             since: "4.13",
             carries: Key,
@@ -300,8 +299,8 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
             name: "bpf_owner_run_time",
             kind: Counter,
             unit: Seconds,
-            help: "CPU time that the programs of this owner spent running since the exporter first saw it, also those that are gone \
-                   since; absent while run statistics are off.",
+            help: "Time spent running the programs of this owner since the exporter first saw it, including unloaded programs; absent \
+                   while run statistics are off.",
             source: "`bpf_prog_info.run_time_ns`",
             since: "5.1",
             carries: Key,
@@ -312,7 +311,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
     series: |o| Series { id: o.owner.key(), birth: Some(o.since), revision: o.owner.revision() },
 };
 
-/// The whole host, by kind of object.
+/// Totals of the host by kind of object.
 pub static HOST: Entity<KindTotal> = Entity {
     title: "The host",
     key: &[Label {
@@ -326,7 +325,7 @@ pub static HOST: Entity<KindTotal> = Entity {
             name: "bpf_objects",
             kind: Gauge,
             unit: Each("{object}"),
-            help: "How many BPF objects of a kind there are; absent for a kind that could not be read.",
+            help: "BPF objects of this kind; absent if they could not be read.",
             source: "the kernel's table of the kind",
             since: "",
             carries: Key,
@@ -336,8 +335,8 @@ pub static HOST: Entity<KindTotal> = Entity {
             name: "bpf_objects_orphaned",
             kind: Gauge,
             unit: Each("{object}"),
-            help: "How many of them no process, pin, link or hook holds, directly or through another object: leaks, or \
-                   descriptors on their way between processes. Absent where not everybody could be asked.",
+            help: "BPF objects that no process, pin, link or hook holds, directly or through another object: leaked, or in transit \
+                   between processes; absent unless every possible holder was seen.",
             source: "as `bpf_program_holder_info`, `bpf_pin_info`, `bpf_link_info` and `bpf_hook_info`",
             since: "5.8",
             carries: Key,
@@ -347,7 +346,7 @@ pub static HOST: Entity<KindTotal> = Entity {
             name: "bpf_objects_mem_bytes",
             kind: Gauge,
             unit: Bytes,
-            help: "Memory that the kernel charges for all programs, or all maps.",
+            help: "Memory charged for all objects of this kind, programs or maps.",
             source: "`memlock` in `/proc/self/fdinfo`",
             since: "4.13",
             carries: Key,
@@ -357,8 +356,8 @@ pub static HOST: Entity<KindTotal> = Entity {
             name: "bpf_objects_run_time",
             kind: Counter,
             unit: Seconds,
-            help: "CPU time that all programs spent running since the exporter's start, also those that are gone since; absent \
-                   while run statistics are off.",
+            help: "Time spent running all programs since the exporter's start, including unloaded ones; absent while run statistics \
+                   are off.",
             source: "`bpf_prog_info.run_time_ns`",
             since: "5.1",
             carries: Key,
