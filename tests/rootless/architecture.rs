@@ -1,11 +1,11 @@
-//! The rules of ARCHITECTURE.md that the compiler does not check: which module may name which, and where `unsafe` and async code are
-//! allowed.
+//! The rules of ARCHITECTURE.md that a compiler does not check: which module and which file may name which, and where `unsafe`
+//! and waiting are allowed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module and those it may name. `bin` wires, and may name all.
+/// Each top-level module and those it may name. The binary wires, and may name all.
 const ARROWS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("cli", &["model", "kernel", "enrich", "lookup", "metrics"]),
@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("sys", &["model"]),
     ("host", &["model", "sys"]),
     ("kernel", &["model", "sys", "host", "ascending"]),
-    ("enrich", &["model", "host", "kernel", "ascending"]),
+    ("enrich", &["model", "sys", "host", "kernel", "ascending"]),
     ("lookup", &["enrich", "backoff", "outage", "error_chain"]),
     ("metrics", &["model"]),
     ("source", &["model", "metrics"]),
@@ -24,93 +24,385 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("web", &["metrics", "source", "export"]),
 ];
 
-/// Every source file and its text.
-fn sources() -> Vec<(PathBuf, String)> {
-    fn collect(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
+/// The only names that `enrich` may use from the layers that call the kernel and read its tables.
+const ENRICH_USES: [(&str, &[&str]); 2] =
+    [("kernel", &["Reader", "Choice", "attachments", "pins"]), ("sys", &["Error", "failed"])];
+
+/// A module by its path from the root of the crate, which is empty for the root itself.
+type Module = Vec<String>;
+
+/// A path in the code, by its segments.
+type NamePath = Vec<String>;
+
+/// A source file of the library.
+struct SourceFile {
+    file: PathBuf,
+    module: Module,
+    /// Its code without comments, literals, and items that are compiled for tests only.
+    code: String,
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Returns the source files of the library, but not those of the binary and of unit tests.
+fn sources() -> Vec<SourceFile> {
+    fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).expect("src can be listed") {
             let path = entry.expect("src can be listed").path();
             if path.is_dir() {
                 collect(&path, files);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("a source file is text");
-                files.push((path, text));
+                files.push(path);
             }
         }
     }
     let mut files = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
-    assert!(files.len() > 20, "the sources were found");
-    files
-}
-
-/// The module that a file belongs to: the first part of its path below `src`.
-fn module(file: &Path) -> String {
-    let below =
-        file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("it is below src");
-    let first = below.components().next().expect("it has a name").as_os_str().to_string_lossy().into_owned();
-    first.trim_end_matches(".rs").to_owned()
-}
-
-/// Returns the modules after each `crate::` outside of comments.
-fn named(text: &str) -> BTreeSet<&str> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let paths = code.flat_map(|line| line.split("crate::").skip(1));
-    paths
-        .map(|path| path.split(|end: char| !end.is_ascii_alphanumeric() && end != '_').next().unwrap_or(path))
-        .collect()
-}
-
-#[test]
-fn arrows_go_one_way() {
-    for (file, text) in sources() {
-        let module = module(&file);
-        if module == "bin" || module == "lib" {
+    collect(&src(), &mut files);
+    let mut sources: Vec<SourceFile> = Vec::new();
+    let mut test_modules = BTreeSet::new();
+    for file in files {
+        let path = file.strip_prefix(src()).expect("it is below src").with_extension("");
+        let mut module: Module =
+            path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        if matches!(&*module[0], "main" | "bin") {
             continue;
         }
+        if module.last().is_some_and(|last| last == "mod") || module == ["lib"] {
+            module.pop();
+        }
+        let text = fs::read_to_string(&file).expect("a source file is text");
+        let (code, tests) = without_tests(&without_comments_and_literals(&text));
+        test_modules.extend(tests.into_iter().map(|name| [&module[..], &[name]].concat()));
+        sources.push(SourceFile { file, module, code });
+    }
+    sources.retain(|source| !test_modules.contains(&source.module));
+    assert!(sources.len() > 20, "the sources were found");
+    sources
+}
+
+/// Replaces comments, and what is inside of string and character literals, by nothing.
+fn without_comments_and_literals(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let end_of =
+            |from: usize, end: &str| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
+        let skip = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            end_of(2, "*/")
+        } else if rest.starts_with("r#\"") {
+            end_of(3, "\"#")
+        } else if rest.starts_with("r\"") && !code.ends_with(is_name) {
+            end_of(2, "\"")
+        } else if next == '"' {
+            let mut escaped = false;
+            let end = rest[1..].find(|character| {
+                let is_end = character == '"' && !escaped;
+                escaped = character == '\\' && !escaped;
+                is_end
+            });
+            end.map_or(rest.len(), |at| at + 2)
+        } else if rest.starts_with("'\\") {
+            end_of(3, "'")
+        } else if next == '\'' && rest.chars().nth(2) == Some('\'') {
+            1 + rest[1..].chars().next().map_or(0, char::len_utf8) + 1
+        } else {
+            code.push(next);
+            rest = &rest[next.len_utf8()..];
+            continue;
+        };
+        code.push(' ');
+        rest = &rest[skip..];
+    }
+    code
+}
+
+/// Removes items marked `#[cfg(test)]`, and returns the names of the modules among them.
+fn without_tests(code: &str) -> (String, Vec<String>) {
+    const MARK: &str = "#[cfg(test)]";
+    let (mut kept, mut modules, mut rest) = (String::new(), Vec::new(), code);
+    while let Some((before, item)) = rest.split_once(MARK) {
+        kept.push_str(before);
+        let mut depth = 0_usize;
+        let end = item.find(|character| {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            depth == 0 && matches!(character, '}' | ';')
+        });
+        let (item, after) = item.split_at(end.map_or(item.len(), |end| end + 1));
+        if let Some((_, name)) = item.split_once("mod ") {
+            modules.push(name.chars().take_while(|&character| is_name(character)).collect());
+        }
+        rest = after;
+    }
+    kept.push_str(rest);
+    (kept, modules)
+}
+
+fn is_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// A name that a file imports or names by a path.
+struct Use {
+    path: NamePath,
+    /// The name by which others can import it from here; `*` for all names. `None` for a path inside of an expression.
+    name: Option<String>,
+}
+
+/// Returns the paths that code names: those of its `use` declarations, with nested ones written out, and those inside of
+/// expressions and types that begin with `crate`, `self` or `super`.
+fn uses(code: &str) -> Vec<Use> {
+    let mut uses = Vec::new();
+    let mut rest = code;
+    let mut previous = ' ';
+    while let Some(at) = rest.find(is_name) {
+        previous = rest[..at].chars().next_back().unwrap_or(previous);
+        let word_end = rest[at..].find(|character| !is_name(character)).map_or(rest.len(), |end| at + end);
+        let word = &rest[at..word_end];
+        if word == "use"
+            && rest[word_end..].starts_with(char::is_whitespace)
+            && !matches!(previous, ':' | '.')
+        {
+            let end = rest[word_end..].find(';').map_or(rest.len(), |end| word_end + end);
+            expand(&rest[word_end..end], &[], &mut uses);
+            rest = &rest[end..];
+        } else if matches!(word, "crate" | "self" | "super")
+            && previous != ':'
+            && rest[word_end..].starts_with("::")
+        {
+            let end = rest[at..].find(|character| !is_name(character) && character != ':');
+            let path = &rest[at..end.map_or(rest.len(), |end| at + end)];
+            let segments =
+                path.split("::").filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+            uses.push(Use { path: segments, name: None });
+            rest = &rest[at + path.len()..];
+        } else {
+            rest = &rest[word_end..];
+        }
+        previous = 'a';
+    }
+    uses
+}
+
+/// Writes out a tree of a `use` declaration.
+fn expand(tree: &str, prefix: &[String], uses: &mut Vec<Use>) {
+    let tree = tree.trim();
+    if let Some((head, inner)) = tree.split_once('{') {
+        let segments = head.split("::").map(str::trim).filter(|segment| !segment.is_empty());
+        let prefix: NamePath = prefix.iter().cloned().chain(segments.map(str::to_owned)).collect();
+        let inner = inner.rsplit_once('}').expect("a brace is closed").0;
+        let mut depth = 0;
+        let parts = inner.split(|character| {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            depth == 0 && character == ','
+        });
+        parts.filter(|part| !part.trim().is_empty()).for_each(|part| expand(part, &prefix, uses));
+        return;
+    }
+    let (path, renamed) = tree.split_once(" as ").map_or((tree, None), |(path, name)| (path, Some(name)));
+    let segments = path.split("::").map(str::trim).filter(|segment| !segment.is_empty()).map(str::to_owned);
+    let mut path: NamePath = prefix.iter().cloned().chain(segments).collect();
+    if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
+        path.pop();
+    }
+    let name = renamed.map_or_else(|| path.last().cloned(), |name| Some(name.trim().to_owned()));
+    uses.push(Use { path, name });
+}
+
+/// The files of the library by module, and what each names.
+struct Tree {
+    sources: BTreeMap<Module, (PathBuf, Vec<Use>)>,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let sources = sources();
+        let named = |source: SourceFile| (source.module, (source.file, uses(&source.code)));
+        Self { sources: sources.into_iter().map(named).collect() }
+    }
+
+    /// Returns a path from the root of the crate; `None` for one that begins with another crate.
+    fn absolute(&self, module: &[String], path: &[String]) -> Option<NamePath> {
+        let mut base = module.to_vec();
+        let mut rest = path;
+        match &*path.first()?.clone() {
+            "crate" => {
+                base.clear();
+                rest = &rest[1..];
+            }
+            "self" => rest = &rest[1..],
+            "super" => {
+                while rest.first().is_some_and(|segment| segment == "super") {
+                    base.pop();
+                    rest = &rest[1..];
+                }
+            }
+            // A module declared in the same file.
+            first => {
+                let child = [module, &[first.to_owned()]].concat();
+                if !self.sources.contains_key(&child) {
+                    return None;
+                }
+            }
+        }
+        base.extend_from_slice(rest);
+        Some(base)
+    }
+
+    /// Returns the module whose file defines what an absolute path names, following names that other files re-export.
+    fn definition(&self, path: &[String], depth: usize) -> Module {
+        let (module, rest) = (0..=path.len())
+            .rev()
+            .find(|&len| self.sources.contains_key(&path[..len]))
+            .map_or((&path[..0], path), |len| path.split_at(len));
+        let Some(name) = rest.first().filter(|_| depth > 0) else { return module.to_vec() };
+        let (_, uses) = &self.sources[module];
+        let exported = uses.iter().filter(|exported| exported.name.as_ref() == Some(name));
+        let targets = exported.filter_map(|exported| self.absolute(module, &exported.path));
+        // Only a re-export can be named from elsewhere: a private import of the same name would not compile.
+        match targets.into_iter().find(|target| target != &[module, &[name.clone()]].concat()) {
+            Some(target) => self.definition(&[&target[..], &rest[1..]].concat(), depth - 1),
+            None => module.to_vec(),
+        }
+    }
+
+    /// Returns the edges of the graph of files.
+    ///
+    /// An edge leads from a file to the file that defines an item it names. If a `mod.rs` only re-exports the item, that is the
+    /// file that it re-exports it from. Edges from a file to its own submodules do not count, since it composes them: an item
+    /// of `mod.rs` may be named below it, but a cycle through siblings or through other parts of the tree is found. Test code
+    /// does not count.
+    fn edges(&self) -> BTreeMap<&Module, BTreeSet<Module>> {
+        let mut edges: BTreeMap<&Module, BTreeSet<Module>> = BTreeMap::new();
+        for (module, (_, uses)) in &self.sources {
+            let named = uses.iter().filter_map(|named| self.absolute(module, &named.path));
+            let targets = named.map(|path| self.definition(&path, 8));
+            edges.entry(module).or_default().extend(targets.filter(|target| !target.starts_with(module)));
+        }
+        edges
+    }
+}
+
+fn words(module: &[String]) -> String {
+    if module.is_empty() { "crate".to_owned() } else { module.join("::") }
+}
+
+#[test]
+fn imports_between_files_have_no_cycle() {
+    fn visit<'a>(
+        module: &'a Module,
+        edges: &'a BTreeMap<&Module, BTreeSet<Module>>,
+        path: &mut Vec<&'a Module>,
+        done: &mut BTreeSet<&'a Module>,
+        cycles: &mut BTreeSet<String>,
+    ) {
+        if let Some(start) = path.iter().position(|&earlier| earlier == module) {
+            let cycle = path[start..].iter().chain([&module]).map(|module| words(module));
+            cycles.insert(cycle.collect::<Vec<_>>().join(" -> "));
+            return;
+        }
+        if done.contains(module) {
+            return;
+        }
+        path.push(module);
+        edges.get(module).into_iter().flatten().for_each(|next| visit(next, edges, path, done, cycles));
+        path.pop();
+        done.insert(module);
+    }
+    let tree = Tree::new();
+    let edges = tree.edges();
+    assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 100, "imports were found");
+    let (mut done, mut cycles) = (BTreeSet::new(), BTreeSet::new());
+    for &module in edges.keys() {
+        visit(module, &edges, &mut Vec::new(), &mut done, &mut cycles);
+    }
+    assert!(cycles.is_empty(), "{cycles:#?}");
+}
+
+#[test]
+fn modules_name_only_those_below_them() {
+    let tree = Tree::new();
+    for (module, (file, uses)) in &tree.sources {
+        let Some(top) = module.first() else { continue };
         let (_, allowed) = ARROWS
             .iter()
-            .find(|(name, _)| *name == module)
-            .unwrap_or_else(|| panic!("ARROWS has no entry for the new module {module}"));
-        for name in named(&text) {
-            let fine = name == module || allowed.contains(&name);
-            assert!(fine, "{} names {name}, which {module} must not name", file.display());
+            .find(|(name, _)| name == top)
+            .unwrap_or_else(|| panic!("add the new module {top} to ARROWS"));
+        for path in uses.iter().filter_map(|named| tree.absolute(module, &named.path)) {
+            let Some(name) = path.first() else { continue };
+            let fine = name == top || allowed.contains(&&**name);
+            assert!(fine, "{} names {name}, which is not below {top}", file.display());
         }
     }
 }
 
 #[test]
-fn unsafe_code_is_only_in_sys() {
-    const ALLOWED: [&str; 1] = ["sys"];
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let checked = |file: &Path| !ALLOWED.iter().any(|allowed| file.starts_with(src.join(allowed)));
-    for (file, text) in sources().into_iter().filter(|(file, _)| checked(file)) {
-        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let found = code.flat_map(|line| line.split(|end: char| !end.is_ascii_alphanumeric() && end != '_'));
-        assert!(found.into_iter().all(|word| word != "unsafe"), "{} has unsafe code", file.display());
-    }
-}
-
-#[test]
-fn only_network_modules_are_async() {
-    for (file, text) in sources() {
-        if ["model", "kernel", "enrich", "metrics", "cli"].contains(&&*module(&file)) {
-            assert!(!text.contains("async ") && !text.contains("tokio"), "{} is async", file.display());
+fn backends_do_not_name_each_other() {
+    let tree = Tree::new();
+    let is_in =
+        |module: &[String], backend: &str| module.starts_with(&["kernel".to_owned(), backend.to_owned()]);
+    for (module, targets) in tree.edges() {
+        for target in targets {
+            let crosses = |a, b| is_in(module, a) && is_in(&target, b);
+            let fine = !crosses("iter", "walk") && !crosses("walk", "iter");
+            assert!(fine, "{} names {}", words(module), words(&target));
         }
     }
 }
 
 #[test]
-fn test_objects_are_independent_of_the_product() {
-    let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/src/objects");
-    let files = [objects.join("sys"), objects].into_iter().flat_map(|directory| {
-        let entries = fs::read_dir(directory).expect("the directory can be listed");
-        entries.map(|entry| entry.expect("the directory can be listed").path()).filter(|path| path.is_file())
-    });
-    let files: Vec<_> = files.collect();
-    assert!(files.len() > 30, "the sources were found");
-    for file in files {
-        let text = fs::read_to_string(&file).expect("a source file is text");
-        let is_free = ["use bpf_metrics_exporter", "crate::"].iter().all(|name| !text.contains(name));
-        assert!(is_free, "{} names more than the test objects", file.display());
+fn enrich_uses_readers_attachments_pins_and_errors_only() {
+    let tree = Tree::new();
+    let enrich = |module: &Module| module.first().is_some_and(|top| top == "enrich");
+    for (module, (file, uses)) in tree.sources.iter().filter(|(module, _)| enrich(module)) {
+        for path in uses.iter().filter_map(|named| tree.absolute(module, &named.path)) {
+            if let [top, name, ..] = &path[..]
+                && let Some((_, allowed)) = ENRICH_USES.iter().find(|(layer, _)| layer == top)
+            {
+                assert!(allowed.contains(&&**name), "{} names {top}::{name}", file.display());
+            }
+        }
     }
+}
+
+#[test]
+fn unsafe_code_is_below_sys_only() {
+    for SourceFile { file, module, code } in sources() {
+        if module.first().is_none_or(|top| top != "sys") {
+            let mut words = code.split(|character| !is_name(character));
+            assert!(words.all(|word| word != "unsafe"), "{} has unsafe code", file.display());
+        }
+    }
+}
+
+#[test]
+fn only_modules_that_use_the_network_wait() {
+    const SYNCHRONOUS: [&str; 7] = ["model", "sys", "host", "kernel", "enrich", "metrics", "cli"];
+    for SourceFile { file, module, code } in sources() {
+        if module.first().is_some_and(|top| SYNCHRONOUS.contains(&&**top)) {
+            let mut words = code.split(|character| !is_name(character));
+            assert!(words.all(|word| word != "async" && word != "tokio"), "{} waits", file.display());
+        }
+    }
+}
+
+#[test]
+fn code_is_told_from_comments_literals_and_tests() {
+    let text = "use a::{b, c::{d as e, *}}; // use f::g;\nlet x = \"use h::i; \\\" \"; fn j<'k>() { crate::l::m('\\'', 'n') }\n\
+                #[cfg(test)]\nmod tests { use o::p; { } }\n#[cfg(test)]\nmod q;\nfn r() { super::s }";
+    let (code, modules) = without_tests(&without_comments_and_literals(text));
+    assert_eq!(modules, ["tests", "q"]);
+    let named: Vec<String> = uses(&code).into_iter().map(|named| named.path.join("::")).collect();
+    assert_eq!(named, ["a::b", "a::c::d", "a::c::*", "crate::l::m", "super::s"]);
 }
