@@ -1,5 +1,5 @@
-//! Has a look taken at what hangs where, in a thread of its own and less often than a reading.
-//! Begin at [`HookWatch::latest`].
+//! Scans of attachments, in a thread of their own and less often than readings.
+//! Entry point: [`ScanScheduler::latest`].
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,36 +15,36 @@ use crate::kernel::attachments::{Look, Memory, Subject, look};
 use crate::model::{AttachmentScan, Collector, Part, ProcessFiles, Snapshot};
 use crate::sys::{Error, failed};
 
-/// Takes looks, and compares each with the one before.
+/// Runs scans, and compares each with the one before.
 #[derive(Debug)]
-pub(super) struct HookWatch {
+pub(super) struct ScanScheduler {
     interval: Duration,
     every_netns: bool,
     begun: Option<Instant>,
-    running: Option<JoinHandle<Taken>>,
+    running: Option<JoinHandle<ScanResult>>,
     memory: Memory,
     attach_points: AttachPoints,
-    last: Option<Finished>,
+    last: Option<LastScan>,
 }
 
-/// What the thread gives back.
+/// What the thread returns.
 #[derive(Debug)]
-struct Taken {
+struct ScanResult {
     subject: Subject,
-    look: Look,
+    scan: Look,
     memory: Memory,
 }
 
-/// A look, and how it went.
+/// The last finished scan, and how it went.
 #[derive(Debug)]
-struct Finished {
-    look: Arc<AttachmentScan>,
+struct LastScan {
+    scan: Arc<AttachmentScan>,
     duration: Duration,
     success: bool,
 }
 
-impl HookWatch {
-    /// Takes looks so often, and at every network namespace or ours only.
+impl ScanScheduler {
+    /// Scans at this interval, every network namespace or only our own.
     pub(super) fn new(interval: Duration, every_netns: bool) -> Self {
         Self {
             interval,
@@ -57,9 +57,9 @@ impl HookWatch {
         }
     }
 
-    /// The last look that was finished. Begins another one when that is too old, and waits for none.
+    /// Returns the last finished scan, and starts another one when it is due, without waiting for it.
     ///
-    /// Objects that are in use by a process or a pin are known only from a snapshot that says so.
+    /// `snapshot` and `files` say which objects a process or a pin holds.
     pub(super) fn latest(
         &mut self,
         snapshot: &Snapshot,
@@ -73,10 +73,10 @@ impl HookWatch {
         if is_due && self.running.is_none() {
             self.begin(snapshot, files, issues);
         }
-        self.last.as_ref().map(|last| Arc::clone(&last.look))
+        self.last.as_ref().map(|last| Arc::clone(&last.scan))
     }
 
-    /// Takes a look now, and waits for it.
+    /// Scans now, and waits for the result.
     pub(super) fn now(
         &mut self,
         snapshot: &Snapshot,
@@ -90,13 +90,13 @@ impl HookWatch {
         if let Some(running) = self.running.take() {
             self.finish(running, issues);
         }
-        self.last.as_ref().map(|last| Arc::clone(&last.look))
+        self.last.as_ref().map(|last| Arc::clone(&last.scan))
     }
 
-    /// How the last look went that was finished, for a reading that began at `now`.
+    /// Returns how the last finished scan went, for a reading that began at `now`.
     pub(super) fn collector(&self, now: Timestamp) -> Option<Collector> {
-        let Finished { look, duration, success } = self.last.as_ref()?;
-        let age = age(now, look.taken_at);
+        let LastScan { scan, duration, success } = self.last.as_ref()?;
+        let age = age(now, scan.taken_at);
         Some(Collector { part: Part::Hook, reader: None, duration: *duration, age, success: *success })
     }
 
@@ -105,33 +105,33 @@ impl HookWatch {
         let subject = Subject::of(snapshot, files, self.every_netns);
         let mut memory = std::mem::take(&mut self.memory);
         let take = move || {
-            let look = look(&subject, &mut memory);
-            Taken { subject, look, memory }
+            let scan = look(&subject, &mut memory);
+            ScanResult { subject, scan, memory }
         };
-        // Nobody waits for it when the process ends.
+        // The process does not wait for it when it ends.
         match thread::Builder::new().name("hooks".to_owned()).spawn(take) {
             Ok(running) => self.running = Some(running),
             Err(error) => issues.record(Part::Hook, failed("clone")(error)),
         }
     }
 
-    /// Takes what a thread has found, or notes that it found nothing.
-    fn finish(&mut self, running: JoinHandle<Taken>, issues: &mut Issues) {
-        let Ok(Taken { subject, look, memory }) = running.join() else {
-            // It panicked, which the log tells; the next look is a new one.
-            issues.record(Part::Hook, Error::new("look", Errno::ENOTRECOVERABLE));
+    /// Takes over the result of a thread, or records that it panicked.
+    fn finish(&mut self, running: JoinHandle<ScanResult>, issues: &mut Issues) {
+        let Ok(ScanResult { subject, scan, memory }) = running.join() else {
+            // Its panic is in the log; the next scan starts from scratch.
+            issues.record(Part::Hook, Error::new("scan", Errno::ENOTRECOVERABLE));
             if let Some(last) = &mut self.last {
                 last.success = false;
             }
             return;
         };
         self.memory = memory;
-        issues.merge(&look.issues);
-        let success = !look.issues.any(Part::Hook);
+        issues.merge(&scan.issues);
+        let success = !scan.issues.any(Part::Hook);
         let is_loaded = |id| subject.is_loaded(id);
-        let attach_points = self.attach_points.compare(look.taken_at, &look.hooks, success, is_loaded);
-        let Look { taken_at, duration, hooks, contents, untold, complete, .. } = look;
-        let look = Arc::new(AttachmentScan {
+        let attach_points = self.attach_points.compare(scan.taken_at, &scan.hooks, success, is_loaded);
+        let Look { taken_at, duration, hooks, contents, untold, complete, .. } = scan;
+        let scan = Arc::new(AttachmentScan {
             taken_at,
             hooks,
             contents,
@@ -139,7 +139,7 @@ impl HookWatch {
             unqueryable: untold,
             complete,
         });
-        self.last = Some(Finished { look, duration, success });
+        self.last = Some(LastScan { scan, duration, success });
     }
 }
 
@@ -156,30 +156,30 @@ mod tests {
         }
     }
 
-    /// Asks again until there is a look, or a deadline has passed.
-    fn until_there_is_one(watch: &mut HookWatch, issues: &mut Issues) -> Arc<AttachmentScan> {
+    /// Polls until there is a scan, up to a deadline.
+    fn first_scan(watch: &mut ScanScheduler, issues: &mut Issues) -> Arc<AttachmentScan> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            if let Some(look) = watch.latest(&snapshot(), &[], issues) {
-                return look;
+            if let Some(scan) = watch.latest(&snapshot(), &[], issues) {
+                return scan;
             }
-            assert!(Instant::now() < deadline, "a look comes to an end");
+            assert!(Instant::now() < deadline, "a scan ends");
             thread::yield_now();
         }
     }
 
     #[test]
-    fn a_look_is_handed_over_when_it_is_finished_and_again_until_it_is_due() {
-        let (mut watch, mut issues) = (HookWatch::new(Duration::from_hours(1), false), Issues::default());
-        assert_eq!(watch.latest(&snapshot(), &[], &mut issues), None, "nobody waits for the first");
+    fn the_last_scan_is_returned_until_the_next_is_finished() {
+        let (mut watch, mut issues) = (ScanScheduler::new(Duration::from_hours(1), false), Issues::default());
+        assert_eq!(watch.latest(&snapshot(), &[], &mut issues), None, "the first is not waited for");
         assert!(watch.collector(Timestamp::now()).is_none());
-        let first = until_there_is_one(&mut watch, &mut issues);
-        assert!(first.complete && first.hooks.is_empty(), "there is nothing that could hang anywhere");
+        let first = first_scan(&mut watch, &mut issues);
+        assert!(first.complete && first.hooks.is_empty(), "nothing can be attached");
         let again = watch.latest(&snapshot(), &[], &mut issues).expect("it is kept");
         assert!(Arc::ptr_eq(&first, &again) && watch.running.is_none());
 
         let later = first.taken_at + Duration::from_secs(5);
-        let collector = watch.collector(later).expect("there was a look");
+        let collector = watch.collector(later).expect("there was a scan");
         assert_eq!(
             (collector.part, collector.age, collector.success),
             (Part::Hook, Duration::from_secs(5), true)
@@ -190,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panics_is_an_issue_and_the_next_look_is_taken() {
-        let (mut watch, mut issues) = (HookWatch::new(Duration::ZERO, false), Issues::default());
+    fn a_panic_in_a_scan_is_an_issue_and_the_next_scan_runs() {
+        let (mut watch, mut issues) = (ScanScheduler::new(Duration::ZERO, false), Issues::default());
         let before = watch.now(&snapshot(), &[], &mut issues).expect("it is waited for");
         // Resumed and not begun, so that nothing is printed.
         watch.running = Some(thread::spawn(|| std::panic::resume_unwind(Box::new("by intent"))));
@@ -200,9 +200,9 @@ mod tests {
             watch.latest(&snapshot(), &[], &mut issues);
             assert!(Instant::now() < deadline, "the panic is noticed");
         }
-        assert_eq!((&*issues.all()[0].call, issues.all()[0].total), ("look", 1));
+        assert_eq!((&*issues.all()[0].call, issues.all()[0].total), ("scan", 1));
         let after = watch.now(&snapshot(), &[], &mut issues).expect("it is waited for");
         assert!(after.taken_at > before.taken_at);
-        assert!(watch.collector(Timestamp::now()).expect("there was a look").success);
+        assert!(watch.collector(Timestamp::now()).expect("there was a scan").success);
     }
 }

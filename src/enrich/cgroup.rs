@@ -1,9 +1,9 @@
-//! What the path of a cgroup says of who is in it: container, pod and unit of systemd.
-//! Knows no name that is not in the path. Begin at [`Place::of`].
+//! Container, pod and systemd unit from the path of a cgroup.
+//! Entry point: [`CgroupIdentity::of`]. Independent of names that are not in the path.
 
 use std::borrow::Cow;
 
-/// What the scopes of container runtimes begin with, before a dash and the container's id.
+/// Prefixes of scopes that container runtimes create, before a dash and the container's id.
 const PREFIXES: [(&str, &str); 7] = [
     ("docker", "docker"),
     ("cri-containerd", "containerd"),
@@ -14,7 +14,7 @@ const PREFIXES: [(&str, &str); 7] = [
     ("libpod-payload", "podman"),
 ];
 
-/// Cgroups that some runtime puts containers into directly below, by their ids alone.
+/// Cgroups below which a runtime creates those of its containers, named by their ids alone.
 const PARENTS: [(&str, &str); 5] = [
     ("docker", "docker"),
     // Namespaces of containerd: what nerdctl and ctr use, and what the CRI plugin uses.
@@ -24,47 +24,47 @@ const PARENTS: [(&str, &str); 5] = [
     ("libpod_parent", "podman"),
 ];
 
-/// What a path says.
+/// What the path of a cgroup identifies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The pod, by what stands for it: its uid with dashes, or the hash of a static pod's configuration.
+pub struct CgroupIdentity {
+    /// The pod: its uid with dashes, or the hash of a static pod's configuration.
     pub pod: Option<String>,
     /// The container by its id; by its name where the runtime has no ids (LXC, systemd-nspawn).
     pub container: Option<String>,
-    /// The container's runtime, where the path tells it.
+    /// The container's runtime, if the path contains it.
     pub runtime: Option<Cow<'static, str>>,
-    /// The unit of systemd, for what is in no container, behind its manager where that is not the system's.
+    /// The systemd unit, outside of containers; with its manager unless that is the system's.
     pub unit: Option<String>,
 }
 
-impl Place {
-    /// Understands the path of a cgroup.
+impl CgroupIdentity {
+    /// Parses the path of a cgroup.
     ///
-    /// The innermost container and the innermost pod win: what runs in a node of kind is in its pod, not in the container that
-    /// is the node; what runs in a Docker in Docker is in the inner container. A container around a pod is not told. The monitor
-    /// of a container (conmon, lxc's and nspawn's own process) is not in it: it belongs to the pod where it is in the pod's
-    /// cgroup, and else to its unit.
+    /// The innermost container and the innermost pod win: a process in a node of kind is in its pod, not in the container that
+    /// is the node; a process in Docker in Docker is in the inner container. A container around a pod is not reported. The
+    /// monitor of a container (conmon, the processes of lxc and nspawn) is not in it: it belongs to the pod if it is in the
+    /// cgroup of the pod, and else to its unit.
     #[must_use]
     pub fn of(path: &str) -> Self {
         let parts = parts(path);
-        let mut place = Self::default();
+        let mut identity = Self::default();
         for (at, part) in parts.iter().enumerate().rev() {
             let (outer, inner) = (&parts[..at], parts.get(at + 1).copied());
-            if place.container.is_none()
+            if identity.container.is_none()
                 && let Some((id, runtime)) = container(part, outer, inner)
             {
-                place.container = Some(id.into_owned());
-                place.runtime = runtime.map(Cow::Borrowed);
+                identity.container = Some(id.into_owned());
+                identity.runtime = runtime.map(Cow::Borrowed);
             }
             if let Some(key) = pod(part, outer) {
-                place.pod = Some(key);
+                identity.pod = Some(key);
                 break;
             }
         }
-        if place.pod.is_none() && place.container.is_none() {
-            place.unit = unit(&parts);
+        if identity.pod.is_none() && identity.container.is_none() {
+            identity.unit = unit(&parts);
         }
-        place
+        identity
     }
 }
 
@@ -75,7 +75,7 @@ pub fn is_uid(key: &str) -> bool {
     has_groups(key, &[8, 4, 4, 4, 12])
 }
 
-/// Whether this is an id of a container, as most runtimes make them.
+/// Returns whether this is an id of a container, as most runtimes create them.
 #[must_use]
 pub fn is_container_id(id: &str) -> bool {
     id.len() == 64 && is_hex(id)
@@ -85,20 +85,20 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether this is groups of hexadecimal digits with dashes between them, of these lengths.
+/// Returns whether this is groups of hexadecimal digits of these lengths, separated by dashes.
 fn has_groups(text: &str, lengths: &[usize]) -> bool {
     let groups = || text.split('-');
     groups().map(str::len).eq(lengths.iter().copied()) && groups().all(is_hex)
 }
 
-/// The names on the path, from the root on.
+/// Returns the names on the path, from the root on.
 fn parts(path: &str) -> Vec<&str> {
-    // So the kernel marks a cgroup that was removed under its processes. Source: kernel/cgroup/cgroup.c, proc_cgroup_show.
+    // The kernel marks a cgroup that was removed while it had processes. Source: kernel/cgroup/cgroup.c, proc_cgroup_show.
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let mut parts = Vec::new();
-    // A reader in a cgroup namespace sees `..` for what is outside of its root.
+    // In a cgroup namespace, `..` stands for each level outside of its root.
     for name in path.split('/').filter(|name| !matches!(*name, "" | "." | "..")) {
-        // A runtime that expects the systemd driver and has the other one takes `SLICE:PREFIX:ID` for a name.
+        // A runtime that is configured for systemd's driver but uses the other one takes `SLICE:PREFIX:ID` as a name.
         match name.split_once(':') {
             Some((slice, scope)) if scope.rsplit(':').next().is_some_and(is_container_id) => {
                 parts.extend([slice, scope]);
@@ -109,7 +109,7 @@ fn parts(path: &str) -> Vec<&str> {
     parts
 }
 
-/// The container that one name on a path stands for, and its runtime, given what is outside of it and the next name inside.
+/// Returns the container of one name on a path, and its runtime, given the names outside of it and the next one inside.
 fn container<'a>(
     part: &'a str,
     outer: &[&str],
@@ -123,7 +123,7 @@ fn container<'a>(
     if is_container_id(name) {
         let by_parent = |parent: &str| PARENTS.iter().find(|(known, _)| *known == parent);
         let runtime = parent.and_then(by_parent).map(|(_, runtime)| *runtime);
-        // The agent of ECS on a host of one's own runs them with Docker.
+        // The ECS agent on a self-managed host runs them with Docker.
         let runtime = runtime.or_else(|| is_in_ecs(outer).then_some("docker"));
         return Some((name.into(), runtime));
     }
@@ -131,19 +131,19 @@ fn container<'a>(
         && is_container_id(id)
     {
         let runtime = PREFIXES.iter().find(|(known, _)| *known == prefix).map(|(_, runtime)| *runtime);
-        // Any runtime is welcome that makes a scope. The one named conmon is its monitor's.
+        // Any runtime may create a scope. The one named conmon is that of a monitor.
         let is_container = runtime.is_some() || (is_scope && !prefix.ends_with("conmon"));
-        // So older podmans called the monitor's place.
+        // Older versions of podman used this name for the monitor.
         return (is_container && inner != Some("conmon")).then_some((id.into(), runtime));
     }
     if let Some(name) = lxc(part, parent) {
         return Some((name.into(), Some("lxc")));
     }
     if let Some((name, runtime)) = machine(part) {
-        // There nspawn itself is, and its payload beside it.
+        // This is nspawn itself; its payload is in a sibling.
         return (inner != Some("supervisor")).then_some((name, runtime));
     }
-    // Cloud Foundry: `garden/ID`, and `garden/good/ID` or `garden/bad/ID` by how much time it took.
+    // Cloud Foundry: `garden/ID`, and `garden/good/ID` or `garden/bad/ID` by CPU usage.
     if outer.contains(&"garden") && has_groups(part, &[8, 4, 4, 4, 4]) {
         return Some((part.into(), Some("garden")));
     }
@@ -160,12 +160,12 @@ fn container<'a>(
     None
 }
 
-/// Whether these are the cgroups of a task of ECS: `ecs/TASK`, or `ecs/CLUSTER/TASK`.
+/// Returns whether these are the cgroups of an ECS task: `ecs/TASK`, or `ecs/CLUSTER/TASK`.
 fn is_in_ecs(outer: &[&str]) -> bool {
     matches!(outer, [.., "ecs", _] | [.., "ecs", _, _])
 }
 
-/// The name of an LXC container. Its monitor has another cgroup, `lxc.monitor.NAME`.
+/// Returns the name of an LXC container. Its monitor has another cgroup, `lxc.monitor.NAME`.
 /// Source: lxc, `src/lxc/cgroups/cgroup.h`, `DEFAULT_PAYLOAD_CGROUP_PREFIX`.
 fn lxc<'a>(part: &'a str, parent: Option<&str>) -> Option<&'a str> {
     let name = match parent {
@@ -175,8 +175,8 @@ fn lxc<'a>(part: &'a str, parent: Option<&str>) -> Option<&'a str> {
     name.filter(|name| !name.is_empty())
 }
 
-/// The name of a machine that systemd has registered, if that is a container: `systemd-nspawn@NAME.service` for a template's,
-/// `machine-NAME.scope` for one that was started by hand. Virtual machines are registered in the same way, by libvirt.
+/// Returns the name of a machine registered with systemd, if that is a container: `systemd-nspawn@NAME.service` for a template's,
+/// `machine-NAME.scope` for one started manually. libvirt registers virtual machines in the same way.
 fn machine(part: &str) -> Option<(Cow<'_, str>, Option<&'static str>)> {
     if let Some(name) = part.strip_prefix("systemd-nspawn@").and_then(|name| name.strip_suffix(".service")) {
         return (!name.is_empty()).then_some((name.into(), Some("systemd-nspawn")));
@@ -190,7 +190,7 @@ fn machine(part: &str) -> Option<(Cow<'_, str>, Option<&'static str>)> {
     }
 }
 
-/// A part of a unit's name without systemd's escapes (`\x2d` for a dash). Source: systemd.unit(5), "String Escaping for Inclusion
+/// Returns a part of a unit's name without systemd's escapes (`\x2d` for a dash). Source: systemd.unit(5), "String Escaping for Inclusion
 /// in Unit Names".
 fn unescape(name: &str) -> Cow<'_, str> {
     let Some((before, escaped)) = name.split_once("\\x") else { return name.into() };
@@ -208,7 +208,7 @@ fn unescape(name: &str) -> Cow<'_, str> {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// What stands for the pod that one name on a path stands for, given what is outside of it.
+/// Returns the pod of one name on a path, given the names outside of it.
 /// Source: Kubernetes, `pkg/kubelet/cm/pod_container_manager_linux.go`, `GetPodContainerName`, and `cgroup_manager_linux.go`,
 /// `ToSystemd` and `ToCgroupfs`.
 fn pod(part: &str, outer: &[&str]) -> Option<String> {
@@ -221,16 +221,16 @@ fn pod(part: &str, outer: &[&str]) -> Option<String> {
     } else {
         let key = part.strip_prefix("pod")?;
         let below_kubelet = matches!(outer, [.., "kubepods"] | [.., "kubepods", "burstable" | "besteffort"]);
-        // What is above may be hidden by a cgroup namespace: then its shape has to do.
+        // A cgroup namespace may hide the names above: the shape of the name must suffice.
         (below_kubelet || is_uid(key) || key.len() == 32 && is_hex(key)).then(|| key.to_owned())
     };
-    let sound = |key: &String| {
+    let is_valid = |key: &String| {
         !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
     };
-    key.filter(sound)
+    key.filter(is_valid)
 }
 
-/// The unit that runs what is at this path: the innermost that can have processes, and only else a slice.
+/// Returns the unit of a path: the innermost that can have processes; a slice only if there is none.
 fn unit(parts: &[&str]) -> Option<String> {
     let has = |suffixes: &[&str], part: &str| {
         suffixes.iter().any(|suffix| part.strip_suffix(suffix).is_some_and(|name| !name.is_empty()))

@@ -1,11 +1,11 @@
-//! Who holds which object: processes, pins and the cgroups that pay, each told as whom it belongs to.
-//! Knows where to look nothing up; it is given what was found. Begin at [`People::process`] and [`collect`].
+//! Holders of objects: processes, pins, and the cgroups charged for maps, each with its identity.
+//! Entry points: [`HolderCache::process`] and [`collect`]. Independent of how holders are found.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::cgroup::{Place, is_uid};
+use super::cgroup::{CgroupIdentity, is_uid};
 use super::names::NameCache;
 use crate::ascending::Ascending;
 use crate::model::{
@@ -13,38 +13,38 @@ use crate::model::{
     Snapshot,
 };
 
-/// Those who were met, by what they are told from each other; shared by all that they hold.
+/// Holders of the last reading; shared by all objects that they hold.
 #[derive(Debug, Default)]
-pub(super) struct People {
-    processes: HashMap<(u32, u64), Known<String>>,
-    cgroups: HashMap<u64, Known<Arc<str>>>,
-    pins: HashMap<Arc<str>, Known<()>>,
-    /// The revision of the names that they are told with.
+pub(super) struct HolderCache {
+    processes: HashMap<(u32, u64), CachedHolder<String>>,
+    cgroups: HashMap<u64, CachedHolder<Arc<str>>>,
+    pins: HashMap<Arc<str>, CachedHolder<()>>,
+    /// Revision of the names in their identities.
     revision: u64,
 }
 
-/// Somebody, and what that was made of.
+/// A holder and what it was made from.
 #[derive(Debug)]
-struct Known<S> {
+struct CachedHolder<S> {
     seen_as: S,
     cgroup: Option<u64>,
     owner: Arc<Owner>,
-    /// Whether this reading met it.
-    met: bool,
+    /// Whether it was used in this reading.
+    used: bool,
 }
 
-impl<S> Known<S> {
-    /// That a reading met it.
-    fn meet(&mut self, names: &NameCache) -> Arc<Owner> {
-        self.met = true;
-        keep(names, &self.owner);
+impl<S> CachedHolder<S> {
+    /// Marks it as used in this reading.
+    fn reuse(&mut self, names: &NameCache) -> Arc<Owner> {
+        self.used = true;
+        keep_names(names, &self.owner);
         Arc::clone(&self.owner)
     }
 }
 
-impl People {
-    /// Begins a reading: who has got another name since is described anew.
-    pub(super) fn begin(&mut self, names: &NameCache) {
+impl HolderCache {
+    /// Starts a reading: drops all identities if names have changed.
+    pub(super) fn start_reading(&mut self, names: &NameCache) {
         let revision = names.revision();
         if self.revision != revision {
             self.revision = revision;
@@ -53,8 +53,8 @@ impl People {
         }
     }
 
-    /// A process, described when it is met for the first time, under another name, or in another cgroup; each time where only the
-    /// path tells its cgroup, since it may have moved.
+    /// Returns a process as a holder. It is described when it is seen for the first time, with another name, or in another
+    /// cgroup; and each time if the id of its cgroup is unknown, since it may have moved.
     pub(super) fn process(
         &mut self,
         files: &ProcessFiles,
@@ -62,64 +62,68 @@ impl People {
         describe: impl FnOnce() -> (Process, Option<Arc<str>>),
     ) -> Arc<Owner> {
         let key = (files.pid, files.started_at_boot_ns);
-        let mut known = self.processes.get_mut(&key).filter(|known| known.seen_as == files.name);
-        if let Some(known) = &mut known
+        let mut cached = self.processes.get_mut(&key).filter(|cached| cached.seen_as == files.name);
+        if let Some(cached) = &mut cached
             && files.cgroup.is_some()
-            && known.cgroup == files.cgroup
+            && cached.cgroup == files.cgroup
         {
-            return known.meet(names);
+            return cached.reuse(names);
         }
         let (process, path) = describe();
-        if let (Some(known), None, None) = (&mut known, &path, files.cgroup) {
-            // It has ended meanwhile.
-            return known.meet(names);
+        if let (Some(cached), None, None) = (&mut cached, &path, files.cgroup) {
+            // It has ended in the meantime.
+            return cached.reuse(names);
         }
-        let place = path.map(|path| Place::of(&path)).unwrap_or_default();
-        let owner = Owner::from(identity(place, Some(process), names));
-        if let Some(known) = known.filter(|known| known.owner.revision() == owner.revision()) {
-            known.cgroup = files.cgroup;
-            return known.meet(names);
+        let cgroup = path.map(|path| CgroupIdentity::of(&path)).unwrap_or_default();
+        let owner = Owner::from(identity(cgroup, Some(process), names));
+        if let Some(cached) = cached.filter(|cached| cached.owner.revision() == owner.revision()) {
+            cached.cgroup = files.cgroup;
+            return cached.reuse(names);
         }
         let owner = Arc::new(owner);
-        let known =
-            Known { seen_as: files.name.clone(), cgroup: files.cgroup, owner: Arc::clone(&owner), met: true };
-        self.processes.insert(key, known);
+        let cached = CachedHolder {
+            seen_as: files.name.clone(),
+            cgroup: files.cgroup,
+            owner: Arc::clone(&owner),
+            used: true,
+        };
+        self.processes.insert(key, cached);
         owner
     }
 
-    /// A cgroup as somebody who made what it pays for. `None` when its path names nobody.
+    /// Returns a cgroup as the creator of the maps it is charged for. `None` if its path identifies no owner.
     pub(super) fn cgroup(&mut self, id: u64, path: &Arc<str>, names: &NameCache) -> Option<Arc<Owner>> {
         let owner = match self.cgroups.get_mut(&id) {
-            Some(known) if known.seen_as == *path => known.meet(names),
+            Some(cached) if cached.seen_as == *path => cached.reuse(names),
             _ => {
-                let owner = Arc::new(Owner::from(identity(Place::of(path), None, names)));
-                let known = Known {
+                let owner = Arc::new(Owner::from(identity(CgroupIdentity::of(path), None, names)));
+                let cached = CachedHolder {
                     seen_as: Arc::clone(path),
                     cgroup: Some(id),
                     owner: Arc::clone(&owner),
-                    met: true,
+                    used: true,
                 };
-                self.cgroups.insert(id, known);
+                self.cgroups.insert(id, cached);
                 owner
             }
         };
         (owner.kind() != OwnerKind::Kernel).then_some(owner)
     }
 
-    /// A directory of pins.
+    /// Returns a directory of pins as a holder.
     fn pins(&mut self, directory: &Arc<str>) -> Arc<Owner> {
-        let known = self.pins.entry(Arc::clone(directory)).or_insert_with(|| {
+        let cached = self.pins.entry(Arc::clone(directory)).or_insert_with(|| {
             let identity = Identity { pin: Some(directory.to_string()), ..Identity::default() };
-            Known { seen_as: (), cgroup: None, owner: Arc::new(Owner::from(identity)), met: true }
+            CachedHolder { seen_as: (), cgroup: None, owner: Arc::new(Owner::from(identity)), used: true }
         });
-        known.met = true;
-        Arc::clone(&known.owner)
+        cached.used = true;
+        Arc::clone(&cached.owner)
     }
 
-    /// Ends a reading: forgets those it did not meet.
+    /// Ends a reading: forgets holders that were not used.
     pub(super) fn end_reading(&mut self) {
-        fn forget<K, S>(people: &mut HashMap<K, Known<S>>) {
-            people.retain(|_, known| std::mem::take(&mut known.met));
+        fn forget<K, S>(holders: &mut HashMap<K, CachedHolder<S>>) {
+            holders.retain(|_, cached| std::mem::take(&mut cached.used));
         }
         forget(&mut self.processes);
         forget(&mut self.cgroups);
@@ -127,8 +131,8 @@ impl People {
     }
 }
 
-/// Asks for the names again, so that they are not forgotten.
-fn keep(names: &NameCache, owner: &Owner) {
+/// Queries the names again, so that the cache of names keeps them.
+fn keep_names(names: &NameCache, owner: &Owner) {
     if let Some(container) = &owner.container {
         let _known = names.container(&container.id);
     }
@@ -137,29 +141,29 @@ fn keep(names: &NameCache, owner: &Owner) {
     }
 }
 
-/// What is known of somebody in a cgroup.
-fn identity(place: Place, process: Option<Process>, names: &NameCache) -> Identity {
-    let told = place.container.as_deref().and_then(|id| names.container(id));
-    let (container_name, pod_of_container) = told.map(|told| (told.name, told.pod)).unwrap_or_default();
-    let container = place.container.map(|id| Container {
+/// Returns the identity of a process or creator in a cgroup.
+fn identity(cgroup: CgroupIdentity, process: Option<Process>, names: &NameCache) -> Identity {
+    let named = cgroup.container.as_deref().and_then(|id| names.container(id));
+    let (container_name, pod_of_container) = named.map(|named| (named.name, named.pod)).unwrap_or_default();
+    let container = cgroup.container.map(|id| Container {
         id,
-        runtime: place.runtime.map(Cow::into_owned).map(Cow::Owned),
+        runtime: cgroup.runtime.map(Cow::into_owned).map(Cow::Owned),
         name: container_name,
     });
-    let pod = place.pod.or(pod_of_container).map(|key| {
-        let told = names.pod(&key);
-        let (namespace, name) = told.map(|told| (told.namespace, told.name)).unzip();
+    let pod = cgroup.pod.or(pod_of_container).map(|key| {
+        let named = names.pod(&key);
+        let (namespace, name) = named.map(|named| (named.namespace, named.name)).unzip();
         Pod { uid: is_uid(&key).then(|| key.clone()), key, namespace, name }
     });
-    Identity { process, container, pod, unit: place.unit, pin: None }
+    Identity { process, container, pod, unit: cgroup.unit, pin: None }
 }
 
-/// Who holds what of a snapshot: these processes, the pins in it, and those who pay for its maps.
+/// Returns the holders of a snapshot's objects: these processes, its pins, and the creators of its maps.
 pub(super) fn collect(
     snapshot: &Snapshot,
     processes: &[(Arc<Owner>, &ProcessFiles)],
     creators: Vec<Holder>,
-    people: &mut People,
+    cache: &mut HolderCache,
 ) -> Holders {
     let mut holders = Holders::default();
     for (owner, files) in processes {
@@ -169,7 +173,7 @@ pub(super) fn collect(
         }
     }
     for Pin { kind, id, directory, .. } in snapshot.pins.iter().flatten() {
-        let owner = people.pins(directory);
+        let owner = cache.pins(directory);
         holders.of_mut(*kind).push(Holder { id: *id, held_by: HeldBy::Pin, owner });
     }
     holders.maps.extend(creators);
@@ -178,13 +182,13 @@ pub(super) fn collect(
         rows.sort_by_key(|holder| (holder.id, holder.held_by, holder.owner.key()));
         // Several pins in one directory are one holder.
         rows.dedup_by_key(|holder| (holder.id, holder.held_by, holder.owner.key()));
-        keep_those_of(rows, &snapshot.ids(kind));
+        retain_objects(rows, &snapshot.ids(kind));
     }
     holders
 }
 
-/// Drops the rows of objects that came after the table was read: the next reading tells both. Both are ascending.
-fn keep_those_of(rows: &mut Vec<Holder>, ids: &[u32]) {
+/// Drops the holders of objects that were created after the table was read: the next reading has both. Both are ascending.
+fn retain_objects(rows: &mut Vec<Holder>, ids: &[u32]) {
     let ids = Ascending::new(ids, |&id| id);
     rows.retain(|holder| ids.seek(holder.id).is_some());
 }
@@ -197,7 +201,7 @@ mod tests {
     use crate::enrich::names::{ContainerName, PodName};
     use crate::model::{Btf, Map, MapFacts, ObjectType};
 
-    fn place(path: &str) -> (Process, Option<Arc<str>>) {
+    fn described(path: &str) -> (Process, Option<Arc<str>>) {
         let process =
             Process { pid: 7, started_at_boot_ns: 1, name: "agent".to_owned(), executable_name: None };
         (process, Some(path.into()))
@@ -208,33 +212,32 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_described_once_until_something_of_it_changes() {
-        let (names, mut people) = (NameCache::default(), People::default());
+    fn processes_are_described_again_only_when_something_changes() {
+        let (names, mut cache) = (NameCache::default(), HolderCache::default());
         let pod = "/kubepods/besteffort/pod2c48913c-b29f-11e7-9350-020968147796/\
                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-        people.begin(&names);
-        let first = people.process(&files("agent", Vec::new()), &names, || place(pod));
+        cache.start_reading(&names);
+        let first = cache.process(&files("agent", Vec::new()), &names, || described(pod));
         assert_eq!((first.kind(), first.name()), (OwnerKind::Pod, "2c48913c-b29f-11e7-9350-020968147796"));
-        people.end_reading();
-        people.begin(&names);
-        let again =
-            people.process(&files("agent", Vec::new()), &names, || panic!("it is known and has not changed"));
+        cache.end_reading();
+        cache.start_reading(&names);
+        let again = cache.process(&files("agent", Vec::new()), &names, || panic!("it has not changed"));
         assert!(Arc::ptr_eq(&first, &again));
 
-        let told = PodName { namespace: "shop".to_owned(), name: "cart".to_owned() };
-        names.set_pod("2c48913c-b29f-11e7-9350-020968147796", told);
-        people.begin(&names);
-        let told = people.process(&files("agent", Vec::new()), &names, || place(pod));
-        assert_eq!(told.name(), "shop/cart");
-        assert_eq!(told.key(), first.key(), "a name that comes late makes nobody another");
-        assert_ne!(told.revision(), first.revision());
+        let name = PodName { namespace: "shop".to_owned(), name: "cart".to_owned() };
+        names.set_pod("2c48913c-b29f-11e7-9350-020968147796", name);
+        cache.start_reading(&names);
+        let named = cache.process(&files("agent", Vec::new()), &names, || described(pod));
+        assert_eq!(named.name(), "shop/cart");
+        assert_eq!(named.key(), first.key(), "a name found later does not change the identity");
+        assert_ne!(named.revision(), first.revision());
 
         let renamed =
-            people.process(&files("other", Vec::new()), &names, || place("/system.slice/x.service"));
+            cache.process(&files("other", Vec::new()), &names, || described("/system.slice/x.service"));
         assert_eq!((renamed.kind(), renamed.name()), (OwnerKind::Unit, "x.service"));
-        people.end_reading();
-        people.end_reading();
-        assert!(people.processes.is_empty(), "who was not met is forgotten");
+        cache.end_reading();
+        cache.end_reading();
+        assert!(cache.processes.is_empty(), "unused holders are forgotten");
     }
 
     #[test]
@@ -244,7 +247,7 @@ mod tests {
         const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         let names = NameCache::default();
         let uid = |path: &str| {
-            let pod = identity(Place::of(path), None, &names).pod.expect("it is in a pod");
+            let pod = identity(CgroupIdentity::of(path), None, &names).pod.expect("it is in a pod");
             (pod.key, pod.uid)
         };
         assert_eq!(uid(&format!("/kubepods/pod{UID}/{CONTAINER}")), (UID.to_owned(), Some(UID.to_owned())));
@@ -259,20 +262,20 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_which_only_the_path_tells_the_cgroup_is_another_when_it_has_moved() {
-        let (names, mut people) = (NameCache::default(), People::default());
+    fn processes_without_a_cgroup_id_are_looked_up_in_each_reading() {
+        let (names, mut cache) = (NameCache::default(), HolderCache::default());
         let files = ProcessFiles { cgroup: None, ..files("agent", Vec::new()) };
-        people.begin(&names);
-        let first = people.process(&files, &names, || place("/a.service"));
-        for described in [place("/a.service"), (place("/").0, None)] {
-            let again = people.process(&files, &names, || described);
+        cache.start_reading(&names);
+        let first = cache.process(&files, &names, || described("/a.service"));
+        for description in [described("/a.service"), (described("/").0, None)] {
+            let again = cache.process(&files, &names, || description);
             assert!(Arc::ptr_eq(&first, &again), "it has not moved, or has ended");
         }
-        assert_eq!(people.process(&files, &names, || place("/b.service")).name(), "b.service");
+        assert_eq!(cache.process(&files, &names, || described("/b.service")).name(), "b.service");
     }
 
     #[test]
-    fn rows_are_in_order_once_each_and_of_objects_that_were_read() {
+    fn holders_are_sorted_unique_and_of_objects_in_the_snapshot() {
         let map = |id| Map {
             facts: Arc::new(MapFacts {
                 id,
@@ -305,19 +308,19 @@ mod tests {
             pins: Some(vec![pin(3, "/b/x/1", "/b/x"), pin(3, "/b/x/2", "/b/x"), pin(3, "/b/y", "/b/y")]),
             ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
         };
-        let (names, mut people) = (NameCache::default(), People::default());
+        let (names, mut cache) = (NameCache::default(), HolderCache::default());
         let objects = vec![(Kind::Map, 1), (Kind::Map, 3), (Kind::Btf, 4), (Kind::Program, 8)];
         let files = files("agent", objects);
-        let process = people.process(&files, &names, || place("/"));
+        let process = cache.process(&files, &names, || described("/"));
         let unit =
             Arc::new(Owner::from(Identity { unit: Some("u.service".to_owned()), ..Identity::default() }));
         let creators = vec![Holder { id: 2, held_by: HeldBy::Creator, owner: unit }];
-        let holders = collect(&snapshot, &[(process, &files)], creators, &mut people);
-        let told: Vec<_> = holders.maps.iter().map(|h| (h.id, h.held_by.as_str(), h.owner.name())).collect();
+        let holders = collect(&snapshot, &[(process, &files)], creators, &mut cache);
+        let found: Vec<_> = holders.maps.iter().map(|h| (h.id, h.held_by.as_str(), h.owner.name())).collect();
         let mut pins = [(3, "pin", "/b/x"), (3, "pin", "/b/y")];
-        pins.sort_by_key(|&(.., directory)| people.pins(&directory.into()).key());
+        pins.sort_by_key(|&(.., directory)| cache.pins(&directory.into()).key());
         let expected = [(2, "creator", "u.service"), (3, "process", "agent"), pins[0], pins[1]];
-        let mut sorted = told.clone();
+        let mut sorted = found.clone();
         sorted.sort_unstable();
         let mut wanted = expected.to_vec();
         wanted.sort_unstable();

@@ -1,5 +1,5 @@
-//! Adds to a reading who holds the objects, where they are pinned and attached, and whose they are.
-//! Changes nothing that the kernel said, and waits for nobody. Begin at [`Enricher::read`].
+//! Holders, pins, attachments, owners and totals, added to a reading of the kernel.
+//! Entry point: [`Enricher::read`]. Facts reported by the kernel stay unchanged, and no lookup of names is waited for.
 
 mod attach_points;
 mod attachments;
@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use self::attachments::HookWatch;
-use self::holders::People;
+use self::attachments::ScanScheduler;
+use self::holders::HolderCache;
 use self::names::NameCache;
 use self::orphans::{OrphanCounts, Orphans};
-use self::owner::Wholes;
-use self::process::{Processes, Search};
+use self::owner::OwnerInterner;
+use self::process::{HolderSearch, Processes};
 use self::totals::Totals;
 use crate::host::cgroups::Cgroups;
 use crate::host::issues::Issues;
@@ -33,23 +33,23 @@ use crate::kernel::pins::Pins;
 use crate::kernel::{Choice, Reader};
 use crate::model::{Collector, HeldBy, Holder, Holders, Owner, Part, ProcessFiles, Snapshot};
 
-/// What to find out.
+/// Options of the enricher.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Directories in which a bpffs is mounted out of our view.
+    /// Mount points of bpffs that are not in our mount namespace.
     pub bpffs: Vec<PathBuf>,
-    /// How often to look at the hooks; `None` for never.
+    /// Interval of scans of hooks; `None` for no scans.
     pub hooks: Option<Duration>,
-    /// Whether to look at them in every network namespace, not only in ours.
+    /// Whether to scan every network namespace instead of only our own.
     pub every_netns: bool,
-    /// Whether to wait for a look at the hooks, where no reading follows.
+    /// Whether to wait for a scan, for a single reading.
     pub wait_for_hooks: bool,
-    /// For one part in how many of the time, at most, to search through the descriptors of all processes; `None` to do it in
-    /// every reading. Readings in between tell what the last search found.
+    /// The search through the descriptors of all processes takes at most one part in this many of the time; `None` to search
+    /// in every reading. Readings in between use the last search.
     pub holders_share: Option<u32>,
 }
 
-/// Takes readings, and adds to each whose the objects are.
+/// Takes readings, with holders, pins, attachments, owners and totals.
 #[derive(Debug)]
 pub struct Enricher {
     reader: Reader,
@@ -58,16 +58,16 @@ pub struct Enricher {
     processes: Processes,
     pins: Pins,
     cgroups: Cgroups,
-    hooks: Option<HookWatch>,
+    hooks: Option<ScanScheduler>,
     wait_for_hooks: bool,
-    people: People,
-    wholes: Wholes,
+    holder_cache: HolderCache,
+    owners: OwnerInterner,
     totals: Totals,
     orphans: Orphans,
 }
 
 impl Enricher {
-    /// Adds to the readings of a reader.
+    /// Returns an enricher of the readings of a reader.
     #[must_use]
     pub fn new(reader: Reader, options: Options, names: NameCache) -> Self {
         Self {
@@ -77,25 +77,19 @@ impl Enricher {
             processes: Processes::below(Path::new("/"), options.holders_share),
             pins: Pins::new(options.bpffs),
             cgroups: Cgroups::default(),
-            hooks: options.hooks.map(|interval| HookWatch::new(interval, options.every_netns)),
+            hooks: options.hooks.map(|interval| ScanScheduler::new(interval, options.every_netns)),
             wait_for_hooks: options.wait_for_hooks,
-            people: People::default(),
-            wholes: Wholes::default(),
+            holder_cache: HolderCache::default(),
+            owners: OwnerInterner::default(),
             totals: Totals::default(),
             orphans: Orphans::default(),
         }
     }
 
-    /// How each table is read, and why.
+    /// Returns how each table and the holders are read, and why.
     #[must_use]
     pub fn choices(&self) -> &[Choice] {
         self.reader.choices()
-    }
-
-    /// Why the files of processes are not told by an iterator, where that was tried.
-    #[must_use]
-    pub fn files_refusal(&self) -> Option<&str> {
-        self.reader.files_refusal()
     }
 
     /// Takes a reading.
@@ -116,14 +110,14 @@ impl Enricher {
         snapshot.holders = search.files.as_deref().map(|files| self.holders(&snapshot, files));
         snapshot.collectors.push(Collector {
             part: Part::Holder,
-            reader: Some(search.road),
+            reader: Some(search.backend),
             duration: began.elapsed(),
             age: age(snapshot.taken_at, search.taken_at),
             success: search.success,
         });
-        self.look_at_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());
+        self.scan_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());
         if let Some(holders) = snapshot.holders.take() {
-            owner::assign(&mut snapshot, &holders, search.taken_at, &mut self.wholes);
+            owner::assign(&mut snapshot, &holders, search.taken_at, &mut self.owners);
             snapshot.holders = Some(holders);
         }
         let sees_all_holders = search.success && !self.issues.any(Part::Pin);
@@ -134,13 +128,13 @@ impl Enricher {
         snapshot
     }
 
-    /// Who holds what of a snapshot.
+    /// Returns the holders of a snapshot's objects.
     fn holders(&mut self, snapshot: &Snapshot, files: &[ProcessFiles]) -> Holders {
-        let Self { names, issues, processes, cgroups, people, .. } = self;
-        people.begin(names);
+        let Self { names, issues, processes, cgroups, holder_cache, .. } = self;
+        holder_cache.start_reading(names);
         let mut owners = Vec::with_capacity(files.len());
         for files in files {
-            let owner = people.process(files, names, || {
+            let owner = holder_cache.process(files, names, || {
                 let path = files.cgroup.and_then(|id| cgroups.path(id));
                 (processes.describe(files), path.or_else(|| processes.cgroup(files)))
             });
@@ -150,27 +144,28 @@ impl Enricher {
         let mut of_cgroups: HashMap<u64, Option<Arc<Owner>>> = HashMap::new();
         let creators = snapshot.maps.iter().flatten().filter_map(|map| {
             let id = map.memory_cgroup?;
-            let owner = of_cgroups.entry(id).or_insert_with(|| people.cgroup(id, &cgroups.path(id)?, names));
+            let owner =
+                of_cgroups.entry(id).or_insert_with(|| holder_cache.cgroup(id, &cgroups.path(id)?, names));
             Some(Holder { id: map.facts.id, held_by: HeldBy::Creator, owner: owner.clone()? })
         });
         let creators = creators.collect();
-        let holders = holders::collect(snapshot, &owners, creators, people);
+        let holders = holders::collect(snapshot, &owners, creators, holder_cache);
         cgroups.record_errors(issues);
-        people.end_reading();
+        holder_cache.end_reading();
         processes.end_reading();
         cgroups.end_reading();
         holders
     }
 
-    fn look_at_hooks(&mut self, snapshot: &mut Snapshot, files: &[ProcessFiles]) {
+    fn scan_hooks(&mut self, snapshot: &mut Snapshot, files: &[ProcessFiles]) {
         let Some(hooks) = &mut self.hooks else { return };
-        let look = if self.wait_for_hooks { HookWatch::now } else { HookWatch::latest };
-        snapshot.hooks = look(hooks, snapshot, files, &mut self.issues);
+        let scan = if self.wait_for_hooks { ScanScheduler::now } else { ScanScheduler::latest };
+        snapshot.hooks = scan(hooks, snapshot, files, &mut self.issues);
         snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
     }
 
     /// Counts orphaned objects, given that every process and pin was seen; `None` where hooks or maps were not.
-    fn orphans(&mut self, snapshot: &Snapshot, search: &Search) -> Option<OrphanCounts> {
+    fn orphans(&mut self, snapshot: &Snapshot, search: &HolderSearch) -> Option<OrphanCounts> {
         let scan = snapshot.hooks.as_deref();
         if scan.is_some_and(|scan| !scan.complete) || snapshot.pins.is_none() {
             return None;
@@ -183,7 +178,7 @@ impl Enricher {
     }
 }
 
-/// How long before one moment another was; nothing for a later one.
+/// Returns the time from `then` to `now`; 0 if `then` is later.
 fn age(now: Timestamp, then: Timestamp) -> Duration {
     now.duration_since(then).try_into().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Orphaned objects: no process, pin, link or hook holds them, nor does another object that is held itself.
+//! Orphaned objects: held by no process, pin, link or hook, nor by another object that is held itself.
 //! Entry point: [`Orphans::update`].
 
 use std::collections::{HashMap, HashSet};

@@ -1,19 +1,19 @@
-//! Whose an object is: one rule, here, with its reasons. Knows no process and no path, only who holds what.
-//! Begin at [`assign`].
+//! The rule that determines the owner of an object, with its reasons.
+//! Entry point: [`assign`]. Independent of processes and paths: it only sees holders.
 //!
 //! An object belongs to the first of these that is known:
 //!
-//! 1. **Its creator**: whose memory cgroup pays for it. The kernel keeps that of maps only. A program is taken to be made by whoever
-//!    made the newest of its maps, since loaders make the maps of a program just before it and may use older ones of others; and
-//!    a link belongs to the creator of its program. So one who only attaches or pins what others made does not own it.
-//! 2. **A process that has a descriptor of it**: of several, one in a pod before one in a container, in a unit, or in none; then
+//! 1. **Its creator**, whose memory cgroup is charged for it. The kernel keeps it for maps only. The creator of a program is taken
+//!    to be that of its newest map, since loaders create the maps of a program just before it and may use older ones of others;
+//!    a link belongs to the creator of its program. So a process that only attaches or pins objects of others does not own them.
+//! 2. **A process with a descriptor of it**: of several, one in a pod before one in a container, in a unit, or in none; then
 //!    the one that was started first.
-//! 3. **A process that has a descriptor of what belongs to it**: of a link of the program, of a map that the program uses, of
-//!    the program that uses the map or hangs on the link.
-//! 4. **The directory in which it is pinned**, or in which that is what belongs to it.
-//! 5. **The kernel**: nobody else is known.
+//! 3. **A process with a descriptor of a related object**: a link of the program, a map that the program uses, the program that
+//!    uses the map or that the link attaches.
+//! 4. **The directory in which it is pinned**, or in which a related object is.
+//! 5. **The kernel**, if nothing else is known.
 //!
-//! The owner is then the pod in which the one found is, else the container, else the unit of systemd, else the process itself.
+//! The owner is then the pod of the one found, else its container, else its systemd unit, else the process itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,22 +23,27 @@ use jiff::Timestamp;
 use crate::ascending::Ascending;
 use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
 
-/// Says of every program, map and link whose it is.
+/// Sets the owner of every program, map and link.
 ///
-/// Of objects that came after `asked_at` nobody was asked who holds them: those of which nothing else is known have no owner yet.
-pub(super) fn assign(snapshot: &mut Snapshot, holders: &Holders, asked_at: Timestamp, wholes: &mut Wholes) {
+/// The holders of objects that were created after `searched_at` are unknown: without other evidence they have no owner yet.
+pub(super) fn assign(
+    snapshot: &mut Snapshot,
+    holders: &Holders,
+    searched_at: Timestamp,
+    owners: &mut OwnerInterner,
+) {
     let evidence = Evidence::new(snapshot, holders);
     let programs: Vec<_> =
-        evidence.programs.iter().map(|program| wholes.of(evidence.of_program(program))).collect();
-    let maps: Vec<_> = evidence.maps.iter().map(|&id| wholes.of(evidence.of_map(id, &programs))).collect();
+        evidence.programs.iter().map(|program| owners.of(evidence.of_program(program))).collect();
+    let maps: Vec<_> = evidence.maps.iter().map(|&id| owners.of(evidence.of_map(id, &programs))).collect();
     let links: Vec<_> = evidence
         .links
         .iter()
-        .map(|&(id, program)| wholes.of(evidence.of_link(id, program, &programs)))
+        .map(|&(id, program)| owners.of(evidence.of_link(id, program, &programs)))
         .collect();
-    let nobody = wholes.of(None);
-    let known = |owner: Arc<Owner>, came: Timestamp| {
-        (!Arc::ptr_eq(&owner, &nobody) || came <= asked_at).then_some(owner)
+    let kernel = owners.of(None);
+    let known = |owner: Arc<Owner>, created: Timestamp| {
+        (!Arc::ptr_eq(&owner, &kernel) || created <= searched_at).then_some(owner)
     };
     for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {
         program.owner = known(owner, program.facts.loaded_at);
@@ -49,46 +54,46 @@ pub(super) fn assign(snapshot: &mut Snapshot, holders: &Holders, asked_at: Times
     for (link, owner) in snapshot.links.iter_mut().flatten().zip(links) {
         link.owner = known(owner, link.facts.first_seen);
     }
-    wholes.end_reading();
+    owners.end_reading();
 }
 
-/// Owners without what tells their parts from each other, each made once.
+/// Shares one value per top-level owner.
 #[derive(Debug, Default)]
-pub(super) struct Wholes {
-    known: HashMap<(u64, u64), Whole>,
-    /// The one that was asked for last: the next object is often its own too.
+pub(super) struct OwnerInterner {
+    owners: HashMap<(u64, u64), InternedOwner>,
+    /// The last one returned: the next object often has the same owner.
     last: Option<((u64, u64), Arc<Owner>)>,
 }
 
 #[derive(Debug)]
-struct Whole {
+struct InternedOwner {
     owner: Arc<Owner>,
-    met: bool,
+    used: bool,
 }
 
-impl Wholes {
-    /// The owner that somebody is a part of; the kernel for nobody.
-    fn of(&mut self, part: Option<&Arc<Owner>>) -> Arc<Owner> {
-        let key = part.map_or((0, 0), |part| (part.key(), part.revision()));
+impl OwnerInterner {
+    /// Returns the top-level owner of a holder; the kernel for none.
+    fn of(&mut self, holder: Option<&Arc<Owner>>) -> Arc<Owner> {
+        let key = holder.map_or((0, 0), |holder| (holder.key(), holder.revision()));
         if let Some((_, owner)) = self.last.as_ref().filter(|(last, _)| *last == key) {
             return Arc::clone(owner);
         }
-        let whole = self.known.entry(key).or_insert_with(|| {
-            let identity = part.map_or_else(Identity::default, |part| part.whole());
-            Whole { owner: Arc::new(Owner::from(identity)), met: true }
+        let interned = self.owners.entry(key).or_insert_with(|| {
+            let identity = holder.map_or_else(Identity::default, |holder| holder.top_level());
+            InternedOwner { owner: Arc::new(Owner::from(identity)), used: true }
         });
-        whole.met = true;
-        self.last = Some((key, Arc::clone(&whole.owner)));
-        Arc::clone(&whole.owner)
+        interned.used = true;
+        self.last = Some((key, Arc::clone(&interned.owner)));
+        Arc::clone(&interned.owner)
     }
 
     fn end_reading(&mut self) {
         self.last = None;
-        self.known.retain(|_, whole| std::mem::take(&mut whole.met));
+        self.owners.retain(|_, interned| std::mem::take(&mut interned.used));
     }
 }
 
-/// All that bears on whose the objects are. Every table is in ascending order.
+/// Everything that determines owners. Every table is in ascending order.
 struct Evidence<'a> {
     /// By kind.
     holders: [Ascending<Holder, &'a [Holder]>; Kind::ALL.len()],
@@ -97,7 +102,7 @@ struct Evidence<'a> {
     maps: Vec<u32>,
     /// Links and the programs they attach.
     links: Vec<(u32, Option<u32>)>,
-    /// Maps and the places of the programs that use them.
+    /// Maps and the indices of the programs that use them.
     users: Ascending<(u32, usize)>,
     /// Programs and the links that attach them.
     attached: Ascending<(u32, u32)>,
@@ -173,7 +178,7 @@ impl<'a> Evidence<'a> {
             .or(owner)
     }
 
-    /// Who made the newest of these maps of which that is known.
+    /// Returns the creator of the newest of these maps that has a known one.
     fn creator(&self, map_ids: &[u32]) -> Option<&Arc<Owner>> {
         map_ids.iter().rev().find_map(|&id| {
             let holders = self.holders(Kind::Map, id);
@@ -181,13 +186,13 @@ impl<'a> Evidence<'a> {
         })
     }
 
-    /// The first of the processes that have descriptors of an object.
+    /// Returns the first of the processes with descriptors of an object.
     fn process(&self, kind: Kind, id: u32) -> Option<&Arc<Owner>> {
         let processes = self.holders(kind, id).iter().filter(|holder| holder.held_by == HeldBy::Process);
         processes.map(|holder| &holder.owner).min_by_key(|owner| first(owner))
     }
 
-    /// The directory in which an object is pinned.
+    /// Returns the directory in which an object is pinned.
     fn pin(&self, kind: Kind, id: u32) -> Option<&Arc<Owner>> {
         let pins = self.holders(kind, id).iter().filter(|holder| holder.held_by == HeldBy::Pin);
         pins.map(|holder| &holder.owner).min_by_key(|owner| owner.name())
@@ -198,13 +203,13 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// The order in which processes are preferred.
+/// Returns the order in which processes are preferred.
 fn first(owner: &Owner) -> (OwnerKind, Option<(u64, u32)>) {
     let process = owner.process.as_ref();
     (owner.kind(), process.map(|process| (process.started_at_boot_ns, process.pid)))
 }
 
-/// Whether somebody is more than a place in a file system.
+/// Returns whether an owner is more than a directory of pins.
 fn is_alive(owner: &Owner) -> bool {
     owner.kind() < OwnerKind::Pin
 }
@@ -219,7 +224,7 @@ mod tests {
 
     /// The names of the owners of programs, maps and links.
     fn owners(mut snapshot: Snapshot, holders: &Holders) -> [Vec<String>; 3] {
-        assign(&mut snapshot, holders, second(1_000), &mut Wholes::default());
+        assign(&mut snapshot, holders, second(1_000), &mut OwnerInterner::default());
         let name = |owner: &Option<Arc<Owner>>| owner.as_ref().expect("each has one").name().to_owned();
         [
             snapshot.programs.iter().flatten().map(|program| name(&program.owner)).collect(),
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_attaches_and_pins_does_not_own_what_another_made() {
+    fn attaching_or_pinning_an_object_of_another_does_not_make_an_owner() {
         let snapshot = snapshot(vec![program(1, &[10, 11])], vec![map(10), map(11)], vec![link(5, Some(1))]);
         let manager = || Identity { process: process(1).process, ..pod("manager") };
         let holders = Holders {
@@ -251,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_processes_the_one_in_a_pod_and_then_the_first_one_owns() {
+    fn of_several_processes_one_in_a_pod_then_the_oldest_is_the_owner() {
         let in_pod = |pid| Identity { process: process(pid).process, ..pod("p") };
         let holders = Holders {
             programs: vec![
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_itself_belongs_to_who_holds_what_belongs_to_it() {
+    fn objects_without_a_holder_belong_to_the_holder_of_a_related_object() {
         let programs = vec![program(1, &[10]), program(2, &[11]), program(3, &[]), program(4, &[12])];
         let maps = vec![map(10), map(11), map(12)];
         let links = vec![link(5, Some(1)), link(6, Some(3)), link(7, None)];
@@ -289,15 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_the_whole_of_which_the_holder_is_a_part() {
+    fn holders_in_one_pod_have_one_owner() {
         let mut snapshot = snapshot(vec![program(1, &[]), program(2, &[])], Vec::new(), Vec::new());
         let part = |pid| Identity { process: process(pid).process, ..pod("p") };
         let holders = Holders {
             programs: vec![holder(1, Process, part(1)), holder(2, Process, part(2))],
             ..Holders::default()
         };
-        let mut wholes = Wholes::default();
-        assign(&mut snapshot, &holders, second(1_000), &mut wholes);
+        let mut owners = OwnerInterner::default();
+        assign(&mut snapshot, &holders, second(1_000), &mut owners);
         let owners: Vec<_> =
             snapshot.programs.iter().flatten().filter_map(|program| program.owner.clone()).collect();
         assert!(owners.len() == 2 && owners[0] == owners[1] && owners[0].process.is_none());
@@ -305,11 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn what_came_after_everybody_was_asked_has_no_owner_yet_unless_one_is_known() {
+    fn objects_newer_than_the_search_have_no_owner_unless_their_creator_is_known() {
         let mut snapshot = snapshot(vec![program(1, &[10])], vec![map(10), map(11)], vec![link(5, None)]);
         let holders = Holders { maps: vec![holder(10, Creator, pod("p"))], ..Holders::default() };
         // The maps and the link were first seen at 1000, the program was loaded at 1.
-        assign(&mut snapshot, &holders, second(999), &mut Wholes::default());
+        assign(&mut snapshot, &holders, second(999), &mut OwnerInterner::default());
         let maps: Vec<_> = snapshot.maps.iter().flatten().map(|map| map.owner.is_some()).collect();
         assert_eq!(maps, [true, false]);
         let [links] = &snapshot.links.expect("there is one")[..] else { panic!("there is one") };
@@ -320,7 +325,7 @@ mod tests {
         );
     }
 
-    fn anybody() -> impl Strategy<Value = Identity> {
+    fn identities() -> impl Strategy<Value = Identity> {
         prop_oneof![
             (1..6_u32).prop_map(process),
             "[ab]\\.service".prop_map(|name| unit(&name)),
@@ -329,9 +334,9 @@ mod tests {
         ]
     }
 
-    fn anything(ids: u32) -> impl Strategy<Value = Vec<Holder>> {
+    fn holders(ids: u32) -> impl Strategy<Value = Vec<Holder>> {
         let held_by = prop_oneof![Just(Process), Just(Pin), Just(Creator)];
-        prop::collection::vec((0..ids, held_by, anybody()), 0..20).prop_map(|mut rows| {
+        prop::collection::vec((0..ids, held_by, identities()), 0..20).prop_map(|mut rows| {
             rows.sort_by_key(|(id, ..)| *id);
             rows.into_iter().map(|(id, held_by, identity)| holder(id, held_by, identity)).collect()
         })
@@ -339,19 +344,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_object_has_one_owner_who_holds_something(
-            programs in anything(8), maps in anything(8), links in anything(8),
+        fn every_object_has_one_owner_and_that_is_a_holder_or_the_kernel(
+            programs in holders(8), maps in holders(8), links in holders(8),
             uses in prop::collection::vec(prop::collection::btree_set(0..8_u32, 0..4), 8),
         ) {
             let programs_of = (0..8).zip(&uses).map(|(id, maps)| program(id, &maps.iter().copied().collect::<Vec<_>>())).collect();
             let links_of = (0..8).map(|id| link(id, (id % 3 != 0).then_some(id / 2))).collect();
             let mut snapshot = snapshot(programs_of, (0..8).map(map).collect(), links_of);
             let holders = Holders { programs, maps, links, btfs: Vec::new() };
-            assign(&mut snapshot, &holders, second(1_000), &mut Wholes::default());
+            assign(&mut snapshot, &holders, second(1_000), &mut OwnerInterner::default());
             let known: Vec<Owner> = [&holders.programs, &holders.maps, &holders.links]
                 .into_iter()
                 .flatten()
-                .map(|holder| Owner::from(holder.owner.whole()))
+                .map(|holder| Owner::from(holder.owner.top_level()))
                 .chain([Owner::from(Identity::default())])
                 .collect();
             let owners = snapshot.programs.iter().flatten().map(|program| &program.owner)

@@ -1,5 +1,5 @@
-//! Which process holds which object, and what is known of the processes.
-//! Knows no object but by its id, and never asks how a process was called. Begin at [`Processes::read`].
+//! Processes that hold BPF objects: the search for them, and a cache of their executables and cgroups.
+//! Entry point: [`Processes::read`].
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,83 +13,79 @@ use crate::host::procfs;
 use crate::kernel::Reader;
 use crate::model::{Part, Process, ProcessFiles, ReaderKind};
 
-/// Finds out who holds what, and remembers of each process what seldom changes.
+/// Searches for holders, and caches facts about each process that rarely change.
 #[derive(Debug)]
 pub(super) struct Processes {
     proc: PathBuf,
-    known: HashMap<Identity, Known>,
-    /// For one part in how many of the time descriptors may be searched for.
+    cache: HashMap<ProcessKey, CachedProcess>,
+    /// See [`Options::holders_share`](super::Options::holders_share).
     share: Option<u32>,
-    last: Option<Search>,
+    last: Option<HolderSearch>,
     /// When to search again.
     due: Option<Instant>,
 }
 
-/// What a search through the descriptors of all processes found.
+/// Result of a search through the descriptors of all processes.
 #[derive(Clone, Debug)]
-pub(super) struct Search {
-    /// By which road.
-    pub(super) road: ReaderKind,
-    /// Which process has descriptors of which objects, in ascending order of pids. `None` when that could not be found out.
+pub(super) struct HolderSearch {
+    /// By an iterator or in `/proc`.
+    pub(super) backend: ReaderKind,
+    /// Processes with descriptors of BPF objects, in ascending order of pids. `None` if they could not be read.
     pub(super) files: Option<Arc<[ProcessFiles]>>,
     /// When it began.
     pub(super) taken_at: Timestamp,
-    /// Whether no process was missed.
+    /// Whether every process was read.
     pub(super) success: bool,
 }
 
-/// A pid, and when its process was started: pids are used again.
-type Identity = (u32, u64);
+/// A pid and the start time of its process: pids are reused.
+type ProcessKey = (u32, u64);
 
-/// What was looked up of a process, be it in vain.
+/// Facts about a process that were looked up, including failures.
 #[derive(Debug, Default)]
-struct Known {
-    /// The executable's name, with the name that the process had when it was looked up.
+struct CachedProcess {
+    /// The name of the executable, with the name of the process at the time of the lookup.
     executable: Option<(String, Option<String>)>,
-    /// The path of the cgroup that has this id.
+    /// The id of a cgroup and its path.
     cgroup: Option<(u64, Option<Arc<str>>)>,
-    /// Whether anybody asked for it, or kept it, since the last reading.
-    asked: bool,
+    /// Whether it was used in this reading.
+    used: bool,
 }
 
 impl Processes {
-    /// Those that are found with `root` in the place of `/`, searched for one part in `share` of the time at most.
+    /// Reads `/proc` below `root`, and spends at most one part in `share` of the time on searches.
     pub(super) fn below(root: &Path, share: Option<u32>) -> Self {
-        Self { proc: root.join("proc"), known: HashMap::new(), share, last: None, due: None }
+        Self { proc: root.join("proc"), cache: HashMap::new(), share, last: None, due: None }
     }
 
-    /// Which process has descriptors of which objects, now or at the last search: what a search costs depends on how many files
-    /// the whole host has open, and not on how many objects there are.
-    pub(super) fn read(&mut self, reader: &mut Reader, issues: &mut Issues) -> Search {
+    /// Returns the processes with descriptors of BPF objects, now or at the last search: the cost of a search depends on the
+    /// number of open files of the host, not on the number of objects.
+    pub(super) fn read(&mut self, reader: &mut Reader, issues: &mut Issues) -> HolderSearch {
         let began = Instant::now();
         if let Some(last) = self.last.as_ref().filter(|_| self.due.is_some_and(|due| began < due)) {
             return last.clone();
         }
         let taken_at = Timestamp::now();
-        let road = reader.files_road();
-        let files = match road {
-            ReaderKind::Iter => reader.files(issues),
-            ReaderKind::Walk => procfs::files(&self.proc, reader.kept(), issues),
-        };
+        let (backend, files) = reader.holders(issues);
         let success = !issues.any(Part::Holder);
-        let search = Search { road, files: files.map(Into::into), taken_at, success };
+        let search = HolderSearch { backend, files: files.map(Into::into), taken_at, success };
         self.due = self.share.map(|share| began + began.elapsed().saturating_mul(share));
         self.last = Some(search.clone());
         search
     }
 
-    /// What is known of a process, looked up when it is first asked for and when its name has changed: it may have been seen
-    /// before it executed what it is for.
+    /// Returns a process with its executable, which is looked up when the process is first seen and when its name has changed:
+    /// it may have been seen before it called `execve`.
     ///
-    /// There is nothing to be looked up where `/proc` is not of the pid namespace that the pid is of.
+    /// The lookup finds nothing if `/proc` belongs to another pid namespace than the pid.
     pub(super) fn describe(&mut self, files: &ProcessFiles) -> Process {
-        let known = self.known.entry(identity(files)).or_default();
-        known.asked = true;
-        let executable_name = match &known.executable {
+        let cached = self.cache.entry(key(files)).or_default();
+        cached.used = true;
+        let executable_name = match &cached.executable {
             Some((name, executable_name)) if *name == files.name => executable_name.clone(),
             _ => {
                 let executable_name = procfs::executable_name(&self.proc, files);
-                known.executable = Some((files.name.clone(), executable_name.clone()));
+                cached.executable = Some((files.name.clone(), executable_name.clone()));
                 executable_name
             }
         };
@@ -101,34 +97,34 @@ impl Processes {
         }
     }
 
-    /// The path of a process's cgroup in the hierarchy that accounts memory, as our own cgroup namespace shows it. It is looked
-    /// up again when the process is in another one than before, and each time where that is not known.
+    /// Returns the path of a process's cgroup in the hierarchy that accounts memory, as seen in our own cgroup namespace. It is
+    /// looked up again when the process has moved, and each time if the id of its cgroup is unknown.
     pub(super) fn cgroup(&mut self, files: &ProcessFiles) -> Option<Arc<str>> {
-        let known = self.known.entry(identity(files)).or_default();
-        known.asked = true;
-        match (&known.cgroup, files.cgroup) {
+        let cached = self.cache.entry(key(files)).or_default();
+        cached.used = true;
+        match (&cached.cgroup, files.cgroup) {
             (Some((id, path)), Some(now)) if *id == now => return path.clone(),
             _ => {}
         }
         let path: Option<Arc<str>> = procfs::cgroup(&self.proc, files).map(Arc::from);
-        known.cgroup = files.cgroup.map(|id| (id, path.clone()));
+        cached.cgroup = files.cgroup.map(|id| (id, path.clone()));
         path
     }
 
-    /// Keeps what is known of a process that is still there, for when it has to be described again.
+    /// Keeps the cached facts about a process that still exists, for when it has to be described again.
     pub(super) fn keep(&mut self, files: &ProcessFiles) {
-        if let Some(known) = self.known.get_mut(&identity(files)) {
-            known.asked = true;
+        if let Some(cached) = self.cache.get_mut(&key(files)) {
+            cached.used = true;
         }
     }
 
-    /// Forgets those that nobody asked for since the last time, nor kept.
+    /// Forgets processes that were not used since the last call.
     pub(super) fn end_reading(&mut self) {
-        self.known.retain(|_, known| std::mem::take(&mut known.asked));
+        self.cache.retain(|_, cached| std::mem::take(&mut cached.used));
     }
 }
 
-fn identity(files: &ProcessFiles) -> Identity {
+fn key(files: &ProcessFiles) -> ProcessKey {
     (files.pid, files.started_at_boot_ns)
 }
 
@@ -140,7 +136,7 @@ mod tests {
     use super::*;
     use crate::kernel::{Options, ReaderChoice};
 
-    /// A root in which process 20 is there since the first tick.
+    /// Creates a root directory with process 20, started at the first tick.
     fn root(name: &str) -> PathBuf {
         let root = std::env::temp_dir().join(format!("bpf-metrics-exporter-{name}-{}", std::process::id()));
         let process = root.join("proc/20");
@@ -156,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_serves_until_the_next_is_due() {
+    fn a_search_is_reused_until_the_next_is_due() {
         let mut reader =
             Reader::new(Options { reader: ReaderChoice::Only(ReaderKind::Walk), ..Options::default() });
         let mut issues = Issues::default();
@@ -169,49 +165,49 @@ mod tests {
     }
 
     #[test]
-    fn an_executable_is_looked_up_once_for_a_name() {
+    fn executables_are_looked_up_once_per_process_name() {
         let root = root("executables");
         let mut processes = Processes::below(&root, None);
         let mut executable = |files: &ProcessFiles| processes.describe(files).executable_name;
         assert_eq!(executable(&agent()), None);
         symlink("/opt/agent", root.join("proc/20/exe")).expect("it is ours");
-        assert_eq!(executable(&agent()), None, "a refusal is not asked for again");
+        assert_eq!(executable(&agent()), None, "a failed lookup is not repeated");
         let renamed = ProcessFiles { name: "other".to_owned(), ..agent() };
         assert_eq!(executable(&renamed).as_deref(), Some("agent"));
         fs::remove_dir_all(&root).expect("it is ours");
-        assert_eq!(executable(&renamed).as_deref(), Some("agent"), "it is remembered");
+        assert_eq!(executable(&renamed).as_deref(), Some("agent"), "it is cached");
     }
 
     #[test]
-    fn a_cgroup_is_looked_up_when_it_is_another_one_or_not_known() {
+    fn cgroups_are_looked_up_when_the_id_changes_or_is_unknown() {
         let root = root("cgroups");
         let mut processes = Processes::below(&root, None);
-        let told =
+        let move_to =
             |path: &str| fs::write(root.join("proc/20/cgroup"), format!("0::{path}\n")).expect("it is ours");
         let mut path = |files: &ProcessFiles| processes.cgroup(files);
-        told("/a");
+        move_to("/a");
         assert_eq!(path(&agent()).as_deref(), Some("/a"));
-        told("/b");
+        move_to("/b");
         assert_eq!(path(&agent()).as_deref(), Some("/a"), "it has not moved");
         let moved = ProcessFiles { cgroup: Some(6), ..agent() };
         assert_eq!(path(&moved).as_deref(), Some("/b"));
         let unknown = ProcessFiles { cgroup: None, ..agent() };
-        told("/c");
+        move_to("/c");
         assert_eq!(path(&unknown).as_deref(), Some("/c"));
-        told("/d");
+        move_to("/d");
         assert_eq!(path(&unknown).as_deref(), Some("/d"));
         fs::remove_dir_all(&root).expect("it is ours");
     }
 
     #[test]
-    fn who_is_not_asked_for_is_forgotten() {
+    fn unused_processes_are_forgotten() {
         let mut processes = Processes::below(Path::new("/nowhere"), None);
         processes.describe(&agent());
         processes.cgroup(&ProcessFiles { pid: 21, ..agent() });
         processes.end_reading();
-        assert_eq!(processes.known.len(), 2);
+        assert_eq!(processes.cache.len(), 2);
         processes.describe(&agent());
         processes.end_reading();
-        assert_eq!(processes.known.keys().collect::<Vec<_>>(), [&(20, 0)]);
+        assert_eq!(processes.cache.keys().collect::<Vec<_>>(), [&(20, 0)]);
     }
 }

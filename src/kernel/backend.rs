@@ -1,7 +1,7 @@
 //! By which road each table is read, and why. Begin at [`Backend::choose`].
 
 use super::ReaderChoice;
-use crate::model::{Kind, ReaderKind};
+use crate::model::{Part, ReaderKind};
 use crate::sys::Error;
 
 /// By which road a table is read, and what each needs for it.
@@ -31,21 +31,21 @@ impl Refusal {
     }
 }
 
-/// What was chosen for a table.
+/// How one part is read.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// The table.
-    pub kind: Kind,
-    /// How it is read; `None` when it cannot be in the way that was asked for.
+    /// The part.
+    pub part: Part,
+    /// How it is read; `None` if the requested backend is not available.
     pub reader: Option<ReaderKind>,
-    /// Why not by an iterator, where that was tried.
+    /// Why not by an iterator, if that was tried.
     pub reason: Option<String>,
 }
 
 impl<I, W: Default> Backend<I, W> {
     /// Chooses for a table; `iterator` is missing where none was to be tried. Notes the choice.
     pub(crate) fn choose(
-        kind: Kind,
+        part: Part,
         wanted: ReaderChoice,
         iterator: Option<Result<I, Refusal>>,
         choices: &mut Vec<Choice>,
@@ -53,16 +53,16 @@ impl<I, W: Default> Backend<I, W> {
         let road = match iterator {
             Some(Ok(iterator)) => Self::Iter(iterator),
             Some(Err(refusal)) if wanted == ReaderChoice::Only(ReaderKind::Iter) => {
-                choices.push(Choice { kind, reader: None, reason: Some(refusal.text.clone()) });
+                choices.push(Choice { part, reader: None, reason: Some(refusal.text.clone()) });
                 return Self::Closed(refusal);
             }
             Some(Err(refusal)) => {
-                choices.push(Choice { kind, reader: Some(ReaderKind::Walk), reason: Some(refusal.text) });
+                choices.push(Choice { part, reader: Some(ReaderKind::Walk), reason: Some(refusal.text) });
                 return Self::Walk(W::default());
             }
             None => Self::Walk(W::default()),
         };
-        choices.push(Choice { kind, reader: Some(road.reader()), reason: None });
+        choices.push(Choice { part, reader: Some(road.reader()), reason: None });
         road
     }
 
@@ -74,35 +74,41 @@ impl<I, W: Default> Backend<I, W> {
     }
 }
 
-/// The choices in words, without the reasons: `programs and maps by BPF iterators, links and BTF objects by id`.
+/// Describes choices, without the reasons: `programs and maps by BPF iterators, links and BTF objects by id, holders from /proc`.
 #[must_use]
 pub fn in_words(choices: &[Choice]) -> String {
-    let roads = [
-        (Some(ReaderKind::Iter), "by BPF iterators"),
-        (Some(ReaderKind::Walk), "by id"),
-        (None, "not at all"),
-    ];
-    let phrase = |(reader, how): (Option<ReaderKind>, &str)| {
-        let kinds: Vec<_> = choices
-            .iter()
-            .filter(|choice| choice.reader == reader)
-            .map(|choice| plural(choice.kind))
-            .collect();
-        let (last, others) = kinds.split_last()?;
-        let kinds =
-            if others.is_empty() { (*last).to_owned() } else { format!("{} and {last}", others.join(", ")) };
-        Some(format!("{kinds} {how}"))
+    let how = |choice: &Choice| match (choice.reader, choice.part) {
+        (Some(ReaderKind::Iter), _) => "by BPF iterators",
+        (Some(ReaderKind::Walk), Part::Holder) => "from /proc",
+        (Some(ReaderKind::Walk), _) => "by id",
+        (None, _) => "not at all",
     };
-    roads.into_iter().filter_map(phrase).collect::<Vec<_>>().join(", ")
+    let phrase = |backend| {
+        let parts = choices.iter().filter(|choice| how(choice) == backend);
+        let parts: Vec<_> = parts.map(|choice| plural(choice.part)).collect();
+        let (last, others) = parts.split_last()?;
+        let parts =
+            if others.is_empty() { (*last).to_owned() } else { format!("{} and {last}", others.join(", ")) };
+        Some(format!("{parts} {backend}"))
+    };
+    ["by BPF iterators", "by id", "from /proc", "not at all"]
+        .into_iter()
+        .filter_map(phrase)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-/// What is called by this name, several of them.
-fn plural(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Program => "programs",
-        Kind::Map => "maps",
-        Kind::Link => "links",
-        Kind::Btf => "BTF objects",
+/// Returns the plural of what a part reads.
+fn plural(part: Part) -> &'static str {
+    match part {
+        Part::Program => "programs",
+        Part::Map => "maps",
+        Part::Link => "links",
+        Part::Btf => "BTF objects",
+        Part::Holder => "holders",
+        Part::Pin => "pins",
+        Part::Cgroup => "cgroups",
+        Part::Hook => "hooks",
     }
 }
 
@@ -114,17 +120,17 @@ mod tests {
 
     fn choices(iterators: [bool; 3], wanted: ReaderChoice) -> Vec<Choice> {
         let mut choices = Vec::new();
-        for (kind, loads) in [Kind::Program, Kind::Map, Kind::Link].into_iter().zip(iterators) {
+        for (part, loads) in [Part::Program, Part::Map, Part::Link].into_iter().zip(iterators) {
             let refusal = Refusal::new(Error::new("BPF_PROG_LOAD", Errno::EINVAL), "old");
             let iterator = if loads { Ok(()) } else { Err(refusal) };
             let tried = (wanted != ReaderChoice::Only(ReaderKind::Walk)).then_some(iterator);
-            let road: Backend<(), ()> = Backend::choose(kind, wanted, tried, &mut choices);
+            let road: Backend<(), ()> = Backend::choose(part, wanted, tried, &mut choices);
             assert_eq!(
                 matches!(road, Backend::Iter(())),
                 loads && wanted != ReaderChoice::Only(ReaderKind::Walk)
             );
         }
-        choices.push(Choice { kind: Kind::Btf, reader: Some(ReaderKind::Walk), reason: None });
+        choices.push(Choice { part: Part::Btf, reader: Some(ReaderKind::Walk), reason: None });
         choices
     }
 

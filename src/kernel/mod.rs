@@ -17,6 +17,7 @@ mod run_stats;
 mod targets;
 mod walk;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -31,6 +32,7 @@ use self::targets::resolver::Resolver;
 use self::walk::{Btfs, CachedObject, Links, Maps, Programs, Table, walk};
 use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
+use crate::host::procfs;
 use crate::model::{Collector, Kind, Part, ProcessFiles, ReaderKind, Snapshot};
 
 /// Reads the kernel, and remembers what never changes from one reading to the next.
@@ -45,10 +47,9 @@ pub struct Reader {
     maps: Backend<iter::Maps, Vec<CachedObject<Maps>>>,
     links: Backend<iter::Links, Vec<CachedObject<Links>>>,
     btfs: Vec<CachedObject<Btfs>>,
-    /// With the reason to go by the other road, where there is one.
-    files: Backend<iter::Files, Option<String>>,
-    /// The objects of which this process has descriptors all the time.
-    kept: Vec<(Kind, u32)>,
+    files: Backend<iter::Files, ()>,
+    /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
+    own_objects: Vec<(Kind, u32)>,
     names: Resolver,
 }
 
@@ -59,26 +60,19 @@ impl Reader {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
-        let (programs, maps, links, files, kept) = match iterators {
+        let (programs, maps, links, files, own_objects) = match iterators {
             Some(Iterators { programs, maps, links, files, kept }) => {
                 (Some(programs), Some(maps), Some(links), Some(files), kept)
             }
             None => (None, None, None, None, Vec::new()),
         };
-        let mut choices = Vec::with_capacity(4);
-        let programs = Backend::choose(Kind::Program, options.reader, programs, &mut choices);
-        let maps = Backend::choose(Kind::Map, options.reader, maps, &mut choices);
-        let links = Backend::choose(Kind::Link, options.reader, links, &mut choices);
-        let files = match files {
-            Some(Ok(files)) => Backend::Iter(files),
-            Some(Err(refusal)) if options.reader == ReaderChoice::Only(ReaderKind::Iter) => {
-                Backend::Closed(refusal)
-            }
-            Some(Err(refusal)) => Backend::Walk(Some(refusal.text)),
-            None => Backend::Walk(None),
-        };
-        // There is no iterator over them.
-        choices.push(Choice { kind: Kind::Btf, reader: Some(ReaderKind::Walk), reason: None });
+        let mut choices = Vec::with_capacity(5);
+        let programs = Backend::choose(Part::Program, options.reader, programs, &mut choices);
+        let maps = Backend::choose(Part::Map, options.reader, maps, &mut choices);
+        let links = Backend::choose(Part::Link, options.reader, links, &mut choices);
+        // The kernel has no iterator over them.
+        choices.push(Choice { part: Part::Btf, reader: Some(ReaderKind::Walk), reason: None });
+        let files = Backend::choose(Part::Holder, options.reader, files, &mut choices);
         Self {
             options,
             started_at: Timestamp::now(),
@@ -90,51 +84,31 @@ impl Reader {
             links,
             btfs: Vec::new(),
             files,
-            kept,
+            own_objects,
             names: Resolver::default(),
         }
     }
 
-    /// How each table is read, and why.
+    /// Returns how each table and the holders are read, and why.
     #[must_use]
     pub fn choices(&self) -> &[Choice] {
         &self.choices
     }
 
-    /// By which road [`Reader::files`] goes. The other one is not the kernel's: `/proc` has to be searched.
-    pub(crate) fn files_road(&self) -> ReaderKind {
-        self.files.reader()
-    }
-
-    /// Why the files of processes are not told by an iterator, where that was tried.
-    #[must_use]
-    pub fn files_refusal(&self) -> Option<&str> {
-        match &self.files {
-            Backend::Iter(_) => None,
-            Backend::Walk(reason) => reason.as_deref(),
-            Backend::Closed(refusal) => Some(&refusal.text),
-        }
-    }
-
-    /// Which process has descriptors of which objects, in ascending order of pids; of our own, only those of the objects that
-    /// we [keep](Reader::kept). `None`, and an issue, where that cannot be read, and `None` without one where it is to be
-    /// searched for by the other road.
+    /// Reads which processes have descriptors of BPF objects, in ascending order of pids: by an iterator, or from `/proc`. Of
+    /// our own descriptors only those of the objects that are held all the time. `None` and an issue if it could not be read.
     ///
-    /// These are the processes in the pid namespace that we are in ourselves, by the pids that they have in the initial one.
-    pub(crate) fn files(&mut self, issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
-        match &mut self.files {
-            Backend::Iter(files) => files.read(&self.kept, issues),
+    /// These are the processes in our own pid namespace. The iterator reports their pids in the initial namespace.
+    pub(crate) fn holders(&mut self, issues: &mut Issues) -> (ReaderKind, Option<Vec<ProcessFiles>>) {
+        let files = match &mut self.files {
+            Backend::Iter(files) => files.read(&self.own_objects, issues),
+            Backend::Walk(()) => procfs::files(Path::new("/proc"), &self.own_objects, issues),
             Backend::Closed(refusal) => {
                 issues.record(Part::Holder, refusal.error);
                 None
             }
-            Backend::Walk(_) => None,
-        }
-    }
-
-    /// The objects of which we have descriptors all the time: links of iterators, and the map that asks them.
-    pub(crate) fn kept(&self) -> &[(Kind, u32)] {
-        &self.kept
+        };
+        (self.files.reader(), files)
     }
 
     /// Takes a reading. Holders, owners and totals are empty.

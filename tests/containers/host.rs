@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bpf_metrics_exporter::enrich::cgroup::Place;
+use bpf_metrics_exporter::enrich::cgroup::CgroupIdentity;
 use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::ReaderKind;
 
@@ -61,9 +61,11 @@ pub(crate) fn processes() -> impl Iterator<Item = u32> {
 }
 
 /// Returns the identities from a process's cgroup paths, in all hierarchies; none if it has exited.
-pub(crate) fn places(pid: u32) -> Vec<Place> {
+pub(crate) fn places(pid: u32) -> Vec<CgroupIdentity> {
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Vec::new() };
-    text.lines().map(|line| Place::of(line.splitn(3, ':').nth(2).expect("a line has three parts"))).collect()
+    text.lines()
+        .map(|line| CgroupIdentity::of(line.splitn(3, ':').nth(2).expect("a line has three parts")))
+        .collect()
 }
 
 /// Waits until exactly one process is in this container by its cgroup, and returns it.

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bpf_metrics_exporter::enrich::cgroup::Place;
+use bpf_metrics_exporter::enrich::cgroup::CgroupIdentity;
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 use bpf_metrics_exporter::lookup::cri::messages::{ContainerMetadata, Empty, PodSandboxMetadata};
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
@@ -319,7 +319,7 @@ pub(crate) fn identified_and_named() {
     for (container, pid) in [(&container, pid), (&sandbox, process_in(&sandbox))] {
         // Paths of the cgroupfs driver do not contain the runtime.
         let expected =
-            Place { pod: Some(UID.to_owned()), container: Some(container.clone()), ..Place::default() };
+            CgroupIdentity { pod: Some(UID.to_owned()), container: Some(container.clone()), ..CgroupIdentity::default() };
         let places = places(pid);
         assert!(!places.is_empty() && places.iter().all(|place| *place == expected), "{places:#?}");
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bpf_metrics_exporter::enrich::cgroup::Place;
+use bpf_metrics_exporter::enrich::cgroup::CgroupIdentity;
 use bpf_metrics_exporter::enrich::names::ContainerName;
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 
@@ -90,7 +90,11 @@ pub(crate) fn identified_and_named() {
 
     let pid = process_in(&id);
     assert_holds(pid, &name);
-    let expected = Place { container: Some(id.clone()), runtime: Some("podman".into()), ..Place::default() };
+    let expected = CgroupIdentity {
+        container: Some(id.clone()),
+        runtime: Some("podman".into()),
+        ..CgroupIdentity::default()
+    };
     let places = places(pid);
     assert!(!places.is_empty() && places.iter().all(|place| *place == expected), "{places:#?}");
     // Its monitor is outside of all containers.

@@ -77,15 +77,13 @@ fn missing_socket(flag: &str, path: &PathBuf) -> String {
 pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snapshot) {
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
     info!("kernel {release}: reading {}", kernel::in_words(reader.choices()));
-    for Choice { kind, reader, reason } in reader.choices() {
+    for Choice { part, reader, reason } in reader.choices() {
+        let backend = if *part == Part::Holder { "from /proc" } else { "by id" };
         match (reason, reader) {
-            (Some(reason), Some(_)) => info!("reading {}s by id: {reason}", kind.as_str()),
-            (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", kind.as_str()),
+            (Some(reason), Some(_)) => info!("reading {}s {backend}: {reason}", part.as_str()),
+            (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", part.as_str()),
             (None, _) => {}
         }
-    }
-    if let Some(refusal) = reader.files_refusal() {
-        info!("searching /proc for holders, since no iterator reports them: {refusal}");
     }
     if let Some(line) = self::run_stats(run_stats, first.run_stats) {
         info!("{line}");

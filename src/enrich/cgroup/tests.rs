@@ -28,13 +28,13 @@ fn written_out(text: &str) -> String {
 fn assert_containers(table: &[(&str, &str, &str, &str)]) {
     for (path, pod, container, runtime) in table {
         let told = |text: &str| (text != "-").then(|| written_out(text));
-        let expected = Place {
+        let expected = CgroupIdentity {
             pod: told(pod),
             container: told(container),
             runtime: told(runtime).map(Cow::Owned),
             unit: None,
         };
-        assert_eq!(Place::of(&written_out(path)), expected, "{path}");
+        assert_eq!(CgroupIdentity::of(&written_out(path)), expected, "{path}");
     }
 }
 
@@ -264,8 +264,8 @@ fn units() {
         ("/system.slice/my-pod1.slice", "my-pod1.slice"),
     ];
     for (path, unit) in table {
-        let expected = Place { unit: Some(written_out(unit)), ..Place::default() };
-        assert_eq!(Place::of(&written_out(path)), expected, "{path}");
+        let expected = CgroupIdentity { unit: Some(written_out(unit)), ..CgroupIdentity::default() };
+        assert_eq!(CgroupIdentity::of(&written_out(path)), expected, "{path}");
     }
 }
 
@@ -294,7 +294,7 @@ fn paths_that_say_nothing() {
         "/my.group",
         "/.service",
     ] {
-        assert_eq!(Place::of(&written_out(path)), Place::default(), "{path}");
+        assert_eq!(CgroupIdentity::of(&written_out(path)), CgroupIdentity::default(), "{path}");
     }
 }
 
@@ -332,12 +332,12 @@ proptest! {
 
     #[test]
     fn no_path_is_too_odd(path in "\\PC{0,100}") {
-        let _place = Place::of(&path);
+        let _place = CgroupIdentity::of(&path);
     }
 
     #[test]
     fn what_is_found_is_sound(names in prop::collection::vec(name(), 0..8)) {
-        let place = Place::of(&names.join("/"));
+        let place = CgroupIdentity::of(&names.join("/"));
         if let Some(container) = &place.container {
             let named = matches!(place.runtime.as_deref(), Some("lxc" | "systemd-nspawn" | "garden"));
             prop_assert!(is_container_id(container) || named && !container.is_empty(), "{place:?}");
@@ -360,9 +360,9 @@ proptest! {
         } else {
             format!("/kubepods/burstable/pod{uid}/{id}")
         };
-        let place = Place::of(&format!("/{}{below}", above.join("/")));
+        let place = CgroupIdentity::of(&format!("/{}{below}", above.join("/")));
         prop_assert_eq!(place.pod.as_ref(), Some(&uid));
         prop_assert_eq!(place.container.as_ref(), Some(&id));
-        prop_assert_eq!(place, Place::of(&below));
+        prop_assert_eq!(place, CgroupIdentity::of(&below));
     }
 }

@@ -24,7 +24,8 @@ const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
 pub(crate) fn enrichers() -> Vec<Enricher> {
     let enricher = |reader| Enricher::new(reader, Options::default(), NameCache::default());
     let (iterators, walk) = (readers::best(), readers::by_ids());
-    let refusal = iterators.files_refusal();
+    let choice = iterators.choices().iter().find(|choice| choice.part == Part::Holder);
+    let refusal = choice.expect("each part has one").reason.clone();
     assert!(refusal.is_none() || readers::version() < (5, 10), "there has to be an iterator: {refusal:?}");
     let iterators = refusal.is_none().then_some(iterators);
     iterators.into_iter().chain([walk]).map(enricher).collect()

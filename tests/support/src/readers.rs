@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode, release};
-use bpf_metrics_exporter::model::{Kind, Link, Map, Program, ReaderKind, Snapshot};
+use bpf_metrics_exporter::model::{Link, Map, Part, Program, ReaderKind, Snapshot};
 
 /// A reader with this backend only.
 #[must_use]
@@ -48,8 +48,8 @@ pub fn by_iterators() -> Reader {
 ///
 /// Where it has not.
 pub fn assert_iterates(reader: &Reader) {
-    for kind in [Kind::Program, Kind::Map, Kind::Link] {
-        let choice = reader.choices().iter().find(|choice| choice.kind == kind);
+    for part in [Part::Program, Part::Map, Part::Link] {
+        let choice = reader.choices().iter().find(|choice| choice.part == part);
         assert!(choice.is_some_and(|choice| choice.reader == Some(ReaderKind::Iter)), "{choice:?}");
     }
 }
