@@ -1,6 +1,6 @@
-//! How a sample leaves the program. An exporter turns a [`Sample`](crate::metrics::Sample) into bytes by visiting the table of
-//! metrics; it knows formats and protocols, and neither the kernel nor any single metric. A format without a state is a
-//! function `fn render(sample, …) -> String`; OTLP keeps the encoded attributes of what it has sent.
+//! Exporters: each turns a [`Sample`](crate::metrics::Sample) into bytes by visiting the table of metrics. They are independent
+//! of the kernel and of any single metric. A stateless format is a function `fn render(sample, …) -> String`; OTLP keeps the
+//! encoded attributes of the series it has sent.
 
 pub mod json;
 pub mod otlp;

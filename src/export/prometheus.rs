@@ -1,5 +1,5 @@
-//! The text formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0, chosen by what the scraper accepts.
-//! Stateless: [`render`] visits the table of metrics once.
+//! The text formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0, by what the scraper accepts.
+//! Entry point: [`render`], which visits the table of metrics once and keeps no state.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::metrics::{
     Carries, Entity, Kind, Label, LabelValue, Metric, Sample, Value, Visitor, prometheus_name, visit,
 };
 
-/// A format of the exposition.
+/// Exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
@@ -17,7 +17,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The media type that names it in a response.
+    /// Returns the media type for the response.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -26,7 +26,7 @@ impl Format {
         }
     }
 
-    /// The format that an `Accept` header prefers; the first of several it likes as much, and text where it names neither.
+    /// Returns the format that an `Accept` header prefers: the first of several with the same quality; text if it accepts neither.
     #[must_use]
     pub fn negotiate(accept: &str) -> Self {
         let mut best = (0.0, Self::Text);
@@ -39,7 +39,7 @@ impl Format {
     }
 }
 
-/// Which of our formats a media range stands for, and how much it is liked; `None` when for none of them.
+/// Returns the format that a media range matches, and its quality; `None` if it matches neither.
 fn media_range(range: &str) -> Option<(Format, f64)> {
     let mut parts = range.split(';').map(str::trim);
     let media_type = parts.next()?;
@@ -51,7 +51,7 @@ fn media_range(range: &str) -> Option<(Format, f64)> {
                 quality = value.parse().ok().filter(|quality| (0.0..=1.0).contains(quality))?;
             }
             Some(("version", value)) => version = Some(value.trim_matches('"')),
-            // `escaping` and `charset` change nothing for names and text like ours.
+            // `escaping` and `charset` make no difference for our names and text.
             _ => {}
         }
     }
@@ -69,7 +69,7 @@ fn media_range(range: &str) -> Option<(Format, f64)> {
     Some((format, quality))
 }
 
-/// Writes a sample in a format. `size_hint` spares copying: the size of the last one will do.
+/// Writes a sample in a format. `size_hint`, the size of the last one, avoids reallocation.
 #[must_use]
 pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
     let mut exposition =
@@ -87,7 +87,7 @@ struct Exposition {
     keys: Blocks,
 }
 
-/// The key labels of every value of an entity, written once and used on the lines of each of its metrics.
+/// The key labels of every value of an entity, written once for all of its metrics.
 #[derive(Default)]
 struct Blocks {
     text: String,
@@ -113,7 +113,7 @@ impl Blocks {
     }
 }
 
-/// A label and its name in Prometheus.
+/// A label with its Prometheus name.
 struct Named<T: 'static> {
     name: String,
     label: &'static Label<T>,
@@ -184,8 +184,8 @@ fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: 
     }
 }
 
-/// Writes a label. One that a value does not have is written empty: to Prometheus that is the same as absent, and some readers
-/// of the formats want the same label names on every line of a family.
+/// Writes a label. A missing one is written empty: to Prometheus that is the same as absent, and some parsers require the same
+/// label names on every line of a family.
 fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, empty: &mut bool) {
     if !std::mem::replace(empty, false) {
         text.push(',');
@@ -209,7 +209,7 @@ fn write_value(text: &mut String, value: Value) {
     }
 }
 
-/// Escapes what the formats escape: backslash and line feed, and the quote in label values and in `OpenMetrics`' help.
+/// Escapes backslash and line feed, and the quote in label values and in the help of `OpenMetrics`.
 fn escape(text: &mut String, value: &str, quotes: bool) {
     let mut plain = 0;
     for (at, byte) in value.bytes().enumerate() {
@@ -227,7 +227,7 @@ fn escape(text: &mut String, value: &str, quotes: bool) {
 }
 
 fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("a String takes everything");
+    text.write_fmt(arguments).expect("writing to a String never fails");
 }
 
 #[cfg(test)]
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scraper_gets_what_it_likes_best() {
+    fn the_accepted_format_of_highest_quality_is_chosen() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
                             text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_plain_number_is_spelled_as_prometheus_spells_it() {
+    fn infinities_and_nan_are_spelled_as_prometheus_does() {
         let written = |value| {
             let mut text = String::new();
             write_value(&mut text, value);

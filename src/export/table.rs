@@ -1,4 +1,4 @@
-//! A snapshot as tables for a terminal: one for each kind of thing that there is, a column for each label and metric.
+//! A snapshot as tables for a terminal: one per entity, with a column per label and metric.
 
 use std::io::Write;
 
@@ -6,12 +6,12 @@ use tabwriter::TabWriter;
 
 use crate::metrics::{Carries, Entity, Sample, Value, Visitor, visit};
 
-/// The tables, one below the other.
+/// Returns the tables, one below the other.
 #[must_use]
 pub fn render(sample: Sample<'_>) -> String {
     let mut tables = Tables(TabWriter::new(Vec::new()).padding(2));
     visit(Some(sample), &mut tables);
-    let bytes = tables.0.into_inner().expect("a Vec takes everything");
+    let bytes = tables.0.into_inner().expect("writing to a Vec never fails");
     String::from_utf8(bytes).expect("only text was written")
 }
 
@@ -21,24 +21,25 @@ impl Tables {
     fn row(&mut self, cells: impl Iterator<Item = String>) {
         // A tab or a line break in a name would break the table.
         let cells: Vec<String> = cells.map(|cell| cell.replace(char::is_control, "?")).collect();
-        writeln!(self.0, "{}", cells.join("\t")).expect("a Vec takes everything");
+        writeln!(self.0, "{}", cells.join("\t")).expect("writing to a Vec never fails");
     }
 }
 
 impl Visitor for Tables {
     fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
         let Some(values) = values.filter(|values| !values.is_empty()) else { return };
-        // What none of them has needs no column either.
+        // A label that no value has gets no column.
         let labels: Vec<_> = entity
             .labels(Carries::Info)
             .filter(|label| values.iter().any(|value| (label.read)(value).is_some()))
             .collect();
         let prefix = common_prefix(entity.metrics.iter().map(|metric| metric.name));
         let short = |name: &'static str| name.strip_prefix(prefix).unwrap_or(name);
-        // A metric that says nothing beyond its labels, or the same as one of them, needs no column.
-        let told = |name: &'static str| labels.iter().any(|label| label.name == short(name));
-        let metrics =
-            || entity.metrics.iter().filter(|metric| metric.carries == Carries::Key && !told(metric.name));
+        // A metric without a value of its own, or with that of a label, gets no column.
+        let is_label = |name: &'static str| labels.iter().any(|label| label.name == short(name));
+        let metrics = || {
+            entity.metrics.iter().filter(|metric| metric.carries == Carries::Key && !is_label(metric.name))
+        };
 
         self.row(std::iter::once(entity.title.to_owned()));
         let names = labels.iter().map(|label| label.name).chain(metrics().map(|metric| short(metric.name)));
@@ -55,11 +56,11 @@ impl Visitor for Tables {
             self.row(labels.chain(metrics).map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
         }
         // An empty line ends a block of columns.
-        writeln!(self.0).expect("a Vec takes everything");
+        writeln!(self.0).expect("writing to a Vec never fails");
     }
 }
 
-/// What the names of all metrics of an entity begin with, up to an underscore: `bpf_program_`.
+/// Returns the common prefix of the names of all metrics of an entity, up to an underscore: `bpf_program_`.
 fn common_prefix(names: impl Iterator<Item = &'static str>) -> &'static str {
     let common = names.reduce(|common, name| {
         let same = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();

@@ -31,7 +31,7 @@ struct Page {
 
 impl Page {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        self.text.write_fmt(line).expect("a String takes everything");
+        self.text.write_fmt(line).expect("writing to a String never fails");
         self.text.push('\n');
     }
 

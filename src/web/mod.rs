@@ -1,11 +1,11 @@
 //! The HTTP server. Its routes:
 //!
-//! | path | what |
+//! | path | response |
 //! |---|---|
-//! | `/` | a page that says what this is |
-//! | `/metrics` | the metrics, in the format the scraper accepts, compressed if it likes |
-//! | `/-/healthy` | 200 as long as the process serves |
-//! | `/-/ready` | 200 once a reading has been taken and is not all refused, else 503 |
+//! | `/` | a landing page |
+//! | `/metrics` | the metrics, in a format and compression that the scraper accepts |
+//! | `/-/healthy` | 200 while the process serves |
+//! | `/-/ready` | 200 if BPF objects can be read, else 503 |
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -24,15 +24,15 @@ use tower_http::compression::CompressionLayer;
 use crate::export::prometheus::{self, Format};
 use crate::source::Source;
 
-/// Listens on a port of a host, or of every address of this host.
+/// Listens on a port of an address, or of every address of this host.
 ///
 /// # Errors
 ///
-/// When the address is in use, not ours, or not allowed.
+/// If the address is in use, not local, or not permitted.
 pub fn bind(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
     let listener = match host {
         Some(host) => TcpListener::bind((host, port)),
-        // The IPv6 socket takes IPv4 as well, where the host has IPv6.
+        // The IPv6 socket accepts IPv4 as well, if the host has IPv6.
         None => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|error| match error.kind() {
             io::ErrorKind::AddrInUse => Err(error),
             _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
@@ -42,15 +42,15 @@ pub fn bind(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves on a listener until told to stop, and finishes what was asked before.
+/// Serves on a listener until `stop`, and finishes requests in flight.
 ///
 /// # Errors
 ///
-/// When the listener cannot be used.
+/// If the listener cannot be used.
 pub async fn serve(listener: TcpListener, source: Source, mut stop: watch::Receiver<bool>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let stopped = async move {
-        // An error means that nobody is left who could say it.
+        // An error means that the sender is gone: stop as well.
         let _: Result<_, watch::error::RecvError> = stop.wait_for(|stop| *stop).await.map(drop);
     };
     axum::serve(listener, router(source)).with_graceful_shutdown(stopped).await
@@ -59,11 +59,11 @@ pub async fn serve(listener: TcpListener, source: Source, mut stop: watch::Recei
 #[derive(Clone)]
 struct Pages {
     source: Source,
-    /// The size of the last exposition: the next one will be about as long.
+    /// Size of the last response: the next one will be similar.
     size_hint: Arc<AtomicUsize>,
 }
 
-/// The routes.
+/// Returns the routes.
 pub fn router(source: Source) -> Router {
     let compress = CompressionLayer::new().quality(CompressionLevel::Fastest);
     Router::new()
@@ -123,12 +123,12 @@ async fn ready(State(pages): State<Pages>) -> Response {
     }
 }
 
-/// The address that a listener listens on, for people.
+/// Returns the URL of the metrics on a listener.
 #[must_use]
 pub fn url(listener: &TcpListener) -> String {
     match listener.local_addr() {
         Ok(SocketAddr::V4(address)) => format!("http://{address}/metrics"),
         Ok(SocketAddr::V6(address)) => format!("http://{address}/metrics"),
-        Err(error) => format!("an address that cannot be told ({error})"),
+        Err(error) => format!("an unknown address ({error})"),
     }
 }

@@ -318,8 +318,11 @@ pub(crate) fn identified_and_named() {
     assert_holds(pid, &name);
     for (container, pid) in [(&container, pid), (&sandbox, process_in(&sandbox))] {
         // Paths of the cgroupfs driver do not contain the runtime.
-        let expected =
-            CgroupIdentity { pod: Some(UID.to_owned()), container: Some(container.clone()), ..CgroupIdentity::default() };
+        let expected = CgroupIdentity {
+            pod: Some(UID.to_owned()),
+            container: Some(container.clone()),
+            ..CgroupIdentity::default()
+        };
         let places = places(pid);
         assert!(!places.is_empty() && places.iter().all(|place| *place == expected), "{places:#?}");
     }
