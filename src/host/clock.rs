@@ -1,19 +1,21 @@
-//! Where the clocks of the kernel stand to each other: BPF keeps times since boot, people want dates.
+//! Conversion of time since boot, which BPF objects carry, to wall-clock time.
+//!
+//! Entry point: [`BootOffset::wall_second`].
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// How far the wall clock is ahead of the time since boot.
+/// The difference between wall-clock time and time since boot.
 ///
-/// Both clocks run from one source, so the distance changes only when somebody sets the wall clock.
+/// Both clocks run from one source, so the difference changes only when the wall clock is set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BootOffset {
     nanoseconds: i128,
 }
 
 impl BootOffset {
-    /// Measures it as exactly as two reads can: several times, keeping the try that was interrupted the least.
+    /// Measures the offset several times, and keeps the measurement that was interrupted the least.
     pub(crate) fn measure() -> Self {
         let mut best: Option<(i128, i128)> = None;
         for _ in 0..5 {
@@ -29,7 +31,7 @@ impl BootOffset {
         Self { nanoseconds }
     }
 
-    /// The whole second of the wall clock in which a time since boot fell.
+    /// Converts nanoseconds since boot to wall-clock time, rounded down to seconds.
     pub(crate) fn wall_second(self, since_boot: u64) -> Timestamp {
         let seconds = (self.nanoseconds + i128::from(since_boot)).div_euclid(1_000_000_000);
         i64::try_from(seconds)
@@ -39,10 +41,11 @@ impl BootOffset {
     }
 }
 
-/// How long a tick of the clock is by which `/proc` counts, in nanoseconds: 10 ms nearly everywhere (`USER_HZ`).
+/// Returns the duration of a clock tick, the unit of times in `/proc` (`USER_HZ`), in nanoseconds: 10 ms nearly everywhere.
 pub(crate) fn tick() -> u64 {
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
-    1_000_000_000 / per_second.filter(|&ticks| ticks > 0).expect("Linux says how many ticks there are")
+    1_000_000_000
+        / per_second.filter(|&ticks| ticks > 0).expect("Linux reports the number of ticks per second")
 }
 
 fn nanoseconds(clock: ClockId) -> i128 {
@@ -55,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_since_boot_is_a_date() {
+    fn time_since_boot_is_converted_to_whole_seconds() {
         let offset = BootOffset { nanoseconds: 1_700_000_000_900_000_000 };
         assert_eq!(offset.wall_second(0).as_second(), 1_700_000_000);
         assert_eq!(offset.wall_second(99_999_999).as_second(), 1_700_000_000);
@@ -64,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn two_measurements_agree() {
+    fn measurements_agree() {
         let first = BootOffset::measure();
         let second = BootOffset::measure();
         assert!((first.nanoseconds - second.nanoseconds).abs() < 1_000_000_000);

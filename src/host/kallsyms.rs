@@ -1,24 +1,26 @@
-//! The names of the kernel's functions by their addresses, from `/proc/kallsyms`.
-//! Holds some megabytes: for the moment in which an address has to be named. Begin at [`Symbols::read`].
+//! Names of kernel functions by address, from `/proc/kallsyms`.
+//!
+//! Entry point: [`KernelSymbols::read`]. The table takes some megabytes, so it is kept only while addresses are looked up.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 /// The functions of the kernel and of its modules.
 #[derive(Debug, Default)]
-pub(crate) struct Symbols {
-    /// The names, one behind the other.
+pub(crate) struct KernelSymbols {
+    /// The names, concatenated.
     names: Vec<u8>,
-    /// Addresses, ascending, with the place of the name and its length.
-    places: Vec<(u64, u32, u16)>,
+    /// Address, offset in `names` and length of each name, in ascending order of addresses.
+    symbols: Vec<(u64, u32, u16)>,
 }
 
-impl Symbols {
-    /// Reads `/proc/kallsyms`: `ffffffff81000000 T _text`, and the module behind a tab. Who may not know addresses sees all of
-    /// them as 0; such a line names nothing, nor does one that is not well formed.
+impl KernelSymbols {
+    /// Reads `/proc/kallsyms`: `ffffffff81000000 T _text`, and the module after a tab.
+    ///
+    /// All addresses are 0 for a process without `CAP_SYSLOG` (`kptr_restrict`); such lines and malformed ones are skipped.
     ///
     /// # Errors
     ///
-    /// Those of reading a file.
+    /// Returns the error of reading the file.
     pub(crate) fn read(file: impl Read) -> io::Result<Self> {
         let mut symbols = Self::default();
         let mut file = BufReader::with_capacity(1 << 16, file);
@@ -27,8 +29,8 @@ impl Symbols {
             symbols.add(&line);
             line.clear();
         }
-        // Several names for one address stay in the order of the file.
-        symbols.places.sort_by_key(|&(address, ..)| address);
+        // A stable sort: several names of one address stay in the order of the file.
+        symbols.symbols.sort_by_key(|&(address, ..)| address);
         Ok(symbols)
     }
 
@@ -38,25 +40,25 @@ impl Symbols {
         let is_code = matches!(fields.next()?, b"t" | b"T" | b"w" | b"W");
         let name = fields.next()?;
         if address != 0 && is_code && !name.is_empty() {
-            let place = (address, u32::try_from(self.names.len()).ok()?, u16::try_from(name.len()).ok()?);
-            self.places.push(place);
+            let symbol = (address, u32::try_from(self.names.len()).ok()?, u16::try_from(name.len()).ok()?);
+            self.symbols.push(symbol);
             self.names.extend_from_slice(name);
         }
         Some(())
     }
 
-    /// The first name of the function that an address is in, and how far in.
+    /// Returns the first name of the function that contains an address, and the offset into the function.
     ///
-    /// Where functions begin with a landing pad for indirect branches (`endbr64`), probes of some kernels stand behind its
-    /// four bytes: that is the beginning, too.
+    /// Where functions begin with a landing pad for indirect branches (`endbr64`), some kernels place probes after its four
+    /// bytes: that is offset 0, too.
     pub(crate) fn find(&self, address: u64) -> Option<(&[u8], u64)> {
         const LANDING_PAD: u64 = 4;
-        let behind = self.places.partition_point(|&(begin, ..)| begin <= address);
-        let (begin, ..) = *self.places.get(behind.checked_sub(1)?)?;
-        let first = self.places.partition_point(|&(other, ..)| other < begin);
-        let (_, at, len) = self.places[first];
+        let after = self.symbols.partition_point(|&(start, ..)| start <= address);
+        let (start, ..) = *self.symbols.get(after.checked_sub(1)?)?;
+        let first = self.symbols.partition_point(|&(other, ..)| other < start);
+        let (_, at, len) = self.symbols[first];
         let name = &self.names[at as usize..][..len.into()];
-        let offset = address - begin;
+        let offset = address - start;
         Some((name, if cfg!(target_arch = "x86_64") && offset == LANDING_PAD { 0 } else { offset }))
     }
 }
@@ -72,21 +74,21 @@ mod tests {
         ffffffffc0000000 t in_module\t[module]\n0000000000000000 T hidden\nno line at all\n";
 
     #[test]
-    fn an_address_has_the_symbol_at_or_before_it() {
-        let symbols = Symbols::read(EXAMPLE).expect("it can be read");
+    fn an_address_belongs_to_the_symbol_at_or_before_it() {
+        let symbols = KernelSymbols::read(EXAMPLE).expect("memory is readable");
         let find = |address| symbols.find(address).map(|(name, offset)| (str::from_utf8(name), offset));
         assert_eq!(find(0xffff_ffff_8100_0000), Some((Ok("first"), 0)));
         assert_eq!(find(0xffff_ffff_8100_0010), Some((Ok("first"), 0x10)));
         assert_eq!(find(0xffff_ffff_8100_0020), Some((Ok("second"), 0)));
         assert_eq!(find(0xffff_ffff_c000_0005), Some((Ok("in_module"), 5)));
         assert_eq!(find(0xffff), None);
-        assert_eq!(Symbols::read(&b""[..]).expect("nothing can be read").find(1), None);
+        assert_eq!(KernelSymbols::read(&b""[..]).expect("memory is readable").find(1), None);
     }
 
     proptest! {
         #[test]
-        fn damaged_lines_are_read_without_harm(text in "([0-9a-f]{0,17}[ \t][tTdD ]{0,2} [a-z\\[\\]\t]{0,9}\n){0,5}", address: u64) {
-            let symbols = Symbols::read(text.as_bytes()).expect("it can be read");
+        fn malformed_lines_do_not_panic(text in "([0-9a-f]{0,17}[ \t][tTdD ]{0,2} [a-z\\[\\]\t]{0,9}\n){0,5}", address: u64) {
+            let symbols = KernelSymbols::read(text.as_bytes()).expect("memory is readable");
             symbols.find(address);
         }
     }

@@ -1,4 +1,4 @@
-//! What Linux reports that is not BPF: processes, mounts, cgroups, namespaces, clocks and symbols.
+//! Linux interfaces other than bpf(2): processes, mounts, cgroups, namespaces, netlink, clocks and symbols.
 //!
 //! Independent of BPF objects but for their kinds and ids.
 

@@ -1,5 +1,6 @@
-//! What is mounted where, from `/proc/PID/mountinfo`. Knows no file system but by its name.
-//! Begin at [`read`].
+//! Mounted file systems, from `/proc/PID/mountinfo`.
+//!
+//! Entry point: [`read`].
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,31 +15,31 @@ use nix::sys::stat::makedev;
 pub(crate) struct Mount {
     /// The device number of its files.
     pub(crate) device: u64,
-    /// Which directory of the file system is seen there.
+    /// The directory of the file system that is mounted.
     pub(crate) root: PathBuf,
-    /// Where it is seen.
+    /// The mount point.
     pub(crate) point: PathBuf,
-    /// Its type: `cgroup2`.
+    /// The type of the file system: `cgroup2`.
     pub(crate) file_system: String,
-    /// What holds for all mounts of this file system: `rw,memory`.
+    /// The options of the file system, common to all its mounts: `rw,memory`.
     pub(crate) options: String,
 }
 
-/// What this process sees, below `root` in the place of `/`.
+/// Returns the mounts that this process sees, with `root` in place of `/`.
 ///
 /// # Errors
 ///
-/// Those of reading a file.
+/// Returns the error of reading the file.
 pub(crate) fn read(root: &Path) -> io::Result<Vec<Mount>> {
     read_below(&root.join("proc/self/mountinfo"), root)
 }
 
-/// What the first process sees, as far as this one may look at it through `/proc`. From a container that has its own mounts but
-/// the processes of the host, that is what the host sees.
+/// Returns the mounts that the first process sees, with paths through `/proc/1/root`: the host's mounts, in a container that has
+/// its own mounts but shares the pid namespace of the host.
 ///
 /// # Errors
 ///
-/// Those of reading a file.
+/// Returns the error of reading the file: `EACCES` if this process may not trace the first one.
 pub(crate) fn read_of_first_process(root: &Path) -> io::Result<Vec<Mount>> {
     read_below(&root.join("proc/1/mountinfo"), &root.join("proc/1/root"))
 }
@@ -52,32 +53,32 @@ fn read_below(mountinfo: &Path, root: &Path) -> io::Result<Vec<Mount>> {
     Ok(mounts.into_iter().map(below).collect())
 }
 
-/// The lines that are well formed: `36 35 98:0 /root /point options optional... - type source options`.
+/// Parses lines `36 35 98:0 /root /point options optional... - type source options`, and skips malformed ones.
 fn parse(mountinfo: &[u8]) -> Vec<Mount> {
-    mountinfo.split(|&byte| byte == b'\n').filter_map(line).collect()
+    mountinfo.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
 
-fn line(line: &[u8]) -> Option<Mount> {
+fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ').skip(2);
     let (major, minor) = str::from_utf8(fields.next()?).ok()?.split_once(':')?;
     let device = makedev(major.parse::<u32>().ok()?.into(), minor.parse::<u32>().ok()?.into());
-    let root = path(fields.next()?);
-    let point = path(fields.next()?);
-    let mut behind = fields.skip_while(|&field| field != b"-");
-    let file_system = String::from_utf8(behind.nth(1)?.to_vec()).ok()?;
-    let options = String::from_utf8_lossy(behind.nth(1)?).into_owned();
+    let root = unescape(fields.next()?);
+    let point = unescape(fields.next()?);
+    let mut after_separator = fields.skip_while(|&field| field != b"-");
+    let file_system = String::from_utf8(after_separator.nth(1)?.to_vec()).ok()?;
+    let options = String::from_utf8_lossy(after_separator.nth(1)?).into_owned();
     Some(Mount { device, root, point, file_system, options })
 }
 
-/// A path in which the kernel wrote blanks, line ends and backslashes as `\040`.
-fn path(field: &[u8]) -> PathBuf {
+/// Decodes a path, in which the kernel writes blanks, line feeds and backslashes as `\040`.
+fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
-    while let Some((&first, behind)) = rest.split_first() {
-        let digits = behind.get(..3).filter(|_| first == b'\\');
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = tail.get(..3).filter(|_| first == b'\\');
         let code = digits.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
         bytes.push(code.unwrap_or(first));
-        rest = if code.is_some() { &behind[3..] } else { behind };
+        rest = if code.is_some() { &tail[3..] } else { tail };
     }
     PathBuf::from(OsString::from_vec(bytes))
 }
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_has_its_place() {
+    fn well_formed_lines_are_parsed() {
         let text = b"41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
             short\n\
             42 31 0:300 /a\\040b /mnt/c\\134d rw shared:1 master:2 - tmpfs none rw,size=4k\n";
@@ -108,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_a_proc() {
-        let mounts = read(Path::new("/")).expect("there is /proc");
+    fn proc_is_among_the_mounts_of_this_process() {
+        let mounts = read(Path::new("/")).expect("/proc is mounted");
         assert!(mounts.iter().any(|mount| mount.file_system == "proc"));
     }
 
     proptest! {
         #[test]
-        fn damaged_lines_are_read_without_harm(bytes: Vec<u8>, text in "([0-9a-z/\\\\: -]{0,40}\n){0,4}") {
+        fn malformed_lines_do_not_panic(bytes: Vec<u8>, text in "([0-9a-z/\\\\: -]{0,40}\n){0,4}") {
             parse(&bytes);
             parse(text.as_bytes());
         }

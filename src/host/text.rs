@@ -1,12 +1,14 @@
-//! Names that come from the kernel as printable text.
+//! Printable text from names and paths that the kernel reports.
+//!
+//! Entry point: [`printable`].
 
-/// A name of the kernel's, up to its first zero byte, as text; what is not UTF-8, and control characters but the line
-/// feed, is written as `\xff`.
+/// Returns a name of the kernel's up to its first zero byte. Bytes that are not UTF-8, and control characters other than the
+/// line feed, are escaped as `\xff`.
 ///
-/// The kernel lets only letters, digits, `_` and `.` into the names of programs and maps since 4.15. Nothing else may
-/// rely on it: a name ends up in terminals and in formats whose readers differ about carriage returns.
+/// Since 4.15 the kernel restricts names of programs and maps to letters, digits, `_` and `.`. Other names are unrestricted,
+/// and end up in terminals and in formats whose readers differ about carriage returns.
 #[must_use]
-pub(crate) fn text(name: &[u8]) -> String {
+pub(crate) fn printable(name: &[u8]) -> String {
     let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     let mut text = String::with_capacity(end);
     let escaped = |byte: u32| format!("\\x{byte:02x}");
@@ -28,11 +30,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_end_at_the_first_zero_and_keep_every_byte() {
-        assert_eq!(text(b"plain\0rest"), "plain");
-        assert_eq!(text(b"sixteen_no_zero_"), "sixteen_no_zero_");
-        assert_eq!(text(b"\"quoted\"\n\xff\xc3\xbc"), "\"quoted\"\n\\xff\u{fc}");
-        assert_eq!(text(b"\x1b[31mred\r"), "\\x1b[31mred\\x0d");
-        assert_eq!(text(b""), "");
+    fn names_end_at_the_first_zero_and_control_characters_are_escaped() {
+        assert_eq!(printable(b"plain\0rest"), "plain");
+        assert_eq!(printable(b"sixteen_no_zero_"), "sixteen_no_zero_");
+        assert_eq!(printable(b"\"quoted\"\n\xff\xc3\xbc"), "\"quoted\"\n\\xff\u{fc}");
+        assert_eq!(printable(b"\x1b[31mred\r"), "\\x1b[31mred\\x0d");
+        assert_eq!(printable(b""), "");
     }
 }

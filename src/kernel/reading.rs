@@ -15,7 +15,7 @@ use super::targets::resolver::Resolver;
 use super::walk::count;
 use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::model::{Kind, MapFacts};
 use crate::sys::Error;
 use crate::sys::bpf as sys;
@@ -93,7 +93,7 @@ impl<'a> ReadContext<'a> {
                 return None;
             }
         };
-        self.types(btf_id)?.function(function.type_id).map(text)
+        self.types(btf_id)?.function(function.type_id).map(printable)
     }
 
     /// Returns the types of a BTF object. `None` if it is gone; `None`, and an issue, on failure.

@@ -1,5 +1,6 @@
-//! Paths of cgroups by their ids, in one hierarchy: that which accounts memory, or that of version 2.
-//! Knows no process and no container. Begin at [`Cgroups::path`].
+//! Paths of cgroups by id, in one hierarchy: the one that accounts memory, or that of version 2.
+//!
+//! Entry point: [`Cgroups::path`].
 
 mod view;
 
@@ -7,39 +8,40 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::view::View;
 pub(crate) use self::view::unified;
+use self::view::{CgroupErrors, CgroupView};
 use super::issues::Issues;
 use crate::model::Part;
-use crate::sys::Error;
 
-/// How many readings after it was last asked for an id is forgotten.
+/// The number of readings after its last use in which a path stays cached.
 const KEPT_FOR: u64 = 240;
 
-/// After how many readings at most an id that was not found is looked for again.
+/// The highest number of readings between two lookups of an id that was not found.
 const LONGEST_PAUSE: u64 = 64;
 
-/// Looks up paths, and keeps them: the kernel gives no id twice, and a cgroup that is gone may have objects still.
+/// Looks up paths and caches them: the kernel does not reuse ids, and objects may outlive their cgroup.
 ///
-/// A path is that of the first time: a cgroup of version 1 can be renamed, which nobody does.
+/// A path is looked up once: a cgroup of version 1 can be renamed, but is not in practice.
 #[derive(Debug, Default)]
 pub struct Cgroups {
-    /// What stands for `/`; empty for `/` itself.
+    /// The directory in place of `/`; empty for `/` itself.
     root: PathBuf,
     hierarchy: Hierarchy,
-    known: HashMap<u64, Known>,
+    cache: HashMap<u64, CachedPath>,
+    /// The number of the reading.
     reading: u64,
-    /// Whether the hierarchy was looked for in this reading: only when an id is not known.
-    looked: bool,
-    /// The hierarchy as it is seen in this reading.
-    view: Option<View>,
-    errors: Vec<Error>,
+    /// Whether this reading opened the view, which it does for the first id that is not cached.
+    view_opened: bool,
+    /// The hierarchy as this reading sees it.
+    view: Option<CgroupView>,
+    errors: CgroupErrors,
 }
 
-/// Of which hierarchy the ids are. Each of version 1 numbers its cgroups from 1 again, so a path found in another is another's.
+/// The hierarchy that ids belong to. Each hierarchy of version 1 numbers its cgroups from 1, so the same id in another one is
+/// another cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Hierarchy {
-    /// That which accounts memory: one of version 1, or version 2.
+    /// The one that accounts memory: one of version 1, or version 2.
     #[default]
     Memory,
     /// Version 2.
@@ -47,64 +49,65 @@ pub(crate) enum Hierarchy {
 }
 
 #[derive(Debug)]
-struct Known {
-    /// `None` where it was not found.
+struct CachedPath {
+    /// `None` if it was not found.
     path: Option<Arc<str>>,
-    /// The last reading that asked.
-    asked: u64,
-    /// The reading that looks for it again.
-    again: u64,
-    /// How many readings lie between two looks.
+    /// The last reading that used it.
+    last_used: u64,
+    /// The reading that looks up a missing path again.
+    retry_at: u64,
+    /// The number of readings between two lookups.
     pause: u64,
 }
 
 impl Cgroups {
-    /// Those that are found with `root` in the place of `/`.
+    /// Returns an empty cache, with `root` in place of `/`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), ..Self::default() }
     }
 
-    /// Those of version 2.
+    /// As [`Self::below`], for the hierarchy of version 2.
     pub fn unified_below(root: &Path) -> Self {
         Self { hierarchy: Hierarchy::Unified, ..Self::below(root) }
     }
 
-    /// The path of a cgroup from the root of its hierarchy, or from the highest that can be seen; `None` when it was gone when first
-    /// asked for, or cannot be seen.
+    /// Returns the path of a cgroup from the root of its hierarchy, or from the highest visible cgroup. `None` if it was removed
+    /// before the first lookup, or is not visible.
     pub fn path(&mut self, id: u64) -> Option<Arc<str>> {
-        if let Some(known) = self.known.get_mut(&id) {
-            known.asked = self.reading;
-            let looked_for_others = || self.view.as_ref().is_some_and(View::is_listed);
-            if known.path.is_some() || (known.again > self.reading && !looked_for_others()) {
-                return known.path.clone();
+        if let Some(cached) = self.cache.get_mut(&id) {
+            cached.last_used = self.reading;
+            // Once all cgroups are listed, looking up one more costs nothing.
+            let all_listed = || self.view.as_ref().is_some_and(CgroupView::is_listed);
+            if cached.path.is_some() || (cached.retry_at > self.reading && !all_listed()) {
+                return cached.path.clone();
             }
         }
-        let path = self.look(id);
-        let pause = match self.known.get(&id) {
-            // Refused, or asked for the first time.
-            Some(known) if self.errors.is_empty() => (known.pause * 2).min(LONGEST_PAUSE),
+        let path = self.look_up(id);
+        let pause = match self.cache.get(&id) {
+            Some(cached) if self.errors.is_empty() => (cached.pause * 2).min(LONGEST_PAUSE),
+            // The first lookup, or one that failed.
             _ => 1,
         };
-        let (asked, again) = (self.reading, self.reading + pause);
-        self.known.insert(id, Known { path: path.clone(), asked, again, pause });
+        let (last_used, retry_at) = (self.reading, self.reading + pause);
+        self.cache.insert(id, CachedPath { path: path.clone(), last_used, retry_at, pause });
         path
     }
 
-    fn look(&mut self, id: u64) -> Option<Arc<str>> {
-        if !std::mem::replace(&mut self.looked, true) {
+    fn look_up(&mut self, id: u64) -> Option<Arc<str>> {
+        if !std::mem::replace(&mut self.view_opened, true) {
             let root = if self.root.as_os_str().is_empty() { Path::new("/") } else { &self.root };
-            self.view = View::best(root, self.hierarchy, &mut self.errors);
+            self.view = CgroupView::open(root, self.hierarchy, &mut self.errors);
         }
         self.view.as_mut()?.path(id, &mut self.errors)
     }
 
-    /// What could not be read in this reading, so that a path may be missed that is there.
-    pub(crate) fn errors(&self) -> &[Error] {
+    /// Returns the errors of this reading, due to which existing paths may be missing.
+    pub(crate) fn errors(&self) -> &CgroupErrors {
         &self.errors
     }
 
-    /// Tells what could not be read in this reading.
+    /// Records the errors of this reading as issues.
     pub(crate) fn record_errors(&self, issues: &mut Issues) {
         for &error in &self.errors {
             issues.record(Part::Cgroup, error);
@@ -113,10 +116,10 @@ impl Cgroups {
 
     /// Ends a reading.
     pub fn end_reading(&mut self) {
-        (self.looked, self.view) = (false, None);
+        (self.view_opened, self.view) = (false, None);
         self.errors.clear();
         let reading = self.reading;
-        self.known.retain(|_, known| known.asked + KEPT_FOR > reading);
+        self.cache.retain(|_, cached| cached.last_used + KEPT_FOR > reading);
         self.reading += 1;
     }
 }

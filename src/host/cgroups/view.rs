@@ -1,5 +1,6 @@
-//! A hierarchy of cgroups where it can be seen, for one reading: asked for one cgroup by its id, or listed where that is refused.
-//! Keeps no path from one reading to the next. Begin at [`View::best`].
+//! One reading's view of a cgroup hierarchy: opens cgroups by id, or lists all of them if that is not permitted.
+//!
+//! Entry point: [`CgroupView::open`].
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,40 +18,43 @@ use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::Hierarchy;
 use crate::host::mounts::{self, Mount};
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::sys::os;
 use crate::sys::{Error, Result, errno_of, failed};
 
-/// What could not be read.
-type Errors = Vec<Error>;
+/// Errors of one reading.
+pub(crate) type CgroupErrors = Vec<Error>;
 
-/// The id of the root of every hierarchy, and its inode. Source: `kernfs_create_root`, `fs/kernfs/dir.c`.
-const ROOT: u64 = 1;
+/// The id and inode number of the root of every hierarchy. Source: `kernfs_create_root`, `fs/kernfs/dir.c`.
+const ROOT_ID: u64 = 1;
 
-/// A directory from which a hierarchy can be seen, wholly or in part.
+/// A mount that shows a hierarchy or a part of it.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct CgroupView {
+    /// The mount point.
     point: PathBuf,
-    /// The inode of that directory.
+    /// The inode number of the mounted directory.
     inode: u64,
-    /// The path of that directory in its hierarchy.
-    above: PathBuf,
-    /// By which a cgroup can be had for its id; `None` where it cannot.
-    handles: Option<Handles>,
-    /// The paths of all, once they were listed.
+    /// The path of the mounted directory in its hierarchy.
+    path: PathBuf,
+    /// Opens cgroups by id; `None` if that is not possible.
+    handles: Option<CgroupHandles>,
+    /// The paths of all cgroups, once they were listed.
     listed: Option<HashMap<u64, Arc<str>>>,
 }
 
+/// Opens cgroups by id.
 #[derive(Debug)]
-struct Handles {
+struct CgroupHandles {
+    /// The mount point.
     directory: OwnedFd,
-    /// The path of that directory as the kernel tells paths of descriptors.
+    /// Its path as `/proc/self/fd` reports it.
     path: PathBuf,
 }
 
-impl View {
-    /// That which shows the most of a hierarchy. `None` where nothing does.
-    pub(crate) fn best(root: &Path, hierarchy: Hierarchy, errors: &mut Errors) -> Option<Self> {
+impl CgroupView {
+    /// Opens the mount that shows most of a hierarchy. `None` if none shows any of it.
+    pub(crate) fn open(root: &Path, hierarchy: Hierarchy, errors: &mut CgroupErrors) -> Option<Self> {
         let mounts = mounts::read(root)
             .map_err(|error| errors.push(Error::new("mountinfo", errno_of(&error))))
             .ok()?;
@@ -58,29 +62,31 @@ impl View {
             && (mounts.iter().any(is_memory_v1) || memory_is_v1(root, errors)?);
         let wanted =
             |mount: &Mount| if any_v1 { is_memory_v1(mount) } else { mount.file_system == "cgroup2" };
-        let mut best = best_of(mounts, wanted, errors);
-        if best.as_ref().is_none_or(|view| view.inode != ROOT) {
-            // In a cgroup namespace no mount of ours may show what is outside of it. Whoever may not look there sees what is inside.
+        let mut best = best_mount(mounts, wanted, errors);
+        if best.as_ref().is_none_or(|view| view.inode != ROOT_ID) {
+            // In a cgroup namespace our own mounts may not show cgroups outside of it, but those of the first process do. If they
+            // cannot be read, only cgroups inside are visible.
             let others = mounts::read_of_first_process(root).unwrap_or_default();
-            let other = best_of(others, wanted, &mut Errors::new()).filter(|view| view.inode == ROOT);
+            let other =
+                best_mount(others, wanted, &mut CgroupErrors::new()).filter(|view| view.inode == ROOT_ID);
             best = other.or(best);
         }
         let mut view = best?;
-        view.handles = Handles::of(&view);
+        view.handles = CgroupHandles::open(&view);
         Some(view)
     }
 
-    /// Whether all cgroups were listed.
+    /// Returns whether all cgroups were listed.
     pub(crate) fn is_listed(&self) -> bool {
         self.listed.is_some()
     }
 
-    /// The path of a cgroup.
-    pub(crate) fn path(&mut self, id: u64, errors: &mut Errors) -> Option<Arc<str>> {
+    /// Returns the path of a cgroup.
+    pub(crate) fn path(&mut self, id: u64, errors: &mut CgroupErrors) -> Option<Arc<str>> {
         if let Some(handles) = &self.handles {
-            match handles.below(id) {
-                Ok(below) => return Some(words(&joined(&self.above, &below))),
-                // It is gone, or is a file's in one: a list would not have it either.
+            match handles.relative_path(id) {
+                Ok(relative) => return Some(printable_path(&joined(&self.path, &relative))),
+                // It was removed, or the id is that of a file in a cgroup: a list would not have it either.
                 Err(Error { errno: Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR, .. }) => return None,
                 Err(_) => self.handles = None,
             }
@@ -91,24 +97,24 @@ impl View {
         self.listed.as_ref().and_then(|listed| listed.get(&id).cloned())
     }
 
-    /// Every cgroup. On kernels of 64 bits, a directory's inode is the cgroup's id (since 5.5).
-    fn list(&self, errors: &mut Errors) -> HashMap<u64, Arc<str>> {
-        let mut found = HashMap::from([(self.inode, words(&self.above))]);
-        let mut waiting = vec![(self.point.clone(), self.above.clone())];
-        while let Some((directory, path)) = waiting.pop() {
+    /// Lists all cgroups. On 64-bit kernels, a directory's inode number is the id of its cgroup (since 5.5).
+    fn list(&self, errors: &mut CgroupErrors) -> HashMap<u64, Arc<str>> {
+        let mut paths = HashMap::from([(self.inode, printable_path(&self.path))]);
+        let mut pending = vec![(self.point.clone(), self.path.clone())];
+        while let Some((directory, path)) = pending.pop() {
             let mut read = || -> io::Result<()> {
                 for entry in fs::read_dir(&directory)? {
                     let entry = entry?;
                     if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                         let path = path.join(entry.file_name());
-                        found.insert(entry.ino(), words(&path));
-                        waiting.push((entry.path(), path));
+                        paths.insert(entry.ino(), printable_path(&path));
+                        pending.push((entry.path(), path));
                     }
                 }
                 Ok(())
             };
             match read() {
-                // One that went meanwhile has nothing to list.
+                // It was removed in the meantime.
                 Ok(()) => {}
                 Err(error)
                     if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {}
@@ -116,80 +122,87 @@ impl View {
                 Err(error) => errors.push(Error::new("getdents64", errno_of(&error))),
             }
         }
-        found
+        paths
     }
 }
 
-impl Handles {
-    /// `None` where cgroups cannot be had by their ids: it needs `CAP_DAC_READ_SEARCH`, and no filter that is against it.
-    fn of(view: &View) -> Option<Self> {
+impl CgroupHandles {
+    /// `None` if cgroups cannot be opened by id, for lack of `CAP_DAC_READ_SEARCH` or due to a seccomp filter.
+    fn open(view: &CgroupView) -> Option<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(&view.point, flags, Mode::empty()).ok()?;
-        // Others know no such handle, and would say of any that it is gone.
+        // Other file systems do not support these handles, and return ESTALE for all of them.
         let file_system = fstatfs(&directory).ok()?.filesystem_type();
         if ![CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&file_system) {
             return None;
         }
-        // So would a kernel before 5.5.
+        // So does any kernel before 5.5.
         os::open_cgroup(directory.as_fd(), view.inode).ok()?;
-        let path = path_of(&directory).ok()?;
+        let path = fd_path(&directory).ok()?;
         Some(Self { directory, path })
     }
 
-    /// The path of a cgroup from the directory.
-    fn below(&self, id: u64) -> Result<PathBuf> {
-        let found = path_of(&os::open_cgroup(self.directory.as_fd(), id)?)?;
-        // Of a cgroup that the mount does not show the kernel tells another path, of one that went meanwhile a longer one.
-        /// The path that the kernel reports is not below the directory.
+    /// Returns the path of a cgroup relative to the mount point.
+    fn relative_path(&self, id: u64) -> Result<PathBuf> {
+        /// The path that the kernel reports is not below the mount point.
         const NOT_BELOW: Error = Error::new("readlink", Errno::EXDEV);
-        let below = found.strip_prefix(&self.path).map_err(|_| NOT_BELOW)?;
-        if found.as_os_str().as_encoded_bytes().ends_with(b" (deleted)") {
+        let path = fd_path(&os::open_cgroup(self.directory.as_fd(), id)?)?;
+        // The kernel reports another path for a cgroup that the mount does not show, and appends to that of a removed cgroup.
+        let relative = path.strip_prefix(&self.path).map_err(|_| NOT_BELOW)?;
+        if path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)") {
             return Err(NOT_BELOW);
         }
-        Ok(below.to_owned())
+        Ok(relative.to_owned())
     }
 }
 
-/// Where the hierarchy of version 2 can be seen.
-pub(crate) struct Unified {
-    /// The directory.
+/// A mount of the version 2 hierarchy.
+pub(crate) struct UnifiedMount {
+    /// The mount point.
     pub(crate) point: PathBuf,
-    /// Its path in the hierarchy.
+    /// The path of the mounted directory in the hierarchy.
     pub(crate) path: PathBuf,
-    /// Whether it is the root, so that all is below it.
+    /// Whether it is the root of the hierarchy, so that all cgroups are below it.
     pub(crate) is_root: bool,
 }
 
-/// Where our own mounts show the most of the hierarchy of version 2.
+/// Returns the mount of this process that shows most of the version 2 hierarchy.
 ///
 /// # Errors
 ///
-/// What could not be read; `ENOENT` where no mount shows it.
-pub(crate) fn unified(root: &Path) -> Result<Unified> {
+/// The first error of reading the mounts; `ENOENT` if no mount shows the hierarchy.
+pub(crate) fn unified(root: &Path) -> Result<UnifiedMount> {
     let mounts = mounts::read(root).map_err(failed("/proc/self/mountinfo"))?;
-    let mut errors = Errors::new();
-    let view = best_of(mounts, |mount| mount.file_system == "cgroup2", &mut errors);
-    let nowhere = || errors.first().copied().unwrap_or(Error::new("mount of cgroup2", Errno::ENOENT));
-    let View { point, above: path, inode, .. } = view.ok_or_else(nowhere)?;
-    Ok(Unified { point, path, is_root: inode == ROOT })
+    let mut errors = CgroupErrors::new();
+    let view = best_mount(mounts, |mount| mount.file_system == "cgroup2", &mut errors);
+    let missing = || errors.first().copied().unwrap_or(Error::new("mount of cgroup2", Errno::ENOENT));
+    let CgroupView { point, path, inode, .. } = view.ok_or_else(missing)?;
+    Ok(UnifiedMount { point, path, is_root: inode == ROOT_ID })
 }
 
-fn path_of(fd: &OwnedFd) -> Result<PathBuf> {
+fn fd_path(fd: &OwnedFd) -> Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(failed("readlink"))
 }
 
-/// The one of these mounts that shows the most.
+/// Returns the mount that shows most of a hierarchy.
 ///
-/// Seen from a cgroup namespace, the root of a mount that shows more than the namespace begins with `/..`, as often as it is above.
-fn best_of(mounts: Vec<Mount>, wanted: impl Fn(&Mount) -> bool, errors: &mut Errors) -> Option<View> {
-    let above = |mount: &Mount| mount.root.components().filter(|part| *part == Component::ParentDir).count();
+/// In a cgroup namespace, the root of a mount that shows more than the namespace starts with one `/..` for each level above it.
+fn best_mount(
+    mounts: Vec<Mount>,
+    wanted: impl Fn(&Mount) -> bool,
+    errors: &mut CgroupErrors,
+) -> Option<CgroupView> {
+    let levels_above =
+        |mount: &Mount| mount.root.components().filter(|part| *part == Component::ParentDir).count();
     let mut wanted: Vec<_> = mounts.into_iter().filter(wanted).collect();
-    wanted.sort_by_key(|mount| (named(&mount.root).components().count(), Reverse(above(mount))));
+    wanted.sort_by_key(|mount| {
+        (without_parents(&mount.root).components().count(), Reverse(levels_above(mount)))
+    });
     wanted.into_iter().find_map(|mount| match fs::metadata(&mount.point) {
-        // Else another file system is mounted over it.
-        Ok(seen) if seen.dev() == mount.device => {
-            let above = Path::new("/").join(named(&mount.root));
-            Some(View { point: mount.point, inode: seen.ino(), above, handles: None, listed: None })
+        // With another device number, another file system is mounted over it.
+        Ok(metadata) if metadata.dev() == mount.device => {
+            let path = Path::new("/").join(without_parents(&mount.root));
+            Some(CgroupView { point: mount.point, inode: metadata.ino(), path, handles: None, listed: None })
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             errors.push(Error::new("stat", errno_of(&error)));
@@ -199,8 +212,8 @@ fn best_of(mounts: Vec<Mount>, wanted: impl Fn(&Mount) -> bool, errors: &mut Err
     })
 }
 
-/// The part of a path that has names: behind `/` and every `..`.
-fn named(path: &Path) -> PathBuf {
+/// Returns a path without its `/` and every `..`.
+fn without_parents(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
@@ -208,9 +221,9 @@ fn is_memory_v1(mount: &Mount) -> bool {
     mount.file_system == "cgroup" && mount.options.split(',').any(|option| option == "memory")
 }
 
-/// Whether a hierarchy of version 1 accounts memory, wherever it may be mounted. A kernel that cannot do that any more leaves
-/// memory out of the list (since 6.14). `None` where it could not be found out.
-fn memory_is_v1(root: &Path, errors: &mut Errors) -> Option<bool> {
+/// Returns whether a hierarchy of version 1 accounts memory, even if it is not mounted. A kernel without support for that does
+/// not list memory (since 6.14). `None`, and an error, on failure.
+fn memory_is_v1(root: &Path, errors: &mut CgroupErrors) -> Option<bool> {
     let hierarchies = match fs::read_to_string(root.join("proc/cgroups")) {
         Ok(hierarchies) => hierarchies,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
@@ -223,10 +236,11 @@ fn memory_is_v1(root: &Path, errors: &mut Errors) -> Option<bool> {
     Some(memory.next().is_some_and(|hierarchy| hierarchy != "0"))
 }
 
-fn joined(above: &Path, below: &Path) -> PathBuf {
-    if below.as_os_str().is_empty() { above.to_owned() } else { above.join(below) }
+/// Joins paths without the trailing slash that an empty relative path would add.
+fn joined(path: &Path, relative: &Path) -> PathBuf {
+    if relative.as_os_str().is_empty() { path.to_owned() } else { path.join(relative) }
 }
 
-fn words(path: &Path) -> Arc<str> {
-    text(path.as_os_str().as_encoded_bytes()).into()
+fn printable_path(path: &Path) -> Arc<str> {
+    printable(path.as_os_str().as_encoded_bytes()).into()
 }

@@ -1,5 +1,6 @@
-//! What `/proc` tells of processes: their descriptors of BPF objects where no iterator tells them, and what no iterator tells.
-//! Knows no reader, and takes the place of `/proc` as an argument. Begin at [`files`].
+//! Processes in `/proc`: their descriptors of BPF objects, executables and cgroups.
+//!
+//! Entry point: [`files`]. The directory in place of `/proc` is an argument.
 
 mod text;
 
@@ -13,21 +14,25 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 
-use self::text::{cgroup_path, id, kind, last_part, start_ticks};
+use self::text::{cgroup_path, file_name, object_id, object_kind, start_ticks};
 use crate::host::clock::tick;
 use crate::host::issues::Issues;
-use crate::host::text::text as printable;
+use crate::host::text::printable;
 use crate::model::{Kind, Part, ProcessFiles};
 use crate::sys::os::share_descriptors;
 use crate::sys::{Error, Result, errno_of, failed};
 
-/// Which process has descriptors of which objects, in ascending order of pids; of our own, only those of `kept` objects. `None`,
-/// and an issue, when there is no `/proc`; an issue for each process that may not be looked at.
+/// Returns the processes that have descriptors of BPF objects, with these objects, in ascending order of pids. Of this process,
+/// only `own_objects` are included. `None`, and an issue, without `/proc`; an issue for each process that cannot be read.
 ///
-/// The pids are those of the namespace that `/proc` was mounted in.
-pub(crate) fn files(proc: &Path, kept: &[(Kind, u32)], issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
-    match Search::below(proc, kept) {
-        Ok(search) => Some(search.files(issues)),
+/// The pids are those of the namespace in which `/proc` was mounted.
+pub(crate) fn files(
+    proc: &Path,
+    own_objects: &[(Kind, u32)],
+    issues: &mut Issues,
+) -> Option<Vec<ProcessFiles>> {
+    match ProcessScan::open(proc, own_objects) {
+        Ok(scan) => Some(scan.files(issues)),
         Err(error) => {
             issues.record(Part::Holder, error);
             None
@@ -35,48 +40,48 @@ pub(crate) fn files(proc: &Path, kept: &[(Kind, u32)], issues: &mut Issues) -> O
     }
 }
 
-/// The last part of the path of a process's executable. `None` where that may not be read, and for one that is gone.
+/// Returns the file name of a process's executable. `None` if it cannot be read or the process has ended.
 pub(crate) fn executable_name(proc: &Path, files: &ProcessFiles) -> Option<String> {
-    let path = readlinkat(same(proc, files)?, "exe").ok()?;
-    Some(last_part(path.as_encoded_bytes())).filter(|name| !name.is_empty())
+    let path = readlinkat(open_process(proc, files)?, "exe").ok()?;
+    Some(file_name(path.as_encoded_bytes())).filter(|name| !name.is_empty())
 }
 
-/// The path of a process's cgroup in the hierarchy that accounts memory. `None` where that may not be read, and for one that is
-/// gone.
+/// Returns the path of a process's cgroup in the hierarchy that accounts memory. `None` if it cannot be read or the process has
+/// ended.
 pub(crate) fn cgroup(proc: &Path, files: &ProcessFiles) -> Option<String> {
-    let told = contents(same(proc, files)?, "cgroup").ok()?;
-    cgroup_path(&told).map(printable)
+    let contents = read_file(open_process(proc, files)?, "cgroup").ok()?;
+    cgroup_path(&contents).map(printable)
 }
 
-/// The directory of a process, if it is of this one and not of a later or another namespace's with the same pid.
+/// Opens the directory of a process, unless it is that of a later process, or one of another namespace, with the same pid.
 ///
-/// As long as it is open, what is looked up in it is this process's or not found at all.
-fn same(proc: &Path, files: &ProcessFiles) -> Option<OwnedFd> {
+/// Lookups in the open directory find files of this process or fail.
+fn open_process(proc: &Path, files: &ProcessFiles) -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let process = nix::fcntl::open(&proc.join(files.pid.to_string()), flags, Mode::empty()).ok()?;
     (started_at(&process).ok()? == files.started_at_boot_ns).then_some(process)
 }
 
-/// A search through the descriptors of all processes.
-struct Search<'a> {
+/// A scan of the descriptors of all processes.
+struct ProcessScan<'a> {
     proc: Dir,
     pids: Vec<u32>,
-    kept: &'a [(Kind, u32)],
-    /// Our own pid in this `/proc`; `None` where we are not in it.
-    own: Option<u32>,
+    own_objects: &'a [(Kind, u32)],
+    /// The pid of this process in this `/proc`; `None` if it is not in it.
+    own_pid: Option<u32>,
 }
 
-impl<'a> Search<'a> {
-    fn below(proc: &Path, kept: &'a [(Kind, u32)]) -> Result<Self> {
+impl<'a> ProcessScan<'a> {
+    fn open(proc: &Path, own_objects: &'a [(Kind, u32)]) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut proc = Dir::open(proc, flags, Mode::empty()).map_err(failed("/proc"))?;
-        let pids = numbers(&mut proc).map_err(failed("/proc"))?;
-        let own = readlinkat(&proc, "self").ok().and_then(|pid| pid.to_str()?.parse().ok());
-        Ok(Self { proc, pids, kept, own })
+        let pids = numeric_names(&mut proc).map_err(failed("/proc"))?;
+        let own_pid = readlinkat(&proc, "self").ok().and_then(|pid| pid.to_str()?.parse().ok());
+        Ok(Self { proc, pids, own_objects, own_pid })
     }
 
     fn files(&self, issues: &mut Issues) -> Vec<ProcessFiles> {
-        // The first process of a pid namespace lives as long as any of it. Where it is not seen (`hidepid`), others are not either.
+        // The first process of a pid namespace lives as long as any other in it. If it is hidden (`hidepid`), so are others.
         if !self.pids.contains(&1) {
             issues.record(Part::Holder, Error::new("/proc/1", Errno::ENOENT));
         }
@@ -92,26 +97,26 @@ impl<'a> Search<'a> {
         merge_by_pid(processes)
     }
 
-    /// A process, if it holds anything.
+    /// Reads a process; `None` if it has no descriptors of BPF objects.
     fn process(&self, pid: u32) -> Result<Option<ProcessFiles>> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let process = openat(&self.proc, &*pid.to_string(), flags, Mode::empty());
         let process = process.map_err(failed("/proc/PID"))?;
         let mut objects = Vec::new();
-        descriptors(&process, "", &mut objects)?;
-        for thread in self.apart(&process, pid)? {
-            match descriptors(&process, &format!("task/{thread}/"), &mut objects) {
+        add_objects(&process, "", &mut objects)?;
+        for thread in self.threads_with_own_descriptors(&process, pid)? {
+            match add_objects(&process, &format!("task/{thread}/"), &mut objects) {
                 Err(error) if is_gone(error.errno) => {}
-                looked_at => looked_at?,
+                result => result?,
             }
         }
-        if self.own == Some(pid) {
-            objects.retain(|object| self.kept.contains(object));
+        if self.own_pid == Some(pid) {
+            objects.retain(|object| self.own_objects.contains(object));
         }
         if objects.is_empty() {
             return Ok(None);
         }
-        let name = contents(&process, "comm").map_err(failed("/proc/PID/comm"))?;
+        let name = read_file(&process, "comm").map_err(failed("/proc/PID/comm"))?;
         Ok(Some(ProcessFiles {
             pid,
             started_at_boot_ns: started_at(&process).map_err(failed("/proc/PID/stat"))?,
@@ -121,44 +126,44 @@ impl<'a> Search<'a> {
         }))
     }
 
-    /// The threads of a process that may have descriptors of their own (`CLONE_FILES` not given, or `unshare`).
-    fn apart(&self, process: &OwnedFd, pid: u32) -> Result<Vec<u32>> {
+    /// Returns the threads of a process that may have their own descriptors (cloned without `CLONE_FILES`, or `unshare`).
+    fn threads_with_own_descriptors(&self, process: &OwnedFd, pid: u32) -> Result<Vec<u32>> {
         /// A directory has two links, and `task` another one for each thread (`proc_task_getattr`, `fs/proc/base.c`).
-        const OF_ONE_THREAD: u64 = 3;
+        const LINKS_OF_ONE_THREAD: u64 = 3;
         const CALL: &str = "/proc/PID/task";
         let task = fstatat(process, "task", AtFlags::empty()).map_err(failed(CALL))?;
-        if task.st_nlink == OF_ONE_THREAD {
+        if task.st_nlink == LINKS_OF_ONE_THREAD {
             return Ok(Vec::new());
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut threads = Dir::openat(process, "task", flags, Mode::empty())
-            .and_then(|mut task| numbers(&mut task))
+            .and_then(|mut task| numeric_names(&mut task))
             .map_err(failed(CALL))?;
-        // The kernel compares threads by pids of our own namespace. Where it does not, each is looked at.
-        let comparable = self.own == Some(std::process::id());
+        // kcmp(2) takes pids of our own pid namespace. If this `/proc` is that of another one, every thread is read.
+        let comparable = self.own_pid == Some(std::process::id());
         let shares = |thread| comparable && share_descriptors(pid, thread) == Ok(true);
         threads.retain(|&thread| thread != pid && !shares(thread));
         Ok(threads)
     }
 }
 
-/// Adds the objects that the descriptors in a process's or a thread's directory are of.
-fn descriptors(process: &OwnedFd, below: &str, objects: &mut Vec<(Kind, u32)>) -> Result<()> {
+/// Adds the BPF objects of the descriptors in `directory` of a process: that of a thread, or the process's own.
+fn add_objects(process: &OwnedFd, directory: &str, objects: &mut Vec<(Kind, u32)>) -> Result<()> {
     const CALL: &str = "/proc/PID/fd";
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut links =
-        Dir::openat(process, &*format!("{below}fd"), flags, Mode::empty()).map_err(failed(CALL))?;
-    for descriptor in numbers(&mut links).map_err(failed(CALL))? {
+        Dir::openat(process, &*format!("{directory}fd"), flags, Mode::empty()).map_err(failed(CALL))?;
+    for descriptor in numeric_names(&mut links).map_err(failed(CALL))? {
         let link = match readlinkat(&links, &*descriptor.to_string()) {
             Ok(link) => link,
             // It was closed.
             Err(errno) if is_gone(errno) => continue,
             Err(errno) => return Err(Error::new(CALL, errno)),
         };
-        let Some((kind, key)) = kind(link.as_encoded_bytes()) else { continue };
-        match contents(process, &format!("{below}fdinfo/{descriptor}")) {
-            // Where no id is told, it is another file's descriptor by now.
-            Ok(told) => objects.extend(id(&told, key).map(|id| (kind, id))),
+        let Some((kind, key)) = object_kind(link.as_encoded_bytes()) else { continue };
+        match read_file(process, &format!("{directory}fdinfo/{descriptor}")) {
+            // Without an id the descriptor is another file's by now.
+            Ok(fdinfo) => objects.extend(object_id(&fdinfo, key).map(|id| (kind, id))),
             Err(errno) if is_gone(errno) => {}
             Err(errno) => return Err(Error::new("/proc/PID/fdinfo", errno)),
         }
@@ -166,14 +171,14 @@ fn descriptors(process: &OwnedFd, below: &str, objects: &mut Vec<(Kind, u32)>) -
     Ok(())
 }
 
-/// When a process was started, in nanoseconds since boot.
+/// Returns the start time of a process, in nanoseconds since boot.
 fn started_at(process: &OwnedFd) -> Result<u64, Errno> {
-    let ticks = start_ticks(&contents(process, "stat")?).ok_or(Errno::EBADMSG)?;
+    let ticks = start_ticks(&read_file(process, "stat")?).ok_or(Errno::EBADMSG)?;
     ticks.checked_mul(tick()).ok_or(Errno::EBADMSG)
 }
 
-/// The names in a directory that are numbers.
-fn numbers(directory: &mut Dir) -> Result<Vec<u32>, Errno> {
+/// Returns the names in a directory that are numbers: pids, thread ids or descriptors.
+fn numeric_names(directory: &mut Dir) -> Result<Vec<u32>, Errno> {
     let mut numbers = Vec::new();
     for entry in directory.iter() {
         numbers.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
@@ -181,19 +186,19 @@ fn numbers(directory: &mut Dir) -> Result<Vec<u32>, Errno> {
     Ok(numbers)
 }
 
-fn contents(directory: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
+fn read_file(directory: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
     let file = openat(directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut contents = Vec::with_capacity(1024);
     File::from(file).read_to_end(&mut contents).map_err(|error| errno_of(&error))?;
     Ok(contents)
 }
 
-/// Whether a process, a thread or a descriptor has ended meanwhile.
+/// Returns whether an error means that a process or thread has ended or a descriptor was closed.
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ESRCH)
 }
 
-/// Each process once, in ascending order of pids, with each of its objects once. What is known of it is what was told first.
+/// Merges the entries of each process: ascending order of pids, each object once, other fields from the first entry.
 pub(crate) fn merge_by_pid(mut processes: Vec<ProcessFiles>) -> Vec<ProcessFiles> {
     processes.sort_by_key(|process| (process.pid, process.started_at_boot_ns));
     processes.dedup_by(|later, first| {
@@ -218,52 +223,54 @@ mod tests {
 
     use super::text::examples::{HYBRID, LINK, STAT};
     use super::*;
+    use crate::model::Issue;
 
-    /// An issue: the call, the error, and how often.
-    type Met = (String, String, u64);
+    /// An issue: call, error and count.
+    type RecordedIssue = (String, String, u64);
 
-    /// A `/proc` of a test's own.
-    struct Tree(PathBuf);
+    /// A temporary directory in place of `/proc`.
+    struct ProcTree(PathBuf);
 
-    impl Tree {
+    impl ProcTree {
         fn new(name: &str) -> Self {
             let root =
                 std::env::temp_dir().join(format!("bpf-metrics-exporter-{name}-{}", std::process::id()));
-            fs::create_dir(&root).expect("a new directory");
+            fs::create_dir(&root).expect("the directory is new");
             Self(root)
         }
 
-        /// A process of one thread with these descriptors: what they are links to, and what is told of them.
+        /// Adds a process of one thread with descriptors, given by the target of the link and the contents of the fdinfo.
         fn process(&self, pid: u32, name: &str, descriptors: &[(&str, &str)]) -> PathBuf {
             let process = self.0.join(pid.to_string());
             let thread = format!("task/{pid}");
             for directory in [process.join("fd"), process.join("fdinfo"), process.join(thread)] {
-                fs::create_dir_all(directory).expect("it is ours");
+                fs::create_dir_all(directory).expect("the directory is writable");
             }
-            fs::write(process.join("comm"), format!("{name}\n")).expect("it is ours");
-            fs::write(process.join("stat"), STAT).expect("it is ours");
+            fs::write(process.join("comm"), format!("{name}\n")).expect("the directory is writable");
+            fs::write(process.join("stat"), STAT).expect("the directory is writable");
             Self::add(&process, descriptors);
             process
         }
 
         fn add(process: &Path, descriptors: &[(&str, &str)]) {
-            for (number, (link, told)) in descriptors.iter().enumerate() {
-                symlink(link, process.join(format!("fd/{number}"))).expect("it is ours");
-                fs::write(process.join(format!("fdinfo/{number}")), told).expect("it is ours");
+            for (number, (link, fdinfo)) in descriptors.iter().enumerate() {
+                symlink(link, process.join(format!("fd/{number}"))).expect("the directory is writable");
+                fs::write(process.join(format!("fdinfo/{number}")), fdinfo)
+                    .expect("the directory is writable");
             }
         }
 
-        fn files(&self, kept: &[(Kind, u32)]) -> (Option<Vec<ProcessFiles>>, Vec<Met>) {
+        fn files(&self, own_objects: &[(Kind, u32)]) -> (Option<Vec<ProcessFiles>>, Vec<RecordedIssue>) {
             let mut issues = Issues::default();
-            let files = files(&self.0, kept, &mut issues);
-            let met = issues.all().iter();
-            (files, met.map(|issue| (issue.call.to_string(), issue.error.to_string(), issue.count)).collect())
+            let files = files(&self.0, own_objects, &mut issues);
+            let issue = |issue: &Issue| (issue.call.to_string(), issue.error.to_string(), issue.count);
+            (files, issues.all().iter().map(issue).collect())
         }
     }
 
-    impl Drop for Tree {
+    impl Drop for ProcTree {
         fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).expect("it is ours");
+            fs::remove_dir_all(&self.0).expect("the directory is writable");
         }
     }
 
@@ -283,58 +290,58 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_found_with_what_they_hold() {
-        let tree = Tree::new("processes");
+    fn processes_are_found_with_their_objects() {
+        let tree = ProcTree::new("processes");
         tree.process(1, "init", &[SOCKET]);
         tree.process(20, "a\nb) \u{7}", &[MAP, SOCKET, MAP, PROGRAM, ("anon_inode:bpf_link", LINK)]);
-        // A thread with descriptors of its own.
-        let apart = tree.process(3, "apart", &[MAP]).join("task/4");
-        fs::create_dir_all(apart.join("fd")).expect("it is ours");
-        fs::create_dir_all(apart.join("fdinfo")).expect("it is ours");
-        Tree::add(&apart, &[SOCKET, PROGRAM]);
-        // A descriptor that was another file's when it was looked at the second time.
+        // A thread with its own descriptors.
+        let thread = tree.process(3, "threads", &[MAP]).join("task/4");
+        fs::create_dir_all(thread.join("fd")).expect("the directory is writable");
+        fs::create_dir_all(thread.join("fdinfo")).expect("the directory is writable");
+        ProcTree::add(&thread, &[SOCKET, PROGRAM]);
+        // A descriptor that is replaced between reading its link and its fdinfo.
         tree.process(30, "quick", &[("anon_inode:bpf-map", SOCKET.0)]);
-        fs::write(tree.0.join("uptime"), "1").expect("it is ours");
-        let wanted = vec![
-            holding(3, "apart", &[(Kind::Program, 3), (Kind::Map, 11)]),
+        fs::write(tree.0.join("uptime"), "1").expect("the directory is writable");
+        let expected = vec![
+            holding(3, "threads", &[(Kind::Program, 3), (Kind::Map, 11)]),
             holding(20, "a\nb) \\x07", &[(Kind::Program, 3), (Kind::Map, 11), (Kind::Link, 41)]),
         ];
-        assert_eq!(tree.files(&[]), (Some(wanted), vec![]));
+        assert_eq!(tree.files(&[]), (Some(expected), vec![]));
     }
 
     #[test]
-    fn of_our_own_only_what_is_kept_is_held() {
-        let tree = Tree::new("own");
+    fn this_process_holds_only_its_own_objects() {
+        let tree = ProcTree::new("own");
         tree.process(1, "init", &[MAP]);
         tree.process(8, "this", &[MAP, PROGRAM]);
-        symlink("8", tree.0.join("self")).expect("it is ours");
+        symlink("8", tree.0.join("self")).expect("the directory is writable");
         let init = holding(1, "init", &[(Kind::Map, 11)]);
         assert_eq!(tree.files(&[]), (Some(vec![init.clone()]), vec![]));
-        let kept = holding(8, "this", &[(Kind::Program, 3)]);
-        assert_eq!(tree.files(&[(Kind::Program, 3)]), (Some(vec![init, kept]), vec![]));
+        let this = holding(8, "this", &[(Kind::Program, 3)]);
+        assert_eq!(tree.files(&[(Kind::Program, 3)]), (Some(vec![init, this]), vec![]));
     }
 
     #[test]
-    fn what_is_gone_is_no_issue_and_what_is_wrong_is_one() {
-        let tree = Tree::new("issues");
-        let missing = |call: &str, error: &str| vec![(call.to_owned(), error.to_owned(), 1)];
+    fn hidden_processes_and_malformed_files_are_issues_but_ended_processes_are_not() {
+        let tree = ProcTree::new("issues");
+        let issue = |call: &str, error: &str| vec![(call.to_owned(), error.to_owned(), 1)];
         tree.process(20, "ends", &[MAP]);
-        fs::remove_file(tree.0.join("20/comm")).expect("it is ours");
-        assert_eq!(tree.files(&[]), (Some(vec![]), missing("/proc/1", "ENOENT")), "processes are hidden");
+        fs::remove_file(tree.0.join("20/comm")).expect("the directory is writable");
+        assert_eq!(tree.files(&[]), (Some(vec![]), issue("/proc/1", "ENOENT")), "processes are hidden");
         tree.process(1, "init", &[MAP]);
-        fs::write(tree.0.join("1/stat"), "1 (init) S\n").expect("it is ours");
-        assert_eq!(tree.files(&[]), (Some(vec![]), missing("/proc/PID/stat", "EBADMSG")));
+        fs::write(tree.0.join("1/stat"), "1 (init) S\n").expect("the directory is writable");
+        assert_eq!(tree.files(&[]), (Some(vec![]), issue("/proc/PID/stat", "EBADMSG")));
         let mut issues = Issues::default();
         assert_eq!(files(&tree.0.join("nowhere"), &[], &mut issues), None);
         assert!(issues.any(Part::Holder), "there is no /proc");
     }
 
     #[test]
-    fn only_the_same_process_is_looked_up() {
-        let tree = Tree::new("same");
+    fn another_process_with_the_same_pid_is_not_read() {
+        let tree = ProcTree::new("same");
         let process = tree.process(20, "agent", &[MAP]);
-        symlink("/opt/agent (deleted)", process.join("exe")).expect("it is ours");
-        fs::write(process.join("cgroup"), HYBRID).expect("it is ours");
+        symlink("/opt/agent (deleted)", process.join("exe")).expect("the directory is writable");
+        fs::write(process.join("cgroup"), HYBRID).expect("the directory is writable");
         let files = holding(20, "agent", &[]);
         assert_eq!(executable_name(&tree.0, &files).as_deref(), Some("agent"));
         assert_eq!(cgroup(&tree.0, &files).as_deref(), Some("/pod/x:y"));

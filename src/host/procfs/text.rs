@@ -1,11 +1,12 @@
-//! The texts in `/proc/PID`: `fdinfo` of a descriptor, `stat`, `cgroup`, and where links lead.
-//! Knows no file; what is cut or wrong is not known. Begin at [`kind`].
+//! Parsers for files in `/proc/PID`: `fdinfo` of a descriptor, `stat`, `cgroup`, and targets of links.
+//!
+//! Entry point: [`object_kind`]. Truncated and malformed input gives `None`.
 
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::model::Kind;
 
-/// Which kind of object a descriptor is of, and what its id is called in `fdinfo`: a link's tells the id of its program too.
-pub(crate) fn kind(link: &[u8]) -> Option<(Kind, &'static [u8])> {
+/// Returns the kind of a descriptor's BPF object, and the key of its id in `fdinfo`: that of a link has its program's id, too.
+pub(crate) fn object_kind(link: &[u8]) -> Option<(Kind, &'static [u8])> {
     Some(match link {
         b"anon_inode:bpf-prog" => (Kind::Program, b"prog_id:"),
         b"anon_inode:bpf-map" => (Kind::Map, b"map_id:"),
@@ -15,26 +16,27 @@ pub(crate) fn kind(link: &[u8]) -> Option<(Kind, &'static [u8])> {
     })
 }
 
-/// The number in a complete line that begins with `key`; the end of another may be missing.
-pub(crate) fn id(fdinfo: &[u8], key: &[u8]) -> Option<u32> {
+/// Returns the number in the first complete line that starts with `key`.
+pub(crate) fn object_id(fdinfo: &[u8], key: &[u8]) -> Option<u32> {
     let mut lines = fdinfo.split_inclusive(|&byte| byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let value = lines.find_map(|line| line.strip_prefix(key))?;
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
-/// The 22nd field of `/proc/PID/stat`. The second one is a name in parentheses, and may itself hold blanks and parentheses.
+/// Returns field 22 of `/proc/PID/stat`, the start time in ticks since boot. Field 2 is a name in parentheses, which may itself
+/// contain blanks and parentheses.
 pub(crate) fn start_ticks(stat: &[u8]) -> Option<u64> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let fields = stat[name_end + 1..].strip_suffix(b"\n")?;
     std::str::from_utf8(fields).ok()?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// The path in `/proc/PID/cgroup` of the hierarchy that has the memory controller, else of the unified one.
+/// Returns the path in `/proc/PID/cgroup` of the hierarchy with the memory controller, else of the unified one.
 ///
-/// The lines are `number:controllers:path`, and a path may hold colons. That of a cgroup that was removed says so at its end.
-pub(crate) fn cgroup_path(told: &[u8]) -> Option<&[u8]> {
+/// The lines are `number:controllers:path`, and a path may contain colons. That of a removed cgroup ends with ` (deleted)`.
+pub(crate) fn cgroup_path(contents: &[u8]) -> Option<&[u8]> {
     let mut unified = None;
-    for line in told.split(|&byte| byte == b'\n') {
+    for line in contents.split(|&byte| byte == b'\n') {
         let mut parts = line.splitn(3, |&byte| byte == b':');
         let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
             continue;
@@ -50,17 +52,18 @@ pub(crate) fn cgroup_path(told: &[u8]) -> Option<&[u8]> {
     unified
 }
 
-/// What the kernel adds to the path of what was removed.
+/// The suffix that the kernel appends to the path of a removed file or directory.
 const DELETED: &[u8] = b" (deleted)";
 
-pub(crate) fn last_part(path: &[u8]) -> String {
+/// Returns the last component of a path as printable text.
+pub(crate) fn file_name(path: &[u8]) -> String {
     let path = path.strip_suffix(DELETED).unwrap_or(path);
-    text(path.rsplit(|&byte| byte == b'/').next().unwrap_or(path))
+    printable(path.rsplit(|&byte| byte == b'/').next().unwrap_or(path))
 }
 
 #[cfg(test)]
 pub(crate) mod examples {
-    //! What kernels told of a process and a descriptor.
+    //! Files of a process as kernels report them.
 
     pub(crate) const STAT: &str =
         "7 (a b) c) S 1 7 7 0 -1 4194560 123 0 0 0 1 2 0 0 20 0 1 0 2510 4096 0 18446744073709551615\n";
@@ -77,19 +80,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_link_is_not_that_of_its_program() {
-        let id_of = |link: &[u8]| kind(link).and_then(|(kind, key)| Some((kind, id(LINK.as_bytes(), key)?)));
+    fn a_link_has_its_own_id_and_not_that_of_its_program() {
+        let id_of = |link: &[u8]| {
+            object_kind(link).and_then(|(kind, key)| Some((kind, object_id(LINK.as_bytes(), key)?)))
+        };
         assert_eq!(id_of(b"anon_inode:bpf_link"), Some((Kind::Link, 41)));
         assert_eq!(id_of(b"anon_inode:bpf-prog"), Some((Kind::Program, 3)));
         assert_eq!(id_of(b"anon_inode:bpf-map"), None);
         assert_eq!(id_of(b"anon_inode:[eventpoll]"), None);
         for wrong in ["", "map_id:\t4", "map_id:\t-4\n", "map_id:\t4294967296\n", "a_map_id:\t4\n"] {
-            assert_eq!(id(wrong.as_bytes(), b"map_id:"), None, "{wrong:?}");
+            assert_eq!(object_id(wrong.as_bytes(), b"map_id:"), None, "{wrong:?}");
         }
     }
 
     #[test]
-    fn a_start_is_found_behind_any_name() {
+    fn the_start_time_is_found_after_any_name() {
         assert_eq!(start_ticks(STAT.as_bytes()), Some(2510));
         for name in ["", ") S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20", "\\n) R", "((", "\u{fffd}"]
         {
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_cgroup_is_that_of_the_memory_controller() {
-        for (told, path) in [
+        for (contents, path) in [
             (HYBRID, Some("/pod/x:y")),
             ("0::/unified\n", Some("/unified")),
             ("1:name=systemd:/s\n0::/unified (deleted)\n", Some("/unified")),
@@ -113,12 +118,12 @@ mod tests {
             ("5:memory_of:/a\n", None),
             ("", None),
         ] {
-            assert_eq!(cgroup_path(told.as_bytes()), path.map(str::as_bytes), "{told:?}");
+            assert_eq!(cgroup_path(contents.as_bytes()), path.map(str::as_bytes), "{contents:?}");
         }
     }
 
     #[test]
-    fn an_executable_has_the_last_part_of_its_path() {
+    fn the_file_name_is_the_last_component_of_a_path() {
         for (path, name) in [
             (&b"/usr/bin/agent"[..], "agent"),
             (b"/opt/a b/agent (deleted)", "agent"),
@@ -126,25 +131,26 @@ mod tests {
             (b"/opt/\xff", "\\xff"),
             (b"/", ""),
         ] {
-            assert_eq!(last_part(path), name);
+            assert_eq!(file_name(path), name);
         }
     }
 
     proptest! {
         #[test]
-        fn anything_is_read_without_harm(told: Vec<u8>) {
-            let _found = (id(&told, b"map_id:"), start_ticks(&told), cgroup_path(&told), last_part(&told), kind(&told));
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
+            let _fields = (object_id(&bytes, b"map_id:"), start_ticks(&bytes), cgroup_path(&bytes));
+            let _names = (file_name(&bytes), object_kind(&bytes));
         }
 
         #[test]
-        fn what_is_cut_says_the_truth_or_nothing(cut in 0..STAT.len(), part in 0..LINK.len()) {
+        fn truncated_files_give_the_right_value_or_none(cut in 0..STAT.len(), part in 0..LINK.len()) {
             prop_assert_eq!(start_ticks(&STAT.as_bytes()[..cut]), None);
-            let id = id(&LINK.as_bytes()[..part], b"link_id:");
+            let id = object_id(&LINK.as_bytes()[..part], b"link_id:");
             prop_assert!(id.is_none() || id == Some(41));
         }
 
         #[test]
-        fn a_name_moves_no_field(name in "\\PC{0,15}", start: u64) {
+        fn any_name_leaves_the_other_fields_intact(name in "\\PC{0,15}", start: u64) {
             let stat = STAT.replace("a b) c", &name).replace("2510", &start.to_string());
             prop_assert_eq!(start_ticks(stat.as_bytes()), Some(start));
         }

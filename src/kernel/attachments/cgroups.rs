@@ -13,7 +13,7 @@ use super::Asking;
 use super::merge::Place;
 use super::network::hook;
 use crate::host::cgroups::unified;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::model::enums::{attach_type, program_type};
 use crate::sys::bpf::{Attached, Hooked, attached};
 use crate::sys::{Error, errno_of};
@@ -94,7 +94,7 @@ pub(crate) fn look(asking: &mut Asking<'_>) {
                 continue;
             }
         };
-        let target: Arc<str> = text(path.as_os_str().as_encoded_bytes()).into();
+        let target: Arc<str> = printable(path.as_os_str().as_encoded_bytes()).into();
         for &(kind, attach_type, ref hook) in &hooks {
             if asking.unknown.contains(&attach_type) {
                 continue;

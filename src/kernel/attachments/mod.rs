@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use self::maps::Structures;
 use self::merge::Hanging;
 use crate::host::issues::Issues;
-use crate::host::netns::{self, Names, Namespace};
+use crate::host::netns::{self, Namespace, NetnsNames};
 use crate::model::enums::{map_type, program_type};
 use crate::model::{Content, Hook, Kind, LinkFacts, MapFacts, Part, ProcessFiles, Snapshot};
 use crate::sys::{Error, errno_of};
@@ -190,7 +190,7 @@ pub(crate) fn look(subject: &Subject, memory: &mut Memory) -> Look {
 /// What hangs in this thread's network namespace, or in every one.
 fn networks(asking: &mut Asking<'_>) {
     let types = network::TYPES;
-    let unnamed = Namespace::of_this_thread(&Names::default());
+    let unnamed = Namespace::of_this_thread(&NetnsNames::default());
     let device = unnamed.and_then(|namespace| Ok(namespace.file.metadata()?.dev()));
     let device = match device {
         Ok(device) => device,
@@ -198,12 +198,12 @@ fn networks(asking: &mut Asking<'_>) {
             return asking.refused(Error::new("/proc/thread-self/ns/net", errno_of(&error)), &types);
         }
     };
-    let (names, errors) = Names::read(&asking.root, device);
+    let (names, errors) = NetnsNames::read(&asking.root, device);
     for error in errors {
         asking.refused(Error::new("/run/netns", errno_of(&error)), &types);
     }
     if asking.subject.every_netns {
-        let (files, errors) = netns::every(&asking.root, &names);
+        let (files, errors) = netns::namespace_files(&asking.root, &names);
         for error in errors {
             asking.refused(Error::new("/proc/PID/ns/net", errno_of(&error)), &types);
         }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::Asking;
 use super::merge::Place;
 use crate::host::netns::{is_gone, processes};
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{Target, describe};
 use crate::model::enums::{fd_type, program_type};
@@ -107,7 +107,7 @@ fn events(asking: &mut Asking<'_>, process: &Path) -> Vec<u32> {
 
 /// Where an event has its program, in the words that links have.
 fn place(event: &EventProgram, resolver: &mut Resolver) -> Place {
-    let name = text(&event.name);
+    let name = printable(&event.name);
     let (hook, target) = match event.fd_type {
         fd_type::RAW_TRACEPOINT => ("raw_tracepoint", Target::RawTracepoint { name }),
         fd_type::TRACEPOINT => ("tracepoint", Target::Tracepoint { name, group: None }),

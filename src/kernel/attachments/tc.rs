@@ -1,8 +1,8 @@
 //! What rtnetlink says of interfaces and of traffic control, as far as programs hang there.
 //! Knows no socket: bytes in, values out. Begin at [`Interface::parse`], [`Qdisc::parse`] and [`Filter::parse`].
 
-use crate::host::netlink::{Attributes, attribute, number, text};
-use crate::host::text::text as printable;
+use crate::host::netlink::{Attributes, attribute, c_string, read_u32};
+use crate::host::text::printable;
 
 pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_GETQDISC: u16 = 38;
@@ -47,23 +47,23 @@ pub(crate) struct Interface {
 impl Interface {
     /// Understands a message.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
-        let index = number(body, 4)?;
+        let index = read_u32(body, 4)?;
         let attributes = Attributes(body.get(INTERFACE_HEADER..)?);
         let name = printable(attributes.find(IFLA_IFNAME)?);
-        let kind = attributes.within(IFLA_LINKINFO).find(IFLA_INFO_KIND);
-        let xdp = attributes.within(IFLA_XDP);
+        let kind = attributes.nested(IFLA_LINKINFO).find(IFLA_INFO_KIND);
+        let xdp = attributes.nested(IFLA_XDP);
         let mut programs: Vec<u32> = XDP_MODES
             .iter()
-            .filter_map(|&(attribute, _)| xdp.number(attribute))
+            .filter_map(|&(attribute, _)| xdp.find_u32(attribute))
             .filter(|&id| id != 0)
             .collect();
         if programs.is_empty() {
             // Before 4.19 there is one program in one mode.
             let attached = xdp.find(IFLA_XDP_ATTACHED).and_then(|mode| mode.first().copied());
             let known = attached.is_some_and(|mode| XDP_MODES.iter().any(|&(_, number)| number == mode));
-            programs.extend(xdp.number(IFLA_XDP_PROG_ID).filter(|&id| known && id != 0));
+            programs.extend(xdp.find_u32(IFLA_XDP_PROG_ID).filter(|&id| known && id != 0));
         }
-        Some(Self { index, name, is_netkit: kind.map(text) == Some(b"netkit"), xdp: programs })
+        Some(Self { index, name, is_netkit: kind.map(c_string) == Some(b"netkit"), xdp: programs })
     }
 
     /// It in words, as links have them.
@@ -134,8 +134,8 @@ const WITH_FILTERS_OF_CLASSES: [&[u8]; 4] = [b"htb", b"hfsc", b"cbq", b"atm"];
 impl Qdisc {
     /// Understands a message; `None` for one that can have no filter.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
-        let (index, handle) = (number(body, 4)?, number(body, 8)?);
-        let kind = text(Attributes(body.get(TC_HEADER..)?).find(TCA_KIND)?);
+        let (index, handle) = (read_u32(body, 4)?, read_u32(body, 8)?);
+        let kind = c_string(Attributes(body.get(TC_HEADER..)?).find(TCA_KIND)?);
         let parents = match kind {
             b"clsact" => Parents::Both,
             b"ingress" => Parents::Ingress,
@@ -149,7 +149,7 @@ impl Qdisc {
 
 /// The handle of a class.
 pub(crate) fn class(body: &[u8]) -> Option<u32> {
-    number(body, 8)
+    read_u32(body, 8)
 }
 
 /// A filter with a program.
@@ -167,13 +167,13 @@ impl Filter {
     /// Understands a message; `None` for a filter without a program.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let attributes = Attributes(body.get(TC_HEADER..)?);
-        if text(attributes.find(TCA_KIND)?) != b"bpf" {
+        if c_string(attributes.find(TCA_KIND)?) != b"bpf" {
             return None;
         }
-        let program = attributes.within(TCA_OPTIONS).number(TCA_BPF_ID).filter(|&id| id != 0)?;
+        let program = attributes.nested(TCA_OPTIONS).find_u32(TCA_BPF_ID).filter(|&id| id != 0)?;
         // Before 4.14 there is only the chain 0.
-        let chain = attributes.number(TCA_CHAIN).unwrap_or(0);
-        Some(Self { order: (chain, number(body, 16)? >> 16), program })
+        let chain = attributes.find_u32(TCA_CHAIN).unwrap_or(0);
+        Some(Self { order: (chain, read_u32(body, 16)? >> 16), program })
     }
 }
 
@@ -193,12 +193,13 @@ pub(crate) fn every_action() -> Vec<u8> {
 
 /// The actions in a message: each one's index and program.
 pub(crate) fn actions(body: &[u8]) -> Option<Vec<(u32, u32)>> {
-    let table = Attributes(body.get(ACTION_HEADER..)?).within(TCA_ACT_TAB);
+    let table = Attributes(body.get(ACTION_HEADER..)?).nested(TCA_ACT_TAB);
     let action = |(_, action)| {
         let action = Attributes(action);
-        let options = action.within(TCA_ACT_OPTIONS);
-        let program = options.number(TCA_ACT_BPF_ID).filter(|&id| id != 0)?;
-        (text(action.find(TCA_ACT_KIND)?) == b"bpf").then_some((options.number(TCA_ACT_BPF_PARMS)?, program))
+        let options = action.nested(TCA_ACT_OPTIONS);
+        let program = options.find_u32(TCA_ACT_BPF_ID).filter(|&id| id != 0)?;
+        (c_string(action.find(TCA_ACT_KIND)?) == b"bpf")
+            .then_some((options.find_u32(TCA_ACT_BPF_PARMS)?, program))
     };
     Some(table.filter_map(action).collect())
 }

@@ -11,7 +11,7 @@ use super::records::{FileKinds, FileRecord, ProcessRecord, RestRecord, WalkState
 use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::procfs::merge_by_pid;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::backend::Refusal;
 use crate::model::{Kind, ProcessFiles};
 use crate::sys::bpf as sys;
@@ -190,7 +190,7 @@ impl Found<'_> {
             self.processes.push(ProcessFiles {
                 pid: record.pid,
                 started_at_boot_ns: record.start_time - record.start_time % self.tick,
-                name: text(&record.name),
+                name: printable(&record.name),
                 cgroup: Some(record.cgroup).filter(|&id| id != 0),
                 objects: Vec::new(),
             });

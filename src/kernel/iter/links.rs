@@ -12,7 +12,7 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{LinkRecord, UNKNOWN_U32, target};
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{FunctionOf, Target, Within, describe, info};
@@ -174,7 +174,7 @@ impl<'a> Told<'a> {
         /// In the key of a trampoline: the type is of a BTF object and not of a program.
         const OF_BTF: u64 = 1 << 31;
         let LinkRecord { first, second, return_probe, .. } = self.record;
-        let name = || text(self.name);
+        let name = || printable(self.name);
         let some_name = || (!self.name.is_empty()).then(name);
         let return_probe = return_probe & 1 != 0;
         let iterator = |within| Target::Iterator { name: name(), within };
@@ -201,9 +201,10 @@ impl<'a> Told<'a> {
                 Target::Kprobe { symbol: some_name(), offset: first, address: second, return_probe }
             }
             target::UPROBE => Target::Uprobe { path: name(), offset: first, return_probe },
-            target::TRACEPOINT => {
-                Target::Tracepoint { name: name(), group: (!self.group.is_empty()).then(|| text(self.group)) }
-            }
+            target::TRACEPOINT => Target::Tracepoint {
+                name: name(),
+                group: (!self.group.is_empty()).then(|| printable(self.group)),
+            },
             target::PERF_EVENT => Target::PerfEvent { event_type: low(first), config: second },
             target::KPROBE_MULTI => {
                 Target::KprobeMulti { count: low(first), first: Some(second), return_probe }

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{MapIdentity, MapRecord};
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::fdinfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -156,7 +156,7 @@ impl<'a> Found<'a> {
 fn facts(identity: &MapIdentity, first_seen: Timestamp) -> MapFacts {
     MapFacts {
         id: identity.id,
-        name: text(&identity.name),
+        name: printable(&identity.name),
         map_type: map_type::from_number(identity.map_type),
         key_size: identity.key_size,
         value_size: identity.value_size,

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::records::{MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, Request, UNKNOWN_U32};
 use crate::host::clock::BootOffset;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
@@ -176,7 +176,7 @@ impl ToldFacts<'_> {
         };
         ProgramFacts {
             id: record.id,
-            name: text(name),
+            name: printable(name),
             program_type: program_type::from_number(facts.program_type),
             tag: Tag(record.tag),
             gpl_compatible: facts.gpl_compatible != 0,
@@ -189,7 +189,7 @@ impl ToldFacts<'_> {
             mem: Some(u64::from(facts.pages) * page_size),
             verified_instructions: (facts.verified_instructions != UNKNOWN_U32)
                 .then_some(facts.verified_instructions),
-            attach_to: (!self.attach_to.is_empty()).then(|| text(self.attach_to)),
+            attach_to: (!self.attach_to.is_empty()).then(|| printable(self.attach_to)),
             map_ids: (facts.map_count != UNKNOWN_U32).then(map_ids),
         }
     }

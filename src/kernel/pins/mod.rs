@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, fstat};
 use self::object::pinned;
 use self::views::{Opened, View, views};
 use crate::host::issues::Issues;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::model::{Kind, Part, Pin};
 use crate::sys::{Error, Result, failed};
 
@@ -165,7 +165,7 @@ impl Walk<'_> {
             above: Rc::new(opened.fd),
             below: b".".to_vec(),
             inode: opened.inode,
-            path: text(view.path.as_os_str().as_bytes()),
+            path: printable(view.path.as_os_str().as_bytes()),
             top: None,
         }];
         while let Some(directory) = waiting.pop() {
@@ -252,7 +252,7 @@ impl Walk<'_> {
                     _ => new.push((name.to_owned(), entry.ino())),
                 },
                 Some(Type::Directory) if name != c"." && name != c".." => {
-                    let path = format!("{path}/{}", text(name.to_bytes()));
+                    let path = format!("{path}/{}", printable(name.to_bytes()));
                     more.push(Waiting {
                         above: Rc::clone(&above),
                         below: [&below, &b"/"[..], name.to_bytes()].concat(),
@@ -275,7 +275,7 @@ impl Walk<'_> {
                     continue;
                 }
             };
-            let path: Arc<str> = format!("{path}/{}", text(name.to_bytes())).into();
+            let path: Arc<str> = format!("{path}/{}", printable(name.to_bytes())).into();
             let directory = top.clone().unwrap_or_else(|| Arc::clone(&path));
             let pin = Pin { kind, id, path, directory };
             let known = Known { inode, pin, listed: self.reading };

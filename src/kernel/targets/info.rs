@@ -89,7 +89,7 @@ pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Op
 }
 
 fn name(fd: BorrowedFd<'_>) -> Result<Option<String>> {
-    Ok(sys::link_name(fd)?.map(|name| crate::host::text::text(&name)))
+    Ok(sys::link_name(fd)?.map(|name| crate::host::text::printable(&name)))
 }
 
 fn device(ifindex: u32) -> Target {

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::host::cgroups::Cgroups;
-use crate::host::kallsyms::Symbols;
+use crate::host::kallsyms::KernelSymbols;
 use crate::host::mounts::{self, Mount};
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::btf::cache::BtfCache;
 use crate::model::Kind;
 use crate::sys::bpf as sys;
@@ -39,7 +39,7 @@ struct Reading {
     tracepoint_groups: HashMap<String, Option<String>>,
     /// The units that count perf events, with their numbers.
     perf_units: Option<Vec<(u32, String)>>,
-    symbols: Option<Symbols>,
+    symbols: Option<KernelSymbols>,
 }
 
 impl Default for Resolver {
@@ -92,7 +92,7 @@ impl Resolver {
     /// The name of an interface of this process's network namespace.
     pub(crate) fn interface(&mut self, index: u32) -> Option<String> {
         let known = self.reading.interfaces.entry(index);
-        known.or_insert_with(|| os::interface_name(index).map(|name| text(&name))).clone()
+        known.or_insert_with(|| os::interface_name(index).map(|name| printable(&name))).clone()
     }
 
     /// The group of a tracepoint, where tracefs is mounted and has one of this name only.
@@ -111,7 +111,7 @@ impl Resolver {
         let mut groups = self.noting(fs::read_dir(events))?.flatten();
         let mut having = groups.by_ref().filter(|group| group.path().join(event).is_dir());
         let first = having.next()?;
-        having.next().is_none().then(|| text(first.file_name().as_encoded_bytes()))
+        having.next().is_none().then(|| printable(first.file_name().as_encoded_bytes()))
     }
 
     /// The name of a unit that counts perf events.
@@ -128,7 +128,7 @@ impl Resolver {
         let Some(units) = self.noting(directory) else { return Vec::new() };
         let unit = |unit: fs::DirEntry| {
             let number = fs::read_to_string(unit.path().join("type")).ok()?.trim().parse().ok()?;
-            Some((number, text(unit.file_name().as_encoded_bytes())))
+            Some((number, printable(unit.file_name().as_encoded_bytes())))
         };
         units.flatten().filter_map(unit).collect()
     }
@@ -137,11 +137,11 @@ impl Resolver {
     pub(crate) fn symbol(&mut self, address: u64) -> Option<(String, u64)> {
         if self.reading.symbols.is_none() {
             let file = fs::File::open(self.root.join("proc/kallsyms"));
-            let symbols = self.noting(file).and_then(|file| self.noting(Symbols::read(file)));
+            let symbols = self.noting(file).and_then(|file| self.noting(KernelSymbols::read(file)));
             self.reading.symbols = Some(symbols.unwrap_or_default());
         }
         let (name, offset) = self.reading.symbols.as_ref()?.find(address)?;
-        Some((text(name), offset))
+        Some((printable(name), offset))
     }
 
     /// The name of a function in the BTF of the kernel or of a module.
@@ -163,7 +163,7 @@ impl Resolver {
         let read = self.btf.described(btf_id).map_err(|error| io::Error::from(error.errno));
         let described = self.noting(read)??;
         let types = (described.of_kernel == of_kernel).then_some(described.types)?;
-        types.function(type_id).map(text)
+        types.function(type_id).map(printable)
     }
 
     fn mounts(&mut self) -> &[Mount] {

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::Table;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::reading::ReadContext;
 use crate::model::{Btf, Kind};
 use crate::sys::Result;
@@ -57,5 +57,5 @@ impl Table for Btfs {
 /// Returns the name of a kernel BTF object. A loader's object has none, nor has any before 5.11: the kernel leaves the buffer
 /// zeroed.
 fn object_name(name: &BtfName) -> Option<String> {
-    (name[0] != 0).then(|| text(name))
+    (name[0] != 0).then(|| printable(name))
 }

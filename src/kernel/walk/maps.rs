@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::Table;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::fdinfo::FdInfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -41,7 +41,7 @@ impl Table for Maps {
             && map.max_entries == value.max_entries
             && map.flags == value.map_flags
             && map.btf_id == nonzero(value.btf_id)
-            && map.name == text(&value.name)
+            && map.name == printable(&value.name)
     }
 
     fn facts(
@@ -53,7 +53,7 @@ impl Table for Maps {
         let value = &info.value;
         MapFacts {
             id: value.id,
-            name: text(&value.name),
+            name: printable(&value.name),
             map_type: map_type::from_number(value.map_type),
             key_size: value.key_size,
             value_size: value.value_size,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Table;
-use crate::host::text::text;
+use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
@@ -44,7 +44,7 @@ impl Table for Programs {
     ) -> ProgramFacts {
         let value = &info.value;
         let btf_id = nonzero(value.btf_id);
-        let short_name = text(&value.name);
+        let short_name = printable(&value.name);
         let full_name = match btf_id {
             Some(btf_id) if short_name.len() == OBJ_NAME_LEN - 1 => cx.entry_function(fd, btf_id),
             _ => None,
@@ -122,5 +122,5 @@ fn attach_target(cx: &mut ReadContext<'_>, info: &Reported<ProgramInfo>) -> Opti
     let btf_id = nonzero(info.value.attach_btf_obj_id)?;
     let has_function = [program_type::TRACING, program_type::EXT, program_type::LSM];
     let types = has_function.contains(&info.value.prog_type).then(|| cx.types(btf_id))??;
-    types.attach_target(type_id).map(text)
+    types.attach_target(type_id).map(printable)
 }
