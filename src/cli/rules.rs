@@ -80,6 +80,8 @@ fn none_of(what: &str, given: &str, words: &[&str]) -> String {
     match nearest(given, words.iter().copied()) {
         Some(near) => format!("there is no {what} {given:?}; did you mean {near}?"),
         None if words.is_empty() => format!("there is no {what}"),
+        // Too many for a message.
+        None if words.len() > 10 => format!("there is no {what} {given:?}"),
         None => format!("there is no {what} {given:?}; there are {}", words.join(", ")),
     }
 }

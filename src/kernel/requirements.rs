@@ -1,5 +1,6 @@
 //! What the kernel requires for each part of a reading, and why it refuses all of it. Entry point: [`refusal`].
 
+use std::fmt::Write as _;
 use std::fs;
 
 /// `CAP_SYS_ADMIN`. Source: `include/uapi/linux/capability.h`.
@@ -52,7 +53,7 @@ pub const REQUIREMENTS: [Requirement; 10] = [
         part: "BTF objects",
         capabilities: "CAP_SYS_ADMIN",
         since: "",
-        without: "they are missing, and with them the names of attached functions",
+        without: "they are missing",
     },
     Requirement {
         part: "holders in /proc, names of executables",
@@ -62,7 +63,7 @@ pub const REQUIREMENTS: [Requirement; 10] = [
     },
     Requirement {
         part: "pins",
-        capabilities: "CAP_DAC_OVERRIDE for those of other users",
+        capabilities: "CAP_DAC_OVERRIDE for those of other users: read access, write access for links",
         since: "",
         without: "pins are incomplete",
     },
@@ -85,6 +86,16 @@ pub const REQUIREMENTS: [Requirement; 10] = [
         without: "these attachments are missing",
     },
 ];
+
+/// The requirements as a table for the documents.
+#[must_use]
+pub fn markdown() -> String {
+    let mut table = String::from("| part | needs | since Linux | without it |\n|---|---|---|---|\n");
+    for Requirement { part, capabilities, since, without } in REQUIREMENTS {
+        let _infallible = writeln!(table, "| {part} | {capabilities} | {since} | {without} |");
+    }
+    table
+}
 
 /// Why no BPF object can be read, and what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,22 @@
-//! Files generated from the table of metrics are up to date, and the table itself is consistent.
+//! Documents generated from tables are up to date, and the table of metrics is consistent.
 
 use std::collections::BTreeSet;
 use test_support::golden;
 
+use bpf_metrics_exporter::kernel::requirements;
 use bpf_metrics_exporter::metrics::{Entity, Visitor, generate, prometheus_name, visit};
 
 #[test]
 fn docs_metrics_is_up_to_date() {
     golden::assert_golden("docs/metrics.md", &generate::markdown());
+}
+
+#[test]
+fn docs_operations_has_the_table_of_requirements() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+    let document = std::fs::read_to_string(path).expect("the file is there");
+    let table = requirements::markdown();
+    assert!(document.contains(&table), "docs/operations.md should have this table:\n{table}");
 }
 
 #[test]

@@ -38,6 +38,7 @@ const TESTS: &[Test] = &[
     ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),
     ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),
     ("sigterm_triggers_a_last_export", stopping::last_export, &[Collector]),
+    ("sighup_is_ignored", stopping::sighup, &[]),
     ("a_second_sigterm_ends_at_once", stopping::second_signal, &[]),
     ("sigterm_does_not_wait_long_for_an_unresponsive_receiver", stopping::unresponsive_receiver, &[]),
 ];

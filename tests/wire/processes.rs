@@ -123,11 +123,16 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
         // The shell's own `kill`: the standard library has none, and signals by system call are unsafe.
         let mut kill = Command::new("sh");
-        kill.args(["-c", "kill -TERM \"$1\"", "kill"]).arg(self.child.id().to_string());
+        kill.args(["-c", "kill -s \"$1\" \"$2\"", "kill", name]).arg(self.child.id().to_string());
         let status = kill.status().unwrap_or_else(|error| panic!("failed to run sh: {error}"));
-        assert!(status.success(), "failed to send SIGTERM to {}: {status}", self.name);
+        assert!(status.success(), "failed to send SIG{name} to {}: {status}", self.name);
     }
 
     /// Waits for its exit.

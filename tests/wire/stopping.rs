@@ -65,6 +65,17 @@ pub(crate) fn unresponsive_receiver() {
     exporter.process.says("points not delivered");
 }
 
+pub(crate) fn sighup() {
+    let scratch = Scratch::new();
+    let (mut exporter, _connection) = start_with_unresponsive_receiver(&scratch);
+    for _ in 0..2 {
+        exporter.process.signal("HUP");
+    }
+    exporter.process.says("INFO SIGHUP ignored: there is no configuration to reload");
+    assert!(exporter.exposition().contains("bpf_exporter_"));
+    exporter.process.assert_running();
+}
+
 /// Starts an exporter with a receiver that accepts its connection and never responds.
 fn start_with_unresponsive_receiver(scratch: &Scratch) -> (Exporter, (TcpListener, TcpStream)) {
     let listener =

@@ -92,14 +92,14 @@ pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snap
 
 /// A reading, with what it found and how long each part of it took.
 pub(super) fn reading(snapshot: &Snapshot, took: Duration) -> String {
-    let count = |count: Option<usize>| count.map_or_else(|| "no".to_owned(), |count| count.to_string());
-    let mut line = format!(
-        "read {} programs, {} maps, {} links, {} BTF objects in {took:.1?}:",
-        count(snapshot.programs.as_ref().map(Vec::len)),
-        count(snapshot.maps.as_ref().map(Vec::len)),
-        count(snapshot.links.as_ref().map(Vec::len)),
-        count(snapshot.btfs.as_ref().map(Vec::len)),
-    );
+    let counts = [
+        (snapshot.programs.as_ref().map(Vec::len), "programs"),
+        (snapshot.maps.as_ref().map(Vec::len), "maps"),
+        (snapshot.links.as_ref().map(Vec::len), "links"),
+        (snapshot.btfs.as_ref().map(Vec::len), "BTF objects"),
+    ];
+    let counts = counts.into_iter().filter_map(|(count, what)| Some(format!("{} {what}", count?)));
+    let mut line = format!("read {} in {took:.1?}:", counts.collect::<Vec<_>>().join(", "));
     for collector in &snapshot.collectors {
         let comma = if line.ends_with(':') { "" } else { "," };
         let failed = if collector.success { "" } else { " (incomplete)" };
@@ -188,5 +188,75 @@ fn run_stats(mode: RunStatsMode, stats: RunStats) -> Option<String> {
         RunStatsMode::Sample { lasting, every } => {
             Some(format!("run statistics are on for {lasting:?} in every {every:?}: {COST} during that time"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::process::Command;
+    use std::thread;
+
+    use bpf_metrics_exporter::model::{Collector, ReaderKind};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    /// Runs itself in another process, since the hook ends the process.
+    #[test]
+    fn a_panic_in_any_thread_is_one_line_and_exit_code_1() {
+        const INNER: &str = "TEST_OF_PANICS";
+        if env::var_os(INNER).is_some() {
+            report_panics();
+            let ended = thread::spawn(|| panic!("a reading\nfailed")).join();
+            unreachable!("the process outlived {ended:?}");
+        }
+        let mut inner = Command::new(env::current_exe().expect("Linux has it"));
+        inner.args([
+            "--nocapture",
+            "--exact",
+            "messages::tests::a_panic_in_any_thread_is_one_line_and_exit_code_1",
+        ]);
+        let output = inner.env(INNER, "").output().expect("it starts");
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let start = "bpf-metrics-exporter: internal error: a reading failed, at ";
+        assert!(stderr.starts_with(start) && stderr.lines().count() == 1, "{stderr}");
+    }
+
+    #[test]
+    fn issues_name_the_part_the_call_and_the_error() {
+        let issue = |part, call: &'static str, error: &'static str, count| {
+            self::issue(&Issue { part, call: call.into(), error: error.into(), count, total: count })
+        };
+        assert_eq!(
+            issue(Part::Map, "BPF_MAP_GET_NEXT_ID", "EPERM", 1),
+            "reading maps was incomplete: BPF_MAP_GET_NEXT_ID failed: EPERM"
+        );
+        assert_eq!(
+            issue(Part::Holder, "readlink", "EACCES", 3),
+            "reading the holders of objects was incomplete: readlink failed: EACCES (3 times)"
+        );
+        assert_eq!(
+            issue(Part::Program, "BPF_ENABLE_STATS", "EPERM", 1),
+            "run statistics are not available: BPF_ENABLE_STATS failed: EPERM; it needs CAP_SYS_ADMIN"
+        );
+    }
+
+    #[test]
+    fn a_reading_is_logged_with_objects_and_durations() {
+        let collector = |part, micros, success| {
+            let duration = Duration::from_micros(micros);
+            Collector { part, reader: Some(ReaderKind::Iter), duration, age: Duration::ZERO, success }
+        };
+        let snapshot = Snapshot {
+            programs: Some(Vec::new()),
+            collectors: vec![collector(Part::Program, 1500, true), collector(Part::Map, 20, false)],
+            ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
+        };
+        assert_eq!(
+            reading(&snapshot, Duration::from_millis(2)),
+            "read 0 programs in 2.0ms: program 1.5ms, map 20.0µs (incomplete)"
+        );
     }
 }

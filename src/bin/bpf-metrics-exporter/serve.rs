@@ -70,6 +70,13 @@ fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> 
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let Export { otlp, listen: _, collection } = export;
     let Collection { kernel, enrich, lookup, selection } = collection;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    // Before the first reading, during which SIGHUP would end the program.
+    let signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
     let names = NameCache::default();
     let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
     malloc::return_what_is_free();
@@ -107,13 +114,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     };
     let source = Source::new(read, select, exporter);
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
     let result = runtime.block_on(async {
-        let signals = Signals::new().context("failed to handle signals")?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::new();
         serve_prometheus(&mut tasks, listeners, &source, &stopped);
