@@ -18,13 +18,3 @@ pub fn return_large_pieces() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
     }
 }
-
-/// Gives back what is free in the heaps, to be called after much was needed once: loading the iterators goes through all types
-/// of the kernel, some 20 MB in small pieces.
-pub fn return_what_is_free() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) may be called at any time; nothing rests on its success.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

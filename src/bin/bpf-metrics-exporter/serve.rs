@@ -20,7 +20,6 @@ use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{Build, Exporter};
 use bpf_metrics_exporter::source::Source;
-use bpf_metrics_exporter::sys::malloc;
 use bpf_metrics_exporter::{lookup, web};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -79,7 +78,6 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
     let names = NameCache::default();
     let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
-    malloc::return_what_is_free();
     let mut warned = Warned::default();
     let first = reader.read();
     if first.is_all_refused() {

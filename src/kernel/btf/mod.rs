@@ -2,10 +2,14 @@
 //! Knows the format (`Documentation/bpf/btf.rst`) only as far as to step from one type to the next. Begin at [`Types::parse`].
 
 pub(crate) mod cache;
+mod object;
+mod search;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+
+pub(crate) use self::search::search;
 
 const MAGIC: u16 = 0xeb9f;
 /// `struct btf_type`: name, kind and count, size or type.
@@ -136,18 +140,24 @@ impl Types {
         pointed.and_then(|(_, to)| self.bare(to)).is_some_and(|(kind, _)| kind == KIND_FUNC_PROTO)
     }
 
-    /// The kind of a type behind its other names and its qualifiers, and the type to which it refers.
+    /// The kind of a type without its other names and qualifiers, and the type to which it refers.
     fn bare(&self, type_id: u32) -> Option<(u32, u32)> {
+        let (object, at, kind) = self.unqualified(type_id)?;
+        Some((kind, word(&object.data, at + 8)?))
+    }
+
+    /// A type without its other names and qualifiers: the object that has it, its offset and kind.
+    fn unqualified(&self, type_id: u32) -> Option<(&Self, usize, u32)> {
         /// More of them than anybody writes; a type that refers to itself never ends.
         const LONGEST: usize = 32;
         let mut type_id = type_id;
         for _ in 0..LONGEST {
             let (object, at) = self.place(type_id)?;
-            let (kind, to) = (head(&object.data, at)?.kind, word(&object.data, at + 8)?);
+            let kind = head(&object.data, at)?.kind;
             if ![KIND_TYPEDEF, KIND_VOLATILE, KIND_CONST, KIND_RESTRICT, KIND_TYPE_TAG].contains(&kind) {
-                return Some((kind, to));
+                return Some((object, at, kind));
             }
-            type_id = to;
+            type_id = word(&object.data, at + 8)?;
         }
         None
     }
@@ -182,7 +192,8 @@ impl Types {
         self.base.as_ref().map_or(0, |base| base.end()) + self.count
     }
 
-    fn name(&self, offset: usize) -> Option<&[u8]> {
+    /// The name at an offset.
+    pub(crate) fn name(&self, offset: usize) -> Option<&[u8]> {
         let before = self.base.as_ref().map_or(0, |base| base.names.len());
         let Some(offset) = offset.checked_sub(before) else { return self.base.as_ref()?.name(offset) };
         let name = self.data.get(self.names.clone())?.get(offset..)?;
@@ -210,31 +221,6 @@ fn head(data: &[u8], at: usize) -> Option<Head> {
     let kind = (info >> 24) & 0x1f;
     let next = at + TYPE_LEN + tail_len(kind, (info & 0xffff) as usize)?;
     (next <= data.len()).then_some(Head { name: word(data, at)? as usize, kind, next })
-}
-
-/// The values of the enumerators of these names, in whatever enumerations they are, with a name or without.
-pub(crate) fn enumerators<const N: usize>(data: &[u8], names: [&str; N]) -> [Option<u32>; N] {
-    let mut values = [None; N];
-    let Some((types, strings)) = sections(data) else { return values };
-    let is = |offset: u32, name: &str| {
-        let string = data[strings.clone()].get(offset as usize..);
-        string.and_then(|string| string.strip_prefix(name.as_bytes())?.first()) == Some(&0)
-    };
-    let mut at = types.start;
-    while let Some(head) = head(&data[..types.end], at) {
-        if head.kind == KIND_ENUM {
-            for member in (at + TYPE_LEN..head.next).step_by(8) {
-                let Some(offset) = word(data, member) else { break };
-                for (value, name) in values.iter_mut().zip(names) {
-                    if is(offset, name) {
-                        *value = word(data, member + 4);
-                    }
-                }
-            }
-        }
-        at = head.next;
-    }
-    values
 }
 
 /// Every enumerator with the name of its enumeration, which is empty for one without a name, and its value.
@@ -282,7 +268,7 @@ mod tests {
     use super::*;
 
     /// A BTF object of these types and names.
-    fn object(types: &[&[u32]], strings: &[u8]) -> Vec<u8> {
+    pub(super) fn object(types: &[&[u32]], strings: &[u8]) -> Vec<u8> {
         let types: Vec<u8> = types.iter().copied().flatten().flat_map(|word| word.to_le_bytes()).collect();
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a small example");
         let (types_len, strings_len) = (len(&types), len(strings));
@@ -313,14 +299,6 @@ mod tests {
         assert_eq!(types.function(0), None, "nothing is not a function");
         assert_eq!(types.function(1), None, "an integer is not a function");
         assert_eq!(types.function(5), None, "there is no fifth type");
-    }
-
-    #[test]
-    fn an_enumerator_is_found_in_an_enumeration_without_a_name() {
-        let types: [&[u32]; 2] = [&[1, KIND_INT << 24, 4, 32], &[0, KIND_ENUM << 24 | 2, 4, 5, 7, 11, 9]];
-        let data = object(&types, b"\0int\0FIRST\0SECOND\0");
-        assert_eq!(enumerators(&data, ["SECOND", "FIRST", "FIR", "int"]), [Some(9), Some(7), None, None]);
-        assert_eq!(enumerators(&data[..20], ["SECOND"]), [None]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The files of processes, as the iterators tell those that are descriptors of BPF objects.
-//! Knows nothing of `/proc`, and of processes only what the kernel tells beside their files. Begin at [`Files::learn`].
+//! Knows nothing of `/proc`, and of processes only what the kernel tells beside their files. Begin at [`Files::detect`].
 
-use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use zerocopy::FromBytes;
@@ -16,25 +16,6 @@ use crate::kernel::backend::Refusal;
 use crate::model::{Kind, ProcessFiles};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
-
-/// A BTF object of one type, `int`: header, type and names (`Documentation/bpf/btf.rst`).
-const INT: &[u32] = &[
-    // Magic number, version and flags; the lengths of the header, the types and the names, each with its place.
-    0x0001_eb9f,
-    24,
-    0,
-    16,
-    16,
-    8,
-    // Its name's place; an integer; of 4 bytes; signed, of 32 bits.
-    1,
-    1 << 24,
-    4,
-    1 << 24 | 32,
-    // "\0int\0" in the order of bytes that the magic number has.
-    u32::from_ne_bytes(*b"\0int"),
-    0,
-];
 
 /// The files of all processes in our pid namespace.
 #[derive(Debug)]
@@ -56,37 +37,33 @@ pub(crate) struct FileMaps {
 }
 
 impl Files {
-    /// Has the program learn from descriptors of this process what the files of each kind of object are. Where no BTF object
-    /// can be made for that, theirs stay unknown.
+    /// Has the program detect which files are descriptors of each kind of object, by descriptors of this process: of the program, of
+    /// its map, of its link and of a BTF object.
     ///
     /// It has to be the thread that the descriptors belong to.
-    pub(crate) fn learn(table: Table, maps: FileMaps, program: BorrowedFd<'_>) -> Result<Self, Refusal> {
-        let btf = sys::load_btf(zerocopy::IntoBytes::as_bytes(INT));
-        if let Err(error) = &btf {
-            tracing::debug!("holders of BTF objects are unknown: {error}");
-        }
-        let sample_fds = [
-            program.as_raw_fd(),
-            maps.kinds.as_raw_fd(),
-            table.link.as_raw_fd(),
-            btf.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-        ];
+    pub(crate) fn detect(
+        table: Table,
+        maps: FileMaps,
+        program: BorrowedFd<'_>,
+        btf: BorrowedFd<'_>,
+    ) -> Result<Self, Refusal> {
+        let sample_fds =
+            [program.as_raw_fd(), maps.kinds.as_raw_fd(), table.link.as_raw_fd(), btf.as_raw_fd()];
         let request = FileKinds { release_ops: [0; file_kind::KINDS as usize], sample_fds };
         sys::update_map(maps.kinds.as_fd(), 0, &request)
             .map_err(|error| Refusal::new(error, format!("a map cannot be filled: {}", error.errno)))?;
         let mut files = Self { table, from: WalkState::default(), state: maps.state, tick: clock::tick() };
-        let mut told = [false; file_kind::KINDS as usize];
+        let mut detected = [false; file_kind::KINDS as usize];
         let run = files.walk(|process, file| {
-            if let Some(told) = told.get_mut(file.kind as usize) {
-                *told |= process.own != 0;
+            if let Some(detected) = detected.get_mut(file.kind as usize) {
+                *detected |= process.own != 0;
             }
         });
         run.map_err(|error| {
             let why = format!("the iterator over the files of processes cannot be read: {}", error.errno);
             Refusal::new(error, why)
         })?;
-        let learnt = told.iter().zip(sample_fds).all(|(&told, fd)| told || fd < 0);
-        learnt.then_some(files).ok_or_else(|| {
+        detected.iter().all(|&detected| detected).then_some(files).ok_or_else(|| {
             let why = "the iterator over the files of processes does not report those of this process";
             Refusal::new(Error::new("read", Errno::ENOENT), why)
         })

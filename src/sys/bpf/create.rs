@@ -1,13 +1,71 @@
-//! What this program makes for itself: links of iterators and iterators, a BTF object, the descriptor that has runs counted.
-//! Knows no program that the iterators run. Begin at [`link_iterator`].
+//! Creation of our own objects: maps, iterator programs, their links and BTF, iterators, and the descriptor that enables run
+//! statistics.
+//!
+//! Entry points: [`load_iterator`] and [`link_iterator`].
 #![expect(unsafe_code, reason = "bpf(2) has no wrapper in the C library")]
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::{Call, open};
+use super::info::size_of_u32;
+use super::uapi::{CoreRelocation, FunctionInfo, Instruction, LineInfo, OBJ_NAME_LEN};
+use super::{Call, bpf, open};
 use crate::sys::{Error, Result};
+
+/// `enum bpf_attach_type`.
+const BPF_TRACE_ITER: u32 = 28;
+
+/// The beginning of `union bpf_attr` as `BPF_MAP_CREATE` uses it.
+#[repr(C)]
+struct MapAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; OBJ_NAME_LEN],
+    ifindex: u32,
+    btf_fd: i32,
+    btf_key_type_id: u32,
+    btf_value_type_id: u32,
+}
+
+/// `union bpf_attr` as `BPF_PROG_LOAD` uses it, up to what 5.17 added.
+#[derive(Default)]
+#[repr(C, align(8))]
+struct ProgramAttr {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; OBJ_NAME_LEN],
+    ifindex: u32,
+    expected_attach_type: u32,
+    btf_fd: i32,
+    function_info_size: u32,
+    functions: u64,
+    function_count: u32,
+    line_info_size: u32,
+    lines: u64,
+    line_count: u32,
+    attach_btf_id: u32,
+    attach_btf_fd: i32,
+    core_relocation_count: u32,
+    fds: u64,
+    core_relocations: u64,
+    core_relocation_size: u32,
+    padding: u32,
+}
+const _: () = assert!(size_of::<MapAttr>() == 60 && size_of::<ProgramAttr>() == 144);
 
 /// The beginning of `union bpf_attr` as `BPF_BTF_LOAD` uses it.
 #[repr(C, align(8))]
@@ -42,13 +100,116 @@ struct StatsAttr {
     kind: u32,
 }
 
-/// Makes a BTF object of this type information.
+/// A map to be created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MapDefinition {
+    pub(crate) name: String,
+    pub(crate) map_type: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    /// The types of its keys and values in the BTF object that it is created with.
+    pub(crate) key_type_id: u32,
+    pub(crate) value_type_id: u32,
+}
+
+/// A program to be loaded that runs over one of the kernel's tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IteratorProgram<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) license: &'a CStr,
+    pub(crate) instructions: &'a [Instruction],
+    /// The BTF object that the three lists refer to.
+    pub(crate) btf: BorrowedFd<'a>,
+    pub(crate) functions: &'a [FunctionInfo],
+    pub(crate) lines: &'a [LineInfo],
+    pub(crate) core_relocations: &'a [CoreRelocation],
+    /// The type id of the table's function `bpf_iter_*` in the kernel's BTF.
+    pub(crate) attach_btf_id: u32,
+}
+
+/// Creates a map.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_BPF` where unprivileged bpf(2) is disabled; `EINVAL` for what the kernel does not know.
+pub(crate) fn create_map(map: &MapDefinition, btf: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut attr = MapAttr {
+        map_type: map.map_type,
+        key_size: map.key_size,
+        value_size: map.value_size,
+        max_entries: map.max_entries,
+        flags: map.flags,
+        inner_map_fd: 0,
+        numa_node: 0,
+        name: object_name(&map.name),
+        ifindex: 0,
+        btf_fd: btf.as_raw_fd(),
+        btf_key_type_id: map.key_type_id,
+        btf_value_type_id: map.value_type_id,
+    };
+    // SAFETY: `BPF_MAP_CREATE` takes a `MapAttr`, which holds no address, and returns a new descriptor.
+    unsafe { open(Call::MapCreate, &mut attr) }
+}
+
+/// Whether the kernel applies CO-RE relocations to programs itself, as it does since 5.17. `true` also for who may not load any.
+pub(crate) fn relocates_programs() -> bool {
+    // Flags that no kernel knows: nothing is loaded.
+    let mut attr = ProgramAttr { core_relocation_size: 16, flags: u32::MAX, ..ProgramAttr::default() };
+    // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr`; every address in it is null.
+    let refused = unsafe { bpf(Call::ProgLoad, &mut attr) };
+    // A request with a field that the kernel does not know (`bpf_check_uarg_tail_zero`, `kernel/bpf/syscall.c`).
+    refused.err().is_none_or(|error| error.errno != Errno::E2BIG)
+}
+
+/// Loads an iterator program. The reasons of the verifier for a refusal are written to `log`, where it is not empty, as text that
+/// ends with a zero byte.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `E2BIG` before 5.17; whatever the verifier returns.
+pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Result<OwnedFd> {
+    /// `enum bpf_prog_type`.
+    const BPF_PROG_TYPE_TRACING: u32 = 26;
+    /// `BPF_LOG_STATS` of `include/linux/bpf_verifier.h`: errors and figures, and not every instruction.
+    const LOG_ERRORS: u32 = 4;
+    let mut attr = ProgramAttr {
+        program_type: BPF_PROG_TYPE_TRACING,
+        instruction_count: count(Call::ProgLoad, program.instructions)?,
+        instructions: program.instructions.as_ptr() as u64,
+        license: program.license.as_ptr() as u64,
+        log_level: if log.is_empty() { 0 } else { LOG_ERRORS },
+        log_size: count(Call::ProgLoad, log)?,
+        log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
+        name: object_name(program.name),
+        expected_attach_type: BPF_TRACE_ITER,
+        btf_fd: program.btf.as_raw_fd(),
+        function_info_size: size_of_u32::<FunctionInfo>(),
+        functions: program.functions.as_ptr() as u64,
+        function_count: count(Call::ProgLoad, program.functions)?,
+        line_info_size: size_of_u32::<LineInfo>(),
+        lines: program.lines.as_ptr() as u64,
+        line_count: count(Call::ProgLoad, program.lines)?,
+        attach_btf_id: program.attach_btf_id,
+        core_relocations: program.core_relocations.as_ptr() as u64,
+        core_relocation_count: count(Call::ProgLoad, program.core_relocations)?,
+        core_relocation_size: size_of_u32::<CoreRelocation>(),
+        ..ProgramAttr::default()
+    };
+    // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr` and returns a new descriptor. The addresses are those of slices that outlive the
+    // call, each as long as its count says of elements of the size that its size says, and of `license`, which ends with a zero
+    // byte; the kernel writes to `log` only, and no more than `log_size` bytes.
+    unsafe { open(Call::ProgLoad, &mut attr) }
+}
+
+/// Creates a BTF object of this type information.
 ///
 /// # Errors
 ///
 /// `EPERM` without `CAP_BPF`; `EINVAL` for what the kernel does not understand.
 pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
-    let size = u32::try_from(types.len()).map_err(|_| Error::new(Call::BtfLoad.as_str(), Errno::E2BIG))?;
+    let size = count(Call::BtfLoad, types)?;
     let mut attr =
         BtfAttr { btf: types.as_ptr() as u64, log: 0, size, log_size: 0, log_level: 0, padding: 0 };
     // SAFETY: `BPF_BTF_LOAD` takes a `BtfAttr` and returns a new descriptor; `attr.btf` is `types`, which outlives the call and is as
@@ -62,8 +223,6 @@ pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
 ///
 /// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator.
 pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd> {
-    /// `enum bpf_attach_type`.
-    const BPF_TRACE_ITER: u32 = 28;
     let mut attr =
         LinkAttr { program_fd: program.as_raw_fd(), target_fd: 0, attach_type: BPF_TRACE_ITER, flags: 0 };
     // SAFETY: `BPF_LINK_CREATE` takes a `LinkAttr`, which holds no address, and returns a new descriptor.
@@ -96,4 +255,16 @@ pub(crate) fn enable_stats() -> Result<OwnedFd> {
     let mut attr = StatsAttr { kind: RUN_TIME };
     // SAFETY: `BPF_ENABLE_STATS` takes a `StatsAttr`, which holds no address, and returns a new descriptor.
     unsafe { open(Call::EnableStats, &mut attr) }
+}
+
+/// A name as the kernel keeps it: cut at 15 characters, with a zero at its end.
+fn object_name(name: &str) -> [u8; OBJ_NAME_LEN] {
+    let mut bytes = [0; OBJ_NAME_LEN];
+    let len = name.len().min(OBJ_NAME_LEN - 1);
+    bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+    bytes
+}
+
+fn count<T>(call: Call, of: &[T]) -> Result<u32> {
+    u32::try_from(of.len()).map_err(|_| Error::new(call.as_str(), Errno::E2BIG))
 }

@@ -232,6 +232,6 @@ unsafe fn info<T: FromBytes + IntoBytes>(fd: BorrowedFd<'_>, request: T, len: us
     Ok(Reported { value, len: attr.info_len as usize })
 }
 
-fn size_of_u32<T>() -> u32 {
+pub(super) fn size_of_u32<T>() -> u32 {
     u32::try_from(size_of::<T>()).expect("kernel structures are small")
 }

@@ -16,7 +16,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use nix::errno::Errno;
 
 pub(crate) use self::attach::{Attached, EventProgram, Hooked, attached, event_program};
-pub(crate) use self::create::{create_iterator, enable_stats, link_iterator, load_btf};
+pub(crate) use self::create::{
+    IteratorProgram, MapDefinition, create_iterator, create_map, enable_stats, link_iterator, load_btf,
+    load_iterator, relocates_programs,
+};
 pub(crate) use self::id::{fd_by_id, next_id, open_pinned};
 pub(crate) use self::info::{
     btf_data, btf_info, link_info, link_name, link_place, map_info, object_id, program_entry_function,
@@ -29,9 +32,11 @@ use crate::sys::{Error, Result};
 /// A command of bpf(2) that this program uses. Source: `enum bpf_cmd`, `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
+    MapCreate = 0,
     MapLookupElem = 1,
     MapUpdateElem = 2,
     MapGetNextKey = 4,
+    ProgLoad = 5,
     ObjGet = 7,
     ProgGetNextId = 11,
     MapGetNextId = 12,
@@ -56,8 +61,10 @@ impl Call {
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::MapCreate => "BPF_MAP_CREATE",
             Self::MapLookupElem => "BPF_MAP_LOOKUP_ELEM",
             Self::MapUpdateElem => "BPF_MAP_UPDATE_ELEM",
+            Self::ProgLoad => "BPF_PROG_LOAD",
             Self::ProgQuery => "BPF_PROG_QUERY",
             Self::TaskFdQuery => "BPF_TASK_FD_QUERY",
             Self::LinkCreate => "BPF_LINK_CREATE",

@@ -83,13 +83,48 @@ pub(crate) struct ProgramInfo {
 const _: () = assert!(size_of::<ProgramInfo>() == 232);
 
 /// `struct bpf_func_info`: where a function begins and which BTF type describes it.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct FunctionInfo {
     pub(crate) insn_off: u32,
     pub(crate) type_id: u32,
 }
 const _: () = assert!(size_of::<FunctionInfo>() == 8);
+
+/// `struct bpf_line_info`: the source line of an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct LineInfo {
+    pub(crate) insn_off: u32,
+    pub(crate) file_name_off: u32,
+    pub(crate) line_off: u32,
+    pub(crate) line_col: u32,
+}
+const _: () = assert!(size_of::<LineInfo>() == 16);
+
+/// `struct bpf_core_relo`: what the kernel puts into an instruction, by its own types. Since 5.17.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct CoreRelocation {
+    /// In bytes, where the other two count instructions.
+    pub(crate) insn_off: u32,
+    pub(crate) type_id: u32,
+    pub(crate) access_str_off: u32,
+    pub(crate) kind: u32,
+}
+const _: () = assert!(size_of::<CoreRelocation>() == 16);
+
+/// `struct bpf_insn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Instruction {
+    pub(crate) code: u8,
+    /// The destination in the lower half, the source in the upper one, on little-endian machines.
+    pub(crate) registers: u8,
+    pub(crate) offset: i16,
+    pub(crate) immediate: i32,
+}
+const _: () = assert!(size_of::<Instruction>() == 8);
 
 /// `struct bpf_map_info`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -1,0 +1,327 @@
+//! The iterators of `bpf/collector.bpf.o`, loaded into the kernel and each linked to its table, or the reason why not.
+//!
+//! Entry point: [`Iterators::load`]. The kernel itself relocates the programs by its types (CO-RE, 5.17).
+
+mod btf_ext;
+mod object;
+mod program;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use self::object::{CompiledObject, ObjectError};
+use self::program::LinkedProgram;
+use super::files::FileMaps;
+use super::records::Request;
+use super::{Files, Links, Maps, Programs, Table};
+use crate::kernel::backend::Refusal;
+use crate::kernel::btf;
+use crate::model::{Kind, Part};
+use crate::sys::bpf::{self as sys, Call, IteratorProgram, MapDefinition};
+use crate::sys::{Error, failed};
+
+static OBJECT: &[u8] = include_bytes!("../../../../bpf/collector.bpf.o");
+
+/// The types of the kernel.
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+
+const CPUS: &str = "bpfmetrics_cpus";
+const ASK: &str = "bpfmetrics_ask";
+const KINDS: &str = "bpfmetrics_kind";
+const WALK: &str = "bpfmetrics_walk";
+
+/// The functions in the kernel that iterators are attached to, one for each table.
+const TARGETS: [&str; 5] =
+    ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_bpf_link", "bpf_iter_task", "bpf_iter_task_file"];
+
+/// Bits of `trace_event_call.flags`.
+const FLAGS: [&str; 3] = ["TRACE_EVENT_FL_TRACEPOINT", "TRACE_EVENT_FL_KPROBE", "TRACE_EVENT_FL_UPROBE"];
+
+/// What could be loaded.
+#[derive(Debug)]
+pub(crate) struct Iterators {
+    /// Over programs.
+    pub(crate) programs: Result<Programs, Refusal>,
+    /// Over maps.
+    pub(crate) maps: Result<Maps, Refusal>,
+    /// Over links.
+    pub(crate) links: Result<Links, Refusal>,
+    /// Over the files of processes.
+    pub(crate) files: Result<Files, Refusal>,
+    /// The objects that this process holds as long as it has these.
+    pub(crate) kept: Vec<(Kind, u32)>,
+}
+
+impl Iterators {
+    /// Loads them into the kernel. They are gone when the last descriptor of their links is closed.
+    pub(crate) fn load() -> Self {
+        match Loader::new() {
+            Ok(mut loader) => Self {
+                programs: loader.programs(),
+                maps: loader.maps(),
+                links: loader.links(),
+                files: loader.files(),
+                kept: loader.own_objects,
+            },
+            Err(refusal) => Self {
+                programs: Err(refusal.clone()),
+                maps: Err(refusal.clone()),
+                links: Err(refusal.clone()),
+                files: Err(refusal),
+                kept: Vec::new(),
+            },
+        }
+    }
+}
+
+/// The object, its maps created and its programs not yet loaded.
+struct Loader {
+    object: CompiledObject<'static>,
+    btf: OwnedFd,
+    maps: Vec<(String, OwnedFd)>,
+    /// The type ids of [`TARGETS`].
+    targets: [Option<u32>; TARGETS.len()],
+    request: Request,
+    own_objects: Vec<(Kind, u32)>,
+}
+
+impl Loader {
+    fn new() -> Result<Self, Refusal> {
+        let found = File::open(VMLINUX).and_then(|file| btf::search(file, TARGETS, FLAGS));
+        let (targets, [tracepoint, kprobe, uprobe]) = found.map_err(|error| {
+            let why = format!("the types of this kernel cannot be read (CONFIG_DEBUG_INFO_BTF): {error}");
+            Refusal::new(failed(VMLINUX)(error), why)
+        })?;
+        if !sys::relocates_programs() {
+            let why = "this kernel is older than 5.17 and does not relocate programs itself (CO-RE)";
+            return Err(Refusal::new(Error::new(Call::ProgLoad.as_str(), Errno::E2BIG), why));
+        }
+        // A kernel without one of them has no event of that kind, and no event has a bit of zero.
+        let request = Request {
+            flag_tracepoint: tracepoint.unwrap_or(0),
+            flag_kprobe: kprobe.unwrap_or(0),
+            flag_uprobe: uprobe.unwrap_or(0),
+            ..Request::default()
+        };
+        let cpus = possible_cpus().map_err(|error| {
+            let why = format!("the possible CPUs cannot be listed: {error}");
+            Refusal::new(failed(POSSIBLE_CPUS)(error), why)
+        })?;
+        let object = CompiledObject::parse(OBJECT).map_err(|error| unusable(&error))?;
+        let btf = sys::load_btf(object.types.bytes())
+            .map_err(|error| refused(error, "the types of the iterators cannot be loaded"))?;
+        let maps = object.maps.iter().map(|definition| {
+            let mut definition = definition.clone();
+            if definition.name == CPUS {
+                definition.max_entries = u32::try_from(cpus.len()).expect("far less than 2^32 CPUs");
+            }
+            create_map(&definition, btf.as_fd()).map(|map| (definition.name, map))
+        });
+        let maps = maps.collect::<Result<_, _>>()?;
+        let loader = Self { object, btf, maps, targets, request, own_objects: Vec::new() };
+        let map = loader.map(CPUS)?;
+        for (index, number) in cpus.into_iter().enumerate() {
+            let index = u32::try_from(index).expect("far less than 2^32 CPUs");
+            // An offset, which the programs find, and the number of the CPU.
+            let value = [0, 0, number, 0];
+            sys::update_map(map, index, &value).map_err(not_filled)?;
+        }
+        sys::update_map(loader.map(ASK)?, 0, &request).map_err(not_filled)?;
+        Ok(loader)
+    }
+
+    fn programs(&mut self) -> Result<Programs, Refusal> {
+        let ask = duplicate(self.map(ASK)?)?;
+        let id = sys::map_info(ask.as_fd()).map_err(not_identified)?.value.id;
+        let program = self.program("bpf_metrics_exporter_program", "bpf_prog")?;
+        let table = self.table(Kind::Program, "bpf_prog", &program)?;
+        self.own_objects.push((Kind::Map, id));
+        Ok(Programs::new(table, ask, self.request))
+    }
+
+    fn maps(&mut self) -> Result<Maps, Refusal> {
+        let program = self.program("bpf_metrics_exporter_map", "bpf_map")?;
+        Ok(Maps::new(self.table(Kind::Map, "bpf_map", &program)?))
+    }
+
+    fn links(&mut self) -> Result<Links, Refusal> {
+        let program = self.program("bpf_metrics_exporter_link", "bpf_link")?;
+        Ok(Links::new(self.table(Kind::Link, "bpf_link", &program)?))
+    }
+
+    /// Over all files of a thread at once, and where the kernel refuses that, over each file.
+    fn files(&mut self) -> Result<Files, Refusal> {
+        self.files_by("bpf_metrics_exporter_task", "task", Some(WALK)).or_else(|refusal| {
+            tracing::debug!("{}", refusal.text);
+            self.files_by("bpf_metrics_exporter_file", "task_file", None)
+        })
+    }
+
+    /// By the program that runs over this table, and starts where the map `state` says.
+    fn files_by(&mut self, function: &str, table: &str, state: Option<&str>) -> Result<Files, Refusal> {
+        let own_objects = self.own_objects.len();
+        let files = self.detect_files(function, table, state);
+        if files.is_err() {
+            self.own_objects.truncate(own_objects);
+        }
+        files
+    }
+
+    fn detect_files(&mut self, function: &str, table: &str, state: Option<&str>) -> Result<Files, Refusal> {
+        let kinds = duplicate(self.map(KINDS)?)?;
+        let state = state.map(|name| duplicate(self.map(name)?)).transpose()?;
+        let program = self.program(function, table)?;
+        let table = self.table(Part::Holder, table, &program)?;
+        if let Some(state) = &state {
+            let id = sys::map_info(state.as_fd()).map_err(not_identified)?.value.id;
+            self.own_objects.push((Kind::Map, id));
+        }
+        Files::detect(table, FileMaps { kinds, state }, program.as_fd(), self.btf.as_fd())
+    }
+
+    /// Loads the program of a table.
+    fn program(&self, function: &str, table: &str) -> Result<OwnedFd, Refusal> {
+        let mut targets = TARGETS.into_iter().zip(self.targets);
+        let target = targets.find(|(target, _)| target.strip_prefix("bpf_iter_") == Some(table));
+        let Some(attach_btf_id) = target.and_then(|(_, type_id)| type_id) else {
+            let error = Error::new(Call::ProgLoad.as_str(), Errno::ENOENT);
+            return Err(Refusal::new(error, format!("this kernel has no iter/{table}")));
+        };
+        let linked = LinkedProgram::link(&self.object, function).and_then(|mut program| {
+            program.resolve_maps(|name| self.find_map(name).map(|map| map.as_raw_fd()))?;
+            Ok(program)
+        });
+        let linked = linked.map_err(|error| unusable(&error))?;
+        let program = IteratorProgram {
+            name: function,
+            license: self.object.license,
+            instructions: &linked.instructions,
+            btf: self.btf.as_fd(),
+            functions: &linked.functions,
+            lines: &linked.lines,
+            core_relocations: &linked.core_relocations,
+            attach_btf_id,
+        };
+        sys::load_iterator(&program, &mut []).map_err(|error| {
+            let what = format!("the program for iter/{table} cannot be loaded");
+            let log = if error.errno == Errno::EPERM { String::new() } else { verifier_log(&program) };
+            if log.is_empty() {
+                return refused(error, &what);
+            }
+            tracing::debug!("iter/{table}: {log}");
+            let reason = reason(&log).unwrap_or("the verifier gives no reason");
+            refused(error, &format!("{what}: {reason}"))
+        })
+    }
+
+    /// Links a program to its table.
+    fn table(&mut self, part: impl Into<Part>, table: &str, program: &OwnedFd) -> Result<Table, Refusal> {
+        let link = sys::link_iterator(program.as_fd())
+            .map_err(|error| refused(error, &format!("the iterator iter/{table} cannot be linked")))?;
+        self.own_objects.push((Kind::Link, sys::link_info(link.as_fd()).map_err(not_identified)?.value.id));
+        Ok(Table::new(part, link))
+    }
+
+    fn map(&self, name: &str) -> Result<BorrowedFd<'_>, Refusal> {
+        self.find_map(name).map_err(|error| unusable(&error))
+    }
+
+    fn find_map(&self, name: &str) -> Result<BorrowedFd<'_>, ObjectError> {
+        let map = self.maps.iter().find(|(of, _)| of == name);
+        map.map(|(_, map)| map.as_fd()).ok_or_else(|| ObjectError::NoMap(name.to_owned()))
+    }
+}
+
+fn create_map(definition: &MapDefinition, btf: BorrowedFd<'_>) -> Result<OwnedFd, Refusal> {
+    sys::create_map(definition, btf)
+        .map_err(|error| refused(error, &format!("the map {} cannot be created", definition.name)))
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Refusal> {
+    fd.try_clone_to_owned().map_err(|error| {
+        let why = format!("no descriptor is left: {error}");
+        Refusal::new(failed("fcntl")(error), why)
+    })
+}
+
+/// Loads a program that was refused once more, for the log of the verifier, which is empty if it did not get there.
+fn verifier_log(program: &IteratorProgram<'_>) -> String {
+    const LEN: usize = 64 << 10;
+    let mut log = vec![0; LEN];
+    // The first refusal is reported.
+    let _refused = sys::load_iterator(program, &mut log);
+    let len = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    String::from_utf8_lossy(&log[..len]).trim_end().to_owned()
+}
+
+/// The last line of a verifier's log but the figures at its end.
+fn reason(log: &str) -> Option<&str> {
+    let figures = ["verification time", "stack depth", "processed", "insns_total"];
+    log.lines().rev().find(|line| !figures.iter().any(|figure| line.starts_with(figure)))
+}
+
+fn unusable(error: &ObjectError) -> Refusal {
+    let why = format!("the object with the iterators cannot be used: {error}");
+    Refusal::new(Error::new("bpf/collector.bpf.o", Errno::ENOEXEC), why)
+}
+
+fn refused(error: Error, what: &str) -> Refusal {
+    let needed = if error.errno == Errno::EPERM { " (needs CAP_BPF and CAP_PERFMON)" } else { "" };
+    Refusal::new(error, format!("{what}: {}{needed}", error.errno))
+}
+
+fn not_identified(error: Error) -> Refusal {
+    refused(error, "an object that was just created cannot be identified")
+}
+
+fn not_filled(error: Error) -> Refusal {
+    refused(error, "a map cannot be filled")
+}
+
+/// The numbers of the CPUs that this machine may have.
+fn possible_cpus() -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(POSSIBLE_CPUS)?;
+    parse_cpus(&text).ok_or_else(|| io::Error::other(format!("{text:?} is not a list of CPUs")))
+}
+
+/// Parses `0-3,8`.
+fn parse_cpus(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if last < first || last > 0xffff {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_parsed() {
+        assert_eq!(parse_cpus("0\n"), Some(vec![0]));
+        assert_eq!(parse_cpus("0-3\n"), Some(vec![0, 1, 2, 3]));
+        assert_eq!(parse_cpus("0-1,4,6-7\n"), Some(vec![0, 1, 4, 6, 7]));
+        for wrong in ["", "a", "3-1", "0-", "0-4000000000"] {
+            assert_eq!(parse_cpus(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_the_last_line_before_the_figures() {
+        let log =
+            "func#0 @0\nunknown func bpf_loop#181\nprocessed 4 insns (limit 1000000) max_states_per_insn 0";
+        assert_eq!(reason(log), Some("unknown func bpf_loop#181"));
+        assert_eq!(reason("verification time 3 usec\nstack depth 0\nprocessed 4 insns"), None);
+    }
+}
