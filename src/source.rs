@@ -128,7 +128,7 @@ impl Readings {
             let snapshot = Arc::new(read());
             Reading { selected: select(Arc::clone(&snapshot)), snapshot }
         };
-        // Neither closure is called again after a panic, so nobody sees their state.
+        // Neither closure is called again after a panic, so their state is never seen.
         match catch_unwind(AssertUnwindSafe(take)) {
             Ok(reading) => {
                 self.last = Some((begun, reading.clone()));

@@ -149,19 +149,19 @@ mod tests {
         assert_eq!(compare(&mut points, 60, &[]), [row("a", 0, 1, 0)]);
         assert_eq!(compare(&mut points, 3599, &[]), [row("a", 0, 1, 0)]);
         assert_eq!(compare(&mut points, 3600, &[]), []);
-        assert_eq!(compare(&mut points, 3660, &[("a", 1)]), [row("a", 1, 0, 3660)], "it is a new one");
+        assert_eq!(compare(&mut points, 3660, &[("a", 1)]), [row("a", 1, 0, 3660)], "it is a new series");
 
         compare(&mut points, 4000, &[]);
-        assert_eq!(compare(&mut points, 4060, &[("a", 2)]), [row("a", 1, 1, 3660)], "it is the same");
+        assert_eq!(compare(&mut points, 4060, &[("a", 2)]), [row("a", 1, 1, 3660)], "it is the same series");
         assert_eq!(compare(&mut points, 7659, &[]), [row("a", 0, 2, 3660)], "an hour from its last program");
     }
 
     #[test]
-    fn what_could_not_be_asked_is_not_lost() {
+    fn programs_hidden_from_an_incomplete_scan_are_not_detached() {
         let mut points = AttachPoints::default();
         compare(&mut points, 0, &[("a", 1), ("a", 2)]);
         let refused = points.compare(at(60), &[hook("a", 3)], false, |id| id != 2);
-        assert_eq!(rows(&refused), [row("a", 2, 1, 0)], "the one that is not loaded any more is lost");
+        assert_eq!(rows(&refused), [row("a", 2, 1, 0)], "the one that was unloaded is detached");
         assert_eq!(compare(&mut points, 120, &[("a", 3)]), [row("a", 1, 2, 0)]);
     }
 }

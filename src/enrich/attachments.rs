@@ -59,7 +59,7 @@ impl ScanScheduler {
 
     /// Returns the last finished scan, and starts another one when it is due, without waiting for it.
     ///
-    /// `snapshot` and `files` say which objects a process or a pin holds.
+    /// `snapshot` and `files` have the objects that a pin or a process holds.
     pub(super) fn latest(
         &mut self,
         snapshot: &Snapshot,

@@ -164,15 +164,16 @@ impl Enricher {
         snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
     }
 
-    /// Counts orphaned objects, given that every process and pin was seen; `None` where hooks or maps were not.
+    /// Returns the number of orphaned objects, given that every process and pin was seen; `None` if some hooks or maps were not.
     fn orphans(&mut self, snapshot: &Snapshot, search: &HolderSearch) -> Option<OrphanCounts> {
         let scan = snapshot.hooks.as_deref();
         if scan.is_some_and(|scan| !scan.complete) || snapshot.pins.is_none() {
             return None;
         }
-        // Who holds objects that were created after the last search is not known.
+        let holders = snapshot.holders.as_ref()?;
+        // The holders of objects that were created after the last search are unknown.
         if search.taken_at >= snapshot.taken_at {
-            self.orphans.update(snapshot, snapshot.holders.as_ref()?, scan);
+            self.orphans.update(snapshot, holders, scan);
         }
         self.orphans.counts().cloned()
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Stand in the table for ids and uids.
+/// Placeholders for ids and uids in the tables.
 const C: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const D: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 const UID: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
@@ -24,14 +24,14 @@ fn written_out(text: &str) -> String {
     words.iter().fold(text.to_owned(), |text, (word, meaning)| text.replace(word, meaning))
 }
 
-/// Asserts what each path says: pod, container and runtime, with a dash for what it does not say.
+/// Asserts the pod, container and runtime of each path, with a dash for what it does not contain.
 fn assert_containers(table: &[(&str, &str, &str, &str)]) {
     for (path, pod, container, runtime) in table {
-        let told = |text: &str| (text != "-").then(|| written_out(text));
+        let given = |text: &str| (text != "-").then(|| written_out(text));
         let expected = CgroupIdentity {
-            pod: told(pod),
-            container: told(container),
-            runtime: told(runtime).map(Cow::Owned),
+            pod: given(pod),
+            container: given(container),
+            runtime: given(runtime).map(Cow::Owned),
             unit: None,
         };
         assert_eq!(CgroupIdentity::of(&written_out(path)), expected, "{path}");
@@ -74,7 +74,7 @@ fn pods() {
         ("/kubepods.slice/kubepods-pod{U_I_D}.slice/crio-conmon-{C}.scope", "{UID}", "-", "-"),
         ("/kubepods/burstable/pod{UID}/crio-conmon-{C}", "{UID}", "-", "-"),
         ("/kubepods/burstable/pod{UID}", "{UID}", "-", "-"),
-        // The cgroupfs driver, where only CRI-O tells itself.
+        // The cgroupfs driver, where only CRI-O has a name of its own.
         ("/kubepods/besteffort/pod{UID}/{C}", "{UID}", "{C}", "-"),
         ("/kubepods/burstable/pod{UID}/{C}/init.scope", "{UID}", "{C}", "-"),
         ("/kubepods/pod{UID}/{C}", "{UID}", "{C}", "-"),
@@ -87,7 +87,7 @@ fn pods() {
             "containerd",
         ),
         ("/kubepods/burstable/pod{HASH}/{C}", "{HASH}", "{C}", "-"),
-        // kubelets with a root of their own: kind, Docker Desktop, LinuxKit, k3s.
+        // kubelets with their own root: kind, Docker Desktop, LinuxKit, k3s.
         (
             "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/\
              kubelet-kubepods-besteffort-pod{U_I_D}.slice/cri-containerd-{C}.scope",
@@ -99,7 +99,7 @@ fn pods() {
         ("/kubepods/kubepods/besteffort/pod{UID}/{C}", "{UID}", "{C}", "-"),
         ("/podruntime/docker/kubepods/besteffort/pod{UID}/{C}", "{UID}", "{C}", "-"),
         ("/k3s/kubepods/burstable/pod{UID}/{C}", "{UID}", "{C}", "-"),
-        // containerd that was not told of systemd.
+        // containerd that is not configured for systemd.
         (
             "/system.slice/containerd.service/kubepods-burstable-pod{U_I_D}.slice:cri-containerd:{C}",
             "{UID}",
@@ -186,7 +186,7 @@ fn containers() {
             "{C}",
             "podman",
         ),
-        // ECS on hosts of one's own, and on Fargate.
+        // ECS on self-managed hosts, and on Fargate.
         ("/ecs/{TASK}/{C}", "-", "{C}", "docker"),
         ("/ecs/shop/{TASK}/{C}", "-", "{C}", "docker"),
         ("/ecs/{TASK}/{TASK}-1234567890", "-", "{TASK}-1234567890", "-"),
@@ -245,21 +245,21 @@ fn units() {
         ("/user.slice/user-1000.slice/user@1000.service/app.slice", "user@1000.service"),
         ("/system.slice/containerd.service", "containerd.service"),
         ("/system.slice/docker.service/buildkit/abcdefghijklmnopqrstuvwxy", "docker.service"),
-        // podman has the health of a container checked by a unit of this name.
+        // podman checks the health of a container in a unit of this name.
         ("/system.slice/{C}.service", "{C}.service"),
         // Monitors of containers.
         ("/machine.slice/libpod-conmon-{C}.scope", "libpod-conmon-{C}.scope"),
         ("/system.slice/nginx.service/runtime", "nginx.service"),
         ("/system.slice/lxc@web.service/lxc.monitor.web", "lxc@web.service"),
         ("/machine.slice/systemd-nspawn@web.service/supervisor", "systemd-nspawn@web.service"),
-        // A virtual machine is no container.
+        // A virtual machine is not a container.
         (
             "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt/emulator",
             "machine-qemu\\x2d1\\x2dweb.scope",
         ),
         ("/kubepods.slice", "kubepods.slice"),
         ("/kubepods.slice/kubepods-burstable.slice", "kubepods-burstable.slice"),
-        // No pods, for all their names.
+        // Not pods despite their names.
         ("/system.slice/kubepods-proxy.service", "kubepods-proxy.service"),
         ("/system.slice/my-pod1.slice", "my-pod1.slice"),
     ];
@@ -270,7 +270,7 @@ fn units() {
 }
 
 #[test]
-fn paths_that_say_nothing() {
+fn paths_without_container_pod_or_unit() {
     for path in [
         "",
         "/",
@@ -298,7 +298,7 @@ fn paths_that_say_nothing() {
     }
 }
 
-/// A name as it may stand in a path of cgroups.
+/// Any name that may occur in a path of cgroups.
 fn name() -> impl Strategy<Value = String> {
     let odd = prop::sample::select(vec![
         "kubepods",
@@ -331,12 +331,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_path_is_too_odd(path in "\\PC{0,100}") {
+    fn no_path_panics(path in "\\PC{0,100}") {
         let _place = CgroupIdentity::of(&path);
     }
 
     #[test]
-    fn what_is_found_is_sound(names in prop::collection::vec(name(), 0..8)) {
+    fn parsed_identities_are_valid(names in prop::collection::vec(name(), 0..8)) {
         let place = CgroupIdentity::of(&names.join("/"));
         if let Some(container) = &place.container {
             let named = matches!(place.runtime.as_deref(), Some("lxc" | "systemd-nspawn" | "garden"));
@@ -348,7 +348,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_above_a_pod_does_not_matter(
+    fn names_above_a_pod_do_not_matter(
         above in prop::collection::vec(name(), 0..5),
         uid in "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32}",
         id in "[0-9a-f]{64}",

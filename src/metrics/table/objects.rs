@@ -51,7 +51,7 @@ pub static PROGRAM: Entity<Program> = Entity {
         },
         Label {
             name: "attach_to",
-            help: "the function of the kernel or of another program that it attaches to; absent for types without one",
+            help: "the function of the kernel or of another program that it was compiled for; absent for types without one",
             read: |p| p.facts.attach_to.as_deref().map(Text),
         },
         Label {
