@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bpf_metrics_exporter::metrics::select::Selected;
+use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{Build, Exporter, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::web;
@@ -29,17 +29,25 @@ fn refused() -> Snapshot {
 }
 
 fn serve(snapshot: Snapshot) -> Server {
+    serve_from(move || snapshot.clone(), Selected::all)
+}
+
+/// Serves readings by `read`, of which `select` selects what to export.
+fn serve_from(
+    mut read: impl FnMut() -> Snapshot + Send + 'static,
+    select: impl FnMut(Arc<Snapshot>) -> Selected + Send + 'static,
+) -> Server {
     let listener = web::bind(Some("127.0.0.1"), 0).expect("a port");
     let address = listener.local_addr().expect("it is bound");
     let readings = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&readings);
     let read = move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        snapshot.clone()
+        read()
     };
     let build =
         Build { started_at: Timestamp::UNIX_EPOCH, version: "1.2.3", revision: None, rustc: Some("1.95.0") };
-    let source = Source::new(read, Selected::all, move || Exporter { build: build.clone(), delivery: None });
+    let source = Source::new(read, select, move || Exporter { build: build.clone(), delivery: None });
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.spawn(web::serve(listener, source, stopped));
@@ -104,6 +112,28 @@ fn a_refused_reading_is_healthy_and_not_ready() {
     let (status, _, text) = get(server.address, "/-/ready", "");
     assert_eq!(status, 503);
     assert!(text.contains("refuses"), "{text}");
+}
+
+#[test]
+fn a_panic_in_a_reading_is_an_error_on_every_route_that_reads() {
+    // Resumed, not begun, so that nothing is printed.
+    let server = serve_from(|| std::panic::resume_unwind(Box::new("out of luck")), Selected::all);
+    for path in ["/", "/metrics", "/-/ready"] {
+        let (status, _, text) = get(server.address, path, "");
+        assert_eq!((status, &*text), (500, "reading BPF objects panicked: out of luck\n"), "{path}");
+    }
+    assert_eq!(server.readings.load(Ordering::Relaxed), 1, "the reader is not called again");
+}
+
+#[test]
+fn a_selection_applies_to_the_metrics_only() {
+    let selection = Selection { per_object: false, ..Selection::default() };
+    let select = move |snapshot| selection.apply(Selected::all(snapshot), None);
+    let server = serve_from(snapshot, select);
+    let text = get(server.address, "/metrics", "").2;
+    assert!(text.contains("bpf_objects{") && !text.contains("bpf_program_info{"), "{text}");
+    assert!(get(server.address, "/", "").2.contains("<li>program: 4</li>"));
+    assert_eq!(get(server.address, "/-/ready", "").0, 200);
 }
 
 #[test]
