@@ -143,16 +143,16 @@ fn keep_names(names: &NameCache, owner: &Owner) {
 
 /// Returns the identity of a process or creator in a cgroup.
 fn identity(cgroup: CgroupIdentity, process: Option<Process>, names: &NameCache) -> Identity {
-    let named = cgroup.container.as_deref().and_then(|id| names.container(id));
-    let (container_name, pod_of_container) = named.map(|named| (named.name, named.pod)).unwrap_or_default();
+    let found = cgroup.container.as_deref().and_then(|id| names.container(id));
+    let (container_name, pod_of_container) = found.map(|found| (found.name, found.pod)).unwrap_or_default();
     let container = cgroup.container.map(|id| Container {
         id,
         runtime: cgroup.runtime.map(Cow::into_owned).map(Cow::Owned),
         name: container_name,
     });
     let pod = cgroup.pod.or(pod_of_container).map(|key| {
-        let named = names.pod(&key);
-        let (namespace, name) = named.map(|named| (named.namespace, named.name)).unzip();
+        let found = names.pod(&key);
+        let (namespace, name) = found.map(|found| (found.namespace, found.name)).unzip();
         Pod { uid: is_uid(&key).then(|| key.clone()), key, namespace, name }
     });
     Identity { process, container, pod, unit: cgroup.unit, pin: None }

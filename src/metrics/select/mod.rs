@@ -230,10 +230,10 @@ fn in_turns(snapshot: &Snapshot, series: &[(Object, u64)]) -> Vec<(Object, u64)>
     let mut by_owner: HashMap<Option<u64>, OwnedSeries<'_>> = HashMap::new();
     for &(object, series) in series {
         let owner = find(&all, object).and_then(|traits| traits.owner);
-        let owned = by_owner
+        let group = by_owner
             .entry(owner.map(Owner::key))
             .or_insert_with(|| OwnedSeries { owner, objects: Vec::new() });
-        owned.objects.push((object, series));
+        group.objects.push((object, series));
     }
     let mut owners: Vec<OwnedSeries<'_>> = by_owner.into_values().collect();
     owners.sort_by_cached_key(|OwnedSeries { owner, .. }| {
