@@ -143,9 +143,9 @@ pub(super) fn resolve(
 
 /// The same flags, with any text as a value.
 fn untyped(command: Command) -> Command {
-    let any = |arg: Arg| match arg.get_action().takes_values() {
-        true => arg.value_parser(OsStringValueParser::new()),
-        false => arg,
+    let any = |arg: Arg| {
+        let takes_values = arg.get_action().takes_values();
+        if takes_values { arg.value_parser(OsStringValueParser::new()) } else { arg }
     };
     command.mut_args(any).mut_subcommands(|command| command.mut_args(any))
 }

@@ -4,6 +4,11 @@
 //! on by default is a `--no-flag`, and [`command`] adds the `--flag` that undoes it. Each flag has an environment variable, named in
 //! [`variable`].
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments of flags are their help texts, in which backticks would show"
+)]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,7 +105,7 @@ pub(super) struct Flags {
 pub(super) enum Subcommands {
     /// Print the current state of the host and exit
     #[command(after_long_help = SNAPSHOT_EPILOGUE)]
-    Snapshot(SnapshotFlags),
+    Snapshot(Box<SnapshotFlags>),
     /// Print a completion script for a shell
     Completions {
         /// Shell that the script is for

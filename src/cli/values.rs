@@ -211,7 +211,7 @@ pub(super) fn backlog_bytes(text: &str) -> Result<u64, String> {
     bytes(text, 0, 1 << 40)
 }
 
-fn bytes<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
+fn bytes<T: Copy + FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
     let bytes = text.parse().ok().filter(|bytes| (&least..=&most).contains(&bytes));
     bytes.ok_or_else(|| format!("{text:?} is not a number of bytes from {least} to {most}"))
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::panic::PanicHookInfo;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub(super) fn warn_of_missing_sockets(lookup: &lookup::Settings) {
     }
 }
 
-fn missing_socket(flag: &str, path: &PathBuf) -> String {
+fn missing_socket(flag: &str, path: &Path) -> String {
     format!("{flag}: {} does not exist; names are looked up there once it does", path.display())
 }
 

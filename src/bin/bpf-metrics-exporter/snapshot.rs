@@ -30,24 +30,23 @@ pub(super) fn snapshot(options: cli::Snapshot, log: Log, warnings: &[String]) ->
         warn!("{warning}");
     }
     let selection = collection.selection.clone();
-    let selected = match from {
-        Some(file) => match read_file(&file) {
+    let selected = if let Some(file) = from {
+        match read_file(&file) {
             Ok(selected) => selected,
             Err(error) => {
                 messages::complain(&format!("--from: {error:#}"));
                 return ExitCode::from(USAGE);
             }
-        },
-        None => {
-            let snapshot = match read_host(collection) {
-                Ok(snapshot) => snapshot,
-                Err(error) => return finish(Err(error)),
-            };
-            if snapshot.is_all_refused() {
-                return finish(Err(anyhow::anyhow!(messages::not_permitted())));
-            }
-            Selected::all(Arc::new(snapshot))
         }
+    } else {
+        let snapshot = match read_host(collection) {
+            Ok(snapshot) => snapshot,
+            Err(error) => return finish(Err(error)),
+        };
+        if snapshot.is_all_refused() {
+            return finish(Err(anyhow::anyhow!(messages::not_permitted())));
+        }
+        Selected::all(Arc::new(snapshot))
     };
     for issue in selected.snapshot.issues.iter().filter(|issue| issue.count > 0) {
         warn!("{}", messages::issue(issue));
