@@ -16,7 +16,7 @@ struct Header {
     magic: U16,
     version: u8,
     flags: u8,
-    header_len: U32,
+    len: U32,
     types: U32,
     types_len: U32,
     names: U32,
@@ -29,7 +29,8 @@ struct Header {
 struct Type {
     name: U32,
     info: U32,
-    size_or_type: U32,
+    /// A size or the id of another type.
+    value: U32,
 }
 const _: () = assert!(size_of::<Type>() == TYPE_LEN);
 
@@ -40,6 +41,9 @@ struct Enumerator {
     name: U32,
     value: U32,
 }
+
+/// Type ids of functions and values of enumerators, in the order of their names.
+pub(crate) type Found<const F: usize, const E: usize> = ([Option<u32>; F], [Option<u32>; E]);
 
 /// Returns the type ids of the functions and the values of the enumerators of these names, the latter in any enumeration, even one
 /// without a name. `None` for a name that does not occur.
@@ -53,14 +57,14 @@ pub(crate) fn search<const F: usize, const E: usize>(
     file: impl Read + Seek,
     functions: [&str; F],
     enumerators: [&str; E],
-) -> io::Result<([Option<u32>; F], [Option<u32>; E])> {
+) -> io::Result<Found<F, E>> {
     // A read of a file in sysfs returns 4 KiB at most (`kernfs_file_read_iter`, `fs/kernfs/file.c`).
     let mut file = BufReader::with_capacity(4096, file);
     let header: Header = read(&mut file)?;
     if header.magic.get() != MAGIC {
         return Err(invalid("the magic number of BTF is missing"));
     }
-    let section = |offset: U32| SeekFrom::Start(u64::from(header.header_len.get()) + u64::from(offset.get()));
+    let section = |offset: U32| SeekFrom::Start(u64::from(header.len.get()) + u64::from(offset.get()));
     file.seek(section(header.names))?;
     let (function_names, enumerator_names) =
         offsets(&mut file, header.names_len.get(), functions, enumerators)?;
@@ -104,7 +108,7 @@ fn offsets<const F: usize, const E: usize>(
     len: u32,
     functions: [&str; F],
     enumerators: [&str; E],
-) -> io::Result<([Option<u32>; F], [Option<u32>; E])> {
+) -> io::Result<Found<F, E>> {
     let (mut of_functions, mut of_enumerators) = ([None; F], [None; E]);
     let mut name = Vec::new();
     let mut offset = 0;

@@ -19,7 +19,7 @@ struct Header {
     magic: u16,
     version: u8,
     flags: u8,
-    header_len: u32,
+    len: u32,
     functions: SubsectionRange,
     lines: SubsectionRange,
     core_relocations: SubsectionRange,
@@ -52,7 +52,7 @@ impl BtfExt {
             return None;
         }
         let subsection = |range: SubsectionRange| {
-            let start = (header.header_len as usize).checked_add(range.offset as usize)?;
+            let start = (header.len as usize).checked_add(range.offset as usize)?;
             data.get(start..start.checked_add(range.len as usize)?)
         };
         Some(Self {

@@ -171,7 +171,8 @@ impl<'a> CompiledObject<'a> {
         let instruction = code.instructions[index];
         let unsupported = || ObjectError::Reference { section: code.name.to_owned(), index };
         let immediate = i64::from(instruction.immediate);
-        let bytes = |instructions: i64| instructions * INSTRUCTION_LEN as i64;
+        let bytes = |instructions: i64| 8 * instructions;
+        let relative = || bytes(i64::try_from(index).expect("objects are small") + immediate + 1);
         let source = instruction.registers >> 4;
         let relocation = code.relocations.get(&index).copied();
         let is_load = instruction.code == LOAD_IMMEDIATE;
@@ -189,10 +190,8 @@ impl<'a> CompiledObject<'a> {
                 (section, offset.saturating_add(bytes(immediate + 1)))
             }
             // Within a section there is no relocation, and the distance is from the next instruction.
-            (LOAD_IMMEDIATE, None) if source == PSEUDO_FUNCTION => {
-                (function.section, bytes(index as i64 + immediate + 1))
-            }
-            (CALL, None) if source == PSEUDO_CALL => (function.section, bytes(index as i64 + immediate + 1)),
+            (LOAD_IMMEDIATE, None) if source == PSEUDO_FUNCTION => (function.section, relative()),
+            (CALL, None) if source == PSEUDO_CALL => (function.section, relative()),
             (_, None) => return Ok(None),
             (_, Some(_)) => return Err(unsupported()),
         };

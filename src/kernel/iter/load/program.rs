@@ -50,13 +50,14 @@ impl<'a> LinkedProgram<'a> {
                     Some(Reference::Address(callee)) => (callee, PSEUDO_FUNCTION),
                 };
                 let known = placed.iter().find(|(function, _)| ptr::eq(*function, callee));
-                let target = known.map(|&(_, start)| start).unwrap_or_else(|| {
+                let known = known.map(|&(_, start)| start);
+                let target = known.unwrap_or_else(|| {
                     let start = program.append(object, callee);
                     placed.push((callee, start));
                     start
                 });
-                let distance = target as i64 - at as i64 - 1;
-                program.refer(at, source, i32::try_from(distance).expect("programs are short"));
+                let position = |index: usize| i32::try_from(index).expect("programs are short");
+                program.refer(at, source, position(target) - position(at) - 1);
             }
         }
         Ok(program)
@@ -85,7 +86,7 @@ impl<'a> LinkedProgram<'a> {
         let to = bytes(start);
         // The kernel counts instructions in the first two, and bytes in the last.
         let in_bytes = |offset: u32| offset - from.start + to;
-        let in_instructions = |offset: u32| in_bytes(offset) / INSTRUCTION_LEN as u32;
+        let in_instructions = |offset: u32| in_bytes(offset) / bytes(1);
         let BtfExt { functions, lines, core_relocations } = &object.descriptions;
         self.functions.extend(functions.moved(
             section,
