@@ -8,27 +8,28 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{AttachPointStatus, Hook, Kind, Object};
+use crate::model::{AttachPointStatus, Hook, Kind, Object, Target};
 
 /// How long an attach point is reported after its last program was detached.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// Where programs are attached.
+/// The labels of an attach point. It stays the same if a cgroup is removed and another one made under its path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct AttachPoint {
+struct PointLabels {
     hook: Cow<'static, str>,
     netns: Option<Arc<str>>,
-    target: Option<Arc<str>>,
+    target: Option<String>,
 }
 
 /// The attach points of the last scan, and those that were emptied before it.
 #[derive(Debug, Default)]
 pub(super) struct AttachPoints {
-    points: BTreeMap<AttachPoint, PointHistory>,
+    points: BTreeMap<PointLabels, PointHistory>,
 }
 
 #[derive(Debug)]
 struct PointHistory {
+    target: Option<Target>,
     objects: BTreeSet<Object>,
     /// How many are attached: one that is attached twice counts twice.
     count: u64,
@@ -48,17 +49,20 @@ impl AttachPoints {
         complete: bool,
         is_loaded: impl Fn(u32) -> bool,
     ) -> Vec<AttachPointStatus> {
-        let mut found: BTreeMap<AttachPoint, (BTreeSet<Object>, u64)> = BTreeMap::new();
+        let mut found: BTreeMap<PointLabels, (Option<&Target>, BTreeSet<Object>, u64)> = BTreeMap::new();
         for hook in hooks {
             let Hook { target, netns, prog_id, map_id, .. } = hook;
-            let point = AttachPoint { hook: hook.hook.clone(), netns: netns.clone(), target: target.clone() };
-            let (objects, count) = found.entry(point).or_default();
+            let text = target.as_ref().map(Target::to_string);
+            let point = PointLabels { hook: hook.hook.clone(), netns: netns.clone(), target: text };
+            let (found_target, objects, count) = found.entry(point).or_default();
+            *found_target = target.as_ref();
             objects.extend(prog_id.map(|id| Object { kind: Kind::Program, id }));
             objects.extend(map_id.map(|id| Object { kind: Kind::Map, id }));
             *count += 1;
         }
         for (point, history) in &mut self.points {
-            let (objects, count) = found.remove(point).unwrap_or_default();
+            let (target, objects, count) = found.remove(point).unwrap_or_default();
+            history.target = target.cloned().or(history.target.take());
             let missing = history.objects.difference(&objects);
             let may_be_attached =
                 |object: &&Object| !complete && (object.kind != Kind::Program || is_loaded(object.id));
@@ -70,16 +74,17 @@ impl AttachPoints {
                 history.occupied_at = taken_at;
             }
         }
-        self.points.extend(found.into_iter().map(|(point, (objects, count))| {
-            (point, PointHistory { objects, count, detached: 0, since: taken_at, occupied_at: taken_at })
+        self.points.extend(found.into_iter().map(|(point, (target, objects, count))| {
+            let (target, since, occupied_at) = (target.cloned(), taken_at, taken_at);
+            (point, PointHistory { target, objects, count, detached: 0, since, occupied_at })
         }));
         self.points.retain(|_, history| {
             let empty_for = Duration::try_from(taken_at.duration_since(history.occupied_at));
             empty_for.is_ok_and(|empty_for| empty_for < REMEMBERED) || history.count > 0
         });
-        let status = |(point, history): (&AttachPoint, &PointHistory)| AttachPointStatus {
+        let status = |(point, history): (&PointLabels, &PointHistory)| AttachPointStatus {
             hook: point.hook.clone(),
-            target: point.target.clone(),
+            target: history.target.clone(),
             netns: point.netns.clone(),
             programs: history.count,
             detached: history.detached,
@@ -100,9 +105,10 @@ mod tests {
     fn hook(target: &str, prog_id: u32) -> Hook {
         Hook {
             hook: "xdp".into(),
-            target: Some(target.into()),
+            target: Some(Target::StructOps { name: target.into() }),
             netns: None,
             position: 0,
+            priority: None,
             prog_id: (prog_id < 1000).then_some(prog_id),
             link_id: None,
             map_id: (prog_id >= 1000).then_some(prog_id),
@@ -121,7 +127,7 @@ mod tests {
 
     fn rows(points: &[AttachPointStatus]) -> Vec<(String, u64, u64, i64)> {
         let row = |point: &AttachPointStatus| {
-            let target = point.target.as_deref().expect("there is one").to_owned();
+            let target = point.target.as_ref().expect("there is one").to_string();
             (target, point.programs, point.detached, point.since.as_second() - 1_000_000)
         };
         points.iter().map(row).collect()

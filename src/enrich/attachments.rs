@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::age;
 use super::attach_points::AttachPoints;
 use crate::host::issues::Issues;
-use crate::kernel::attachments::{Look, Memory, Subject, look};
+use crate::kernel::attachments::{ScanCache, Scanned, Subject, scan};
 use crate::model::{AttachmentScan, Collector, Part, ProcessFiles, Snapshot};
 use crate::sys::{Error, failed};
 
@@ -22,7 +22,7 @@ pub(super) struct ScanScheduler {
     every_netns: bool,
     begun: Option<Instant>,
     running: Option<JoinHandle<ScanResult>>,
-    memory: Memory,
+    cache: ScanCache,
     attach_points: AttachPoints,
     last: Option<LastScan>,
 }
@@ -31,8 +31,8 @@ pub(super) struct ScanScheduler {
 #[derive(Debug)]
 struct ScanResult {
     subject: Subject,
-    scan: Look,
-    memory: Memory,
+    scanned: Scanned,
+    cache: ScanCache,
 }
 
 /// The last finished scan, and how it went.
@@ -51,7 +51,7 @@ impl ScanScheduler {
             every_netns,
             begun: None,
             running: None,
-            memory: Memory::default(),
+            cache: ScanCache::default(),
             attach_points: AttachPoints::default(),
             last: None,
         }
@@ -103,10 +103,10 @@ impl ScanScheduler {
     fn begin(&mut self, snapshot: &Snapshot, files: &[ProcessFiles], issues: &mut Issues) {
         self.begun = Some(Instant::now());
         let subject = Subject::of(snapshot, files, self.every_netns);
-        let mut memory = std::mem::take(&mut self.memory);
+        let mut cache = std::mem::take(&mut self.cache);
         let take = move || {
-            let scan = look(&subject, &mut memory);
-            ScanResult { subject, scan, memory }
+            let scanned = scan(&subject, &mut cache);
+            ScanResult { subject, scanned, cache }
         };
         // The process does not wait for it when it ends.
         match thread::Builder::new().name("hooks".to_owned()).spawn(take) {
@@ -117,7 +117,7 @@ impl ScanScheduler {
 
     /// Takes over the result of a thread, or records that it panicked.
     fn finish(&mut self, running: JoinHandle<ScanResult>, issues: &mut Issues) {
-        let Ok(ScanResult { subject, scan, memory }) = running.join() else {
+        let Ok(ScanResult { subject, scanned, cache }) = running.join() else {
             // Its panic is in the log; the next scan starts from scratch.
             issues.record(Part::Hook, Error::new("scan", Errno::ENOTRECOVERABLE));
             if let Some(last) = &mut self.last {
@@ -125,20 +125,13 @@ impl ScanScheduler {
             }
             return;
         };
-        self.memory = memory;
-        issues.merge(&scan.issues);
-        let success = !scan.issues.any(Part::Hook);
+        self.cache = cache;
+        let Scanned { mut scan, duration, issues: found } = scanned;
+        issues.merge(&found);
+        let success = !found.any(Part::Hook);
         let is_loaded = |id| subject.is_loaded(id);
-        let attach_points = self.attach_points.compare(scan.taken_at, &scan.hooks, success, is_loaded);
-        let Look { taken_at, duration, hooks, contents, untold, complete, .. } = scan;
-        let scan = Arc::new(AttachmentScan {
-            taken_at,
-            hooks,
-            contents,
-            attach_points,
-            unqueryable: untold,
-            complete,
-        });
+        scan.attach_points = self.attach_points.compare(scan.taken_at, &scan.hooks, success, is_loaded);
+        let scan = Arc::new(scan);
         self.last = Some(LastScan { scan, duration, success });
     }
 }

@@ -178,6 +178,7 @@ mod tests {
             target: None,
             netns: None,
             position: 0,
+            priority: None,
             prog_id: Some(prog_id),
             link_id: None,
             map_id: None,

@@ -1,7 +1,7 @@
 //! The text formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0, by what the scraper accepts.
 //! Entry point: [`render`], which visits the table of metrics once and keeps no state.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use crate::metrics::{
     Carries, Entity, Kind, Label, LabelValue, Metric, Sample, Value, Visitor, prometheus_name, visit,
@@ -194,6 +194,9 @@ fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, empty: &mut bo
     text.push_str("=\"");
     match (named.label.read)(value) {
         Some(LabelValue::Text(value)) => escape(text, value, true),
+        Some(LabelValue::Target(target)) => {
+            write!(Escaped(text), "{target}").expect("writing to a String never fails");
+        }
         Some(value) => put(text, format_args!("{value}")),
         None => {}
     }
@@ -206,6 +209,16 @@ fn write_value(text: &mut String, value: Value) {
         Value::Float(number) if number.is_finite() => put(text, format_args!(" {number}\n")),
         Value::Float(number) if number.is_nan() => text.push_str(" NaN\n"),
         Value::Float(number) => text.push_str(if number > 0.0 { " +Inf\n" } else { " -Inf\n" }),
+    }
+}
+
+/// Escapes the parts of a label value as they are written.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        escape(self.0, part, true);
+        Ok(())
     }
 }
 
@@ -226,7 +239,7 @@ fn escape(text: &mut String, value: &str, quotes: bool) {
     text.push_str(&value[plain..]);
 }
 
-fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+fn put(text: &mut String, arguments: fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("writing to a String never fails");
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{Exporter, Object, Snapshot, Tag};
+use crate::model::{Exporter, Object, Snapshot, Tag, Target};
 
 /// Everything to export at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -112,12 +112,16 @@ pub enum LabelValue<'a> {
     Text(&'a str),
     /// A number, in decimal.
     Number(u32),
+    /// A number that can be negative or large, in decimal.
+    Integer(i64),
     /// `true` or `false`.
     Flag(bool),
     /// A moment, in RFC 3339 and UTC.
     Time(Timestamp),
     /// A program's tag, in hexadecimal.
     Tag(Tag),
+    /// A target, in readable form.
+    Target(&'a Target),
 }
 
 impl fmt::Display for LabelValue<'_> {
@@ -125,9 +129,11 @@ impl fmt::Display for LabelValue<'_> {
         match self {
             Self::Text(text) => f.write_str(text),
             Self::Number(number) => number.fmt(f),
+            Self::Integer(number) => number.fmt(f),
             Self::Flag(flag) => flag.fmt(f),
             Self::Time(time) => time.fmt(f),
             Self::Tag(tag) => tag.fmt(f),
+            Self::Target(target) => target.fmt(f),
         }
     }
 }

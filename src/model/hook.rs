@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::attachment::Target;
 use super::kind::{Kind, Object};
 
 /// A program attached to a hook.
@@ -14,13 +15,15 @@ use super::kind::{Kind, Object};
 pub struct Hook {
     /// The hook, as the kernel's tools spell it: `tcx_ingress`, `tc_egress`, `xdp`, `cgroup_inet4_connect`, `kprobe`.
     pub hook: Cow<'static, str>,
-    /// What it is attached to: see [`LinkFacts::target`](super::LinkFacts::target). `None` where there is no target.
-    pub target: Option<Arc<str>>,
+    /// What it is attached to. `None` where there is no target.
+    pub target: Option<Target>,
     /// Network namespace of the target: its name in `/run/netns` and its number, `blue (4026532208)`, or only the number.
     /// `None` where the target is in none.
     pub netns: Option<Arc<str>>,
     /// Position in the order of execution at the same hook and target, from 0.
     pub position: u32,
+    /// Priority at a hook of netfilter, by which programs are ordered there; `None` elsewhere.
+    pub priority: Option<i32>,
     /// The program. `None` for a `struct_ops` map, which has several.
     pub prog_id: Option<u32>,
     /// The link that keeps it attached. `None` for the older attachments without one.
@@ -76,7 +79,7 @@ pub struct AttachPointStatus {
     /// See [`Hook::hook`].
     pub hook: Cow<'static, str>,
     /// See [`Hook::target`].
-    pub target: Option<Arc<str>>,
+    pub target: Option<Target>,
     /// See [`Hook::netns`].
     pub netns: Option<Arc<str>>,
     /// Number of attached programs.

@@ -1,6 +1,7 @@
 //! The value of one reading of a host's BPF objects: plain data that serialises and reads back.
 //! Entry point: [`Snapshot`]. Independent of system calls, metrics and protocols.
 
+mod attachment;
 mod collection;
 pub mod enums;
 mod exporter;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::attachment::{Cgroup, CodeAddress, Device, FunctionObject, Target, Within};
 pub use self::collection::{Collector, Issue, Part, ReaderKind, RunStats};
 pub use self::enums::ObjectType;
 pub use self::exporter::{Backlog, Build, Delivery, Exporter, Tally};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::attachment::Target;
 use super::enums::{ObjectType, map_type};
 use super::owner::Owner;
 
@@ -172,10 +173,9 @@ pub struct LinkFacts {
     /// The hook. Source: `attach_type` in `bpf_link_info`, of `enum bpf_attach_type`; `None` for link
     /// types without one (`xdp`, `iter`, probes, tracepoints) and for the extension of a program.
     pub attach_type: Option<ObjectType>,
-    /// What it is attached to, in readable form: `eth0 (2)`, `/system.slice/x.service`, `sched:sched_switch`,
-    /// `tcp_connect`, `/usr/bin/x:0x1234`. `None` if it has no target, the target is gone, or the kernel does not report it:
-    /// functions since 5.13, probes and perf events since 6.6, `uprobe_multi` since 6.8. Source: `bpf_link_info`.
-    pub target: Option<String>,
+    /// What it is attached to. `None` if it has no target, the target is gone, or the kernel does not report it: functions since
+    /// 5.13, probes and perf events since 6.6, `uprobe_multi` since 6.8. Source: `bpf_link_info`.
+    pub target: Option<Target>,
     /// The first reading that found it: the kernel does not report when a link was created.
     pub first_seen: Timestamp,
 }

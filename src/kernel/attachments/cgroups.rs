@@ -1,22 +1,23 @@
-//! What hangs at cgroups: every cgroup of the hierarchy of version 2 is asked for each hook that a loaded program fits.
-//! Knows links only by what they are merged into. Begin at [`look`].
+//! Attachments to cgroups: every cgroup of the hierarchy of version 2 is queried for each hook that a loaded program fits.
+//! Entry point: [`scan`].
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::Asking;
-use super::merge::Place;
-use super::network::hook;
+use super::merge::AttachPoint;
+use super::{ScanContext, hook};
 use crate::host::cgroups::unified;
 use crate::host::text::printable;
 use crate::model::enums::{attach_type, program_type};
+use crate::model::{Cgroup, Target};
 use crate::sys::bpf::{Attached, Hooked, attached};
-use crate::sys::{Error, errno_of};
+use crate::sys::{Error, errno_of, failed};
 
 /// The types of program that attach to cgroups, with the hooks of each. The kernel does not report a program's expected attach
 /// type, so its type decides.
@@ -60,70 +61,87 @@ const HOOKS: [(u32, &[u32]); 8] = [
     (program_type::LSM, &[attach_type::LSM_CGROUP]),
 ];
 
-/// A directory of cgroupfs without others in it (`kernfs_refresh_inode`, `fs/kernfs/inode.c`).
+/// The link count of a directory of cgroupfs without subdirectories (`kernfs_refresh_inode`, `fs/kernfs/inode.c`).
 const LINKS_OF_LEAF: u64 = 2;
 
-/// Asks every cgroup that can be seen, if there is a program that fits.
-pub(crate) fn look(asking: &mut Asking<'_>) {
-    let hooks = HOOKS.iter().filter(|(kind, _)| asking.subject.has(&[*kind]));
-    let each = |&(kind, types): &(u32, &'static [u32])| {
-        types.iter().map(move |&attach_type| (kind, attach_type, hook(attach_type)))
-    };
-    let hooks: Vec<_> = hooks.flat_map(each).collect();
+/// A hook of cgroups that a loaded program fits.
+struct CgroupHook {
+    program_type: u32,
+    attach_type: u32,
+    word: Cow<'static, str>,
+}
+
+/// Queries every cgroup that can be seen.
+pub(crate) fn scan(cx: &mut ScanContext<'_>) {
+    let hooks = HOOKS.iter().filter(|(program_type, _)| cx.subject.has(&[*program_type]));
+    let hooks = hooks.flat_map(|&(program_type, attach_types)| {
+        let each = move |&attach_type| CgroupHook { program_type, attach_type, word: hook(attach_type) };
+        attach_types.iter().map(each)
+    });
+    let hooks: Vec<CgroupHook> = hooks.collect();
     if hooks.is_empty() {
         return;
     }
-    let types: Vec<u32> = hooks.iter().map(|&(kind, ..)| kind).collect();
-    let hierarchy = match unified(&asking.root) {
+    let types: Vec<u32> = hooks.iter().map(|hook| hook.program_type).collect();
+    let hierarchy = match unified(&cx.root) {
         Ok(hierarchy) => hierarchy,
-        Err(error) => return asking.refused(error, &types),
+        Err(error) => return cx.refused(error, &types),
     };
-    // The cgroups of who is in a cgroup namespace, or sees only a part of the hierarchy, are not all there are.
+    // In a cgroup namespace, or below a mount of a part of the hierarchy, some cgroups cannot be seen.
     if !hierarchy.is_root {
-        asking.blind.extend(&types);
+        cx.unqueryable.extend(&types);
     }
-    let mut there = Attached::default();
     let mut waiting = vec![(hierarchy.point, hierarchy.path)];
     while let Some((directory, path)) = waiting.pop() {
-        let opened = File::open(&directory).and_then(|file| Ok((file.metadata()?, file)));
-        let (metadata, file) = match opened {
-            Ok(opened) => opened,
-            Err(error) if is_gone(&error) => continue,
-            Err(error) => {
-                asking.refused(Error::new("open", errno_of(&error)), &types);
-                continue;
-            }
-        };
-        let target: Arc<str> = printable(path.as_os_str().as_encoded_bytes()).into();
-        for &(kind, attach_type, ref hook) in &hooks {
-            if asking.unknown.contains(&attach_type) {
-                continue;
-            }
-            match attached(Hooked::At(file.as_fd()), attach_type, &mut there) {
-                Ok(()) => {
-                    asking.hanging.was_asked(hook, &target);
-                    if !there.programs.is_empty() {
-                        let (hook, target) = (hook.clone(), Some(Arc::clone(&target)));
-                        asking.hanging.add(&Place { hook, target, netns: None }, &there);
-                    }
-                }
-                Err(Error { errno: Errno::ENOENT | Errno::ENODEV, .. }) => {}
-                Err(error) => asking.query_failed(attach_type, error, &[kind]),
-            }
-        }
-        if metadata.nlink() == LINKS_OF_LEAF {
-            continue;
-        }
-        match fs::read_dir(&directory) {
-            Ok(entries) => {
-                let below =
-                    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-                waiting.extend(below.map(|entry| (entry.path(), path.join(entry.file_name()))));
-            }
+        match query_cgroup(cx, &hooks, &directory, &path) {
+            Ok(false) => {}
+            Ok(true) => match subdirectories(&directory, &path) {
+                Ok(below) => waiting.extend(below),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => cx.refused(failed("getdents64")(error), &types),
+            },
             Err(error) if is_gone(&error) => {}
-            Err(error) => asking.refused(Error::new("getdents64", errno_of(&error)), &types),
+            Err(error) => cx.refused(failed("open")(error), &types),
         }
     }
+}
+
+/// Queries the hooks of a cgroup. Returns whether there are cgroups below it.
+fn query_cgroup(
+    cx: &mut ScanContext<'_>,
+    hooks: &[CgroupHook],
+    directory: &Path,
+    path: &Path,
+) -> io::Result<bool> {
+    let file = File::open(directory)?;
+    let metadata = file.metadata()?;
+    let path = printable(path.as_os_str().as_encoded_bytes()).into();
+    let target = Target::Cgroup(Cgroup { id: metadata.ino(), path: Some(path) });
+    let mut found = Attached::default();
+    for CgroupHook { program_type, attach_type, word } in hooks {
+        if cx.unsupported.contains(attach_type) {
+            continue;
+        }
+        match attached(Hooked::At(file.as_fd()), *attach_type, &mut found) {
+            Ok(()) => {
+                cx.attachments.was_queried(word, &target);
+                if !found.programs.is_empty() {
+                    let point = AttachPoint { hook: word.clone(), target: Some(target.clone()), netns: None };
+                    cx.attachments.add(&point, &found);
+                }
+            }
+            Err(Error { errno: Errno::ENOENT | Errno::ENODEV, .. }) => {}
+            Err(error) => cx.query_failed(*attach_type, error, &[*program_type]),
+        }
+    }
+    Ok(metadata.nlink() != LINKS_OF_LEAF)
+}
+
+/// The directories below a cgroup's, each with the path of its cgroup.
+fn subdirectories(directory: &Path, path: &Path) -> io::Result<impl Iterator<Item = (PathBuf, PathBuf)>> {
+    let entries = fs::read_dir(directory)?.flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(directories.map(|entry| (entry.path(), path.join(entry.file_name()))))
 }
 
 fn is_gone(error: &io::Error) -> bool {

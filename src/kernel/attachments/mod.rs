@@ -1,5 +1,7 @@
-//! What hangs where: links, and the older attachments that have none, in the order in which the kernel runs them; and which maps
-//! hold other objects. Knows no look but this one, and no owner. Begin at [`look`].
+//! Program attachments, with and without links, in execution order; and which maps hold other objects.
+//!
+//! Entry point: [`scan`]. A scan takes up to a second on a big host, so it runs on a thread of its own while readings go on. It
+//! has a [`Resolver`] of its own, with its BTF cache: a reading would have to wait for a shared one.
 
 mod cgroups;
 mod maps;
@@ -8,6 +10,7 @@ mod network;
 mod perf;
 mod tc;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -19,50 +22,51 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 
 use self::maps::Structures;
-use self::merge::Hanging;
+use self::merge::Attachments;
 use crate::host::issues::Issues;
 use crate::host::netns::{self, Namespace, NetnsNames};
-use crate::model::enums::{map_type, program_type};
-use crate::model::{Content, Hook, Kind, LinkFacts, MapFacts, Part, ProcessFiles, Snapshot};
-use crate::sys::{Error, errno_of};
+use crate::kernel::targets::resolver::Resolver;
+use crate::model::enums::{attach_type, map_type, program_type};
+use crate::model::{AttachmentScan, Content, Kind, LinkFacts, MapFacts, Part, ProcessFiles, Snapshot};
+use crate::sys::{Error, failed};
 
-/// What a look is about: the objects of a reading, as values that can go to another thread.
+/// The objects of a reading that a scan refers to, as values that can go to another thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     /// The types of programs by their ids; `None` when they could not be read.
     programs: Option<HashMap<u32, u32>>,
     links: Option<Vec<Arc<LinkFacts>>>,
     maps: Option<Vec<Arc<MapFacts>>>,
-    /// The programs that are known to be held by a process, a pin or a link.
-    held: HashSet<u32>,
-    /// The maps that are known to be held by a process or a pin.
+    /// The programs that a process, a pin or a link holds.
+    held_programs: HashSet<u32>,
+    /// The maps that a process or a pin holds.
     held_maps: HashSet<u32>,
-    /// The maps that programs use, and the programs.
-    used: Vec<(u32, u32)>,
-    /// Whether everybody was asked who could have a descriptor or a pin.
-    asked: bool,
+    /// Map and program of each use of a map by a program.
+    uses: Vec<(u32, u32)>,
+    /// Whether the reading found every descriptor and every pin.
+    holders_complete: bool,
     /// The processes that hold BPF files.
     pids: Vec<u32>,
     every_netns: bool,
 }
 
 impl Subject {
-    /// What is in a reading. `files` are those of the processes that hold BPF files; `every_netns` says whether to look at every network
-    /// namespace, or at that of the calling thread only.
+    /// Takes the objects of a reading. `files` are those of the processes that hold BPF files; with `every_netns` every network
+    /// namespace is scanned, otherwise only that of the calling thread.
     pub(crate) fn of(snapshot: &Snapshot, files: &[ProcessFiles], every_netns: bool) -> Self {
         let programs = snapshot.programs.as_ref();
         let links = snapshot.links.as_ref();
         let by_links = links.into_iter().flatten().filter_map(|link| link.facts.prog_id);
-        let kept = |kind| {
+        let held = |kind| {
             let holders = snapshot.holders.iter().flat_map(move |holders| holders.of(kind));
             let pinned = snapshot.pins.iter().flatten().filter(move |pin| pin.kind == kind).map(|pin| pin.id);
             holders.filter(|holder| holder.held_by.keeps()).map(|holder| holder.id).chain(pinned)
         };
-        let used = programs
+        let uses = programs
             .into_iter()
             .flatten()
             .flat_map(|program| program.facts.map_ids.iter().flatten().map(|&map| (map, program.facts.id)));
-        let told = |part| {
+        let succeeded = |part| {
             let mut collectors = snapshot.collectors.iter();
             collectors.any(|collector| collector.part == part && collector.success)
         };
@@ -72,21 +76,21 @@ impl Subject {
             }),
             links: links.map(|links| links.iter().map(|link| Arc::clone(&link.facts)).collect()),
             maps: snapshot.maps.as_ref().map(|maps| maps.iter().map(|map| Arc::clone(&map.facts)).collect()),
-            held: by_links.chain(kept(Kind::Program)).collect(),
-            held_maps: kept(Kind::Map).collect(),
-            used: used.collect(),
-            asked: told(Part::Holder) && told(Part::Pin),
+            held_programs: by_links.chain(held(Kind::Program)).collect(),
+            held_maps: held(Kind::Map).collect(),
+            uses: uses.collect(),
+            holders_complete: succeeded(Part::Holder) && succeeded(Part::Pin),
             pids: files.iter().map(|process| process.pid).collect(),
             every_netns,
         }
     }
 
-    /// Whether a program is loaded, as far as that is known.
+    /// Returns whether a program is loaded; `true` when programs could not be read.
     pub(crate) fn is_loaded(&self, program: u32) -> bool {
         self.programs.as_ref().is_none_or(|programs| programs.contains_key(&program))
     }
 
-    /// Whether there is a program of one of these types, as far as that is known.
+    /// Returns whether there is a program of one of these types; `true` when programs could not be read.
     fn has(&self, types: &[u32]) -> bool {
         self.programs.as_ref().is_none_or(|programs| programs.values().any(|kind| types.contains(kind)))
     }
@@ -99,51 +103,44 @@ impl Subject {
     }
 }
 
-/// What is kept from one look to the next.
+/// What is kept from one scan to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct ScanCache {
     structures: Structures,
 }
 
-/// What was found.
+/// A finished scan.
 #[derive(Debug)]
-pub(crate) struct Look {
-    /// When it began.
-    pub(crate) taken_at: Timestamp,
+pub(crate) struct Scanned {
+    /// What was found, still without the history of attach points.
+    pub(crate) scan: AttachmentScan,
     /// How long it took.
     pub(crate) duration: Duration,
-    /// What hangs where, by hook, namespace, target and position.
-    pub(crate) hooks: Vec<Hook>,
-    /// Which maps hold others, where it is in doubt who does.
-    pub(crate) contents: Vec<Content>,
-    /// The types of program that can hang where nobody was asked.
-    pub(crate) untold: Vec<u32>,
-    /// Whether links were seen, and all maps were looked into that can hold an object of which nobody else is known to.
-    pub(crate) complete: bool,
-    /// What could not be asked.
+    /// What could not be queried.
     pub(crate) issues: Issues,
 }
 
-/// A look that is being taken.
+/// The state of a running scan.
 #[derive(Debug)]
-struct Asking<'a> {
+struct ScanContext<'a> {
     subject: &'a Subject,
-    /// What stands for `/`.
+    /// The directory that stands for `/`.
     root: PathBuf,
-    hanging: Hanging,
+    names: Resolver,
+    attachments: Attachments,
     contents: Vec<Content>,
     issues: Issues,
-    /// Whether nothing was left out that could hold any object.
+    /// Whether every map that could hold an object was read.
     complete: bool,
-    /// The types of program that can hang where nobody was asked.
-    blind: BTreeSet<u32>,
-    /// The types of attachment that this kernel does not know or does not tell us.
-    unknown: HashSet<u32>,
+    /// The types of program that can be attached where nothing could be queried.
+    unqueryable: BTreeSet<u32>,
+    /// The attach types that this kernel does not know, or refuses to report.
+    unsupported: HashSet<u32>,
 }
 
-/// Where programs of these types hang, no one can be asked: sockets, routes, receivers of infrared light, and perf events that are
-/// neither tracepoints nor probes (`bpf_get_perf_event_info`, `kernel/trace/bpf_trace.c`).
-const UNTOLD: [u32; 8] = [
+/// The types of program that can be attached where the kernel reports nothing: sockets, routes, infrared receivers, and perf events
+/// that are neither tracepoints nor probes (`bpf_get_perf_event_info`, `kernel/trace/bpf_trace.c`).
+const UNQUERYABLE_TYPES: [u32; 8] = [
     program_type::SOCKET_FILTER,
     program_type::SK_REUSEPORT,
     program_type::LWT_IN,
@@ -154,130 +151,145 @@ const UNTOLD: [u32; 8] = [
     program_type::PERF_EVENT,
 ];
 
-/// Takes a look.
+/// Queries every attach point of the host that a loaded program fits.
 ///
-/// It can take a second where there are thousands of cgroups, network namespaces or processes: it is for a thread of its own.
-pub(crate) fn look(subject: &Subject, memory: &mut Memory) -> Look {
+/// Takes up to a second where there are thousands of cgroups, network namespaces or processes.
+pub(crate) fn scan(subject: &Subject, cache: &mut ScanCache) -> Scanned {
     let (taken_at, started) = (Timestamp::now(), Instant::now());
     let type_of = |id| subject.programs.as_ref()?.get(&id).copied();
-    let mut asking = Asking {
+    let root = PathBuf::from("/");
+    let mut cx = ScanContext {
         subject,
-        root: PathBuf::from("/"),
-        hanging: Hanging::from_links(subject.links.iter().flatten(), type_of),
+        names: Resolver::below(&root),
+        root,
+        attachments: Attachments::from_links(subject.links.iter().flatten(), type_of),
         contents: Vec::new(),
         issues: Issues::default(),
         complete: subject.links.is_some(),
-        blind: UNTOLD.into(),
-        unknown: HashSet::new(),
+        unqueryable: UNQUERYABLE_TYPES.into(),
+        unsupported: HashSet::new(),
     };
-    cgroups::look(&mut asking);
+    cgroups::scan(&mut cx);
     if subject.has(&network::TYPES) {
-        networks(&mut asking);
+        namespaces(&mut cx);
     }
-    perf::look(&mut asking);
-    maps::look(&mut asking, &mut memory.structures);
-    Look {
+    perf::scan(&mut cx);
+    maps::scan(&mut cx, &mut cache.structures);
+    let scan = AttachmentScan {
         taken_at,
-        duration: started.elapsed(),
-        hooks: asking.hanging.into_hooks(),
-        contents: asking.contents,
-        untold: asking.blind.into_iter().collect(),
-        complete: asking.complete,
-        issues: asking.issues,
-    }
+        hooks: cx.attachments.into_hooks(),
+        contents: cx.contents,
+        attach_points: Vec::new(),
+        unqueryable: cx.unqueryable.into_iter().collect(),
+        complete: cx.complete,
+    };
+    Scanned { scan, duration: started.elapsed(), issues: cx.issues }
 }
 
-/// What hangs in this thread's network namespace, or in every one.
-fn networks(asking: &mut Asking<'_>) {
+/// Scans this thread's network namespace, or every one.
+fn namespaces(cx: &mut ScanContext<'_>) {
+    const OURS: &str = "/proc/thread-self/ns/net";
     let types = network::TYPES;
     let unnamed = Namespace::of_this_thread(&NetnsNames::default());
     let device = unnamed.and_then(|namespace| Ok(namespace.file.metadata()?.dev()));
     let device = match device {
         Ok(device) => device,
-        Err(error) => {
-            return asking.refused(Error::new("/proc/thread-self/ns/net", errno_of(&error)), &types);
-        }
+        Err(error) => return cx.refused(failed(OURS)(error), &types),
     };
-    let (names, errors) = NetnsNames::read(&asking.root, device);
+    let (names, errors) = NetnsNames::read(&cx.root, device);
     for error in errors {
-        asking.refused(Error::new("/run/netns", errno_of(&error)), &types);
+        cx.refused(failed("/run/netns")(error), &types);
     }
-    if asking.subject.every_netns {
-        let (files, errors) = netns::namespace_files(&asking.root, &names);
-        for error in errors {
-            asking.refused(Error::new("/proc/PID/ns/net", errno_of(&error)), &types);
-        }
-        // The thread goes from one to the next, and ends in the last.
-        let visit = || {
-            for file in files {
-                match Namespace::open(&file, &names) {
-                    Ok(namespace) => match namespace.enter() {
-                        Ok(()) => network::look(asking, &namespace),
-                        Err(errno) => asking.refused(Error::new("setns", errno), &types),
-                    },
-                    Err(error) if netns::is_gone(&error) => {}
-                    Err(error) => asking.refused(Error::new("/proc/PID/ns/net", errno_of(&error)), &types),
-                }
-            }
-        };
-        thread::scope(|scope| {
-            let visiting = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, visit);
-            visiting.map(drop).map_err(|error| errno_of(&error))
-        })
-        .unwrap_or_else(|errno| asking.refused(Error::new("clone", errno), &types));
+    if cx.subject.every_netns {
+        every_namespace(cx, &names);
     } else {
-        // Programs in others are out of sight.
-        asking.blind.extend(types);
+        // Programs in other namespaces stay unseen.
+        cx.unqueryable.extend(types);
         match Namespace::of_this_thread(&names) {
-            Ok(namespace) => network::look(asking, &namespace),
-            Err(error) => asking.refused(Error::new("/proc/thread-self/ns/net", errno_of(&error)), &types),
+            Ok(namespace) => network::scan(cx, &namespace),
+            Err(error) => cx.refused(failed(OURS)(error), &types),
         }
     }
 }
 
-impl Asking<'_> {
-    /// That something could not be asked.
+/// Scans every network namespace, on a thread that enters one after the other and ends in the last.
+fn every_namespace(cx: &mut ScanContext<'_>, names: &NetnsNames) {
+    const OF_PROCESS: &str = "/proc/PID/ns/net";
+    let types = network::TYPES;
+    let (files, errors) = netns::namespace_files(&cx.root, names);
+    for error in errors {
+        cx.refused(failed(OF_PROCESS)(error), &types);
+    }
+    let visit = || {
+        for file in files {
+            match Namespace::open(&file, names) {
+                Ok(namespace) => match namespace.enter() {
+                    Ok(()) => network::scan(cx, &namespace),
+                    Err(errno) => cx.refused(Error::new("setns", errno), &types),
+                },
+                Err(error) if netns::is_gone(&error) => {}
+                Err(error) => cx.refused(failed(OF_PROCESS)(error), &types),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let visiting = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, visit);
+        visiting.map(drop).map_err(failed("clone"))
+    })
+    .unwrap_or_else(|error| cx.refused(error, &types));
+}
+
+impl ScanContext<'_> {
+    /// Records an error of the scan.
     fn issue(&mut self, error: Error) {
         self.issues.record(Part::Hook, error);
     }
 
-    /// That something could not be asked which programs of these types can hang at.
+    /// Records an error that hides attachments of programs of these types.
     fn refused(&mut self, error: Error, types: &[u32]) {
         self.issue(error);
-        self.blind.extend(types);
+        self.unqueryable.extend(types);
     }
 
-    /// That programs of these types could not be asked for by this type of attachment. A kernel that does not know it has none;
-    /// one that refuses it once refuses it everywhere.
+    /// Handles a failed query of an attach type, which programs of these types have. A kernel that does not know the attach type has
+    /// no such attachments; one that refuses it once refuses it everywhere.
     fn query_failed(&mut self, attach_type: u32, error: Error, types: &[u32]) {
         if ![Errno::EINVAL, Errno::E2BIG].contains(&error.errno) {
             self.refused(error, types);
         }
         if [Errno::EINVAL, Errno::E2BIG, Errno::EPERM].contains(&error.errno) {
-            self.unknown.insert(attach_type);
+            self.unsupported.insert(attach_type);
         }
     }
 
-    /// The maps that hold nothing for anybody, whatever is in them: no process, pin or program has them, and no map of maps can, since
-    /// those take none of these types (`bpf_map_meta_alloc`, `kernel/bpf/map_in_map.c`).
-    fn lost(&self) -> HashSet<u32> {
-        let used: HashSet<u32> = self.subject.used.iter().map(|&(map, _)| map).collect();
+    /// The maps whose contents hold nothing: no process, pin or program holds the map, and no map of maps can, since those take none of
+    /// these types (`bpf_map_meta_alloc`, `kernel/bpf/map_in_map.c`).
+    fn unreferenced_maps(&self) -> HashSet<u32> {
+        if !self.subject.holders_complete {
+            return HashSet::new();
+        }
+        let used: HashSet<u32> = self.subject.uses.iter().map(|&(map, _)| map).collect();
         let types = [map_type::PROG_ARRAY, map_type::ARRAY_OF_MAPS, map_type::HASH_OF_MAPS];
         let maps = self.subject.maps.iter().flatten().filter(|map| types.contains(&map.map_type.number));
-        let ids = maps.map(|map| map.id).filter(|_| self.subject.asked);
+        let ids = maps.map(|map| map.id);
         ids.filter(|id| !self.subject.held_maps.contains(id) && !used.contains(id)).collect()
     }
 
-    /// Whether there is a program that nobody is known to hold, and a map: only then it matters which maps hold others.
-    fn doubts(&self) -> (bool, bool) {
-        let Some(programs) = &self.subject.programs else { return (true, true) };
-        let is_held = |id: &u32| self.subject.held.contains(id) || self.hanging.has(*id);
+    /// Returns whether the contents of maps matter: whether there is a program, or a map, without a known holder.
+    fn needs_content_scan(&self, kind: Kind) -> bool {
+        let Some(programs) = &self.subject.programs else { return true };
+        let is_held = |id: &u32| self.subject.held_programs.contains(id) || self.attachments.has_program(*id);
+        if kind == Kind::Program {
+            return !programs.keys().all(is_held);
+        }
         let used: HashSet<u32> =
-            self.subject.used.iter().filter(|(_, program)| is_held(program)).map(|&(map, _)| map).collect();
+            self.subject.uses.iter().filter(|(_, program)| is_held(program)).map(|&(map, _)| map).collect();
         let mut maps = self.subject.maps.iter().flatten().map(|map| map.id);
-        (
-            !programs.keys().all(is_held),
-            maps.any(|map| !self.subject.held_maps.contains(&map) && !used.contains(&map)),
-        )
+        maps.any(|map| !self.subject.held_maps.contains(&map) && !used.contains(&map))
     }
+}
+
+/// The word for an attach type; its number where there is none.
+fn hook(attach_type: u32) -> Cow<'static, str> {
+    attach_type::from_number(attach_type).word_or_number()
 }

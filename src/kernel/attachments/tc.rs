@@ -1,8 +1,9 @@
-//! What rtnetlink says of interfaces and of traffic control, as far as programs hang there.
-//! Knows no socket: bytes in, values out. Begin at [`Interface::parse`], [`Qdisc::parse`] and [`Filter::parse`].
+//! Parsers of rtnetlink messages about interfaces and traffic control, as far as programs are attached there.
+//! Entry points: [`Interface::parse`], [`Qdisc::parse`] and [`Filter::parse`]. Independent of sockets: bytes in, values out.
 
 use crate::host::netlink::{Attributes, attribute, c_string, read_u32};
 use crate::host::text::printable;
+use crate::model::Device;
 
 pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_GETQDISC: u16 = 38;
@@ -16,19 +17,19 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_EXT_MASK: u16 = 29;
-/// `RTEXT_FILTER_SKIP_STATS`: the counters of every interface are long, and nobody wants them here.
+/// `RTEXT_FILTER_SKIP_STATS`: the counters of every interface are long, and not needed here.
 const SKIP_STATS: u32 = 1 << 3;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
-/// By the kinds of place: in the driver, in the kernel's general code, in the hardware.
+/// The attribute and the number of each mode, in the order in which a packet passes them: in hardware, in the driver, after it.
 const XDP_MODES: [(u16, u8); 3] =
     [(IFLA_XDP_HW_PROG_ID, 3), (IFLA_XDP_DRV_PROG_ID, 1), (IFLA_XDP_SKB_PROG_ID, 2)];
 const IFLA_XDP_DRV_PROG_ID: u16 = 5;
 const IFLA_XDP_SKB_PROG_ID: u16 = 6;
 const IFLA_XDP_HW_PROG_ID: u16 = 7;
 
-/// What follows the header in a request for every interface.
+/// The body of a request for every interface.
 pub(crate) fn every_interface() -> Vec<u8> {
     [vec![0; INTERFACE_HEADER], attribute(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())].concat()
 }
@@ -40,12 +41,12 @@ pub(crate) struct Interface {
     pub(crate) name: String,
     /// Whether it is one of a pair of netkit, which have hooks of their own.
     pub(crate) is_netkit: bool,
-    /// Its XDP programs in the order in which a packet meets them: in hardware, in the driver, behind it.
+    /// Its XDP programs in execution order: in hardware, in the driver, after it.
     pub(crate) xdp: Vec<u32>,
 }
 
 impl Interface {
-    /// Understands a message.
+    /// Parses a message.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let index = read_u32(body, 4)?;
         let attributes = Attributes(body.get(INTERFACE_HEADER..)?);
@@ -58,7 +59,7 @@ impl Interface {
             .filter(|&id| id != 0)
             .collect();
         if programs.is_empty() {
-            // Before 4.19 there is one program in one mode.
+            // Before 4.19 there was one program in one mode.
             let attached = xdp.find(IFLA_XDP_ATTACHED).and_then(|mode| mode.first().copied());
             let known = attached.is_some_and(|mode| XDP_MODES.iter().any(|&(_, number)| number == mode));
             programs.extend(xdp.find_u32(IFLA_XDP_PROG_ID).filter(|&id| known && id != 0));
@@ -66,9 +67,9 @@ impl Interface {
         Some(Self { index, name, is_netkit: kind.map(c_string) == Some(b"netkit"), xdp: programs })
     }
 
-    /// It in words, as links have them.
-    pub(crate) fn words(&self) -> String {
-        format!("{} ({})", self.name, self.index)
+    /// The interface as a target.
+    pub(crate) fn device(&self) -> Device {
+        Device { ifindex: self.index, name: Some(self.name.as_str().into()) }
     }
 }
 
@@ -79,7 +80,7 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_CHAIN: u16 = 11;
 const TCA_BPF_ID: u16 = 11;
 
-/// What follows the header in a request of traffic control, for an interface (0 for every one) and a parent.
+/// The body of a traffic control request, for an interface (0 for every one) and a parent.
 pub(crate) fn below(index: u32, parent: u32) -> [u8; TC_HEADER] {
     let mut request = [0; TC_HEADER];
     request[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -87,7 +88,7 @@ pub(crate) fn below(index: u32, parent: u32) -> [u8; TC_HEADER] {
     request
 }
 
-/// Under which parents filters can hang.
+/// The parents that can have filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parents {
     /// What comes in.
@@ -128,11 +129,11 @@ const WITHOUT_FILTERS: [&[u8]; 10] = [
     b"tbf",
 ];
 
-/// Those in which each class has filters of its own.
+/// Queueing disciplines in which each class has filters of its own.
 const WITH_FILTERS_OF_CLASSES: [&[u8]; 4] = [b"htb", b"hfsc", b"cbq", b"atm"];
 
 impl Qdisc {
-    /// Understands a message; `None` for one that can have no filter.
+    /// Parses a message; `None` for one that can have no filter.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let (index, handle) = (read_u32(body, 4)?, read_u32(body, 8)?);
         let kind = c_string(Attributes(body.get(TC_HEADER..)?).find(TCA_KIND)?);
@@ -154,8 +155,8 @@ pub(crate) fn class(body: &[u8]) -> Option<u32> {
 
 /// A filter with a program.
 ///
-/// Those of the same chain and priority run as the kernel tells them: the latest first (`cls_bpf_change`, `cls_bpf_walk` and
-/// `cls_bpf_classify` in `net/sched/cls_bpf.c` go by the same list). Their handles say nothing.
+/// Filters of the same chain and priority run in the order of the dump: the latest first (`cls_bpf_change`, `cls_bpf_walk` and
+/// `cls_bpf_classify` in `net/sched/cls_bpf.c` use the same list). Their handles do not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// Its chain and its priority: the smallest runs first.
@@ -164,14 +165,14 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Understands a message; `None` for a filter without a program.
+    /// Parses a message; `None` for a filter without a program.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let attributes = Attributes(body.get(TC_HEADER..)?);
         if c_string(attributes.find(TCA_KIND)?) != b"bpf" {
             return None;
         }
         let program = attributes.nested(TCA_OPTIONS).find_u32(TCA_BPF_ID).filter(|&id| id != 0)?;
-        // Before 4.14 there is only the chain 0.
+        // Before 4.14 there was only chain 0.
         let chain = attributes.find_u32(TCA_CHAIN).unwrap_or(0);
         Some(Self { order: (chain, read_u32(body, 16)? >> 16), program })
     }
@@ -185,13 +186,13 @@ const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_ACT_BPF_PARMS: u16 = 2;
 const TCA_ACT_BPF_ID: u16 = 9;
 
-/// What follows the header in a request for every action with a program.
+/// The body of a request for every action with a program.
 pub(crate) fn every_action() -> Vec<u8> {
     let first = attribute(1, &attribute(TCA_ACT_KIND, b"bpf\0"));
     [vec![0; ACTION_HEADER], attribute(TCA_ACT_TAB, &first)].concat()
 }
 
-/// The actions in a message: each one's index and program.
+/// Parses a message with actions, each as its index and program.
 pub(crate) fn actions(body: &[u8]) -> Option<Vec<(u32, u32)>> {
     let table = Attributes(body.get(ACTION_HEADER..)?).nested(TCA_ACT_TAB);
     let action = |(_, action)| {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_tells_its_programs_in_their_order() {
+    fn xdp_programs_are_in_execution_order() {
         let xdp = |attributes: &[Vec<u8>]| attribute(IFLA_XDP | 0x8000, &attributes.concat());
         let netkit = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"netkit\0"));
         let (one, old) = (attribute(IFLA_XDP_ATTACHED, &[2]), attribute(IFLA_XDP_ATTACHED, &[0]));
@@ -233,8 +234,8 @@ mod tests {
             (vec![xdp(&[one, id(4, 7)])], false, vec![7]),
             (vec![xdp(&[old, id(4, 7)])], false, vec![]),
         ] {
-            let found = Interface::parse(&interface(&attributes)).expect("it is whole");
-            assert_eq!((found.index, &*found.words(), found.is_netkit), (2, "eth0 (2)", is_netkit));
+            let found = Interface::parse(&interface(&attributes)).expect("it is complete");
+            assert_eq!((&*found.device().to_string(), found.is_netkit), ("eth0 (2)", is_netkit));
             assert_eq!(found.xdp, programs);
         }
     }
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queueing_discipline_tells_where_filters_can_hang() {
+    fn the_kind_of_a_qdisc_decides_which_parents_have_filters() {
         for (kind, parents) in [
             (&b"clsact\0"[..], Some(Parents::Both)),
             (b"ingress\0", Some(Parents::Ingress)),
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_tells_its_order_and_its_program() {
+    fn a_filter_has_an_order_and_a_program() {
         let filter = |kind: &[u8], chain: &[u8], program| {
             let options = attribute(TCA_OPTIONS, &id(TCA_BPF_ID, program));
             let attributes = [attribute(TCA_KIND, kind), chain.to_vec(), options];
@@ -271,11 +272,11 @@ mod tests {
         assert_eq!(filter(b"bpf\0", &chain, 11), Some(Filter { order: (1, 2), program: 11 }));
         assert_eq!(filter(b"bpf\0", &[], 11), Some(Filter { order: (0, 2), program: 11 }));
         assert_eq!(filter(b"flower\0", &[], 11), None);
-        assert_eq!(filter(b"bpf\0", &[], 0), None, "a filter of the old kind has no id");
+        assert_eq!(filter(b"bpf\0", &[], 0), None, "a filter of classic BPF has no id");
     }
 
     #[test]
-    fn actions_stand_in_a_table() {
+    fn actions_are_read_from_a_table() {
         let action = |kind: &[u8], program| {
             let parameters = attribute(TCA_ACT_BPF_PARMS, &[5_u32.to_ne_bytes(), [0; 4]].concat());
             let options = attribute(TCA_ACT_OPTIONS, &[parameters, id(TCA_ACT_BPF_ID, program)].concat());
@@ -291,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_messages_do_no_harm(mut bytes: Vec<u8>, cut in 0_usize..80, at in 0_usize..80, byte: u8) {
+        fn damaged_messages_do_not_panic(mut bytes: Vec<u8>, cut in 0_usize..80, at in 0_usize..80, byte: u8) {
             let mut whole = interface(&[attribute(IFLA_XDP, &id(IFLA_XDP_SKB_PROG_ID, 7))]);
             if let Some(place) = whole.get_mut(at) {
                 *place = byte;

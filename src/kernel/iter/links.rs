@@ -15,9 +15,9 @@ use super::records::{LinkRecord, UNKNOWN_U32, target};
 use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::resolver::Resolver;
-use crate::kernel::targets::{FunctionOf, Target, Within, describe, info};
+use crate::kernel::targets::{info, probed, resolve};
 use crate::model::enums::{attach_type, link_type};
-use crate::model::{Kind, Link, LinkFacts};
+use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Kind, Link, LinkFacts, Target, Within};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 
@@ -58,7 +58,7 @@ impl Links {
         for place in unsaid {
             match asked(met[place].facts.id) {
                 Ok(target) => {
-                    let target = target.and_then(|target| describe(&target, cx.names));
+                    let target = target.and_then(|target| resolve(target, cx.names));
                     let facts = Arc::new(LinkFacts { target, ..(*met[place].facts).clone() });
                     (met[place].facts, rows[place].facts) = (Arc::clone(&facts), facts);
                 }
@@ -165,7 +165,7 @@ impl<'a> Told<'a> {
             link_type: link_type::from_number(record.link_type),
             prog_id: nonzero(record.prog_id),
             attach_type: attach_type.map(attach_type::from_number),
-            target: self.target().and_then(|target| describe(&target, resolver)),
+            target: self.target().and_then(|target| resolve(target, resolver)),
             first_seen,
         }
     }
@@ -174,46 +174,44 @@ impl<'a> Told<'a> {
         /// In the key of a trampoline: the type is of a BTF object and not of a program.
         const OF_BTF: u64 = 1 << 31;
         let LinkRecord { first, second, return_probe, .. } = self.record;
-        let name = || printable(self.name);
-        let some_name = || (!self.name.is_empty()).then(name);
-        let return_probe = return_probe & 1 != 0;
+        let name = || Arc::from(printable(self.name));
+        let optional = |bytes: &[u8]| (!bytes.is_empty()).then(|| Arc::from(printable(bytes)));
+        let at_return = return_probe & 1 != 0;
+        let cgroup = Cgroup { id: first, path: None };
         let iterator = |within| Target::Iterator { name: name(), within };
         Some(match self.record.target {
             target::RAW_TRACEPOINT => Target::RawTracepoint { name: name() },
             target::FUNCTION => Target::Function {
-                of: if second & OF_BTF == 0 {
-                    FunctionOf::Program(low(first))
+                object: if second & OF_BTF == 0 {
+                    FunctionObject::Program(low(first))
                 } else {
-                    FunctionOf::Btf(low(first))
+                    FunctionObject::Btf(low(first))
                 },
                 type_id: low(second & !OF_BTF),
-                name: some_name(),
+                name: optional(self.name),
             },
-            target::CGROUP => Target::Cgroup { id: first },
+            target::CGROUP => Target::Cgroup(cgroup),
             target::ITERATOR => iterator(None),
-            target::ITERATOR_MAP => iterator(Some(Within::Map(low(first)))),
-            target::ITERATOR_CGROUP => iterator(Some(Within::Cgroup(first))),
-            target::ITERATOR_THREAD => iterator(Some(Within::Thread(low(first)))),
-            target::ITERATOR_PROCESS => iterator(Some(Within::Process(low(first)))),
-            target::NETNS => Target::NetworkNamespace { inode: low(first) },
-            target::DEVICE => Target::Device { ifindex: low(first), name: some_name() },
+            target::ITERATOR_MAP => iterator(Some(Within::Map { id: low(first) })),
+            target::ITERATOR_CGROUP => iterator(Some(Within::Cgroup(cgroup))),
+            target::ITERATOR_THREAD => iterator(Some(Within::Thread { tid: low(first) })),
+            target::ITERATOR_PROCESS => iterator(Some(Within::Process { pid: low(first) })),
+            target::NETNS => Target::NetNs { inode: low(first).into() },
+            target::DEVICE => Target::Device(Device { ifindex: low(first), name: optional(self.name) }),
             target::KPROBE => {
-                Target::Kprobe { symbol: some_name(), offset: first, address: second, return_probe }
+                Target::Kprobe { address: probed(Some(&printable(self.name)), first, second), at_return }
             }
-            target::UPROBE => Target::Uprobe { path: name(), offset: first, return_probe },
-            target::TRACEPOINT => Target::Tracepoint {
-                name: name(),
-                group: (!self.group.is_empty()).then(|| printable(self.group)),
-            },
-            target::PERF_EVENT => Target::PerfEvent { event_type: low(first), config: second },
+            target::UPROBE => Target::Uprobe { path: name(), offset: first, at_return },
+            target::TRACEPOINT => Target::Tracepoint { group: optional(self.group), name: name() },
+            target::PERF_EVENT => Target::PerfEvent { event_type: low(first), config: second, unit: None },
             target::KPROBE_MULTI => {
-                Target::KprobeMulti { count: low(first), first: Some(second), return_probe }
+                Target::KprobeMulti { count: low(first), single: Some(CodeAddress::Raw(second)), at_return }
             }
             target::MAP => Target::Map { id: low(first) },
             target::NETFILTER => Target::Netfilter {
                 family: low(first),
                 hook: low(second >> 32),
-                priority: low(second).cast_signed(),
+                priority: Some(low(second).cast_signed()),
             },
             _ => return None,
         })
@@ -304,7 +302,7 @@ mod tests {
             first.facts.attach_type.as_ref().and_then(|kind| kind.name.as_deref()),
             Some("tcx_ingress")
         );
-        assert!(first.facts.target.as_deref().is_some_and(|target| target.contains("uplink")), "{first:?}");
+        assert_eq!(first.facts.target.as_ref().map(ToString::to_string).as_deref(), Some("uplink (3)"));
         assert_eq!((second.facts.id, second.facts.prog_id, second.missed), (9, None, None));
     }
 

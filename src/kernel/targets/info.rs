@@ -1,10 +1,13 @@
-//! What the kernel says of a link, as a [`Target`]: every type of link has its own part of `struct bpf_link_info`.
-//! Knows no words: [`super::link`] has them. Begin at [`target`].
+//! The parts of `struct bpf_link_info` that differ by type of link, read as a [`Target`].
+//! Entry point: [`target`].
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use super::{FunctionOf, Target, Within};
+use super::probed;
+use crate::host::text::printable;
 use crate::model::enums::{link_type, perf_type};
+use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Target, Within};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{
@@ -13,7 +16,7 @@ use crate::sys::bpf::uapi::{
     UprobeLink, UprobeMultiLink, XdpLink, reported,
 };
 
-/// At which hook a link attaches, of `enum bpf_attach_type`; `None` for the types of link that do not say.
+/// The hook to which a link attaches, of `enum bpf_attach_type`; `None` for types of link that do not report it.
 pub(crate) fn attach_type(info: &Reported<LinkInfo>) -> Option<u32> {
     match info.value.link_type {
         // The extension of a program has no hook, and 0 is `cgroup_inet_ingress`.
@@ -28,7 +31,7 @@ pub(crate) fn attach_type(info: &Reported<LinkInfo>) -> Option<u32> {
     }
 }
 
-/// How often the link's program should have run and could not. Since 6.7; `None` for the types that do not count it.
+/// The number of missed runs of the link's program. Since 6.7; `None` for the types that do not count them.
 pub(crate) fn missed(info: &Reported<LinkInfo>) -> Option<u64> {
     // Both counters came together. That of `kprobe_multi` lies where 6.6 has a longer member of the union and leaves zero: the
     // end of the other one tells that the kernel knows them.
@@ -43,69 +46,73 @@ pub(crate) fn missed(info: &Reported<LinkInfo>) -> Option<u64> {
     }
 }
 
-/// What a link is attached to; `None` for a type that is not known and for what this kernel does not tell.
+/// Reads what a link is attached to, without names that are looked up; `None` for an unknown type and for what this kernel does
+/// not report.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`, which is asked again for names.
+/// Those of `BPF_OBJ_GET_INFO_BY_FD`, which is called again for names.
 pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Target>> {
     Ok(match info.value.link_type {
         link_type::RAW_TRACEPOINT => name(fd)?.map(|name| Target::RawTracepoint { name }),
         link_type::TRACING => {
             let tracing = info.of_type::<TracingLink>().value;
-            let of = FunctionOf::Either(tracing.target_obj_id);
-            Some(Target::Function { of, type_id: tracing.target_btf_id, name: None })
+            let object = FunctionObject::BtfOrProgram(tracing.target_obj_id);
+            Some(Target::Function { object, type_id: tracing.target_btf_id, name: None })
         }
-        link_type::CGROUP => Some(Target::Cgroup { id: info.of_type::<CgroupLink>().value.cgroup_id }),
+        link_type::CGROUP => Some(Target::Cgroup(cgroup(info.of_type::<CgroupLink>().value.cgroup_id))),
         link_type::ITER => name(fd)?.map(|name| {
             let within = within(&name, info);
             Target::Iterator { name, within }
         }),
-        link_type::NETNS => {
-            Some(Target::NetworkNamespace { inode: info.of_type::<NetnsLink>().value.netns_ino })
-        }
+        link_type::NETNS => Some(Target::NetNs { inode: info.of_type::<NetnsLink>().value.netns_ino.into() }),
         link_type::XDP => Some(device(info.of_type::<XdpLink>().value.ifindex)),
         link_type::TCX | link_type::NETKIT => Some(device(info.of_type::<DeviceLink>().value.ifindex)),
         link_type::PERF_EVENT => perf_event(fd, info)?,
         link_type::KPROBE_MULTI => {
             let multi = info.of_type::<KprobeMultiLink>().value;
-            let return_probe = multi.flags & MULTI_RETURN != 0;
-            Some(Target::KprobeMulti { count: multi.count, first: sys::link_place(fd)?, return_probe })
+            let at_return = multi.flags & MULTI_RETURN != 0;
+            let single = sys::link_place(fd)?.map(CodeAddress::Raw);
+            Some(Target::KprobeMulti { count: multi.count, single, at_return })
         }
         link_type::UPROBE_MULTI => {
             let multi = info.of_type::<UprobeMultiLink>().value;
-            let return_probe = multi.flags & MULTI_RETURN != 0;
-            let first = sys::link_place(fd)?;
-            name(fd)?.map(|path| Target::UprobeMulti { path, count: multi.count, first, return_probe })
+            let at_return = multi.flags & MULTI_RETURN != 0;
+            let single = sys::link_place(fd)?;
+            name(fd)?.map(|path| Target::UprobeMulti { path, count: multi.count, single, at_return })
         }
         link_type::STRUCT_OPS => Some(Target::Map { id: info.of_type::<StructOpsLink>().value.map_id }),
         link_type::SOCKMAP => Some(Target::Map { id: info.of_type::<SockmapLink>().value.map_id }),
         link_type::NETFILTER => {
             let NetfilterLink { pf, hooknum, priority, .. } = info.of_type().value;
-            Some(Target::Netfilter { family: pf, hook: hooknum, priority })
+            Some(Target::Netfilter { family: pf, hook: hooknum, priority: Some(priority) })
         }
         _ => None,
     })
 }
 
-fn name(fd: BorrowedFd<'_>) -> Result<Option<String>> {
-    Ok(sys::link_name(fd)?.map(|name| crate::host::text::printable(&name)))
+fn name(fd: BorrowedFd<'_>) -> Result<Option<Arc<str>>> {
+    Ok(sys::link_name(fd)?.map(|name| printable(&name).into()))
 }
 
 fn device(ifindex: u32) -> Target {
-    Target::Device { ifindex, name: None }
+    Target::Device(Device { ifindex, name: None })
 }
 
-/// To what an iterator keeps: which member of the union is filled follows from the target's name.
+fn cgroup(id: u64) -> Cgroup {
+    Cgroup { id, path: None }
+}
+
+/// The part that an iterator is limited to: its name decides which member of the union is filled.
 fn within(name: &str, info: &Reported<LinkInfo>) -> Option<Within> {
     match name {
         "bpf_map_elem" | "bpf_sk_storage_map" | "sockmap" => {
-            Some(Within::Map(info.of_type::<IterLink>().value.map_id))
+            Some(Within::Map { id: info.of_type::<IterLink>().value.map_id })
         }
-        "cgroup" => Some(Within::Cgroup(info.of_type::<IterLink>().value.cgroup_id)),
+        "cgroup" => Some(Within::Cgroup(cgroup(info.of_type::<IterLink>().value.cgroup_id))),
         "task" | "task_file" | "task_vma" => {
-            let task = info.of_type::<TaskIterLink>().value;
-            Some(if task.tid == 0 { Within::Process(task.pid) } else { Within::Thread(task.tid) })
+            let TaskIterLink { tid, pid, .. } = info.of_type().value;
+            Some(if tid == 0 { Within::Process { pid } } else { Within::Thread { tid } })
         }
         _ => None,
     }
@@ -116,22 +123,18 @@ fn perf_event(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Ta
     Ok(match kind {
         perf_type::KPROBE | perf_type::KRETPROBE => {
             let probe = info.of_type::<KprobeLink>().value;
-            Some(Target::Kprobe {
-                symbol: name(fd)?,
-                offset: probe.offset.into(),
-                address: probe.addr,
-                return_probe: kind == perf_type::KRETPROBE,
-            })
+            let address = probed(name(fd)?.as_deref(), probe.offset.into(), probe.addr);
+            Some(Target::Kprobe { address, at_return: kind == perf_type::KRETPROBE })
         }
         perf_type::UPROBE | perf_type::URETPROBE => {
             let offset = info.of_type::<UprobeLink>().value.offset.into();
-            let return_probe = kind == perf_type::URETPROBE;
-            name(fd)?.map(|path| Target::Uprobe { path, offset, return_probe })
+            let at_return = kind == perf_type::URETPROBE;
+            name(fd)?.map(|path| Target::Uprobe { path, offset, at_return })
         }
-        perf_type::TRACEPOINT => name(fd)?.map(|name| Target::Tracepoint { name, group: None }),
+        perf_type::TRACEPOINT => name(fd)?.map(|name| Target::Tracepoint { group: None, name }),
         perf_type::EVENT => {
             let EventLink { event_type, config, .. } = info.of_type().value;
-            Some(Target::PerfEvent { event_type, config })
+            Some(Target::PerfEvent { event_type, config, unit: None })
         }
         _ => None,
     })

@@ -193,8 +193,9 @@ mod tests {
 
     use nix::sys::stat::{major, minor};
 
-    use super::super::{Target, describe};
+    use super::super::resolve;
     use super::*;
+    use crate::model::Target;
 
     /// A directory that is gone when the test is over.
     struct Directory(PathBuf);
@@ -286,8 +287,9 @@ mod tests {
         let mut resolver = Resolver::below(&root.0);
         assert_eq!(resolver.perf_unit(17).as_deref(), Some("uncore"));
         assert_eq!(resolver.perf_unit(18), None);
-        let event = |event_type| Target::PerfEvent { event_type, config: 5 };
-        assert_eq!(describe(&event(17), &mut resolver).as_deref(), Some("uncore config 5"));
+        let event = Target::PerfEvent { event_type: 17, config: 5, unit: None };
+        let resolved = resolve(event, &mut resolver).expect("an event is always reported");
+        assert_eq!(resolved.to_string(), "uncore config 5");
     }
 
     #[test]

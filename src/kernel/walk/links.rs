@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::Table;
 use crate::kernel::reading::{ReadContext, nonzero};
-use crate::kernel::targets::{describe, info};
+use crate::kernel::targets::{info, resolve};
 use crate::model::enums::{attach_type, link_type};
-use crate::model::{Kind, Link, LinkFacts};
+use crate::model::{Kind, Link, LinkFacts, Target};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{LinkInfo, Reported};
@@ -84,12 +84,12 @@ fn link_target(
     fd: BorrowedFd<'_>,
     info: &Reported<LinkInfo>,
     extra: &mut Option<LinkInfo>,
-) -> Result<Option<String>> {
+) -> Result<Option<Target>> {
     *extra = None;
     let target = info::target(fd, info).inspect_err(|&error| cx.issues.record(Kind::Link, error))?;
-    let text = target.and_then(|target| describe(&target, cx.names));
+    let target = target.and_then(|target| resolve(target, cx.names));
     if !cx.names.take_incomplete() {
         *extra = Some(info::without_counters(info));
     }
-    Ok(text)
+    Ok(target)
 }

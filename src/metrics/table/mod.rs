@@ -15,7 +15,7 @@ pub use self::owners::{
 };
 use super::LabelValue::{Number, Text};
 use super::{LabelValue, Sample, Visitor};
-use crate::model::{AttachmentScan, Delivery, ObjectType, Snapshot};
+use crate::model::{AttachmentScan, Delivery, ObjectType, Snapshot, Target};
 
 /// Visits every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
@@ -77,4 +77,12 @@ fn word(object_type: &ObjectType) -> Option<LabelValue<'_>> {
 
 fn word_or_number(object_type: &ObjectType) -> LabelValue<'_> {
     word(object_type).unwrap_or(Number(object_type.number))
+}
+
+fn device_name(target: &Target) -> Option<LabelValue<'_>> {
+    target.device()?.name.as_deref().map(Text)
+}
+
+fn ifindex(target: &Target) -> Option<LabelValue<'_>> {
+    target.device().map(|device| Number(device.ifindex))
 }

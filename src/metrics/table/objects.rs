@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{word, word_or_number};
+use super::{device_name, ifindex, word, word_or_number};
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::Kind::{Counter, Gauge};
-use crate::metrics::LabelValue::{Flag, Number, Text, Time};
+use crate::metrics::LabelValue::{Flag, Integer, Number, Text, Time};
 use crate::metrics::Unit::{Bytes, Each, Ratio, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};
@@ -366,7 +366,39 @@ pub static LINK: Entity<Link> = Entity {
             name: "target",
             help: "what it is attached to (`eth0 (2)`, `/system.slice/x.service`, `sched:sched_switch`, `tcp_connect`, \
                    `/usr/bin/x:0x1234`), the number where no name is known; absent where there is no target",
-            read: |l| l.facts.target.as_deref().map(Text),
+            read: |l| l.facts.target.as_ref().map(LabelValue::Target),
+        },
+        Label {
+            name: "device",
+            help: "the name of the network interface; absent for other targets and where no name is known",
+            read: |l| device_name(l.facts.target.as_ref()?),
+        },
+        Label {
+            name: "ifindex",
+            help: "the index of the network interface",
+            read: |l| ifindex(l.facts.target.as_ref()?),
+        },
+        Label {
+            name: "netns",
+            help: "the network namespace that it is attached to, by its inode number; absent for other targets",
+            read: |l| {
+                l.facts.target.as_ref()?.netns().map(|inode| Integer(inode.try_into().unwrap_or(i64::MAX)))
+            },
+        },
+        Label {
+            name: "cgroup",
+            help: "the path of the cgroup; absent for other targets and where no path is known",
+            read: |l| l.facts.target.as_ref()?.cgroup_path().map(Text),
+        },
+        Label {
+            name: "symbol",
+            help: "the function, or the symbol of a probe in the kernel, without an offset",
+            read: |l| l.facts.target.as_ref()?.symbol().map(Text),
+        },
+        Label {
+            name: "priority",
+            help: "the priority at a hook of netfilter: the smallest runs first",
+            read: |l| l.facts.target.as_ref()?.priority().map(|priority| Integer(priority.into())),
         },
         owner(|l| owner_name(l.owner.as_ref())),
         owner_kind(|l| owner_kind_word(l.owner.as_ref())),

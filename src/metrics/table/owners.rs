@@ -1,12 +1,16 @@
 //! Metrics of holders, pins, attachments and owners, and totals of the host.
 
+use std::fmt::{self, Write as _};
+use std::hash::{Hash, Hasher};
+
+use super::{device_name, ifindex};
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::Kind::{Counter, Gauge};
-use crate::metrics::LabelValue::{Number, Text};
+use crate::metrics::LabelValue::{Integer, Number, Text};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
-use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{AttachPointStatus, Holder, Hook, Kind, KindTotal, Object, OwnerTotal, Pin, hash};
+use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};
+use crate::model::{AttachPointStatus, Holder, Hook, Kind, KindTotal, Object, OwnerTotal, Pin, Target, hash};
 
 /// Labels of an owner, given how to get from a value to its owner.
 macro_rules! owner_labels {
@@ -177,7 +181,7 @@ pub static HOOK: Entity<Hook> = Entity {
         Label {
             name: "target",
             help: "what it is attached to, as in `bpf_link_info`; absent where there is no target",
-            read: |h| h.target.as_deref().map(Text),
+            read: |h| h.target.as_ref().map(LabelValue::Target),
         },
         Label {
             name: "netns",
@@ -196,6 +200,27 @@ pub static HOOK: Entity<Hook> = Entity {
             help: "the attached `struct_ops` map; absent for programs",
             read: |h| h.map_id.map(Number),
         },
+        Label {
+            name: "device",
+            help: "as in `bpf_link_info`; also that of a queueing discipline or class",
+            read: |h| device_name(h.target.as_ref()?),
+        },
+        Label { name: "ifindex", help: "as `device`", read: |h| ifindex(h.target.as_ref()?) },
+        Label {
+            name: "cgroup",
+            help: "as in `bpf_link_info`",
+            read: |h| h.target.as_ref()?.cgroup_path().map(Text),
+        },
+        Label {
+            name: "symbol",
+            help: "as in `bpf_link_info`",
+            read: |h| h.target.as_ref()?.symbol().map(Text),
+        },
+        Label {
+            name: "priority",
+            help: "as in `bpf_link_info`; the target of a netfilter hook is without it",
+            read: |h| h.priority.map(|priority| Integer(priority.into())),
+        },
     ],
     metrics: &[Metric {
         name: "bpf_hook_info",
@@ -209,17 +234,44 @@ pub static HOOK: Entity<Hook> = Entity {
     }],
     object: Some(Hook::object),
     series: |h| {
-        let place = (&h.hook, &h.target, &h.netns, h.position, h.prog_id, h.map_id);
-        Series { id: hash(place), birth: None, revision: hash((h.link_id, h.map_id)) }
+        let place = (&h.hook, TargetText(h.target.as_ref()), &h.netns, h.position, h.prog_id, h.map_id);
+        Series { id: hash(place), birth: None, revision: hash((h.link_id, h.map_id, h.priority)) }
     },
 };
+
+/// Hashes a target by its text, so that series with the same labels are the same series: a cgroup that is removed and made again has
+/// the same path and another id.
+struct TargetText<'a>(Option<&'a Target>);
+
+impl Hash for TargetText<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.is_some().hash(state);
+        if let Some(target) = self.0 {
+            write!(HashedText(state), "{target}").expect("hashing never fails");
+        }
+    }
+}
+
+/// Hashes text as it is written.
+struct HashedText<'h, H>(&'h mut H);
+
+impl<H: Hasher> fmt::Write for HashedText<'_, H> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
 
 /// Programs per hook and target.
 pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
     title: "Hooks and their targets",
     key: &[
         Label { name: "hook", help: "as in `bpf_hook_info`", read: |p| Some(Text(&p.hook)) },
-        Label { name: "target", help: "as in `bpf_hook_info`", read: |p| p.target.as_deref().map(Text) },
+        Label {
+            name: "target",
+            help: "as in `bpf_hook_info`",
+            read: |p| p.target.as_ref().map(LabelValue::Target),
+        },
         Label { name: "netns", help: "as in `bpf_hook_info`", read: |p| p.netns.as_deref().map(Text) },
     ],
     info: &[],
@@ -246,7 +298,7 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
         },
     ],
     object: None,
-    series: |p| Series::fixed(hash((&p.hook, &p.target, &p.netns)), Some(p.since)),
+    series: |p| Series::fixed(hash((&p.hook, TargetText(p.target.as_ref()), &p.netns)), Some(p.since)),
 };
 
 /// Owners and their totals.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::scans::{look, look_in};
+use super::scans::{is_at, look, look_in};
 use test_support::bpftool::{id, query};
 use test_support::objects::{Cgroup, Direction, Network, Program, uapi};
 
@@ -53,7 +53,7 @@ pub(crate) fn cgroups() {
     let attached = ours.expect("it is listed")["programs"].as_array().expect("it has programs").clone();
     let look = look(false);
     let target = format!("/{}", cgroup.name());
-    let found: Vec<_> = look.hooks.iter().filter(|hook| hook.target.as_deref() == Some(&*target)).collect();
+    let found: Vec<_> = look.hooks.iter().filter(|hook| is_at(hook.target.as_ref(), &target)).collect();
     let words = |attach: &Value| attach["attach_type"].as_str().map(str::to_owned);
     assert_eq!(
         found.iter().map(|hook| (hook.prog_id, Some(hook.hook.to_string()))).collect::<Vec<_>>(),

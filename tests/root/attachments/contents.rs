@@ -11,7 +11,7 @@ use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{AttachmentScan, Content, Kind};
 
-use super::scans::{look, words};
+use super::scans::{is_at, look, words};
 use test_support::objects::{
     self, Link, Map, MapSpec, Program, ProgramSpec, Shape, Target, if_possible, uapi,
 };
@@ -188,7 +188,7 @@ fn found(map: &Map, link: Option<u32>) {
     let look = look(false);
     let hooks: Vec<_> = look.hooks.iter().filter(|hook| hook.map_id == Some(map.id())).collect();
     let [hook] = hooks[..] else { panic!("it is at one hook: {hooks:?}") };
-    assert_eq!((&*hook.hook, hook.target.as_deref()), ("struct_ops", Some("tcp_congestion_ops")));
+    assert!(is_at(hook.target.as_ref(), "tcp_congestion_ops") && hook.hook == "struct_ops", "{hook:?}");
     assert_eq!((hook.prog_id, hook.link_id), (None, link));
     let programs = look.contents.iter().filter(|content| content.map_id == map.id());
     let programs: Vec<_> = programs.filter(|content| content.kind == Kind::Program).collect();

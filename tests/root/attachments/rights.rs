@@ -5,7 +5,7 @@ use std::thread;
 use bpf_metrics_exporter::model::Part;
 use caps::{CapSet, Capability};
 
-use super::scans::{enricher, looked};
+use super::scans::{enricher, is_at, looked};
 use test_support::objects::{Cgroup, Program, uapi};
 
 pub(crate) fn refused() {
@@ -31,10 +31,8 @@ pub(crate) fn refused() {
         |call: &str| snapshot.issues.iter().find(|issue| issue.part == Part::Hook && issue.call == call);
     let query = issue("BPF_PROG_QUERY").expect("it was refused");
     assert_eq!((&*query.error, issue("setns").map(|issue| &*issue.error)), ("EPERM", Some("EPERM")));
-    let place = look
-        .attach_points
-        .iter()
-        .find(|place| place.target.as_deref() == Some(&*format!("/{}", cgroup.name())));
+    let path = format!("/{}", cgroup.name());
+    let place = look.attach_points.iter().find(|place| is_at(place.target.as_ref(), &path));
     let place = place.expect("it is remembered");
     assert_eq!((place.programs, place.detached), (1, 0), "unqueryable programs are not detached");
 }

@@ -8,7 +8,7 @@ use std::{fs, io};
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Enricher, Options};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::{AttachPointStatus, AttachmentScan, Hook, Issue, Part, Snapshot};
+use bpf_metrics_exporter::model::{AttachPointStatus, AttachmentScan, Hook, Issue, Part, Snapshot, Target};
 
 use super::readers;
 use test_support::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
@@ -52,6 +52,11 @@ pub(crate) fn look_in(network: &Network) -> Arc<AttachmentScan> {
     network.inside(|| look(false)).expect("root may enter it")
 }
 
+/// Returns whether a target has this text.
+pub(crate) fn is_at(target: Option<&Target>, text: &str) -> bool {
+    target.is_some_and(|target| target.to_string() == text)
+}
+
 /// Returns the attachments of these programs.
 pub(crate) fn of<'a>(look: &'a AttachmentScan, programs: &[u32]) -> Vec<&'a Hook> {
     look.hooks.iter().filter(|hook| hook.prog_id.is_some_and(|id| programs.contains(&id))).collect()
@@ -62,7 +67,8 @@ pub(crate) fn words(look: &AttachmentScan, programs: &[u32]) -> Vec<String> {
     let line = |hook: &Hook| {
         let program = hook.prog_id.and_then(|id| programs.iter().position(|&program| program == id));
         let link = hook.link_id.map_or("-".to_owned(), |id| id.to_string());
-        let (target, position) = (hook.target.as_deref().unwrap_or("-"), hook.position);
+        let target = hook.target.as_ref().map_or("-".to_owned(), ToString::to_string);
+        let position = hook.position;
         format!("{} {target} #{position} {} {link}", hook.hook, program.expect("it is one of them"))
     };
     of(look, programs).into_iter().map(line).collect()
@@ -77,7 +83,7 @@ pub(crate) fn detached() {
     let mut enricher = enricher(false);
     let mut place = || {
         let look = looked(&enricher.read());
-        let place = look.attach_points.iter().find(|place| place.target.as_deref() == Some(&*target));
+        let place = look.attach_points.iter().find(|place| is_at(place.target.as_ref(), &target));
         place.cloned().expect("it is known")
     };
     let AttachPointStatus { hook, netns, programs, detached, since, .. } = place();

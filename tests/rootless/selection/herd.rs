@@ -8,9 +8,9 @@ use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
-    AttachPointStatus, AttachmentScan, Btf, HeldBy, Holder, Holders, Hook, Identity, Issue, Kind, KindTotal,
-    Link, LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process, Program, ProgramFacts,
-    Snapshot, Tag,
+    AttachPointStatus, AttachmentScan, Btf, Device, HeldBy, Holder, Holders, Hook, Identity, Issue, Kind,
+    KindTotal, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process, Program,
+    ProgramFacts, Snapshot, Tag, Target,
 };
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -100,26 +100,30 @@ fn link(id: u32) -> Link {
         link_type: word(6, "xdp"),
         prog_id: Some(id),
         attach_type: None,
-        target: Some(format!("eth{id}")),
+        target: Some(device(id)),
         first_seen: THEN,
     };
     Link { facts: Arc::new(facts), missed: None, owner: Some(owner_of(id)) }
 }
 
+fn device(id: u32) -> Target {
+    Target::Device(Device { ifindex: id, name: Some(format!("eth{id}").into()) })
+}
+
 fn hooks() -> AttachmentScan {
-    let target = |id: u32| Some(format!("eth{id}").into());
     let hook = |id| Hook {
         hook: "xdp".into(),
-        target: target(id),
+        target: Some(device(id)),
         netns: None,
         position: 0,
+        priority: None,
         prog_id: Some(id),
         link_id: Some(id),
         map_id: None,
     };
     let place = |id| AttachPointStatus {
         hook: "xdp".into(),
-        target: target(id),
+        target: Some(device(id)),
         netns: None,
         programs: 1,
         detached: 0,

@@ -123,8 +123,13 @@ fn map() -> impl Strategy<Value = Map> {
 }
 
 fn link() -> impl Strategy<Value = Link> {
-    let facts =
-        (object_type(), option::of(any::<u32>()), option::of(object_type()), option::of(text()), moment());
+    let facts = (
+        object_type(),
+        option::of(any::<u32>()),
+        option::of(object_type()),
+        option::of(owned::target()),
+        moment(),
+    );
     (facts, option::of(any::<u64>()), option::of(owned::owner())).prop_map(
         |((link_type, prog_id, attach_type, target, first_seen), missed, owner)| {
             let facts = LinkFacts { id: 0, link_type, prog_id, attach_type, target, first_seen };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    AttachPointStatus, AttachmentScan, Container, Content, HeldBy, Holder, Holders, Hook, Identity, Kind,
-    KindTotal, Owner, OwnerTotal, Pin, Pod, Process,
+    AttachPointStatus, AttachmentScan, Cgroup, CodeAddress, Container, Content, Device, HeldBy, Holder,
+    Holders, Hook, Identity, Kind, KindTotal, Owner, OwnerTotal, Pin, Pod, Process, Target,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -81,9 +81,31 @@ pub(super) fn pins() -> impl Strategy<Value = Option<Vec<Pin>>> {
     option::of(pins)
 }
 
+/// Any target: of each kind of label that it can have, and of text that tries to break out of a format.
+pub(super) fn target() -> impl Strategy<Value = Target> {
+    let device = (any::<u32>(), option::of(text()))
+        .prop_map(|(ifindex, name)| Target::Device(Device { ifindex, name: name.map(Into::into) }));
+    let cgroup = (any::<u64>(), option::of(text()))
+        .prop_map(|(id, path)| Target::Cgroup(Cgroup { id, path: path.map(Into::into) }));
+    let kprobe = (text(), any::<u64>(), any::<bool>()).prop_map(|(name, offset, at_return)| {
+        let name = name.into();
+        Target::Kprobe { address: CodeAddress::Symbol { name, offset }, at_return }
+    });
+    let netfilter = (any::<u32>(), any::<u32>(), option::of(any::<i32>()))
+        .prop_map(|(family, hook, priority)| Target::Netfilter { family, hook, priority });
+    prop_oneof![
+        text().prop_map(|name| Target::RawTracepoint { name: name.into() }),
+        any::<u64>().prop_map(|inode| Target::NetNs { inode }),
+        device,
+        cgroup,
+        kprobe,
+        netfilter,
+    ]
+}
+
 /// Any look at the hooks, with each hook once.
 pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<AttachmentScan>>> {
-    let place = || ("[a-z_]{1,8}", option::of(text()), option::of(text()));
+    let place = || ("[a-z_]{1,8}", option::of(target()), option::of(text()));
     let hooks =
         vec((place(), (option::of(any::<u32>()), option::of(any::<u32>()), option::of(any::<u32>()))), 0..6)
             .prop_map(|hooks| {
@@ -91,9 +113,10 @@ pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<AttachmentScan>>> {
                     .zip(hooks)
                     .map(|(position, ((hook, target, netns), (prog_id, link_id, map_id)))| Hook {
                         hook: Cow::Owned(hook),
-                        target: target.map(Into::into),
+                        target,
                         netns: netns.map(Into::into),
                         position,
+                        priority: None,
                         prog_id,
                         link_id,
                         map_id,
@@ -107,7 +130,7 @@ pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<AttachmentScan>>> {
                 .into_iter()
                 .map(|((hook, target, netns), programs, detached)| AttachPointStatus {
                     hook: Cow::Owned(hook),
-                    target: target.map(Into::into),
+                    target,
                     netns: netns.map(Into::into),
                     programs,
                     detached,
