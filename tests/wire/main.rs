@@ -34,6 +34,7 @@ const TESTS: &[Test] = &[
     ),
     ("promtool_accepts_the_exposition", routes::promtool, &[Promtool]),
     ("the_documented_expressions_yield_cpu_shares", shares::test, &[Promtool]),
+    ("the_questions_of_the_readme_have_answers", shares::test_questions, &[Promtool]),
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),
     ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),
     ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),

@@ -1,4 +1,5 @@
-//! The expressions of `docs/operations.md` that turn run times into CPU shares, evaluated by Prometheus' own engine.
+//! The expressions of `docs/operations.md` that turn run times into CPU shares, and those that answer the questions of the README,
+//! evaluated by Prometheus' own engine.
 
 use std::process::Command;
 
@@ -8,12 +9,21 @@ use crate::processes::Scratch;
 use crate::receivers::Receiver;
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const README: &str = include_str!("../../README.md");
 
-/// Returns the expressions in their order, without comments.
-fn documented() -> Vec<&'static str> {
+/// Returns the expressions of the first block of a section, one per line, without comments.
+fn documented() -> Vec<String> {
     let section = OPERATIONS.split("## CPU time of programs").nth(1).expect("the section is there");
     let block = section.split("```").nth(1).expect("the expressions are there");
-    block.trim().lines().filter_map(|line| Some(line.split('#').next()?.trim())).collect()
+    let expressions = block.lines().filter_map(|line| Some(line.split('#').next()?.trim()));
+    expressions.filter(|expression| !expression.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns the expressions of the README, one per block.
+fn questions() -> Vec<String> {
+    let section = README.split("## Three questions").nth(1).expect("the section is there");
+    let section = section.split("\n## ").next().expect("a split has a first part");
+    section.split("```").skip(1).step_by(2).map(|block| block.trim().replace('\n', " ")).collect()
 }
 
 pub(crate) fn test() {
@@ -46,14 +56,53 @@ pub(crate) fn test() {
         vec![of_program("on", 1, 0.0005), of_program("sample", 1, 0.0005)],
         vec![of_node("on", 0.25), of_node("sample", 0.05)],
     ];
-    let expressions = documented();
+    evaluate(&documented(), &expected, &input);
+}
+
+pub(crate) fn test_questions() {
+    let labels = |name: &str, instance: &str, rest: &str| {
+        format!(r#"{name}{{job="bpf",instance="{instance}",{rest}}}"#)
+    };
+    let series = |name: &str, instance: &str, rest: &str, values: &str| json!({"series": labels(name, instance, rest), "values": values});
+    let program = |id: u32| format!(r#"id="{id}",name="p",type="xdp""#);
+    let owned = |id: u32, owner: &str| format!(r#"{},owner="{owner}""#, program(id));
+    let map = |id: u32| format!(r#"id="{id}",name="m",type="1""#);
+    let owner = |name: &str| format!(r#"owner_kind="pod",owner="{name}""#);
+    // Two nodes with the same ids: an expression that does not join on the node finds two matches.
+    let mut input = Vec::new();
+    for node in ["a", "b"] {
+        input.extend([
+            series("bpf_program_run_time_seconds_total", node, &program(1), "0+0.5x60"),
+            series("bpf_program_run_time_seconds_total", node, &program(2), "0+2x60"),
+            json!({"series": format!(r#"bpf_run_stats_covered_seconds_total{{job="bpf",instance="{node}"}}"#), "values": "0+10x60"}),
+            series("bpf_program_info", node, &owned(1, "shop/cart"), "1x60"),
+            series("bpf_program_info", node, &owned(2, "cilium"), "1x60"),
+            series("bpf_map_fill_ratio", node, &map(3), "0.95x60"),
+            series("bpf_map_fill_ratio", node, &map(4), "0.2x60"),
+            series("bpf_owner_mem_bytes", node, &owner("shop/cart"), "4096x60"),
+        ]);
+    }
+    let found = |name: &str, rest: &str, value: f64| -> Vec<Value> {
+        let sample = |node| json!({"labels": labels(name, node, rest), "value": value});
+        ["a", "b"].map(sample).into()
+    };
+    let expected = [
+        [found("", &owned(2, "cilium"), 0.2), found("", &owned(1, "shop/cart"), 0.05)].concat(),
+        found("", &map(3), 0.95),
+        found("", &owner("shop/cart"), 4096.0),
+    ];
+    evaluate(&questions(), &expected, &input);
+}
+
+/// Has promtool evaluate each expression after ten minutes of the input.
+fn evaluate(expressions: &[String], expected: &[Vec<Value>], input: &[Value]) {
     assert_eq!(expressions.len(), expected.len(), "{expressions:#?}");
-    let ask = |(expression, expected): (&&str, &Vec<Value>)| {
+    let ask = |(expression, expected): (&String, &Vec<Value>)| {
         // promtool compares to the last bit.
         let rounded = format!("round({expression}, 0.000001)");
         json!({"expr": rounded, "eval_time": "10m", "exp_samples": expected})
     };
-    let asked: Vec<Value> = expressions.iter().zip(&expected).map(ask).collect();
+    let asked: Vec<Value> = expressions.iter().zip(expected).map(ask).collect();
     let tests = json!({"tests": [{"interval": "10s", "input_series": input, "promql_expr_test": asked}]});
 
     let scratch = Scratch::new();
