@@ -541,11 +541,4 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
-struct bpf_iter__task_file {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	__u32 fd;
-	struct file *file;
-};
-
 #pragma clang attribute pop

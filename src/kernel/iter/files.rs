@@ -17,23 +17,23 @@ use crate::model::{Kind, ProcessFiles};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 
-/// The files of all processes in our pid namespace.
+/// The descriptors of all processes in our pid namespace.
 #[derive(Debug)]
 pub(crate) struct Files {
     table: Table,
-    /// Where a walk begins, and the map that says so; none for a program that cannot be told.
+    /// Where the next walk starts, and the map that holds it for the program.
     from: WalkState,
-    state: Option<OwnedFd>,
-    /// To which times are rounded, as `/proc` does.
+    state: OwnedFd,
+    /// The resolution of start times, as in `/proc`.
     tick: u64,
 }
 
-/// What the programs over files are told, by maps of theirs.
+/// Maps that parametrise the iterator over descriptors.
 pub(crate) struct FileMaps {
-    /// How the files of each kind are known.
+    /// How files of each kind are recognised.
     pub(crate) kinds: OwnedFd,
-    /// Where to begin, for one that can be told.
-    pub(crate) state: Option<OwnedFd>,
+    /// Where a walk starts.
+    pub(crate) state: OwnedFd,
 }
 
 impl Files {
@@ -93,8 +93,8 @@ impl Files {
 
     /// Says where the next walk begins.
     fn begin_at(&mut self, from: WalkState) -> Result<()> {
-        if let Some(state) = self.state.as_ref().filter(|_| self.from != from) {
-            sys::update_map(state.as_fd(), 0, &from)?;
+        if self.from != from {
+            sys::update_map(self.state.as_fd(), 0, &from)?;
             self.from = from;
         }
         Ok(())

@@ -36,8 +36,7 @@ const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
 
 /// The functions in the kernel that iterators are attached to, one for each table.
-const TARGETS: [&str; 5] =
-    ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_bpf_link", "bpf_iter_task", "bpf_iter_task_file"];
+const TARGETS: [&str; 4] = ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_bpf_link", "bpf_iter_task"];
 
 /// Bits of `trace_event_call.flags`.
 const FLAGS: [&str; 3] = ["TRACE_EVENT_FL_TRACEPOINT", "TRACE_EVENT_FL_KPROBE", "TRACE_EVENT_FL_UPROBE"];
@@ -154,33 +153,20 @@ impl Loader {
         Ok(Links::new(self.table(Kind::Link, "bpf_link", &program)?))
     }
 
-    /// Over all files of a thread at once, and where the kernel refuses that, over each file.
     fn files(&mut self) -> Result<Files, Refusal> {
-        self.files_by("bpf_metrics_exporter_task", "task", Some(WALK)).or_else(|refusal| {
-            tracing::debug!("{}", refusal.text);
-            self.files_by("bpf_metrics_exporter_file", "task_file", None)
-        })
-    }
-
-    /// By the program that runs over this table, and starts where the map `state` says.
-    fn files_by(&mut self, function: &str, table: &str, state: Option<&str>) -> Result<Files, Refusal> {
         let own_objects = self.own_objects.len();
-        let files = self.detect_files(function, table, state);
+        let files = self.detect_files();
         if files.is_err() {
             self.own_objects.truncate(own_objects);
         }
         files
     }
 
-    fn detect_files(&mut self, function: &str, table: &str, state: Option<&str>) -> Result<Files, Refusal> {
-        let kinds = duplicate(self.map(KINDS)?)?;
-        let state = state.map(|name| duplicate(self.map(name)?)).transpose()?;
-        let program = self.program(function, table)?;
-        let table = self.table(Part::Holder, table, &program)?;
-        if let Some(state) = &state {
-            let id = sys::map_info(state.as_fd()).map_err(not_identified)?.value.id;
-            self.own_objects.push((Kind::Map, id));
-        }
+    fn detect_files(&mut self) -> Result<Files, Refusal> {
+        let (kinds, state) = (duplicate(self.map(KINDS)?)?, duplicate(self.map(WALK)?)?);
+        let program = self.program("bpf_metrics_exporter_task", "task")?;
+        let table = self.table(Part::Holder, "task", &program)?;
+        self.own_objects.push((Kind::Map, sys::map_info(state.as_fd()).map_err(not_identified)?.value.id));
         Files::detect(table, FileMaps { kinds, state }, program.as_fd(), self.btf.as_fd())
     }
 
