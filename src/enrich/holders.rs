@@ -227,10 +227,10 @@ mod tests {
         let name = PodName { namespace: "shop".to_owned(), name: "cart".to_owned() };
         names.set_pod("2c48913c-b29f-11e7-9350-020968147796", name);
         cache.start_reading(&names);
-        let named = cache.process(&files("agent", Vec::new()), &names, || described(pod));
-        assert_eq!(named.name(), "shop/cart");
-        assert_eq!(named.key(), first.key(), "a name found later does not change the identity");
-        assert_ne!(named.revision(), first.revision());
+        let renewed = cache.process(&files("agent", Vec::new()), &names, || described(pod));
+        assert_eq!(renewed.name(), "shop/cart");
+        assert_eq!(renewed.key(), first.key(), "a name found later does not change the identity");
+        assert_ne!(renewed.revision(), first.revision());
 
         let renamed =
             cache.process(&files("other", Vec::new()), &names, || described("/system.slice/x.service"));

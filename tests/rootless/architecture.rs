@@ -270,8 +270,8 @@ impl Tree {
         let (_, uses) = &self.sources[module];
         let exported = uses.iter().filter(|exported| exported.name.as_ref() == Some(name));
         let targets = exported.filter_map(|exported| self.absolute(module, &exported.path));
-        // Only a re-export can be named from elsewhere: a private import of the same name would not compile.
-        match targets.into_iter().find(|target| target != &[module, &[name.clone()]].concat()) {
+        // A private import cannot be named from elsewhere, so the import of this name is a re-export.
+        match targets.into_iter().find(|target| target != &[module, std::slice::from_ref(name)].concat()) {
             Some(target) => self.definition(&[&target[..], &rest[1..]].concat(), depth - 1),
             None => module.to_vec(),
         }
