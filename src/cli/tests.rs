@@ -174,8 +174,8 @@ fn an_interval_is_from_a_second_to_a_day() {
 #[test]
 fn run_statistics_are_on_off_or_sampled() {
     let sample = |window, period| RunStatsMode::Sample {
-        lasting: Duration::from_millis(window),
-        every: Duration::from_millis(period),
+        window: Duration::from_millis(window),
+        period: Duration::from_millis(period),
     };
     let run_stats = |arguments: &[&str]| export_with(arguments, &[]).collection.kernel.run_stats;
     assert_eq!(run_stats(&[]), RunStatsMode::On);

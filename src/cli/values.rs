@@ -77,7 +77,7 @@ fn sample(times: &str) -> Result<RunStatsMode, String> {
     if period <= window {
         return Err(format!("{times:?} leaves no pause: give a longer period after the slash, or on"));
     }
-    Ok(RunStatsMode::Sample { lasting: window, every: at_most_a_day(times, period)? })
+    Ok(RunStatsMode::Sample { window, period: at_most_a_day(times, period)? })
 }
 
 /// A directory that exists.

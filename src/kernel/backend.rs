@@ -1,18 +1,20 @@
-//! By which road each table is read, and why. Begin at [`Backend::choose`].
+//! Choice of the backend, iterator or id walk, for each table, with the reason.
+//!
+//! Entry point: [`Backend::choose`].
 
 use super::ReaderChoice;
 use crate::model::{Part, ReaderKind};
 use crate::sys::Error;
 
-/// By which road a table is read, and what each needs for it.
+/// The backend of a table, with its state.
 #[derive(Debug)]
 pub(crate) enum Backend<I, W> {
-    /// By an iterator.
+    /// An iterator.
     Iter(I),
-    /// By ids.
+    /// The walk by ids.
     Walk(W),
-    /// Not at all: only an iterator was wanted, and there is none.
-    Closed(Refusal),
+    /// None: an iterator was requested and is not available.
+    Unavailable(Refusal),
 }
 
 /// Why a table cannot be read by an iterator.
@@ -20,14 +22,14 @@ pub(crate) enum Backend<I, W> {
 pub(crate) struct Refusal {
     /// The call that failed.
     pub(crate) error: Error,
-    /// The reason in words.
-    pub(crate) text: String,
+    /// An explanation for the user.
+    pub(crate) reason: String,
 }
 
 impl Refusal {
-    /// Explains a failed call in words.
-    pub(crate) fn new(error: Error, why: impl Into<String>) -> Self {
-        Self { error, text: why.into() }
+    /// Adds an explanation to a failed call.
+    pub(crate) fn new(error: Error, reason: impl Into<String>) -> Self {
+        Self { error, reason: reason.into() }
     }
 }
 
@@ -43,32 +45,33 @@ pub struct Choice {
 }
 
 impl<I, W: Default> Backend<I, W> {
-    /// Chooses for a table; `iterator` is missing where none was to be tried. Notes the choice.
+    /// Chooses the backend of a table, and adds the choice to `choices`. `iterator` is `None` if none was tried.
     pub(crate) fn choose(
         part: Part,
         wanted: ReaderChoice,
         iterator: Option<Result<I, Refusal>>,
         choices: &mut Vec<Choice>,
     ) -> Self {
-        let road = match iterator {
+        let backend = match iterator {
             Some(Ok(iterator)) => Self::Iter(iterator),
             Some(Err(refusal)) if wanted == ReaderChoice::Only(ReaderKind::Iter) => {
-                choices.push(Choice { part, reader: None, reason: Some(refusal.text.clone()) });
-                return Self::Closed(refusal);
+                choices.push(Choice { part, reader: None, reason: Some(refusal.reason.clone()) });
+                return Self::Unavailable(refusal);
             }
             Some(Err(refusal)) => {
-                choices.push(Choice { part, reader: Some(ReaderKind::Walk), reason: Some(refusal.text) });
+                choices.push(Choice { part, reader: Some(ReaderKind::Walk), reason: Some(refusal.reason) });
                 return Self::Walk(W::default());
             }
             None => Self::Walk(W::default()),
         };
-        choices.push(Choice { part, reader: Some(road.reader()), reason: None });
-        road
+        choices.push(Choice { part, reader: Some(backend.reader()), reason: None });
+        backend
     }
 
+    /// Returns the kind of the backend; of an unavailable one, the requested kind.
     pub(crate) fn reader(&self) -> ReaderKind {
         match self {
-            Self::Iter(_) | Self::Closed(_) => ReaderKind::Iter,
+            Self::Iter(_) | Self::Unavailable(_) => ReaderKind::Iter,
             Self::Walk(_) => ReaderKind::Walk,
         }
     }
@@ -76,7 +79,7 @@ impl<I, W: Default> Backend<I, W> {
 
 /// Describes choices, without the reasons: `programs and maps by BPF iterators, links and BTF objects by id, holders from /proc`.
 #[must_use]
-pub fn in_words(choices: &[Choice]) -> String {
+pub fn describe_choices(choices: &[Choice]) -> String {
     let how = |choice: &Choice| match (choice.reader, choice.part) {
         (Some(ReaderKind::Iter), _) => "by BPF iterators",
         (Some(ReaderKind::Walk), Part::Holder) => "from /proc",
@@ -124,9 +127,9 @@ mod tests {
             let refusal = Refusal::new(Error::new("BPF_PROG_LOAD", Errno::EINVAL), "old");
             let iterator = if loads { Ok(()) } else { Err(refusal) };
             let tried = (wanted != ReaderChoice::Only(ReaderKind::Walk)).then_some(iterator);
-            let road: Backend<(), ()> = Backend::choose(part, wanted, tried, &mut choices);
+            let backend: Backend<(), ()> = Backend::choose(part, wanted, tried, &mut choices);
             assert_eq!(
-                matches!(road, Backend::Iter(())),
+                matches!(backend, Backend::Iter(())),
                 loads && wanted != ReaderChoice::Only(ReaderKind::Walk)
             );
         }
@@ -135,17 +138,17 @@ mod tests {
     }
 
     #[test]
-    fn each_table_has_its_road_and_the_words_say_so() {
+    fn each_table_has_a_backend_and_a_description() {
         let auto = choices([true, true, true], ReaderChoice::Auto);
-        assert_eq!(in_words(&auto), "programs, maps and links by BPF iterators, BTF objects by id");
+        assert_eq!(describe_choices(&auto), "programs, maps and links by BPF iterators, BTF objects by id");
         let old = choices([false, true, false], ReaderChoice::Auto);
-        assert_eq!(in_words(&old), "maps by BPF iterators, programs, links and BTF objects by id");
+        assert_eq!(describe_choices(&old), "maps by BPF iterators, programs, links and BTF objects by id");
         assert_eq!(old[0].reason.as_deref(), Some("old"));
         let walk = choices([true, true, true], ReaderChoice::Only(ReaderKind::Walk));
-        assert_eq!(in_words(&walk), "programs, maps, links and BTF objects by id");
+        assert_eq!(describe_choices(&walk), "programs, maps, links and BTF objects by id");
         let iter = choices([true, true, false], ReaderChoice::Only(ReaderKind::Iter));
         assert_eq!(
-            in_words(&iter),
+            describe_choices(&iter),
             "programs and maps by BPF iterators, BTF objects by id, links not at all"
         );
     }

@@ -5,6 +5,7 @@ use std::fs;
 
 use super::btf::all_enumerators;
 use crate::model::ObjectType;
+use crate::sys::bpf::Command;
 use crate::model::enums::{
     attach_type, fd_type, hardware_event, inet_hook, link_type, map_type, netdev_hook, netfilter_family,
     perf_type, program_type, software_event,
@@ -55,6 +56,11 @@ fn every_enumerator_of_the_running_kernel_is_listed_with_its_number() {
         }
     }
     assert!(kernel.contains_key("bpf_prog_type"), "the enumerations were found");
+    for (name, number) in Command::ALL {
+        let found = kernel["bpf_cmd"].iter().find(|(enumerator, _)| enumerator == name);
+        // An older kernel may not have it.
+        assert!(found.is_none_or(|(_, value)| value == number), "{name}");
+    }
     for (name, number, _) in netfilter_family::ALL {
         let values = kernel.values().flatten().filter(|(enumerator, _)| enumerator == name);
         assert!(values.into_iter().all(|(_, value)| value == number), "{name}");

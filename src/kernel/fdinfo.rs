@@ -1,5 +1,6 @@
-//! `/proc/self/fdinfo` of a BPF object: the only place where the kernel says how much memory is charged for it, and whether a
-//! map is frozen. Knows no table and no reader. Begin at [`FdInfo::of`], or at [`of_object`] without a descriptor.
+//! `/proc/self/fdinfo` of BPF objects, the only source for their charged memory and for whether a map is frozen.
+//!
+//! Entry points: [`FdInfo::of`], and [`of_object`] without a descriptor.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,71 +11,70 @@ use crate::model::Kind;
 use crate::sys::bpf as sys;
 use crate::sys::{Result, failed};
 
-/// Where the kernel describes this process's descriptors.
+/// The directory with descriptions of this process's descriptors.
 const ROOT: &str = "/proc/self/fdinfo";
 
-/// What a failure to read the file is called among the issues.
+/// The name of a failed read in issues.
 const CALL: &str = "fdinfo";
 
-/// Several times what the kernel writes of a program or a map (180 to 400 bytes).
-const LONGEST: usize = 2048;
+/// Several times the size of the file for a program or a map (180 to 400 bytes).
+const BUFFER_LEN: usize = 2048;
 
-/// What the file says that no information structure does.
+/// The fields of the file that no information structure has.
 ///
 /// Source: `bpf_prog_show_fdinfo` and `bpf_map_show_fdinfo`, `kernel/bpf/syscall.c`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FdInfo {
-    /// Memory charged for it, in bytes. What is meant moved in 6.4 from the limit to what is in use.
+    /// Charged memory, in bytes. Since 6.4 the memory in use, before that the memory of a full map.
     pub(crate) memlock: Option<u64>,
-    /// Whether user space may not change the map any more. Since 5.2; `None` for a program.
+    /// Whether user space can no longer change the map. Since 5.2; `None` for a program.
     pub(crate) frozen: Option<bool>,
 }
 
 impl FdInfo {
-    /// What the kernel says of the object behind a descriptor.
+    /// Reads the fdinfo of an object's descriptor.
     ///
     /// # Errors
     ///
-    /// The call by its name and `ENOENT` where `/proc` is not mounted, `EMFILE` without a descriptor left.
+    /// `fdinfo` and `ENOENT` if `/proc` is not mounted, `EMFILE` if no descriptor is left.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self> {
         Self::below(Path::new(ROOT), fd).map_err(failed(CALL))
     }
 
     fn below(root: &Path, fd: BorrowedFd<'_>) -> io::Result<Self> {
         let file = File::open(root.join(fd.as_raw_fd().to_string()))?;
-        let mut buffer = [0; LONGEST];
+        let mut buffer = [0; BUFFER_LEN];
         let text = read(file, &mut buffer)?;
         Ok(Self::parse(text))
     }
 
-    /// Understands complete lines, and leaves out the others.
+    /// Parses complete lines. The number in a truncated line would be another number.
     fn parse(text: &[u8]) -> Self {
-        let mut found = Self::default();
+        let mut info = Self::default();
         for line in text.split_inclusive(|&byte| byte == b'\n') {
-            // A number whose end is not there would be another number.
             let Some(line) = line.strip_suffix(b"\n") else { continue };
             if let Some(value) = line.strip_prefix(b"memlock:") {
-                found.memlock = number(value);
+                info.memlock = parse_number(value);
             } else if let Some(value) = line.strip_prefix(b"frozen:") {
-                found.frozen = number(value).map(|frozen| frozen != 0);
+                info.frozen = parse_number(value).map(|frozen| frozen != 0);
             }
         }
-        found
+        info
     }
 }
 
-/// What the kernel says of an object, by its id: opens it, reads, and closes it.
+/// Opens the object with an id, reads its fdinfo and closes it.
 ///
 /// # Errors
 ///
-/// The call that failed by its name, and why: `ENOENT` of the call that opens it when it is gone.
+/// That of [`sys::fd_by_id`], `ENOENT` if the object was removed; that of [`FdInfo::of`].
 pub(crate) fn of_object(kind: Kind, id: u32) -> Result<FdInfo> {
     let fd = sys::fd_by_id(kind, id)?;
     FdInfo::of(fd.as_fd())
 }
 
-/// Reads as much as there is and has room. The kernel gives the whole file to the first read that has room for it
-/// (`seq_read_iter`, `fs/seq_file.c`): a shorter read is the last one.
+/// Reads the file with one call. The kernel returns the complete file to the first read that has room for it
+/// (`seq_read_iter`, `fs/seq_file.c`).
 fn read(mut file: impl Read, buffer: &mut [u8]) -> io::Result<&[u8]> {
     let len = loop {
         match file.read(buffer) {
@@ -86,8 +86,8 @@ fn read(mut file: impl Read, buffer: &mut [u8]) -> io::Result<&[u8]> {
     Ok(&buffer[..len])
 }
 
-/// A number behind tabs and blanks.
-fn number(text: &[u8]) -> Option<u64> {
+/// Parses a number with leading and trailing blanks.
+fn parse_number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
@@ -106,7 +106,7 @@ mod tests {
         "pos:\t0\nprog_type:\t1\nprog_jited:\t1\nprog_tag:\ta04f5eef06a7f555\nmemlock:\t4096\nprog_id:\t3\n";
 
     #[test]
-    fn the_lines_of_maps_and_programs_are_understood() {
+    fn lines_of_maps_and_programs_are_parsed() {
         let map = FdInfo { memlock: Some(u64::MAX), frozen: Some(true) };
         assert_eq!(FdInfo::parse(MAP.as_bytes()), map);
         let thawed = MAP.replace("frozen:\t1", "frozen:\t0");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_no_number_is_not_known() {
+    fn truncated_and_malformed_numbers_are_unknown() {
         for text in [
             "",
             "memlock:\t40",
@@ -130,32 +130,32 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_below_a_root_and_a_missing_one_is_an_error() {
+    fn a_file_is_read_below_a_directory_and_a_missing_file_is_an_error() {
         let root = std::env::temp_dir().join(format!("bpf-metrics-exporter-fdinfo-{}", std::process::id()));
-        fs::create_dir(&root).expect("a new directory");
-        let file = File::open(&root).expect("it is there");
+        fs::create_dir(&root).expect("the directory is new");
+        let file = File::open(&root).expect("the directory exists");
         let fd = file.as_fd();
-        let missing = FdInfo::below(&root, fd).expect_err("there is no such file");
+        let missing = FdInfo::below(&root, fd).expect_err("the file does not exist");
         assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
-        fs::write(root.join(fd.as_raw_fd().to_string()), MAP).expect("it is ours");
-        let found = FdInfo::below(&root, fd).expect("it is there");
-        fs::remove_dir_all(&root).expect("it is ours");
-        assert_eq!(found, FdInfo::parse(MAP.as_bytes()));
-        let this = FdInfo::of(fd).expect("an open file has an fdinfo");
-        assert_eq!(this, FdInfo::default(), "a directory is no BPF object");
+        fs::write(root.join(fd.as_raw_fd().to_string()), MAP).expect("the directory is writable");
+        let info = FdInfo::below(&root, fd).expect("the file exists");
+        fs::remove_dir_all(&root).expect("the directory is writable");
+        assert_eq!(info, FdInfo::parse(MAP.as_bytes()));
+        let directory = FdInfo::of(fd).expect("an open file has an fdinfo");
+        assert_eq!(directory, FdInfo::default(), "a directory is not a BPF object");
     }
 
     proptest! {
         #[test]
-        fn anything_is_read_without_harm(text: Vec<u8>) {
-            let _found = FdInfo::parse(&text);
+        fn arbitrary_bytes_do_not_panic(text: Vec<u8>) {
+            let _info = FdInfo::parse(&text);
         }
 
         #[test]
-        fn a_cut_file_says_the_truth_or_nothing(cut in 0..MAP.len()) {
-            let (whole, part) = (FdInfo::parse(MAP.as_bytes()), FdInfo::parse(&MAP.as_bytes()[..cut]));
-            prop_assert!(part.memlock.is_none() || part.memlock == whole.memlock);
-            prop_assert!(part.frozen.is_none() || part.frozen == whole.frozen);
+        fn a_truncated_file_gives_the_right_values_or_none(cut in 0..MAP.len()) {
+            let (complete, part) = (FdInfo::parse(MAP.as_bytes()), FdInfo::parse(&MAP.as_bytes()[..cut]));
+            prop_assert!(part.memlock.is_none() || part.memlock == complete.memlock);
+            prop_assert!(part.frozen.is_none() || part.frozen == complete.frozen);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which maps change in memory and entries, by their type and flags.
+//! Whether the memory and the number of entries of a map can change, by its type and flags.
 
 use crate::model::MapFacts;
 use crate::model::enums::map_type;

@@ -1,5 +1,7 @@
-//! From the kernel's tables of BPF objects to a [`Snapshot`]. Knows no metric and no protocol, and never fails:
-//! what was refused is in the snapshot as an issue. Begin at [`Reader::read`].
+//! Reads the kernel's tables of BPF objects into a [`Snapshot`].
+//!
+//! Entry point: [`Reader::read`]. A reading does not fail: errors are in the snapshot, as issues. Independent of metrics and
+//! protocols.
 
 pub(crate) mod attachments;
 mod backend;
@@ -23,30 +25,30 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use self::backend::Backend;
-pub use self::backend::{Choice, in_words};
+pub use self::backend::{Choice, describe_choices};
 use self::iter::Iterators;
 pub use self::options::{Options, ReaderChoice, RunStatsMode};
 use self::reading::ReadContext;
-use self::run_stats::Stats;
+use self::run_stats::RunStatsControl;
 use self::targets::resolver::Resolver;
-use self::walk::{Btfs, CachedObject, Links, Maps, Programs, Table, walk};
+use self::walk::{BtfTable, CachedObject, LinkTable, MapTable, ObjectTable, ProgramTable, walk};
 use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
 use crate::host::procfs;
 use crate::model::{Collector, Kind, Part, ProcessFiles, ReaderKind, Snapshot};
 
-/// Reads the kernel, and remembers what never changes from one reading to the next.
+/// Reads the kernel, and caches immutable facts across readings.
 #[derive(Debug)]
 pub struct Reader {
     options: Options,
     started_at: Timestamp,
     issues: Issues,
-    stats: Stats,
+    run_stats: RunStatsControl,
     choices: Vec<Choice>,
-    programs: Backend<iter::Programs, Vec<CachedObject<Programs>>>,
-    maps: Backend<iter::Maps, Vec<CachedObject<Maps>>>,
-    links: Backend<iter::Links, Vec<CachedObject<Links>>>,
-    btfs: Vec<CachedObject<Btfs>>,
+    programs: Backend<iter::Programs, Vec<CachedObject<ProgramTable>>>,
+    maps: Backend<iter::Maps, Vec<CachedObject<MapTable>>>,
+    links: Backend<iter::Links, Vec<CachedObject<LinkTable>>>,
+    btfs: Vec<CachedObject<BtfTable>>,
     files: Backend<iter::Files, ()>,
     /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
     own_objects: Vec<(Kind, u32)>,
@@ -54,9 +56,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that has met nothing yet. Runs are counted from here on, where [`Options::run_stats`] asks for it.
+    /// Loads the iterators, and enables run statistics according to [`Options::run_stats`].
     ///
-    /// It samples in a thread, which keeps the capabilities that the calling thread has now. Dropping the reader ends it.
+    /// Statistics are sampled in a thread, which keeps the current capabilities of the calling thread and ends with the reader.
     #[must_use]
     pub fn new(options: Options) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
@@ -77,7 +79,7 @@ impl Reader {
             options,
             started_at: Timestamp::now(),
             issues: Issues::default(),
-            stats: Stats::new(options.run_stats),
+            run_stats: RunStatsControl::new(options.run_stats),
             choices,
             programs,
             maps,
@@ -103,7 +105,7 @@ impl Reader {
         let files = match &mut self.files {
             Backend::Iter(files) => files.read(&self.own_objects, issues),
             Backend::Walk(()) => procfs::files(Path::new("/proc"), &self.own_objects, issues),
-            Backend::Closed(refusal) => {
+            Backend::Unavailable(refusal) => {
                 issues.record(Part::Holder, refusal.error);
                 None
             }
@@ -116,17 +118,17 @@ impl Reader {
         self.issues.start_reading();
         let taken_at = Timestamp::now();
         let boot = BootOffset::measure();
-        let run_stats = self.stats.now(&mut self.issues);
+        let run_stats = self.run_stats.now(&mut self.issues);
         let count_up_to = self.options.count_by_walking;
         let mut cx = ReadContext::new(taken_at, boot, count_up_to, &mut self.issues, &mut self.names);
         let mut collectors = Vec::with_capacity(4);
         let mut programs =
-            table(&mut self.programs, &mut cx, &mut collectors, iter::Programs::read, walk::<Programs>);
+            table(&mut self.programs, &mut cx, &mut collectors, iter::Programs::read, walk::<ProgramTable>);
         run_stats::mask(run_stats, programs.as_deref_mut());
-        let maps = table(&mut self.maps, &mut cx, &mut collectors, iter::Maps::read, walk::<Maps>);
-        let links = table(&mut self.links, &mut cx, &mut collectors, iter::Links::read, walk::<Links>);
+        let maps = table(&mut self.maps, &mut cx, &mut collectors, iter::Maps::read, walk::<MapTable>);
+        let links = table(&mut self.links, &mut cx, &mut collectors, iter::Links::read, walk::<LinkTable>);
         let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut cx, &mut collectors, |cx| {
-            walk::<Btfs>(&mut self.btfs, cx)
+            walk::<BtfTable>(&mut self.btfs, cx)
         });
         self.names.end_reading();
         Snapshot {
@@ -148,22 +150,22 @@ impl Default for Reader {
     }
 }
 
-/// Reads a table by its road.
-fn table<I, T: Table>(
-    road: &mut Backend<I, Vec<CachedObject<T>>>,
+/// Reads a table with its backend.
+fn table<I, T: ObjectTable>(
+    backend: &mut Backend<I, Vec<CachedObject<T>>>,
     cx: &mut ReadContext<'_>,
     collectors: &mut Vec<Collector>,
     iterate: impl FnOnce(&mut I, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
     walk: impl FnOnce(&mut Vec<CachedObject<T>>, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
 ) -> Option<Vec<T::Row>> {
-    collect(T::KIND, road.reader(), cx, collectors, |cx| match road {
+    collect(T::KIND, backend.reader(), cx, collectors, |cx| match backend {
         Backend::Iter(table) => iterate(table, cx),
-        Backend::Walk(known) => walk(known, cx),
-        Backend::Closed(refusal) => cx.unavailable(T::KIND, refusal),
+        Backend::Walk(cache) => walk(cache, cx),
+        Backend::Unavailable(refusal) => cx.unavailable(T::KIND, refusal),
     })
 }
 
-/// Reads one table and notes how it went. A table that this kernel does not have leaves no note.
+/// Reads a table, and adds its duration and success to `collectors`, unless this kernel does not have the table.
 fn collect<Row>(
     kind: Kind,
     reader: ReaderKind,
@@ -187,7 +189,7 @@ fn collect<Row>(
     rows
 }
 
-/// The kernel's release, as `uname -r` prints it; `None` where `/proc` is not mounted.
+/// Returns the kernel's release as `uname -r` prints it; `None` if `/proc` is not mounted.
 #[must_use]
 pub fn release() -> Option<String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;

@@ -7,37 +7,37 @@ use crate::model::ReaderKind;
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// By which road.
+    /// The backend to read tables and holders with.
     pub reader: ReaderChoice,
-    /// Whether to have the runs of programs counted.
+    /// Whether to enable run statistics of programs.
     pub run_stats: RunStatsMode,
-    /// Up to which capacity the keys of a map are walked where the kernel keeps no count of them; `None` walks none.
+    /// The highest capacity of a map whose keys are counted one by one if the kernel does not count them; `None` counts none.
     pub count_by_walking: Option<u32>,
 }
 
-/// By which road to read.
+/// Which backend to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReaderChoice {
-    /// By iterators where they can be had, by ids elsewhere.
+    /// Iterators if available, ids otherwise.
     #[default]
     Auto,
-    /// By one road only.
+    /// One backend only.
     Only(ReaderKind),
 }
 
-/// Whether to have the runs of programs counted.
+/// When the exporter enables run statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunStatsMode {
-    /// No; somebody else may.
+    /// Never; other processes may.
     #[default]
     Off,
-    /// All the time.
+    /// Always.
     On,
     /// For a part of the time.
     Sample {
-        /// How long at a time.
-        lasting: Duration,
-        /// How often.
-        every: Duration,
+        /// The duration of a sample.
+        window: Duration,
+        /// The average time between the starts of two samples.
+        period: Duration,
     },
 }

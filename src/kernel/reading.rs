@@ -1,4 +1,4 @@
-//! What one reading carries from table to table, whichever backend reads them.
+//! The context of one reading, shared by all tables and both backends.
 //!
 //! Entry point: [`ReadContext`].
 

@@ -1,8 +1,10 @@
-//! Run statistics: has the kernel count the runs of programs, all the time or in samples, and keeps account of how long
-//! they were counted. Knows of programs only what [`mask`] hides. Begin at [`Stats::now`].
+//! Run statistics: enables them, always or in samples, and measures for how long they were enabled.
 //!
-//! The kernel counts while somebody holds a descriptor of `BPF_ENABLE_STATS` or the sysctl is 1. Ours is a descriptor: the
-//! sysctl is the administrator's, and would stay on after a SIGKILL. Of other processes' descriptors the kernel tells nothing.
+//! Entry point: [`RunStatsControl::now`].
+//!
+//! The kernel counts runs while any process holds a descriptor of `BPF_ENABLE_STATS` or the sysctl is 1. This module uses a
+//! descriptor: the sysctl is the administrator's, and would stay on after a SIGKILL. The kernel does not report the descriptors
+//! of other processes.
 
 use std::fs;
 use std::io;
@@ -20,38 +22,38 @@ use crate::model::{Kind, Program, RunStats};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result, errno_of};
 
-/// Where the kernel tells, since 5.1, whether the administrator has runs counted.
+/// The sysctl with which the administrator enables run statistics. Since 5.1.
 const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// [`sys::enable_stats`], or what a test puts in its place.
+/// [`sys::enable_stats`], or its replacement in a test.
 type Enable = fn() -> Result<OwnedFd>;
 
-/// Has runs counted as a mode says, from its making until it is dropped.
+/// Keeps run statistics enabled according to a mode, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Stats {
+pub(crate) struct RunStatsControl {
     mode: RunStatsMode,
     sysctl: PathBuf,
-    own: Arc<Own>,
+    shared: Arc<SharedSwitch>,
     sampler: Option<JoinHandle<()>>,
     coverage: Coverage,
 }
 
-impl Stats {
-    /// Begins as `mode` says. What is refused is told by the first [`Stats::now`].
+impl RunStatsControl {
+    /// Starts with a mode. The first [`Self::now`] records errors.
     pub(crate) fn new(mode: RunStatsMode) -> Self {
         Self::with(mode, PathBuf::from(SYSCTL), sys::enable_stats)
     }
 
     fn with(mode: RunStatsMode, sysctl: PathBuf, enable: Enable) -> Self {
-        let own = Arc::new(Own {
-            counting: Mutex::new(Counting {
+        let shared = Arc::new(SharedSwitch {
+            switch: Mutex::new(StatsSwitch {
                 enable,
                 open: None,
-                done: Duration::ZERO,
+                enabled_before: Duration::ZERO,
                 granted: false,
-                unknown: false,
+                unsupported: false,
                 stop: false,
-                refusals: Vec::new(),
+                errors: Vec::new(),
             }),
             stopped: Condvar::new(),
         });
@@ -59,68 +61,68 @@ impl Stats {
             covered: Duration::ZERO,
             at: Instant::now(),
             own: Duration::ZERO,
-            // An error comes again at the first reading, which counts it.
+            // The first reading meets the same error and records it.
             sysctl: read_sysctl(&sysctl).ok().flatten() == Some(true),
         };
-        let mut stats = Self { mode, sysctl, own, sampler: None, coverage };
-        stats.begin();
-        stats
+        let mut control = Self { mode, sysctl, shared, sampler: None, coverage };
+        control.start();
+        control
     }
 
-    /// Has runs counted if that is wanted and not done yet.
-    fn begin(&mut self) {
-        let mut counting = self.own.lock();
-        if counting.unknown {
+    /// Enables statistics or starts the sampler, unless that is done or not wanted.
+    fn start(&mut self) {
+        let mut switch = self.shared.lock();
+        if switch.unsupported {
             return;
         }
         match self.mode {
             RunStatsMode::Off => {}
-            RunStatsMode::On => counting.open(),
-            RunStatsMode::Sample { lasting, every } => {
+            RunStatsMode::On => switch.open(),
+            RunStatsMode::Sample { window, period } => {
                 if self.sampler.is_some() {
                     return;
                 }
-                counting.open();
-                if counting.unknown {
+                switch.open();
+                if switch.unsupported {
                     return;
                 }
-                let own = Arc::clone(&self.own);
+                let shared = Arc::clone(&self.shared);
                 let sampler = thread::Builder::new().name("run statistics".to_owned());
-                match sampler.spawn(move || sample(&own, lasting, every)) {
+                match sampler.spawn(move || sample(&shared, window, period)) {
                     Ok(sampler) => self.sampler = Some(sampler),
                     Err(error) => {
-                        counting.close();
-                        counting.refuse(Error::new("clone", errno_of(&error)));
+                        switch.close();
+                        switch.fail(Error::new("clone", errno_of(&error)));
                     }
                 }
             }
         }
     }
 
-    /// Whether runs are counted at this moment, by whom, and for how long they have been: to be asked once for each
-    /// reading, before programs are read. Tries again what was refused before.
+    /// Returns whether statistics are enabled, by whom, and for how long they have been. Called once for each reading, before
+    /// programs are read. Retries what failed before.
     pub(crate) fn now(&mut self, issues: &mut Issues) -> RunStats {
-        if self.own.lock().refusals.is_empty() {
-            self.begin();
+        if self.shared.lock().errors.is_empty() {
+            self.start();
         }
         let by_sysctl = read_sysctl(&self.sysctl).unwrap_or_else(|error| {
             issues.record(Kind::Program, Error::new("bpf_stats_enabled", errno_of(&error)));
             None
         });
-        let mut counting = self.own.lock();
-        for (error, times) in counting.refusals.drain(..) {
+        let mut switch = self.shared.lock();
+        for (error, times) in switch.errors.drain(..) {
             issues.record_times(Kind::Program, error, times);
         }
         let at = Instant::now();
-        let covered = self.coverage.advance(at, counting.so_far(at), by_sysctl == Some(true));
-        RunStats { by_exporter: counting.granted, by_sysctl, covered }
+        let covered = self.coverage.advance(at, switch.enabled_for(at), by_sysctl == Some(true));
+        RunStats { by_exporter: switch.granted, by_sysctl, covered }
     }
 }
 
-impl Drop for Stats {
+impl Drop for RunStatsControl {
     fn drop(&mut self) {
-        self.own.lock().stop = true;
-        self.own.stopped.notify_all();
+        self.shared.lock().stop = true;
+        self.shared.stopped.notify_all();
         if let Some(sampler) = self.sampler.take() {
             // It does not panic; if it did, there would be nothing left to end.
             let _ended = sampler.join();
@@ -128,10 +130,10 @@ impl Drop for Stats {
     }
 }
 
-/// Hides the run times and runs of programs where nobody that is known has them counted: the kernel's numbers are then of
-/// some time in the past, or zero.
+/// Hides run times and runs of programs unless statistics are known to be enabled: the kernel's numbers are then outdated or
+/// zero.
 ///
-/// Recursion misses stay, which the kernel counts always.
+/// The kernel counts recursion misses always, so they are kept.
 pub(crate) fn mask(stats: RunStats, programs: Option<&mut [Program]>) {
     if stats.is_on() {
         return;
@@ -142,125 +144,125 @@ pub(crate) fn mask(stats: RunStats, programs: Option<&mut [Program]>) {
     }
 }
 
-/// How long runs have been counted, from reading to reading.
+/// The time for which runs have been counted, from reading to reading.
 ///
-/// The sysctl can only be looked at: it counts for the whole time between two readings if it was on at both, and for nothing of
-/// it otherwise. Time that both have counted is counted once.
+/// The sysctl can only be polled: the time between two readings counts if it was on at both, and does not otherwise. Time with
+/// both the sysctl and our own descriptor counts once.
 #[derive(Debug)]
 struct Coverage {
     covered: Duration,
-    /// The last reading,
+    /// The time of the last reading.
     at: Instant,
-    /// for how long we had had runs counted then,
+    /// For how long the exporter had enabled statistics by then.
     own: Duration,
-    /// and whether the sysctl was on.
+    /// Whether the sysctl was on then.
     sysctl: bool,
 }
 
 impl Coverage {
     fn advance(&mut self, at: Instant, own: Duration, sysctl: bool) -> Duration {
-        let all_the_time = self.sysctl && sysctl;
+        let by_sysctl = self.sysctl && sysctl;
         let elapsed =
-            if all_the_time { at.saturating_duration_since(self.at) } else { own.saturating_sub(self.own) };
+            if by_sysctl { at.saturating_duration_since(self.at) } else { own.saturating_sub(self.own) };
         *self = Self { covered: self.covered + elapsed, at, own, sysctl };
         self.covered
     }
 }
 
-/// Our own part, shared by the reader and the thread that samples.
+/// The exporter's own switch, shared by the reader and the sampling thread.
 #[derive(Debug)]
-struct Own {
-    counting: Mutex<Counting>,
-    /// Wakes the thread that samples, to end.
+struct SharedSwitch {
+    switch: Mutex<StatsSwitch>,
+    /// Wakes the sampling thread to end.
     stopped: Condvar,
 }
 
-impl Own {
-    fn lock(&self) -> MutexGuard<'_, Counting> {
-        self.counting.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedSwitch {
+    fn lock(&self) -> MutexGuard<'_, StatsSwitch> {
+        self.switch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a time, or until there is nothing to wait for any more.
-    fn wait<'a>(&'a self, counting: MutexGuard<'a, Counting>, time: Duration) -> MutexGuard<'a, Counting> {
-        let waited = self.stopped.wait_timeout_while(counting, time, |counting| !counting.stop);
+    /// Waits for a time, or until it is stopped.
+    fn wait<'a>(&'a self, switch: MutexGuard<'a, StatsSwitch>, time: Duration) -> MutexGuard<'a, StatsSwitch> {
+        let waited = self.stopped.wait_timeout_while(switch, time, |switch| !switch.stop);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
 #[derive(Debug)]
-struct Counting {
+struct StatsSwitch {
     enable: Enable,
-    /// The descriptor for which the kernel counts, and since when.
+    /// The descriptor that enables statistics, and the time when it was opened.
     open: Option<(OwnedFd, Instant)>,
     /// How long earlier descriptors were open.
-    done: Duration,
-    /// Whether the last attempt was granted.
+    enabled_before: Duration,
+    /// Whether the last attempt succeeded.
     granted: bool,
-    /// Whether the kernel does not know the command, which it will not learn while it runs.
-    unknown: bool,
-    /// Whether it is over.
+    /// Whether the kernel does not support the command: then no attempt will ever succeed.
+    unsupported: bool,
+    /// Whether the sampling thread is to end.
     stop: bool,
     /// Errors since the last reading, each with its count.
-    refusals: Vec<(Error, u64)>,
+    errors: Vec<(Error, u64)>,
 }
 
-impl Counting {
+impl StatsSwitch {
     fn open(&mut self) {
         if self.open.is_some() {
             return;
         }
         match (self.enable)() {
-            // From after this call until before the close: the microseconds in which the kernel switches are not covered.
+            // Measured from after this call to before the close, so the microseconds of switching are not covered.
             Ok(fd) => {
                 self.open = Some((fd, Instant::now()));
                 self.granted = true;
             }
             Err(error) => {
-                self.unknown = error.errno == Errno::EINVAL;
-                self.refuse(error);
+                self.unsupported = error.errno == Errno::EINVAL;
+                self.fail(error);
             }
         }
     }
 
     fn close(&mut self) {
-        self.done = self.so_far(Instant::now());
+        self.enabled_before = self.enabled_for(Instant::now());
         self.open = None;
     }
 
-    /// For how long it was open until now.
-    fn so_far(&self, now: Instant) -> Duration {
+    /// Returns for how long statistics have been enabled in all.
+    fn enabled_for(&self, now: Instant) -> Duration {
         let open = self.open.as_ref().map(|(_, since)| now.saturating_duration_since(*since));
-        self.done + open.unwrap_or_default()
+        self.enabled_before + open.unwrap_or_default()
     }
 
-    fn refuse(&mut self, error: Error) {
+    fn fail(&mut self, error: Error) {
         self.granted = false;
-        match self.refusals.iter_mut().find(|(refused, _)| *refused == error) {
+        match self.errors.iter_mut().find(|(earlier, _)| *earlier == error) {
             Some((_, times)) => *times += 1,
-            None => self.refusals.push((error, 1)),
+            None => self.errors.push((error, 1)),
         }
     }
 }
 
-/// Has runs counted for `lasting` in every `every` on average, until told to stop; the first sample runs already.
+/// Enables statistics for one window in each period on average, until it is stopped. The first window has already started.
 ///
-/// Each pause is between half and one and a half of what is left: samples at regular times would always or never meet what
-/// happens at regular times, the exporter's own readings among them.
-fn sample(own: &Own, lasting: Duration, every: Duration) {
-    let pause = every.saturating_sub(lasting);
-    let mut counting = own.lock();
-    while !counting.stop {
-        counting = own.wait(counting, lasting);
-        counting.close();
+/// Pauses vary between 0.5 and 1.5 times the rest of the period: regular samples would always or never coincide with regular
+/// events, such as the exporter's own readings.
+fn sample(shared: &SharedSwitch, window: Duration, period: Duration) {
+    let pause = period.saturating_sub(window);
+    let mut switch = shared.lock();
+    while !switch.stop {
+        switch = shared.wait(switch, window);
+        switch.close();
         let pause = (pause / 2).saturating_add(rand::random_range(Duration::ZERO..=pause));
-        counting = own.wait(counting, pause);
-        if !counting.stop {
-            counting.open();
+        switch = shared.wait(switch, pause);
+        if !switch.stop {
+            switch.open();
         }
     }
 }
 
-/// Whether the sysctl is on; `None` where there is none.
+/// Returns whether the sysctl is on; `None` if this kernel has none.
 fn read_sysctl(path: &Path) -> io::Result<Option<bool>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(match text.trim() {
@@ -284,18 +286,18 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn what_is_covered_is_ours_or_the_whole_time_between_two_looks_at_the_sysctl() {
+    fn coverage_is_own_time_or_the_time_between_two_readings_with_the_sysctl_on() {
         let start = Instant::now();
         let mut coverage =
             Coverage { covered: Duration::ZERO, at: start, own: Duration::ZERO, sysctl: false };
         let mut at = start;
         for (own, sysctl, covered) in [
             (1, false, 1),
-            // It came on in between: who knows when.
+            // Turned on in between, at an unknown time.
             (2, true, 2),
             (3, true, 12),
             (3, true, 22),
-            // It went off in between.
+            // Turned off in between.
             (4, false, 23),
             (4, false, 23),
             (9, false, 28),
@@ -306,39 +308,39 @@ mod tests {
     }
 
     #[test]
-    fn a_right_that_is_lost_between_samples_is_an_issue_at_each_attempt() {
+    fn each_failed_attempt_to_start_a_sample_is_counted_as_an_issue() {
         static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
         fn enable() -> Result<OwnedFd> {
             if ATTEMPTS.fetch_add(1, Ordering::Relaxed) > 0 {
                 return Err(Error::new("BPF_ENABLE_STATS", Errno::EPERM));
             }
-            Ok(File::open("/dev/null").expect("Linux has it").into())
+            Ok(File::open("/dev/null").expect("/dev/null exists").into())
         }
         let mode =
-            RunStatsMode::Sample { lasting: Duration::from_millis(20), every: Duration::from_millis(40) };
-        let mut stats = Stats::with(mode, PathBuf::from("/nowhere"), enable);
+            RunStatsMode::Sample { window: Duration::from_millis(20), period: Duration::from_millis(40) };
+        let mut control = RunStatsControl::with(mode, PathBuf::from("/nowhere"), enable);
         let mut issues = Issues::default();
         let end = Instant::now() + 20 * SECOND;
-        let told = loop {
+        let stats = loop {
             assert!(Instant::now() < end, "{issues:?}");
-            let told = stats.now(&mut issues);
+            let stats = control.now(&mut issues);
             if issues.all().iter().any(|issue| issue.total >= 3) {
-                break told;
+                break stats;
             }
             thread::yield_now();
         };
-        assert!(!told.by_exporter && told.by_sysctl.is_none());
-        assert!(told.covered >= Duration::from_millis(20), "{:?} were counted before", told.covered);
-        drop(stats);
+        assert!(!stats.by_exporter && stats.by_sysctl.is_none());
+        assert!(stats.covered >= Duration::from_millis(20), "the first sample lasted {:?}", stats.covered);
+        drop(control);
         let [issue] = issues.all() else { panic!("{issues:?}") };
         assert_eq!((issue.part, &*issue.call, &*issue.error), (Part::Program, "BPF_ENABLE_STATS", "EPERM"));
-        assert!(issue.total < u64::from(ATTEMPTS.load(Ordering::Relaxed)), "each attempt once");
+        assert!(issue.total < u64::from(ATTEMPTS.load(Ordering::Relaxed)), "no attempt is counted twice");
     }
 
     #[test]
-    fn a_sysctl_says_on_or_off_or_is_not_there() {
-        assert_eq!(read_sysctl(Path::new("/nowhere")).expect("that is no error"), None);
-        assert_eq!(read_sysctl(Path::new("/dev/null")).expect("that is no error"), None);
+    fn a_missing_or_empty_sysctl_is_unknown() {
+        assert_eq!(read_sysctl(Path::new("/nowhere")).expect("a missing file is not an error"), None);
+        assert_eq!(read_sysctl(Path::new("/dev/null")).expect("an empty file is not an error"), None);
         assert!(read_sysctl(Path::new("/")).is_err());
     }
 }

@@ -4,11 +4,11 @@ use std::io;
 
 use nix::errno::Errno;
 
-/// A failed system call, or a read of one of the kernel's files.
+/// A failed system call, or a failure to read one of the kernel's files. Displayed as `BPF_PROG_QUERY failed: EPERM: ...`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{call} failed: {errno}")]
 pub(crate) struct Error {
-    /// The name of the call, of the bpf(2) command, or the path of the file.
+    /// The name of the system call or of the bpf(2) command, or the path of the file.
     pub(crate) call: &'static str,
     /// The kernel's error number.
     pub(crate) errno: Errno,

@@ -1,20 +1,21 @@
-//! How the C library hands memory out: large pieces by themselves, so that they go back to the system when they are done with.
-//! A reading, an encoding and a scrape of a big node each take megabytes for a moment, every one on another thread.
+//! Settings of the allocator: large buffers are mapped separately, and returned to the system when they are freed.
+//!
+//! Readings, encodings and scrapes of a large node each allocate megabytes for a moment, each on another thread.
 #![expect(unsafe_code, reason = "the allocator's settings have no safe interface")]
 
-/// From this size on a piece is mapped by itself and unmapped when it is freed. It is glibc's own value at start.
+/// The size in bytes from which allocations are mapped separately: glibc's initial value.
 #[cfg(target_env = "gnu")]
-const MAPPED_FROM: libc::c_int = 128 * 1024;
+const MMAP_THRESHOLD: libc::c_int = 128 * 1024;
 
-/// Keeps large pieces out of the heaps of the threads.
+/// Keeps large allocations out of the heaps of threads.
 ///
-/// glibc raises its threshold to the size of whatever large piece is freed first. From then on such pieces come from the heap
-/// of the thread that asks, and stay there: five times as much memory for 16,000 objects (`docs/decisions/0004-memory.md`).
-/// Setting the threshold keeps it where it is. Other C libraries need no such thing.
-pub fn return_large_pieces() {
+/// glibc raises its threshold to the size of each large allocation that is freed. Later allocations of that size come from the
+/// heap of the calling thread and stay there: five times as much memory for 16,000 objects (`docs/decisions/0004-memory.md`).
+/// Setting the threshold turns this off. Other C libraries do not do it.
+pub fn set_mmap_threshold() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt(3) takes two numbers and may be called at any time; nothing rests on its success.
+    // SAFETY: mallopt(3) takes two numbers and may be called at any time; nothing depends on its success.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
     }
 }

@@ -1,4 +1,4 @@
-//! Calls the kernel: every `unsafe` block of the program, with typed values in and owned file descriptors out.
+//! System calls: typed values in, owned file descriptors and plain structures out. All `unsafe` code of the program is here.
 //!
 //! Independent of what the values mean; errors name the failed call.
 

@@ -37,7 +37,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// So frequent and short that a test covers many of them.
 const SAMPLE: RunStatsMode =
-    RunStatsMode::Sample { lasting: Duration::from_millis(100), every: Duration::from_millis(250) };
+    RunStatsMode::Sample { window: Duration::from_millis(100), period: Duration::from_millis(250) };
 
 fn reader(run_stats: RunStatsMode) -> Reader {
     Reader::new(Options { run_stats, ..Options::default() })
@@ -326,7 +326,7 @@ fn refused() {
         };
         thread::spawn(read).join().expect("a reading does not panic")
     };
-    let often = RunStatsMode::Sample { lasting: Duration::from_hours(1), every: Duration::from_hours(2) };
+    let often = RunStatsMode::Sample { window: Duration::from_hours(1), period: Duration::from_hours(2) };
     for (mode, error, word, totals) in [
         (RunStatsMode::On, libc::EPERM, "EPERM", [1, 2]),
         // A kernel before 5.8 is called once.
@@ -356,7 +356,7 @@ fn nothing_left() {
     let open = || (entries("/proc/self/fd"), entries("/proc/self/task"));
     let program = program("left");
     let before = open();
-    let long = RunStatsMode::Sample { lasting: Duration::from_hours(1), every: Duration::from_hours(2) };
+    let long = RunStatsMode::Sample { window: Duration::from_hours(1), period: Duration::from_hours(2) };
     for (mode, more) in
         [(RunStatsMode::Off, (0, 0)), (RunStatsMode::On, (1, 0)), (SAMPLE, (0, 1)), (long, (1, 1))]
     {

@@ -18,7 +18,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     messages::report_panics();
-    malloc::return_large_pieces();
+    malloc::set_mmap_threshold();
     match cli::parse(std::env::args_os().collect(), std::env::vars_os()) {
         Err(ConfigErrors { lines }) => {
             for line in lines {

@@ -76,7 +76,7 @@ fn missing_socket(flag: &str, path: &Path) -> String {
 /// Logs how the kernel is read.
 pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snapshot) {
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
-    info!("kernel {release}: reading {}", kernel::in_words(reader.choices()));
+    info!("kernel {release}: reading {}", kernel::describe_choices(reader.choices()));
     for Choice { part, reader, reason } in reader.choices() {
         let backend = if *part == Part::Holder { "from /proc" } else { "by id" };
         match (reason, reader) {
@@ -185,8 +185,8 @@ fn run_stats(mode: RunStatsMode, stats: RunStats) -> Option<String> {
         RunStatsMode::On => {
             Some(format!("run statistics are on: {COST}, less with --run-stats sample, none with off"))
         }
-        RunStatsMode::Sample { lasting, every } => {
-            Some(format!("run statistics are on for {lasting:?} in every {every:?}: {COST} during that time"))
+        RunStatsMode::Sample { window, period } => {
+            Some(format!("run statistics are on for {window:?} in every {period:?}: {COST} during that time"))
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::host::cgroups::unified;
 use crate::host::text::printable;
 use crate::model::enums::{attach_type, program_type};
 use crate::model::{Cgroup, Target};
-use crate::sys::bpf::{Attached, Hooked, attached};
+use crate::sys::bpf::{AttachedPrograms, QueryTarget, prog_query};
 use crate::sys::{Error, errno_of, failed};
 
 /// The types of program that attach to cgroups, with the hooks of each. The kernel does not report a program's expected attach
@@ -117,12 +117,12 @@ fn query_cgroup(
     let metadata = file.metadata()?;
     let path = printable(path.as_os_str().as_encoded_bytes()).into();
     let target = Target::Cgroup(Cgroup { id: metadata.ino(), path: Some(path) });
-    let mut found = Attached::default();
+    let mut found = AttachedPrograms::default();
     for CgroupHook { program_type, attach_type, word } in hooks {
         if cx.unsupported.contains(attach_type) {
             continue;
         }
-        match attached(Hooked::At(file.as_fd()), *attach_type, &mut found) {
+        match prog_query(QueryTarget::Fd(file.as_fd()), *attach_type, &mut found) {
             Ok(()) => {
                 cx.attachments.was_queried(word, &target);
                 if !found.programs.is_empty() {

@@ -12,7 +12,7 @@ use super::{ScanContext, hook};
 use crate::kernel::btf::Operations;
 use crate::model::enums::{attach_type, map_type, program_type};
 use crate::model::{Content, Kind, MapFacts, Target};
-use crate::sys::bpf::{self as sys, Attached, Entries, Hooked, attached};
+use crate::sys::bpf::{self as sys, AttachedPrograms, MapEntries, QueryTarget, prog_query};
 use crate::sys::{Error, Result};
 
 /// A map with room for more entries is not read.
@@ -129,7 +129,7 @@ impl MapScan<'_, '_> {
         if map.max_entries > LARGEST || u64::from(map.max_entries) > self.entries_left {
             return Ok(false);
         }
-        let entries = Entries::of(fd)?;
+        let entries = MapEntries::of(fd)?;
         let mut value = vec![0; entries.value_len()?];
         let contents = &mut self.contents;
         let mut read = |key: &[u8]| {
@@ -151,9 +151,9 @@ impl MapScan<'_, '_> {
     /// Queries the programs of a map of sockets, which the kernel reports since 5.17.
     fn query_sockets(&mut self, map: u32, fd: BorrowedFd<'_>) {
         let target = Target::Map { id: map };
-        let mut found = Attached::default();
+        let mut found = AttachedPrograms::default();
         for attach_type in SOCKET_HOOKS {
-            match attached(Hooked::At(fd), attach_type, &mut found) {
+            match prog_query(QueryTarget::Fd(fd), attach_type, &mut found) {
                 Ok(()) => {
                     let hook = hook(attach_type);
                     self.cx.attachments.was_queried(&hook, &target);
@@ -170,7 +170,7 @@ impl MapScan<'_, '_> {
     /// Reads a map of struct operations: its programs, and its own attachment if it is registered.
     fn read_operations(&mut self, map: u32, fd: BorrowedFd<'_>) -> Result<bool> {
         let info = sys::map_info(fd)?.value;
-        let entries = Entries::of(fd)?;
+        let entries = MapEntries::of(fd)?;
         let mut value = vec![0; entries.value_len()?];
         if !entries.lookup(&0_u32.to_ne_bytes(), &mut value)? {
             return Ok(true);
@@ -204,7 +204,7 @@ impl MapScan<'_, '_> {
 /// Passes each key of a hash to `read`, `most` of them at most. Returns `false` when there are more: deleting the current key
 /// restarts `BPF_MAP_GET_NEXT_KEY` from the beginning.
 fn walk_keys(
-    entries: &Entries<'_>,
+    entries: &MapEntries<'_>,
     most: u64,
     left: &mut u64,
     mut read: impl FnMut(&[u8]) -> Result<()>,

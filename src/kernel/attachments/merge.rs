@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::enums::{link_type, program_type};
 use crate::model::{Cgroup, Device, Hook, LinkFacts, Target};
-use crate::sys::bpf::Attached;
+use crate::sys::bpf::AttachedPrograms;
 
 /// A hook of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +87,7 @@ impl Attachments {
     /// Adds what the kernel reports at an attach point, in execution order. Where it does not report links, a program's link is the
     /// first that attaches it there. A link reports an interface by its index only: a program that is attached by links to
     /// interfaces of the same index in several network namespaces may get the link of another of them.
-    pub(crate) fn add(&mut self, point: &AttachPoint, attached: &Attached) {
+    pub(crate) fn add(&mut self, point: &AttachPoint, attached: &AttachedPrograms) {
         for (order, &program) in (0..).zip(&attached.programs) {
             let reported = attached.links.get(usize::try_from(order).unwrap_or(usize::MAX)).copied();
             let link = match reported {
@@ -392,7 +392,7 @@ mod tests {
         ];
         let mut attachments = Attachments::from_links(&links, |_| None);
         let attached =
-            |programs: &[u32], links: &[u32]| Attached { programs: programs.to_vec(), links: links.to_vec() };
+            |programs: &[u32], links: &[u32]| AttachedPrograms { programs: programs.to_vec(), links: links.to_vec() };
         let of_cgroup = point("cgroup_inet_ingress", cgroup(Some("/a")), None);
         attachments.add(&of_cgroup, &attached(&[20, 10, 10, 10], &[]));
         attachments.was_queried(&of_cgroup.hook, &cgroup(Some("/a")));

@@ -19,7 +19,7 @@ use crate::host::netns::Namespace;
 use crate::model::enums::{attach_type, program_type};
 use crate::model::{Device, Target};
 use crate::sys::Error;
-use crate::sys::bpf::{Attached, Hooked, attached};
+use crate::sys::bpf::{AttachedPrograms, QueryTarget, prog_query};
 
 /// The types of program that are attached in a network namespace.
 pub(crate) const TYPES: [u32; 5] = [
@@ -56,8 +56,8 @@ fn query_namespace(cx: &mut ScanContext<'_>, namespace: &Namespace) {
         if !cx.subject.has(&[program_type]) || cx.unsupported.contains(&attach_type) {
             continue;
         }
-        let mut found = Attached::default();
-        match attached(Hooked::At(namespace.file.as_fd()), attach_type, &mut found) {
+        let mut found = AttachedPrograms::default();
+        match prog_query(QueryTarget::Fd(namespace.file.as_fd()), attach_type, &mut found) {
             Ok(()) => {
                 let target = Target::NetNs { inode: namespace.inode };
                 let point = point(hook(attach_type), target.clone(), namespace);
@@ -118,12 +118,12 @@ impl InterfaceScan<'_, '_> {
     fn query_multi_program(&mut self, interface: &Interface, device: &Device) {
         let tcx = [attach_type::TCX_INGRESS, attach_type::TCX_EGRESS];
         let netkit = [attach_type::NETKIT_PRIMARY, attach_type::NETKIT_PEER];
-        let mut found = Attached::default();
+        let mut found = AttachedPrograms::default();
         for attach_type in tcx.into_iter().chain(netkit.into_iter().filter(|_| interface.is_netkit)) {
             if self.cx.unsupported.contains(&attach_type) {
                 continue;
             }
-            match attached(Hooked::Interface(interface.index), attach_type, &mut found) {
+            match prog_query(QueryTarget::Interface(interface.index), attach_type, &mut found) {
                 Ok(()) => {
                     let point = point(hook(attach_type), Target::Device(device.clone()), self.namespace);
                     self.cx.attachments.add(&point, &found);

@@ -15,7 +15,7 @@ use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{probed, resolve};
 use crate::model::Target;
 use crate::model::enums::{fd_type, program_type};
-use crate::sys::bpf::{EventProgram, event_program};
+use crate::sys::bpf::{EventProgram, task_fd_query};
 use crate::sys::{Error, failed};
 
 /// The types of program that attach to events which report them.
@@ -57,7 +57,7 @@ pub(crate) fn scan(cx: &mut ScanContext<'_>) {
             return;
         }
         for fd in events(cx, &directory) {
-            match event_program(pid, fd) {
+            match task_fd_query(pid, fd) {
                 Ok(event) if unlinked.contains(&event.program_id) => {
                     missing.remove(&event.program_id);
                     cx.attachments.add_event(point(&event, &mut cx.names), event.program_id);

@@ -36,7 +36,7 @@ pub(crate) struct BtfCache {
 #[derive(Clone, Debug)]
 pub(crate) struct Described {
     pub(crate) types: Arc<Types>,
-    /// Whether they are the kernel's or a module's.
+    /// Whether they are those of the kernel or a module.
     pub(crate) of_kernel: bool,
 }
 
@@ -91,7 +91,7 @@ impl BtfCache {
     ///
     /// # Errors
     ///
-    /// That of the file, which needs no capability and no id (`btf_vmlinux_init`, `kernel/bpf/sysfs_btf.c`, since 5.4).
+    /// That of reading the file, which needs no capability and no id (`btf_vmlinux_init`, `kernel/bpf/sysfs_btf.c`, since 5.4).
     pub(crate) fn kernel(&mut self) -> Result<Arc<Types>> {
         self.unused_for = 0;
         if let Some(types) = &self.kernel {
@@ -120,14 +120,14 @@ mod tests {
     fn kernel_types_are_read_once_and_dropped_when_unused() {
         let root = std::env::temp_dir().join(format!("btf-objects-{}", std::process::id()));
         let file = root.join("sys/kernel/btf/vmlinux");
-        fs::create_dir_all(root.join("sys/kernel/btf")).expect("it can be made");
+        fs::create_dir_all(root.join("sys/kernel/btf")).expect("the directory is writable");
         let mut btfs = BtfCache::below(&root);
         let missing = btfs.kernel().map(|_| ());
-        fs::write(&file, b"no types").expect("it can be written");
+        fs::write(&file, b"no types").expect("the directory is writable");
         let first = btfs.kernel();
-        fs::remove_dir_all(&root).expect("it can be removed");
+        fs::remove_dir_all(&root).expect("the directory is writable");
         assert_eq!(missing, Err(Error::new("/sys/kernel/btf/vmlinux", Errno::ENOENT)));
-        let (first, again) = (first.expect("it is there"), btfs.kernel().expect("it was kept"));
+        let (first, again) = (first.expect("the file exists"), btfs.kernel().expect("it is cached"));
         assert!(Arc::ptr_eq(&first, &again), "5 MB are read once");
         for _ in 1..KEPT_FOR {
             btfs.end_reading();

@@ -18,7 +18,7 @@ use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::map_type;
 use crate::model::{Kind, Map, MapFacts};
 use crate::sys::Error;
-use crate::sys::bpf::Call;
+use crate::sys::bpf::Command;
 
 /// The table of maps, and what is known of them.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Maps {
             let bytes = match read {
                 Some(Ok(info)) => info.memlock,
                 Some(Err(error)) => {
-                    let went = error == Error::new(Call::MapGetFdById.as_str(), Errno::ENOENT);
+                    let went = error == Error::new(Command::MapGetFdById.as_str(), Errno::ENOENT);
                     if !went {
                         cx.issues.record(Kind::Map, error);
                     }

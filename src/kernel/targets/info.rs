@@ -72,13 +72,13 @@ pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Op
         link_type::KPROBE_MULTI => {
             let multi = info.of_type::<KprobeMultiLink>().value;
             let at_return = multi.flags & MULTI_RETURN != 0;
-            let single = sys::link_place(fd)?.map(CodeAddress::Raw);
+            let single = sys::single_probe_location(fd)?.map(CodeAddress::Raw);
             Some(Target::KprobeMulti { count: multi.count, single, at_return })
         }
         link_type::UPROBE_MULTI => {
             let multi = info.of_type::<UprobeMultiLink>().value;
             let at_return = multi.flags & MULTI_RETURN != 0;
-            let single = sys::link_place(fd)?;
+            let single = sys::single_probe_location(fd)?;
             name(fd)?.map(|path| Target::UprobeMulti { path, count: multi.count, single, at_return })
         }
         link_type::STRUCT_OPS => Some(Target::Map { id: info.of_type::<StructOpsLink>().value.map_id }),

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::Table;
+use super::ObjectTable;
 use crate::host::text::printable;
 use crate::kernel::reading::ReadContext;
 use crate::model::{Btf, Kind};
@@ -13,9 +13,9 @@ use crate::sys::bpf::uapi::{BtfInfo, BtfName, Reported, reported};
 
 /// The table of BTF objects.
 #[derive(Debug)]
-pub(crate) struct Btfs;
+pub(crate) struct BtfTable;
 
-impl Table for Btfs {
+impl ObjectTable for BtfTable {
     const KIND: Kind = Kind::Btf;
     type Info = (Reported<BtfInfo>, BtfName);
     type Facts = Btf;

@@ -1,5 +1,6 @@
-//! How many entries a map has, where the kernel keeps no count of them: by walking its keys.
-//! That takes time for every entry, so somebody has to ask for it, and up to a capacity only. Begin at [`entries`].
+//! Counts the entries of maps whose number the kernel does not report, by walking their keys.
+//!
+//! Entry point: [`entries`]. The time is proportional to the number of entries, so it is optional and limited by capacity.
 
 use std::mem;
 use std::os::fd::BorrowedFd;
@@ -8,27 +9,27 @@ use nix::errno::Errno;
 
 use crate::model::MapFacts;
 use crate::model::enums::map_type;
-use crate::sys::bpf::{Entries, Position};
+use crate::sys::bpf::{BatchPosition, MapEntries};
 use crate::sys::{Error, Result};
 
-/// What a map that is too big to be counted is called among the issues.
+/// The name in issues of a map that is too large to be counted.
 const CALL: &str = "count_by_walking";
 
-/// The most memory that a batch of entries takes, in bytes.
-const LONGEST_BATCH: usize = 1 << 20;
+/// The maximum size of a batch, in bytes.
+const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// The fewest entries that a batch has room for. Seldom are as many in one bucket, and a batch takes whole buckets.
-const SMALLEST_BATCH: usize = 64;
+/// The minimum capacity of a batch, in entries. A batch takes complete buckets, and few buckets have as many entries.
+const MIN_BATCH_ENTRIES: usize = 64;
 
-/// Counts the entries of a map, if it can have no more of them than `limit`.
+/// Counts the entries of a map with a capacity of up to `limit`.
 ///
-/// `None` for a type whose entries cannot be walked or are always all there, and when so many were deleted during the walk that
-/// it found no end. What comes and goes meanwhile may be counted or not. `buffer` holds what the kernel copies, at most a
+/// `None` for a type whose keys cannot be walked or all exist always, and if deletions during the walk kept it from reaching the
+/// end. Entries that are added or deleted during the walk may be counted or not. `buffer` receives the entries, at most a
 /// megabyte.
 ///
 /// # Errors
 ///
-/// The call and its error: `count_by_walking` and `E2BIG` for a map that was not walked because of the limit.
+/// `count_by_walking` and `E2BIG` for a map with a capacity above the limit; `EPERM` if the map may not be read.
 pub(crate) fn entries(
     fd: BorrowedFd<'_>,
     map: &MapFacts,
@@ -37,7 +38,7 @@ pub(crate) fn entries(
 ) -> Result<Option<u64>> {
     let in_batches = match map.map_type.number {
         map_type::HASH | map_type::LRU_HASH => true,
-        // A batch would copy values for every CPU, or make the same steps inside the kernel.
+        // A batch would copy values for every CPU, or take the same steps inside the kernel.
         map_type::PERCPU_HASH
         | map_type::LRU_PERCPU_HASH
         | map_type::STACK_TRACE
@@ -50,36 +51,36 @@ pub(crate) fn entries(
     if map.max_entries > limit {
         return Err(Error::new(CALL, Errno::E2BIG));
     }
-    let entries = Entries::of(fd)?;
-    let counted = if in_batches { batch_by_batch(&entries, map.max_entries, buffer) } else { None };
+    let entries = MapEntries::of(fd)?;
+    let counted = if in_batches { count_by_batch(&entries, map.max_entries, buffer) } else { None };
     match counted {
         Some(count) => Ok(Some(count)),
-        None => key_by_key(&entries, map.max_entries, buffer),
+        None => count_by_key(&entries, map.max_entries, buffer),
     }
 }
 
-/// Counts whole buckets, which is exact whatever happens in the others. `None` when that cannot be done: before 5.6, with
-/// entries of which only a few have room, with a bucket that has more or is locked.
-fn batch_by_batch(entries: &Entries<'_>, max_entries: u32, buffer: &mut Vec<u8>) -> Option<u64> {
-    let room = LONGEST_BATCH / entries.size();
-    if room < SMALLEST_BATCH {
+/// Counts complete buckets, which is exact whatever happens in the others. `None` if it is not possible: before 5.6, if only a few
+/// entries fit in a batch, if a bucket does not fit or is locked.
+fn count_by_batch(entries: &MapEntries<'_>, max_entries: u32, buffer: &mut Vec<u8>) -> Option<u64> {
+    let capacity = MAX_BATCH_BYTES / entries.size();
+    if capacity < MIN_BATCH_ENTRIES {
         return None;
     }
-    let room = room.min((max_entries as usize).max(SMALLEST_BATCH));
-    buffer.resize(room * entries.size(), 0);
-    let (mut count, mut position) = (0, None::<Position>);
+    let capacity = capacity.min((max_entries as usize).max(MIN_BATCH_ENTRIES));
+    buffer.resize(capacity * entries.size(), 0);
+    let (mut count, mut position) = (0, None::<BatchPosition>);
     loop {
         let batch = entries.lookup_batch(position, buffer).ok()?;
         count += u64::from(batch.count);
         let Some(next) = batch.next else { return Some(count) };
-        // Each batch has a bucket at least. A kernel that stays where it is would never come to an end.
+        // Each batch has at least one bucket. A position that does not advance would make the loop endless.
         position = Some(next).filter(|next| position.is_none_or(|position| *next > position));
         position?;
     }
 }
 
-/// Counts keys one by one. A walk begins anew when the key is deleted at which it stands.
-fn key_by_key(entries: &Entries<'_>, max_entries: u32, buffer: &mut Vec<u8>) -> Result<Option<u64>> {
+/// Counts keys one by one. Deleting the current key restarts the walk at the first key.
+fn count_by_key(entries: &MapEntries<'_>, max_entries: u32, buffer: &mut Vec<u8>) -> Result<Option<u64>> {
     let size = entries.key_size();
     buffer.resize(3 * size, 0);
     let (first, rest) = buffer.split_at_mut(size);
@@ -89,7 +90,7 @@ fn key_by_key(entries: &Entries<'_>, max_entries: u32, buffer: &mut Vec<u8>) -> 
     }
     key.copy_from_slice(first);
     let mut count = 1;
-    // Stack traces lie in a power of two of places, which may be nearly twice as many as were asked for.
+    // A map of stack traces has a power of two of buckets, which may be nearly twice its nominal capacity.
     for _ in 0..2 * u64::from(max_entries) {
         if !entries.next_key(Some(key), next)? {
             return Ok(Some(count));

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::Table;
+use super::ObjectTable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::{info, resolve};
 use crate::model::enums::{attach_type, link_type};
@@ -14,9 +14,9 @@ use crate::sys::bpf::uapi::{LinkInfo, Reported};
 
 /// The table of links.
 #[derive(Debug)]
-pub(crate) struct Links;
+pub(crate) struct LinkTable;
 
-impl Table for Links {
+impl ObjectTable for LinkTable {
     const KIND: Kind = Kind::Link;
     type Info = Reported<LinkInfo>;
     type Facts = LinkFacts;

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::Table;
+use super::ObjectTable;
 use crate::host::text::printable;
 use crate::kernel::fdinfo::FdInfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
@@ -16,9 +16,9 @@ use crate::sys::bpf::uapi::{MapInfo, Reported};
 
 /// The table of maps.
 #[derive(Debug)]
-pub(crate) struct Maps;
+pub(crate) struct MapTable;
 
-impl Table for Maps {
+impl ObjectTable for MapTable {
     const KIND: Kind = Kind::Map;
     type Info = Reported<MapInfo>;
     type Facts = MapFacts;

@@ -15,24 +15,25 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-pub(crate) use self::btfs::Btfs;
-pub(crate) use self::links::Links;
-pub(crate) use self::maps::Maps;
-pub(crate) use self::programs::Programs;
+pub(crate) use self::btfs::BtfTable;
+pub(crate) use self::links::LinkTable;
+pub(crate) use self::maps::MapTable;
+pub(crate) use self::programs::ProgramTable;
 use super::reading::ReadContext;
+use crate::ascending::Ascending;
 use crate::model::Kind;
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 
 /// What is cached of an object from one reading to the next.
 #[derive(Debug)]
-pub(crate) struct CachedObject<T: Table> {
+pub(crate) struct CachedObject<T: ObjectTable> {
     facts: Arc<T::Facts>,
     extra: T::Extra,
 }
 
 /// One of the kernel's tables of objects.
-pub(crate) trait Table {
+pub(crate) trait ObjectTable {
     /// The kind of its objects.
     const KIND: Kind;
     /// What `BPF_OBJ_GET_INFO_BY_FD` returns.
@@ -88,13 +89,13 @@ pub(crate) trait Table {
 /// Reads a table, and replaces the cache by the objects it found.
 ///
 /// `None`, and an issue, if the kernel refuses to list the table. `None` without an issue if the kernel has no such table.
-pub(crate) fn walk<T: Table>(
+pub(crate) fn walk<T: ObjectTable>(
     cache: &mut Vec<CachedObject<T>>,
     cx: &mut ReadContext<'_>,
 ) -> Option<Vec<T::Row>> {
     let mut rows = Vec::with_capacity(cache.len());
     let mut found = Vec::with_capacity(cache.len());
-    let mut earlier = cache.iter().peekable();
+    let cached = Ascending::new(&cache[..], |object| T::id(&object.facts));
     let mut id = 0;
     loop {
         match sys::next_id(T::KIND, id) {
@@ -107,9 +108,7 @@ pub(crate) fn walk<T: Table>(
                 return None;
             }
         }
-        while earlier.next_if(|cached| T::id(&cached.facts) < id).is_some() {}
-        let cached = earlier.next_if(|cached| T::id(&cached.facts) == id);
-        if let Some((object, row)) = object::<T>(cx, id, cached) {
+        if let Some((object, row)) = object::<T>(cx, id, cached.seek(id)) {
             found.push(object);
             rows.push(row);
         }
@@ -121,7 +120,7 @@ pub(crate) fn walk<T: Table>(
 /// Reads one object. `None` if it is gone, or if the query failed and it is not cached.
 ///
 /// The descriptor is closed at once: it would keep a dead object alive.
-fn object<T: Table>(
+fn object<T: ObjectTable>(
     cx: &mut ReadContext<'_>,
     id: u32,
     cached: Option<&CachedObject<T>>,
@@ -160,7 +159,7 @@ fn object<T: Table>(
 }
 
 /// Reuses the cached facts of an object that is listed, hence alive, but could not be queried.
-fn unqueried<T: Table>(
+fn unqueried<T: ObjectTable>(
     cx: &mut ReadContext<'_>,
     cached: Option<&CachedObject<T>>,
 ) -> Option<(CachedObject<T>, T::Row)> {

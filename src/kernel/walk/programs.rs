@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Table;
+use super::ObjectTable;
 use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
@@ -15,9 +15,9 @@ use crate::sys::bpf::uapi::{OBJ_NAME_LEN, ProgramInfo, Reported, reported};
 
 /// The table of programs.
 #[derive(Debug)]
-pub(crate) struct Programs;
+pub(crate) struct ProgramTable;
 
-impl Table for Programs {
+impl ObjectTable for ProgramTable {
     const KIND: Kind = Kind::Program;
     type Info = Reported<ProgramInfo>;
     type Facts = ProgramFacts;

@@ -1,16 +1,17 @@
-//! Which programs are attached somewhere, and which one a perf event has.
-//! Knows no kind of hook; that is for `kernel/hooks/`. Begin at [`attached`].
+//! Queries of attached programs: those of a hook, and that of a perf event.
+//!
+//! Entry points: [`prog_query`] and [`task_fd_query`]. Independent of the types of hooks.
 #![expect(unsafe_code, reason = "bpf(2) has no wrapper in the C library")]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-use super::{Call, bpf};
+use super::{Command, bpf};
 use crate::sys::bpf::uapi::LINK_NAME_LEN;
 use crate::sys::{Error, Result};
 
-/// `union bpf_attr` as `BPF_PROG_QUERY` uses it, up to what 6.6 added.
+/// `union bpf_attr` for `BPF_PROG_QUERY`, with the fields that 6.6 added.
 #[repr(C, align(8))]
 struct QueryAttr {
     target: u32,
@@ -26,7 +27,7 @@ struct QueryAttr {
     revision: u64,
 }
 
-/// `union bpf_attr` as `BPF_TASK_FD_QUERY` uses it.
+/// `union bpf_attr` for `BPF_TASK_FD_QUERY`.
 #[repr(C, align(8))]
 struct TaskFdAttr {
     pid: u32,
@@ -40,97 +41,101 @@ struct TaskFdAttr {
     probe_address: u64,
 }
 
-/// Where programs are attached.
+/// The target of a query for attached programs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Hooked<'a> {
+pub(crate) enum QueryTarget<'a> {
     /// A cgroup, a network namespace or a map.
-    At(BorrowedFd<'a>),
-    /// An interface of the calling thread's network namespace, which can tell the links too.
+    Fd(BorrowedFd<'a>),
+    /// An interface of the calling thread's network namespace. The kernel reports links only for these.
     Interface(u32),
 }
 
-/// What is attached somewhere, in the order in which the kernel runs it.
+/// Programs attached to a target, in execution order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Attached {
+pub(crate) struct AttachedPrograms {
     /// The ids of the programs.
     pub(crate) programs: Vec<u32>,
-    /// The ids of their links, 0 for an attachment without one. Empty where the kernel does not tell.
+    /// The ids of their links, 0 for an attachment without one. Empty if the kernel does not report links.
     pub(crate) links: Vec<u32>,
 }
 
-/// Asks which programs are attached somewhere, into `attached`, whose memory serves again.
+/// Queries the programs attached to a target into `attached`, whose memory is reused.
 ///
 /// # Errors
 ///
-/// `EPERM` without `CAP_NET_ADMIN`; `ENOENT` at an interface that has none, `EINVAL` and `E2BIG` for a type of attachment that
-/// this kernel does not know; `ENOSPC` when more of them came again and again.
-pub(crate) fn attached(at: Hooked<'_>, attach_type: u32, attached: &mut Attached) -> Result<()> {
-    /// With so much room nearly every answer is had at the first time.
-    const FIRST_ROOM: usize = 32;
+/// `EPERM` without `CAP_NET_ADMIN`; `ENOENT` for an interface without programs; `EINVAL` and `E2BIG` for an attach type that this
+/// kernel does not support; `ENOSPC` if programs were added during each of several attempts.
+pub(crate) fn prog_query(
+    target: QueryTarget<'_>,
+    attach_type: u32,
+    attached: &mut AttachedPrograms,
+) -> Result<()> {
+    /// Nearly every target has fewer programs, so that one call is enough.
+    const INITIAL_CAPACITY: usize = 32;
     const ATTEMPTS: usize = 8;
-    let tells_links = matches!(at, Hooked::Interface(_));
-    let mut room = FIRST_ROOM;
+    let reports_links = matches!(target, QueryTarget::Interface(_));
+    let mut capacity = INITIAL_CAPACITY;
     for _ in 0..ATTEMPTS {
-        attached.programs.resize(room, 0);
-        attached.links.resize(if tells_links { room } else { 0 }, 0);
+        attached.programs.resize(capacity, 0);
+        attached.links.resize(if reports_links { capacity } else { 0 }, 0);
         attached.links.fill(0);
         let mut attr = QueryAttr {
-            target: match at {
-                Hooked::At(fd) => fd.as_raw_fd().cast_unsigned(),
-                Hooked::Interface(index) => index,
+            target: match target {
+                QueryTarget::Fd(fd) => fd.as_raw_fd().cast_unsigned(),
+                QueryTarget::Interface(index) => index,
             },
             attach_type,
             query_flags: 0,
             attach_flags: 0,
             program_ids: attached.programs.as_mut_ptr() as u64,
-            count: u32::try_from(room).unwrap_or(u32::MAX),
+            count: u32::try_from(capacity).unwrap_or(u32::MAX),
             padding: 0,
             program_attach_flags: 0,
-            link_ids: if tells_links { attached.links.as_mut_ptr() as u64 } else { 0 },
+            link_ids: if reports_links { attached.links.as_mut_ptr() as u64 } else { 0 },
             link_attach_flags: 0,
             revision: 0,
         };
         // SAFETY: the addresses that are not null are those of vectors that outlive the call and hold `count` ids each, which is
         // the most that the kernel writes.
-        let answer = unsafe { bpf(Call::ProgQuery, &mut attr) };
-        let there_are = attr.count as usize;
-        match answer {
-            Ok(_) if there_are <= room => {
-                attached.programs.truncate(there_are);
-                attached.links.truncate(there_are);
+        let result = unsafe { bpf(Command::ProgQuery, &mut attr) };
+        let count = attr.count as usize;
+        match result {
+            Ok(_) if count <= capacity => {
+                attached.programs.truncate(count);
+                attached.links.truncate(count);
                 return Ok(());
             }
             Ok(_) | Err(Error { errno: Errno::ENOSPC, .. }) => {
-                room = there_are.max(room + 1).next_power_of_two()
+                capacity = count.max(capacity + 1).next_power_of_two()
             }
             Err(error) => return Err(error),
         }
     }
-    Err(Error::new(Call::ProgQuery.as_str(), Errno::ENOSPC))
+    Err(Error::new(Command::ProgQuery.as_str(), Errno::ENOSPC))
 }
 
-/// The program behind a descriptor of a process, and the event that has it.
+/// The program attached to a perf event or raw tracepoint, and the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventProgram {
-    /// Its id.
+    /// The id of the program.
     pub(crate) program_id: u32,
-    /// Of `enum bpf_task_fd_type`.
+    /// A number of `enum bpf_task_fd_type`.
     pub(crate) fd_type: u32,
-    /// The tracepoint, the symbol or the file, up to the first zero byte; empty for a probe that was set by address.
+    /// The tracepoint, symbol or file, up to the first zero byte; empty for a probe that was set by address.
     pub(crate) name: Vec<u8>,
-    /// How far behind the symbol, or where in the file.
+    /// The offset from the symbol, or in the file.
     pub(crate) offset: u64,
-    /// The address of a probe in the kernel; 0 for who may not know it.
+    /// The address of a probe in the kernel; 0 without `CAP_SYSLOG` (`kptr_restrict`).
     pub(crate) address: u64,
 }
 
-/// Asks which program a perf event or raw tracepoint has, by the descriptor of a process.
+/// Queries the program attached to the perf event or raw tracepoint behind a descriptor of a process.
 ///
 /// # Errors
 ///
-/// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT` when the process is gone or the event has no program; `EBADF` when the descriptor is
-/// gone; `EOPNOTSUPP` for an event that is no tracepoint and no probe.
-pub(crate) fn event_program(pid: u32, fd: u32) -> Result<EventProgram> {
+/// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT` if the process has ended or the event has no program; `EBADF` if the descriptor was
+/// closed; `EOPNOTSUPP` for an event that is neither a tracepoint nor a probe.
+pub(crate) fn task_fd_query(pid: u32, fd: u32) -> Result<EventProgram> {
     let mut name = vec![0_u8; LINK_NAME_LEN as usize];
     let mut attr = TaskFdAttr {
         pid,
@@ -143,9 +148,9 @@ pub(crate) fn event_program(pid: u32, fd: u32) -> Result<EventProgram> {
         probe_offset: 0,
         probe_address: 0,
     };
-    // SAFETY: the one address is `name`, which outlives the call and is as long as the request says.
-    match unsafe { bpf(Call::TaskFdQuery, &mut attr) } {
-        // A longer name was cut.
+    // SAFETY: the one address is that of `name`, which outlives the call and is `buffer_len` bytes long.
+    match unsafe { bpf(Command::TaskFdQuery, &mut attr) } {
+        // ENOSPC: a longer name was truncated.
         Ok(_) | Err(Error { errno: Errno::ENOSPC, .. }) => {}
         Err(error) => return Err(error),
     }

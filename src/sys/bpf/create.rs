@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::info::size_of_u32;
 use super::uapi::{CoreRelocation, FunctionInfo, Instruction, LineInfo, OBJ_NAME_LEN};
-use super::{Call, bpf, open};
+use super::{Command, bpf, open};
 use crate::sys::{Error, Result};
 
 /// `enum bpf_attach_type`.
@@ -150,7 +150,7 @@ pub(crate) fn create_map(map: &MapDefinition, btf: BorrowedFd<'_>) -> Result<Own
         btf_value_type_id: map.value_type_id,
     };
     // SAFETY: `BPF_MAP_CREATE` takes a `MapAttr`, which holds no address, and returns a new descriptor.
-    unsafe { open(Call::MapCreate, &mut attr) }
+    unsafe { open(Command::MapCreate, &mut attr) }
 }
 
 /// Whether the kernel applies CO-RE relocations to programs itself, as it does since 5.17. `true` also for who may not load any.
@@ -158,7 +158,7 @@ pub(crate) fn relocates_programs() -> bool {
     // Flags that no kernel knows: nothing is loaded.
     let mut attr = ProgramAttr { core_relocation_size: 16, flags: u32::MAX, ..ProgramAttr::default() };
     // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr`; every address in it is null.
-    let refused = unsafe { bpf(Call::ProgLoad, &mut attr) };
+    let refused = unsafe { bpf(Command::ProgLoad, &mut attr) };
     // A request with a field that the kernel does not know (`bpf_check_uarg_tail_zero`, `kernel/bpf/syscall.c`).
     refused.err().is_none_or(|error| error.errno != Errno::E2BIG)
 }
@@ -176,31 +176,31 @@ pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Re
     const LOG_ERRORS: u32 = 4;
     let mut attr = ProgramAttr {
         program_type: BPF_PROG_TYPE_TRACING,
-        instruction_count: count(Call::ProgLoad, program.instructions)?,
+        instruction_count: count(Command::ProgLoad, program.instructions)?,
         instructions: program.instructions.as_ptr() as u64,
         license: program.license.as_ptr() as u64,
         log_level: if log.is_empty() { 0 } else { LOG_ERRORS },
-        log_size: count(Call::ProgLoad, log)?,
+        log_size: count(Command::ProgLoad, log)?,
         log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
         name: object_name(program.name),
         expected_attach_type: BPF_TRACE_ITER,
         btf_fd: program.btf.as_raw_fd(),
         function_info_size: size_of_u32::<FunctionInfo>(),
         functions: program.functions.as_ptr() as u64,
-        function_count: count(Call::ProgLoad, program.functions)?,
+        function_count: count(Command::ProgLoad, program.functions)?,
         line_info_size: size_of_u32::<LineInfo>(),
         lines: program.lines.as_ptr() as u64,
-        line_count: count(Call::ProgLoad, program.lines)?,
+        line_count: count(Command::ProgLoad, program.lines)?,
         attach_btf_id: program.attach_btf_id,
         core_relocations: program.core_relocations.as_ptr() as u64,
-        core_relocation_count: count(Call::ProgLoad, program.core_relocations)?,
+        core_relocation_count: count(Command::ProgLoad, program.core_relocations)?,
         core_relocation_size: size_of_u32::<CoreRelocation>(),
         ..ProgramAttr::default()
     };
     // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr` and returns a new descriptor. The addresses are those of slices that outlive the
     // call, each as long as its count says of elements of the size that its size says, and of `license`, which ends with a zero
     // byte; the kernel writes to `log` only, and no more than `log_size` bytes.
-    unsafe { open(Call::ProgLoad, &mut attr) }
+    unsafe { open(Command::ProgLoad, &mut attr) }
 }
 
 /// Creates a BTF object of this type information.
@@ -209,12 +209,12 @@ pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Re
 ///
 /// `EPERM` without `CAP_BPF`; `EINVAL` for what the kernel does not understand.
 pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
-    let size = count(Call::BtfLoad, types)?;
+    let size = count(Command::BtfLoad, types)?;
     let mut attr =
         BtfAttr { btf: types.as_ptr() as u64, log: 0, size, log_size: 0, log_level: 0, padding: 0 };
     // SAFETY: `BPF_BTF_LOAD` takes a `BtfAttr` and returns a new descriptor; `attr.btf` is `types`, which outlives the call and is as
     // long as `attr.size` says; there is no log.
-    unsafe { open(Call::BtfLoad, &mut attr) }
+    unsafe { open(Command::BtfLoad, &mut attr) }
 }
 
 /// Links an iterator program to its table.
@@ -226,35 +226,34 @@ pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr =
         LinkAttr { program_fd: program.as_raw_fd(), target_fd: 0, attach_type: BPF_TRACE_ITER, flags: 0 };
     // SAFETY: `BPF_LINK_CREATE` takes a `LinkAttr`, which holds no address, and returns a new descriptor.
-    unsafe { open(Call::LinkCreate, &mut attr) }
+    unsafe { open(Command::LinkCreate, &mut attr) }
 }
 
-/// A fresh iterator of a link, to be read from its beginning to its end.
+/// Creates an iterator of a link. It can be read once, from start to end.
 ///
 /// # Errors
 ///
-/// `EINVAL` when the link is not one of an iterator; before 5.19 `EPERM` without `CAP_BPF`, where unprivileged bpf(2) is
-/// disabled.
+/// `EINVAL` if the link is not one of an iterator; before 5.19 `EPERM` without `CAP_BPF` if unprivileged bpf(2) is disabled.
 pub(crate) fn create_iterator(link: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = IterAttr { link_fd: link.as_raw_fd(), flags: 0 };
     // SAFETY: `BPF_ITER_CREATE` takes an `IterAttr`, which holds no address, and returns a new descriptor.
-    unsafe { open(Call::IterCreate, &mut attr) }
+    unsafe { open(Command::IterCreate, &mut attr) }
 }
 
-/// Has the kernel count the runs of every program and their time, for as long as the descriptor is open.
+/// Enables run statistics of all programs: the kernel counts runs and run time while the descriptor is open.
 ///
-/// The kernel counts its descriptors, so that this one takes nothing from whoever else has one, and takes it back from a
-/// process that ends in whatever way.
+/// The kernel counts such descriptors, so other processes' requests are independent of this one, and closes that of a process
+/// that is killed.
 ///
 /// # Errors
 ///
 /// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` before 5.8.
 pub(crate) fn enable_stats() -> Result<OwnedFd> {
-    /// `BPF_STATS_RUN_TIME` of `enum bpf_stats_type`, the only one there is.
+    /// `BPF_STATS_RUN_TIME`, the only value of `enum bpf_stats_type`.
     const RUN_TIME: u32 = 0;
     let mut attr = StatsAttr { kind: RUN_TIME };
     // SAFETY: `BPF_ENABLE_STATS` takes a `StatsAttr`, which holds no address, and returns a new descriptor.
-    unsafe { open(Call::EnableStats, &mut attr) }
+    unsafe { open(Command::EnableStats, &mut attr) }
 }
 
 /// A name as the kernel keeps it: cut at 15 characters, with a zero at its end.
@@ -265,6 +264,6 @@ fn object_name(name: &str) -> [u8; OBJ_NAME_LEN] {
     bytes
 }
 
-fn count<T>(call: Call, of: &[T]) -> Result<u32> {
-    u32::try_from(of.len()).map_err(|_| Error::new(call.as_str(), Errno::E2BIG))
+fn count<T>(command: Command, of: &[T]) -> Result<u32> {
+    u32::try_from(of.len()).map_err(|_| Error::new(command.as_str(), Errno::E2BIG))
 }

@@ -1,5 +1,9 @@
-//! What the kernel says of the object behind a descriptor: its information, and the lists and names to which that points.
-//! Does not know where a descriptor comes from. Begin at [`info`].
+//! `BPF_OBJ_GET_INFO_BY_FD`: information about an object, and the lists and names that it refers to.
+//!
+//! Entry point: [`info`].
+//!
+//! The calls need no capability besides the descriptor. They fail with `EBADF` for a closed descriptor and `EINVAL` for one that
+//! is not of a BPF object; no other error is expected unless a function names it.
 #![expect(unsafe_code, reason = "bpf(2) has no wrapper in the C library")]
 
 use std::mem::{offset_of, size_of};
@@ -8,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::{Call, bpf};
+use super::{Command, bpf};
 use crate::model::enums::link_type;
 use crate::sys::bpf::uapi::{
     BTF_INFO_LEN_5_4, BTF_NAME_LEN, BtfInfo, BtfName, FunctionInfo, KprobeMultiLink, LINK_NAME_LEN, LinkInfo,
@@ -16,7 +20,7 @@ use crate::sys::bpf::uapi::{
 };
 use crate::sys::{Error, Result};
 
-/// `union bpf_attr` as `BPF_OBJ_GET_INFO_BY_FD` uses it.
+/// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C, align(8))]
 struct InfoAttr {
     fd: i32,
@@ -24,121 +28,121 @@ struct InfoAttr {
     info: u64,
 }
 
-/// The id of a program, a map or a link.
+/// Queries the id of a program, map or link.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn object_id(fd: BorrowedFd<'_>) -> Result<u32> {
-    /// With which `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info` begin.
+    /// The common start of `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info`.
     #[derive(FromBytes, IntoBytes)]
     #[repr(C)]
-    struct Beginning {
+    struct InfoHeader {
         of_type: u32,
         id: u32,
     }
-    // SAFETY: there is no address in so short a beginning.
-    unsafe { info(fd, Beginning::new_zeroed(), size_of::<Beginning>()) }.map(|told| told.value.id)
+    // SAFETY: the header holds no address.
+    unsafe { info(fd, InfoHeader::new_zeroed(), size_of::<InfoHeader>()) }.map(|info| info.value.id)
 }
 
-/// What the kernel says of a program.
+/// Queries a program.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<Reported<ProgramInfo>> {
     // SAFETY: every address in a zeroed structure is null.
     unsafe { info(fd, ProgramInfo::new_zeroed(), size_of::<ProgramInfo>()) }
 }
 
-/// The first entry of a program's function table, which describes its entry function; `None` when it has no table.
+/// Queries the first entry of a program's function table, that of its entry function; `None` without such a table.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn program_entry_function(fd: BorrowedFd<'_>) -> Result<Option<FunctionInfo>> {
     let mut function = FunctionInfo::new_zeroed();
     let mut request = ProgramInfo::new_zeroed();
     request.func_info = (&raw mut function) as u64;
     request.nr_func_info = 1;
     request.func_info_rec_size = size_of_u32::<FunctionInfo>();
-    // SAFETY: the one address that is not null is `function`, which outlives the call and has room for the one record
-    // of the size that the request names.
+    // SAFETY: the one address that is not null is that of `function`, which outlives the call and has room for one record of the
+    // requested size.
     let reported = unsafe { info(fd, request, size_of::<ProgramInfo>()) }?;
     Ok((reported.value.nr_func_info > 0).then_some(function))
 }
 
-/// The ids of the maps that a program uses, in the kernel's order. `expected` is how many there were a moment ago.
+/// Queries the ids of the maps that a program uses, in the kernel's order. `expected` is their last known number.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn program_map_ids(fd: BorrowedFd<'_>, expected: u32) -> Result<Vec<u32>> {
-    let mut room = expected;
+    let mut capacity = expected;
     loop {
-        let mut ids = vec![0_u32; room as usize];
+        let mut ids = vec![0_u32; capacity as usize];
         let mut request = ProgramInfo::new_zeroed();
         request.map_ids = ids.as_mut_ptr() as u64;
-        request.nr_map_ids = room;
-        // SAFETY: the one address that is not null is `ids`, which outlives the call and has room for as many ids as the
-        // request names.
-        let there_are = unsafe { info(fd, request, size_of::<ProgramInfo>()) }?.value.nr_map_ids;
-        if there_are <= room {
-            ids.truncate(there_are as usize);
+        request.nr_map_ids = capacity;
+        // SAFETY: the one address that is not null is that of `ids`, which outlives the call and has room for the requested number
+        // of ids.
+        let count = unsafe { info(fd, request, size_of::<ProgramInfo>()) }?.value.nr_map_ids;
+        if count <= capacity {
+            ids.truncate(count as usize);
             return Ok(ids);
         }
-        // More were bound meanwhile (`BPF_PROG_BIND_MAP`, 5.10).
-        room = there_are;
+        // More were bound in the meantime (`BPF_PROG_BIND_MAP`, 5.10).
+        capacity = count;
     }
 }
 
-/// What the kernel says of a map.
+/// Queries a map.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<Reported<MapInfo>> {
     // SAFETY: every address in a zeroed structure is null.
     unsafe { info(fd, MapInfo::new_zeroed(), size_of::<MapInfo>()) }
 }
 
-/// What the kernel says of a link of any type.
+/// Queries a link of any type.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<Reported<LinkInfo>> {
     // SAFETY: every address in a zeroed structure is null.
     unsafe { info(fd, LinkInfo::new_zeroed(), size_of::<LinkInfo>()) }
 }
 
-/// The name in what the kernel says of a link, up to its first zero byte: that of a tracepoint, an iterator's target, a symbol,
-/// a file. `None` for a type of link that has none, and where the kernel does not tell it.
+/// Queries the name in the information about a link, up to its first zero byte: that of a tracepoint, an iterator's target, a
+/// symbol or a file. `None` for a link type without one, and if the kernel does not report it.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn link_name(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>> {
-    let told = link_info(fd)?;
-    // Which words of the union hold the buffer's address and its length.
-    let (address, len) = match told.value.link_type {
+    let reported = link_info(fd)?;
+    // The words of the union that hold the buffer's address and its length.
+    let (address, len) = match reported.value.link_type {
         link_type::RAW_TRACEPOINT | link_type::ITER => (0, 1),
         link_type::PERF_EVENT => (1, 2),
         link_type::UPROBE_MULTI => (0, 4),
         _ => return Ok(None),
     };
-    // A kernel whose structure ends before the length does not know it, and refuses what is not zero there.
-    if told.len < offset_of!(LinkInfo, of_type) + (len + 1) * size_of::<u64>() {
+    // A kernel whose structure ends before the length does not support it, and refuses a value other than zero.
+    if reported.len < offset_of!(LinkInfo, of_type) + (len + 1) * size_of::<u64>() {
         return Ok(None);
     }
     let mut name = vec![0_u8; LINK_NAME_LEN as usize];
     let mut request = LinkInfo::new_zeroed();
     request.of_type[address] = name.as_mut_ptr() as u64;
     request.of_type[len] = LINK_NAME_LEN.into();
-    // SAFETY: the one address that is not null is `name`, which outlives the call, with its own length. These are the words that
-    // the link's type uses for them, and a link does not change its type.
+    // SAFETY: the one address that is not null is that of `name`, which outlives the call, with its own length. They are in the
+    // words that the link's type uses for them, and a link does not change its type.
     match unsafe { info(fd, request, size_of::<LinkInfo>()) } {
-        // A longer name was cut.
+        // ENOSPC: a longer name was truncated.
         Ok(_) | Err(Error { errno: Errno::ENOSPC, .. }) => {}
         Err(error) => return Err(error),
     }
@@ -147,46 +151,46 @@ pub(crate) fn link_name(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>> {
     Ok((len > 0).then_some(name))
 }
 
-/// The place of a `kprobe_multi` or `uprobe_multi` link that has only one: an address of the kernel, 0 for who may not know it,
-/// or an offset in a file. `None` for any other link.
+/// Queries the location of a `kprobe_multi` or `uprobe_multi` link with a single probe: a kernel address, which is 0 without
+/// `CAP_SYSLOG` (`kptr_restrict`), or an offset in a file. `None` for other links.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn link_place(fd: BorrowedFd<'_>) -> Result<Option<u64>> {
-    let told = link_info(fd)?;
-    let mut place = 0_u64;
+/// `EINVAL` if the descriptor is not of such an object.
+pub(crate) fn single_probe_location(fd: BorrowedFd<'_>) -> Result<Option<u64>> {
+    let reported = link_info(fd)?;
+    let mut location = 0_u64;
     let mut request = LinkInfo::new_zeroed();
-    match told.value.link_type {
-        link_type::KPROBE_MULTI if told.of_type::<KprobeMultiLink>().value.count == 1 => {
-            request.of_type[0] = (&raw mut place) as u64;
+    match reported.value.link_type {
+        link_type::KPROBE_MULTI if reported.of_type::<KprobeMultiLink>().value.count == 1 => {
+            request.of_type[0] = (&raw mut location) as u64;
             request.of_type[1] = 1;
         }
-        link_type::UPROBE_MULTI if told.of_type::<UprobeMultiLink>().value.count == 1 => {
-            request.of_type[1] = (&raw mut place) as u64;
+        link_type::UPROBE_MULTI if reported.of_type::<UprobeMultiLink>().value.count == 1 => {
+            request.of_type[1] = (&raw mut location) as u64;
             request.of_type[4] = 1 << 32;
         }
         _ => return Ok(None),
     }
-    // SAFETY: the one address that is not null is `place`, which outlives the call and has room for the one number that the
-    // count beside it allows. These are the words that the link's type uses for them, and a link does not change its type.
+    // SAFETY: the one address that is not null is that of `location`, which outlives the call and has room for the one number that
+    // the count requests. They are in the words that the link's type uses for them, and a link does not change its type.
     unsafe { info(fd, request, size_of::<LinkInfo>()) }?;
-    Ok(Some(place))
+    Ok(Some(location))
 }
 
-/// What the kernel says of a BTF object, and its name, which ends at the first zero byte.
+/// Queries a BTF object, and its name, which ends at the first zero byte.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn btf_info(fd: BorrowedFd<'_>) -> Result<(Reported<BtfInfo>, BtfName)> {
     let mut name = [0_u8; BTF_NAME_LEN];
     let mut request = BtfInfo::new_zeroed();
     request.name = name.as_mut_ptr() as u64;
     request.name_len = size_of_u32::<BtfName>();
-    // SAFETY: the one address that is not null is `name`, which outlives the call, with its own length.
+    // SAFETY: the one address that is not null is that of `name`, which outlives the call, with its own length.
     let reported = match unsafe { info(fd, request, size_of::<BtfInfo>()) } {
-        // Before 5.11 the structure ends before the name, and a tail that is not zero is refused.
+        // Before 5.11 the structure ends before the name, and the kernel refuses a nonzero tail.
         Err(Error { errno: Errno::E2BIG, .. }) => {
             // SAFETY: every address in a zeroed structure is null.
             unsafe { info(fd, BtfInfo::new_zeroed(), BTF_INFO_LEN_5_4) }?
@@ -196,29 +200,29 @@ pub(crate) fn btf_info(fd: BorrowedFd<'_>) -> Result<(Reported<BtfInfo>, BtfName
     Ok((reported, name))
 }
 
-/// The type information of a BTF object of `size` bytes.
+/// Reads the type information of a BTF object of `size` bytes.
 ///
 /// # Errors
 ///
-/// Those of `BPF_OBJ_GET_INFO_BY_FD`.
+/// `EINVAL` if the descriptor is not of such an object.
 pub(crate) fn btf_data(fd: BorrowedFd<'_>, size: u32) -> Result<Vec<u8>> {
     let mut data = vec![0_u8; size as usize];
     let mut request = BtfInfo::new_zeroed();
     request.btf = data.as_mut_ptr() as u64;
     request.btf_size = size;
-    // SAFETY: the one address that is not null is `data`, which outlives the call, with its own length.
+    // SAFETY: the one address that is not null is that of `data`, which outlives the call, with its own length.
     unsafe { info(fd, request, BTF_INFO_LEN_5_4) }?;
     Ok(data)
 }
 
-/// Has the kernel fill the first `len` bytes of `request`.
+/// Lets the kernel fill the first `len` bytes of `request`.
 ///
-/// What the kernel has nothing to say about stays as it came (of programs always, of maps since 6.18): a request has to be
-/// fresh and zero, or an object would inherit what the one before it had.
+/// The kernel leaves fields that it does not report as they are (for programs always, for maps since 6.18), so each request must
+/// start zeroed, or an object would inherit values of the previous one.
 ///
 /// # Safety
 ///
-/// Every address in `request` is null or that of a buffer that lives through the call and is as long as `request` says.
+/// Every address in `request` is null or that of a buffer that outlives the call and is as long as `request` says.
 unsafe fn info<T: FromBytes + IntoBytes>(fd: BorrowedFd<'_>, request: T, len: usize) -> Result<Reported<T>> {
     let mut value = request;
     let mut attr = InfoAttr {
@@ -227,8 +231,8 @@ unsafe fn info<T: FromBytes + IntoBytes>(fd: BorrowedFd<'_>, request: T, len: us
         info: (&raw mut value) as u64,
     };
     // SAFETY: `attr.info` is `value`, at least `info_len` bytes long and valid for any content (`FromBytes`); the caller
-    // answers for the addresses in it.
-    unsafe { bpf(Call::ObjGetInfoByFd, &mut attr) }?;
+    // guarantees the addresses in it.
+    unsafe { bpf(Command::ObjGetInfoByFd, &mut attr) }?;
     Ok(Reported { value, len: attr.info_len as usize })
 }
 

@@ -1,21 +1,22 @@
-//! The structures that `BPF_OBJ_GET_INFO_BY_FD` fills, as far as this program reads them.
-//! Source: `include/uapi/linux/bpf.h`; the same on every 64-bit little-endian architecture.
+//! Structures that `BPF_OBJ_GET_INFO_BY_FD` fills, up to the last field that this program reads.
+//!
+//! Source: `include/uapi/linux/bpf.h`. The layout is the same on every 64-bit little-endian architecture.
 
 use std::mem::{offset_of, size_of};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What the kernel filled in, and how much of it the kernel knows.
+/// A structure that the kernel filled, and how much of it this kernel supports.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reported<T> {
-    /// The structure; zero behind `len`.
+    /// The structure; zero after `len`.
     pub(crate) value: T,
-    /// How many bytes this kernel knows: it writes the length back.
+    /// The number of bytes that this kernel supports: it writes the length back.
     pub(crate) len: usize,
 }
 
-/// A field of a [`Reported`] structure: `Some` iff the field ends within the length that the kernel wrote back.
-/// Zero and unknown would be the same otherwise.
+/// Returns a field of a [`Reported`] structure: `Some` iff the field ends within the length that the kernel wrote back.
+/// Otherwise zero and unknown would be the same.
 macro_rules! reported {
     ($reported:expr, $structure:ty, $field:ident) => {{
         let reported: &$crate::sys::bpf::uapi::Reported<$structure> = $reported;
@@ -29,7 +30,7 @@ pub(crate) use reported;
 /// `BPF_OBJ_NAME_LEN`: a name and its terminating zero.
 pub(crate) const OBJ_NAME_LEN: usize = 16;
 
-/// `BPF_F_NO_PREALLOC`: entries get their memory when they are made.
+/// `BPF_F_NO_PREALLOC`: memory of entries is allocated when they are added.
 pub(crate) const NO_PREALLOC: u32 = 1;
 
 /// `struct bpf_prog_info`.
@@ -75,14 +76,14 @@ pub(crate) struct ProgramInfo {
     pub(crate) recursion_misses: u64,
     /// Since 5.16.
     pub(crate) verified_insns: u32,
-    /// Since 6.0, with `attach_btf_id`. Before, padding of 5.16 stands in its place, which counts as known.
+    /// Since 6.0, with `attach_btf_id`. From 5.16 on there was padding in its place, which counts as reported.
     pub(crate) attach_btf_obj_id: u32,
     pub(crate) attach_btf_id: u32,
     pub(crate) padding: u32,
 }
 const _: () = assert!(size_of::<ProgramInfo>() == 232);
 
-/// `struct bpf_func_info`: where a function begins and which BTF type describes it.
+/// `struct bpf_func_info`: the first instruction of a function, and its BTF type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct FunctionInfo {
@@ -157,16 +158,16 @@ pub(crate) struct LinkInfo {
     pub(crate) id: u32,
     pub(crate) prog_id: u32,
     pub(crate) padding: u32,
-    /// The union: another structure for every type of link.
+    /// The union, with one structure for each link type.
     pub(crate) of_type: [u64; 6],
 }
 const _: () = assert!(size_of::<LinkInfo>() == 64);
 
 impl Reported<LinkInfo> {
-    /// The part that is another one for every type of link, as one of the structures below.
+    /// Returns the union as one of the structures below.
     ///
-    /// A union has the length of its longest member: that a field ends within it does not say that the kernel knows the field,
-    /// only that it is zero if the kernel does not.
+    /// A union has the length of its longest member: a field that ends within it is not necessarily supported by the kernel, but
+    /// is zero if it is not.
     pub(crate) fn of_type<T: FromBytes>(&self) -> Reported<T> {
         let (value, _) = T::read_from_prefix(self.value.of_type.as_bytes())
             .unwrap_or_else(|_| unreachable!("every member is as long as the union or shorter"));
@@ -174,7 +175,7 @@ impl Reported<LinkInfo> {
     }
 }
 
-/// The members of the union in `struct bpf_link_info`, each with the type of link that it belongs to.
+/// Defines the members of the union in `struct bpf_link_info`, with the link types that use them.
 macro_rules! link_types {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* } is $size:literal)*) => {$(
         $(#[$doc])*
@@ -238,9 +239,9 @@ link_types! {
         flags: u32,
         pid: u32,
     } is 48
-    /// `perf_event`, of whatever kind. Filled since 6.6.
+    /// `perf_event`, of any type. Filled since 6.6.
     PerfEventLink {
-        /// Of `enum bpf_perf_event_type`: which of the three structures below it is.
+        /// A number of `enum bpf_perf_event_type`, which selects one of the three structures below.
         perf_type: u32,
         padding: u32,
     } is 8
@@ -257,8 +258,8 @@ link_types! {
     } is 40
     /// `perf_event`: a probe in a file.
     UprobeLink { perf_type: u32, padding: u32, file_name: u64, name_len: u32, offset: u32, } is 24
-    /// `perf_event`: any event but a probe or a tracepoint.
-    EventLink { perf_type: u32, padding: u32, config: u64, event_type: u32, padding_behind: u32, } is 24
+    /// `perf_event`: an event that is neither a probe nor a tracepoint.
+    EventLink { perf_type: u32, padding: u32, config: u64, event_type: u32, padding_after: u32, } is 24
 }
 
 /// `BPF_F_KPROBE_MULTI_RETURN`, and of the same value `BPF_F_UPROBE_MULTI_RETURN`.
