@@ -5,11 +5,11 @@ use std::fs;
 
 use super::btf::all_enumerators;
 use crate::model::ObjectType;
-use crate::sys::bpf::Command;
 use crate::model::enums::{
     attach_type, fd_type, hardware_event, inet_hook, link_type, map_type, netdev_hook, netfilter_family,
     perf_type, program_type, software_event,
 };
+use crate::sys::bpf::Command;
 
 /// The listed enumerators of an enumeration: name, number and word.
 type Listed = &'static [(&'static str, u32, &'static str)];

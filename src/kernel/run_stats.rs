@@ -183,7 +183,11 @@ impl SharedSwitch {
     }
 
     /// Waits for a time, or until it is stopped.
-    fn wait<'a>(&'a self, switch: MutexGuard<'a, StatsSwitch>, time: Duration) -> MutexGuard<'a, StatsSwitch> {
+    fn wait<'a>(
+        &'a self,
+        switch: MutexGuard<'a, StatsSwitch>,
+        time: Duration,
+    ) -> MutexGuard<'a, StatsSwitch> {
         let waited = self.stopped.wait_timeout_while(switch, time, |switch| !switch.stop);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }

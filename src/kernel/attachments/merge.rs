@@ -391,8 +391,10 @@ mod tests {
             link(7, link_type::STRUCT_OPS, None, 0, Some(Target::Map { id: 17 })),
         ];
         let mut attachments = Attachments::from_links(&links, |_| None);
-        let attached =
-            |programs: &[u32], links: &[u32]| AttachedPrograms { programs: programs.to_vec(), links: links.to_vec() };
+        let attached = |programs: &[u32], links: &[u32]| AttachedPrograms {
+            programs: programs.to_vec(),
+            links: links.to_vec(),
+        };
         let of_cgroup = point("cgroup_inet_ingress", cgroup(Some("/a")), None);
         attachments.add(&of_cgroup, &attached(&[20, 10, 10, 10], &[]));
         attachments.was_queried(&of_cgroup.hook, &cgroup(Some("/a")));

@@ -1,5 +1,6 @@
-//! The names of types in BTF: full names of programs, whose own was cut at 15 characters, and what they were compiled against.
-//! Knows the format (`Documentation/bpf/btf.rst`) only as far as to step from one type to the next. Begin at [`Types::parse`].
+//! BTF types: full names of programs, which the kernel truncates at 15 characters, names of attach targets, and `struct_ops`.
+//!
+//! Entry point: [`Types::parse`]. The format is `Documentation/bpf/btf.rst`; parsing steps from one type to the next.
 
 pub(crate) mod cache;
 mod object;
@@ -33,22 +34,22 @@ const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
-/// Every so many types, the place of one is kept: looking for a type is so many steps at most.
+/// The number of types between two indexed ones: a lookup takes at most as many steps.
 const STRIDE: usize = 256;
 
-/// What stands before the name of a tracepoint in the name of the type of a pointer to its function.
-const TRACEPOINT: &[u8] = b"btf_trace_";
+/// The prefix of a tracepoint's name in the name of its type.
+const TRACEPOINT_PREFIX: &[u8] = b"btf_trace_";
 
-/// The types of a BTF object, by their ids.
+/// The types of a BTF object, by id.
 pub(crate) struct Types {
     data: Vec<u8>,
-    /// The object on top of which this one stands: ids and names go on where its own end.
+    /// The object that this one extends: its ids and name offsets continue those of the base.
     base: Option<Arc<Types>>,
-    /// How many types there are, without those of the base.
+    /// The number of types, without those of the base.
     count: usize,
-    /// Where every [`STRIDE`]th type stands.
-    places: Vec<usize>,
-    /// Where the names stand.
+    /// The offset of every [`STRIDE`]th type.
+    index: Vec<usize>,
+    /// The range of the names.
     names: Range<usize>,
 }
 
@@ -58,35 +59,34 @@ impl fmt::Debug for Types {
     }
 }
 
-/// A structure of functions that programs can stand in for.
+/// A structure of functions that programs can implement (`struct_ops`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Operations {
     /// Its name: `tcp_congestion_ops`.
     pub(crate) name: String,
-    /// Where in a map's value the functions stand, in bytes.
+    /// The offsets of the functions in a map's value, in bytes.
     pub(crate) functions: Vec<usize>,
 }
 
-/// The head of a type.
+/// The start of a type.
 #[derive(Clone, Copy)]
 struct Head {
     name: usize,
     kind: u32,
-    /// Where the next type stands.
+    /// The offset of the next type.
     next: usize,
 }
 
 impl Types {
-    /// Finds the types of a BTF object: `base` is the kernel's, for that of a module. What is not well formed has none from
-    /// there on.
+    /// Indexes the types of a BTF object, up to the first malformed one. The `base` of a module's object is the kernel's.
     pub(crate) fn parse(data: Vec<u8>, base: Option<Arc<Self>>) -> Self {
-        let mut types = Self { data, base, count: 0, places: Vec::new(), names: 0..0 };
+        let mut types = Self { data, base, count: 0, index: Vec::new(), names: 0..0 };
         if let Some((range, names)) = sections(&types.data) {
             types.names = names;
             let mut at = range.start;
             while let Some(head) = head(&types.data[..range.end], at) {
                 if types.count.is_multiple_of(STRIDE) {
-                    types.places.push(at);
+                    types.index.push(at);
                 }
                 types.count += 1;
                 at = head.next;
@@ -95,22 +95,21 @@ impl Types {
         types
     }
 
-    /// The name of the function that has this type id.
+    /// Returns the name of the function with a type id.
     pub(crate) fn function(&self, type_id: u32) -> Option<&[u8]> {
         self.named(type_id).filter(|&(kind, _)| kind == KIND_FUNC).map(|(_, name)| name)
     }
 
-    /// The name of what a program is compiled against that has this type id: a function, or a tracepoint without the prefix of
-    /// its type.
+    /// Returns the name of the attach target with a type id: a function, or a tracepoint without the prefix of its type.
     pub(crate) fn attach_target(&self, type_id: u32) -> Option<&[u8]> {
         match self.named(type_id)? {
             (KIND_FUNC, name) => Some(name),
-            (KIND_TYPEDEF, name) => name.strip_prefix(TRACEPOINT),
+            (KIND_TYPEDEF, name) => name.strip_prefix(TRACEPOINT_PREFIX),
             _ => None,
         }
     }
 
-    /// The structure that a map of struct operations stands for, by the type id of its values, which wrap it
+    /// Returns the structure that a `struct_ops` map implements, by the type id of the map's values, which wrap the structure
     /// (`bpf_struct_ops_map_alloc`, `kernel/bpf/bpf_struct_ops.c`).
     pub(crate) fn operations(&self, value_type_id: u32) -> Option<Operations> {
         let (_, wrapped, start) =
@@ -122,13 +121,13 @@ impl Types {
         Some(Operations { name: String::from_utf8_lossy(name).into_owned(), functions })
     }
 
-    /// The members of a structure: their names, types, and places in bytes.
+    /// Returns the members of a structure: name, type id, and offset in bytes.
     fn members(&self, type_id: u32) -> Option<Vec<(Vec<u8>, u32, usize)>> {
-        let (object, at) = self.place(type_id)?;
+        let (object, at) = self.locate(type_id)?;
         let structure = head(&object.data, at).filter(|head| head.kind == KIND_STRUCT)?;
         let members = (at + TYPE_LEN..structure.next).step_by(12).map(|member| {
             let name = object.name(word(&object.data, member)? as usize)?.to_vec();
-            // Where a structure has bit fields, the upper 8 bits are a width.
+            // In a structure with bit fields, the upper 8 bits are a width.
             let bits = word(&object.data, member + 8)? & 0x00ff_ffff;
             Some((name, word(&object.data, member + 4)?, bits as usize / 8))
         });
@@ -140,19 +139,19 @@ impl Types {
         pointed.and_then(|(_, to)| self.bare(to)).is_some_and(|(kind, _)| kind == KIND_FUNC_PROTO)
     }
 
-    /// The kind of a type without its other names and qualifiers, and the type to which it refers.
+    /// Returns the kind of a type without typedefs and qualifiers, and the type that it refers to.
     fn bare(&self, type_id: u32) -> Option<(u32, u32)> {
         let (object, at, kind) = self.unqualified(type_id)?;
         Some((kind, word(&object.data, at + 8)?))
     }
 
-    /// A type without its other names and qualifiers: the object that has it, its offset and kind.
+    /// Resolves typedefs and qualifiers of a type: returns the object that contains the type, its offset and kind.
     fn unqualified(&self, type_id: u32) -> Option<(&Self, usize, u32)> {
-        /// More of them than anybody writes; a type that refers to itself never ends.
-        const LONGEST: usize = 32;
+        /// More than occur in practice; a type that refers to itself would never end.
+        const MAX_DEPTH: usize = 32;
         let mut type_id = type_id;
-        for _ in 0..LONGEST {
-            let (object, at) = self.place(type_id)?;
+        for _ in 0..MAX_DEPTH {
+            let (object, at) = self.locate(type_id)?;
             let kind = head(&object.data, at)?.kind;
             if ![KIND_TYPEDEF, KIND_VOLATILE, KIND_CONST, KIND_RESTRICT, KIND_TYPE_TAG].contains(&kind) {
                 return Some((object, at, kind));
@@ -162,37 +161,37 @@ impl Types {
         None
     }
 
-    /// The kind and name of a type that has a name.
+    /// Returns the kind and name of a named type.
     fn named(&self, type_id: u32) -> Option<(u32, &[u8])> {
-        let (object, at) = self.place(type_id)?;
+        let (object, at) = self.locate(type_id)?;
         let head = head(&object.data, at)?;
         let name = object.name(head.name)?;
         (!name.is_empty()).then_some((head.kind, name))
     }
 
-    /// In which object a type stands, this one or its base, and where.
-    fn place(&self, type_id: u32) -> Option<(&Self, usize)> {
-        // Type id 0 is `void` and not in the table.
+    /// Returns the object that contains a type, this one or its base, and the offset of the type.
+    fn locate(&self, type_id: u32) -> Option<(&Self, usize)> {
+        // Type id 0 is `void`, which has no record.
         let first = self.base.as_ref().map_or(0, |base| base.end()) + 1;
         let Some(index) = (type_id as usize).checked_sub(first) else {
-            return self.base.as_ref()?.place(type_id);
+            return self.base.as_ref()?.locate(type_id);
         };
         if index >= self.count {
             return None;
         }
-        let mut at = *self.places.get(index / STRIDE)?;
+        let mut at = *self.index.get(index / STRIDE)?;
         for _ in 0..index % STRIDE {
             at = head(&self.data, at)?.next;
         }
         Some((self, at))
     }
 
-    /// The last id.
+    /// Returns the last type id.
     fn end(&self) -> usize {
         self.base.as_ref().map_or(0, |base| base.end()) + self.count
     }
 
-    /// The name at an offset.
+    /// Returns the name at an offset.
     pub(crate) fn name(&self, offset: usize) -> Option<&[u8]> {
         let before = self.base.as_ref().map_or(0, |base| base.names.len());
         let Some(offset) = offset.checked_sub(before) else { return self.base.as_ref()?.name(offset) };
@@ -202,7 +201,7 @@ impl Types {
     }
 }
 
-/// Where types and names stand.
+/// Returns the ranges of types and names.
 fn sections(data: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     if data.get(..2)? != MAGIC.to_le_bytes() {
         return None;
@@ -215,7 +214,7 @@ fn sections(data: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     Some((section(8, 12)?, section(16, 20)?))
 }
 
-/// The head of the type that stands at a place; `None` where it does not end within the data.
+/// Parses the start of the type at an offset; `None` if the type does not end within the data.
 fn head(data: &[u8], at: usize) -> Option<Head> {
     let info = word(data, at + 4)?;
     let kind = (info >> 24) & 0x1f;
@@ -223,7 +222,7 @@ fn head(data: &[u8], at: usize) -> Option<Head> {
     (next <= data.len()).then_some(Head { name: word(data, at)? as usize, kind, next })
 }
 
-/// Every enumerator with the name of its enumeration, which is empty for one without a name, and its value.
+/// Returns every enumerator with its value and the name of its enumeration, which is empty for an anonymous one.
 #[cfg(test)]
 pub(crate) fn all_enumerators(data: &[u8]) -> Vec<(String, String, u32)> {
     let (types, strings) = sections(data).expect("it is BTF");
@@ -243,14 +242,14 @@ pub(crate) fn all_enumerators(data: &[u8]) -> Vec<(String, String, u32)> {
     enumerators
 }
 
-/// How many bytes follow a type of this kind with this many members; `None` for a kind that is not known.
+/// Returns the number of bytes after the start of a type; `None` for an unsupported kind.
 fn tail_len(kind: u32, members: usize) -> Option<usize> {
     Some(match kind {
         KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * members,
         KIND_ENUM | KIND_FUNC_PROTO => 8 * members,
-        // Pointers, forward declarations, names of types, qualifiers, floats and tags, and functions themselves.
+        // Pointers, forward declarations, typedefs, qualifiers, functions, floats and type tags.
         KIND_POINTER | 7..=KIND_FUNC | 16 | KIND_TYPE_TAG => 0,
         _ => return None,
     })
@@ -267,7 +266,7 @@ mod tests {
 
     use super::*;
 
-    /// A BTF object of these types and names.
+    /// Builds a BTF object.
     pub(super) fn object(types: &[&[u32]], strings: &[u8]) -> Vec<u8> {
         let types: Vec<u8> = types.iter().copied().flatten().flat_map(|word| word.to_le_bytes()).collect();
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a small example");
@@ -281,7 +280,7 @@ mod tests {
         data
     }
 
-    /// One with an integer, a prototype with a parameter, a function and a tracepoint.
+    /// Builds an object with an integer, a prototype with a parameter, a function and a tracepoint.
     fn example() -> Vec<u8> {
         let types: [&[u32]; 4] = [
             &[1, KIND_INT << 24, 4, 32],
@@ -296,34 +295,34 @@ mod tests {
     fn a_function_has_its_full_name() {
         let types = Types::parse(example(), None);
         assert_eq!(types.function(3), Some(&b"a_function_with_a_long_name"[..]));
-        assert_eq!(types.function(0), None, "nothing is not a function");
+        assert_eq!(types.function(0), None, "void is not a function");
         assert_eq!(types.function(1), None, "an integer is not a function");
         assert_eq!(types.function(5), None, "there is no fifth type");
     }
 
     #[test]
-    fn a_tracepoint_has_its_name_without_the_prefix() {
+    fn a_tracepoint_has_its_name_without_the_prefix_of_its_type() {
         let types = Types::parse(example(), None);
         assert_eq!(types.attach_target(3), types.function(3));
         assert_eq!(types.attach_target(4), Some(&b"sys_enter"[..]));
         assert_eq!(types.function(4), None);
-        assert_eq!(types.attach_target(1), None, "an integer is nothing to attach to");
+        assert_eq!(types.attach_target(1), None, "an integer is not an attach target");
     }
 
     #[test]
-    fn types_and_names_of_a_module_go_on_where_those_of_the_kernel_end() {
+    fn types_and_names_of_a_module_continue_those_of_the_kernel() {
         let base = Arc::new(Types::parse(example(), None));
         let names = u32::try_from(base.names.len()).expect("a small example");
         let types: [&[u32]; 2] = [&[names, KIND_FUNC << 24, 2], &[9, KIND_FUNC << 24, 2]];
         let module = Types::parse(object(&types, b"of_the_module\0"), Some(Arc::clone(&base)));
         assert_eq!(module.function(3), base.function(3));
         assert_eq!(module.function(5), Some(&b"of_the_module"[..]));
-        assert_eq!(module.function(6), base.function(3), "a name that both have stands in the kernel's");
+        assert_eq!(module.function(6), base.function(3), "a shared name is stored in the kernel's object");
         assert_eq!(module.function(7), None);
     }
 
     #[test]
-    fn every_one_of_many_types_is_found() {
+    fn types_between_indexed_ones_are_found() {
         let count = 3 * STRIDE + 1;
         let mut strings = vec![0];
         let types: Vec<[u32; 3]> = (1..=count)
@@ -343,9 +342,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_data_is_read_without_harm(place in 0..example().len(), byte: u8, cut in 0..example().len()) {
+        fn malformed_data_does_not_panic(offset in 0..example().len(), byte: u8, cut in 0..example().len()) {
             let mut data = example();
-            data[place] = byte;
+            data[offset] = byte;
             data.truncate(cut.max(1));
             let base = Arc::new(Types::parse(data, None));
             let module = Types::parse(example(), Some(Arc::clone(&base)));

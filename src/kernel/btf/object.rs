@@ -34,7 +34,7 @@ impl Types {
     }
 
     fn map_definition(&self, variable: u32) -> Option<MapDefinition> {
-        let (_, at) = self.place(variable)?;
+        let (_, at) = self.locate(variable)?;
         let head = head(&self.data, at).filter(|head| head.kind == KIND_VAR)?;
         let name = String::from_utf8(self.name(head.name)?.to_vec()).ok()?;
         let mut map = MapDefinition { name, ..MapDefinition::default() };
@@ -90,7 +90,7 @@ impl Types {
     }
 
     fn array_len(&self, type_id: u32) -> Option<u32> {
-        let (object, at) = self.place(type_id)?;
+        let (object, at) = self.locate(type_id)?;
         head(&object.data, at).filter(|head| head.kind == KIND_ARRAY)?;
         word(&object.data, at + TYPE_LEN + 8)
     }

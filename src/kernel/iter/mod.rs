@@ -1,5 +1,7 @@
-//! The reader by BPF iterators: the kernel runs our programs over its own tables, and a few reads give everything that moves.
-//! Knows what the programs write ([`records`]) and not what the model's values are for. Begin at [`Iterators::load`].
+//! Backend by BPF iterators: the kernel runs our programs over its own tables, and a few reads return the records that they
+//! write ([`records`]).
+//!
+//! Entry point: [`Iterators::load`].
 
 mod files;
 mod links;
@@ -24,14 +26,14 @@ use crate::model::Part;
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 
-/// Twice what the kernel gives at a time: room for that and for a record that was cut.
+/// Twice the most that the kernel returns at a time: room for that and for an incomplete record before it.
 const BUFFER_LEN: usize = 64 << 10;
 
-/// One of the kernel's tables, and the program that runs over it.
+/// One of the kernel's tables, read by an iterator program.
 #[derive(Debug)]
 pub(crate) struct Table {
     part: Part,
-    /// The link from which every reading makes a new iterator: one that has been read cannot be rewound.
+    /// The link from which each reading creates an iterator, since an iterator cannot be rewound.
     link: OwnedFd,
     buffer: Box<[u8]>,
 }
@@ -41,26 +43,28 @@ impl Table {
         Self { part: part.into(), link, buffer: vec![0; BUFFER_LEN].into_boxed_slice() }
     }
 
-    /// Runs the program over the table. `take` is given bytes, takes the whole records at their beginning, and says how many
-    /// bytes those were.
+    /// Runs the program over the table. `take` consumes the complete records at the start of a slice, and returns their length.
     ///
-    /// `None`, and an issue, when it fails: what came until then is not the table.
+    /// `None`, and an issue, on failure: the records up to then are not the complete table.
     fn read(&mut self, issues: &mut Issues, take: impl FnMut(&[u8]) -> usize) -> Option<()> {
         self.run(take).map_err(|error| issues.record(self.part, error)).ok()
     }
 
-    /// The same, with the call that failed and why.
+    /// As [`Self::read`], without recording the error.
+    ///
+    /// # Errors
+    ///
+    /// Those of `BPF_ITER_CREATE` and read(2); `EBADMSG` for an incomplete record.
     fn run(&mut self, take: impl FnMut(&[u8]) -> usize) -> Result<()> {
         let iterator = sys::create_iterator(self.link.as_fd())?;
-        let whole = take_records(File::from(iterator), &mut self.buffer, take);
-        whole
+        take_records(File::from(iterator), &mut self.buffer, take)
             .map_err(|error| Error::new("read", error.raw_os_error().map_or(Errno::EBADMSG, Errno::from_raw)))
     }
 }
 
-/// Reads to the end, and gives what was read to `take`, what it left together with what came next.
+/// Reads to the end, and passes the data to `take`, preceded by what it left of the data before.
 ///
-/// The kernel ends what it gives at a record, unless one read asks for less than the kernel has at hand.
+/// The kernel returns complete records, unless a read has less room than the kernel has data.
 fn take_records(
     mut from: impl Read,
     buffer: &mut [u8],
@@ -70,14 +74,14 @@ fn take_records(
     loop {
         match from.read(&mut buffer[filled..]) {
             Ok(0) if filled == 0 => return Ok(()),
-            Ok(0) => return Err(io::Error::other("the last record is cut, or longer than the buffer")),
+            Ok(0) => return Err(io::Error::other("the last record is incomplete or longer than the buffer")),
             Ok(len) => {
                 filled += len;
                 let taken = take(&buffer[..filled]);
                 buffer.copy_within(taken..filled, 0);
                 filled -= taken;
             }
-            // EAGAIN comes after a million objects of which the program wrote nothing, so that others can run.
+            // The kernel returns EAGAIN after a million objects for which the program wrote nothing, to let other tasks run.
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => return Err(error),
         }
@@ -92,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives what it has in pieces of these lengths.
+    /// Returns its data in pieces of these lengths.
     struct Pieces<I>(Cursor<Vec<u8>>, I);
 
     impl<I: Iterator<Item = usize>> Read for Pieces<I> {
@@ -105,14 +109,14 @@ mod tests {
         }
     }
 
-    /// Records of a length byte and as many bytes.
+    /// Takes records of a length byte and as many bytes.
     fn take(bytes: &[u8], records: &mut Vec<Vec<u8>>) -> usize {
         let mut rest = bytes;
-        while let Some((&len, behind)) = rest.split_first()
-            && let Some((record, behind)) = behind.split_at_checked(len.into())
+        while let Some((&len, after)) = rest.split_first()
+            && let Some((record, after)) = after.split_at_checked(len.into())
         {
             records.push(record.to_vec());
-            rest = behind;
+            rest = after;
         }
         bytes.len() - rest.len()
     }
@@ -128,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_whole_however_they_are_cut(
+        fn records_are_reassembled_from_any_pieces(
             records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..40),
             pieces in prop::collection::vec(0_usize..70, 0..80),
         ) {
@@ -141,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_record_is_an_error_and_not_an_end() {
+    fn an_incomplete_record_at_the_end_is_an_error() {
         let mut found = Vec::new();
         let mut bytes = framed(&[vec![1, 2, 3], vec![4]]);
         bytes.pop();
         let mut buffer = [0; 64];
         let cut = take_records(&bytes[..], &mut buffer, |bytes| take(bytes, &mut found));
-        assert!(cut.is_err() && found == [[1, 2, 3]], "the last record was cut");
+        assert!(cut.is_err() && found == [[1, 2, 3]], "the last record is incomplete");
 
         let too_long = framed(&[vec![7; 200]]);
         assert!(take_records(&too_long[..], &mut buffer, |bytes| take(bytes, &mut found)).is_err());

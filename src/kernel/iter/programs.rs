@@ -1,15 +1,16 @@
-//! Programs, as the iterator tells them: what moves of each, and the facts of those that are new.
+//! The table of programs, read by an iterator: counters of each program, and facts of new ones.
+//!
+//! Entry point: [`Programs::read`].
 
-use std::iter::Peekable;
 use std::os::fd::{AsFd, OwnedFd};
-use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use zerocopy::FromBytes;
 
 use super::Table;
-use super::records::{MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, Request, UNKNOWN_U32};
+use super::records::{IterRequest, MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
+use crate::ascending::Ascending;
 use crate::host::clock::BootOffset;
 use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -17,106 +18,105 @@ use crate::model::enums::program_type;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
 use crate::sys::bpf as sys;
 
-/// The table of programs, and what is known of them.
+/// The table of programs, with a cache of facts.
 #[derive(Debug)]
 pub(crate) struct Programs {
     table: Table,
-    /// The map by which the programs are asked, and what stands in it.
-    ask: OwnedFd,
-    request: Request,
+    /// The map that holds the request, and the request itself.
+    request_map: OwnedFd,
+    request: IterRequest,
     page_size: u64,
     /// In ascending order of ids.
-    known: Vec<Arc<ProgramFacts>>,
+    cache: Vec<Arc<ProgramFacts>>,
 }
 
 /// A program in the stream.
-struct Told<'a> {
+struct ParsedProgram<'a> {
     record: ProgramRecord,
-    facts: Option<ToldFacts<'a>>,
+    facts: Option<ParsedProgramFacts<'a>>,
 }
 
-struct ToldFacts<'a> {
+struct ParsedProgramFacts<'a> {
     record: ProgramFactsRecord,
     full_name: &'a [u8],
     attach_to: &'a [u8],
-    /// Each a number of four bytes.
+    /// Numbers of four bytes.
     map_ids: &'a [u8],
 }
 
 impl Programs {
-    pub(crate) fn new(table: Table, ask: OwnedFd, request: Request) -> Self {
-        Self { table, ask, request, page_size: page_size(), known: Vec::new() }
+    pub(crate) fn new(table: Table, request_map: OwnedFd, request: IterRequest) -> Self {
+        Self { table, request_map, request, page_size: page_size(), cache: Vec::new() }
     }
 
-    /// Reads the table; `None`, and an issue, when that fails.
+    /// Reads the table; `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Program>> {
-        // Ids ascend, so new programs stand behind the known ones, until ids have wrapped around or an id is given out again.
-        // Then the table is read once more, with the facts of what was missing.
-        let mut facts_from = self.known.last().map_or(0, |last| last.id.saturating_add(1));
+        // Ids ascend, so new programs follow the cached ones, until ids wrap around and are reused. Then facts are missing, and the
+        // table is read again with these.
+        let mut facts_from = self.cache.last().map_or(0, |last| last.id.saturating_add(1));
         loop {
-            self.ask(cx, facts_from)?;
+            self.write_request(cx, facts_from)?;
             let (rows, missing) = self.read_once(cx)?;
             match missing {
                 None => {
                     let facts = || rows.iter().map(|program| &program.facts);
-                    let same = self.known.len() == rows.len()
-                        && self.known.iter().zip(facts()).all(|(known, facts)| Arc::ptr_eq(known, facts));
-                    if !same {
-                        self.known.clear();
-                        self.known.extend(facts().cloned());
+                    let unchanged = self.cache.len() == rows.len()
+                        && self.cache.iter().zip(facts()).all(|(cached, facts)| Arc::ptr_eq(cached, facts));
+                    if !unchanged {
+                        self.cache.clear();
+                        self.cache.extend(facts().cloned());
                     }
                     return Some(rows);
                 }
-                // Strictly less each time: what is not less has its facts.
+                // It decreases each time: facts are reported from this id on.
                 Some(missing) => facts_from = missing,
             }
         }
     }
 
-    fn ask(&self, cx: &mut ReadContext<'_>, program_facts_from: u32) -> Option<()> {
-        let request = Request { program_facts_from, ..self.request };
-        let asked = sys::update_map(self.ask.as_fd(), 0, &request);
-        asked.map_err(|error| cx.issues.record(Kind::Program, error)).ok()
+    fn write_request(&self, cx: &mut ReadContext<'_>, program_facts_from: u32) -> Option<()> {
+        let request = IterRequest { program_facts_from, ..self.request };
+        sys::update_map(self.request_map.as_fd(), 0, &request)
+            .map_err(|error| cx.issues.record(Kind::Program, error))
+            .ok()
     }
 
-    /// Every program, and the smallest id of one whose facts are not known.
+    /// Returns all programs with facts, and the lowest id of one without.
     fn read_once(&mut self, cx: &mut ReadContext<'_>) -> Option<(Vec<Program>, Option<u32>)> {
-        let mut found = Found::new(&self.known, cx.boot, self.page_size);
-        self.table.read(cx.issues, |bytes| found.take(bytes))?;
-        Some((found.rows, found.missing))
+        let mut parser = ProgramParser::new(&self.cache, cx.boot, self.page_size);
+        self.table.read(cx.issues, |bytes| parser.take(bytes))?;
+        Some((parser.rows, parser.missing))
     }
 }
 
-/// What one run over the table found so far.
-struct Found<'a> {
-    /// Those of the known that are still to come.
-    earlier: Peekable<slice::Iter<'a, Arc<ProgramFacts>>>,
+/// Parses the stream of one run over the table.
+struct ProgramParser<'a> {
+    cache: Ascending<Arc<ProgramFacts>, &'a [Arc<ProgramFacts>]>,
     boot: BootOffset,
     page_size: u64,
     rows: Vec<Program>,
-    /// The smallest id of a program whose facts are not known and were not told.
+    /// The lowest id of a program whose facts are neither cached nor reported.
     missing: Option<u32>,
 }
 
-impl<'a> Found<'a> {
-    fn new(known: &'a [Arc<ProgramFacts>], boot: BootOffset, page_size: u64) -> Self {
-        let rows = Vec::with_capacity(known.len() + known.len() / 16 + 16);
-        Self { earlier: known.iter().peekable(), boot, page_size, rows, missing: None }
+impl<'a> ProgramParser<'a> {
+    fn new(cache: &'a [Arc<ProgramFacts>], boot: BootOffset, page_size: u64) -> Self {
+        let rows = Vec::with_capacity(cache.len() + cache.len() / 16 + 16);
+        Self { cache: Ascending::new(cache, |facts| facts.id), boot, page_size, rows, missing: None }
     }
 
-    /// Takes the programs at the beginning of these bytes, and says how many bytes those were.
+    /// Takes the complete records at the start of `bytes`, and returns their length.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
-        while let Some((told, behind)) = Told::first(rest) {
-            rest = behind;
-            let record = &told.record;
-            while self.earlier.next_if(|facts| facts.id < record.id).is_some() {}
-            let known = self.earlier.next_if(|facts| facts.id == record.id);
-            let facts = match (known.filter(|facts| same(facts, record)), &told.facts) {
+        while let Some((parsed, after)) = ParsedProgram::first(rest) {
+            rest = after;
+            let record = &parsed.record;
+            let cached = self.cache.seek(record.id).filter(|facts| is_same(facts, record));
+            let facts = match (cached, &parsed.facts) {
                 (Some(facts), _) => Arc::clone(facts),
                 (None, Some(facts)) => {
                     let loaded_at = self.boot.wall_second(record.load_time);
-                    Arc::new(facts.with(record, loaded_at, self.page_size))
+                    Arc::new(facts.to_model(record, loaded_at, self.page_size))
                 }
                 (None, None) => {
                     self.missing = Some(self.missing.map_or(record.id, |smallest| smallest.min(record.id)));
@@ -135,18 +135,18 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Whether a record is of the program that the facts are about, and tells of no map that they do not know.
-fn same(facts: &ProgramFacts, record: &ProgramRecord) -> bool {
+/// Returns whether facts and a record are of the same program, and the program still uses the same number of maps.
+fn is_same(facts: &ProgramFacts, record: &ProgramRecord) -> bool {
     let same_maps = match &facts.map_ids {
         Some(ids) => ids.len() == record.used_maps as usize,
-        // Of too many maps there is no telling; otherwise one more was bound just then.
+        // The ids of too many maps are not reported; otherwise one more was bound during the reading.
         None => record.used_maps > MAX_USED_MAPS,
     };
     facts.loaded_at_boot_ns == record.load_time && facts.tag.0 == record.tag && same_maps
 }
 
-impl<'a> Told<'a> {
-    /// The first program in the stream, and what is behind it; `None` when it is not all there.
+impl<'a> ParsedProgram<'a> {
+    /// Parses the first program in the stream, and returns the rest; `None` if it is incomplete.
     fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (record, rest) = ProgramRecord::read_from_prefix(bytes).ok()?;
         if record.has_facts == 0 {
@@ -157,12 +157,13 @@ impl<'a> Told<'a> {
         let (attach_to, rest) = rest.split_at_checked(facts.attach_to_len as usize)?;
         let map_count = if facts.map_count == UNKNOWN_U32 { 0 } else { facts.map_count as usize };
         let (map_ids, rest) = rest.split_at_checked(map_count.checked_mul(4)?)?;
-        Some((Self { record, facts: Some(ToldFacts { record: facts, full_name, attach_to, map_ids }) }, rest))
+        let facts = ParsedProgramFacts { record: facts, full_name, attach_to, map_ids };
+        Some((Self { record, facts: Some(facts) }, rest))
     }
 }
 
-impl ToldFacts<'_> {
-    fn with(&self, record: &ProgramRecord, loaded_at: jiff::Timestamp, page_size: u64) -> ProgramFacts {
+impl ParsedProgramFacts<'_> {
+    fn to_model(&self, record: &ProgramRecord, loaded_at: jiff::Timestamp, page_size: u64) -> ProgramFacts {
         let facts = &self.record;
         let name = if self.full_name.is_empty() { &facts.name[..] } else { self.full_name };
         let map_ids = || {
@@ -195,10 +196,10 @@ impl ToldFacts<'_> {
     }
 }
 
-/// The size of a page of memory, in bytes.
+/// Returns the size of a memory page, in bytes.
 fn page_size() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
-    let size = size.ok().flatten().expect("every kernel tells the size of a page");
+    let size = size.ok().flatten().expect("Linux reports the page size");
     u64::try_from(size).expect("a size is not negative")
 }
 
@@ -211,8 +212,8 @@ mod tests {
 
     const PAGE: u64 = 4096;
 
-    /// What moves of a program.
-    fn moving(id: u32, load_time: u64, used_maps: u32) -> ProgramRecord {
+    /// A record without facts.
+    fn counters(id: u32, load_time: u64, used_maps: u32) -> ProgramRecord {
         ProgramRecord {
             id,
             used_maps,
@@ -226,8 +227,13 @@ mod tests {
         }
     }
 
-    /// A program with its facts, of which the maps may be unknown.
-    fn whole(record: ProgramRecord, full_name: &str, attach_to: &str, map_ids: Option<&[u32]>) -> Vec<u8> {
+    /// Encodes a program with its facts, of which the maps may be unknown.
+    fn with_facts(
+        record: ProgramRecord,
+        full_name: &str,
+        attach_to: &str,
+        map_ids: Option<&[u32]>,
+    ) -> Vec<u8> {
         let len = |text: &str| text.len().try_into().expect("a short text");
         let mut name = [0; 16];
         name[..5].copy_from_slice(b"short");
@@ -252,11 +258,11 @@ mod tests {
             .concat()
     }
 
-    fn read(known: &[Arc<ProgramFacts>], stream: &[Vec<u8>]) -> (Vec<Program>, Option<u32>) {
+    fn read(cache: &[Arc<ProgramFacts>], stream: &[Vec<u8>]) -> (Vec<Program>, Option<u32>) {
         let stream = stream.concat();
-        let mut found = Found::new(known, BootOffset::measure(), PAGE);
-        assert_eq!(found.take(&stream), stream.len());
-        (found.rows, found.missing)
+        let mut parser = ProgramParser::new(cache, BootOffset::measure(), PAGE);
+        assert_eq!(parser.take(&stream), stream.len());
+        (parser.rows, parser.missing)
     }
 
     fn facts(stream: &[Vec<u8>]) -> Vec<Arc<ProgramFacts>> {
@@ -265,15 +271,15 @@ mod tests {
         rows.into_iter().map(|program| program.facts).collect()
     }
 
-    fn only_moving(record: ProgramRecord) -> Vec<u8> {
+    fn without_facts(record: ProgramRecord) -> Vec<u8> {
         record.as_bytes().to_vec()
     }
 
     #[test]
-    fn a_program_is_what_was_told_of_it() {
+    fn records_become_programs() {
         let stream = [
-            whole(moving(7, 99, 2), "a_name_of_more_than_15", "do_exit", Some(&[9, 4])),
-            whole(moving(8, 100, 0), "", "", Some(&[])),
+            with_facts(counters(7, 99, 2), "a_name_of_more_than_15", "do_exit", Some(&[9, 4])),
+            with_facts(counters(8, 100, 0), "", "", Some(&[])),
         ];
         let (programs, _) = read(&[], &stream);
         let [first, second] = &programs[..] else { panic!("{programs:?}") };
@@ -292,98 +298,99 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_shared_whether_they_are_told_again_or_not() {
-        let told = whole(moving(7, 99, 1), "", "", Some(&[4]));
-        let known = facts(std::slice::from_ref(&told));
-        for again in [only_moving(moving(7, 99, 1)), told] {
-            let (rows, missing) = read(&known, &[again]);
-            assert!(missing.is_none() && Arc::ptr_eq(&known[0], &rows[0].facts));
+    fn unchanged_facts_are_shared_even_if_they_are_reported_again() {
+        let reported = with_facts(counters(7, 99, 1), "", "", Some(&[4]));
+        let cached = facts(std::slice::from_ref(&reported));
+        for again in [without_facts(counters(7, 99, 1)), reported] {
+            let (rows, missing) = read(&cached, &[again]);
+            assert!(missing.is_none() && Arc::ptr_eq(&cached[0], &rows[0].facts));
         }
     }
 
     #[test]
-    fn what_is_not_the_same_program_is_asked_for_in_a_second_pass() {
-        let known = facts(&[
-            whole(moving(3, 30, 0), "", "", Some(&[])),
-            whole(moving(5, 50, 1), "", "", Some(&[4])),
-            whole(moving(9, 90, 0), "", "", Some(&[])),
+    fn facts_of_a_changed_program_are_requested_in_a_second_pass() {
+        let cached = facts(&[
+            with_facts(counters(3, 30, 0), "", "", Some(&[])),
+            with_facts(counters(5, 50, 1), "", "", Some(&[4])),
+            with_facts(counters(9, 90, 0), "", "", Some(&[])),
         ]);
-        let other_tag = ProgramRecord { tag: [0; 8], ..moving(5, 50, 1) };
-        // The id was given out again; a map was bound to the program; ids began anew and one was given out between the others.
-        let others = [moving(5, 51, 1), other_tag, moving(5, 50, 2), moving(4, 40, 0)];
+        let other_tag = ProgramRecord { tag: [0; 8], ..counters(5, 50, 1) };
+        // The id was reused, twice; a map was bound to the program; ids wrapped around and a new one is between the others.
+        let others = [counters(5, 51, 1), other_tag, counters(5, 50, 2), counters(4, 40, 0)];
         for other in others {
-            let stream = [only_moving(moving(3, 30, 0)), only_moving(other), only_moving(moving(9, 90, 0))];
-            let (rows, missing) = read(&known, &stream);
+            let stream =
+                [without_facts(counters(3, 30, 0)), without_facts(other), without_facts(counters(9, 90, 0))];
+            let (rows, missing) = read(&cached, &stream);
             assert_eq!(missing, Some(other.id));
-            assert_eq!(rows.len(), 2, "a program without facts is no row");
+            assert_eq!(rows.len(), 2, "a program without facts has no row");
 
             let ids: Vec<u32> = (0..other.used_maps).collect();
             let stream = [
-                only_moving(moving(3, 30, 0)),
-                whole(other, "", "", Some(&ids)),
-                whole(moving(9, 90, 0), "", "", Some(&[])),
+                without_facts(counters(3, 30, 0)),
+                with_facts(other, "", "", Some(&ids)),
+                with_facts(counters(9, 90, 0), "", "", Some(&[])),
             ];
-            let (rows, missing) = read(&known, &stream);
+            let (rows, missing) = read(&cached, &stream);
             assert_eq!((rows.len(), missing), (3, None));
             assert_eq!(rows[1].facts.map_ids, Some(ids));
             assert_eq!(rows[1].facts.loaded_at_boot_ns, other.load_time);
-            assert!(Arc::ptr_eq(&known[2], &rows[2].facts), "{other:?}");
+            assert!(Arc::ptr_eq(&cached[2], &rows[2].facts), "{other:?}");
         }
     }
 
     #[test]
-    fn the_smallest_of_those_that_are_missing_is_asked_for() {
-        let stream = [4, 6, 8].map(|id| only_moving(moving(id, id.into(), 0)));
+    fn facts_are_requested_from_the_lowest_missing_id() {
+        let stream = [4, 6, 8].map(|id| without_facts(counters(id, id.into(), 0)));
         assert_eq!(read(&[], &stream).1, Some(4));
     }
 
     #[test]
-    fn maps_that_could_not_be_read_are_unknown_and_asked_for_again() {
-        let known = facts(&[whole(moving(7, 99, 2), "", "", None)]);
-        assert_eq!(known[0].map_ids, None);
-        assert_eq!(read(&known, &[only_moving(moving(7, 99, 2))]).1, Some(7));
-        let known = facts(&[whole(moving(7, 99, 65), "", "", None)]);
-        let (rows, missing) = read(&known, &[only_moving(moving(7, 99, 65))]);
+    fn unknown_maps_are_requested_again_unless_they_are_too_many() {
+        let cached = facts(&[with_facts(counters(7, 99, 2), "", "", None)]);
+        assert_eq!(cached[0].map_ids, None);
+        assert_eq!(read(&cached, &[without_facts(counters(7, 99, 2))]).1, Some(7));
+        let cached = facts(&[with_facts(counters(7, 99, 65), "", "", None)]);
+        let (rows, missing) = read(&cached, &[without_facts(counters(7, 99, 65))]);
         assert!(
-            missing.is_none() && Arc::ptr_eq(&known[0], &rows[0].facts),
-            "of so many maps there is no telling"
+            missing.is_none() && Arc::ptr_eq(&cached[0], &rows[0].facts),
+            "the ids of more than 64 maps are never reported"
         );
     }
 
     proptest! {
         #[test]
-        fn anything_is_read_without_harm(stream in prop::collection::vec(any::<u8>(), 0..600)) {
-            let mut found = Found::new(&[], BootOffset::measure(), PAGE);
-            prop_assert!(found.take(&stream) <= stream.len());
+        fn arbitrary_bytes_do_not_panic(stream in prop::collection::vec(any::<u8>(), 0..600)) {
+            let mut parser = ProgramParser::new(&[], BootOffset::measure(), PAGE);
+            prop_assert!(parser.take(&stream) <= stream.len());
         }
 
         #[test]
-        fn a_damaged_stream_is_read_without_harm(
+        fn a_malformed_stream_does_not_panic(
             programs in prop::collection::vec((1_u32..9, 0_u64..3, 0_usize..4, "[a-z]{0,20}", any::<bool>()), 1..8),
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
             cut: prop::sample::Index,
         ) {
-            let known = facts(&[whole(moving(3, 1, 0), "", "", Some(&[]))]);
-            let program = |(id, load_time, maps, name, with_facts): (u32, u64, usize, String, bool)| {
-                let record = moving(id, load_time, u32::try_from(maps).expect("a few"));
-                if with_facts { whole(record, &name, "", Some(&[1, 2, 3][..maps])) } else { only_moving(record) }
+            let cached = facts(&[with_facts(counters(3, 1, 0), "", "", Some(&[]))]);
+            let program = |(id, load_time, maps, name, has_facts): (u32, u64, usize, String, bool)| {
+                let record = counters(id, load_time, u32::try_from(maps).expect("a few"));
+                if has_facts { with_facts(record, &name, "", Some(&[1, 2, 3][..maps])) } else { without_facts(record) }
             };
             let mut bytes = programs.into_iter().map(program).collect::<Vec<_>>().concat();
-            for (place, byte) in damage {
-                let place = place.index(bytes.len());
-                bytes[place] = byte;
+            for (offset, byte) in damage {
+                let offset = offset.index(bytes.len());
+                bytes[offset] = byte;
             }
             bytes.truncate(cut.index(bytes.len() + 1));
-            let mut found = Found::new(&known, BootOffset::measure(), PAGE);
-            prop_assert!(found.take(&bytes) <= bytes.len());
+            let mut parser = ProgramParser::new(&cached, BootOffset::measure(), PAGE);
+            prop_assert!(parser.take(&bytes) <= bytes.len());
         }
 
         #[test]
-        fn a_stream_that_is_cut_anywhere_has_all_that_is_whole(cut in 0_usize..400) {
+        fn complete_programs_of_a_truncated_stream_are_parsed(cut in 0_usize..400) {
             let stream = [
-                whole(moving(1, 1, 1), "one", "to", Some(&[1])),
-                whole(moving(2, 2, 1), "", "", None),
-                whole(moving(3, 3, 0), "", "to", Some(&[])),
+                with_facts(counters(1, 1, 1), "one", "to", Some(&[1])),
+                with_facts(counters(2, 2, 1), "", "", None),
+                with_facts(counters(3, 3, 0), "", "to", Some(&[])),
             ];
             let ends = stream.iter().scan(0, |end, program| {
                 *end += program.len();
@@ -392,10 +399,10 @@ mod tests {
             let ends: Vec<usize> = ends.collect();
             let bytes = stream.concat();
             let cut = cut.min(bytes.len());
-            let whole = ends.iter().copied().filter(|&end| end <= cut);
-            let mut found = Found::new(&[], BootOffset::measure(), PAGE);
-            prop_assert_eq!(found.take(&bytes[..cut]), whole.clone().max().unwrap_or(0));
-            prop_assert_eq!(found.rows.len(), whole.count());
+            let complete = ends.iter().copied().filter(|&end| end <= cut);
+            let mut parser = ProgramParser::new(&[], BootOffset::measure(), PAGE);
+            prop_assert_eq!(parser.take(&bytes[..cut]), complete.clone().max().unwrap_or(0));
+            prop_assert_eq!(parser.rows.len(), complete.count());
         }
     }
 }

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use self::object::{CompiledObject, ObjectError};
 use self::program::LinkedProgram;
 use super::files::FileMaps;
-use super::records::Request;
+use super::records::IterRequest;
 use super::{Files, Links, Maps, Programs, Table};
 use crate::kernel::backend::Refusal;
 use crate::kernel::btf;
@@ -85,7 +85,7 @@ struct Loader {
     maps: Vec<(String, OwnedFd)>,
     /// The type ids of [`TARGETS`].
     targets: [Option<u32>; TARGETS.len()],
-    request: Request,
+    request: IterRequest,
     own_objects: Vec<(Kind, u32)>,
 }
 
@@ -98,14 +98,14 @@ impl Loader {
         })?;
         if !sys::relocates_programs() {
             let why = "this kernel is older than 5.17 and does not relocate programs itself (CO-RE)";
-            return Err(Refusal::new(Error::new(Call::ProgLoad.as_str(), Errno::E2BIG), why));
+            return Err(Refusal::new(Error::new(Command::ProgLoad.as_str(), Errno::E2BIG), why));
         }
         // A kernel without one of them has no event of that kind, and no event has a bit of zero.
-        let request = Request {
+        let request = IterRequest {
             flag_tracepoint: tracepoint.unwrap_or(0),
             flag_kprobe: kprobe.unwrap_or(0),
             flag_uprobe: uprobe.unwrap_or(0),
-            ..Request::default()
+            ..IterRequest::default()
         };
         let cpus = possible_cpus().map_err(|error| {
             let why = format!("the possible CPUs cannot be listed: {error}");
@@ -175,7 +175,7 @@ impl Loader {
         let mut targets = TARGETS.into_iter().zip(self.targets);
         let target = targets.find(|(target, _)| target.strip_prefix("bpf_iter_") == Some(table));
         let Some(attach_btf_id) = target.and_then(|(_, type_id)| type_id) else {
-            let error = Error::new(Call::ProgLoad.as_str(), Errno::ENOENT);
+            let error = Error::new(Command::ProgLoad.as_str(), Errno::ENOENT);
             return Err(Refusal::new(error, format!("this kernel has no iter/{table}")));
         };
         let linked = LinkedProgram::link(&self.object, function).and_then(|mut program| {
