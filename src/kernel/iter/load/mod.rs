@@ -20,7 +20,7 @@ use super::{Files, Links, Maps, Programs, Table};
 use crate::kernel::backend::Refusal;
 use crate::kernel::btf;
 use crate::model::{Kind, Part};
-use crate::sys::bpf::{self as sys, Call, IteratorProgram, MapDefinition};
+use crate::sys::bpf::{self as sys, Command, IteratorProgram, MapDefinition};
 use crate::sys::{Error, failed};
 
 static OBJECT: &[u8] = include_bytes!("../../../../bpf/collector.bpf.o");
