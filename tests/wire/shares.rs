@@ -65,7 +65,7 @@ pub(crate) fn test_questions() {
     };
     let series = |name: &str, instance: &str, rest: &str, values: &str| json!({"series": labels(name, instance, rest), "values": values});
     let program = |id: u32| format!(r#"id="{id}",name="p",type="xdp""#);
-    let owned = |id: u32, owner: &str| format!(r#"{},owner="{owner}""#, program(id));
+    let program_of = |id: u32, owner: &str| format!(r#"{},owner="{owner}""#, program(id));
     let map = |id: u32| format!(r#"id="{id}",name="m",type="1""#);
     let owner = |name: &str| format!(r#"owner_kind="pod",owner="{name}""#);
     // Two nodes with the same ids: an expression that does not join on the node finds two matches.
@@ -75,8 +75,8 @@ pub(crate) fn test_questions() {
             series("bpf_program_run_time_seconds_total", node, &program(1), "0+0.5x60"),
             series("bpf_program_run_time_seconds_total", node, &program(2), "0+2x60"),
             json!({"series": format!(r#"bpf_run_stats_covered_seconds_total{{job="bpf",instance="{node}"}}"#), "values": "0+10x60"}),
-            series("bpf_program_info", node, &owned(1, "shop/cart"), "1x60"),
-            series("bpf_program_info", node, &owned(2, "cilium"), "1x60"),
+            series("bpf_program_info", node, &program_of(1, "shop/cart"), "1x60"),
+            series("bpf_program_info", node, &program_of(2, "cilium"), "1x60"),
             series("bpf_map_fill_ratio", node, &map(3), "0.95x60"),
             series("bpf_map_fill_ratio", node, &map(4), "0.2x60"),
             series("bpf_owner_mem_bytes", node, &owner("shop/cart"), "4096x60"),
@@ -87,7 +87,7 @@ pub(crate) fn test_questions() {
         ["a", "b"].map(sample).into()
     };
     let expected = [
-        [found("", &owned(2, "cilium"), 0.2), found("", &owned(1, "shop/cart"), 0.05)].concat(),
+        [found("", &program_of(2, "cilium"), 0.2), found("", &program_of(1, "shop/cart"), 0.05)].concat(),
         found("", &map(3), 0.95),
         found("", &owner("shop/cart"), 4096.0),
     ];

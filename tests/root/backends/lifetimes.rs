@@ -195,9 +195,9 @@ pub(crate) fn failure() {
 }
 
 pub(crate) fn many_maps(backend: ReaderKind) {
-    let mut reader = readers::by(backend);
     // One more than the verifier lets a program name.
     const MAPS: usize = 65;
+    let mut reader = readers::by(backend);
     let maps: Vec<_> = (0..MAPS)
         .map(|_| Map::ready(uapi::map_type::ARRAY, "one_of_many").expect("it can be made"))
         .collect();

@@ -52,7 +52,7 @@ pub(crate) fn exactly_what_was_made() {
 
     drop(herd);
     for (kind, made) in KINDS.into_iter().zip(&made) {
-        wait_until_gone(kind, &Vec::from_iter(made.iter().copied()), SOON).expect("they are freed");
+        wait_until_gone(kind, &made.iter().copied().collect::<Vec<_>>(), SOON).expect("they are freed");
     }
     for (reported, made) in ids(&read(ReaderKind::Walk)).iter().zip(&made) {
         assert!(reported.is_disjoint(made), "{:?} are still reported", reported & made);

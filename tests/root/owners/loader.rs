@@ -79,11 +79,11 @@ impl Loader {
         let mut process = Running(command.spawn().expect("it starts"));
         // The command still has its end of the socket.
         drop(command);
-        let mut line = String::new();
+        let mut written = String::new();
         let stdout = process.0.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("it writes a line");
-        let ids: Vec<u32> = line.split_whitespace().map(|id| id.parse().expect("a number")).collect();
-        let [program, map, link] = ids[..] else { panic!("three ids are expected, not {line:?}") };
+        BufReader::new(stdout).read_line(&mut written).expect("it writes a line");
+        let ids: Vec<u32> = written.split_whitespace().map(|id| id.parse().expect("a number")).collect();
+        let [program, map, link] = ids[..] else { panic!("three ids are expected, not {written:?}") };
         Self { made: Made { program, map, link }, process, socket }
     }
 

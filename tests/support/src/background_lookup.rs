@@ -27,6 +27,7 @@ pub struct BackgroundLookup {
 
 impl BackgroundLookup {
     /// Starts the thread.
+    #[must_use]
     pub fn start(settings: Settings) -> Self {
         let (names, log) = (NameCache::default(), Log::default());
         let (stop, stopped) = watch::channel(false);
@@ -42,11 +43,13 @@ impl BackgroundLookup {
     }
 
     /// Takes readings until a container has a name, and returns it.
+    #[must_use]
     pub fn container(&self, id: &str) -> ContainerName {
         self.until(&format!("{id} has a name"), || self.names.container(id))
     }
 
     /// Takes readings until a pod has a name, and returns it.
+    #[must_use]
     pub fn pod(&self, key: &str) -> PodName {
         self.until(&format!("{key} has a name"), || self.names.pod(key))
     }
@@ -66,11 +69,13 @@ impl BackgroundLookup {
     }
 
     /// Returns the log.
+    #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8(self.log.0.lock().expect("no writer panics").clone()).expect("the log is UTF-8")
     }
 
     /// Returns the number of log lines that contain a word.
+    #[must_use]
     pub fn count_logged(&self, word: &str) -> usize {
         self.log().lines().filter(|line| line.contains(word)).count()
     }

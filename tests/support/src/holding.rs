@@ -16,6 +16,7 @@ const HOLDS: &str = "HOLDS_DESCRIPTORS";
 pub const OF_MAP: usize = 5;
 
 /// Starts a process with this many descriptors, and waits until they are open.
+#[must_use]
 pub fn holder(map: BorrowedFd<'_>, descriptors: usize) -> Running {
     let stdin = map.try_clone_to_owned().expect("there is a descriptor left");
     let mut command = Command::new(env::current_exe().expect("this program"));

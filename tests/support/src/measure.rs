@@ -20,22 +20,26 @@ pub fn least<I, O>(runs: u32, mut prepare: impl FnMut() -> I, mut run: impl FnMu
 }
 
 /// Returns the time for each of `count`, in nanoseconds.
+#[must_use]
 pub fn each(total: Duration, count: usize) -> f64 {
     nanoseconds(total) / as_float(count)
 }
 
 /// Returns how many times longer the first takes.
+#[must_use]
 pub fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()
 }
 
 /// Returns a duration in nanoseconds.
+#[must_use]
 pub fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
 }
 
 /// Returns a count as a floating-point number.
 #[expect(clippy::cast_precision_loss, reason = "counts of things on one machine")]
+#[must_use]
 pub fn as_float(count: usize) -> f64 {
     count as f64
 }
@@ -46,6 +50,7 @@ pub fn report(line: std::fmt::Arguments<'_>) {
 }
 
 /// Returns whether BPF objects can be made here, and reports why not.
+#[must_use]
 pub fn may_make_objects() -> bool {
     let missing = root::missing();
     if let Some(reason) = &missing {
