@@ -262,10 +262,11 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RawTracepoint { name } | Self::StructOps { name } => f.write_str(name),
+            Self::RawTracepoint { name }
+            | Self::StructOps { name }
+            | Self::Iterator { name, within: None } => f.write_str(name),
             Self::Function { object, type_id, name } => write_function(f, *object, *type_id, name.as_deref()),
             Self::Cgroup(cgroup) => cgroup.fmt(f),
-            Self::Iterator { name, within: None } => f.write_str(name),
             Self::Iterator { name, within: Some(within) } => write!(f, "{name} ({within})"),
             Self::NetNs { inode } => write!(f, "netns:[{inode}]"),
             Self::Device(device) => device.fmt(f),

@@ -68,6 +68,7 @@ impl Cgroups {
     }
 
     /// As [`Self::below`], for the hierarchy of version 2.
+    #[must_use]
     pub fn unified_below(root: &Path) -> Self {
         Self { hierarchy: Hierarchy::Unified, ..Self::below(root) }
     }

@@ -153,7 +153,7 @@ impl InterfaceScan<'_, '_> {
         let Qdisc { handle, parents, .. } = qdisc;
         match parents {
             Parents::Ingress => {
-                self.read_filters("tc_ingress", &Target::Device(device.clone()), device, INGRESS)
+                self.read_filters("tc_ingress", &Target::Device(device.clone()), device, INGRESS);
             }
             Parents::Both => {
                 let target = Target::Device(device.clone());

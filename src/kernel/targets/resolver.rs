@@ -288,8 +288,8 @@ mod tests {
         assert_eq!(resolver.perf_unit(17).as_deref(), Some("uncore"));
         assert_eq!(resolver.perf_unit(18), None);
         let event = Target::PerfEvent { event_type: 17, config: 5, unit: None };
-        let resolved = resolve(event, &mut resolver).expect("an event is always reported");
-        assert_eq!(resolved.to_string(), "uncore config 5");
+        let target = resolve(event, &mut resolver).expect("an event is always reported");
+        assert_eq!(target.to_string(), "uncore config 5");
     }
 
     #[test]

@@ -142,17 +142,16 @@ fn object<T: ObjectTable>(
             return unqueried(cx, cached);
         }
     };
-    let mut object = match cached.filter(|cached| T::is_same(&cached.facts, &info)) {
-        Some(CachedObject { facts, extra }) => {
-            let mut extra = *extra;
+    let cached = cached.filter(|cached| T::is_same(&cached.facts, &info));
+    let mut extra = cached.map_or_else(T::Extra::default, |cached| cached.extra);
+    let facts = match cached {
+        Some(CachedObject { facts, .. }) => {
             let changed = T::changed(cx, fd, facts, &info, &mut extra);
-            CachedObject { facts: changed.map_or_else(|| Arc::clone(facts), Arc::new), extra }
+            changed.map_or_else(|| Arc::clone(facts), Arc::new)
         }
-        None => {
-            let mut extra = T::Extra::default();
-            CachedObject { facts: Arc::new(T::facts(cx, fd, &info, &mut extra)), extra }
-        }
+        None => Arc::new(T::facts(cx, fd, &info, &mut extra)),
     };
+    let mut object = CachedObject { facts, extra };
     let mut row = T::row(Arc::clone(&object.facts), Some(&info));
     T::complete(cx, Some(fd), &mut object.extra, &mut row);
     Some((object, row))

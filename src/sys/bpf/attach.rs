@@ -106,7 +106,7 @@ pub(crate) fn prog_query(
                 return Ok(());
             }
             Ok(_) | Err(Error { errno: Errno::ENOSPC, .. }) => {
-                capacity = count.max(capacity + 1).next_power_of_two()
+                capacity = count.max(capacity + 1).next_power_of_two();
             }
             Err(error) => return Err(error),
         }
