@@ -1,5 +1,5 @@
-//! Links, as the iterator tells them: all that it tells of a link but its missed runs says what it is, and is compared with what
-//! it told before.
+//! Links, read by the iterator. Everything in a record but the missed runs is a fact: a record with the same bytes as before has the
+//! same facts.
 
 use std::iter::Peekable;
 use std::os::fd::AsFd;
@@ -21,25 +21,26 @@ use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Kind, Link, Link
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 
-/// The table of links, and what is known of them.
+/// The table of links, with the facts of the last reading.
 #[derive(Debug)]
 pub(crate) struct Links {
     table: Table,
     /// In ascending order of ids.
-    known: Vec<Known>,
+    cached: Vec<CachedLink>,
 }
 
+/// A link of an earlier reading.
 #[derive(Debug)]
-struct Known {
-    /// What was told; nothing where a name is to be looked up once more.
-    told: Box<[u8]>,
+struct CachedLink {
+    /// The record without the missed runs; empty while a name is to be looked up again.
+    bytes: Box<[u8]>,
     facts: Arc<LinkFacts>,
 }
 
 /// A link in the stream.
-struct Told<'a> {
+struct ParsedLink<'a> {
     record: LinkRecord,
-    /// All but the missed runs.
+    /// The record without the missed runs.
     bytes: &'a [u8],
     name: &'a [u8],
     group: &'a [u8],
@@ -47,112 +48,112 @@ struct Told<'a> {
 
 impl Links {
     pub(crate) fn new(table: Table) -> Self {
-        Self { table, known: Vec::new() }
+        Self { table, cached: Vec::new() }
     }
 
-    /// Reads the table; `None`, and an issue, when that fails.
+    /// Reads the table. `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Link>> {
-        let mut found = Found::new(std::mem::take(&mut self.known), cx.taken_at, cx.names);
+        let mut found = FoundLinks::new(std::mem::take(&mut self.cached), cx.taken_at, cx.names);
         let read = self.table.read(cx.issues, |bytes| found.take(bytes));
-        let Found { earlier, mut rows, mut met, unsaid, .. } = found;
-        for place in unsaid {
-            match asked(met[place].facts.id) {
+        let FoundLinks { earlier, mut rows, mut cached, by_id, .. } = found;
+        for index in by_id {
+            match target_by_id(cached[index].facts.id) {
                 Ok(target) => {
                     let target = target.and_then(|target| resolve(target, cx.names));
-                    let facts = Arc::new(LinkFacts { target, ..(*met[place].facts).clone() });
-                    (met[place].facts, rows[place].facts) = (Arc::clone(&facts), facts);
+                    let facts = Arc::new(LinkFacts { target, ..(*cached[index].facts).clone() });
+                    (cached[index].facts, rows[index].facts) = (Arc::clone(&facts), facts);
                 }
-                // It went meanwhile.
+                // It is gone.
                 Err(Error { errno: Errno::ENOENT, .. }) => {}
                 Err(error) => {
                     cx.issues.record(Kind::Link, error);
-                    met[place].told = Box::default();
+                    cached[index].bytes = Box::default();
                 }
             }
         }
         if read.is_none() {
-            // What was not reached is still known.
-            met.extend(earlier);
+            // What was not reached stays cached.
+            cached.extend(earlier);
         }
-        self.known = met;
+        self.cached = cached;
         read.map(|()| rows)
     }
 }
 
-/// What a link is attached to, as the link itself tells. The path of a file is beyond an iterator: it would have to climb from
-/// directory to directory and over mounts.
-fn asked(id: u32) -> Result<Option<Target>> {
+/// Queries a link for its target. The path of a file is beyond an iterator: it would have to climb from directory to directory and
+/// over mounts.
+fn target_by_id(id: u32) -> Result<Option<Target>> {
     let fd = sys::fd_by_id(Kind::Link, id)?;
     let info = sys::link_info(fd.as_fd())?;
     info::target(fd.as_fd(), &info)
 }
 
-/// What a run over the table found so far.
-struct Found<'a> {
-    /// Those of the known that are still to come.
-    earlier: Peekable<vec::IntoIter<Known>>,
+/// The links found so far by a run over the table.
+struct FoundLinks<'a> {
+    /// The cached links that are still to come.
+    earlier: Peekable<vec::IntoIter<CachedLink>>,
     taken_at: Timestamp,
     resolver: &'a mut Resolver,
     rows: Vec<Link>,
-    /// What is known of each row's link.
-    met: Vec<Known>,
-    /// Those whose target only the link itself tells, by their places.
-    unsaid: Vec<usize>,
+    /// The cached link of each row.
+    cached: Vec<CachedLink>,
+    /// The rows whose target has to be queried by the link's id.
+    by_id: Vec<usize>,
 }
 
-impl<'a> Found<'a> {
-    fn new(known: Vec<Known>, taken_at: Timestamp, resolver: &'a mut Resolver) -> Self {
-        let capacity = known.len() + known.len() / 16 + 16;
-        let (rows, met) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        Self { earlier: known.into_iter().peekable(), taken_at, resolver, rows, met, unsaid: Vec::new() }
+impl<'a> FoundLinks<'a> {
+    fn new(earlier: Vec<CachedLink>, taken_at: Timestamp, resolver: &'a mut Resolver) -> Self {
+        let capacity = earlier.len() + earlier.len() / 16 + 16;
+        let (rows, cached) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        Self { earlier: earlier.into_iter().peekable(), taken_at, resolver, rows, cached, by_id: Vec::new() }
     }
 
-    /// Takes the links at the beginning of these bytes, and says how many bytes those were.
+    /// Parses the links at the start of these bytes. Returns the number of bytes consumed.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
-        while let Some((told, behind)) = Told::first(rest) {
-            rest = behind;
-            let id = told.record.id;
+        while let Some((parsed, after)) = ParsedLink::first(rest) {
+            rest = after;
+            let id = parsed.record.id;
             if id == 0 {
-                // It is still being attached, and may never be: it gets its id in the end (`bpf_link_settle`, kernel/bpf/syscall.c).
+                // It is still being attached, and gets its id when that is done (`bpf_link_settle`, kernel/bpf/syscall.c).
                 continue;
             }
-            while self.earlier.next_if(|known| known.facts.id < id).is_some() {}
-            let known = match self.earlier.next_if(|known| known.facts.id == id) {
-                Some(known) if *known.told == *told.bytes => known,
-                known => {
-                    let same = known.filter(|known| same(&known.facts, &told.record));
-                    let first_seen = same.map_or(self.taken_at, |known| known.facts.first_seen);
-                    let facts = told.facts(first_seen, self.resolver);
+            while self.earlier.next_if(|cached| cached.facts.id < id).is_some() {}
+            let cached = match self.earlier.next_if(|cached| cached.facts.id == id) {
+                Some(cached) if *cached.bytes == *parsed.bytes => cached,
+                cached => {
+                    let same = cached.filter(|cached| is_same(&cached.facts, &parsed.record));
+                    let first_seen = same.map_or(self.taken_at, |cached| cached.facts.first_seen);
+                    let facts = parsed.facts(first_seen, self.resolver);
                     let again = self.resolver.take_incomplete();
-                    if told.record.link_type == link_type::UPROBE_MULTI {
-                        self.unsaid.push(self.rows.len());
+                    if parsed.record.link_type == link_type::UPROBE_MULTI {
+                        self.by_id.push(self.rows.len());
                     }
-                    let told = if again { Box::default() } else { told.bytes.into() };
-                    Known { told, facts: Arc::new(facts) }
+                    let bytes = if again { Box::default() } else { parsed.bytes.into() };
+                    CachedLink { bytes, facts: Arc::new(facts) }
                 }
             };
-            let missed = u64::try_from(told.record.missed).ok();
-            self.rows.push(Link { facts: Arc::clone(&known.facts), missed, owner: None });
-            self.met.push(known);
+            let missed = u64::try_from(parsed.record.missed).ok();
+            self.rows.push(Link { facts: Arc::clone(&cached.facts), missed, owner: None });
+            self.cached.push(cached);
         }
         bytes.len() - rest.len()
     }
 }
 
-/// Whether a record is of the link that the facts are about.
-fn same(facts: &LinkFacts, record: &LinkRecord) -> bool {
+/// Returns whether a record describes the link that the facts are about.
+fn is_same(facts: &LinkFacts, record: &LinkRecord) -> bool {
     facts.link_type.number == record.link_type && facts.prog_id == nonzero(record.prog_id)
 }
 
-impl<'a> Told<'a> {
-    /// The first link in the stream, and what is behind it; `None` when it is not all there.
+impl<'a> ParsedLink<'a> {
+    /// Parses the first link in the stream and returns the bytes after it; `None` when it is incomplete.
     fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (record, texts) = LinkRecord::read_from_prefix(bytes).ok()?;
         let (name, rest) = texts.split_at_checked(record.name_len as usize)?;
         let (group, rest) = rest.split_at_checked(record.group_len as usize)?;
-        let told = &bytes[size_of_val(&record.missed)..bytes.len() - rest.len()];
-        Some((Self { record, bytes: told, name, group }, rest))
+        let bytes = &bytes[size_of_val(&record.missed)..bytes.len() - rest.len()];
+        Some((Self { record, bytes, name, group }, rest))
     }
 
     fn facts(&self, first_seen: Timestamp, resolver: &mut Resolver) -> LinkFacts {
@@ -218,7 +219,7 @@ impl<'a> Told<'a> {
     }
 }
 
-/// The lower half, where that is all there is.
+/// The lower half of a number that has no upper one.
 const fn low(number: u64) -> u32 {
     (number & 0xffff_ffff) as u32
 }
@@ -252,7 +253,7 @@ mod tests {
         [record.as_bytes(), name.as_bytes()].concat()
     }
 
-    /// The same, with so many runs missed.
+    /// The same with a number of missed runs.
     fn with_missed(mut bytes: Vec<u8>, missed: i64) -> Vec<u8> {
         bytes[..8].copy_from_slice(&missed.to_ne_bytes());
         bytes
@@ -262,7 +263,7 @@ mod tests {
     #[derive(Default)]
     struct Streams {
         resolver: Resolver,
-        known: Vec<Known>,
+        cached: Vec<CachedLink>,
         readings: u64,
     }
 
@@ -271,10 +272,10 @@ mod tests {
             let stream = stream.concat();
             self.readings += 1;
             let taken_at = Timestamp::UNIX_EPOCH + Duration::from_secs(self.readings);
-            let mut found = Found::new(std::mem::take(&mut self.known), taken_at, &mut self.resolver);
+            let mut found = FoundLinks::new(std::mem::take(&mut self.cached), taken_at, &mut self.resolver);
             assert_eq!(found.take(&stream), stream.len());
-            let Found { rows, met, .. } = found;
-            self.known = met;
+            let FoundLinks { rows, cached, .. } = found;
+            self.cached = cached;
             rows
         }
     }
@@ -284,16 +285,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_being_attached_is_no_link_yet() {
+    fn links_without_an_id_are_skipped() {
         let stream = [link(7, 70, 2, "eth0"), link(0, 71, 3, "eth1"), link(9, 72, 4, "eth2")];
         let ids = |rows: Vec<Link>| rows.iter().map(|row| row.facts.id).collect::<Vec<_>>();
         let mut streams = Streams::default();
         assert_eq!(ids(streams.read(&stream)), [7, 9]);
-        assert_eq!(ids(streams.read(&stream)), [7, 9], "nor does it keep others from being known");
+        assert_eq!(ids(streams.read(&stream)), [7, 9], "the others stay cached");
     }
 
     #[test]
-    fn a_link_is_what_was_told_of_it() {
+    fn a_record_becomes_a_link() {
         let links = Streams::default().read(&[with_missed(link(7, 70, 3, "uplink"), 12), link(9, 0, 4, "")]);
         let [first, second] = &links[..] else { panic!("{links:?}") };
         assert_eq!((first.facts.id, first.facts.prog_id, first.missed), (7, Some(70), Some(12)));
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_extension_of_a_program_has_no_hook() {
+    fn only_extensions_have_no_attach_type() {
         let mut bytes = link(7, 70, 3, "");
         let hook = |bytes: Vec<u8>| {
             let links = Streams::default().read(&[bytes]);
@@ -320,18 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_shared_until_something_else_is_told() {
+    fn unchanged_facts_are_shared() {
         let mut streams = Streams::default();
         let before = streams.read(&[link(7, 70, 3, "a"), link(8, 80, 3, "a")]);
         let after = streams.read(&[with_missed(link(7, 70, 3, "a"), 5), link(8, 80, 3, "b")]);
-        assert!(Arc::ptr_eq(&before[0].facts, &after[0].facts), "missed runs do not make it another link");
+        assert!(Arc::ptr_eq(&before[0].facts, &after[0].facts), "missed runs do not change the facts");
         assert_eq!(after[0].missed, Some(5));
         assert_ne!(before[1].facts.target, after[1].facts.target);
-        assert_eq!(first_seen(&after[1]), 1, "a link whose target was renamed is the same");
+        assert_eq!(first_seen(&after[1]), 1, "renaming the target does not make it another link");
     }
 
     #[test]
-    fn a_link_with_another_program_or_of_another_type_is_another() {
+    fn another_program_or_type_makes_another_link() {
         let mut streams = Streams::default();
         streams.read(&[link(7, 70, 3, "a"), link(8, 80, 3, "a")]);
         let mut other_type = link(8, 80, 3, "a");
@@ -341,38 +342,38 @@ mod tests {
     }
 
     #[test]
-    fn links_come_and_go_between_those_that_stay() {
+    fn new_and_removed_links_do_not_disturb_the_others() {
         let mut streams = Streams::default();
         let before = streams.read(&[link(3, 1, 1, "a"), link(5, 1, 1, "a"), link(9, 1, 1, "a")]);
         let after = streams.read(&[link(2, 1, 1, "a"), link(5, 1, 1, "a"), link(7, 1, 1, "a")]);
         assert_eq!(after.iter().map(|link| link.facts.id).collect::<Vec<_>>(), [2, 5, 7]);
         assert!(Arc::ptr_eq(&before[1].facts, &after[1].facts));
         assert_eq!(after.iter().map(first_seen).collect::<Vec<_>>(), [2, 1, 2]);
-        assert_eq!(streams.known.len(), 3, "what went is forgotten");
+        assert_eq!(streams.cached.len(), 3, "removed links are dropped");
     }
 
     #[test]
-    fn every_kind_of_target_is_understood_and_an_unknown_one_is_none() {
+    fn every_kind_of_target_is_parsed_and_an_unknown_one_is_none() {
         for kind in 0..=target::NETFILTER + 1 {
             let record = LinkRecord {
                 target: kind,
-                ..LinkRecord::read_from_prefix(&link(1, 1, 1, "")[..]).expect("it is whole").0
+                ..LinkRecord::read_from_prefix(&link(1, 1, 1, "")[..]).expect("it is complete").0
             };
-            let told = Told { record, bytes: &[], name: b"name", group: b"group" };
-            assert_eq!(told.target().is_some(), (1..=target::NETFILTER).contains(&kind), "{kind}");
+            let parsed = ParsedLink { record, bytes: &[], name: b"name", group: b"group" };
+            assert_eq!(parsed.target().is_some(), (1..=target::NETFILTER).contains(&kind), "{kind}");
         }
     }
 
     proptest! {
         #[test]
-        fn anything_is_read_without_harm(stream: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(stream: Vec<u8>) {
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let taken = Found::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver).take(&stream);
+            let taken = FoundLinks::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver).take(&stream);
             prop_assert!(taken <= stream.len());
         }
 
         #[test]
-        fn a_damaged_stream_is_read_without_harm(
+        fn damaged_streams_do_not_panic(
             links in prop::collection::vec((1_u32..20, 0_u32..3, "[a-z]{0,8}"), 1..8),
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
             cut: prop::sample::Index,
@@ -385,21 +386,21 @@ mod tests {
             }
             bytes.truncate(cut.index(bytes.len() + 1));
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let mut found = Found::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
+            let mut found = FoundLinks::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
             prop_assert!(found.take(&bytes) <= bytes.len());
-            prop_assert_eq!(found.rows.len(), found.met.len());
+            prop_assert_eq!(found.rows.len(), found.cached.len());
         }
 
         #[test]
-        fn a_stream_that_is_cut_anywhere_has_all_that_is_whole(cut in 0_usize..200) {
+        fn a_truncated_stream_has_all_complete_links(cut in 0_usize..200) {
             let stream = [link(1, 1, 1, "one"), link(2, 2, 2, ""), link(3, 3, 3, "three")];
             let ends: Vec<usize> = stream.iter().scan(0, |end, link| { *end += link.len(); Some(*end) }).collect();
             let bytes = stream.concat();
             let cut = cut.min(bytes.len());
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let mut found = Found::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
-            let whole = ends.iter().copied().filter(|&end| end <= cut).max().unwrap_or(0);
-            prop_assert_eq!(found.take(&bytes[..cut]), whole);
+            let mut found = FoundLinks::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
+            let complete = ends.iter().copied().filter(|&end| end <= cut).max().unwrap_or(0);
+            prop_assert_eq!(found.take(&bytes[..cut]), complete);
             prop_assert_eq!(found.rows.len(), ends.iter().filter(|&&end| end <= cut).count());
         }
     }

@@ -1,5 +1,5 @@
-//! What is pinned where, in every bpffs that is mounted in our view, and in those that the user names.
-//! Keeps no file open, and opens no pin that it knows. Begin at [`Pins::read`].
+//! Pins, in every bpffs that is mounted in our mount namespace, and in those that the user names.
+//! Entry point: [`Pins::read`]. Keeps no file open between readings, and opens each pin once.
 
 mod object;
 mod views;
@@ -24,16 +24,16 @@ use crate::host::text::printable;
 use crate::model::{Kind, Part, Pin};
 use crate::sys::{Error, Result, failed};
 
-/// How long a path below an open directory may be before another directory is opened on the way. The kernel takes 4,095 bytes,
-/// and a name has 255 at most.
+/// The longest path below an open directory, in bytes; a longer one starts at another open directory. The kernel takes 4,095
+/// bytes, and a name has 255 at most.
 const LONGEST: usize = 2048;
 
-/// Reads the mounted bpffs, and remembers which object each pin is of: a file of a bpffs never becomes another object's.
+/// Reads the mounted bpffs, and caches the object of each pin: a file of a bpffs never becomes another object's.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     given: Vec<PathBuf>,
-    directories: HashMap<File, Directory>,
-    /// What the last reading found, by path.
+    directories: HashMap<File, CachedDirectory>,
+    /// The pins of the last reading, by path.
     found: Vec<Pin>,
     reading: u64,
 }
@@ -45,22 +45,22 @@ struct File {
     inode: u64,
 }
 
-/// What is known of a directory.
+/// A directory of a bpffs, cached across readings.
 #[derive(Debug)]
-struct Directory {
-    /// By which path its pins are told.
+struct CachedDirectory {
+    /// The path below which its pins are reported.
     path: Box<str>,
     /// The pins in it, by name.
-    pins: HashMap<Box<CStr>, Known>,
+    pins: HashMap<Box<CStr>, CachedPin>,
     /// The last reading in which it was listed.
     listed: u64,
-    /// The last walk that came here: each goes by another view.
+    /// The last walk that visited it: each is of another view.
     walk: u64,
 }
 
-/// What is known of a pin.
+/// A pin, cached across readings.
 #[derive(Debug)]
-struct Known {
+struct CachedPin {
     inode: u64,
     pin: Pin,
     /// The last reading in which it was listed.
@@ -68,15 +68,15 @@ struct Known {
 }
 
 impl Pins {
-    /// Reads what is mounted, and these directories beside.
+    /// Reads what is mounted, and these directories as well.
     pub(crate) fn new(given: Vec<PathBuf>) -> Self {
         Self { given, ..Self::default() }
     }
 
-    /// Every pin, by path, each once. `None`, and an issue, when it is not known what is mounted.
+    /// Reads every pin, by path, each once. `None`, and an issue, when the mounts could not be read.
     ///
-    /// A bpffs is told by the view that shows the most of it. The others of the same are walked only for what is hidden in it
-    /// below other mounts.
+    /// The pins of a bpffs have the paths of the view that shows the most of it. Its other views are walked only for what other
+    /// mounts hide in the first.
     pub(crate) fn read(&mut self, issues: &mut Issues) -> Option<Vec<Pin>> {
         let views = views(&self.given, issues)?;
         self.reading += 1;
@@ -87,61 +87,63 @@ impl Pins {
             device: 0,
             hidden: Vec::new(),
             listed: 0,
-            known: 0,
+            pins: 0,
             changed: false,
+            waiting: Vec::new(),
             issues,
         };
-        let mut whole = false;
+        let mut from_root = false;
         for view in views {
             if walk.device != view.device {
-                (walk.device, whole) = (view.device, false);
+                (walk.device, from_root) = (view.device, false);
                 walk.hidden.clear();
             }
-            if whole && walk.hidden.is_empty() {
+            if from_root && walk.hidden.is_empty() {
                 continue;
             }
             if let Some(opened) = view.open(walk.issues) {
                 walk.number += 1;
-                whole |= view.is_whole();
-                walk.go(&view, opened);
+                from_root |= view.is_from_root();
+                walk.run(&view, opened);
             }
         }
-        let (listed, known, changed) = (walk.listed, walk.known, walk.changed);
-        if changed || known != self.found.len() || listed != self.directories.len() {
-            self.forget_and_sort();
+        let (listed, pins, changed) = (walk.listed, walk.pins, walk.changed);
+        if changed || pins != self.found.len() || listed != self.directories.len() {
+            self.drop_missing_and_sort();
         }
         Some(self.found.clone())
     }
 
-    /// Forgets what this reading did not find, and puts in order what it did.
-    fn forget_and_sort(&mut self) {
+    /// Drops what this reading did not find, and sorts what it did.
+    fn drop_missing_and_sort(&mut self) {
         let reading = self.reading;
         self.directories.retain(|_, directory| {
             directory.pins.retain(|_, pin| pin.listed == reading);
             directory.listed == reading
         });
         let pins = self.directories.values().flat_map(|directory| directory.pins.values());
-        self.found = pins.map(|known| known.pin.clone()).collect();
+        self.found = pins.map(|cached| cached.pin.clone()).collect();
         self.found.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     }
 }
 
-/// A reading on its way through the directories.
+/// The state of a reading on its way through the directories.
 struct Walk<'a> {
-    directories: &'a mut HashMap<File, Directory>,
+    directories: &'a mut HashMap<File, CachedDirectory>,
     reading: u64,
-    /// Of this walk since the reading began, one for each view.
+    /// Number of this walk in the reading, one for each view.
     number: u64,
-    /// Of the bpffs it is in.
+    /// The device of the bpffs.
     device: u64,
-    /// Directories of this bpffs that were seen to be there and are below other mounts.
+    /// Directories of this bpffs that exist and are hidden below other mounts.
     hidden: Vec<u64>,
-    /// How many directories were listed.
+    /// The number of directories listed.
     listed: usize,
-    /// How many pins were.
-    known: usize,
+    /// The number of pins listed.
+    pins: usize,
     /// Whether one of them is new, or has another path.
     changed: bool,
+    waiting: Vec<Waiting>,
     issues: &'a mut Issues,
 }
 
@@ -151,145 +153,164 @@ struct Waiting {
     above: Rc<OwnedFd>,
     /// Its path from there.
     below: Vec<u8>,
-    /// Its inode, as the directory says that it is in.
+    /// Its inode, as listed in its parent.
     inode: u64,
     path: String,
     /// The first directory of the view in which it is, or itself.
     top: Option<Arc<str>>,
 }
 
+impl Waiting {
+    /// A directory in this one. It is opened from here, or from where this one is.
+    fn child(&self, name: &CStr, inode: u64) -> Self {
+        let path = format!("{}/{}", self.path, printable(name.to_bytes()));
+        Self {
+            above: Rc::clone(&self.above),
+            below: [&self.below, &b"/"[..], name.to_bytes()].concat(),
+            inode,
+            top: Some(self.top.clone().unwrap_or_else(|| path.as_str().into())),
+            path,
+        }
+    }
+}
+
+/// An open directory of the bpffs.
+struct Entered {
+    file: File,
+    /// Whether another walk of this reading has listed its pins.
+    is_listed: bool,
+    place: Waiting,
+}
+
 impl Walk<'_> {
-    /// Reads all that a view shows. No recursion: a tree may be as deep as its maker likes.
-    fn go(&mut self, view: &View, opened: Opened) {
-        let mut waiting = vec![Waiting {
+    /// Reads all that a view shows. Not recursive: a tree may be of any depth.
+    fn run(&mut self, view: &View, opened: Opened) {
+        self.waiting.push(Waiting {
             above: Rc::new(opened.fd),
             below: b".".to_vec(),
             inode: opened.inode,
             path: printable(view.path.as_os_str().as_bytes()),
             top: None,
-        }];
-        while let Some(directory) = waiting.pop() {
-            // One that went meanwhile has nothing to list, nor has one that has become a symbolic link or a pin.
-            match self.enter(directory, &mut waiting) {
+        });
+        while let Some(directory) = self.waiting.pop() {
+            // One that was removed has nothing to list, nor has one that was replaced by a symbolic link or a pin.
+            match self.enter(directory) {
                 Ok(()) | Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP, .. }) => {}
                 Err(error) => self.issues.record(Part::Pin, error),
             }
         }
     }
 
-    fn enter(&mut self, waiting: Waiting, more: &mut Vec<Waiting>) -> Result<()> {
+    /// Opens a directory and reads it, unless it belongs to another file system or was read already.
+    fn enter(&mut self, place: Waiting) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&waiting.above, Path::new(OsStr::from_bytes(&waiting.below)), flags, Mode::empty())
+        let fd = openat(&place.above, Path::new(OsStr::from_bytes(&place.below)), flags, Mode::empty())
             .map_err(failed("openat"))?;
         let stat = fstat(&fd).map_err(failed("fstat"))?;
-        if (stat.st_dev, stat.st_ino) != (self.device, waiting.inode) {
-            self.hidden.push(waiting.inode);
+        if (stat.st_dev, stat.st_ino) != (self.device, place.inode) {
+            self.hidden.push(place.inode);
         }
         if stat.st_dev != self.device {
             // Another file system is mounted here. If it is a bpffs, it is a view by itself.
             return Ok(());
         }
         let file = File { device: self.device, inode: stat.st_ino };
-        let remembered = self.directories.get(&file);
-        if remembered.is_some_and(|known| known.listed == self.reading && known.walk == self.number) {
+        let cached = self.directories.get(&file).filter(|cached| cached.listed == self.reading);
+        if cached.is_some_and(|cached| cached.walk == self.number) {
             // A directory that is mounted below itself.
             return Ok(());
         }
-        let listed = remembered.is_some_and(|known| known.listed == self.reading);
-        if listed && self.hidden.is_empty() {
+        let is_listed = cached.is_some();
+        if is_listed && self.hidden.is_empty() {
             return Ok(());
         }
         self.hidden.retain(|&hidden| hidden != stat.st_ino);
-        self.list(file, listed, fd, waiting, more)
+        self.read(Entered { file, is_listed, place }, fd)
     }
 
-    /// Lists a directory: its pins, unless another walk did, and the directories in it.
-    fn list(
-        &mut self,
-        file: File,
-        listed: bool,
-        fd: OwnedFd,
-        waiting: Waiting,
-        more: &mut Vec<Waiting>,
-    ) -> Result<()> {
-        let Waiting { mut above, mut below, path, top, .. } = waiting;
-        if below.len() > LONGEST {
-            above = Rc::new(fd.try_clone().map_err(failed("fcntl"))?);
-            below = b".".to_vec();
+    /// Reads a directory: its pins, unless they are listed, and the directories in it.
+    fn read(&mut self, mut entered: Entered, fd: OwnedFd) -> Result<()> {
+        if entered.place.below.len() > LONGEST {
+            entered.place.above = Rc::new(fd.try_clone().map_err(failed("fcntl"))?);
+            entered.place.below = b".".to_vec();
         }
         let mut directory = Dir::from_fd(fd).map_err(failed("fdopendir"))?;
-        let remembered = self.directories.entry(file).or_insert_with(|| Directory {
-            path: path.as_str().into(),
+        self.visit(&entered);
+        let mut new = Vec::new();
+        // A listing that breaks off still has what came before.
+        let end = self.list(&entered, &mut directory, &mut new);
+        for (name, inode) in new {
+            self.add(&entered, &directory, name, inode);
+        }
+        end
+    }
+
+    /// Marks a directory as visited by this walk.
+    fn visit(&mut self, entered: &Entered) {
+        let path = &*entered.place.path;
+        let cached = self.directories.entry(entered.file).or_insert_with(|| CachedDirectory {
+            path: path.into(),
             pins: HashMap::new(),
             listed: 0,
             walk: 0,
         });
-        (remembered.listed, remembered.walk) = (self.reading, self.number);
-        self.listed += usize::from(!listed);
-        if !listed && *remembered.path != *path {
-            // It was renamed, or is seen from elsewhere.
-            remembered.path = path.as_str().into();
-            remembered.pins.clear();
+        (cached.listed, cached.walk) = (self.reading, self.number);
+        self.listed += usize::from(!entered.is_listed);
+        if !entered.is_listed && *cached.path != *path {
+            // It was renamed, or is seen through another view.
+            cached.path = path.into();
+            cached.pins.clear();
         }
-        let mut new: Vec<(CString, u64)> = Vec::new();
-        let mut end = Ok(());
+    }
+
+    /// Lists a directory: marks its cached pins as listed, collects the names and inodes of new ones, and queues the directories
+    /// in it.
+    fn list(&mut self, entered: &Entered, directory: &mut Dir, new: &mut Vec<(CString, u64)>) -> Result<()> {
+        let cached = self.directories.get_mut(&entered.file).expect("it was visited");
         for entry in directory.iter() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(errno) => {
-                    end = Err(Error::new("getdents64", errno));
-                    break;
-                }
-            };
+            let entry = entry.map_err(failed("getdents64"))?;
             let name = entry.file_name();
             match entry.file_type() {
-                Some(Type::File) if !listed => match remembered.pins.get_mut(name) {
-                    Some(known) if known.inode == entry.ino() => {
+                Some(Type::File) if !entered.is_listed => match cached.pins.get_mut(name) {
+                    Some(pin) if pin.inode == entry.ino() => {
                         // The kernel may name an entry twice in a listing during which others come and go.
-                        self.known += usize::from(known.listed != self.reading);
-                        known.listed = self.reading;
+                        self.pins += usize::from(pin.listed != self.reading);
+                        pin.listed = self.reading;
                     }
                     _ => new.push((name.to_owned(), entry.ino())),
                 },
                 Some(Type::Directory) if name != c"." && name != c".." => {
-                    let path = format!("{path}/{}", printable(name.to_bytes()));
-                    more.push(Waiting {
-                        above: Rc::clone(&above),
-                        below: [&below, &b"/"[..], name.to_bytes()].concat(),
-                        inode: entry.ino(),
-                        top: Some(top.clone().unwrap_or_else(|| path.as_str().into())),
-                        path,
-                    });
+                    self.waiting.push(entered.place.child(name, entry.ino()));
                 }
                 // A symbolic link.
                 _ => {}
             }
         }
-        for (name, inode) in new {
-            let (kind, id) = match look(&directory, &name, inode) {
-                Ok(Some(object)) => object,
-                // It went meanwhile, or the name is another file's now: the next reading looks at that one.
-                Ok(None) | Err(Error { errno: Errno::ENOENT, .. }) => continue,
-                Err(error) => {
-                    self.issues.record(Part::Pin, error);
-                    continue;
-                }
-            };
-            let path: Arc<str> = format!("{path}/{}", printable(name.to_bytes())).into();
-            let directory = top.clone().unwrap_or_else(|| Arc::clone(&path));
-            let pin = Pin { kind, id, path, directory };
-            let known = Known { inode, pin, listed: self.reading };
-            let before = remembered.pins.insert(name.into_boxed_c_str(), known);
-            self.known += usize::from(before.is_none_or(|before| before.listed != self.reading));
-            self.changed = true;
-        }
-        end
+        Ok(())
+    }
+
+    /// Looks up the object of a new pin, and caches the pin.
+    fn add(&mut self, entered: &Entered, directory: &Dir, name: CString, inode: u64) {
+        let (kind, id) = match object_of(directory, &name, inode) {
+            Ok(Some(object)) => object,
+            // It was removed, or the name is another file's now, which the next reading looks up.
+            Ok(None) | Err(Error { errno: Errno::ENOENT, .. }) => return,
+            Err(error) => return self.issues.record(Part::Pin, error),
+        };
+        let Waiting { path, top, .. } = &entered.place;
+        let path: Arc<str> = format!("{path}/{}", printable(name.to_bytes())).into();
+        let directory = top.clone().unwrap_or_else(|| Arc::clone(&path));
+        let pin = CachedPin { inode, pin: Pin { kind, id, path, directory }, listed: self.reading };
+        let cached = self.directories.get_mut(&entered.file).expect("it was visited");
+        let before = cached.pins.insert(name.into_boxed_c_str(), pin);
+        self.pins += usize::from(before.is_none_or(|before| before.listed != self.reading));
+        self.changed = true;
     }
 }
 
-/// Which object a pin is of that nobody has looked at yet; `None` when the name is another file's meanwhile. `ENOENT` also for a pin
-/// that the kernel made of a link of its own (`CONFIG_BPF_PRELOAD`) which is gone: no table has it (seen on 6.18).
-fn look(directory: &Dir, name: &CStr, inode: u64) -> Result<Option<(Kind, u32)>> {
+/// Returns the object of a pin; `None` when the name is another file's now. `ENOENT` also for a pin of a link that the kernel created
+/// itself (`CONFIG_BPF_PRELOAD`) and that is gone: no table has it (seen on 6.18).
+fn object_of(directory: &Dir, name: &CStr, inode: u64) -> Result<Option<(Kind, u32)>> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(directory.as_fd(), name, flags, Mode::empty()).map_err(failed("openat"))?;
     let stat = fstat(&fd).map_err(failed("fstat"))?;

@@ -1,5 +1,5 @@
-//! Where each bpffs can be seen, the best view of it first. Knows nothing of what is in it.
-//! Begin at [`views`].
+//! The directories from which each bpffs can be seen, the best view of it first.
+//! Entry point: [`views`]. Independent of what is pinned.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,18 @@ use crate::sys::{Error, Result, failed};
 /// The inode of a bpffs's root. Source: `simple_fill_super`, `fs/libfs.c`.
 const ROOT: u64 = 1;
 
-/// A directory from which a bpffs can be seen, wholly or in part. The order is by file system, then from the best view to the
+/// A directory from which a bpffs can be seen, completely or in part. The order is by file system, then from the best view to the
 /// worst.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct View {
     /// The device number of the bpffs.
     pub(crate) device: u64,
-    /// How far below the root of the bpffs it begins.
+    /// Distance from the root of the bpffs, in directories.
     depth: usize,
     /// Whether the user named it.
     given: bool,
-    /// How long the path is.
+    /// Length of the path.
     len: usize,
-    /// Where it is.
     pub(crate) path: PathBuf,
 }
 
@@ -45,12 +44,12 @@ impl View {
         Self { device, depth, given, len: path.as_os_str().len(), path }
     }
 
-    /// Whether it shows the bpffs from its root.
-    pub(crate) fn is_whole(&self) -> bool {
+    /// Returns whether it shows the bpffs from its root.
+    pub(crate) fn is_from_root(&self) -> bool {
         self.depth == 0
     }
 
-    /// Opens it; `None` where another file system is mounted over it, or it is gone.
+    /// Opens the directory; `None` where another file system is mounted over it, or it is gone.
     pub(crate) fn open(&self, issues: &mut Issues) -> Option<Opened> {
         let (fd, device, inode) = match open_directory(&self.path) {
             Ok(opened) => opened,
@@ -64,8 +63,8 @@ impl View {
     }
 }
 
-/// What can be seen of every bpffs from here, and in the directories that the user gave. `None`, and an issue, when it is not known
-/// what is mounted. A given directory that is not there, or not in a bpffs (`ENODEV`), is an issue.
+/// Returns the views of every mounted bpffs, and those given by the user. `None`, and an issue, when the mounts could not be read. A
+/// given directory that does not exist, or is not in a bpffs (`ENODEV`), is an issue.
 pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>> {
     let mounts = mounts::read(Path::new("/"))
         .map_err(|error| issues.record(Part::Pin, failed("mountinfo")(error)))
@@ -77,8 +76,8 @@ pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>>
         .map(|mount| View::new(mount.device, depth(&mount.root), false, mount.point))
         .collect();
     for path in given {
-        match look(path) {
-            // How far below the root is not known, but it is farther than any other that shows the root.
+        match device_and_inode(path) {
+            // The distance from the root is unknown, but larger than that of any view that shows the root.
             Ok((device, inode)) => {
                 let depth = if inode == ROOT { 0 } else { usize::MAX };
                 views.push(View::new(device, depth, true, path.clone()));
@@ -91,8 +90,8 @@ pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>>
     Some(views)
 }
 
-/// The device and inode of a directory in a bpffs.
-fn look(path: &Path) -> Result<(u64, u64)> {
+/// Returns the device and inode of a directory in a bpffs.
+fn device_and_inode(path: &Path) -> Result<(u64, u64)> {
     let (fd, device, inode) = open_directory(path)?;
     let system = fstatfs(&fd).map_err(failed("fstatfs"))?;
     if system.filesystem_type() == BPF_FS_MAGIC {
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bpffs_is_an_issue_each_time() {
+    fn a_given_directory_outside_of_bpffs_is_an_issue_in_each_reading() {
         let given = [PathBuf::from("/proc/self"), PathBuf::from("/proc/self/no_such_directory")];
         let mut issues = Issues::default();
         for _ in 0..2 {

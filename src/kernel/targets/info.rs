@@ -33,8 +33,8 @@ pub(crate) fn attach_type(info: &Reported<LinkInfo>) -> Option<u32> {
 
 /// The number of missed runs of the link's program. Since 6.7; `None` for the types that do not count them.
 pub(crate) fn missed(info: &Reported<LinkInfo>) -> Option<u64> {
-    // Both counters came together. That of `kprobe_multi` lies where 6.6 has a longer member of the union and leaves zero: the
-    // end of the other one tells that the kernel knows them.
+    // Both counters were added together. That of `kprobe_multi` lies where 6.6 has a longer member of the union and leaves zero: the
+    // end of the other one decides whether the kernel knows them.
     let of_probe = reported!(&info.of_type(), KprobeLink, missed)?;
     match info.value.link_type {
         link_type::KPROBE_MULTI => Some(info.of_type::<KprobeMultiLink>().value.missed),

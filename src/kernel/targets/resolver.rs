@@ -1,5 +1,5 @@
-//! Names for the numbers that links hold: paths of cgroups, names of interfaces, groups of tracepoints, functions, symbols.
-//! What is costly is read when first asked for and dropped at the end of the reading. Begin at [`Resolver`].
+//! Names for the numbers in targets: paths of cgroups, names of interfaces, groups of tracepoints, functions, symbols.
+//! Entry point: [`Resolver`]. What is costly is read on first use and dropped at the end of the reading.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,20 +20,20 @@ use crate::sys::bpf as sys;
 use crate::sys::os;
 use crate::sys::{Error, errno_of};
 
-/// Looks up names, and keeps what can be of use again.
+/// Looks up names, and caches them.
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    /// What stands for `/`.
+    /// The directory that stands for `/`.
     root: PathBuf,
     cgroups: Cgroups,
     btf: BtfCache,
-    reading: Reading,
+    reading: ReadingCache,
     incomplete: bool,
 }
 
-/// What is known for one reading only.
+/// Names that can change, cached for one reading.
 #[derive(Debug, Default)]
-struct Reading {
+struct ReadingCache {
     interfaces: HashMap<u32, Option<String>>,
     mounts: Option<Vec<Mount>>,
     tracepoint_groups: HashMap<String, Option<String>>,
@@ -49,20 +49,20 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// One that finds `/proc`, `/sys` and what is mounted below another directory than `/`.
+    /// Returns a resolver that finds `/proc`, `/sys` and mounts below a directory that stands for `/`.
     pub(crate) fn below(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
             cgroups: Cgroups::unified_below(root),
             btf: BtfCache::below(root),
-            reading: Reading::default(),
+            reading: ReadingCache::default(),
             incomplete: false,
         }
     }
 
-    /// Ends a reading: drops all that the next one has to look up anew.
+    /// Ends a reading: drops what the next one has to look up again.
     pub(crate) fn end_reading(&mut self) {
-        self.reading = Reading::default();
+        self.reading = ReadingCache::default();
         self.btf.end_reading();
         self.cgroups.end_reading();
     }
@@ -72,13 +72,13 @@ impl Resolver {
         &mut self.btf
     }
 
-    /// Whether a name was missed since the last time this was asked only because the process was short of something, so that
-    /// it is worth asking again.
+    /// Returns whether a lookup failed since the last call only because the process was short of resources, so that it is worth
+    /// trying again.
     pub(crate) fn take_incomplete(&mut self) -> bool {
         std::mem::take(&mut self.incomplete)
     }
 
-    /// The path of a cgroup of version 2 from the root of the hierarchy.
+    /// Returns the path of a cgroup of version 2 from the root of the hierarchy.
     ///
     /// Not of version 1: each of its hierarchies numbers its cgroups from 1 again, so a path found there could be another's.
     pub(crate) fn cgroup(&mut self, id: u64) -> Option<Arc<str>> {
@@ -89,16 +89,16 @@ impl Resolver {
         path
     }
 
-    /// The name of an interface of this process's network namespace.
+    /// Returns the name of an interface of this process's network namespace.
     pub(crate) fn interface(&mut self, index: u32) -> Option<String> {
-        let known = self.reading.interfaces.entry(index);
-        known.or_insert_with(|| os::interface_name(index).map(|name| printable(&name))).clone()
+        let name = self.reading.interfaces.entry(index);
+        name.or_insert_with(|| os::interface_name(index).map(|name| printable(&name))).clone()
     }
 
-    /// The group of a tracepoint, where tracefs is mounted and has one of this name only.
+    /// Returns the group of a tracepoint, where tracefs is mounted and has only one of this name.
     pub(crate) fn tracepoint_group(&mut self, event: &str) -> Option<String> {
-        if let Some(known) = self.reading.tracepoint_groups.get(event) {
-            return known.clone();
+        if let Some(cached) = self.reading.tracepoint_groups.get(event) {
+            return cached.clone();
         }
         let group = self.find_tracepoint_group(event);
         self.reading.tracepoint_groups.insert(event.to_owned(), group.clone());
@@ -109,12 +109,12 @@ impl Resolver {
         let mount = self.mounts().iter().find(|mount| mount.file_system == "tracefs")?;
         let events = mount.point.join("events");
         let mut groups = self.noting(fs::read_dir(events))?.flatten();
-        let mut having = groups.by_ref().filter(|group| group.path().join(event).is_dir());
-        let first = having.next()?;
-        having.next().is_none().then(|| printable(first.file_name().as_encoded_bytes()))
+        let mut with_event = groups.by_ref().filter(|group| group.path().join(event).is_dir());
+        let first = with_event.next()?;
+        with_event.next().is_none().then(|| printable(first.file_name().as_encoded_bytes()))
     }
 
-    /// The name of a unit that counts perf events.
+    /// Returns the name of a unit that counts perf events.
     pub(crate) fn perf_unit(&mut self, number: u32) -> Option<String> {
         if self.reading.perf_units.is_none() {
             self.reading.perf_units = Some(self.list_perf_units());
@@ -133,7 +133,7 @@ impl Resolver {
         units.flatten().filter_map(unit).collect()
     }
 
-    /// The symbol at or before an address of the kernel's code, and how far before it begins.
+    /// Returns the symbol at or before an address of the kernel's code, and the distance from it.
     pub(crate) fn symbol(&mut self, address: u64) -> Option<(String, u64)> {
         if self.reading.symbols.is_none() {
             let file = fs::File::open(self.root.join("proc/kallsyms"));
@@ -144,18 +144,18 @@ impl Resolver {
         Some((printable(name), offset))
     }
 
-    /// The name of a function in the BTF of the kernel or of a module.
+    /// Returns the name of a function in the BTF of the kernel or of a module.
     pub(crate) fn kernel_function(&mut self, btf_id: u32, type_id: u32) -> Option<String> {
         self.function(btf_id, type_id, true)
     }
 
-    /// The name of a function in the BTF of a program.
+    /// Returns the name of a function in the BTF of a program.
     pub(crate) fn program_function(&mut self, program_id: u32, type_id: u32) -> Option<String> {
-        let ask = || {
+        let query = || {
             let fd = sys::fd_by_id(Kind::Program, program_id)?;
             sys::program_info(fd.as_fd())
         };
-        let info = self.noting(ask().map_err(|error: Error| io::Error::from(error.errno)))?;
+        let info = self.noting(query().map_err(|error: Error| io::Error::from(error.errno)))?;
         self.function(info.value.btf_id, type_id, false)
     }
 
@@ -174,15 +174,15 @@ impl Resolver {
         self.reading.mounts.as_deref().unwrap_or_default()
     }
 
-    /// What was read, if it was. A name that cannot be found has a number in its place, which is no issue; but it has to be
-    /// looked for again where the process had no descriptor or no memory left.
+    /// Returns what was read, if anything. A target without a name shows its number, which is no issue; but the name has to be looked
+    /// up again where the process had no descriptor or no memory left.
     fn noting<T>(&mut self, read: io::Result<T>) -> Option<T> {
         self.incomplete |= read.as_ref().is_err_and(|error| is_short(errno_of(error)));
         read.ok()
     }
 }
 
-/// Whether the process was short of something.
+/// Returns whether the process was short of resources.
 fn is_short(errno: Errno) -> bool {
     matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR)
 }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::model::Target;
 
-    /// A directory that is gone when the test is over.
+    /// A directory that is removed when the test ends.
     struct Directory(PathBuf);
 
     impl Directory {
@@ -214,7 +214,7 @@ mod tests {
             fs::write(self.0.join(file), text.replace("DEVICE", &device)).expect("it can be written");
         }
 
-        /// Makes a directory, and gives back the number of its inode.
+        /// Creates a directory and returns its inode number.
         fn make(&self, directory: &str) -> u64 {
             let path = self.0.join(directory);
             fs::create_dir_all(&path).expect("it can be made");
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_have_paths_and_are_listed_again_once_in_a_reading() {
+    fn cgroups_have_paths_and_are_listed_once_per_reading() {
         let root = Directory::new("cgroups");
         let (top, inner) = (root.make("cg"), root.make("cg/system.slice/a.service"));
         root.write(
@@ -241,14 +241,14 @@ mod tests {
         assert_eq!(resolver.cgroup(inner).as_deref(), Some("/system.slice/a.service"));
 
         let late = root.make("cg/late");
-        assert_eq!(resolver.cgroup(late), None, "they are listed once in a reading");
+        assert_eq!(resolver.cgroup(late), None, "they are listed once per reading");
         resolver.end_reading();
         assert_eq!(resolver.cgroup(late).as_deref(), Some("/late"));
-        assert!(!resolver.take_incomplete(), "what is not there is not worth asking again");
+        assert!(!resolver.take_incomplete(), "a missing cgroup is not worth another try");
     }
 
     #[test]
-    fn of_several_mounts_the_one_that_shows_the_most_is_listed() {
+    fn the_mount_that_shows_the_most_is_listed() {
         let root = Directory::new("mounts");
         let inner = root.make("all/pods/x");
         root.make("part");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tracepoint_has_its_group_if_there_is_only_one() {
+    fn a_tracepoint_has_a_group_if_there_is_only_one() {
         let root = Directory::new("tracefs");
         root.write("proc/self/mountinfo", "1 1 DEVICE / /tracing rw - tracefs none rw\n");
         root.make("tracing/events/sched/sched_switch");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_of_perf_events_has_a_name() {
+    fn perf_units_have_names() {
         let root = Directory::new("perf");
         for (unit, number) in [("uncore", "17\n"), ("damaged", "x\n")] {
             root.make(&format!("sys/bus/event_source/devices/{unit}"));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn symbols_are_read_anew_in_each_reading() {
+    fn symbols_are_read_again_in_each_reading() {
         let root = Directory::new("symbols");
         root.write("proc/kallsyms", "ffffffff81000000 T first\n");
         let mut resolver = Resolver::below(&root.0);
