@@ -49,9 +49,13 @@ struct Both {
 /// and the name of an interface in another network namespace.
 fn reports_more(field: &str, found: Option<&str>, walked: Option<&str>) -> bool {
     let (Some(found), Some(walked)) = (found, walked) else { return false };
-    let walked = walked.trim_matches('"');
-    let more = [format!(":{walked}\""), format!(" ({walked})\"")];
-    field == "target" && more.iter().any(|end| found.ends_with(end))
+    let Some((start, end)) = walked.split_once("None") else { return false };
+    let can_lack_a_name =
+        start.starts_with("Tracepoint { group: ") || start.starts_with("Device(Device { ifindex: ");
+    field == "target"
+        && can_lack_a_name
+        && found.starts_with(&format!("{start}Some("))
+        && found.ends_with(end)
 }
 
 impl Both {
