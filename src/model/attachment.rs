@@ -264,7 +264,8 @@ impl fmt::Display for Target {
         match self {
             Self::RawTracepoint { name }
             | Self::StructOps { name }
-            | Self::Iterator { name, within: None } => f.write_str(name),
+            | Self::Iterator { name, within: None }
+            | Self::Tracepoint { group: None, name } => f.write_str(name),
             Self::Function { object, type_id, name } => write_function(f, *object, *type_id, name.as_deref()),
             Self::Cgroup(cgroup) => cgroup.fmt(f),
             Self::Iterator { name, within: Some(within) } => write!(f, "{name} ({within})"),
@@ -288,7 +289,6 @@ impl fmt::Display for Target {
                 write!(f, "{path}: {count} offset{}{}", Plural(*count), Return(*at_return))
             }
             Self::Tracepoint { group: Some(group), name } => write!(f, "{group}:{name}"),
-            Self::Tracepoint { group: None, name } => f.write_str(name),
             Self::PerfEvent { config, unit: Some(unit), .. } => write!(f, "{unit} config {config}"),
             Self::PerfEvent { event_type, config, unit: None } => write_perf_event(f, *event_type, *config),
             Self::Map { id } => write!(f, "map {id}"),
