@@ -33,6 +33,11 @@ impl OutageLog {
         true
     }
 
+    /// Ends the outage without a log line: the peer answers, but not with success.
+    pub(crate) fn end(&mut self) {
+        self.since = None;
+    }
+
     /// Ends the outage, if there is one, and logs how long it lasted, followed by `details`.
     pub(crate) fn recovered(&mut self, details: impl FnOnce() -> String) {
         if let Some(since) = self.since.take() {
@@ -85,6 +90,9 @@ mod tests {
         outage.recovered(|| "; 5 points waiting".to_owned());
         outage.recovered(String::new);
         assert!(outage.failed("connection refused"), "another outage");
+        outage.end();
+        outage.recovered(String::new);
+        assert!(outage.failed("no answer"), "the peer answered in between");
         outage.recovered(String::new);
 
         let text = String::from_utf8(lines.0.lock().expect("no writer panics").clone()).expect("UTF-8");
@@ -96,6 +104,7 @@ mod tests {
                 "DEBUG export to http://collector still failing after 12 s: no answer",
                 "INFO export to http://collector recovered after 12 s; 5 points waiting",
                 "WARN export to http://collector failed: connection refused; retrying",
+                "WARN export to http://collector failed: no answer; retrying",
                 "INFO export to http://collector recovered after 0 s",
             ]
         );

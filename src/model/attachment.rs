@@ -116,6 +116,7 @@ pub enum Target {
         /// `perf_event_attr.type`.
         event_type: u32,
         /// `perf_event_attr.config`.
+        #[serde(with = "hexadecimal")]
         config: u64,
         /// The unit that counts it, for a type that is registered at run time. Source: `/sys/bus/event_source/devices`.
         unit: Option<Arc<str>>,
@@ -207,7 +208,24 @@ pub enum CodeAddress {
         offset: u64,
     },
     /// By address, where no symbol is found: `0xffffffff81234567`.
-    Raw(u64),
+    Raw(#[serde(with = "hexadecimal")] u64),
+}
+
+/// Numbers of 64 bits as text, since JSON numbers lose precision beyond 2^53 in some readers: `"0xffffffff81234567"`.
+mod hexadecimal {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{number:#x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.strip_prefix("0x").ok_or_else(|| D::Error::custom("a number without 0x"))?;
+        u64::from_str_radix(digits, 16).map_err(D::Error::custom)
+    }
 }
 
 impl Target {

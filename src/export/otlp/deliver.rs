@@ -154,6 +154,8 @@ impl<'a> OutcomeLog<'a> {
     }
 
     fn refused(&mut self, request: &Request, reason: String) {
+        // The receiver answers, so the outage is over.
+        self.outage.end();
         let (receiver, items) = (self.receiver, request.items);
         let counts = self.ledger.of(items.signal);
         counts.failed.add(1);

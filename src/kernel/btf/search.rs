@@ -73,7 +73,10 @@ pub(crate) fn search<const F: usize, const E: usize>(
     let (mut type_ids, mut values) = ([None; F], [None; E]);
     let mut left = header.types_len.get() as usize;
     let mut id = 0;
-    while left > 0 {
+    let is_complete =
+        |type_ids: &[Option<u32>], values: &[Option<u32>]| type_ids.iter().chain(values).all(Option::is_some);
+    // Types after the last one that is needed may be of kinds that this program does not know.
+    while left > 0 && !is_complete(&type_ids, &values) {
         // Type id 0 is `void` and not in the table.
         id += 1;
         let of: Type = read(&mut file)?;

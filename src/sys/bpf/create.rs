@@ -12,10 +12,8 @@ use nix::errno::Errno;
 use super::info::size_of_u32;
 use super::uapi::{CoreRelocation, FunctionInfo, Instruction, LineInfo, OBJ_NAME_LEN};
 use super::{Command, bpf, open};
+use crate::model::enums::{attach_type, program_type};
 use crate::sys::{Error, Result};
-
-/// `enum bpf_attach_type`.
-const BPF_TRACE_ITER: u32 = 28;
 
 /// The beginning of `union bpf_attr` as `BPF_MAP_CREATE` uses it.
 #[repr(C)]
@@ -170,12 +168,12 @@ pub(crate) fn relocates_programs() -> bool {
 ///
 /// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `E2BIG` before 5.17; whatever the verifier returns.
 pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Result<OwnedFd> {
-    /// `enum bpf_prog_type`.
-    const BPF_PROG_TYPE_TRACING: u32 = 26;
+    /// The verifier returns EAGAIN while a signal is pending (a frozen cgroup, an attached debugger). libbpf tries as often.
+    const ATTEMPTS: usize = 5;
     /// `BPF_LOG_STATS` of `include/linux/bpf_verifier.h`: errors and figures, and not every instruction.
     const LOG_ERRORS: u32 = 4;
     let mut attr = ProgramAttr {
-        program_type: BPF_PROG_TYPE_TRACING,
+        program_type: program_type::TRACING,
         instruction_count: count(Command::ProgLoad, program.instructions)?,
         instructions: program.instructions.as_ptr() as u64,
         license: program.license.as_ptr() as u64,
@@ -183,7 +181,7 @@ pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Re
         log_size: count(Command::ProgLoad, log)?,
         log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
         name: object_name(program.name),
-        expected_attach_type: BPF_TRACE_ITER,
+        expected_attach_type: attach_type::TRACE_ITER,
         btf_fd: program.btf.as_raw_fd(),
         function_info_size: size_of_u32::<FunctionInfo>(),
         functions: program.functions.as_ptr() as u64,
@@ -200,7 +198,14 @@ pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Re
     // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr` and returns a new descriptor. The addresses are those of slices that outlive the
     // call, each as long as its count says of elements of the size that its size says, and of `license`, which ends with a zero
     // byte; the kernel writes to `log` only, and no more than `log_size` bytes.
-    unsafe { open(Command::ProgLoad, &mut attr) }
+    let mut load = || unsafe { open(Command::ProgLoad, &mut attr) };
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(Error { errno: Errno::EAGAIN, .. }) => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 /// Creates a BTF object of this type information.
@@ -223,8 +228,12 @@ pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
 ///
 /// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator.
 pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let mut attr =
-        LinkAttr { program_fd: program.as_raw_fd(), target_fd: 0, attach_type: BPF_TRACE_ITER, flags: 0 };
+    let mut attr = LinkAttr {
+        program_fd: program.as_raw_fd(),
+        target_fd: 0,
+        attach_type: attach_type::TRACE_ITER,
+        flags: 0,
+    };
     // SAFETY: `BPF_LINK_CREATE` takes a `LinkAttr`, which holds no address, and returns a new descriptor.
     unsafe { open(Command::LinkCreate, &mut attr) }
 }

@@ -56,7 +56,7 @@ struct LookupAttr {
     flags: u64,
 }
 
-/// Sets an element of one of our own maps, with keys of 4 bytes.
+/// Sets an element of one of our own arrays.
 ///
 /// # Errors
 ///
@@ -64,9 +64,11 @@ struct LookupAttr {
 ///
 /// # Panics
 ///
-/// If the map's values are not as long as `V`: the kernel would read beyond it.
+/// If the map is not an array with values as long as `V`: the kernel would read beyond it.
 pub(crate) fn update_map<V: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: u32, value: &V) -> Result<()> {
     let info = map_info(map)?.value;
+    // For per-CPU types, the kernel reads a value for each CPU.
+    assert_eq!(info.map_type, map_type::ARRAY);
     assert_eq!((info.key_size as usize, info.value_size as usize), (size_of::<u32>(), size_of::<V>()));
     let mut attr = UpdateAttr {
         map_fd: map.as_raw_fd(),
@@ -75,8 +77,8 @@ pub(crate) fn update_map<V: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: u32
         value: std::ptr::from_ref(value) as u64,
         flags: 0,
     };
-    // SAFETY: `attr.key` and `attr.value` outlive the call and have the sizes of the map, which were checked above and never
-    // change.
+    // SAFETY: `attr.key` and `attr.value` outlive the call and have the sizes of the map, which is an array: both were checked
+    // above and never change.
     unsafe { bpf(Command::MapUpdateElem, &mut attr) }?;
     Ok(())
 }

@@ -91,15 +91,15 @@ struct Loader {
 
 impl Loader {
     fn new() -> Result<Self, Refusal> {
+        if !sys::relocates_programs() {
+            let why = "this kernel is older than 5.17 and does not relocate programs itself (CO-RE)";
+            return Err(Refusal::new(Error::new(Command::ProgLoad.as_str(), Errno::E2BIG), why));
+        }
         let found = File::open(VMLINUX).and_then(|file| btf::search(file, TARGETS, FLAGS));
         let (targets, [tracepoint, kprobe, uprobe]) = found.map_err(|error| {
             let why = format!("the types of this kernel cannot be read (CONFIG_DEBUG_INFO_BTF): {error}");
             Refusal::new(failed(VMLINUX)(error), why)
         })?;
-        if !sys::relocates_programs() {
-            let why = "this kernel is older than 5.17 and does not relocate programs itself (CO-RE)";
-            return Err(Refusal::new(Error::new(Command::ProgLoad.as_str(), Errno::E2BIG), why));
-        }
         // A kernel without one of them has no event of that kind, and no event has a bit of zero.
         let request = IterRequest {
             flag_tracepoint: tracepoint.unwrap_or(0),
