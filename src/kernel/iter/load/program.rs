@@ -118,12 +118,11 @@ mod tests {
     use super::super::OBJECT;
     use super::*;
 
-    const PROGRAMS: [&str; 5] = [
+    const PROGRAMS: [&str; 4] = [
         "bpf_metrics_exporter_program",
         "bpf_metrics_exporter_map",
         "bpf_metrics_exporter_link",
         "bpf_metrics_exporter_task",
-        "bpf_metrics_exporter_file",
     ];
 
     fn object() -> CompiledObject<'static> {
