@@ -9,10 +9,10 @@ const HEAD: &str = "\
 
 <!-- Made from src/metrics/table/ by `UPDATE=1 cargo test --test rootless generated::`. Do not edit. -->
 
-Names are those sent over OTLP. The Prometheus name is OpenTelemetry's translation of each, so a scrape and any OTLP route
-into Prometheus give the same series. A counter starts when its object was created: at the load time of a program; for
-objects without a creation time in the kernel, when the exporter first saw them. A value that could not be read has no
-series: no value is ever zero because it is unknown.
+Names are those sent over OTLP. The Prometheus name is OpenTelemetry's translation of each, so a scrape and any OTLP
+route into Prometheus give the same series. A counter starts when its object was created: at the load time of a program;
+for objects without a creation time in the kernel, when the exporter first saw them. A value that could not be read has
+no series: no value is ever zero because it is unknown.
 
 Labels in *italics* are only on the metrics in italics.
 ";

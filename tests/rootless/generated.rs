@@ -1,6 +1,8 @@
 //! Documents generated from tables are up to date, and the table of metrics is consistent.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use test_support::golden;
 
 use bpf_metrics_exporter::kernel::requirements;
@@ -17,6 +19,31 @@ fn docs_operations_has_the_table_of_requirements() {
     let document = std::fs::read_to_string(path).expect("the file is there");
     let table = requirements::markdown();
     assert!(document.contains(&table), "docs/operations.md should have this table:\n{table}");
+}
+
+#[test]
+fn documents_wrap_at_120_columns_and_are_complete() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = |directory: &str| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(root.join(directory)).expect("the directory is there");
+        let paths = entries.map(|entry| entry.expect("it can be listed").path());
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    };
+    for path in [pages("."), pages("docs"), pages("docs/decisions")].concat() {
+        let document = std::fs::read_to_string(&path).expect("a page is text");
+        let mut is_code = false;
+        for (number, line) in (1..).zip(document.lines()) {
+            is_code ^= line.starts_with("```");
+            let is_long = line.chars().count() > 120 && !is_code && !line.starts_with('|');
+            assert!(!is_long, "{}:{number} is longer than 120 columns", path.display());
+        }
+        let placeholder = document
+            .split('@')
+            .skip(1)
+            .step_by(2)
+            .find(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase()));
+        assert_eq!(placeholder, None, "{} has a placeholder", path.display());
+    }
 }
 
 #[test]
