@@ -63,8 +63,8 @@ impl Reader {
     pub fn new(options: Options) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
         let (programs, maps, links, files, own_objects) = match iterators {
-            Some(Iterators { programs, maps, links, files, kept }) => {
-                (Some(programs), Some(maps), Some(links), Some(files), kept)
+            Some(Iterators { programs, maps, links, files, own_objects }) => {
+                (Some(programs), Some(maps), Some(links), Some(files), own_objects)
             }
             None => (None, None, None, None, Vec::new()),
         };

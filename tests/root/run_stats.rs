@@ -246,14 +246,14 @@ fn sample() {
         scope.spawn(|| load.run());
         let mut reader = reader(SAMPLE);
         let end = Instant::now() + SOON;
-        // A measurement is void if another process had runs counted meanwhile.
+        // A measurement is void if another process had runs counted at the same time.
         while !measure_sample(&mut reader, &load) {
             assert!(Instant::now() < end, "another process had runs counted each time: {:?}", holders());
         }
     });
 }
 
-/// Compares the reported CPU share with the true one; returns false where another process had runs counted meanwhile.
+/// Compares the reported CPU share with the true one; returns false where another process had runs counted at the same time.
 fn measure_sample(reader: &mut Reader, load: &Load<'_>) -> bool {
     const DURATION: Duration = Duration::from_secs(4);
     let mut read = || {

@@ -44,7 +44,7 @@ fn otlp_as_its_json_form() {
     let [request] = &requests[..] else { panic!("{} requests", requests.len()) };
     let request = ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
     let mut text = serde_json::to_string_pretty(&request).expect("it has a JSON form");
-    // The version stands in the scope and changes with every release.
+    // The version is part of the scope and changes with every release.
     text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     text.push('\n');
     files::assert_golden("tests/golden/node/otlp.json", &text);

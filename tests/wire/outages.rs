@@ -44,7 +44,7 @@ fn start(folder: &Path, address: SocketAddr) -> Collector {
     Collector::start(folder, address, Verbosity::Normal, None)
 }
 
-/// Waits until the exporter has noticed, and its backlog grows from cycle to cycle. It serves meanwhile.
+/// Waits until the exporter has noticed, and its backlog grows from cycle to cycle. Its endpoint works during that.
 fn wait_for_backlog(exporter: &mut Exporter) {
     exporter.process.says(LOST);
     let mut seen = vec![exporter.delivery().backlog];

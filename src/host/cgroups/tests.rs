@@ -167,10 +167,10 @@ fn an_unreadable_hierarchy_is_an_issue() {
 #[test]
 fn the_mount_that_shows_most_of_the_hierarchy_is_listed() {
     let tree = CgroupTree::new("several");
-    let ids = ["whole/c", "namespace/b", "beside/a", "part/d"].map(|directory| tree.make(directory));
+    let ids = ["complete/c", "namespace/b", "beside/a", "part/d"].map(|directory| tree.make(directory));
     // As seen from inside a cgroup namespace.
     let mounts = [
-        "4 1 DEVICE /../.. /whole rw - cgroup2 none rw\n",
+        "4 1 DEVICE /../.. /complete rw - cgroup2 none rw\n",
         "3 1 DEVICE / /namespace rw - cgroup2 none rw\n",
         "1 1 DEVICE /../x /beside rw - cgroup2 none rw\n",
         "2 1 DEVICE /y /part rw - cgroup2 none rw\n",

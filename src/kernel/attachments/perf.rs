@@ -98,7 +98,7 @@ fn events(cx: &mut ScanContext<'_>, process: &Path) -> Vec<u32> {
             Err(error) => refusal = Some(error),
         }
     }
-    // One that is refused stands for all.
+    // If one is refused, all are.
     if let Some(error) = refusal {
         cx.refused(failed("/proc/PID/fd")(error), &TYPES);
     }

@@ -293,13 +293,13 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_messages_do_not_panic(mut bytes: Vec<u8>, cut in 0_usize..80, at in 0_usize..80, byte: u8) {
-            let mut whole = interface(&[attribute(IFLA_XDP, &id(IFLA_XDP_SKB_PROG_ID, 7))]);
-            if let Some(place) = whole.get_mut(at) {
+            let mut body = interface(&[attribute(IFLA_XDP, &id(IFLA_XDP_SKB_PROG_ID, 7))]);
+            if let Some(place) = body.get_mut(at) {
                 *place = byte;
             }
-            whole.truncate(cut);
-            bytes.extend(whole.clone());
-            for body in [whole, bytes] {
+            body.truncate(cut);
+            bytes.extend(body.clone());
+            for body in [body, bytes] {
                 let _any = (Interface::parse(&body), Qdisc::parse(&body), Filter::parse(&body), actions(&body));
             }
         }

@@ -1,4 +1,4 @@
-//! A search of the kernel's BTF by name that holds none of its 5 MB in memory.
+//! A search of the kernel's BTF by name that keeps none of its 5 MB in memory.
 //!
 //! Entry point: [`search`].
 
@@ -12,7 +12,7 @@ use super::{KIND_ENUM, KIND_FUNC, MAGIC, TYPE_LEN, tail_len};
 /// `struct btf_header`; sections are relative to its end.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Header {
+struct BtfHeader {
     magic: U16,
     version: u8,
     flags: u8,
@@ -26,13 +26,13 @@ struct Header {
 /// `struct btf_type`.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Type {
+struct BtfType {
     name: U32,
     info: U32,
     /// A size or the id of another type.
     value: U32,
 }
-const _: () = assert!(size_of::<Type>() == TYPE_LEN);
+const _: () = assert!(size_of::<BtfType>() == TYPE_LEN);
 
 /// `struct btf_enum`.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -43,12 +43,12 @@ struct Enumerator {
 }
 
 /// Type ids of functions and values of enumerators, in the order of their names.
-pub(crate) type Found<const F: usize, const E: usize> = ([Option<u32>; F], [Option<u32>; E]);
+pub(crate) type SearchResult<const F: usize, const E: usize> = ([Option<u32>; F], [Option<u32>; E]);
 
 /// Returns the type ids of the functions and the values of the enumerators of these names, the latter in any enumeration, even one
 /// without a name. `None` for a name that does not occur.
 ///
-/// Names come behind the types that refer to them, and are read first: one pass over each.
+/// The file has the names after the types that refer to them; they are read first, in one pass over each.
 ///
 /// # Errors
 ///
@@ -57,10 +57,10 @@ pub(crate) fn search<const F: usize, const E: usize>(
     file: impl Read + Seek,
     functions: [&str; F],
     enumerators: [&str; E],
-) -> io::Result<Found<F, E>> {
+) -> io::Result<SearchResult<F, E>> {
     // A read of a file in sysfs returns 4 KiB at most (`kernfs_file_read_iter`, `fs/kernfs/file.c`).
     let mut file = BufReader::with_capacity(4096, file);
-    let header: Header = read(&mut file)?;
+    let header: BtfHeader = read(&mut file)?;
     if header.magic.get() != MAGIC {
         return Err(invalid("the magic number of BTF is missing"));
     }
@@ -79,7 +79,7 @@ pub(crate) fn search<const F: usize, const E: usize>(
     while left > 0 && !is_complete(&type_ids, &values) {
         // Type id 0 is `void` and not in the table.
         id += 1;
-        let of: Type = read(&mut file)?;
+        let of: BtfType = read(&mut file)?;
         let (kind, members) = ((of.info.get() >> 24) & 0x1f, (of.info.get() & 0xffff) as usize);
         let tail = tail_len(kind, members).ok_or_else(|| invalid("a type is of an unknown kind"))?;
         left = left.checked_sub(TYPE_LEN + tail).ok_or_else(|| invalid("the last type is cut"))?;
@@ -111,7 +111,7 @@ fn offsets<const F: usize, const E: usize>(
     len: u32,
     functions: [&str; F],
     enumerators: [&str; E],
-) -> io::Result<Found<F, E>> {
+) -> io::Result<SearchResult<F, E>> {
     let (mut of_functions, mut of_enumerators) = ([None; F], [None; E]);
     let mut name = Vec::new();
     let mut offset = 0;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_and_enumerators_are_found_by_their_whole_names() {
+    fn functions_and_enumerators_are_found_by_their_full_names() {
         let found =
             search(Cursor::new(example()), ["two", "one", "wo", "int"], ["SECOND", "FIRST", "FIR", "int"]);
         let found = found.expect("it is well-formed");
@@ -174,11 +174,11 @@ mod tests {
 
     #[test]
     fn malformed_files_are_errors() {
-        let whole = example();
-        for len in 0..whole.len() {
-            assert!(search(Cursor::new(&whole[..len]), ["one"], []).is_err(), "{len} bytes");
+        let complete = example();
+        for len in 0..complete.len() {
+            assert!(search(Cursor::new(&complete[..len]), ["one"], []).is_err(), "{len} bytes");
         }
-        let mut unknown_kind = whole.clone();
+        let mut unknown_kind = complete.clone();
         unknown_kind[24 + 7] = 31;
         assert!(search(Cursor::new(unknown_kind), ["one"], []).is_err());
         assert!(search(Cursor::new(b"no types at all, but longer than a header"), ["one"], []).is_err());

@@ -1,5 +1,5 @@
-//! The files of processes, as the iterators tell those that are descriptors of BPF objects.
-//! Knows nothing of `/proc`, and of processes only what the kernel tells beside their files. Begin at [`Files::detect`].
+//! The BPF descriptors of all processes, read by the iterator over tasks and their files.
+//! Entry point: [`Files::detect`]. Independent of `/proc`: the records also describe the processes.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -21,8 +21,8 @@ use crate::sys::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Files {
     table: Table,
-    /// Where the next walk starts, and the map that holds it for the program.
-    from: WalkState,
+    /// The position at which the next walk starts, and the map that passes it to the program.
+    start: WalkState,
     state: OwnedFd,
     /// The resolution of start times, as in `/proc`.
     tick: u64,
@@ -37,10 +37,10 @@ pub(crate) struct FileMaps {
 }
 
 impl Files {
-    /// Has the program detect which files are descriptors of each kind of object, by descriptors of this process: of the program, of
-    /// its map, of its link and of a BTF object.
+    /// Has the program detect how files of each kind of object are recognised, by sample descriptors of this process: the program,
+    /// its map, its link and a BTF object.
     ///
-    /// It has to be the thread that the descriptors belong to.
+    /// Must be called on a thread that shares these descriptors.
     pub(crate) fn detect(
         table: Table,
         maps: FileMaps,
@@ -52,7 +52,7 @@ impl Files {
         let request = FileKinds { release_ops: [0; file_kind::KINDS as usize], sample_fds };
         sys::update_map(maps.kinds.as_fd(), 0, &request)
             .map_err(|error| Refusal::new(error, format!("a map cannot be filled: {}", error.errno)))?;
-        let mut files = Self { table, from: WalkState::default(), state: maps.state, tick: clock::tick() };
+        let mut files = Self { table, start: WalkState::default(), state: maps.state, tick: clock::tick() };
         let mut detected = [false; file_kind::KINDS as usize];
         let run = files.walk(|process, file| {
             if let Some(detected) = detected.get_mut(file.kind as usize) {
@@ -69,49 +69,53 @@ impl Files {
         })
     }
 
-    /// The processes that have descriptors of objects, in ascending order of pids; of our own, only those of objects that are
-    /// `kept`. `None`, and an issue, when that fails.
-    pub(crate) fn read(&mut self, kept: &[(Kind, u32)], issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
-        let mut found = Found { processes: Vec::new(), last: None, kept, tick: self.tick };
-        let run = self.walk(|process, file| found.file(process, file));
+    /// Reads the processes that have descriptors of objects, in ascending order of pids; of this process, only those of
+    /// `own_objects`. `None`, and an issue, on failure.
+    pub(crate) fn read(
+        &mut self,
+        own_objects: &[(Kind, u32)],
+        issues: &mut Issues,
+    ) -> Option<Vec<ProcessFiles>> {
+        let mut parser = FileParser { processes: Vec::new(), last: None, own_objects, tick: self.tick };
+        let run = self.walk(|process, file| parser.add(process, file));
         run.map_err(|error| issues.record(self.table.part, error)).ok()?;
-        Some(merge_by_pid(found.processes))
+        Some(merge_by_pid(parser.processes))
     }
 
-    /// Has all files of objects told, with the process of each; or the call that failed, and why.
+    /// Calls `file` with each descriptor of an object and its process.
     fn walk(&mut self, mut file: impl FnMut(&ProcessRecord, FileRecord)) -> Result<()> {
-        let mut stream = Stream::default();
-        // Only of a process with thousands of descriptors there is more than can be told at once.
+        let mut stream = FileStream::default();
+        // Only a process with thousands of descriptors takes more than one run.
         let mut next = Some(WalkState::default());
         while let Some(from) = next {
-            self.begin_at(from)?;
+            self.set_start(from)?;
             self.table.run(|bytes| stream.take(bytes, &mut file))?;
             next = stream.rest.take();
         }
         Ok(())
     }
 
-    /// Says where the next walk begins.
-    fn begin_at(&mut self, from: WalkState) -> Result<()> {
-        if self.from != from {
+    /// Sets the position at which the next walk starts.
+    fn set_start(&mut self, from: WalkState) -> Result<()> {
+        if self.start != from {
             sys::update_map(self.state.as_fd(), 0, &from)?;
-            self.from = from;
+            self.start = from;
         }
         Ok(())
     }
 }
 
-/// What the programs write, record by record.
+/// The stream of records that the programs write.
 #[derive(Default)]
-struct Stream {
-    /// What the next files belong to.
+struct FileStream {
+    /// The process of the next files.
     process: Option<ProcessRecord>,
-    /// Where there was no room for more.
+    /// The position at which the buffer was full.
     rest: Option<WalkState>,
 }
 
-impl Stream {
-    /// Takes the whole records at the beginning of these bytes, and says how many bytes those were.
+impl FileStream {
+    /// Takes the complete records at the start of `bytes`, and returns their length.
     fn take(&mut self, bytes: &[u8], mut file: impl FnMut(&ProcessRecord, FileRecord)) -> usize {
         let mut left = bytes;
         while let Ok((kind, _)) = u32::read_from_prefix(left) {
@@ -139,27 +143,27 @@ impl Stream {
     }
 }
 
-/// What a run over the table found so far.
-struct Found<'a> {
+/// Collects the records of one walk by process.
+struct FileParser<'a> {
     processes: Vec<ProcessFiles>,
     /// The pid and the start time of the last of them.
     last: Option<(u32, u64)>,
-    kept: &'a [(Kind, u32)],
+    own_objects: &'a [(Kind, u32)],
     tick: u64,
 }
 
-impl Found<'_> {
-    fn file(&mut self, process: &ProcessRecord, file: FileRecord) {
-        // An object that is being made or ended has no id.
+impl FileParser<'_> {
+    fn add(&mut self, process: &ProcessRecord, file: FileRecord) {
+        // An object that is being created or freed has no id.
         let Some(object) = kind(file.kind).map(|kind| (kind, file.id)).filter(|&(_, id)| id != 0) else {
             return;
         };
-        if process.own == 0 || self.kept.contains(&object) {
+        if process.own == 0 || self.own_objects.contains(&object) {
             self.process(process).objects.push(object);
         }
     }
 
-    /// The process of a record. One with a thread that has files of its own comes twice, and one with many files.
+    /// Returns the process of a record. A process with many files, or with a thread that has its own, has several records.
     fn process(&mut self, record: &ProcessRecord) -> &mut ProcessFiles {
         let process = (record.pid, record.start_time);
         if self.last != Some(process) {
@@ -172,7 +176,7 @@ impl Found<'_> {
                 objects: Vec::new(),
             });
         }
-        self.processes.last_mut().expect("there is one by now")
+        self.processes.last_mut().expect("it is the last or was just added")
     }
 }
 
@@ -197,46 +201,47 @@ mod tests {
 
     /// A descriptor of a process.
     #[derive(Clone, Copy)]
-    struct File {
+    struct Descriptor {
         process: ProcessRecord,
         record: FileRecord,
     }
 
-    fn file(pid: u32, kind: u32, id: u32) -> File {
+    fn file(pid: u32, kind: u32, id: u32) -> Descriptor {
         let start_time = 12_345_678_901 + u64::from(pid);
         let mut name = [0; 16];
         name[..4].copy_from_slice(b"some");
         let process =
             ProcessRecord { kind: file_kind::PROCESS, pid, own: 0, padding: 0, start_time, cgroup: 7, name };
-        File { process, record: FileRecord { kind, id } }
+        Descriptor { process, record: FileRecord { kind, id } }
     }
 
-    /// What the programs write of these: of processes one after the other, as often as another begins.
-    fn written(files: &[File]) -> Vec<u8> {
-        let same = |first: &File, second: &File| first.process.as_bytes() == second.process.as_bytes();
-        let of_process = |files: &[File]| {
+    /// Returns the stream of these descriptors, with the record of a process before each run of its descriptors.
+    fn written(files: &[Descriptor]) -> Vec<u8> {
+        let same =
+            |first: &Descriptor, second: &Descriptor| first.process.as_bytes() == second.process.as_bytes();
+        let of_process = |files: &[Descriptor]| {
             let records = files.iter().flat_map(|file| file.record.as_bytes().to_vec());
             files[0].process.as_bytes().iter().copied().chain(records).collect::<Vec<u8>>()
         };
         files.chunk_by(same).flat_map(of_process).collect()
     }
 
-    /// What is found in bytes that come in these pieces, and whether all of them were taken.
-    fn found_in(pieces: [&[u8]; 2], kept: &[(Kind, u32)]) -> (Vec<ProcessFiles>, bool) {
-        let mut found = Found { processes: Vec::new(), last: None, kept, tick: TICK };
-        let (mut stream, mut left) = (Stream::default(), Vec::new());
+    /// Parses a stream in two pieces. Returns also whether all bytes were taken.
+    fn parse_pieces(pieces: [&[u8]; 2], own_objects: &[(Kind, u32)]) -> (Vec<ProcessFiles>, bool) {
+        let mut parser = FileParser { processes: Vec::new(), last: None, own_objects, tick: TICK };
+        let (mut stream, mut left) = (FileStream::default(), Vec::new());
         for piece in pieces {
             left.extend_from_slice(piece);
-            let taken = stream.take(&left, |process, file| found.file(process, file));
+            let taken = stream.take(&left, |process, file| parser.add(process, file));
             left.drain(..taken);
         }
-        (merge_by_pid(found.processes), left.is_empty())
+        (merge_by_pid(parser.processes), left.is_empty())
     }
 
-    fn found(files: &[File], kept: &[(Kind, u32)]) -> Vec<ProcessFiles> {
-        let (found, whole) = found_in([&written(files), &[]], kept);
-        assert!(whole);
-        found
+    fn parse(files: &[Descriptor], own_objects: &[(Kind, u32)]) -> Vec<ProcessFiles> {
+        let (processes, all_taken) = parse_pieces([&written(files), &[]], own_objects);
+        assert!(all_taken);
+        processes
     }
 
     fn objects(processes: &[ProcessFiles]) -> Vec<(u32, Vec<(Kind, u32)>)> {
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_what_was_told_of_it() {
+    fn a_record_becomes_a_process() {
         let process = ProcessFiles {
             pid: 9,
             started_at_boot_ns: 12_340_000_000,
@@ -252,30 +257,30 @@ mod tests {
             cgroup: Some(7),
             objects: vec![(Kind::Map, 3)],
         };
-        assert_eq!(found(&[file(9, file_kind::MAP, 3)], &[]), std::slice::from_ref(&process));
+        assert_eq!(parse(&[file(9, file_kind::MAP, 3)], &[]), std::slice::from_ref(&process));
         let mut unknown = file(9, file_kind::MAP, 3);
         unknown.process.cgroup = 0;
-        assert_eq!(found(&[unknown], &[]), [ProcessFiles { cgroup: None, ..process }]);
+        assert_eq!(parse(&[unknown], &[]), [ProcessFiles { cgroup: None, ..process }]);
     }
 
     #[test]
-    fn a_process_is_one_and_holds_an_object_once() {
+    fn records_of_a_process_are_merged_and_objects_are_unique() {
         let files = [
             file(9, file_kind::MAP, 3),
             file(9, file_kind::BTF, 1),
             file(9, file_kind::MAP, 3),
             file(4, file_kind::LINK, 5),
-            // A thread with files of its own.
+            // A thread with a file table of its own.
             file(9, file_kind::PROGRAM, 2),
             file(9, file_kind::MAP, 3),
         ];
-        let wanted =
+        let expected =
             [(4, vec![(Kind::Link, 5)]), (9, vec![(Kind::Program, 2), (Kind::Map, 3), (Kind::Btf, 1)])];
-        assert_eq!(objects(&found(&files, &[])), wanted);
+        assert_eq!(objects(&parse(&files, &[])), expected);
     }
 
     #[test]
-    fn of_our_own_only_what_is_kept_is_held() {
+    fn of_our_own_process_only_own_objects_are_reported() {
         let own = |kind, id| {
             let mut file = file(9, kind, id);
             file.process.own = 1;
@@ -283,48 +288,48 @@ mod tests {
         };
         let files = [own(file_kind::MAP, 3), own(file_kind::LINK, 4), file(8, file_kind::MAP, 3)];
         let other = (8, vec![(Kind::Map, 3)]);
-        assert_eq!(objects(&found(&files, &[])), std::slice::from_ref(&other));
-        assert_eq!(objects(&found(&files, &[(Kind::Link, 4)])), [other, (9, vec![(Kind::Link, 4)])]);
+        assert_eq!(objects(&parse(&files, &[])), std::slice::from_ref(&other));
+        assert_eq!(objects(&parse(&files, &[(Kind::Link, 4)])), [other, (9, vec![(Kind::Link, 4)])]);
     }
 
     #[test]
-    fn what_has_no_id_or_an_unknown_kind_is_left_out() {
-        assert_eq!(found(&[file(9, file_kind::MAP, 0), file(9, file_kind::KINDS, 3)], &[]), []);
+    fn descriptors_without_an_id_or_of_an_unknown_kind_are_skipped() {
+        assert_eq!(parse(&[file(9, file_kind::MAP, 0), file(9, file_kind::KINDS, 3)], &[]), []);
     }
 
     #[test]
-    fn a_pid_that_is_used_again_is_another_process() {
+    fn a_reused_pid_is_another_process() {
         let mut later = file(9, file_kind::MAP, 3);
         later.process.start_time = 99 * TICK;
-        assert_eq!(found(&[file(9, file_kind::MAP, 3), later], &[]).len(), 2);
+        assert_eq!(parse(&[file(9, file_kind::MAP, 3), later], &[]).len(), 2);
     }
 
     #[test]
-    fn where_there_was_no_room_the_next_walk_begins() {
+    fn the_next_walk_starts_where_the_buffer_was_full() {
         let rest = RestRecord { kind: file_kind::REST, task: 9, fd: 128, padding: 0 };
-        let mut stream = Stream::default();
+        let mut stream = FileStream::default();
         assert_eq!(stream.take(rest.as_bytes(), |_, _| panic!("it is no file")), size_of_val(&rest));
         assert_eq!(stream.rest, Some(WalkState { from_task: 9, from_fd: 128, interrupted: 0 }));
     }
 
     proptest! {
         #[test]
-        fn anything_is_read_without_harm(stream: Vec<u8>) {
-            let taken = Stream::default().take(&stream, |_, _| {});
+        fn arbitrary_bytes_do_not_panic(stream: Vec<u8>) {
+            let taken = FileStream::default().take(&stream, |_, _| {});
             prop_assert!(stream.len() - taken < size_of::<ProcessRecord>());
         }
 
         #[test]
-        fn records_that_are_cut_anywhere_are_those_that_are_whole(
+        fn records_are_parsed_across_any_cut(
             files in prop::collection::vec((1_u32..4, 0_u32..4, 1_u32..4), 0..20),
             cut: prop::sample::Index,
         ) {
             let files: Vec<_> = files.into_iter().map(|(pid, kind, id)| file(pid, kind, id)).collect();
             let bytes = written(&files);
             let (first, second) = bytes.split_at(cut.index(bytes.len() + 1));
-            let (processes, whole) = found_in([first, second], &[]);
-            prop_assert!(whole);
-            prop_assert_eq!(&processes, &found(&files, &[]));
+            let (processes, all_taken) = parse_pieces([first, second], &[]);
+            prop_assert!(all_taken);
+            prop_assert_eq!(&processes, &parse(&files, &[]));
             for pair in processes.windows(2) {
                 prop_assert!(pair[0].pid < pair[1].pid);
             }

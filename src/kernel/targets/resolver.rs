@@ -27,13 +27,13 @@ pub(crate) struct Resolver {
     root: PathBuf,
     cgroups: Cgroups,
     btf: BtfCache,
-    reading: ReadingCache,
+    names: ReadingNames,
     incomplete: bool,
 }
 
 /// Names that can change, cached for one reading.
 #[derive(Debug, Default)]
-struct ReadingCache {
+struct ReadingNames {
     interfaces: HashMap<u32, Option<String>>,
     mounts: Option<Vec<Mount>>,
     tracepoint_groups: HashMap<String, Option<String>>,
@@ -55,14 +55,14 @@ impl Resolver {
             root: root.to_owned(),
             cgroups: Cgroups::unified_below(root),
             btf: BtfCache::below(root),
-            reading: ReadingCache::default(),
+            names: ReadingNames::default(),
             incomplete: false,
         }
     }
 
     /// Ends a reading: drops what the next one has to look up again.
     pub(crate) fn end_reading(&mut self) {
-        self.reading = ReadingCache::default();
+        self.names = ReadingNames::default();
         self.btf.end_reading();
         self.cgroups.end_reading();
     }
@@ -91,24 +91,24 @@ impl Resolver {
 
     /// Returns the name of an interface of this process's network namespace.
     pub(crate) fn interface(&mut self, index: u32) -> Option<String> {
-        let name = self.reading.interfaces.entry(index);
+        let name = self.names.interfaces.entry(index);
         name.or_insert_with(|| os::interface_name(index).map(|name| printable(&name))).clone()
     }
 
     /// Returns the group of a tracepoint, where tracefs is mounted and has only one of this name.
     pub(crate) fn tracepoint_group(&mut self, event: &str) -> Option<String> {
-        if let Some(cached) = self.reading.tracepoint_groups.get(event) {
+        if let Some(cached) = self.names.tracepoint_groups.get(event) {
             return cached.clone();
         }
         let group = self.find_tracepoint_group(event);
-        self.reading.tracepoint_groups.insert(event.to_owned(), group.clone());
+        self.names.tracepoint_groups.insert(event.to_owned(), group.clone());
         group
     }
 
     fn find_tracepoint_group(&mut self, event: &str) -> Option<String> {
         let mount = self.mounts().iter().find(|mount| mount.file_system == "tracefs")?;
         let events = mount.point.join("events");
-        let mut groups = self.noting(fs::read_dir(events))?.flatten();
+        let mut groups = self.note(fs::read_dir(events))?.flatten();
         let mut with_event = groups.by_ref().filter(|group| group.path().join(event).is_dir());
         let first = with_event.next()?;
         with_event.next().is_none().then(|| printable(first.file_name().as_encoded_bytes()))
@@ -116,16 +116,16 @@ impl Resolver {
 
     /// Returns the name of a unit that counts perf events.
     pub(crate) fn perf_unit(&mut self, number: u32) -> Option<String> {
-        if self.reading.perf_units.is_none() {
-            self.reading.perf_units = Some(self.list_perf_units());
+        if self.names.perf_units.is_none() {
+            self.names.perf_units = Some(self.list_perf_units());
         }
-        let units = self.reading.perf_units.as_ref()?;
+        let units = self.names.perf_units.as_ref()?;
         units.iter().find(|(unit, _)| *unit == number).map(|(_, name)| name.clone())
     }
 
     fn list_perf_units(&mut self) -> Vec<(u32, String)> {
         let directory = fs::read_dir(self.root.join("sys/bus/event_source/devices"));
-        let Some(units) = self.noting(directory) else { return Vec::new() };
+        let Some(units) = self.note(directory) else { return Vec::new() };
         let unit = |unit: fs::DirEntry| {
             let number = fs::read_to_string(unit.path().join("type")).ok()?.trim().parse().ok()?;
             Some((number, printable(unit.file_name().as_encoded_bytes())))
@@ -135,12 +135,12 @@ impl Resolver {
 
     /// Returns the symbol at or before an address of the kernel's code, and the distance from it.
     pub(crate) fn symbol(&mut self, address: u64) -> Option<(String, u64)> {
-        if self.reading.symbols.is_none() {
+        if self.names.symbols.is_none() {
             let file = fs::File::open(self.root.join("proc/kallsyms"));
-            let symbols = self.noting(file).and_then(|file| self.noting(KernelSymbols::read(file)));
-            self.reading.symbols = Some(symbols.unwrap_or_default());
+            let symbols = self.note(file).and_then(|file| self.note(KernelSymbols::read(file)));
+            self.names.symbols = Some(symbols.unwrap_or_default());
         }
-        let (name, offset) = self.reading.symbols.as_ref()?.find(address)?;
+        let (name, offset) = self.names.symbols.as_ref()?.find(address)?;
         Some((printable(name), offset))
     }
 
@@ -155,28 +155,28 @@ impl Resolver {
             let fd = sys::fd_by_id(Kind::Program, program_id)?;
             sys::program_info(fd.as_fd())
         };
-        let info = self.noting(query().map_err(|error: Error| io::Error::from(error.errno)))?;
+        let info = self.note(query().map_err(|error: Error| io::Error::from(error.errno)))?;
         self.function(info.value.btf_id, type_id, false)
     }
 
     fn function(&mut self, btf_id: u32, type_id: u32, of_kernel: bool) -> Option<String> {
         let read = self.btf.described(btf_id).map_err(|error| io::Error::from(error.errno));
-        let described = self.noting(read)??;
+        let described = self.note(read)??;
         let types = (described.of_kernel == of_kernel).then_some(described.types)?;
         types.function(type_id).map(printable)
     }
 
     fn mounts(&mut self) -> &[Mount] {
-        if self.reading.mounts.is_none() {
+        if self.names.mounts.is_none() {
             let mounts = mounts::read(&self.root);
-            self.reading.mounts = self.noting(mounts);
+            self.names.mounts = self.note(mounts);
         }
-        self.reading.mounts.as_deref().unwrap_or_default()
+        self.names.mounts.as_deref().unwrap_or_default()
     }
 
     /// Returns what was read, if anything. A target without a name shows its number, which is no issue; but the name has to be looked
     /// up again where the process had no descriptor or no memory left.
-    fn noting<T>(&mut self, read: io::Result<T>) -> Option<T> {
+    fn note<T>(&mut self, read: io::Result<T>) -> Option<T> {
         self.incomplete |= read.as_ref().is_err_and(|error| is_short(errno_of(error)));
         read.ok()
     }
@@ -253,9 +253,9 @@ mod tests {
         let inner = root.make("all/pods/x");
         root.make("part");
         let below = "1 1 DEVICE /pods /part rw - cgroup2 none rw\n";
-        let whole = "2 1 DEVICE / /all rw - cgroup2 none rw\n";
+        let complete = "2 1 DEVICE / /all rw - cgroup2 none rw\n";
         let outside = "2 1 DEVICE /../.. /all rw - cgroup2 none rw\n";
-        for mounts in [[below, whole], [below, outside]] {
+        for mounts in [[below, complete], [below, outside]] {
             root.write("proc/self/mountinfo", &mounts.concat());
             assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/x"));
         }

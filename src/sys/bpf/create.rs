@@ -15,7 +15,7 @@ use super::{Command, bpf, open};
 use crate::model::enums::{attach_type, program_type};
 use crate::sys::{Error, Result};
 
-/// The beginning of `union bpf_attr` as `BPF_MAP_CREATE` uses it.
+/// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE`.
 #[repr(C)]
 struct MapAttr {
     map_type: u32,
@@ -32,7 +32,7 @@ struct MapAttr {
     btf_value_type_id: u32,
 }
 
-/// `union bpf_attr` as `BPF_PROG_LOAD` uses it, up to what 5.17 added.
+/// `union bpf_attr` for `BPF_PROG_LOAD`, up to the fields of 5.17.
 #[derive(Default)]
 #[repr(C, align(8))]
 struct ProgramAttr {
@@ -65,7 +65,7 @@ struct ProgramAttr {
 }
 const _: () = assert!(size_of::<MapAttr>() == 60 && size_of::<ProgramAttr>() == 144);
 
-/// The beginning of `union bpf_attr` as `BPF_BTF_LOAD` uses it.
+/// The leading fields of `union bpf_attr` for `BPF_BTF_LOAD`.
 #[repr(C, align(8))]
 struct BtfAttr {
     btf: u64,
@@ -76,7 +76,7 @@ struct BtfAttr {
     padding: u32,
 }
 
-/// The beginning of `union bpf_attr` as `BPF_LINK_CREATE` uses it.
+/// The leading fields of `union bpf_attr` for `BPF_LINK_CREATE`.
 #[repr(C)]
 struct LinkAttr {
     program_fd: i32,
@@ -85,14 +85,14 @@ struct LinkAttr {
     flags: u32,
 }
 
-/// `union bpf_attr` as `BPF_ITER_CREATE` uses it.
+/// `union bpf_attr` for `BPF_ITER_CREATE`.
 #[repr(C)]
 struct IterAttr {
     link_fd: i32,
     flags: u32,
 }
 
-/// `union bpf_attr` as `BPF_ENABLE_STATS` uses it.
+/// `union bpf_attr` for `BPF_ENABLE_STATS`.
 #[repr(C)]
 struct StatsAttr {
     kind: u32,
@@ -131,7 +131,7 @@ pub(crate) struct IteratorProgram<'a> {
 ///
 /// # Errors
 ///
-/// `EPERM` without `CAP_BPF` where unprivileged bpf(2) is disabled; `EINVAL` for what the kernel does not know.
+/// `EPERM` without `CAP_BPF` where unprivileged bpf(2) is disabled; `EINVAL` for an unknown type or flag.
 pub(crate) fn create_map(map: &MapDefinition, btf: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = MapAttr {
         map_type: map.map_type,
@@ -151,7 +151,7 @@ pub(crate) fn create_map(map: &MapDefinition, btf: BorrowedFd<'_>) -> Result<Own
     unsafe { open(Command::MapCreate, &mut attr) }
 }
 
-/// Whether the kernel applies CO-RE relocations to programs itself, as it does since 5.17. `true` also for who may not load any.
+/// Returns whether the kernel applies CO-RE relocations itself (5.17); `true` also if this process may not load programs.
 pub(crate) fn relocates_programs() -> bool {
     // Flags that no kernel knows: nothing is loaded.
     let mut attr = ProgramAttr { core_relocation_size: 16, flags: u32::MAX, ..ProgramAttr::default() };
@@ -166,7 +166,7 @@ pub(crate) fn relocates_programs() -> bool {
 ///
 /// # Errors
 ///
-/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `E2BIG` before 5.17; whatever the verifier returns.
+/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `E2BIG` before 5.17; those of the verifier.
 pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Result<OwnedFd> {
     /// The verifier returns EAGAIN while a signal is pending (a frozen cgroup, an attached debugger). libbpf tries as often.
     const ATTEMPTS: usize = 5;
@@ -208,11 +208,11 @@ pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Re
     load()
 }
 
-/// Creates a BTF object of this type information.
+/// Loads type information as a BTF object.
 ///
 /// # Errors
 ///
-/// `EPERM` without `CAP_BPF`; `EINVAL` for what the kernel does not understand.
+/// `EPERM` without `CAP_BPF`; `EINVAL` for kinds of types that the kernel does not know.
 pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
     let size = count(Command::BtfLoad, types)?;
     let mut attr =
@@ -265,7 +265,7 @@ pub(crate) fn enable_stats() -> Result<OwnedFd> {
     unsafe { open(Command::EnableStats, &mut attr) }
 }
 
-/// A name as the kernel keeps it: cut at 15 characters, with a zero at its end.
+/// Returns a name as the kernel stores it: cut at 15 characters, NUL-terminated.
 fn object_name(name: &str) -> [u8; OBJ_NAME_LEN] {
     let mut bytes = [0; OBJ_NAME_LEN];
     let len = name.len().min(OBJ_NAME_LEN - 1);

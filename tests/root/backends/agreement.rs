@@ -95,7 +95,7 @@ impl Both {
             // An iterator reports none of more maps than the verifier lets a program name.
             let too_many = || value.as_ref().is_some_and(|ids| ids.split(',').count() > 64);
             let is_limit = *name == "map_ids" && found.1.is_none() && too_many();
-            // Values that changed meanwhile cannot be compared.
+            // Values that changed between the readings cannot be compared.
             if walked != again || (value.is_none() && NOT_OF_ALL.contains(name)) || is_limit {
                 continue;
             }
@@ -134,7 +134,7 @@ pub(crate) fn on_everything() {
     // Once new, and once cached.
     both.compare();
     both.compare();
-    let count = |len: usize| 2 * u64::try_from(len).expect("not so many");
+    let count = |len: usize| 2 * u64::try_from(len).expect("lengths fit 64 bits");
     both.assert_compared([
         count(herd.programs().len() + programs.len() + aimed.len()),
         count(herd.maps().len() + maps.len() + filled.len()),

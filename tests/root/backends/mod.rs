@@ -1,5 +1,5 @@
-//! The two backends, iterators and the id walk: both report the same, at full and at reduced privileges, and nothing of them is left
-//! behind.
+//! The two backends, iterators and the id walk: both report the same, at full and at reduced privileges, and neither leaks
+//! objects.
 
 use test_support::readers;
 

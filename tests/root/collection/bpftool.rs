@@ -18,7 +18,7 @@ fn listed(kind: &str) -> BTreeMap<u32, Value> {
 }
 
 /// Runs bpftool and the reader in turn, twice: an object that one of them lists both times has to be listed by the other in between.
-/// Fields are compared for these objects, which are the test's own: others may change meanwhile.
+/// Fields are compared for these objects, which are the test's own: others may change between the readings.
 fn agree<Row>(
     kind: &str,
     own: &[u32],

@@ -120,7 +120,7 @@ pub(crate) fn backlogs() {
         assert_eq!(backlog(ring.map()), Some(0));
         ring.produce(100, 13).expect("there is room");
         assert_eq!(backlog(ring.map()), Some(UserRing::taken_up(100, 13)));
-        ring.produce(5000, 13).expect_err("there is no room for so many");
+        ring.produce(5000, 13).expect_err("the buffer has no room for them");
         assert_eq!(backlog(ring.map()), Some(UserRing::taken_up(SIZE / 24, 13)));
     }
 }

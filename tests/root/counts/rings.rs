@@ -17,7 +17,7 @@ pub(crate) fn backlog() {
     ring.consume(2000 - 7).expect("they were written");
     assert_eq!(ring.backlog(), 7 * Ring::RECORD);
     ring.produce(u32::try_from(u64::from(SIZE) / Ring::RECORD).expect("it fits"))
-        .expect_err("there is no room for so many");
+        .expect_err("the buffer has no room for them");
     ring.consume(7).expect("they were written");
 }
 
@@ -28,6 +28,6 @@ pub(crate) fn user_backlog() {
     ring.produce(100, 13).expect("there is room");
     assert_eq!(ring.backlog(), UserRing::taken_up(100, 13));
     assert_eq!(UserRing::taken_up(100, 13), 100 * 24);
-    ring.produce(5000, 13).expect_err("there is no room for so many");
+    ring.produce(5000, 13).expect_err("the buffer has no room for them");
     assert_eq!(ring.backlog(), UserRing::taken_up(SIZE / 24, 13));
 }

@@ -221,33 +221,33 @@ fn a_limit_of_five_thousand_is_not_exceeded() {
         let limited = at_most(MAX).apply(all.clone(), own);
         let sample = limited.sample(own);
         let all_points = expected(&all, own);
-        let told_points = expected(&limited, own);
-        let (all_count, told) = (all_points.len() as u64 + 1, told_points.len() as u64);
-        assert_eq!(limited.dropped, Some(all_count - told));
+        let kept_points = expected(&limited, own);
+        let (all_count, kept_count) = (all_points.len() as u64 + 1, kept_points.len() as u64);
+        assert_eq!(limited.dropped, Some(all_count - kept_count));
 
         let (all_by_object, all_rest) = by_object(all_points);
-        let (told_by_object, told_rest) = by_object(told_points);
-        assert_eq!(told_rest, all_rest, "aggregates are of everything");
+        let (kept_by_object, kept_rest) = by_object(kept_points);
+        assert_eq!(kept_rest, all_rest, "aggregates are of everything");
         let largest = all_by_object.values().map(Vec::len).max().expect("there are objects") as u64;
-        assert!(told <= MAX && told + largest > MAX, "{told} series");
+        assert!(kept_count <= MAX && kept_count + largest > MAX, "{kept_count} series");
 
         for format in [Format::Text, Format::OpenMetrics] {
             let text = prometheus::render(sample, format, 0);
             let samples = text.lines().filter(|line| !line.starts_with('#')).count();
-            assert_eq!(samples as u64, told, "{format:?}");
+            assert_eq!(samples as u64, kept_count, "{format:?}");
         }
-        assert_eq!(decode(&mut encoder, sample), (told, 0), "no series ends");
+        assert_eq!(decode(&mut encoder, sample), (kept_count, 0), "no series ends");
 
-        let chosen: Vec<_> = told_by_object.into_keys().collect();
+        let chosen: Vec<_> = kept_by_object.into_keys().collect();
         assert_eq!(*first.get_or_insert_with(|| chosen.clone()), chosen, "the same in each cycle");
         let mut of_owners: Vec<usize> = vec![0; OWNERS as usize];
         for program in limited.snapshot.programs.iter().flatten() {
             let pid = program.owner.as_ref().and_then(|owner| Some(owner.process.as_ref()?.pid));
             of_owners[pid.expect("each has an owner") as usize - 1] += 1;
         }
-        let odd = of_owners.iter().enumerate().filter(|(place, _)| place % 2 == 1).map(|(_, &told)| told);
+        let odd = of_owners.iter().enumerate().filter(|(place, _)| place % 2 == 1).map(|(_, &kept)| kept);
         let least = odd.min().expect("there are owners");
-        assert!(of_owners[0] <= least + 1, "the one with most displaces nobody: {of_owners:?}");
+        assert!(of_owners[0] <= least + 1, "the one with most displaces no other: {of_owners:?}");
         assert!(least > 0);
     }
 }
@@ -259,18 +259,21 @@ fn equal_objects_displace_at_most_one() {
         let maps = all.maps.iter().flatten().filter(|map| ids.contains(&map.facts.id)).cloned().collect();
         Snapshot { maps: Some(maps), owners: all.owners.clone(), ..Snapshot::begun(THEN, THEN) }
     };
-    let told = |ids: &[u32]| -> Vec<u32> {
+    let kept = |ids: &[u32]| -> Vec<u32> {
         let limited = at_most(700).apply(Selected::all(Arc::new(maps(ids))), None);
         limited.snapshot.maps.iter().flatten().map(|map| map.facts.id).collect()
     };
     let even: Vec<u32> = (1..=200).map(|id| id * 3).collect();
-    let before = told(&even);
-    assert!(before.len() > 10 && before.len() < even.len(), "{} told", before.len());
+    let before = kept(&even);
+    assert!(before.len() > 10 && before.len() < even.len(), "{} kept", before.len());
     for more in (0..=200).step_by(5).map(|place| place * 3 + 1) {
-        let after = told(&[&even[..], &[more]].concat());
-        let gone = before.iter().filter(|id| !after.contains(id)).count();
-        let came: Vec<_> = after.iter().filter(|id| !before.contains(id)).collect();
-        assert!(gone <= 1 && came.iter().all(|&&id| id == more), "with {more}: {gone} went, {came:?} came");
-        assert_eq!(gone, came.len());
+        let after = kept(&[&even[..], &[more]].concat());
+        let dropped = before.iter().filter(|id| !after.contains(id)).count();
+        let added: Vec<_> = after.iter().filter(|id| !before.contains(id)).collect();
+        assert!(
+            dropped <= 1 && added.iter().all(|&&id| id == more),
+            "with {more}: {dropped} dropped, {added:?} added"
+        );
+        assert_eq!(dropped, added.len());
     }
 }

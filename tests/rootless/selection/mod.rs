@@ -228,19 +228,19 @@ proptest! {
     #[test]
     fn owners_take_turns(snapshot in tied(), max in 1..600_u64) {
         let limited = at_most(max).apply(Selected::all(Arc::new(snapshot.clone())), None);
-        let told: BTreeSet<Object> = belongings(&limited.snapshot).into_values().flatten().collect();
+        let kept: BTreeSet<Object> = belongings(&limited.snapshot).into_values().flatten().collect();
         let counts: Vec<(usize, usize)> = belongings(&snapshot)
             .iter()
             .filter(|(owner, _)| owner.is_some())
             .map(|(_, objects)| {
-                let count = objects.iter().take_while(|object| told.contains(*object)).count();
-                assert!(!objects[count..].iter().any(|object| told.contains(object)), "in the order of kinds and ids");
+                let count = objects.iter().take_while(|object| kept.contains(*object)).count();
+                assert!(!objects[count..].iter().any(|object| kept.contains(object)), "in the order of kinds and ids");
                 (count, objects.len())
             })
             .collect();
-        let most = counts.iter().map(|&(told, _)| told).max().unwrap_or(0);
-        for (told, has) in counts {
-            prop_assert!(told == has || told + 1 >= most, "{} of {}, and another has {}", told, has, most);
+        let most = counts.iter().map(|&(kept, _)| kept).max().unwrap_or(0);
+        for (kept, has) in counts {
+            prop_assert!(kept == has || kept + 1 >= most, "{} of {}, and another has {}", kept, has, most);
         }
     }
 
@@ -254,8 +254,8 @@ proptest! {
         let (kind, id) = *place.get(&objects);
         let all = by_object(expected(&Selected::all(Arc::new(snapshot.clone())), None)).0;
         let largest = all.values().map(Vec::len).max().unwrap_or(0);
-        let told = |snapshot: Snapshot| by_object(expected(&at_most(max).apply(Selected::all(Arc::new(snapshot)), None), None)).0;
-        let (with, without) = (told(snapshot.clone()), told(without(&snapshot, kind, id)));
+        let kept = |snapshot: Snapshot| by_object(expected(&at_most(max).apply(Selected::all(Arc::new(snapshot)), None), None)).0;
+        let (with, without) = (kept(snapshot.clone()), kept(without(&snapshot, kind, id)));
         let only_in = |one: &BTreeMap<Object, Vec<Point>>, other: &BTreeMap<Object, Vec<Point>>| {
             one.iter().filter(|(object, _)| !other.contains_key(*object)).map(|(_, points)| points.len()).sum::<usize>()
         };

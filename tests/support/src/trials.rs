@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-/// Makes a trial; `missing` says which requirement is missing.
+/// Creates a trial; `missing` is the requirement that the machine lacks.
 pub fn trial(name: String, missing: Option<String>, test: impl FnOnce() + Send + 'static) -> Trial {
     let required = std::env::var_os("REQUIRE_ALL_TESTS").is_some();
     if let Some(reason) = &missing {
@@ -30,7 +30,7 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-#[expect(clippy::print_stderr, reason = "for people who wonder")]
+#[expect(clippy::print_stderr, reason = "shows why a test is ignored")]
 fn announce(name: &str, reason: &str) {
     eprintln!("{name} is not run: {reason}");
 }

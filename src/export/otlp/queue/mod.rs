@@ -10,7 +10,7 @@
 //!   counts a request that it cannot write as it counts one without space.
 //! - `front`: waits for the oldest request, marks it in flight and returns it. A disk queue reads it here.
 //! - `done`: removes the request in flight. A disk queue moves its cursor.
-//! - `retry`: ends the flight and leaves the request in its place, where it may be dropped again.
+//! - `retry`: marks the request in flight as waiting again, at the front, where it may be dropped.
 //! - `drained`: waits until the producer can reuse the buffers of its requests. A disk queue returns at once, since its copy is on disk.
 //! - `close`, `closed`, `is_closed`: end of the producer. `front` still returns what is left, then `None`.
 //! - `shut_down`: end of the delivery; returns how many items are dropped. A disk queue drops nothing and leaves its requests to the

@@ -1,4 +1,4 @@
-//! The section `.BTF.ext` of an object: what describes its instructions by the types in `.BTF`.
+//! The section `.BTF.ext` of an object: function info, line info and CO-RE relocations, by the types in `.BTF`.
 //!
 //! Entry point: [`BtfExt::parse`].
 
@@ -15,7 +15,7 @@ const MAGIC: u16 = 0xeb9f;
 /// `struct btf_ext_header`; sections are relative to its end.
 #[derive(FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Header {
+struct BtfExtHeader {
     magic: u16,
     version: u8,
     flags: u8,
@@ -32,7 +32,7 @@ struct SubsectionRange {
     len: u32,
 }
 
-/// What describes the instructions of an object.
+/// The parsed section.
 #[derive(Debug)]
 pub(super) struct BtfExt {
     pub(super) functions: Records<FunctionInfo>,
@@ -47,7 +47,7 @@ pub(super) struct Records<T>(HashMap<String, Vec<T>>);
 impl BtfExt {
     /// Parses a section, whose names are in `types`. `None` where it is malformed.
     pub(super) fn parse(data: &[u8], types: &Types) -> Option<Self> {
-        let (header, _) = Header::read_from_prefix(data).ok()?;
+        let (header, _) = BtfExtHeader::read_from_prefix(data).ok()?;
         if header.magic != MAGIC {
             return None;
         }
@@ -140,13 +140,13 @@ mod tests {
 
     #[test]
     fn malformed_sections_are_refused() {
-        let whole = example();
-        for len in 0..whole.len() {
-            assert!(BtfExt::parse(&whole[..len], &names()).is_none(), "{len} bytes");
+        let complete = example();
+        for len in 0..complete.len() {
+            assert!(BtfExt::parse(&complete[..len], &names()).is_none(), "{len} bytes");
         }
         // The magic number, the length of a record, the name and the number of records.
         for (place, byte) in [(0, 0), (32, 4), (36, 99), (40, 3)] {
-            let mut damaged = whole.clone();
+            let mut damaged = complete.clone();
             damaged[place] = byte;
             assert!(BtfExt::parse(&damaged, &names()).is_none(), "{place}");
         }

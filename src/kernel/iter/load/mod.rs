@@ -1,4 +1,4 @@
-//! The iterators of `bpf/collector.bpf.o`, loaded into the kernel and each linked to its table, or the reason why not.
+//! Loads the iterators of `bpf/collector.bpf.o` into the kernel and links each to its table, or returns why it cannot.
 //!
 //! Entry point: [`Iterators::load`]. The kernel itself relocates the programs by its types (CO-RE, 5.17).
 
@@ -31,7 +31,7 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 const CPUS: &str = "bpfmetrics_cpus";
-const ASK: &str = "bpfmetrics_ask";
+const REQUEST: &str = "bpfmetrics_ask";
 const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
 
@@ -41,7 +41,7 @@ const TARGETS: [&str; 4] = ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_b
 /// Bits of `trace_event_call.flags`.
 const FLAGS: [&str; 3] = ["TRACE_EVENT_FL_TRACEPOINT", "TRACE_EVENT_FL_KPROBE", "TRACE_EVENT_FL_UPROBE"];
 
-/// What could be loaded.
+/// The iterators, or why each is unavailable.
 #[derive(Debug)]
 pub(crate) struct Iterators {
     /// Over programs.
@@ -52,12 +52,12 @@ pub(crate) struct Iterators {
     pub(crate) links: Result<Links, Refusal>,
     /// Over the files of processes.
     pub(crate) files: Result<Files, Refusal>,
-    /// The objects that this process holds as long as it has these.
-    pub(crate) kept: Vec<(Kind, u32)>,
+    /// Maps and links that this process holds for these.
+    pub(crate) own_objects: Vec<(Kind, u32)>,
 }
 
 impl Iterators {
-    /// Loads them into the kernel. They are gone when the last descriptor of their links is closed.
+    /// Loads the iterators into the kernel, which frees them when the last descriptors of their links are closed.
     pub(crate) fn load() -> Self {
         match Loader::new() {
             Ok(mut loader) => Self {
@@ -65,14 +65,14 @@ impl Iterators {
                 maps: loader.maps(),
                 links: loader.links(),
                 files: loader.files(),
-                kept: loader.own_objects,
+                own_objects: loader.own_objects,
             },
             Err(refusal) => Self {
                 programs: Err(refusal.clone()),
                 maps: Err(refusal.clone()),
                 links: Err(refusal.clone()),
                 files: Err(refusal),
-                kept: Vec::new(),
+                own_objects: Vec::new(),
             },
         }
     }
@@ -126,21 +126,21 @@ impl Loader {
         let map = loader.map(CPUS)?;
         for (index, number) in cpus.into_iter().enumerate() {
             let index = u32::try_from(index).expect("far less than 2^32 CPUs");
-            // An offset, which the programs find, and the number of the CPU.
+            // An offset, which the programs determine, and the number of the CPU.
             let value = [0, 0, number, 0];
             sys::update_map(map, index, &value).map_err(not_filled)?;
         }
-        sys::update_map(loader.map(ASK)?, 0, &request).map_err(not_filled)?;
+        sys::update_map(loader.map(REQUEST)?, 0, &request).map_err(not_filled)?;
         Ok(loader)
     }
 
     fn programs(&mut self) -> Result<Programs, Refusal> {
-        let ask = duplicate(self.map(ASK)?)?;
-        let id = sys::map_info(ask.as_fd()).map_err(not_identified)?.value.id;
+        let request = duplicate(self.map(REQUEST)?)?;
+        let id = sys::map_info(request.as_fd()).map_err(not_identified)?.value.id;
         let program = self.program("bpf_metrics_exporter_program", "bpf_prog")?;
         let table = self.table(Kind::Program, "bpf_prog", &program)?;
         self.own_objects.push((Kind::Map, id));
-        Ok(Programs::new(table, ask, self.request))
+        Ok(Programs::new(table, request, self.request))
     }
 
     fn maps(&mut self) -> Result<Maps, Refusal> {
@@ -245,7 +245,7 @@ fn verifier_log(program: &IteratorProgram<'_>) -> String {
     String::from_utf8_lossy(&log[..len]).trim_end().to_owned()
 }
 
-/// The last line of a verifier's log but the figures at its end.
+/// Returns the last line of a verifier's log before the statistics at its end.
 fn reason(log: &str) -> Option<&str> {
     let figures = ["verification time", "stack depth", "processed", "insns_total"];
     log.lines().rev().find(|line| !figures.iter().any(|figure| line.starts_with(figure)))
@@ -269,7 +269,7 @@ fn not_filled(error: Error) -> Refusal {
     refused(error, "a map cannot be filled")
 }
 
-/// The numbers of the CPUs that this machine may have.
+/// Returns the numbers of the possible CPUs.
 fn possible_cpus() -> io::Result<Vec<u32>> {
     let text = fs::read_to_string(POSSIBLE_CPUS)?;
     parse_cpus(&text).ok_or_else(|| io::Error::other(format!("{text:?} is not a list of CPUs")))

@@ -1,4 +1,4 @@
-//! The compiled object `bpf/collector.bpf.o`: its functions with what refers to them and describes them, its maps and its BTF.
+//! The compiled object `bpf/collector.bpf.o`: functions with relocations and descriptions, maps and BTF.
 //!
 //! Entry point: [`CompiledObject::parse`]. Independent of the kernel that it is loaded into.
 
@@ -57,7 +57,7 @@ pub(super) struct CompiledObject<'a> {
     pub(super) types: Types,
     pub(super) maps: Vec<MapDefinition>,
     pub(super) license: &'a CStr,
-    /// What the functions of each section of code are described by.
+    /// Function info, line info and CO-RE relocations of each section of code.
     pub(super) descriptions: BtfExt,
     code: HashMap<SectionIndex, Code<'a>>,
     functions: Vec<Function<'a>>,
@@ -68,11 +68,11 @@ pub(super) struct CompiledObject<'a> {
 struct Code<'a> {
     name: &'a str,
     instructions: Vec<Instruction>,
-    /// What instructions refer to, by their indices.
+    /// The symbols that instructions refer to, by index of the instruction.
     relocations: HashMap<usize, Symbol<'a>>,
 }
 
-/// What a relocation refers to.
+/// The target of a relocation.
 #[derive(Clone, Copy, Debug)]
 enum Symbol<'a> {
     Map(&'a str),
@@ -90,7 +90,7 @@ pub(super) struct Function<'a> {
     pub(super) range: Range<usize>,
 }
 
-/// What an instruction refers to.
+/// The target of an instruction's reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reference<'a> {
     Map(&'a str),
@@ -151,13 +151,13 @@ impl<'a> CompiledObject<'a> {
         function.ok_or_else(|| ObjectError::NoFunction(name.to_owned()))
     }
 
-    /// The instructions of a function, and the name of their section.
+    /// Returns the instructions of a function, and the name of their section.
     pub(super) fn code(&self, function: &Function<'_>) -> (&[Instruction], &'a str) {
         let code = &self.code[&function.section];
         (&code.instructions[function.range.clone()], code.name)
     }
 
-    /// What the instruction at an index of a function's section refers to, if anything.
+    /// Returns the reference of the instruction at an index of a function's section, if it has one.
     ///
     /// # Errors
     ///

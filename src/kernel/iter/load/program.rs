@@ -49,9 +49,9 @@ impl<'a> LinkedProgram<'a> {
                     Some(Reference::Call(callee)) => (callee, PSEUDO_CALL),
                     Some(Reference::Address(callee)) => (callee, PSEUDO_FUNCTION),
                 };
-                let known = placed.iter().find(|(function, _)| ptr::eq(*function, callee));
-                let known = known.map(|&(_, start)| start);
-                let target = known.unwrap_or_else(|| {
+                let start = placed.iter().find(|(function, _)| ptr::eq(*function, callee));
+                let start = start.map(|&(_, start)| start);
+                let target = start.unwrap_or_else(|| {
                     let start = program.append(object, callee);
                     placed.push((callee, start));
                     start
@@ -63,7 +63,7 @@ impl<'a> LinkedProgram<'a> {
         Ok(program)
     }
 
-    /// Has the program use these maps, by their descriptors.
+    /// Sets the descriptors of the maps that instructions load.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl<'a> LinkedProgram<'a> {
         Ok(())
     }
 
-    /// Appends a function and what describes it, and returns where it starts.
+    /// Appends a function with its descriptions, and returns its start.
     fn append(&mut self, object: &CompiledObject<'_>, function: &Function<'_>) -> usize {
         let start = self.instructions.len();
         let (instructions, section) = object.code(function);
@@ -101,7 +101,7 @@ impl<'a> LinkedProgram<'a> {
         start
     }
 
-    /// Has an instruction refer to something of the kind that `source` says.
+    /// Sets the reference of an instruction; `source` is its kind.
     fn refer(&mut self, at: usize, source: u8, immediate: i32) {
         let instruction = &mut self.instructions[at];
         instruction.registers = instruction.registers & 0xf | source << 4;
@@ -142,7 +142,7 @@ mod tests {
     fn a_program_is_linked_with_the_functions_that_it_refers_to() {
         let object = object();
         for name in PROGRAMS {
-            let program = LinkedProgram::link(&object, name).expect("all it refers to is in the object");
+            let program = LinkedProgram::link(&object, name).expect("its references are in the object");
             let functions = functions(&object, &program);
             assert_eq!(functions[0], (0, name.to_owned()));
             assert!(functions.is_sorted(), "{functions:?}");
@@ -160,7 +160,7 @@ mod tests {
                 }
             }
             let starts: BTreeSet<_> = functions.iter().map(|&(start, _)| start).collect();
-            assert_eq!(referred, starts, "{name}: each is reachable, and what is reached is a function");
+            assert_eq!(referred, starts, "{name}: each function is referred to, and nothing else");
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn functions_are_copied_with_their_lines_and_relocations() {
         let object = object();
         for name in PROGRAMS {
-            let program = LinkedProgram::link(&object, name).expect("all it refers to is in the object");
+            let program = LinkedProgram::link(&object, name).expect("its references are in the object");
             let len = u32::try_from(program.instructions.len()).expect("it is short");
             assert!(program.lines.is_sorted_by_key(|line| line.insn_off));
             for function in &program.functions {
@@ -198,7 +198,7 @@ mod tests {
     fn maps_are_loaded_by_their_descriptors() {
         let object = object();
         let mut program =
-            LinkedProgram::link(&object, PROGRAMS[0]).expect("all it refers to is in the object");
+            LinkedProgram::link(&object, PROGRAMS[0]).expect("its references are in the object");
         let places = program.maps.clone();
         let names: BTreeSet<_> = places.iter().map(|&(_, name)| name).collect();
         assert!(names.contains("bpfmetrics_cpus") && names.contains("bpfmetrics_ask"), "{names:?}");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_missing_is_named() {
+    fn the_error_names_a_missing_function() {
         let missing = LinkedProgram::link(&object(), "missing").map(|_| ());
         assert_eq!(missing, Err(ObjectError::NoFunction("missing".to_owned())));
     }
@@ -251,7 +251,7 @@ mod tests {
 
         #[test]
         fn damaged_tables_do_not_panic(
-            // The symbols, relocations and section headers are behind the code.
+            // The symbols, relocations and section headers follow the code.
             damages in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         ) {
             let mut data = OBJECT.to_vec();

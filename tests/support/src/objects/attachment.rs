@@ -63,7 +63,7 @@ impl Program {
         netlink::attach_xdp(LOOPBACK, sys::number(self.fd()))
     }
 
-    /// Attaches it as tcx, behind those that are there.
+    /// Attaches it as tcx, after those that are there.
     ///
     /// # Errors
     /// The kernel's refusal; kernels before 6.6 do not know it.
@@ -71,7 +71,7 @@ impl Program {
         self.attach(LOOPBACK, attach_type::TCX_INGRESS, 0)
     }
 
-    /// Has a link attach it as tcx, before those that are there or behind them.
+    /// Has a link attach it as tcx, before those that are there or after them.
     ///
     /// # Errors
     /// The kernel's refusal; kernels before 6.6 do not know it.
@@ -93,7 +93,7 @@ impl Program {
 }
 
 impl Program {
-    /// Attaches it to what sockets of a cgroup receive, behind those that are there, until the cgroup is removed.
+    /// Attaches it to what sockets of a cgroup receive, after those that are there, until the cgroup is removed.
     ///
     /// # Errors
     /// The kernel's refusal.

@@ -8,7 +8,7 @@ use super::uapi::{map_flag, map_type, program_type};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// One program in so many has BTF and a full name that is longer than the kernel's 15 characters.
+/// One program in this number has BTF and a full name that is longer than the kernel's 15 characters.
 const FULL_NAME_EVERY: usize = 100;
 
 /// Programs and maps, all gone when dropped.

@@ -25,7 +25,7 @@ pub enum Target {
     Network(Network),
     /// A perf event.
     Event(OwnedFd),
-    /// A probe, so far behind the beginning of a file or of a function.
+    /// A probe, at an offset in a file or a function.
     Probe {
         /// The perf event, if there is one.
         event: Option<OwnedFd>,

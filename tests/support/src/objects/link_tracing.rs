@@ -208,7 +208,7 @@ impl Link {
         Self::on_probe("kprobe", KERNEL_FUNCTION, 0, false)
     }
 
-    /// A probe on an instruction of a function of the kernel behind its first, by a perf event.
+    /// A probe on an instruction of a function of the kernel after its first, by a perf event.
     ///
     /// # Errors
     /// As [`Self::kprobe`].

@@ -33,7 +33,7 @@ const READY: &[Row] = &[
     (kind::PERF_EVENT_ARRAY,       4,   4, 104, 0,                 Needs::Nothing),
     (kind::PERCPU_HASH,            6,  15, 105, flag::NO_PREALLOC, Needs::Nothing),
     (kind::PERCPU_ARRAY,           4,  16, 106, 0,                 Needs::Nothing),
-    // A value is a stack: so many addresses of 8 bytes.
+    // A value is a stack: an array of addresses of 8 bytes.
     (kind::STACK_TRACE,            4, 136, 107, 0,                 Needs::Nothing),
     (kind::CGROUP_ARRAY,           4,   4, 108, 0,                 Needs::Nothing),
     (kind::LRU_HASH,               7,  19, 109, 0,                 Needs::Nothing),

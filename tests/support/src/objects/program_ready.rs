@@ -137,7 +137,7 @@ impl Program {
         })
     }
 
-    /// A socket filter that calls so many functions of its own, each longer than the one before.
+    /// A socket filter that calls `called` functions of its own, each longer than the one before.
     /// The kernel reports the sum of their sizes and that of the first, which calls them.
     ///
     /// # Errors

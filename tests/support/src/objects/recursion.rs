@@ -131,7 +131,7 @@ impl Recursion {
         Ok(Self { link, trigger: Trigger::Program(trigger) })
     }
 
-    /// Makes the program, or its link, miss so many runs.
+    /// Makes the program, or its link, miss this number of runs.
     ///
     /// # Errors
     /// The kernel's refusal.

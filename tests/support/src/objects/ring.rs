@@ -77,7 +77,7 @@ impl Ring {
         Ok(Self { map, program, consumer, producer })
     }
 
-    /// Has the program write so many records.
+    /// Has the program write this number of records.
     ///
     /// # Errors
     /// The kernel's refusal; a buffer that is full before.
@@ -91,7 +91,7 @@ impl Ring {
         Err(invalid(format!("of {records} records only {} went in", written / Self::RECORD)))
     }
 
-    /// Reads so many records, one by one, as a consumer does.
+    /// Reads this number of records, one by one, as a consumer does.
     ///
     /// # Errors
     /// A buffer that has fewer.
@@ -158,7 +158,7 @@ impl UserRing {
         Ok(Self { map, consumer, producer })
     }
 
-    /// Writes so many records of `length` bytes each.
+    /// Writes this number of records of `length` bytes each.
     ///
     /// # Errors
     /// A buffer in which there is no room for one more: what went in before stays.
@@ -178,7 +178,7 @@ impl UserRing {
         Ok(())
     }
 
-    /// What so many records of `length` bytes take up in the buffer, in bytes.
+    /// Returns the space of this number of records of `length` bytes in the buffer, in bytes.
     #[must_use]
     pub fn taken_up(records: u32, length: u32) -> u64 {
         u64::from(records) * taken_up(length)
