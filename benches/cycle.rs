@@ -62,7 +62,7 @@ async fn main() {
     let mut reader = Reader::default();
     reader.read();
     let tables = least(20, || (), |()| reader.read());
-    let mut enricher = Enricher::new(reader, enrich::Options::default(), NameCache::default());
+    let mut enricher = Enricher::new(reader, enrich::EnrichOptions::default(), NameCache::default());
     enricher.read();
     let reading = least(20, || (), |()| enricher.read());
     drop(enricher);

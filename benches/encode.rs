@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::prometheus::{self, Format};
-use bpf_metrics_exporter::metrics::{Entity, Kind, Metric, Sample, Value, Visitor, visit};
+use bpf_metrics_exporter::metrics::{Entity, Metric, MetricKind, Sample, Value, Visitor, visit};
 use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, Program, ProgramFacts, Snapshot, Tag};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -154,8 +154,8 @@ fn point<T>(entity: &'static Entity<T>, metric: &Metric<T>, value: &T, time: u64
 
 fn message<T>(metric: &Metric<T>, data_points: Vec<NumberDataPoint>) -> MetricMessage {
     let data = match metric.kind {
-        Kind::Gauge => metric::Data::Gauge(Gauge { data_points }),
-        Kind::Counter => {
+        MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points }),
+        MetricKind::Counter => {
             metric::Data::Sum(Sum { data_points, aggregation_temporality: CUMULATIVE, is_monotonic: true })
         }
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use test_support::{holding, measure};
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::kernel::{self, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::{Kind, Part, ReaderKind};
 use test_support::holding::{OF_MAP, holder};
@@ -42,8 +42,9 @@ fn main() {
 
 /// Returns the shortest time to read the holders. Names of executables are cached after the first reading.
 fn cost(backend: ReaderKind, map: &Map, count: usize) -> Duration {
-    let options = kernel::Options { reader: ReaderChoice::Only(backend), ..kernel::Options::default() };
-    let mut enricher = Enricher::new(Reader::new(options), Options::default(), NameCache::default());
+    let options =
+        kernel::ReaderOptions { reader: ReaderChoice::Only(backend), ..kernel::ReaderOptions::default() };
+    let mut enricher = Enricher::new(Reader::new(options), EnrichOptions::default(), NameCache::default());
     let taken = (0..RUNS).map(|_| {
         let snapshot = enricher.read();
         let holders = snapshot.holders.as_ref().expect("root may read them").of(Kind::Map);

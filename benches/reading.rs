@@ -4,7 +4,7 @@
 use std::time::Duration;
 use test_support::measure;
 
-use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice};
+use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions};
 use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
 use test_support::measure::{each, least, ratio, report};
 use test_support::objects::{Herd, Map};
@@ -71,7 +71,7 @@ fn steady(kind: ReaderKind, runs: u32) -> Duration {
 }
 
 fn reader(kind: ReaderKind) -> Reader {
-    Reader::new(Options { reader: ReaderChoice::Only(kind), ..Options::default() })
+    Reader::new(ReaderOptions { reader: ReaderChoice::Only(kind), ..ReaderOptions::default() })
 }
 
 /// How many objects were read.

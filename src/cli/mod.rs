@@ -62,9 +62,9 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Collection {
     /// Of the reader.
-    pub kernel: kernel::Options,
+    pub kernel: kernel::ReaderOptions,
     /// Of owners and attachments.
-    pub enrich: enrich::Options,
+    pub enrich: enrich::EnrichOptions,
     /// Of the lookup of names.
     pub lookup: lookup::Settings,
     /// Which series to export.
@@ -218,7 +218,7 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
     }
     let mut sockets = |flag, given| list(flag, given, errors).map_or(Sockets::WellKnown, Sockets::Given);
     Collection {
-        kernel: kernel::Options {
+        kernel: kernel::ReaderOptions {
             reader: kernel.kernel_reader,
             run_stats: kernel.run_stats,
             count_by_walking: kernel.count_by_walking,
@@ -228,7 +228,7 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
             cri: sockets("--cri-socket", owners.cri_socket),
             docker: sockets("--docker-socket", owners.docker_socket),
         },
-        enrich: enrich::Options {
+        enrich: enrich::EnrichOptions {
             bpffs: owners.bpffs,
             hooks: owners.hooks_interval.into_option(),
             every_netns: owners.netns,

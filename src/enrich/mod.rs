@@ -35,7 +35,7 @@ use crate::model::{Collector, HeldBy, Holder, Holders, Owner, Part, ProcessFiles
 
 /// Options of the enricher.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct EnrichOptions {
     /// Mount points of bpffs that are not in our mount namespace.
     pub bpffs: Vec<PathBuf>,
     /// Interval of scans of hooks; `None` for no scans.
@@ -69,7 +69,7 @@ pub struct Enricher {
 impl Enricher {
     /// Returns an enricher of the readings of a reader.
     #[must_use]
-    pub fn new(reader: Reader, options: Options, names: NameCache) -> Self {
+    pub fn new(reader: Reader, options: EnrichOptions, names: NameCache) -> Self {
         Self {
             reader,
             names,

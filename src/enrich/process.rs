@@ -18,7 +18,7 @@ use crate::model::{Part, Process, ProcessFiles, ReaderKind};
 pub(super) struct Processes {
     proc: PathBuf,
     cache: HashMap<ProcessKey, CachedProcess>,
-    /// See [`Options::holders_share`](super::Options::holders_share).
+    /// See [`EnrichOptions::holders_share`](super::EnrichOptions::holders_share).
     share: Option<u32>,
     last: Option<HolderSearch>,
     /// When to search again.
@@ -134,7 +134,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::kernel::{Options, ReaderChoice};
+    use crate::kernel::{ReaderChoice, ReaderOptions};
 
     /// Creates a root directory with process 20, started at the first tick.
     fn root(name: &str) -> PathBuf {
@@ -153,8 +153,10 @@ mod tests {
 
     #[test]
     fn a_search_is_reused_until_the_next_is_due() {
-        let mut reader =
-            Reader::new(Options { reader: ReaderChoice::Only(ReaderKind::Walk), ..Options::default() });
+        let mut reader = Reader::new(ReaderOptions {
+            reader: ReaderChoice::Only(ReaderKind::Walk),
+            ..ReaderOptions::default()
+        });
         let mut issues = Issues::default();
         let mut seldom = Processes::below(Path::new("/"), Some(u32::MAX));
         let first = seldom.read(&mut reader, &mut issues);

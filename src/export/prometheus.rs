@@ -4,7 +4,7 @@
 use std::fmt::{self, Write};
 
 use crate::metrics::{
-    Carries, Entity, Kind, Label, LabelValue, Metric, Sample, Value, Visitor, prometheus_name, visit,
+    Carries, Entity, Label, LabelValue, Metric, MetricKind, Sample, Value, Visitor, prometheus_name, visit,
 };
 
 /// Exposition format.
@@ -161,8 +161,8 @@ impl Visitor for Exposition {
 
 fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: &str, sample: &str) {
     let kind = match metric.kind {
-        Kind::Gauge => "gauge",
-        Kind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Counter => "counter",
     };
     match format {
         Format::Text => {

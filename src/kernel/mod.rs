@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use self::backend::Backend;
 pub use self::backend::{Choice, describe_choices};
 use self::iter::Iterators;
-pub use self::options::{Options, ReaderChoice, RunStatsMode};
+pub use self::options::{ReaderChoice, ReaderOptions, RunStatsMode};
 use self::reading::ReadContext;
 use self::run_stats::RunStatsControl;
 use self::targets::resolver::Resolver;
@@ -40,7 +40,7 @@ use crate::model::{Collector, Kind, Part, ProcessFiles, ReaderKind, Snapshot};
 /// Reads the kernel, and caches immutable facts across readings.
 #[derive(Debug)]
 pub struct Reader {
-    options: Options,
+    options: ReaderOptions,
     started_at: Timestamp,
     issues: Issues,
     run_stats: RunStatsControl,
@@ -56,11 +56,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Loads the iterators, and enables run statistics according to [`Options::run_stats`].
+    /// Loads the iterators, and enables run statistics according to [`ReaderOptions::run_stats`].
     ///
     /// Statistics are sampled in a thread, which keeps the current capabilities of the calling thread and ends with the reader.
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: ReaderOptions) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
         let (programs, maps, links, files, own_objects) = match iterators {
             Some(Iterators { programs, maps, links, files, own_objects }) => {
@@ -146,7 +146,7 @@ impl Reader {
 
 impl Default for Reader {
     fn default() -> Self {
-        Self::new(Options::default())
+        Self::new(ReaderOptions::default())
     }
 }
 

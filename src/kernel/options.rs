@@ -6,7 +6,7 @@ use crate::model::ReaderKind;
 
 /// How to read the kernel.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct ReaderOptions {
     /// The backend to read tables and holders with.
     pub reader: ReaderChoice,
     /// Whether to enable run statistics of programs.

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use self::messages::{
-    Container, ContainerMetadata, Empty, ListContainersResponse, ListPodSandboxResponse, PodSandbox,
+    ContainerMetadata, CriContainer, Empty, ListContainersResponse, ListPodSandboxResponse, PodSandbox,
     PodSandboxMetadata,
 };
 use super::{LookupError, LookupResult, MAX_RESPONSE_BYTES};
@@ -74,7 +74,7 @@ fn names_of(containers: ListContainersResponse, sandboxes: ListPodSandboxRespons
         result.containers.push((id.clone(), ContainerName { name: None, pod: Some(key.clone()) }));
         keys.insert(id, key);
     }
-    for Container { id, pod_sandbox_id, metadata } in containers.containers {
+    for CriContainer { id, pod_sandbox_id, metadata } in containers.containers {
         if let (Some(ContainerMetadata { name }), Some(key)) = (metadata, keys.get(&pod_sandbox_id)) {
             result.containers.push((id, ContainerName { name: Some(name), pod: Some(key.clone()) }));
         }

@@ -17,7 +17,7 @@ use crate::error_chain::error_chain;
 /// An element of the response to `GET /containers/json`. Source: Docker Engine API v1.24 and later, "List containers".
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Container {
+struct DockerContainer {
     id: String,
     names: Option<Vec<String>>,
     labels: Option<Labels>,
@@ -71,14 +71,14 @@ pub(super) async fn query(socket: &Path) -> Result<LookupResult, LookupError> {
         response = response => response?,
         never = connection => never,
     };
-    let containers: Vec<Container> =
+    let containers: Vec<DockerContainer> =
         serde_json::from_slice(&body).map_err(|error| LookupError::Response(error.to_string()))?;
     Ok(names_of(containers))
 }
 
-fn names_of(containers: Vec<Container>) -> LookupResult {
+fn names_of(containers: Vec<DockerContainer>) -> LookupResult {
     let mut result = LookupResult::default();
-    for Container { id, names, labels } in containers {
+    for DockerContainer { id, names, labels } in containers {
         let Labels { pod, pod_namespace, pod_name, container_name } = labels.unwrap_or_default();
         if let (Some(key), Some(namespace), Some(name)) = (&pod, pod_namespace, pod_name) {
             result.pods.push((key.clone(), PodName { namespace, name }));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Carries, Entity, Kind, Label, Visitor, prometheus_name, visit};
+use super::{Carries, Entity, Label, MetricKind, Visitor, prometheus_name, visit};
 
 const HEAD: &str = "\
 # Metrics
@@ -53,8 +53,8 @@ impl Visitor for Page {
                 Carries::Info => format!("*`{}`*", metric.name),
             };
             let kind = match metric.kind {
-                Kind::Gauge => "gauge",
-                Kind::Counter => "counter",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Counter => "counter",
             };
             let unit = match metric.unit.as_otlp() {
                 "" => String::new(),

@@ -37,7 +37,7 @@ impl<'a> Sample<'a> {
 
 /// What a metric's values mean over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// A state: it goes up and down.
     Gauge,
     /// A total since a birth: it only grows.
@@ -153,7 +153,7 @@ pub struct Metric<T> {
     /// The name, as OTLP spells it.
     pub name: &'static str,
     /// What its values mean over time.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// What its values count.
     pub unit: Unit,
     /// What it means, in one sentence.

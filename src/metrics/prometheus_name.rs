@@ -2,7 +2,7 @@
 //! into Prometheus give the same series.
 //! Source: "OTLP Metric points to Prometheus" in the OpenTelemetry specification's `compatibility/prometheus_and_openmetrics`.
 
-use super::{Kind, Unit};
+use super::{MetricKind, Unit};
 
 /// Returns the word for a unit, the suffix of a name; empty if the unit has none.
 #[must_use]
@@ -32,10 +32,10 @@ pub fn family(name: &str, unit: Unit) -> String {
 
 /// Returns the suffix of the family's name on a line with a value.
 #[must_use]
-pub const fn sample_suffix(kind: Kind) -> &'static str {
+pub const fn sample_suffix(kind: MetricKind) -> &'static str {
     match kind {
-        Kind::Counter => "_total",
-        Kind::Gauge => "",
+        MetricKind::Counter => "_total",
+        MetricKind::Gauge => "",
     }
 }
 
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(family("bpf_bytes_read", Unit::Bytes), "bpf_bytes_read", "the word is already there");
         assert_eq!(family("bpf_total_runs", Unit::Each("{run}")), "bpf_runs");
         assert_eq!(family("2nd..name", Unit::None), "_2nd_name");
-        assert_eq!(sample_suffix(Kind::Counter), "_total");
+        assert_eq!(sample_suffix(MetricKind::Counter), "_total");
     }
 
     #[test]

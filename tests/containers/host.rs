@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::cgroup::CgroupIdentity;
-use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice};
+use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions};
 use bpf_metrics_exporter::model::ReaderKind;
 
 use super::holder;
@@ -85,7 +85,7 @@ pub(crate) fn process_in(container: &str) -> u32 {
 /// Waits for a map and a program of this name, and asserts that only this process holds them.
 pub(crate) fn assert_holds(pid: u32, name: &str) {
     let reader = ReaderChoice::Only(ReaderKind::Walk);
-    let mut reader = Reader::new(Options { reader, ..Options::default() });
+    let mut reader = Reader::new(ReaderOptions { reader, ..ReaderOptions::default() });
     let mut ids = None;
     wait_until(&format!("objects are named {name}"), SOON, || {
         let snapshot = reader.read();

@@ -1,6 +1,6 @@
 //! Owners of the objects of a container, while names are looked up in the background.
 
-use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{HeldBy, Holder, Kind, Owner, Snapshot};
 
@@ -21,7 +21,7 @@ fn word(owner: &Owner) -> String {
 
 impl<'a> Watched<'a> {
     pub(crate) fn new(name: &'a str, lookup: &'a BackgroundLookup) -> Self {
-        let enricher = Enricher::new(Reader::default(), Options::default(), lookup.names.clone());
+        let enricher = Enricher::new(Reader::default(), EnrichOptions::default(), lookup.names.clone());
         Self { name, lookup, enricher }
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode};
+use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions, RunStatsMode};
 use bpf_metrics_exporter::model::{Program as Found, ReaderKind, Snapshot};
 
 use crate::collection::privileges::refuse;
@@ -40,7 +40,7 @@ const SAMPLE: RunStatsMode =
     RunStatsMode::Sample { window: Duration::from_millis(100), period: Duration::from_millis(250) };
 
 fn reader(run_stats: RunStatsMode) -> Reader {
-    Reader::new(Options { run_stats, ..Options::default() })
+    Reader::new(ReaderOptions { run_stats, ..ReaderOptions::default() })
 }
 
 /// A program that can be run.
@@ -363,7 +363,7 @@ fn nothing_left() {
         let others = holders();
         // Iterators have descriptors of their own.
         let reader = ReaderChoice::Only(ReaderKind::Walk);
-        let mut reader = Reader::new(Options { reader, run_stats: mode, ..Options::default() });
+        let mut reader = Reader::new(ReaderOptions { reader, run_stats: mode, ..ReaderOptions::default() });
         reader.read();
         let during = open();
         // A short sample may have ended by now.

@@ -53,9 +53,9 @@ impl Links {
 
     /// Reads the table. `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Link>> {
-        let mut found = FoundLinks::new(std::mem::take(&mut self.cached), cx.taken_at, cx.names);
-        let read = self.table.read(cx.issues, |bytes| found.take(bytes));
-        let FoundLinks { earlier, mut rows, mut cached, by_id, .. } = found;
+        let mut parser = LinkParser::new(std::mem::take(&mut self.cached), cx.taken_at, cx.names);
+        let read = self.table.read(cx.issues, |bytes| parser.take(bytes));
+        let LinkParser { earlier, mut rows, mut cached, by_id, .. } = parser;
         for index in by_id {
             match target_by_id(cached[index].facts.id) {
                 Ok(target) => {
@@ -63,7 +63,7 @@ impl Links {
                     let facts = Arc::new(LinkFacts { target, ..(*cached[index].facts).clone() });
                     (cached[index].facts, rows[index].facts) = (Arc::clone(&facts), facts);
                 }
-                // It is gone.
+                // It was removed.
                 Err(Error { errno: Errno::ENOENT, .. }) => {}
                 Err(error) => {
                     cx.issues.record(Kind::Link, error);
@@ -72,7 +72,7 @@ impl Links {
             }
         }
         if read.is_none() {
-            // What was not reached stays cached.
+            // Links after the failure stay cached.
             cached.extend(earlier);
         }
         self.cached = cached;
@@ -88,8 +88,8 @@ fn target_by_id(id: u32) -> Result<Option<Target>> {
     info::target(fd.as_fd(), &info)
 }
 
-/// The links found so far by a run over the table.
-struct FoundLinks<'a> {
+/// Parses the stream of one run over the table.
+struct LinkParser<'a> {
     /// The cached links that are still to come.
     earlier: Peekable<vec::IntoIter<CachedLink>>,
     taken_at: Timestamp,
@@ -101,7 +101,7 @@ struct FoundLinks<'a> {
     by_id: Vec<usize>,
 }
 
-impl<'a> FoundLinks<'a> {
+impl<'a> LinkParser<'a> {
     fn new(earlier: Vec<CachedLink>, taken_at: Timestamp, resolver: &'a mut Resolver) -> Self {
         let capacity = earlier.len() + earlier.len() / 16 + 16;
         let (rows, cached) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
@@ -272,9 +272,9 @@ mod tests {
             let stream = stream.concat();
             self.readings += 1;
             let taken_at = Timestamp::UNIX_EPOCH + Duration::from_secs(self.readings);
-            let mut found = FoundLinks::new(std::mem::take(&mut self.cached), taken_at, &mut self.resolver);
-            assert_eq!(found.take(&stream), stream.len());
-            let FoundLinks { rows, cached, .. } = found;
+            let mut parser = LinkParser::new(std::mem::take(&mut self.cached), taken_at, &mut self.resolver);
+            assert_eq!(parser.take(&stream), stream.len());
+            let LinkParser { rows, cached, .. } = parser;
             self.cached = cached;
             rows
         }
@@ -368,7 +368,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_do_not_panic(stream: Vec<u8>) {
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let taken = FoundLinks::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver).take(&stream);
+            let taken = LinkParser::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver).take(&stream);
             prop_assert!(taken <= stream.len());
         }
 
@@ -386,9 +386,9 @@ mod tests {
             }
             bytes.truncate(cut.index(bytes.len() + 1));
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let mut found = FoundLinks::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
-            prop_assert!(found.take(&bytes) <= bytes.len());
-            prop_assert_eq!(found.rows.len(), found.cached.len());
+            let mut parser = LinkParser::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
+            prop_assert!(parser.take(&bytes) <= bytes.len());
+            prop_assert_eq!(parser.rows.len(), parser.cached.len());
         }
 
         #[test]
@@ -398,10 +398,10 @@ mod tests {
             let bytes = stream.concat();
             let cut = cut.min(bytes.len());
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let mut found = FoundLinks::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
+            let mut parser = LinkParser::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
             let complete = ends.iter().copied().filter(|&end| end <= cut).max().unwrap_or(0);
-            prop_assert_eq!(found.take(&bytes[..cut]), complete);
-            prop_assert_eq!(found.rows.len(), ends.iter().filter(|&&end| end <= cut).count());
+            prop_assert_eq!(parser.take(&bytes[..cut]), complete);
+            prop_assert_eq!(parser.rows.len(), ends.iter().filter(|&&end| end <= cut).count());
         }
     }
 }

@@ -18,7 +18,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
 use self::object::pinned;
-use self::views::{Opened, View, views};
+use self::views::{OpenView, View, views};
 use crate::host::issues::Issues;
 use crate::host::text::printable;
 use crate::model::{Kind, Part, Pin};
@@ -26,21 +26,21 @@ use crate::sys::{Error, Result, failed};
 
 /// The longest path below an open directory, in bytes; a longer one starts at another open directory. The kernel takes 4,095
 /// bytes, and a name has 255 at most.
-const LONGEST: usize = 2048;
+const MAX_PATH_LEN: usize = 2048;
 
 /// Reads the mounted bpffs, and caches the object of each pin: a file of a bpffs never becomes another object's.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     given: Vec<PathBuf>,
-    directories: HashMap<File, CachedDirectory>,
+    directories: HashMap<FileId, CachedDirectory>,
     /// The pins of the last reading, by path.
     found: Vec<Pin>,
     reading: u64,
 }
 
-/// A file by its device and inode.
+/// The identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct File {
+struct FileId {
     device: u64,
     inode: u64,
 }
@@ -68,7 +68,7 @@ struct CachedPin {
 }
 
 impl Pins {
-    /// Reads what is mounted, and these directories as well.
+    /// Returns a reader of every mounted bpffs and of these directories.
     pub(crate) fn new(given: Vec<PathBuf>) -> Self {
         Self { given, ..Self::default() }
     }
@@ -89,7 +89,7 @@ impl Pins {
             listed: 0,
             pins: 0,
             changed: false,
-            waiting: Vec::new(),
+            pending: Vec::new(),
             issues,
         };
         let mut from_root = false;
@@ -114,7 +114,7 @@ impl Pins {
         Some(self.found.clone())
     }
 
-    /// Drops what this reading did not find, and sorts what it did.
+    /// Drops pins that this reading did not find, and sorts the others.
     fn drop_missing_and_sort(&mut self) {
         let reading = self.reading;
         self.directories.retain(|_, directory| {
@@ -129,7 +129,7 @@ impl Pins {
 
 /// The state of a reading on its way through the directories.
 struct Walk<'a> {
-    directories: &'a mut HashMap<File, CachedDirectory>,
+    directories: &'a mut HashMap<FileId, CachedDirectory>,
     reading: u64,
     /// Number of this walk in the reading, one for each view.
     number: u64,
@@ -143,13 +143,13 @@ struct Walk<'a> {
     pins: usize,
     /// Whether one of them is new, or has another path.
     changed: bool,
-    waiting: Vec<Waiting>,
+    pending: Vec<PendingDirectory>,
     issues: &'a mut Issues,
 }
 
 /// A directory yet to be read.
-struct Waiting {
-    /// An open directory at or above it: few are open at a time, however many wait.
+struct PendingDirectory {
+    /// An open directory at or above it: few are open at a time, however many are pending.
     above: Rc<OwnedFd>,
     /// Its path from there.
     below: Vec<u8>,
@@ -160,7 +160,7 @@ struct Waiting {
     top: Option<Arc<str>>,
 }
 
-impl Waiting {
+impl PendingDirectory {
     /// A directory in this one. It is opened from here, or from where this one is.
     fn child(&self, name: &CStr, inode: u64) -> Self {
         let path = format!("{}/{}", self.path, printable(name.to_bytes()));
@@ -175,24 +175,24 @@ impl Waiting {
 }
 
 /// An open directory of the bpffs.
-struct Entered {
-    file: File,
+struct OpenDirectory {
+    file: FileId,
     /// Whether another walk of this reading has listed its pins.
     is_listed: bool,
-    place: Waiting,
+    pending: PendingDirectory,
 }
 
 impl Walk<'_> {
-    /// Reads all that a view shows. Not recursive: a tree may be of any depth.
-    fn run(&mut self, view: &View, opened: Opened) {
-        self.waiting.push(Waiting {
+    /// Reads everything in a view. Not recursive: a tree may be of any depth.
+    fn run(&mut self, view: &View, opened: OpenView) {
+        self.pending.push(PendingDirectory {
             above: Rc::new(opened.fd),
             below: b".".to_vec(),
             inode: opened.inode,
             path: printable(view.path.as_os_str().as_bytes()),
             top: None,
         });
-        while let Some(directory) = self.waiting.pop() {
+        while let Some(directory) = self.pending.pop() {
             // One that was removed has nothing to list, nor has one that was replaced by a symbolic link or a pin.
             match self.enter(directory) {
                 Ok(()) | Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP, .. }) => {}
@@ -202,19 +202,19 @@ impl Walk<'_> {
     }
 
     /// Opens a directory and reads it, unless it belongs to another file system or was read already.
-    fn enter(&mut self, place: Waiting) -> Result<()> {
+    fn enter(&mut self, pending: PendingDirectory) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&place.above, Path::new(OsStr::from_bytes(&place.below)), flags, Mode::empty())
+        let fd = openat(&pending.above, Path::new(OsStr::from_bytes(&pending.below)), flags, Mode::empty())
             .map_err(failed("openat"))?;
         let stat = fstat(&fd).map_err(failed("fstat"))?;
-        if (stat.st_dev, stat.st_ino) != (self.device, place.inode) {
-            self.hidden.push(place.inode);
+        if (stat.st_dev, stat.st_ino) != (self.device, pending.inode) {
+            self.hidden.push(pending.inode);
         }
         if stat.st_dev != self.device {
             // Another file system is mounted here. If it is a bpffs, it is a view by itself.
             return Ok(());
         }
-        let file = File { device: self.device, inode: stat.st_ino };
+        let file = FileId { device: self.device, inode: stat.st_ino };
         let cached = self.directories.get(&file).filter(|cached| cached.listed == self.reading);
         if cached.is_some_and(|cached| cached.walk == self.number) {
             // A directory that is mounted below itself.
@@ -225,38 +225,38 @@ impl Walk<'_> {
             return Ok(());
         }
         self.hidden.retain(|&hidden| hidden != stat.st_ino);
-        self.read(Entered { file, is_listed, place }, fd)
+        self.read(OpenDirectory { file, is_listed, pending }, fd)
     }
 
     /// Reads a directory: its pins, unless they are listed, and the directories in it.
-    fn read(&mut self, mut entered: Entered, fd: OwnedFd) -> Result<()> {
-        if entered.place.below.len() > LONGEST {
-            entered.place.above = Rc::new(fd.try_clone().map_err(failed("fcntl"))?);
-            entered.place.below = b".".to_vec();
+    fn read(&mut self, mut opened: OpenDirectory, fd: OwnedFd) -> Result<()> {
+        if opened.pending.below.len() > MAX_PATH_LEN {
+            opened.pending.above = Rc::new(fd.try_clone().map_err(failed("fcntl"))?);
+            opened.pending.below = b".".to_vec();
         }
         let mut directory = Dir::from_fd(fd).map_err(failed("fdopendir"))?;
-        self.visit(&entered);
+        self.visit(&opened);
         let mut new = Vec::new();
-        // A listing that breaks off still has what came before.
-        let end = self.list(&entered, &mut directory, &mut new);
+        // A listing that fails still has the entries before the failure.
+        let end = self.list(&opened, &mut directory, &mut new);
         for (name, inode) in new {
-            self.add(&entered, &directory, name, inode);
+            self.add(&opened, &directory, name, inode);
         }
         end
     }
 
     /// Marks a directory as visited by this walk.
-    fn visit(&mut self, entered: &Entered) {
-        let path = &*entered.place.path;
-        let cached = self.directories.entry(entered.file).or_insert_with(|| CachedDirectory {
+    fn visit(&mut self, opened: &OpenDirectory) {
+        let path = &*opened.pending.path;
+        let cached = self.directories.entry(opened.file).or_insert_with(|| CachedDirectory {
             path: path.into(),
             pins: HashMap::new(),
             listed: 0,
             walk: 0,
         });
         (cached.listed, cached.walk) = (self.reading, self.number);
-        self.listed += usize::from(!entered.is_listed);
-        if !entered.is_listed && *cached.path != *path {
+        self.listed += usize::from(!opened.is_listed);
+        if !opened.is_listed && *cached.path != *path {
             // It was renamed, or is seen through another view.
             cached.path = path.into();
             cached.pins.clear();
@@ -265,13 +265,18 @@ impl Walk<'_> {
 
     /// Lists a directory: marks its cached pins as listed, collects the names and inodes of new ones, and queues the directories
     /// in it.
-    fn list(&mut self, entered: &Entered, directory: &mut Dir, new: &mut Vec<(CString, u64)>) -> Result<()> {
-        let cached = self.directories.get_mut(&entered.file).expect("it was visited");
+    fn list(
+        &mut self,
+        opened: &OpenDirectory,
+        directory: &mut Dir,
+        new: &mut Vec<(CString, u64)>,
+    ) -> Result<()> {
+        let cached = self.directories.get_mut(&opened.file).expect("it was visited");
         for entry in directory.iter() {
             let entry = entry.map_err(failed("getdents64"))?;
             let name = entry.file_name();
             match entry.file_type() {
-                Some(Type::File) if !entered.is_listed => match cached.pins.get_mut(name) {
+                Some(Type::File) if !opened.is_listed => match cached.pins.get_mut(name) {
                     Some(pin) if pin.inode == entry.ino() => {
                         // The kernel may name an entry twice in a listing during which others come and go.
                         self.pins += usize::from(pin.listed != self.reading);
@@ -280,7 +285,7 @@ impl Walk<'_> {
                     _ => new.push((name.to_owned(), entry.ino())),
                 },
                 Some(Type::Directory) if name != c"." && name != c".." => {
-                    self.waiting.push(entered.place.child(name, entry.ino()));
+                    self.pending.push(opened.pending.child(name, entry.ino()));
                 }
                 // A symbolic link.
                 _ => {}
@@ -290,18 +295,18 @@ impl Walk<'_> {
     }
 
     /// Looks up the object of a new pin, and caches the pin.
-    fn add(&mut self, entered: &Entered, directory: &Dir, name: CString, inode: u64) {
+    fn add(&mut self, opened: &OpenDirectory, directory: &Dir, name: CString, inode: u64) {
         let (kind, id) = match object_of(directory, &name, inode) {
             Ok(Some(object)) => object,
             // It was removed, or the name is another file's now, which the next reading looks up.
             Ok(None) | Err(Error { errno: Errno::ENOENT, .. }) => return,
             Err(error) => return self.issues.record(Part::Pin, error),
         };
-        let Waiting { path, top, .. } = &entered.place;
+        let PendingDirectory { path, top, .. } = &opened.pending;
         let path: Arc<str> = format!("{path}/{}", printable(name.to_bytes())).into();
         let directory = top.clone().unwrap_or_else(|| Arc::clone(&path));
         let pin = CachedPin { inode, pin: Pin { kind, id, path, directory }, listed: self.reading };
-        let cached = self.directories.get_mut(&entered.file).expect("it was visited");
+        let cached = self.directories.get_mut(&opened.file).expect("it was visited");
         let before = cached.pins.insert(name.into_boxed_c_str(), pin);
         self.pins += usize::from(before.is_none_or(|before| before.listed != self.reading));
         self.changed = true;

@@ -33,7 +33,7 @@ pub(crate) struct View {
 }
 
 /// An open view.
-pub(crate) struct Opened {
+pub(crate) struct OpenView {
     pub(crate) fd: OwnedFd,
     /// Its inode.
     pub(crate) inode: u64,
@@ -50,7 +50,7 @@ impl View {
     }
 
     /// Opens the directory; `None` where another file system is mounted over it, or it is gone.
-    pub(crate) fn open(&self, issues: &mut Issues) -> Option<Opened> {
+    pub(crate) fn open(&self, issues: &mut Issues) -> Option<OpenView> {
         let (fd, device, inode) = match open_directory(&self.path) {
             Ok(opened) => opened,
             Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) if !self.given => return None,
@@ -59,7 +59,7 @@ impl View {
                 return None;
             }
         };
-        (device == self.device).then_some(Opened { fd, inode })
+        (device == self.device).then_some(OpenView { fd, inode })
     }
 }
 
@@ -135,9 +135,9 @@ mod tests {
             issues.start_reading();
             let views = views(&given, &mut issues).expect("there is /proc");
             assert!(views.iter().all(|view| !view.given));
-            let met: Vec<_> =
+            let recorded: Vec<_> =
                 issues.all().iter().map(|issue| (&*issue.call, &*issue.error, issue.count)).collect();
-            assert_eq!(met, [("fstatfs", "ENODEV", 1), ("open", "ENOENT", 1)]);
+            assert_eq!(recorded, [("fstatfs", "ENODEV", 1), ("open", "ENOENT", 1)]);
         }
     }
 }

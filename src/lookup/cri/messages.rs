@@ -44,12 +44,12 @@ pub struct PodSandboxMetadata {
 pub struct ListContainersResponse {
     /// All containers, in any state.
     #[prost(message, repeated, tag = "1")]
-    pub containers: Vec<Container>,
+    pub containers: Vec<CriContainer>,
 }
 
 /// A container of a pod.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Container {
+pub struct CriContainer {
     /// Id of the container.
     #[prost(string, tag = "1")]
     pub id: String,

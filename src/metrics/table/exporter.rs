@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::metrics::Carries::{Info, Key};
-use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::Text;
+use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{device_name, ifindex, word, word_or_number};
 use crate::metrics::Carries::{Info, Key};
-use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Flag, Integer, Number, Text, Time};
+use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Ratio, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};

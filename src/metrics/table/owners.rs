@@ -5,8 +5,8 @@ use std::hash::{Hash, Hasher};
 
 use super::{device_name, ifindex};
 use crate::metrics::Carries::{Info, Key};
-use crate::metrics::Kind::{Counter, Gauge};
 use crate::metrics::LabelValue::{Integer, Number, Text};
+use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{AttachmentScan, Content, Kind};
 
@@ -154,7 +154,7 @@ pub(crate) fn only_in_doubt() {
     // A map without a holder is not opened, and holds nothing.
     (array.process, large.process) = (None, None);
     let hooks = Some(Duration::ZERO);
-    let options = Options { hooks, wait_for_hooks: true, ..Options::default() };
+    let options = EnrichOptions { hooks, wait_for_hooks: true, ..EnrichOptions::default() };
     // With iterators, which report the descriptors of every process.
     let mut enricher = Enricher::new(Reader::default(), options, NameCache::default());
     wait_until("arrays without a holder are not scanned", SOON, || {

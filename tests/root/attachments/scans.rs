@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::model::{AttachPointStatus, AttachmentScan, Hook, Issue, Part, Snapshot, Target};
 
@@ -20,7 +20,7 @@ pub(crate) fn enricher(every_netns: bool) -> Enricher {
 
 fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
     let hooks = Some(Duration::from_hours(1));
-    let options = Options { hooks, every_netns, wait_for_hooks: true, ..Options::default() };
+    let options = EnrichOptions { hooks, every_netns, wait_for_hooks: true, ..EnrichOptions::default() };
     Enricher::new(reader, options, NameCache::default())
 }
 

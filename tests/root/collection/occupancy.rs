@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, release};
+use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions, release};
 use bpf_metrics_exporter::model::{Map as Found, Program as FoundProgram, ReaderKind, Snapshot};
 
 use super::read;
@@ -18,7 +18,7 @@ use uapi::{map_flag, map_type as kind};
 /// A reader by the id walk that counts the entries of maps up to this size.
 fn walk(count_by_walking: Option<u32>) -> Reader {
     let reader = ReaderChoice::Only(ReaderKind::Walk);
-    Reader::new(Options { reader, count_by_walking, ..Options::default() })
+    Reader::new(ReaderOptions { reader, count_by_walking, ..ReaderOptions::default() })
 }
 
 /// Returns the map with this id.

@@ -1,8 +1,8 @@
 //! Owners, holders and totals of a test's own objects in a snapshot.
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
-use bpf_metrics_exporter::kernel::{Options as ReaderOptions, Reader};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
+use bpf_metrics_exporter::kernel::{Reader, ReaderOptions};
 use bpf_metrics_exporter::model::{HeldBy, Kind, Owner, OwnerTotal, Snapshot};
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use test_support::objects::wait_until;
 /// Collects as the program does, with a scan of attachments each time.
 pub(crate) fn enricher(names: NameCache, every_netns: bool) -> Enricher {
     let hooks = Some(Duration::from_hours(1));
-    let options = Options { hooks, every_netns, wait_for_hooks: true, ..Options::default() };
+    let options = EnrichOptions { hooks, every_netns, wait_for_hooks: true, ..EnrichOptions::default() };
     Enricher::new(Reader::new(ReaderOptions::default()), options, names)
 }
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use std::{env, thread};
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::model::Snapshot;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -106,7 +106,7 @@ pub(crate) fn run() -> Option<ExitCode> {
 /// One for each backend: iterators where the kernel has them, and the id walk.
 fn both() -> [Enricher; 2] {
     [readers::best(), readers::by_ids()]
-        .map(|reader| Enricher::new(reader, Options::default(), NameCache::default()))
+        .map(|reader| Enricher::new(reader, EnrichOptions::default(), NameCache::default()))
 }
 
 fn forever() -> ! {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::model::{HeldBy, Kind, Part, Process, Snapshot};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
@@ -22,7 +22,7 @@ const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
 
 /// One for each backend for the files of processes. Before 5.19 the kernel has an iterator over them, and none over all objects.
 pub(crate) fn enrichers() -> Vec<Enricher> {
-    let enricher = |reader| Enricher::new(reader, Options::default(), NameCache::default());
+    let enricher = |reader| Enricher::new(reader, EnrichOptions::default(), NameCache::default());
     let (iterators, walk) = (readers::best(), readers::by_ids());
     let choice = iterators.choices().iter().find(|choice| choice.part == Part::Holder);
     let refusal = choice.expect("each part has one").reason.clone();

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
-use bpf_metrics_exporter::kernel::{Options as ReaderOptions, Reader, RunStatsMode};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
+use bpf_metrics_exporter::kernel::{Reader, ReaderOptions, RunStatsMode};
 use bpf_metrics_exporter::model::{Kind, KindTotal, OwnerTotal, Snapshot};
 
 use nix::sched::{CloneFlags, unshare};
@@ -100,7 +100,7 @@ pub(crate) fn hold() {
         Group::nameless("loose"),
     ];
     let reader = Reader::new(ReaderOptions { run_stats: RunStatsMode::On, ..ReaderOptions::default() });
-    let mut enricher = Enricher::new(reader, Options::default(), NameCache::default());
+    let mut enricher = Enricher::new(reader, EnrichOptions::default(), NameCache::default());
     let mut account = Account::default();
     let begin = |group: &Group| in_group("churn", group);
     let mut loaders: Vec<Running> = groups.iter().map(begin).collect();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{Enricher, Options};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::model::{Issue, Kind, Part, Pin as Found, Snapshot};
 
 use super::{directory, readers};
@@ -52,7 +52,7 @@ pub(crate) fn enricher() -> Enricher {
 
 /// Collects all pins, and those in these directories.
 pub(crate) fn enricher_of(bpffs: &[PathBuf]) -> Enricher {
-    let options = Options { bpffs: bpffs.to_vec(), ..Options::default() };
+    let options = EnrichOptions { bpffs: bpffs.to_vec(), ..EnrichOptions::default() };
     Enricher::new(readers::by_ids(), options, NameCache::default())
 }
 

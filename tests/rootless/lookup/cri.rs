@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use axum::response::Response;
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 use bpf_metrics_exporter::lookup::cri::messages::{
-    Container, ContainerMetadata, PodSandbox, PodSandboxMetadata,
+    ContainerMetadata, CriContainer, PodSandbox, PodSandboxMetadata,
 };
 use prost::Message;
 use tonic::Code;
@@ -75,7 +75,7 @@ fn sandbox(id: &str, namespace: &str, name: &str, uid: &str) -> Vec<u8> {
 
 fn container(id: &str, sandbox: &str, name: &str) -> Vec<u8> {
     let metadata = Some(ContainerMetadata { name: name.into() });
-    let container = Container { id: id.into(), pod_sandbox_id: sandbox.into(), metadata };
+    let container = CriContainer { id: id.into(), pod_sandbox_id: sandbox.into(), metadata };
     let labels = HashMap::from([("tier".to_owned(), "front".to_owned())]);
     merged(&container, &UnreadContainerFields { image_ref: "sha256:1".into(), labels })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bpf_metrics_exporter::metrics::{Entity, Kind, Sample, Value, Visitor, visit};
+use bpf_metrics_exporter::metrics::{Entity, MetricKind, Sample, Value, Visitor, visit};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -104,7 +104,7 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
                     self.points.push(Point {
                         metric: metric.name.to_owned(),
                         unit: metric.unit.as_otlp().to_owned(),
-                        counter: metric.kind == Kind::Counter,
+                        counter: metric.kind == MetricKind::Counter,
                         labels,
                         start: birth.map_or(0, |birth| birth.as_nanosecond().try_into().expect("after 1970")),
                         time: self.time,

@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use bpf_metrics_exporter::kernel::{Options, Reader, ReaderChoice, RunStatsMode, release};
+use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions, RunStatsMode, release};
 use bpf_metrics_exporter::model::{Link, Map, Part, Program, ReaderKind, Snapshot};
 
 /// A reader with this backend only.
 #[must_use]
 pub fn by(backend: ReaderKind) -> Reader {
-    Reader::new(Options { reader: ReaderChoice::Only(backend), ..Options::default() })
+    Reader::new(ReaderOptions { reader: ReaderChoice::Only(backend), ..ReaderOptions::default() })
 }
 
 /// A reader by iterators where this kernel has them, and else by the id walk.
 #[must_use]
 pub fn best() -> Reader {
-    Reader::new(Options::default())
+    Reader::new(ReaderOptions::default())
 }
 
 /// A reader by the id walk.
@@ -27,7 +27,7 @@ pub fn by_ids() -> Reader {
 #[must_use]
 pub fn counting_by(backend: ReaderKind) -> Reader {
     let reader = ReaderChoice::Only(backend);
-    Reader::new(Options { reader, run_stats: RunStatsMode::On, ..Options::default() })
+    Reader::new(ReaderOptions { reader, run_stats: RunStatsMode::On, ..ReaderOptions::default() })
 }
 
 /// A reader by iterators over all tables.

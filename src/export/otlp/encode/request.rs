@@ -8,7 +8,7 @@ use prost::bytes::Bytes;
 
 use super::buffers::BufferPool;
 use crate::export::otlp::wire;
-use crate::metrics::{Kind, Metric, Value};
+use crate::metrics::{Metric, MetricKind, Value};
 
 /// `DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`: the series has ended.
 const NO_RECORDED_VALUE: u64 = 1;
@@ -173,8 +173,8 @@ impl<'a> RequestWriter<'a> {
         wire::bytes(out, 2, metric.help.as_bytes());
         wire::bytes(out, 3, metric.unit.as_otlp().as_bytes());
         let data = match metric.kind {
-            Kind::Gauge => wire::open(out, 5),
-            Kind::Counter => {
+            MetricKind::Gauge => wire::open(out, 5),
+            MetricKind::Counter => {
                 let sum = wire::open(out, 7);
                 wire::number(out, 2, CUMULATIVE);
                 wire::number(out, 3, u64::from(true));
