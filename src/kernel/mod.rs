@@ -6,6 +6,7 @@
 pub(crate) mod attachments;
 mod backend;
 mod btf;
+mod count;
 #[cfg(test)]
 mod enums;
 mod fdinfo;

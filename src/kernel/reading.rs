@@ -10,9 +10,9 @@ use nix::errno::Errno;
 
 use super::backend::Refusal;
 use super::btf::Types;
+use super::count;
 use super::fdinfo::FdInfo;
 use super::targets::resolver::Resolver;
-use super::walk::count;
 use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
 use crate::host::text::printable;

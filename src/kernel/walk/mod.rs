@@ -4,7 +4,6 @@
 //! Entry point: [`walk`].
 
 mod btfs;
-pub(crate) mod count;
 mod links;
 mod maps;
 mod programs;
