@@ -48,6 +48,10 @@ pub(crate) fn exactly_what_was_made() {
         // What was there before and after the reading was there during it.
         let lasting = &before[kind] & &after[kind];
         assert!(reported[kind].is_superset(&lasting), "{:?} are not reported", &lasting - &reported[kind]);
+        // Ids ascend, so an object that came and went during the reading has a larger one than all before it.
+        let largest = before[kind].last().copied().unwrap_or(0);
+        let extra = &(&reported[kind] - &before[kind]) - &after[kind];
+        assert!(extra.iter().all(|&id| id > largest), "{extra:?} did not exist, {largest} was the largest id");
     }
 
     drop(herd);
