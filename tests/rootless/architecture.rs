@@ -46,8 +46,8 @@ fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Returns the source files of the library, but not those of the binary and of unit tests.
-fn sources() -> Vec<SourceFile> {
+/// Returns every source file below `src`.
+fn files() -> Vec<PathBuf> {
     fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).expect("src can be listed") {
             let path = entry.expect("src can be listed").path();
@@ -60,9 +60,20 @@ fn sources() -> Vec<SourceFile> {
     }
     let mut files = Vec::new();
     collect(&src(), &mut files);
+    assert!(files.len() > 20, "the sources were found");
+    files
+}
+
+/// Reads a source file without its comments and literals.
+fn code(file: &Path) -> String {
+    without_comments_and_literals(&fs::read_to_string(file).expect("a source file is text"))
+}
+
+/// Returns the source files of the library, but not those of the binary and of unit tests.
+fn sources() -> Vec<SourceFile> {
     let mut sources: Vec<SourceFile> = Vec::new();
     let mut test_modules = BTreeSet::new();
-    for file in files {
+    for file in files() {
         let path = file.strip_prefix(src()).expect("it is below src").with_extension("");
         let mut module: Module =
             path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
@@ -72,13 +83,11 @@ fn sources() -> Vec<SourceFile> {
         if module.last().is_some_and(|last| last == "mod") || module == ["lib"] {
             module.pop();
         }
-        let text = fs::read_to_string(&file).expect("a source file is text");
-        let (code, tests) = without_tests(&without_comments_and_literals(&text));
+        let (code, tests) = without_tests(&code(&file));
         test_modules.extend(tests.into_iter().map(|name| [&module[..], &[name]].concat()));
         sources.push(SourceFile { file, module, code });
     }
     sources.retain(|source| !test_modules.contains(&source.module));
-    assert!(sources.len() > 20, "the sources were found");
     sources
 }
 
@@ -157,8 +166,31 @@ struct Use {
 }
 
 /// Returns the paths that code names: those of its `use` declarations, with nested ones written out, and those inside of
-/// expressions and types that begin with `crate`, `self` or `super`.
+/// expressions and types. A path that begins with an imported name is returned with the path of the import instead of the name.
 fn uses(code: &str) -> Vec<Use> {
+    let written = written_uses(code);
+    let whole = |of: &Use| {
+        let name = of.name.clone();
+        let paths = with_imports_resolved(&of.path, &written, 8);
+        paths.into_iter().map(move |path| Use { path, name: name.clone() }).collect::<Vec<_>>()
+    };
+    written.iter().flat_map(whole).collect()
+}
+
+/// Replaces the first segment of a path by the path of the import of that name. There are several if functions of the same file
+/// import different items by one name.
+fn with_imports_resolved(path: &[String], uses: &[Use], depth: usize) -> Vec<NamePath> {
+    let Some((first, rest)) = path.split_first().filter(|_| depth > 0) else { return vec![path.to_vec()] };
+    // `use tokio;` imports a name by itself.
+    let is_import = |of: &&Use| of.name.as_ref() == Some(first) && of.path.first() != Some(first);
+    let replaced = uses.iter().filter(is_import).map(|of| [&of.path[..], rest].concat());
+    let resolved: Vec<NamePath> =
+        replaced.flat_map(|path| with_imports_resolved(&path, uses, depth - 1)).collect();
+    if resolved.is_empty() { vec![path.to_vec()] } else { resolved }
+}
+
+/// Returns the paths in code as they are written there.
+fn written_uses(code: &str) -> Vec<Use> {
     let mut uses = Vec::new();
     let mut rest = code;
     let mut previous = ' ';
@@ -173,10 +205,7 @@ fn uses(code: &str) -> Vec<Use> {
             let end = rest[word_end..].find(';').map_or(rest.len(), |end| word_end + end);
             expand(&rest[word_end..end], &[], &mut uses);
             rest = &rest[end..];
-        } else if matches!(word, "crate" | "self" | "super")
-            && previous != ':'
-            && rest[word_end..].starts_with("::")
-        {
+        } else if previous != ':' && rest[word_end..].starts_with("::") {
             let end = rest[at..].find(|character| !is_name(character) && character != ':');
             let path = &rest[at..end.map_or(rest.len(), |end| at + end)];
             let segments =
@@ -280,15 +309,13 @@ impl Tree {
     /// Returns the edges of the graph of files.
     ///
     /// An edge leads from a file to the file that defines an item it names. If a `mod.rs` only re-exports the item, that is the
-    /// file that it re-exports it from. Edges from a file to its own submodules do not count, since it composes them: an item
-    /// of `mod.rs` may be named below it, but a cycle through siblings or through other parts of the tree is found. Test code
-    /// does not count.
+    /// file that it re-exports it from. Test code does not count.
     fn edges(&self) -> BTreeMap<&Module, BTreeSet<Module>> {
         let mut edges: BTreeMap<&Module, BTreeSet<Module>> = BTreeMap::new();
         for (module, (_, uses)) in &self.sources {
             let named = uses.iter().filter_map(|named| self.absolute(module, &named.path));
             let targets = named.map(|path| self.definition(&path, 8));
-            edges.entry(module).or_default().extend(targets.filter(|target| !target.starts_with(module)));
+            edges.entry(module).or_default().extend(targets.filter(|target| target != module));
         }
         edges
     }
@@ -321,7 +348,12 @@ fn imports_between_files_have_no_cycle() {
         done.insert(module);
     }
     let tree = Tree::new();
-    let edges = tree.edges();
+    let mut edges = tree.edges();
+    // Edges from a file to its own submodules do not count, since it composes them: an item of `mod.rs` may be named below it,
+    // but a cycle through siblings or through other parts of the tree is found.
+    for (module, targets) in &mut edges {
+        targets.retain(|target| !target.starts_with(module));
+    }
     assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 100, "imports were found");
     let (mut done, mut cycles) = (BTreeSet::new(), BTreeSet::new());
     for &module in edges.keys() {
@@ -348,16 +380,30 @@ fn modules_name_only_those_below_them() {
 }
 
 #[test]
-fn backends_do_not_name_each_other() {
+fn backends_do_not_reach_each_other() {
     let tree = Tree::new();
-    let is_in =
-        |module: &[String], backend: &str| module.starts_with(&["kernel".to_owned(), backend.to_owned()]);
-    for (module, targets) in tree.edges() {
-        for target in targets {
-            let crosses = |a, b| is_in(module, a) && is_in(&target, b);
-            let fine = !crosses("iter", "walk") && !crosses("walk", "iter");
-            assert!(fine, "{} names {}", words(module), words(&target));
+    let edges = tree.edges();
+    let root = ["kernel".to_owned()];
+    let backend = |name: &str| [&root[..], &[name.to_owned()]].concat();
+    for (from, to) in [("iter", "walk"), ("walk", "iter")].map(|(from, to)| (backend(from), backend(to))) {
+        // Paths by which the files of a backend reach others of `kernel`, besides `kernel/mod.rs`, which composes the backends.
+        let mut paths: Vec<Vec<&Module>> =
+            edges.keys().filter(|module| module.starts_with(&from)).map(|&module| vec![module]).collect();
+        assert!(paths.len() > 3, "the files of {} were found", words(&from));
+        let mut reached: BTreeSet<&Module> = paths.iter().map(|path| path[0]).collect();
+        while let Some(path) = paths.pop() {
+            let module = path[path.len() - 1];
+            let path_words = || path.iter().map(|module| words(module)).collect::<Vec<_>>().join(" -> ");
+            assert!(!module.starts_with(&to), "{}", path_words());
+            let next = edges.get(module).into_iter().flatten();
+            let next = next.filter(|target| target.len() > root.len() && target.starts_with(&root));
+            for target in next {
+                if reached.insert(target) {
+                    paths.push([&path[..], &[target]].concat());
+                }
+            }
         }
+        assert!(reached.contains(&backend("reading")), "edges were followed");
     }
 }
 
@@ -367,22 +413,21 @@ fn enrich_uses_readers_attachments_pins_and_errors_only() {
     let enrich = |module: &Module| module.first().is_some_and(|top| top == "enrich");
     for (module, (file, uses)) in tree.sources.iter().filter(|(module, _)| enrich(module)) {
         for path in uses.iter().filter_map(|named| tree.absolute(module, &named.path)) {
-            if let [top, name, ..] = &path[..]
-                && let Some((_, allowed)) = ENRICH_USES.iter().find(|(layer, _)| layer == top)
-            {
-                assert!(allowed.contains(&&**name), "{} names {top}::{name}", file.display());
-            }
+            let Some(top) = path.first() else { continue };
+            let Some((_, allowed)) = ENRICH_USES.iter().find(|(layer, _)| layer == top) else { continue };
+            // The layer itself is not in the list: an import of it could be re-exported.
+            let is_fine = path.get(1).is_some_and(|name| allowed.contains(&&**name));
+            assert!(is_fine, "{} names {}", file.display(), words(&path));
         }
     }
 }
 
 #[test]
 fn unsafe_code_is_below_sys_only() {
-    for SourceFile { file, module, code } in sources() {
-        if module.first().is_none_or(|top| top != "sys") {
-            let mut words = code.split(|character| !is_name(character));
-            assert!(words.all(|word| word != "unsafe"), "{} has unsafe code", file.display());
-        }
+    for file in files().iter().filter(|file| !file.starts_with(src().join("sys"))) {
+        let code = code(file);
+        let mut words = code.split(|character| !is_name(character));
+        assert!(words.all(|word| word != "unsafe"), "{} has unsafe code", file.display());
     }
 }
 
@@ -400,9 +445,25 @@ fn only_modules_that_use_the_network_wait() {
 #[test]
 fn code_is_told_from_comments_literals_and_tests() {
     let text = "use a::{b, c::{d as e, *}}; // use f::g;\nlet x = \"use h::i; \\\" \"; fn j<'k>() { crate::l::m('\\'', 'n') }\n\
-                #[cfg(test)]\nmod tests { use o::p; { } }\n#[cfg(test)]\nmod q;\nfn r() { super::s }";
+                #[cfg(test)]\nmod tests { use o::p; { } }\n#[cfg(test)]\nmod q;\nfn r() { super::s; 0..t::u::<v::W>() }";
     let (code, modules) = without_tests(&without_comments_and_literals(text));
     assert_eq!(modules, ["tests", "q"]);
     let named: Vec<String> = uses(&code).into_iter().map(|named| named.path.join("::")).collect();
-    assert_eq!(named, ["a::b", "a::c::d", "a::c::*", "crate::l::m", "super::s"]);
+    assert_eq!(named, ["a::b", "a::c::d", "a::c::*", "crate::l::m", "super::s", "t::u", "v::W"]);
+}
+
+#[test]
+fn imported_names_are_replaced_by_their_paths() {
+    let paths = |code: &str| -> Vec<String> {
+        uses(code).into_iter().map(|named| named.path.join("::")).collect()
+    };
+    let code = "use crate::kernel; fn a() { kernel::iter::load::B }";
+    assert_eq!(paths(code), ["crate::kernel", "crate::kernel::iter::load::B"]);
+    let code = "use super::super::{walk, sys as s}; fn a(_: &walk::B) { s::c() }";
+    let imports = ["super::super::walk", "super::super::sys"];
+    assert_eq!(paths(code), [imports, ["super::super::walk::B", "super::super::sys::c"]].concat());
+    let code = "use crate::a; use a::b; use tokio; fn c() { b::d(); tokio::spawn() }";
+    assert_eq!(paths(code), ["crate::a", "crate::a::b", "tokio", "crate::a::b::d", "tokio::spawn"]);
+    let code = "fn a() { use b::D; D::X } fn c() { use c::D; }";
+    assert_eq!(paths(code), ["b::D", "b::D::X", "c::D::X", "c::D"]);
 }
