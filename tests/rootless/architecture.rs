@@ -454,9 +454,8 @@ fn code_is_told_from_comments_literals_and_tests() {
 
 #[test]
 fn imported_names_are_replaced_by_their_paths() {
-    let paths = |code: &str| -> Vec<String> {
-        uses(code).into_iter().map(|named| named.path.join("::")).collect()
-    };
+    let paths =
+        |code: &str| -> Vec<String> { uses(code).into_iter().map(|named| named.path.join("::")).collect() };
     let code = "use crate::kernel; fn a() { kernel::iter::load::B }";
     assert_eq!(paths(code), ["crate::kernel", "crate::kernel::iter::load::B"]);
     let code = "use super::super::{walk, sys as s}; fn a(_: &walk::B) { s::c() }";

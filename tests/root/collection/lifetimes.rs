@@ -51,7 +51,10 @@ pub(crate) fn exactly_what_was_made() {
         // Ids ascend, so an object that came and went during the reading has a larger one than all before it.
         let largest = before[kind].last().copied().unwrap_or(0);
         let extra = &(&reported[kind] - &before[kind]) - &after[kind];
-        assert!(extra.iter().all(|&id| id > largest), "{extra:?} did not exist, {largest} was the largest id");
+        assert!(
+            extra.iter().all(|&id| id > largest),
+            "{extra:?} did not exist, {largest} was the largest id"
+        );
     }
 
     drop(herd);
