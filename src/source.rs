@@ -1,12 +1,11 @@
 //! Readings shared by everything that needs one at a time: a scrape, an OTLP interval and a page get the same snapshot.
 //! Entry point: [`Source::latest`]. How a reading is taken is up to the caller.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
+use tokio::task::JoinError;
 
 use crate::metrics::select::Selected;
 use crate::model::{Exporter, Snapshot};
@@ -19,7 +18,6 @@ pub const FRESHNESS: Duration = Duration::from_secs(1);
 pub struct Source {
     /// Locked while a reading is taken, so that others wait without occupying a thread each.
     readings: Arc<Mutex<Readings>>,
-    failed: watch::Receiver<Option<ReadError>>,
     exporter: Arc<dyn Fn() -> Exporter + Send + Sync>,
 }
 
@@ -32,26 +30,10 @@ pub struct Reading {
     pub selected: Selected,
 }
 
-/// The reader panicked. Its state is unknown then, so it is not called again and the program has to end.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("reading BPF objects panicked: {message}")]
-pub struct ReadError {
-    message: Arc<str>,
-}
-
-impl ReadError {
-    fn from_panic(payload: &(dyn Any + Send)) -> Self {
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Self { message: text.unwrap_or("no message").into() }
-    }
-}
-
 struct Readings {
     read: Box<dyn FnMut() -> Snapshot + Send>,
     select: Box<dyn FnMut(Arc<Snapshot>) -> Selected + Send>,
     last: Option<(Instant, Reading)>,
-    failed: watch::Sender<Option<ReadError>>,
 }
 
 impl Source {
@@ -62,10 +44,8 @@ impl Source {
         select: impl FnMut(Arc<Snapshot>) -> Selected + Send + 'static,
         exporter: impl Fn() -> Exporter + Send + Sync + 'static,
     ) -> Self {
-        let (sender, failed) = watch::channel(None);
-        let readings =
-            Readings { read: Box::new(read), select: Box::new(select), last: None, failed: sender };
-        Self { readings: Arc::new(Mutex::new(readings)), failed, exporter: Arc::new(exporter) }
+        let readings = Readings { read: Box::new(read), select: Box::new(select), last: None };
+        Self { readings: Arc::new(Mutex::new(readings)), exporter: Arc::new(exporter) }
     }
 
     /// Returns the state of the exporter itself, now.
@@ -75,42 +55,29 @@ impl Source {
     }
 
     /// Returns a reading that is at most [`FRESHNESS`] old.
-    ///
-    /// # Errors
-    ///
-    /// If the reader panicked, now or before.
-    pub async fn latest(&self) -> Result<Reading, ReadError> {
+    pub async fn latest(&self) -> Reading {
         self.begun_since(Instant::now().checked_sub(FRESHNESS)).await
     }
 
     /// Returns a reading that began at this moment or later; any at all for `None`, a moment before the machine started.
     ///
     /// A reading continues if its caller goes away: it holds the lock itself and serves the next caller.
-    ///
-    /// # Errors
-    ///
-    /// If the reader panicked, now or before.
-    pub async fn begun_since(&self, moment: Option<Instant>) -> Result<Reading, ReadError> {
+    pub async fn begun_since(&self, moment: Option<Instant>) -> Reading {
         let mut readings = Arc::clone(&self.readings).lock_owned().await;
-        if let Some(error) = &*self.failed.borrow() {
-            return Err(error.clone());
-        }
         if let Some(reading) = readings.begun_since(moment) {
-            return Ok(reading);
+            return reading;
         }
-        let reading = tokio::task::spawn_blocking(move || readings.take()).await;
-        // Panics are caught inside, so the task was cancelled: the runtime is shutting down.
-        reading.unwrap_or_else(|_| Err(ReadError { message: "the program is stopping".into() }))
+        run_blocking(move || readings.take()).await
     }
+}
 
-    /// Waits until the reader panics, which may be never.
-    pub async fn failed(&self) -> ReadError {
-        let mut failed = self.failed.clone();
-        match failed.wait_for(Option::is_some).await.map(|error| error.clone()) {
-            Ok(Some(error)) => error,
-            // The sender lives as long as this source.
-            _ => std::future::pending().await,
-        }
+/// Runs a function on a thread where it may block, and returns its result. A panic continues in the caller; if the runtime
+/// stops before the function starts, there is no result to wait for and the caller waits until it is dropped.
+pub async fn run_blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(function).await.map_err(JoinError::try_into_panic) {
+        Ok(result) => result,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_cancelled)) => std::future::pending().await,
     }
 }
 
@@ -120,26 +87,13 @@ impl Readings {
         (Some(*begun) >= moment).then(|| reading.clone())
     }
 
-    fn take(&mut self) -> Result<Reading, ReadError> {
+    fn take(&mut self) -> Reading {
         // A snapshot is as old as its oldest part.
         let begun = Instant::now();
-        let Self { read, select, .. } = self;
-        let take = || {
-            let snapshot = Arc::new(read());
-            Reading { selected: select(Arc::clone(&snapshot)), snapshot }
-        };
-        // Neither closure is called again after a panic, so their state is never seen.
-        match catch_unwind(AssertUnwindSafe(take)) {
-            Ok(reading) => {
-                self.last = Some((begun, reading.clone()));
-                Ok(reading)
-            }
-            Err(payload) => {
-                let error = ReadError::from_panic(&*payload);
-                self.failed.send_replace(Some(error.clone()));
-                Err(error)
-            }
-        }
+        let snapshot = Arc::new((self.read)());
+        let reading = Reading { selected: (self.select)(Arc::clone(&snapshot)), snapshot };
+        self.last = Some((begun, reading.clone()));
+        reading
     }
 }
 
@@ -185,7 +139,7 @@ mod tests {
             .collect();
         let mut shared = Vec::new();
         for caller in callers {
-            shared.push(caller.await.expect("it was not cancelled").expect("the reader does not panic"));
+            shared.push(caller.await.expect("it was not cancelled"));
         }
         for Reading { snapshot, selected } in &shared {
             assert!(Arc::ptr_eq(snapshot, &shared[0].snapshot), "one reading");
@@ -197,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn a_reading_is_reused_while_it_is_new_enough() {
         let (source, _) = counted(empty);
-        let snapshot = async |moment| source.begun_since(moment).await.expect("the reader works").snapshot;
+        let snapshot = async |moment| source.begun_since(moment).await.snapshot;
         let before = Instant::now();
         let first = snapshot(Some(before)).await;
         assert!(Arc::ptr_eq(&first, &snapshot(Some(before)).await));
@@ -223,21 +177,16 @@ mod tests {
         caller.abort();
         assert!(caller.await.is_err(), "it was cancelled");
         release.send(()).expect("the reading waits for it");
-        assert!(source.latest().await.is_ok());
+        source.latest().await;
         assert_eq!(readings.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_for_every_caller_and_the_reader_is_not_called_again() {
+    async fn a_panic_of_the_reader_continues_in_the_caller() {
         // Resumed, not begun, so that nothing is printed.
-        let (source, readings) = counted(|| std::panic::resume_unwind(Box::new("out of luck")));
-        let other = source.clone();
-        let waiting = tokio::spawn(async move { other.failed().await });
-        let expected = "reading BPF objects panicked: out of luck";
-        for _ in 0..3 {
-            assert_eq!(source.latest().await.expect_err("it panicked").to_string(), expected);
-        }
-        assert_eq!(waiting.await.expect("it was not cancelled").to_string(), expected);
-        assert_eq!(readings.load(Ordering::Relaxed), 1);
+        let (source, _) = counted(|| std::panic::resume_unwind(Box::new("out of luck")));
+        let caller = tokio::spawn(async move { source.latest().await });
+        let panic = caller.await.expect_err("the reader panics").into_panic();
+        assert_eq!(panic.downcast_ref(), Some(&"out of luck"));
     }
 }

@@ -6,14 +6,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::errno::Errno;
 
 use super::age;
 use super::attach_points::AttachPoints;
 use crate::host::issues::Issues;
 use crate::kernel::attachments::{ScanCache, Scanned, Subject, scan};
 use crate::model::{AttachmentScan, Collector, Part, ProcessFiles, Snapshot};
-use crate::sys::{Error, failed};
+use crate::sys::failed;
 
 /// Runs scans, and compares each with the one before.
 #[derive(Debug)]
@@ -115,16 +114,10 @@ impl ScanScheduler {
         }
     }
 
-    /// Takes over the result of a thread, or records that it panicked.
+    /// Takes over the result of a thread.
     fn finish(&mut self, running: JoinHandle<ScanResult>, issues: &mut Issues) {
-        let Ok(ScanResult { subject, scanned, cache }) = running.join() else {
-            // Its panic is in the log; the next scan starts from scratch.
-            issues.record(Part::Hook, Error::new("scan", Errno::ENOTRECOVERABLE));
-            if let Some(last) = &mut self.last {
-                last.success = false;
-            }
-            return;
-        };
+        let result = running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let ScanResult { subject, scanned, cache } = result;
         self.cache = cache;
         let Scanned { mut scan, duration, issues: found } = scanned;
         issues.merge(&found);
@@ -180,22 +173,5 @@ mod tests {
         let new = watch.now(&snapshot(), &[], &mut issues).expect("it is waited for");
         assert!(new.taken_at > first.taken_at);
         assert!(issues.all().is_empty());
-    }
-
-    #[test]
-    fn a_panic_in_a_scan_is_an_issue_and_the_next_scan_runs() {
-        let (mut watch, mut issues) = (ScanScheduler::new(Duration::ZERO, false), Issues::default());
-        let before = watch.now(&snapshot(), &[], &mut issues).expect("it is waited for");
-        // Resumed and not begun, so that nothing is printed.
-        watch.running = Some(thread::spawn(|| std::panic::resume_unwind(Box::new("by intent"))));
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !issues.any(Part::Hook) {
-            watch.latest(&snapshot(), &[], &mut issues);
-            assert!(Instant::now() < deadline, "the panic is noticed");
-        }
-        assert_eq!((&*issues.all()[0].call, issues.all()[0].total), ("scan", 1));
-        let after = watch.now(&snapshot(), &[], &mut issues).expect("it is waited for");
-        assert!(after.taken_at > before.taken_at);
-        assert!(watch.collector(Timestamp::now()).expect("there was a scan").success);
     }
 }

@@ -22,7 +22,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::export::prometheus::{self, Format};
-use crate::source::Source;
+use crate::source::{Source, run_blocking};
 
 /// Listens on a port of an address, or of every address of this host.
 ///
@@ -75,10 +75,7 @@ pub fn router(source: Source) -> Router {
 }
 
 async fn landing(State(pages): State<Pages>) -> Response {
-    let reading = match pages.source.latest().await {
-        Ok(reading) => reading,
-        Err(error) => return failed(&error),
-    };
+    let reading = pages.source.latest().await;
     let totals = &reading.snapshot.totals;
     let items = totals.iter().map(|total| format!("<li>{}: {}</li>", total.kind.as_str(), total.objects));
     let counts = items.collect::<Vec<_>>().join("\n");
@@ -90,10 +87,7 @@ async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let accept: Vec<&str> =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let format = Format::negotiate(&accept.join(","));
-    let selected = match pages.source.latest().await {
-        Ok(reading) => reading.selected,
-        Err(error) => return failed(&error),
-    };
+    let selected = pages.source.latest().await.selected;
     let exporter = pages.source.exporter();
     let render = move || {
         let sample = selected.sample(Some(&exporter));
@@ -101,25 +95,15 @@ async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
         pages.size_hint.store(text.len(), Ordering::Relaxed);
         text
     };
-    match tokio::task::spawn_blocking(render).await {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
-        Err(error) => failed(&error),
-    }
+    let text = run_blocking(render).await;
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
-/// Returns the response for an internal error.
-fn failed(error: &dyn std::error::Error) -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
-}
-
-async fn ready(State(pages): State<Pages>) -> Response {
-    match pages.source.latest().await {
-        Ok(reading) if reading.snapshot.is_all_refused() => {
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the kernel refuses to list BPF objects\n")
-                .into_response()
-        }
-        Ok(_) => (StatusCode::OK, "ready\n").into_response(),
-        Err(error) => failed(&error),
+async fn ready(State(pages): State<Pages>) -> (StatusCode, &'static str) {
+    if pages.source.latest().await.snapshot.is_all_refused() {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the kernel refuses to list BPF objects\n")
+    } else {
+        (StatusCode::OK, "ready\n")
     }
 }
 

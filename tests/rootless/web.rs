@@ -115,17 +115,6 @@ fn a_refused_reading_is_healthy_and_not_ready() {
 }
 
 #[test]
-fn a_panic_in_a_reading_is_an_error_on_every_route_that_reads() {
-    // Resumed, not begun, so that nothing is printed.
-    let server = serve_from(|| std::panic::resume_unwind(Box::new("out of luck")), Selected::all);
-    for path in ["/", "/metrics", "/-/ready"] {
-        let (status, _, text) = get(server.address, path, "");
-        assert_eq!((status, &*text), (500, "reading BPF objects panicked: out of luck\n"), "{path}");
-    }
-    assert_eq!(server.readings.load(Ordering::Relaxed), 1, "the reader is not called again");
-}
-
-#[test]
 fn a_selection_applies_to_the_metrics_only() {
     let selection = Selection { per_object: false, ..Selection::default() };
     let select = move |snapshot| selection.apply(Selected::all(snapshot), None);

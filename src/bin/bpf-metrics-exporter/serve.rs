@@ -126,7 +126,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         } else {
             info!("OTLP push disabled (--otlp-grpc none)");
         }
-        until_stopped(tasks, stop, signals, &source).await
+        until_stopped(tasks, stop, signals).await
     });
     // A reading that is still running has no use any more.
     runtime.shutdown_background();
@@ -193,12 +193,8 @@ async fn until_stopped(
     mut tasks: Tasks,
     stop: watch::Sender<bool>,
     mut signals: Signals,
-    source: &Source,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        // First, since it ends tasks as well.
-        biased;
-        error = source.failed() => return Err(error.into()),
         name = signals.stop() => info!("{name}: stopping after a last export"),
         // A task ends before it is stopped only when it fails.
         Some(ended) = tasks.join_next() => ended.context("a task ended unexpectedly")??,

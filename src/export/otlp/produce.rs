@@ -12,7 +12,7 @@ use tracing::debug;
 use super::encode::Encoder;
 use super::queue::MemoryQueue;
 use crate::metrics::Sample;
-use crate::source::{FRESHNESS, Source};
+use crate::source::{FRESHNESS, Source, run_blocking};
 
 /// Encodes a sample at once and then at each interval. On `stop` encodes a last one and closes the queue.
 pub async fn produce(
@@ -35,21 +35,17 @@ pub async fn produce(
         // snapshot covers everything up to the end.
         let now = Instant::now();
         let oldest = if stopping { Some(now) } else { last.max(now.checked_sub(FRESHNESS)) };
-        let Ok(reading) = source.begun_since(oldest).await else {
-            // The program ends with this error.
-            queue.close();
-            return;
-        };
+        let reading = source.begun_since(oldest).await;
         last = Some(Instant::now());
         let exporter = source.exporter();
         let target = Arc::clone(&queue);
         let wait = DeliveryWait { until: now + interval / 2, stop: stop.clone(), waited: Duration::ZERO };
-        let filling = tokio::task::spawn_blocking(move || {
+        encoder = run_blocking(move || {
             let sample = reading.selected.sample(Some(&exporter));
             fill(&target, &mut encoder, sample, wait);
             encoder
-        });
-        encoder = filling.await.expect("encoding does not panic");
+        })
+        .await;
         if stopping {
             queue.close();
             return;
