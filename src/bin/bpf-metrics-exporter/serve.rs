@@ -19,7 +19,7 @@ use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{Build, Exporter};
-use bpf_metrics_exporter::source::Source;
+use bpf_metrics_exporter::source::{Source, run_blocking};
 use bpf_metrics_exporter::{lookup, web};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -74,12 +74,29 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    // Before the first reading, during which SIGHUP would end the program.
-    let signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
+    // Before the first reading, during which SIGHUP would end the program, and the kernel would ignore SIGTERM if it is pid 1.
+    let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
     let names = NameCache::default();
     let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
     let mut warned = Warned::default();
-    let first = reader.read();
+    let first = run_blocking(move || {
+        let first = reader.read();
+        (reader, first)
+    });
+    let first = runtime.block_on(async {
+        tokio::select! {
+            first = first => Some(first),
+            name = signals.stop() => {
+                info!("{name}: stopping during the first reading");
+                None
+            }
+        }
+    });
+    let Some((mut reader, first)) = first else {
+        // The reading is still running.
+        runtime.shutdown_background();
+        return Ok(());
+    };
     if first.is_all_refused() {
         anyhow::bail!(messages::not_permitted());
     }
