@@ -83,6 +83,12 @@ impl fmt::Display for Selection {
         } else {
             f.write_str("no single objects")?;
         }
+        if !self.holders {
+            f.write_str("; without holders")?;
+        }
+        if !self.program_maps {
+            f.write_str("; without maps of programs")?;
+        }
         match self.max_series {
             Some(max) => write!(f, "; at most {max} series"),
             None => Ok(()),
