@@ -1,5 +1,6 @@
 //! A snapshot as JSON: the model itself, which can be read back.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,18 +19,24 @@ struct Dropped {
 #[derive(Serialize)]
 struct Document<'a> {
     #[serde(flatten)]
-    snapshot: &'a Snapshot,
+    snapshot: Cow<'a, Snapshot>,
     #[serde(flatten)]
     dropped: Dropped,
 }
 
-/// Writes a snapshot, with the number of dropped series as `dropped_series` where there was a limit.
+/// Writes a snapshot, with the number of dropped series as `dropped_series` where there was a limit, and without holders if they
+/// are not selected. Programs keep the ids of their maps in any case: their number is a label of the program.
 ///
 /// # Errors
 ///
 /// None that a snapshot can cause: its maps have text for keys.
 pub fn render(selected: &Selected) -> serde_json::Result<String> {
-    let document = Document { snapshot: &selected.snapshot, dropped: Dropped { series: selected.dropped } };
+    let snapshot = if selected.holders {
+        Cow::Borrowed(&*selected.snapshot)
+    } else {
+        Cow::Owned(Snapshot { holders: None, ..Snapshot::clone(&selected.snapshot) })
+    };
+    let document = Document { snapshot, dropped: Dropped { series: selected.dropped } };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
     Ok(text)

@@ -308,6 +308,8 @@ proptest! {
         let wanted: Vec<Point> = expected(&before, None).into_iter().filter(is_exported).collect();
         prop_assert_eq!(expected(&after, None), wanted);
         prop_assert!(Arc::ptr_eq(&after.snapshot, &before.snapshot), "nothing is copied");
+        let parsed = json::parse(&written(&after)).expect("it was just written").snapshot;
+        prop_assert_eq!(&parsed.holders, &before.snapshot.holders.clone().filter(|_| after.holders));
     }
 
     #[test]
@@ -391,6 +393,11 @@ fn selections_are_formatted_for_the_log() {
              series",
         ),
         (Selection { per_object: false, ..Selection::default() }, "no single objects"),
+        (Selection { holders: false, ..Selection::default() }, "all objects; without holders"),
+        (
+            Selection { program_maps: false, holders: false, ..at_most(9) },
+            "all objects; without holders; without maps of programs; at most 9 series",
+        ),
     ] {
         assert_eq!(selection.to_string(), words);
     }
