@@ -39,10 +39,7 @@ pub(super) fn snapshot(options: cli::Snapshot, log: Log, warnings: &[String]) ->
             }
         }
     } else {
-        let snapshot = match read_host(collection) {
-            Ok(snapshot) => snapshot,
-            Err(error) => return finish(Err(error)),
-        };
+        let snapshot = read_host(collection);
         if snapshot.is_all_refused() {
             return finish(Err(anyhow::anyhow!(messages::not_permitted())));
         }
@@ -65,20 +62,26 @@ pub(super) fn snapshot(options: cli::Snapshot, log: Log, warnings: &[String]) ->
 }
 
 /// Reads the host, and once more for the names that the first reading found missing.
-fn read_host(collection: Collection) -> anyhow::Result<Snapshot> {
+fn read_host(collection: Collection) -> Snapshot {
     messages::warn_of_missing_sockets(&collection.lookup);
     let names = NameCache::default();
     let mut enricher = Enricher::new(Reader::new(collection.kernel), collection.enrich, names.clone());
     let snapshot = enricher.read();
     if names.missing().is_empty() {
-        return Ok(snapshot);
+        return snapshot;
     }
-    let errors =
-        lookup::once(&names, &collection.lookup, LOOKUP_TIMEOUT).context("failed to look up names")?;
-    for error in errors {
-        warn!("{error}");
+    match lookup::once(&names, &collection.lookup, LOOKUP_TIMEOUT) {
+        Ok(errors) => {
+            for error in errors {
+                warn!("{error}");
+            }
+            enricher.read()
+        }
+        Err(error) => {
+            warn!("looking up pod and container names failed: {error}");
+            snapshot
+        }
     }
-    Ok(enricher.read())
 }
 
 fn read_file(file: &Path) -> anyhow::Result<Selected> {
