@@ -50,7 +50,7 @@ Signals:
 Exit codes:
   0  success
   1  failure while running, such as an address in use or missing privileges
-  2  wrong flags or variables
+  2  wrong flags, variables or files
 
 Examples:
   Show what is loaded on this host:
@@ -124,7 +124,7 @@ pub(super) enum Subcommands {
 pub(super) struct SnapshotFlags {
     /// Output format
     ///
-    /// JSON is complete and can be read back with --from.
+    /// JSON has every field of the selected objects and can be read back with --from.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
     pub(super) format: SnapshotFormat,
 
@@ -170,7 +170,7 @@ pub(super) struct OtlpFlags {
     #[arg(long, value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = values::interval)]
     pub(super) interval: Duration,
 
-    /// Size at which a push is split into requests
+    /// Maximum size of an OTLP request
     ///
     /// From 65536 to 268435456. Receivers refuse requests of more than 4 MiB by default.
     #[arg(long, value_name = "BYTES", default_value = "3670016", value_parser = values::request_bytes)]
@@ -210,7 +210,7 @@ pub(super) struct KernelFlags {
     ///
     /// While on, the kernel counts the runs of all programs and their CPU time, at about 25 ns per run.
     /// sample=1s/10s counts for one second in every ten; `sample` alone means the same.
-    /// `snapshot` leaves no time to count in, so it is off there.
+    /// `snapshot` leaves no time to count in, so its default is off.
     #[arg(long, value_name = "MODE", default_value = "on", value_parser = values::run_stats)]
     pub(super) run_stats: RunStatsMode,
 
@@ -237,13 +237,13 @@ pub(super) struct OwnerFlags {
 
     /// Time between two scans for attached programs, or none
     ///
-    /// From 1s to 24h. `none` disables the scan. `snapshot` scans once.
+    /// From 1s to 24h. `none` disables the scan. `snapshot` scans at once, and again after a lookup of names.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::or_none(values::interval))]
     pub(super) hooks_interval: Setting<Duration>,
 
     /// Network namespaces to scan
-    #[arg(long, value_name = "NAMESPACES", default_value = "own", action = ArgAction::Set, value_parser = one_of(&NAMESPACES))]
-    pub(super) netns: bool,
+    #[arg(long = "netns", value_name = "NAMESPACES", default_value = "own", action = ArgAction::Set, value_parser = one_of(&NAMESPACES))]
+    pub(super) every_netns: bool,
 
     /// CRI socket to look up pod and container names, or none
     ///

@@ -23,8 +23,8 @@ use crate::lookup::Sockets;
 use crate::metrics::select::Selection;
 use crate::{enrich, kernel, lookup};
 
-/// At most a fiftieth of the time is spent on searching `/proc` for descriptors: 20 ms once a second, and on a host with millions of
-/// them one search in some ten seconds.
+/// At most a fiftieth of the time is spent on searching for descriptors, by the iterator or in `/proc`: 20 ms once a second, and on a
+/// host with millions of them one search in some ten seconds.
 const HOLDERS_SHARE: u32 = 50;
 
 /// What to do.
@@ -178,8 +178,12 @@ pub fn parse(
         Some(Subcommands::Snapshot(snapshot)) => {
             let log = log(&snapshot.collection);
             let mut collection = collect(snapshot.collection, &mut errors, &mut warnings);
-            // No reading follows that could have its result.
+            // No later reading has the result of a scan, and the second reading reports what its own search of holders misses.
             collection.enrich.wait_for_hooks = true;
+            collection.enrich.holders_share = None;
+            if snapshot.format == SnapshotFormat::Json && !collection.selection.program_maps {
+                warnings.push("--no-program-maps has no effect with --format json".to_owned());
+            }
             let (format, from) = (snapshot.format, snapshot.from);
             (Command::Snapshot(Box::new(Snapshot { collection, format, from })), log)
         }
@@ -231,7 +235,7 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
         enrich: enrich::EnrichOptions {
             bpffs: owners.bpffs,
             hooks: owners.hooks_interval.into_option(),
-            every_netns: owners.netns,
+            every_netns: owners.every_netns,
             wait_for_hooks: false,
             holders_share: Some(HOLDERS_SHARE),
         },

@@ -291,6 +291,7 @@ fn snapshot_takes_all_flags_about_reading_on_either_side_of_its_name() {
         assert_eq!((kernel.run_stats, kernel.count_by_walking), (RunStatsMode::On, Some(5)));
         assert_eq!(enrich.bpffs, [PathBuf::from("/proc")]);
         assert!(enrich.hooks.is_none() && enrich.every_netns && enrich.wait_for_hooks);
+        assert_eq!(enrich.holders_share, None, "each reading searches for holders");
         assert_eq!((lookup.cri, lookup.docker), (Sockets::Given(vec!["/a".into()]), Sockets::Given(vec![])));
         assert_eq!((selection.max_series, selection.per_object), (Some(7), false));
     }
@@ -573,4 +574,15 @@ fn rules_without_objects_are_a_warning() {
         ["--only and --except have no effect with --no-per-object"]
     );
     assert_eq!(warnings(&["--no-per-object", "--max-series=10"], &[]), [""; 0]);
+}
+
+#[test]
+fn json_keeps_the_maps_of_programs_with_a_warning() {
+    let flags = ["snapshot", "--no-program-maps", "--format"];
+    assert_eq!(
+        warnings(&[&flags[..], &["json"]].concat(), &[]),
+        ["--no-program-maps has no effect with --format json"]
+    );
+    assert_eq!(warnings(&[&flags[..], &["table"]].concat(), &[]), [""; 0]);
+    assert_eq!(warnings(&["snapshot", "--no-holders", "--format=json"], &[]), [""; 0]);
 }

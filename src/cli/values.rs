@@ -1,4 +1,4 @@
-//! Parses values of flags and variables, and says what is wrong with one that does not parse.
+//! Parsers of the values of flags and variables, with a message for each value that does not parse.
 
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -90,7 +90,7 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The path of a socket, which may be missing as long as nobody listens; with `unix://` before it, as Kubernetes' tools have it.
+/// Parses the path of a socket, with or without `unix://`, as in Kubernetes' tools. It may not exist before its server starts.
 #[expect(clippy::unnecessary_wraps, reason = "the form of all parsers")]
 pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     Ok(text.strip_prefix("unix://").unwrap_or(text).into())
@@ -250,7 +250,7 @@ fn pairs(text: &str, form: &str) -> Result<Vec<(String, String)>, String> {
     let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
     members
         .map(|member| {
-            // A secret may stand here: the message shows the name only, and only when there is one.
+            // The text may be a secret: the message does not show it.
             let (key, value) =
                 member.split_once('=').ok_or_else(|| format!("a member has no '='; the form is {form}"))?;
             Ok((decode(key)?, decode(value)?))

@@ -139,7 +139,7 @@ impl LimitWarning {
             && !std::mem::replace(&mut self.logged, true)
         {
             let what = dropped_series(dropped);
-            warn!("{what}; from now on they are only counted in bpf_exporter_dropped_series");
+            warn!("{what}; further occurrences are only counted in bpf_exporter_dropped_series");
         }
     }
 }
