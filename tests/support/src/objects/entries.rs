@@ -7,9 +7,14 @@ use super::map::Map;
 use super::sys::{self, Element};
 use super::uapi::map_type as kind;
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How many entries one call of `BPF_MAP_UPDATE_BATCH` puts in: a few hundred kilobytes.
 const BATCH: u32 = 1 << 15;
+
+/// How long a batch is tried again that finds no memory.
+const MEMORY_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Map {
     /// Puts one entry in: in a per-CPU map the same value for each CPU. Queues, stacks and bloom filters take an empty key.
@@ -42,8 +47,16 @@ impl Map {
                 keys.resize(keys.len() + element.key_size - size_of::<u32>(), 0);
             }
             let values = &values[..element.value_size * numbers.len()];
-            sys::map_update_batch(element, &keys, values)
-                .map_err(|error| self.failed_to("put many entries in", error))?;
+            let deadline = Instant::now() + MEMORY_DEADLINE;
+            loop {
+                match sys::map_update_batch(element, &keys, values) {
+                    // The memory of entries is refilled in the background (`bpf_mem_alloc`, since 6.1), which a burst can outrun.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && Instant::now() < deadline => {
+                        thread::yield_now();
+                    }
+                    result => break result.map_err(|error| self.failed_to("put many entries in", error))?,
+                }
+            }
         }
         Ok(())
     }
