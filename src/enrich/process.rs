@@ -133,16 +133,18 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::kernel::{ReaderChoice, ReaderOptions};
 
     /// Creates a root directory with process 20, started at the first tick.
-    fn root(name: &str) -> PathBuf {
-        let root = std::env::temp_dir().join(format!("bpf-metrics-exporter-{name}-{}", std::process::id()));
-        let process = root.join("proc/20");
-        fs::create_dir_all(&process).expect("a new directory");
+    fn root() -> TempDir {
+        let root = TempDir::new().expect("a temporary directory can be created");
+        let process = root.path().join("proc/20");
+        fs::create_dir_all(&process).expect("the directory is writable");
         fs::write(process.join("stat"), "20 (agent) S 1 7 7 0 -1 0 1 0 0 0 1 2 0 0 20 0 1 0 0 1\n")
-            .expect("it is ours");
+            .expect("the directory is writable");
         root
     }
 
@@ -168,24 +170,26 @@ mod tests {
 
     #[test]
     fn executables_are_looked_up_once_per_process_name() {
-        let root = root("executables");
-        let mut processes = Processes::below(&root, None);
+        let root = root();
+        let mut processes = Processes::below(root.path(), None);
         let mut executable = |files: &ProcessFiles| processes.describe(files).executable_name;
         assert_eq!(executable(&agent()), None);
-        symlink("/opt/agent", root.join("proc/20/exe")).expect("it is ours");
+        symlink("/opt/agent", root.path().join("proc/20/exe")).expect("the directory is writable");
         assert_eq!(executable(&agent()), None, "a failed lookup is not repeated");
         let renamed = ProcessFiles { name: "other".to_owned(), ..agent() };
         assert_eq!(executable(&renamed).as_deref(), Some("agent"));
-        fs::remove_dir_all(&root).expect("it is ours");
+        root.close().expect("the directory is writable");
         assert_eq!(executable(&renamed).as_deref(), Some("agent"), "it is cached");
     }
 
     #[test]
     fn cgroups_are_looked_up_when_the_id_changes_or_is_unknown() {
-        let root = root("cgroups");
-        let mut processes = Processes::below(&root, None);
-        let move_to =
-            |path: &str| fs::write(root.join("proc/20/cgroup"), format!("0::{path}\n")).expect("it is ours");
+        let root = root();
+        let mut processes = Processes::below(root.path(), None);
+        let move_to = |path: &str| {
+            fs::write(root.path().join("proc/20/cgroup"), format!("0::{path}\n"))
+                .expect("the directory is writable");
+        };
         let mut path = |files: &ProcessFiles| processes.cgroup(files);
         move_to("/a");
         assert_eq!(path(&agent()).as_deref(), Some("/a"));
@@ -198,7 +202,6 @@ mod tests {
         assert_eq!(path(&unknown).as_deref(), Some("/c"));
         move_to("/d");
         assert_eq!(path(&unknown).as_deref(), Some("/d"));
-        fs::remove_dir_all(&root).expect("it is ours");
     }
 
     #[test]

@@ -145,43 +145,39 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use tempfile::TempDir;
+
     use super::*;
 
     /// A temporary directory in place of `/`.
-    struct NetnsTree(PathBuf);
+    struct NetnsTree(TempDir);
 
     impl NetnsTree {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("namespaces-{name}-{}", std::process::id()));
-            fs::create_dir_all(path.join("run/netns")).expect("the directory is writable");
-            Self(path)
+        fn new() -> Self {
+            let root = TempDir::new().expect("a temporary directory can be created");
+            fs::create_dir_all(root.path().join("run/netns")).expect("the directory is writable");
+            Self(root)
         }
 
         fn process(&self, pid: &str, link: &str) {
-            let directory = self.0.join("proc").join(pid).join("ns");
+            let directory = self.0.path().join("proc").join(pid).join("ns");
             fs::create_dir_all(&directory).expect("the directory is writable");
             symlink(link, directory.join("net")).expect("the directory is writable");
         }
     }
 
-    impl Drop for NetnsTree {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).expect("the directory is writable");
-        }
-    }
-
     #[test]
     fn a_label_has_the_first_name_and_the_inode_number() {
-        let root = NetnsTree::new("names");
-        let directory = root.0.join("run/netns");
+        let root = NetnsTree::new();
+        let directory = root.0.path().join("run/netns");
         fs::write(directory.join("green"), "").expect("the directory is writable");
         fs::hard_link(directory.join("green"), directory.join("blue")).expect("the directory is writable");
         let metadata = fs::metadata(directory.join("green")).expect("the file exists");
-        let (names, errors) = NetnsNames::read(&root.0, metadata.dev());
+        let (names, errors) = NetnsNames::read(root.0.path(), metadata.dev());
         assert!(errors.is_empty());
         assert_eq!(&*names.label(metadata.ino()), format!("blue ({})", metadata.ino()));
         assert_eq!(&*names.label(7), "7");
-        let (names, _) = NetnsNames::read(&root.0, metadata.dev() + 1);
+        let (names, _) = NetnsNames::read(root.0.path(), metadata.dev() + 1);
         assert_eq!(
             &*names.label(metadata.ino()),
             metadata.ino().to_string(),
@@ -191,14 +187,14 @@ mod tests {
 
     #[test]
     fn namespaces_of_processes_are_found_once() {
-        let root = NetnsTree::new("every");
+        let root = NetnsTree::new();
         for (pid, link) in
             [("1", "net:[11]"), ("2", "net:[12]"), ("3", "net:[11]"), ("4", "net:x"), ("self", "net:[13]")]
         {
             root.process(pid, link);
         }
-        fs::create_dir_all(root.0.join("proc/5/ns")).expect("the directory is writable");
-        let (files, errors) = namespace_files(&root.0, &NetnsNames::default());
+        fs::create_dir_all(root.0.path().join("proc/5/ns")).expect("the directory is writable");
+        let (files, errors) = namespace_files(root.0.path(), &NetnsNames::default());
         assert!(errors.is_empty(), "an ended process is not an error");
         let links: BTreeSet<_> =
             files.iter().map(|file| fs::read_link(file).expect("the link exists")).collect();

@@ -96,6 +96,7 @@ mod tests {
     use std::fs;
 
     use proptest::prelude::*;
+    use tempfile::TempDir;
 
     use super::*;
 
@@ -131,15 +132,13 @@ mod tests {
 
     #[test]
     fn a_file_is_read_below_a_directory_and_a_missing_file_is_an_error() {
-        let root = std::env::temp_dir().join(format!("bpf-metrics-exporter-fdinfo-{}", std::process::id()));
-        fs::create_dir(&root).expect("the directory is new");
-        let file = File::open(&root).expect("the directory exists");
+        let root = TempDir::new().expect("a temporary directory can be created");
+        let file = File::open(root.path()).expect("the directory exists");
         let fd = file.as_fd();
-        let missing = FdInfo::below(&root, fd).expect_err("the file does not exist");
+        let missing = FdInfo::below(root.path(), fd).expect_err("the file does not exist");
         assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
-        fs::write(root.join(fd.as_raw_fd().to_string()), MAP).expect("the directory is writable");
-        let info = FdInfo::below(&root, fd).expect("the file exists");
-        fs::remove_dir_all(&root).expect("the directory is writable");
+        fs::write(root.path().join(fd.as_raw_fd().to_string()), MAP).expect("the directory is writable");
+        let info = FdInfo::below(root.path(), fd).expect("the file exists");
         assert_eq!(info, FdInfo::parse(MAP.as_bytes()));
         let directory = FdInfo::of(fd).expect("an open file has an fdinfo");
         assert_eq!(directory, FdInfo::default(), "a directory is not a BPF object");

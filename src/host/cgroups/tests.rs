@@ -2,19 +2,20 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use nix::sys::stat::{major, minor};
+use tempfile::TempDir;
 
 use super::*;
 
 /// A temporary directory in place of `/`.
-struct CgroupTree(PathBuf);
+struct CgroupTree(TempDir);
 
 impl CgroupTree {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("cgroups-{name}-{}", std::process::id()));
+    fn new() -> Self {
+        let root = TempDir::new().expect("a temporary directory can be created");
         for process in ["self", "1"] {
-            fs::create_dir_all(path.join("proc").join(process)).expect("the directory is writable");
+            fs::create_dir_all(root.path().join("proc").join(process)).expect("the directory is writable");
         }
-        Self(path)
+        Self(root)
     }
 
     /// Writes the mounts of this process; `DEVICE` is replaced by the device of the tree.
@@ -23,30 +24,24 @@ impl CgroupTree {
     }
 
     fn mounts_of(&self, process: &str, mountinfo: &str) {
-        let device = fs::metadata(&self.0).expect("the directory exists").dev();
+        let device = fs::metadata(self.0.path()).expect("the directory exists").dev();
         let device = format!("{}:{}", major(device), minor(device));
         let mountinfo = mountinfo.replace("DEVICE", &device);
-        fs::write(self.0.join("proc").join(process).join("mountinfo"), mountinfo)
+        fs::write(self.0.path().join("proc").join(process).join("mountinfo"), mountinfo)
             .expect("the directory is writable");
     }
 
     /// Writes the number of the hierarchy that accounts memory.
     fn memory_hierarchy(&self, number: u32) {
         let text = format!("#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t{number}\t1\t1\n");
-        fs::write(self.0.join("proc/cgroups"), text).expect("the directory is writable");
+        fs::write(self.0.path().join("proc/cgroups"), text).expect("the directory is writable");
     }
 
     /// Creates a directory, and returns its inode number.
     fn make(&self, directory: &str) -> u64 {
-        let path = self.0.join(directory);
+        let path = self.0.path().join(directory);
         fs::create_dir_all(&path).expect("the directory is writable");
         fs::metadata(path).expect("the directory exists").ino()
-    }
-}
-
-impl Drop for CgroupTree {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).expect("the directory is writable");
     }
 }
 
@@ -56,7 +51,7 @@ const V2: &str = "3 1 DEVICE / /unified rw - cgroup2 none rw\n";
 
 #[test]
 fn paths_are_those_of_the_hierarchy_that_accounts_memory() {
-    let tree = CgroupTree::new("hierarchies");
+    let tree = CgroupTree::new();
     let ids = ["cpu/a", "memory/b", "unified/c"].map(|directory| tree.make(directory));
     let hybrid = format!("{V1}{V2}");
     let cpu_only = format!("{}{V2}", V1.lines().next().expect("it has two lines").to_owned() + "\n");
@@ -71,10 +66,10 @@ fn paths_are_those_of_the_hierarchy_that_accounts_memory() {
     ] {
         tree.mounts(mounts);
         tree.memory_hierarchy(memory);
-        let mut cgroups = Cgroups::below(&tree.0);
+        let mut cgroups = Cgroups::below(tree.0.path());
         let found = ids.map(|id| cgroups.path(id));
         assert_eq!(found.each_ref().map(Option::as_deref), expected, "{name}");
-        let mut unified = Cgroups::unified_below(&tree.0);
+        let mut unified = Cgroups::unified_below(tree.0.path());
         let expected = [None, None, mounts.contains("cgroup2").then_some("/c")];
         let found = ids.map(|id| unified.path(id));
         assert_eq!(found.each_ref().map(Option::as_deref), expected, "{name}");
@@ -84,13 +79,14 @@ fn paths_are_those_of_the_hierarchy_that_accounts_memory() {
 
 #[test]
 fn a_removed_cgroup_keeps_its_path_while_another_has_the_same() {
-    let tree = CgroupTree::new("gone");
+    let tree = CgroupTree::new();
     tree.mounts(V2);
     let old = tree.make("unified/a/b");
-    let mut cgroups = Cgroups::below(&tree.0);
+    let mut cgroups = Cgroups::below(tree.0.path());
     let path = cgroups.path(old).expect("the directory exists");
     // Moved out of the hierarchy, the directory still occupies its inode number.
-    fs::rename(tree.0.join("unified/a/b"), tree.0.join("elsewhere")).expect("the directory is writable");
+    fs::rename(tree.0.path().join("unified/a/b"), tree.0.path().join("elsewhere"))
+        .expect("the directory is writable");
     let new = tree.make("unified/a/b");
     cgroups.end_reading();
     assert_eq!(cgroups.path(new).as_deref(), Some("/a/b"));
@@ -99,10 +95,10 @@ fn a_removed_cgroup_keeps_its_path_while_another_has_the_same() {
 
 #[test]
 fn missing_ids_are_looked_up_ever_less_often() {
-    let tree = CgroupTree::new("pauses");
+    let tree = CgroupTree::new();
     tree.mounts(V2);
     tree.make("unified");
-    let mut cgroups = Cgroups::below(&tree.0);
+    let mut cgroups = Cgroups::below(tree.0.path());
     let lookups: Vec<u64> = (0..200_u64)
         .filter(|_| {
             assert_eq!(cgroups.path(u64::MAX), None);
@@ -126,10 +122,10 @@ fn missing_ids_are_looked_up_ever_less_often() {
 
 #[test]
 fn unused_paths_are_dropped_from_the_cache() {
-    let tree = CgroupTree::new("forgotten");
+    let tree = CgroupTree::new();
     tree.mounts(V2);
     let ids = [tree.make("unified/a"), tree.make("unified/b"), u64::MAX];
-    let mut cgroups = Cgroups::below(&tree.0);
+    let mut cgroups = Cgroups::below(tree.0.path());
     let _found = ids.map(|id| cgroups.path(id));
     for _ in 0..=KEPT_FOR {
         assert_eq!(cgroups.path(ids[1]).as_deref(), Some("/b"));
@@ -140,17 +136,17 @@ fn unused_paths_are_dropped_from_the_cache() {
 
 #[test]
 fn mounts_of_the_first_process_are_used_only_for_a_complete_hierarchy() {
-    let tree = CgroupTree::new("first");
+    let tree = CgroupTree::new();
     tree.mounts("");
     tree.mounts_of("1", V2);
     let id = tree.make("proc/1/root/unified/a");
-    assert_eq!(Cgroups::below(&tree.0).path(id), None, "the mount's root is not that of a hierarchy");
+    assert_eq!(Cgroups::below(tree.0.path()).path(id), None, "the mount's root is not that of a hierarchy");
 }
 
 #[test]
 fn an_unreadable_hierarchy_is_an_issue() {
-    let tree = CgroupTree::new("unread");
-    let mut cgroups = Cgroups::below(&tree.0);
+    let tree = CgroupTree::new();
+    let mut cgroups = Cgroups::below(tree.0.path());
     assert_eq!(cgroups.path(1), None);
     let mut issues = Issues::default();
     cgroups.record_errors(&mut issues);
@@ -166,7 +162,7 @@ fn an_unreadable_hierarchy_is_an_issue() {
 
 #[test]
 fn the_mount_that_shows_most_of_the_hierarchy_is_listed() {
-    let tree = CgroupTree::new("several");
+    let tree = CgroupTree::new();
     let ids = ["complete/c", "namespace/b", "beside/a", "part/d"].map(|directory| tree.make(directory));
     // As seen from inside a cgroup namespace.
     let mounts = [
@@ -180,7 +176,7 @@ fn the_mount_that_shows_most_of_the_hierarchy_is_listed() {
         let mut left = mounts[best..].to_vec();
         left.reverse();
         tree.mounts(&left.concat());
-        let mut cgroups = Cgroups::below(&tree.0);
+        let mut cgroups = Cgroups::below(tree.0.path());
         for number in best..mounts.len() {
             let expected = found[number].filter(|_| number == best);
             assert_eq!(cgroups.path(ids[number]).as_deref(), expected, "{number} of {left:?}");

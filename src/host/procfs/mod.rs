@@ -221,6 +221,8 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
 
+    use tempfile::TempDir;
+
     use super::text::examples::{HYBRID, LINK, STAT};
     use super::*;
     use crate::model::Issue;
@@ -229,19 +231,16 @@ mod tests {
     type RecordedIssue = (String, String, u64);
 
     /// A temporary directory in place of `/proc`.
-    struct ProcTree(PathBuf);
+    struct ProcTree(TempDir);
 
     impl ProcTree {
-        fn new(name: &str) -> Self {
-            let root =
-                std::env::temp_dir().join(format!("bpf-metrics-exporter-{name}-{}", std::process::id()));
-            fs::create_dir(&root).expect("the directory is new");
-            Self(root)
+        fn new() -> Self {
+            Self(TempDir::new().expect("a temporary directory can be created"))
         }
 
         /// Adds a process of one thread with descriptors, given by the target of the link and the contents of the fdinfo.
         fn process(&self, pid: u32, name: &str, descriptors: &[(&str, &str)]) -> PathBuf {
-            let process = self.0.join(pid.to_string());
+            let process = self.0.path().join(pid.to_string());
             let thread = format!("task/{pid}");
             for directory in [process.join("fd"), process.join("fdinfo"), process.join(thread)] {
                 fs::create_dir_all(directory).expect("the directory is writable");
@@ -262,15 +261,9 @@ mod tests {
 
         fn files(&self, own_objects: &[(Kind, u32)]) -> (Option<Vec<ProcessFiles>>, Vec<RecordedIssue>) {
             let mut issues = Issues::default();
-            let files = files(&self.0, own_objects, &mut issues);
+            let files = files(self.0.path(), own_objects, &mut issues);
             let issue = |issue: &Issue| (issue.call.to_string(), issue.error.to_string(), issue.count);
             (files, issues.all().iter().map(issue).collect())
-        }
-    }
-
-    impl Drop for ProcTree {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).expect("the directory is writable");
         }
     }
 
@@ -291,7 +284,7 @@ mod tests {
 
     #[test]
     fn processes_are_found_with_their_objects() {
-        let tree = ProcTree::new("processes");
+        let tree = ProcTree::new();
         tree.process(1, "init", &[SOCKET]);
         tree.process(20, "a\nb) \u{7}", &[MAP, SOCKET, MAP, PROGRAM, ("anon_inode:bpf_link", LINK)]);
         // A thread with its own descriptors.
@@ -301,7 +294,7 @@ mod tests {
         ProcTree::add(&thread, &[SOCKET, PROGRAM]);
         // A descriptor that is replaced between reading its link and its fdinfo.
         tree.process(30, "quick", &[("anon_inode:bpf-map", SOCKET.0)]);
-        fs::write(tree.0.join("uptime"), "1").expect("the directory is writable");
+        fs::write(tree.0.path().join("uptime"), "1").expect("the directory is writable");
         let expected = vec![
             holding(3, "threads", &[(Kind::Program, 3), (Kind::Map, 11)]),
             holding(20, "a\nb) \\x07", &[(Kind::Program, 3), (Kind::Map, 11), (Kind::Link, 41)]),
@@ -311,10 +304,10 @@ mod tests {
 
     #[test]
     fn this_process_holds_only_its_own_objects() {
-        let tree = ProcTree::new("own");
+        let tree = ProcTree::new();
         tree.process(1, "init", &[MAP]);
         tree.process(8, "this", &[MAP, PROGRAM]);
-        symlink("8", tree.0.join("self")).expect("the directory is writable");
+        symlink("8", tree.0.path().join("self")).expect("the directory is writable");
         let init = holding(1, "init", &[(Kind::Map, 11)]);
         assert_eq!(tree.files(&[]), (Some(vec![init.clone()]), vec![]));
         let this = holding(8, "this", &[(Kind::Program, 3)]);
@@ -323,32 +316,32 @@ mod tests {
 
     #[test]
     fn hidden_processes_and_malformed_files_are_issues_but_ended_processes_are_not() {
-        let tree = ProcTree::new("issues");
+        let tree = ProcTree::new();
         let issue = |call: &str, error: &str| vec![(call.to_owned(), error.to_owned(), 1)];
         tree.process(20, "ends", &[MAP]);
-        fs::remove_file(tree.0.join("20/comm")).expect("the directory is writable");
+        fs::remove_file(tree.0.path().join("20/comm")).expect("the directory is writable");
         assert_eq!(tree.files(&[]), (Some(vec![]), issue("/proc/1", "ENOENT")), "processes are hidden");
         tree.process(1, "init", &[MAP]);
-        fs::write(tree.0.join("1/stat"), "1 (init) S\n").expect("the directory is writable");
+        fs::write(tree.0.path().join("1/stat"), "1 (init) S\n").expect("the directory is writable");
         assert_eq!(tree.files(&[]), (Some(vec![]), issue("/proc/PID/stat", "EBADMSG")));
         let mut issues = Issues::default();
-        assert_eq!(files(&tree.0.join("nowhere"), &[], &mut issues), None);
+        assert_eq!(files(&tree.0.path().join("nowhere"), &[], &mut issues), None);
         assert!(issues.any(Part::Holder), "there is no /proc");
     }
 
     #[test]
     fn another_process_with_the_same_pid_is_not_read() {
-        let tree = ProcTree::new("same");
+        let tree = ProcTree::new();
         let process = tree.process(20, "agent", &[MAP]);
         symlink("/opt/agent (deleted)", process.join("exe")).expect("the directory is writable");
         fs::write(process.join("cgroup"), HYBRID).expect("the directory is writable");
         let files = holding(20, "agent", &[]);
-        assert_eq!(executable_name(&tree.0, &files).as_deref(), Some("agent"));
-        assert_eq!(cgroup(&tree.0, &files).as_deref(), Some("/pod/x:y"));
+        assert_eq!(executable_name(tree.0.path(), &files).as_deref(), Some("agent"));
+        assert_eq!(cgroup(tree.0.path(), &files).as_deref(), Some("/pod/x:y"));
         for other in
             [ProcessFiles { pid: 21, ..files.clone() }, ProcessFiles { started_at_boot_ns: 0, ..files }]
         {
-            assert_eq!((executable_name(&tree.0, &other), cgroup(&tree.0, &other)), (None, None));
+            assert_eq!((executable_name(tree.0.path(), &other), cgroup(tree.0.path(), &other)), (None, None));
         }
     }
 }

@@ -114,18 +114,20 @@ impl BtfCache {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
     #[test]
     fn kernel_types_are_read_once_and_dropped_when_unused() {
-        let root = std::env::temp_dir().join(format!("btf-objects-{}", std::process::id()));
-        let file = root.join("sys/kernel/btf/vmlinux");
-        fs::create_dir_all(root.join("sys/kernel/btf")).expect("the directory is writable");
-        let mut btfs = BtfCache::below(&root);
+        let root = TempDir::new().expect("a temporary directory can be created");
+        let file = root.path().join("sys/kernel/btf/vmlinux");
+        fs::create_dir_all(root.path().join("sys/kernel/btf")).expect("the directory is writable");
+        let mut btfs = BtfCache::below(root.path());
         let missing = btfs.kernel().map(|_| ());
         fs::write(&file, b"no types").expect("the directory is writable");
         let first = btfs.kernel();
-        fs::remove_dir_all(&root).expect("the directory is writable");
+        root.close().expect("the directory is writable");
         assert_eq!(missing, Err(Error::new("/sys/kernel/btf/vmlinux", Errno::ENOENT)));
         let (first, again) = (first.expect("the file exists"), btfs.kernel().expect("it is cached"));
         assert!(Arc::ptr_eq(&first, &again), "5 MB are read once");

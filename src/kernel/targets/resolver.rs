@@ -192,51 +192,47 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use nix::sys::stat::{major, minor};
+    use tempfile::TempDir;
 
     use super::super::resolve;
     use super::*;
     use crate::model::Target;
 
-    /// A directory that is removed when the test ends.
-    struct Directory(PathBuf);
+    /// A temporary directory in place of `/`.
+    struct FileTree(TempDir);
 
-    impl Directory {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("resolver-{name}-{}", std::process::id()));
-            fs::create_dir_all(path.join("proc/self")).expect("it can be made");
-            Self(path)
+    impl FileTree {
+        fn new() -> Self {
+            let root = TempDir::new().expect("a temporary directory can be created");
+            fs::create_dir_all(root.path().join("proc/self")).expect("the directory is writable");
+            Self(root)
         }
 
         /// Writes a file, with the number of the directory's device for `DEVICE`.
         fn write(&self, file: &str, text: &str) {
-            let device = fs::metadata(&self.0).expect("it is there").dev();
+            let device = fs::metadata(self.0.path()).expect("the directory exists").dev();
             let device = format!("{}:{}", major(device), minor(device));
-            fs::write(self.0.join(file), text.replace("DEVICE", &device)).expect("it can be written");
+            fs::write(self.0.path().join(file), text.replace("DEVICE", &device))
+                .expect("the directory is writable");
         }
 
         /// Creates a directory and returns its inode number.
         fn make(&self, directory: &str) -> u64 {
-            let path = self.0.join(directory);
-            fs::create_dir_all(&path).expect("it can be made");
-            fs::metadata(path).expect("it is there").ino()
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).expect("it can be removed");
+            let path = self.0.path().join(directory);
+            fs::create_dir_all(&path).expect("the directory is writable");
+            fs::metadata(path).expect("the directory exists").ino()
         }
     }
 
     #[test]
     fn cgroups_have_paths_and_are_listed_once_per_reading() {
-        let root = Directory::new("cgroups");
+        let root = FileTree::new();
         let (top, inner) = (root.make("cg"), root.make("cg/system.slice/a.service"));
         root.write(
             "proc/self/mountinfo",
             "1 1 DEVICE / /v1 rw - cgroup none rw\n2 1 DEVICE / /cg rw - cgroup2 none rw\n",
         );
-        let mut resolver = Resolver::below(&root.0);
+        let mut resolver = Resolver::below(root.0.path());
         assert_eq!(resolver.cgroup(top).as_deref(), Some("/"));
         assert_eq!(resolver.cgroup(inner).as_deref(), Some("/system.slice/a.service"));
 
@@ -249,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_mount_that_shows_the_most_is_listed() {
-        let root = Directory::new("mounts");
+        let root = FileTree::new();
         let inner = root.make("all/pods/x");
         root.make("part");
         let below = "1 1 DEVICE /pods /part rw - cgroup2 none rw\n";
@@ -257,21 +253,21 @@ mod tests {
         let outside = "2 1 DEVICE /../.. /all rw - cgroup2 none rw\n";
         for mounts in [[below, complete], [below, outside]] {
             root.write("proc/self/mountinfo", &mounts.concat());
-            assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/x"));
+            assert_eq!(Resolver::below(root.0.path()).cgroup(inner).as_deref(), Some("/pods/x"));
         }
         let inner = root.make("part/y");
         root.write("proc/self/mountinfo", below);
-        assert_eq!(Resolver::below(&root.0).cgroup(inner).as_deref(), Some("/pods/y"));
+        assert_eq!(Resolver::below(root.0.path()).cgroup(inner).as_deref(), Some("/pods/y"));
     }
 
     #[test]
     fn a_tracepoint_has_a_group_if_there_is_only_one() {
-        let root = Directory::new("tracefs");
+        let root = FileTree::new();
         root.write("proc/self/mountinfo", "1 1 DEVICE / /tracing rw - tracefs none rw\n");
         root.make("tracing/events/sched/sched_switch");
         root.make("tracing/events/sched/same");
         root.make("tracing/events/other/same");
-        let mut resolver = Resolver::below(&root.0);
+        let mut resolver = Resolver::below(root.0.path());
         assert_eq!(resolver.tracepoint_group("sched_switch").as_deref(), Some("sched"));
         assert_eq!(resolver.tracepoint_group("same"), None);
         assert_eq!(resolver.tracepoint_group("missing"), None);
@@ -279,12 +275,12 @@ mod tests {
 
     #[test]
     fn perf_units_have_names() {
-        let root = Directory::new("perf");
+        let root = FileTree::new();
         for (unit, number) in [("uncore", "17\n"), ("damaged", "x\n")] {
             root.make(&format!("sys/bus/event_source/devices/{unit}"));
             root.write(&format!("sys/bus/event_source/devices/{unit}/type"), number);
         }
-        let mut resolver = Resolver::below(&root.0);
+        let mut resolver = Resolver::below(root.0.path());
         assert_eq!(resolver.perf_unit(17).as_deref(), Some("uncore"));
         assert_eq!(resolver.perf_unit(18), None);
         let event = Target::PerfEvent { event_type: 17, config: 5, unit: None };
@@ -294,9 +290,9 @@ mod tests {
 
     #[test]
     fn symbols_are_read_again_in_each_reading() {
-        let root = Directory::new("symbols");
+        let root = FileTree::new();
         root.write("proc/kallsyms", "ffffffff81000000 T first\n");
-        let mut resolver = Resolver::below(&root.0);
+        let mut resolver = Resolver::below(root.0.path());
         assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("first".to_owned(), 0x10)));
         root.write("proc/kallsyms", "ffffffff81000010 T second\n");
         assert_eq!(resolver.symbol(0xffff_ffff_8100_0010), Some(("first".to_owned(), 0x10)));
