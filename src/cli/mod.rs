@@ -33,7 +33,7 @@ pub enum Command {
     /// Export until a signal arrives.
     Export(Box<Export>),
     /// Print one snapshot.
-    Snapshot(Box<Snapshot>),
+    Snapshot(Box<SnapshotCommand>),
 }
 
 /// Options of the exporter.
@@ -49,7 +49,7 @@ pub struct Export {
 
 /// Options of `snapshot`.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct SnapshotCommand {
     /// Options of what is read.
     pub collection: Collection,
     /// The format of the output.
@@ -185,7 +185,7 @@ pub fn parse(
                 warnings.push("--no-program-maps has no effect with --format json".to_owned());
             }
             let (format, from) = (snapshot.format, snapshot.from);
-            (Command::Snapshot(Box::new(Snapshot { collection, format, from })), log)
+            (Command::Snapshot(Box::new(SnapshotCommand { collection, format, from })), log)
         }
         Some(Subcommands::Completions { shell }) => {
             return finish(errors, Invocation::Print(completions(shell)));

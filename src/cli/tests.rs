@@ -234,7 +234,7 @@ fn unsupported_otel_variables_are_warned_of() {
     assert!(warnings(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).is_empty());
 }
 
-fn snapshot_with(arguments: &[&str], variables: &[(&str, &str)]) -> Snapshot {
+fn snapshot_with(arguments: &[&str], variables: &[(&str, &str)]) -> SnapshotCommand {
     match parse_with(arguments, variables) {
         Ok(Invocation::Run { command: Command::Snapshot(snapshot), .. }) => *snapshot,
         other => panic!("no snapshot: {other:?}"),
@@ -257,7 +257,7 @@ fn warnings(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
 
 #[test]
 fn snapshot_has_a_format_and_a_file() {
-    let Snapshot { format, from, .. } =
+    let SnapshotCommand { format, from, .. } =
         snapshot_with(&["snapshot", "--format", "json", "--from", "x.json"], &[]);
     assert_eq!((format, from), (SnapshotFormat::Json, Some("x.json".into())));
     assert!(errors(&["snapshot", "--format=xml"], &[])[0].contains("none of table, json, prometheus"));
@@ -285,7 +285,7 @@ fn snapshot_takes_all_flags_about_reading_on_either_side_of_its_name() {
         "--log.format=json",
     ];
     for arguments in [[&["snapshot"], &flags[..]].concat(), [&flags[..], &["snapshot"]].concat()] {
-        let Snapshot { collection: Collection { kernel, enrich, lookup, selection, .. }, .. } =
+        let SnapshotCommand { collection: Collection { kernel, enrich, lookup, selection, .. }, .. } =
             snapshot_with(&arguments, &[]);
         assert_eq!(kernel.reader, ReaderChoice::Only(ReaderKind::Walk));
         assert_eq!((kernel.run_stats, kernel.count_by_walking), (RunStatsMode::On, Some(5)));

@@ -23,8 +23,8 @@ use crate::{USAGE, finish, log, messages, print};
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Prints one snapshot.
-pub(super) fn snapshot(options: cli::Snapshot, log: Log, warnings: &[String]) -> ExitCode {
-    let cli::Snapshot { collection, format, from } = options;
+pub(super) fn snapshot(options: cli::SnapshotCommand, log: Log, warnings: &[String]) -> ExitCode {
+    let cli::SnapshotCommand { collection, format, from } = options;
     log::start(log);
     for warning in warnings {
         warn!("{warning}");
