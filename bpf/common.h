@@ -2,7 +2,7 @@
 /*
  * Maps and macros shared by the iterators, and access to per-CPU variables of the kernel. Each iterator has its
  * scratch memory in a per-CPU map, since the stack has 512 bytes; the reader runs each of them once at a time.
- * The names of maps are of 15 characters, all that the kernel keeps.
+ * The names of maps have 15 characters, the most the kernel stores.
  */
 #pragma once
 
@@ -33,7 +33,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct request);
-} bpfmetrics_ask SEC(".maps");
+} bpfmetrics_req SEC(".maps");
 
 /*
  * Converts an address to a scalar: the verifier refuses arithmetic on pointers that it tracks. A value loaded from

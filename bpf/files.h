@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The iterators over the descriptors of processes, which find the holders of objects. */
+/* The iterator over the descriptors of processes, which finds the holders of objects. */
 #pragma once
 
 #include "common.h"

@@ -341,7 +341,7 @@ int bpf_metrics_exporter_link(struct bpf_iter__bpf_link *ctx)
 	struct bpf_link *link = ctx->link;
 	__u32 zero = 0;
 	struct link_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_link, &zero);
-	struct request *request = bpf_map_lookup_elem(&bpfmetrics_ask, &zero);
+	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
 	struct link_record *record;
 
 	if (!link || !scratch || !request)

@@ -140,7 +140,7 @@ int bpf_metrics_exporter_program(struct bpf_iter__bpf_prog *ctx)
 	struct bpf_prog *prog = ctx->prog;
 	__u32 zero = 0;
 	struct program_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_prog, &zero);
-	struct request *request = bpf_map_lookup_elem(&bpfmetrics_ask, &zero);
+	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
 	struct sum_stats sum = {};
 	struct program_record *record;
 	struct bpf_prog_aux *aux;

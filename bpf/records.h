@@ -101,7 +101,7 @@ struct link_record {
 };
 
 /*
- * Kind of a record of the iterators over files: that of the BPF object behind a descriptor, or one of the last two.
+ * Kind of a record of the iterator over descriptors: that of the BPF object behind a descriptor, or one of the last two.
  */
 enum file_kind {
 	FILE_PROGRAM,

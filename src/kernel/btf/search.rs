@@ -1,4 +1,4 @@
-//! A search of the kernel's BTF by name that keeps none of its 5 MB in memory.
+//! Streaming search of the kernel's BTF by name, without loading its 5 MB.
 //!
 //! Entry point: [`search`].
 
@@ -58,7 +58,7 @@ pub(crate) fn search<const F: usize, const E: usize>(
     functions: [&str; F],
     enumerators: [&str; E],
 ) -> io::Result<SearchResult<F, E>> {
-    // A read of a file in sysfs returns 4 KiB at most (`kernfs_file_read_iter`, `fs/kernfs/file.c`).
+    // A read of a file in sysfs returns one page at most (`kernfs_file_read_iter`, `fs/kernfs/file.c`).
     let mut file = BufReader::with_capacity(4096, file);
     let header: BtfHeader = read(&mut file)?;
     if header.magic.get() != MAGIC {

@@ -117,7 +117,7 @@ pub(crate) mod target {
     pub(crate) const NETFILTER: u32 = 17;
 }
 
-/// `enum file_kind`: the kind of a record of the iterators over files.
+/// `enum file_kind`: the kind of a record of the iterator over descriptors.
 pub(crate) mod file_kind {
     pub(crate) const PROGRAM: u32 = 0;
     pub(crate) const MAP: u32 = 1;

@@ -153,16 +153,15 @@ pub(crate) fn create_map(map: &MapDefinition, btf: BorrowedFd<'_>) -> Result<Own
 
 /// Returns whether the kernel applies CO-RE relocations itself (5.17); `true` also if this process may not load programs.
 pub(crate) fn relocates_programs() -> bool {
-    // Flags that no kernel knows: nothing is loaded.
+    // Unsupported flags: every kernel refuses the request.
     let mut attr = ProgramAttr { core_relocation_size: 16, flags: u32::MAX, ..ProgramAttr::default() };
     // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr`; every address in it is null.
     let refused = unsafe { bpf(Command::ProgLoad, &mut attr) };
-    // A request with a field that the kernel does not know (`bpf_check_uarg_tail_zero`, `kernel/bpf/syscall.c`).
+    // E2BIG: a field beyond this kernel's `union bpf_attr` is not zero (`bpf_check_uarg_tail_zero`, `kernel/bpf/syscall.c`).
     refused.err().is_none_or(|error| error.errno != Errno::E2BIG)
 }
 
-/// Loads an iterator program. The reasons of the verifier for a refusal are written to `log`, where it is not empty, as text that
-/// ends with a zero byte.
+/// Loads an iterator program. On refusal, the verifier's messages are in `log`, zero-terminated, unless it is empty.
 ///
 /// # Errors
 ///
@@ -195,9 +194,9 @@ pub(crate) fn load_iterator(program: &IteratorProgram<'_>, log: &mut [u8]) -> Re
         core_relocation_size: size_of_u32::<CoreRelocation>(),
         ..ProgramAttr::default()
     };
-    // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr` and returns a new descriptor. The addresses are those of slices that outlive the
-    // call, each as long as its count says of elements of the size that its size says, and of `license`, which ends with a zero
-    // byte; the kernel writes to `log` only, and no more than `log_size` bytes.
+    // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr` and returns a new descriptor. Each address is that of a slice that outlives
+    // the call and has the count and record size given, or of `license`, which is zero-terminated; the kernel writes only to `log`,
+    // and at most `log_size` bytes.
     let mut load = || unsafe { open(Command::ProgLoad, &mut attr) };
     for _ in 1..ATTEMPTS {
         match load() {

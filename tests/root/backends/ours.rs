@@ -24,7 +24,7 @@ const NAMES: [&[&str]; 2] = [
     ],
     &[
         "bpfmetrics_cpus",
-        "bpfmetrics_ask",
+        "bpfmetrics_req",
         "bpfmetrics_prog",
         "bpfmetrics_maps",
         "bpfmetrics_link",

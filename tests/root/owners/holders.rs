@@ -221,7 +221,7 @@ fn own_only_what_is_kept(iterators: &mut Enricher) {
     let (parameters, iterators): (&[&str], _) = match readers::version() {
         version if version < (5, 17) => (&[], 1),
         version if version < (5, 19) => (&["bpfmetrics_walk"], 1),
-        _ => (&["bpfmetrics_ask", "bpfmetrics_walk"], 4),
+        _ => (&["bpfmetrics_req", "bpfmetrics_walk"], 4),
     };
     assert_eq!((programs.len(), maps.len(), links.len(), btfs.len()), (0, parameters.len(), iterators, 0));
     for map in snapshot.maps.iter().flatten().filter(|map| maps.contains(&map.facts.id)) {

@@ -84,7 +84,7 @@ impl<T: FromBytes + Copy> Records<T> {
         Some(Self(sections))
     }
 
-    /// Returns the records of these bytes of a section, with other offsets. `offset` is the field that holds it.
+    /// Returns the records within a byte range of a section, with offsets converted by `to`; `offset` is their field.
     pub(super) fn moved(
         &self,
         section: &str,

@@ -31,7 +31,7 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 const CPUS: &str = "bpfmetrics_cpus";
-const REQUEST: &str = "bpfmetrics_ask";
+const REQUEST: &str = "bpfmetrics_req";
 const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
 
@@ -100,7 +100,7 @@ impl Loader {
             let why = format!("the types of this kernel cannot be read (CONFIG_DEBUG_INFO_BTF): {error}");
             Refusal::new(failed(VMLINUX)(error), why)
         })?;
-        // A kernel without one of them has no event of that kind, and no event has a bit of zero.
+        // An enumerator that this kernel lacks becomes 0, which matches no event.
         let request = IterRequest {
             flag_tracepoint: tracepoint.unwrap_or(0),
             flag_kprobe: kprobe.unwrap_or(0),
@@ -235,7 +235,7 @@ fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Refusal> {
     })
 }
 
-/// Loads a program that was refused once more, for the log of the verifier, which is empty if it did not get there.
+/// Loads a refused program again to get the verifier's log; empty if the verifier did not run.
 fn verifier_log(program: &IteratorProgram<'_>) -> String {
     const LEN: usize = 64 << 10;
     let mut log = vec![0; LEN];

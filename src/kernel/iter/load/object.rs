@@ -76,7 +76,7 @@ struct Code<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Symbol<'a> {
     Map(&'a str),
-    /// The byte at an offset of a section of code; the instruction has a distance from there.
+    /// An offset in a section of code; the instruction adds a distance to it.
     Code(SectionIndex, i64),
     Other,
 }

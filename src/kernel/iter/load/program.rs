@@ -13,7 +13,7 @@ use crate::sys::bpf::uapi::{CoreRelocation, FunctionInfo, Instruction, LineInfo}
 /// The source register of a load of a map by its descriptor; `BPF_PSEUDO_MAP_FD`.
 const PSEUDO_MAP_FD: u8 = 1;
 
-/// A program whose calls are resolved; its maps are not yet.
+/// A program with resolved calls and unresolved maps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LinkedProgram<'a> {
     pub(super) instructions: Vec<Instruction>,
@@ -25,8 +25,8 @@ pub(super) struct LinkedProgram<'a> {
 }
 
 impl<'a> LinkedProgram<'a> {
-    /// Links a function with those that it calls, directly or through others, each once. The verifier refuses instructions that are
-    /// not reachable, so no others may follow.
+    /// Links a function with those that it calls, directly or through others, each once. The verifier refuses
+    /// unreachable instructions, so only referenced functions are added.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl<'a> LinkedProgram<'a> {
         Ok(program)
     }
 
-    /// Sets the descriptors of the maps that instructions load.
+    /// Replaces references to maps by their descriptors.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl<'a> LinkedProgram<'a> {
         start
     }
 
-    /// Sets the reference of an instruction; `source` is its kind.
+    /// Sets the source register and the immediate of an instruction.
     fn refer(&mut self, at: usize, source: u8, immediate: i32) {
         let instruction = &mut self.instructions[at];
         instruction.registers = instruction.registers & 0xf | source << 4;
@@ -201,7 +201,7 @@ mod tests {
             LinkedProgram::link(&object, PROGRAMS[0]).expect("its references are in the object");
         let places = program.maps.clone();
         let names: BTreeSet<_> = places.iter().map(|&(_, name)| name).collect();
-        assert!(names.contains("bpfmetrics_cpus") && names.contains("bpfmetrics_ask"), "{names:?}");
+        assert!(names.contains("bpfmetrics_cpus") && names.contains("bpfmetrics_req"), "{names:?}");
         let defined: BTreeSet<_> = object.maps.iter().map(|map| &*map.name).collect();
         assert!(names.is_subset(&defined), "{defined:?}");
         let fd = |name: &str| i32::try_from(name.len()).map_err(|_| ());
