@@ -6,7 +6,8 @@
 
 #![expect(
     clippy::doc_markdown,
-    reason = "the comments of flags are their help texts, in which backticks would show"
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments of flags are their help texts, in which markup would show"
 )]
 
 use std::fmt::Write as _;

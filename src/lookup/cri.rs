@@ -1,6 +1,6 @@
 //! Pod and container names from a container runtime over CRI, the gRPC API that the kubelet uses.
 //!
-//! Entry point: [`query`].
+//! Entry point: `query`.
 
 pub mod messages;
 
