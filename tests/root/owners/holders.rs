@@ -20,13 +20,13 @@ use test_support::running::Running;
 
 const KINDS: [Kind; 4] = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf];
 
-/// One for each backend for the files of processes. Before 5.19 the kernel has an iterator over them, and none over all objects.
+/// One for each backend for the descriptors of processes. Before 5.17 there is no iterator, since the kernel does not relocate it.
 pub(crate) fn enrichers() -> Vec<Enricher> {
     let enricher = |reader| Enricher::new(reader, EnrichOptions::default(), NameCache::default());
     let (iterators, walk) = (readers::best(), readers::by_ids());
     let choice = iterators.choices().iter().find(|choice| choice.part == Part::Holder);
     let refusal = choice.expect("each part has one").reason.clone();
-    assert!(refusal.is_none() || readers::version() < (5, 10), "there has to be an iterator: {refusal:?}");
+    assert!(refusal.is_none() || readers::version() < (5, 17), "there has to be an iterator: {refusal:?}");
     let iterators = refusal.is_none().then_some(iterators);
     iterators.into_iter().chain([walk]).map(enricher).collect()
 }
@@ -193,7 +193,7 @@ pub(crate) fn within_pid_namespace() {
     };
     let by_proc = found(walk);
     assert!(by_proc.pid < 10, "it is one of the first in its namespace: {by_proc:?}");
-    if readers::version() < (5, 10) {
+    if readers::version() < (5, 17) {
         return;
     }
     let by_iterator = found(iterators);
@@ -217,9 +217,8 @@ fn own(snapshot: &Snapshot) -> [BTreeSet<u32>; 4] {
 fn own_only_what_is_kept(iterators: &mut Enricher) {
     let snapshot = iterators.read();
     let [programs, maps, links, btfs] = own(&snapshot);
-    // Before 5.19 there is one iterator, over descriptors, and before 5.17 it has no parameters.
+    // Before 5.19 there is one iterator, over descriptors.
     let (parameters, iterators): (&[&str], _) = match readers::version() {
-        version if version < (5, 17) => (&[], 1),
         version if version < (5, 19) => (&["bpfmetrics_walk"], 1),
         _ => (&["bpfmetrics_req", "bpfmetrics_walk"], 4),
     };
