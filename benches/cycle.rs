@@ -67,7 +67,7 @@ async fn main() {
     let reading = least(20, || (), |()| enricher.read());
     drop(enricher);
     let walk = cost(&["--kernel-reader", "walk"]).await.each;
-    let without = cost(&["--holders", "off"]).await;
+    let without = cost(&["--no-holders"]).await;
     let Cost { points, each, exporter } = cost(&[]).await;
     drop((processes, herd));
 
