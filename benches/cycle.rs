@@ -81,7 +81,7 @@ async fn main() {
     ));
     report(format_args!("  cycle / reading             {:.2}", measure::ratio(each, reading)));
     report(format_args!("  cycle by walk / by iterator {:.1}", measure::ratio(walk, each)));
-    report(format_args!("  cycle / with --holders off  {:.2}", measure::ratio(each, without.each)));
+    report(format_args!("  cycle / with --no-holders  {:.2}", measure::ratio(each, without.each)));
     report(format_args!("  resident memory, at most    {} MB", exporter.kilobytes("VmHWM") / 1024));
     report(format_args!("  resident memory, now        {} MB", exporter.kilobytes("VmRSS") / 1024));
 }
