@@ -208,7 +208,14 @@ mod tests {
     }
 
     fn files(name: &str, objects: Vec<(Kind, u32)>) -> ProcessFiles {
-        ProcessFiles { pid: 7, started_at_boot_ns: 1, name: name.to_owned(), cgroup: Some(5), objects }
+        ProcessFiles {
+            pid: 7,
+            started_at_boot_ns: 1,
+            name: name.to_owned(),
+            executable: None,
+            cgroup: Some(5),
+            objects,
+        }
     }
 
     #[test]

@@ -68,33 +68,39 @@ impl Processes {
         let taken_at = Timestamp::now();
         let (backend, files) = reader.holders(issues);
         let success = !issues.any(Part::Holder);
-        let search = HolderSearch { backend, files: files.map(Into::into), taken_at, success };
+        let files = files.map(|search| search.processes.into());
+        let search = HolderSearch { backend, files, taken_at, success };
         self.due = self.share.map(|share| began + began.elapsed().saturating_mul(share));
         self.last = Some(search.clone());
         search
     }
 
-    /// Returns a process with its executable, which is looked up when the process is first seen and when its name has changed:
-    /// it may have been seen before it called `execve`.
-    ///
-    /// The lookup finds nothing if `/proc` belongs to another pid namespace than the pid.
+    /// Returns a process with its executable, which is looked up in `/proc` if the search did not report it.
     pub(super) fn describe(&mut self, files: &ProcessFiles) -> Process {
-        let cached = self.cache.entry(key(files)).or_default();
-        cached.used = true;
-        let executable_name = match &cached.executable {
-            Some((name, executable_name)) if *name == files.name => executable_name.clone(),
-            _ => {
-                let executable_name = procfs::executable_name(&self.proc, files);
-                cached.executable = Some((files.name.clone(), executable_name.clone()));
-                executable_name
-            }
-        };
+        let executable_name = files.executable.clone().or_else(|| self.executable_name(files));
         Process {
             pid: files.pid,
             started_at_boot_ns: files.started_at_boot_ns,
             name: files.name.clone(),
             executable_name,
         }
+    }
+
+    /// Looks up the name of an executable when its process is first seen and when its name has changed: it may have been seen
+    /// before it called `execve`.
+    ///
+    /// Finds nothing if `/proc` belongs to another pid namespace than the pid.
+    fn executable_name(&mut self, files: &ProcessFiles) -> Option<String> {
+        let cached = self.cache.entry(key(files)).or_default();
+        cached.used = true;
+        if let Some((name, executable_name)) = &cached.executable
+            && *name == files.name
+        {
+            return executable_name.clone();
+        }
+        let executable_name = procfs::executable_name(&self.proc, files);
+        cached.executable = Some((files.name.clone(), executable_name.clone()));
+        executable_name
     }
 
     /// Returns the path of a process's cgroup in the hierarchy that accounts memory, as seen in our own cgroup namespace. It is
@@ -150,7 +156,14 @@ mod tests {
 
     fn agent() -> ProcessFiles {
         let name = "agent".to_owned();
-        ProcessFiles { pid: 20, started_at_boot_ns: 0, name, cgroup: Some(5), objects: vec![] }
+        ProcessFiles {
+            pid: 20,
+            started_at_boot_ns: 0,
+            name,
+            executable: None,
+            cgroup: Some(5),
+            objects: vec![],
+        }
     }
 
     #[test]
@@ -180,6 +193,8 @@ mod tests {
         assert_eq!(executable(&renamed).as_deref(), Some("agent"));
         root.close().expect("the directory is writable");
         assert_eq!(executable(&renamed).as_deref(), Some("agent"), "it is cached");
+        let reported = ProcessFiles { executable: Some("reported".to_owned()), ..agent() };
+        assert_eq!(executable(&reported).as_deref(), Some("reported"), "it is not looked up");
     }
 
     #[test]

@@ -36,7 +36,7 @@ use self::walk::{BtfTable, CachedObject, LinkTable, MapTable, ObjectTable, Progr
 use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
 use crate::host::procfs;
-use crate::model::{Collector, Kind, Part, ProcessFiles, ReaderKind, Snapshot};
+use crate::model::{Collector, Kind, Part, ProcessSearch, ReaderKind, Snapshot};
 
 /// Reads the kernel, and caches immutable facts across readings.
 #[derive(Debug)]
@@ -101,11 +101,13 @@ impl Reader {
     /// Reads which processes have descriptors of BPF objects, in ascending order of pids: by an iterator, or from `/proc`. Of
     /// our own descriptors only those of the objects that are held all the time. `None` and an issue if it could not be read.
     ///
-    /// These are the processes in our own pid namespace. The iterator reports their pids in the initial namespace.
-    pub(crate) fn holders(&mut self, issues: &mut Issues) -> (ReaderKind, Option<Vec<ProcessFiles>>) {
+    /// The iterator reports the processes of the host with their pids in the initial namespace; `/proc` those of the namespace in
+    /// which it was mounted.
+    pub(crate) fn holders(&mut self, issues: &mut Issues) -> (ReaderKind, Option<ProcessSearch>) {
         let files = match &mut self.files {
             Backend::Iter(files) => files.read(&self.own_objects, issues),
-            Backend::Walk(()) => procfs::files(Path::new("/proc"), &self.own_objects, issues),
+            Backend::Walk(()) => procfs::files(Path::new("/proc"), &self.own_objects, issues)
+                .map(|processes| ProcessSearch { processes, whole_host: None }),
             Backend::Unavailable(refusal) => {
                 issues.record(Part::Holder, refusal.error);
                 None

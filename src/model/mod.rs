@@ -27,6 +27,7 @@ pub use self::kind::{Kind, Object};
 pub use self::object::{Btf, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 pub use self::owner::{
     Container, HeldBy, Holder, Holders, Identity, Owner, OwnerKind, Pin, Pod, Process, ProcessFiles,
+    ProcessSearch,
 };
 pub use self::totals::{KindTotal, OwnerTotal};
 

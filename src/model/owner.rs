@@ -322,8 +322,20 @@ pub struct ProcessFiles {
     pub started_at_boot_ns: u64,
     /// The name of its first thread. Source: `task_struct.comm`.
     pub name: String,
+    /// The file name of its executable. Source: `mm_struct.exe_file`. `None` if it was not read; then `/proc/PID/exe` has it.
+    pub executable: Option<String>,
     /// Id of its cgroup in the hierarchy that accounts memory. `None` if that could not be read.
     pub cgroup: Option<u64>,
     /// The objects, each once, ascending.
     pub objects: Vec<(Kind, u32)>,
+}
+
+/// The processes with descriptors of BPF objects that a search found, and where it looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSearch {
+    /// The processes, in ascending order of pids.
+    pub processes: Vec<ProcessFiles>,
+    /// Whether the search covered every process of the host, whatever pid namespace it is in. `None` if the search cannot know:
+    /// `/proc` has the processes of one pid namespace.
+    pub whole_host: Option<bool>,
 }

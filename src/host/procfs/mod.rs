@@ -121,6 +121,7 @@ impl<'a> ProcessScan<'a> {
             pid,
             started_at_boot_ns: started_at(&process).map_err(failed("/proc/PID/stat"))?,
             name: printable(name.strip_suffix(b"\n").unwrap_or(&name)),
+            executable: None,
             cgroup: None,
             objects,
         }))
@@ -277,6 +278,7 @@ mod tests {
             pid,
             started_at_boot_ns,
             name: name.to_owned(),
+            executable: None,
             cgroup: None,
             objects: objects.to_vec(),
         }

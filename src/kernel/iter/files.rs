@@ -13,7 +13,7 @@ use crate::host::issues::Issues;
 use crate::host::procfs::merge_by_pid;
 use crate::host::text::printable;
 use crate::kernel::backend::Refusal;
-use crate::model::{Kind, ProcessFiles};
+use crate::model::{Kind, ProcessFiles, ProcessSearch};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 
@@ -71,15 +71,12 @@ impl Files {
 
     /// Reads the processes that have descriptors of objects, in ascending order of pids; of this process, only those of
     /// `own_objects`. `None`, and an issue, on failure.
-    pub(crate) fn read(
-        &mut self,
-        own_objects: &[(Kind, u32)],
-        issues: &mut Issues,
-    ) -> Option<Vec<ProcessFiles>> {
+    pub(crate) fn read(&mut self, own_objects: &[(Kind, u32)], issues: &mut Issues) -> Option<ProcessSearch> {
         let mut parser = FileParser { processes: Vec::new(), last: None, own_objects, tick: self.tick };
         let run = self.walk(|process, file| parser.add(process, file));
         run.map_err(|error| issues.record(self.table.part, error)).ok()?;
-        Some(merge_by_pid(parser.processes))
+        // The kernel's iterator visits the tasks of our own pid namespace.
+        Some(ProcessSearch { processes: merge_by_pid(parser.processes), whole_host: None })
     }
 
     /// Calls `file` with each descriptor of an object and its process.
@@ -172,6 +169,7 @@ impl FileParser<'_> {
                 pid: record.pid,
                 started_at_boot_ns: record.start_time - record.start_time % self.tick,
                 name: printable(&record.name),
+                executable: None,
                 cgroup: Some(record.cgroup).filter(|&id| id != 0),
                 objects: Vec::new(),
             });
@@ -254,6 +252,7 @@ mod tests {
             pid: 9,
             started_at_boot_ns: 12_340_000_000,
             name: "some".to_owned(),
+            executable: None,
             cgroup: Some(7),
             objects: vec![(Kind::Map, 3)],
         };
