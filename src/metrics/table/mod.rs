@@ -2,6 +2,7 @@
 //! A row does no I/O and keeps no state; OTLP, Prometheus, the terminal's tables and `docs/metrics.md` derive from it.
 
 mod exporter;
+mod hooks;
 mod objects;
 mod owners;
 
@@ -9,10 +10,9 @@ use std::slice;
 
 pub use self::exporter::{BUILD, COLLECTOR, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS};
 pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
+pub use self::hooks::{ATTACH_POINT, HOOK};
 pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
-pub use self::owners::{
-    ATTACH_POINT, DROPPED, HOOK, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER,
-};
+pub use self::owners::{DROPPED, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER};
 use super::LabelValue::{Number, Text};
 use super::{LabelValue, Sample, Visitor};
 use crate::model::{AttachmentScan, Delivery, ObjectType, Snapshot, Target};
