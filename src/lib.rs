@@ -38,4 +38,6 @@ pub mod source;
 #[doc(hidden)]
 pub mod sys;
 #[doc(hidden)]
+pub mod text;
+#[doc(hidden)]
 pub mod web;

@@ -10,4 +10,3 @@ pub(crate) mod mounts;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod procfs;
-pub(crate) mod text;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
-use crate::host::text::printable;
 use crate::sys::errno_of;
+use crate::text::printable;
 
 /// The directories in which iproute2 and container runtimes name network namespaces; often one is a link to the other.
 const NAMED: [&str; 2] = ["run/netns", "var/run/netns"];

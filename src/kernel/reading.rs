@@ -15,10 +15,10 @@ use super::fdinfo::FdInfo;
 use super::targets::resolver::Resolver;
 use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
-use crate::host::text::printable;
 use crate::model::{Kind, MapFacts};
 use crate::sys::Error;
 use crate::sys::bpf as sys;
+use crate::text::printable;
 
 /// The state of one reading.
 pub(crate) struct ReadContext<'a> {

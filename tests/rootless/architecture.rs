@@ -6,21 +6,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each top-level module and those it may name. The binary wires, and may name all.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("cli", &["model", "kernel", "enrich", "lookup", "metrics"]),
     ("ascending", &[]),
     ("backoff", &[]),
     ("outage", &[]),
-    ("error_chain", &[]),
+    ("text", &[]),
+    ("error_chain", &["text"]),
     ("sys", &["model"]),
-    ("host", &["model", "sys"]),
-    ("kernel", &["model", "sys", "host", "ascending"]),
-    ("enrich", &["model", "sys", "host", "kernel", "ascending"]),
-    ("lookup", &["enrich", "backoff", "outage", "error_chain"]),
+    ("host", &["model", "sys", "text"]),
+    ("kernel", &["model", "sys", "host", "ascending", "text"]),
+    ("enrich", &["model", "sys", "host", "kernel", "ascending", "text"]),
+    ("lookup", &["enrich", "backoff", "outage", "error_chain", "text"]),
     ("metrics", &["model"]),
     ("source", &["model", "metrics"]),
-    ("export", &["model", "metrics", "source", "backoff", "outage", "error_chain"]),
+    ("export", &["model", "metrics", "source", "backoff", "outage", "error_chain", "text"]),
     ("web", &["metrics", "source", "export"]),
 ];
 

@@ -18,9 +18,9 @@ use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::Hierarchy;
 use crate::host::mounts::{self, Mount};
-use crate::host::text::printable;
 use crate::sys::os;
 use crate::sys::{Error, Result, errno_of, failed};
+use crate::text::printable;
 
 /// Errors of one reading.
 pub(crate) type CgroupErrors = Vec<Error>;

@@ -17,10 +17,10 @@ use nix::sys::stat::{Mode, fstatat};
 use self::text::{cgroup_path, file_name, object_id, object_kind, start_ticks};
 use crate::host::clock::tick;
 use crate::host::issues::Issues;
-use crate::host::text::printable;
 use crate::model::{Kind, Part, ProcessFiles};
 use crate::sys::os::share_descriptors;
 use crate::sys::{Error, Result, errno_of, failed};
+use crate::text::printable;
 
 /// Returns the processes that have descriptors of BPF objects, with these objects, in ascending order of pids. Of this process,
 /// only `own_objects` are included. `None`, and an issue, without `/proc`; an issue for each process that cannot be read.

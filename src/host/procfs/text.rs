@@ -2,8 +2,8 @@
 //!
 //! Entry point: [`object_kind`]. Truncated and malformed input gives `None`.
 
-use crate::host::text::printable;
 use crate::model::Kind;
+use crate::text::printable;
 
 /// Returns the kind of a descriptor's BPF object, and the key of its id in `fdinfo`: that of a link has its program's id, too.
 pub(crate) fn object_kind(link: &[u8]) -> Option<(Kind, &'static [u8])> {

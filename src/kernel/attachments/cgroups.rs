@@ -13,11 +13,11 @@ use nix::errno::Errno;
 use super::merge::AttachPoint;
 use super::{ScanContext, hook};
 use crate::host::cgroups::unified;
-use crate::host::text::printable;
 use crate::model::enums::{attach_type, program_type};
 use crate::model::{Cgroup, Target};
 use crate::sys::bpf::{AttachedPrograms, QueryTarget, prog_query};
 use crate::sys::{Error, errno_of, failed};
+use crate::text::printable;
 
 /// The types of program that attach to cgroups, with the hooks of each. The kernel does not report a program's expected attach
 /// type, so its type decides.

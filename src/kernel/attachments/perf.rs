@@ -10,13 +10,13 @@ use nix::errno::Errno;
 use super::ScanContext;
 use super::merge::{AttachPoint, event_hook};
 use crate::host::netns::{is_gone, processes};
-use crate::host::text::printable;
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{probed, resolve};
 use crate::model::Target;
 use crate::model::enums::{fd_type, program_type};
 use crate::sys::bpf::{EventProgram, task_fd_query};
 use crate::sys::{Error, failed};
+use crate::text::printable;
 
 /// The types of program that attach to events which report them.
 const TYPES: [u32; 4] = [

@@ -2,8 +2,8 @@
 //! Entry points: [`Interface::parse`], [`Qdisc::parse`] and [`Filter::parse`]. Independent of sockets: bytes in, values out.
 
 use crate::host::netlink::{Attributes, attribute, c_string, read_u32};
-use crate::host::text::printable;
 use crate::model::Device;
+use crate::text::printable;
 
 pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_GETQDISC: u16 = 38;

@@ -11,11 +11,11 @@ use super::records::{FileKinds, FileRecord, ProcessRecord, RestRecord, WalkState
 use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::procfs::merge_by_pid;
-use crate::host::text::printable;
 use crate::kernel::backend::Refusal;
 use crate::model::{Kind, ProcessFiles, ProcessSearch};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
+use crate::text::printable;
 
 /// The descriptors of all processes in our pid namespace.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{LinkRecord, UNKNOWN_U32, target};
-use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{info, probed, resolve};
@@ -20,6 +19,7 @@ use crate::model::enums::{attach_type, link_type};
 use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Kind, Link, LinkFacts, Target, Within};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
+use crate::text::printable;
 
 /// The table of links, with the facts of the last reading.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::records::{MapIdentity, MapRecord};
 use crate::ascending::Ascending;
-use crate::host::text::printable;
 use crate::kernel::fdinfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -20,6 +19,7 @@ use crate::model::enums::map_type;
 use crate::model::{Kind, Map, MapFacts};
 use crate::sys::Error;
 use crate::sys::bpf::Command;
+use crate::text::printable;
 
 /// The table of maps, with a cache of facts and memory.
 #[derive(Debug)]

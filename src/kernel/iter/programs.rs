@@ -12,11 +12,11 @@ use super::Table;
 use super::records::{IterRequest, MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
 use crate::ascending::Ascending;
 use crate::host::clock::BootOffset;
-use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
 use crate::sys::bpf as sys;
+use crate::text::printable;
 
 /// The table of programs, with a cache of facts.
 #[derive(Debug)]

@@ -20,9 +20,9 @@ use nix::sys::stat::{Mode, fstat};
 use self::object::pinned;
 use self::views::{OpenView, View, views};
 use crate::host::issues::Issues;
-use crate::host::text::printable;
 use crate::model::{Kind, Part, Pin};
 use crate::sys::{Error, Result, failed};
+use crate::text::printable;
 
 /// The longest path below an open directory, in bytes; a longer one starts at another open directory. The kernel takes 4,095
 /// bytes, and a name has 255 at most.

@@ -5,7 +5,6 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::probed;
-use crate::host::text::printable;
 use crate::model::enums::{link_type, perf_type};
 use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Target, Within};
 use crate::sys::Result;
@@ -15,6 +14,7 @@ use crate::sys::bpf::uapi::{
     NetfilterLink, NetnsLink, PerfEventLink, Reported, SockmapLink, StructOpsLink, TaskIterLink, TracingLink,
     UprobeLink, UprobeMultiLink, XdpLink, reported,
 };
+use crate::text::printable;
 
 /// The hook to which a link attaches, of `enum bpf_attach_type`; `None` for types of link that do not report it.
 pub(crate) fn attach_type(info: &Reported<LinkInfo>) -> Option<u32> {

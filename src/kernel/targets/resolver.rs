@@ -13,12 +13,12 @@ use nix::errno::Errno;
 use crate::host::cgroups::Cgroups;
 use crate::host::kallsyms::KernelSymbols;
 use crate::host::mounts::{self, Mount};
-use crate::host::text::printable;
 use crate::kernel::btf::cache::BtfCache;
 use crate::model::Kind;
 use crate::sys::bpf as sys;
 use crate::sys::os;
 use crate::sys::{Error, errno_of};
+use crate::text::printable;
 
 /// Looks up names, and caches them.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::ObjectTable;
-use crate::host::text::printable;
 use crate::kernel::reading::ReadContext;
 use crate::model::{Btf, Kind};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{BtfInfo, BtfName, Reported, reported};
+use crate::text::printable;
 
 /// The table of BTF objects.
 #[derive(Debug)]

@@ -4,7 +4,6 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::ObjectTable;
-use crate::host::text::printable;
 use crate::kernel::fdinfo::FdInfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -13,6 +12,7 @@ use crate::model::{Kind, Map, MapFacts};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{MapInfo, Reported};
+use crate::text::printable;
 
 /// The table of maps.
 #[derive(Debug)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ObjectTable;
-use crate::host::text::printable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{Kind, Program, ProgramFacts, Tag};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{OBJ_NAME_LEN, ProgramInfo, Reported, reported};
+use crate::text::printable;
 
 /// The table of programs.
 #[derive(Debug)]
