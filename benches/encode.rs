@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::prometheus::{self, Format};
-use bpf_metrics_exporter::metrics::{Entity, Metric, MetricKind, Sample, Value, Visitor, visit};
+use bpf_metrics_exporter::metrics::{Entity, Metric, MetricKind, Rows, Sample, Value, Visitor, visit};
 use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, Program, ProgramFacts, Snapshot, Tag};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -112,8 +112,8 @@ fn with_prost(sample: Sample<'_>) -> ExportMetricsServiceRequest {
         metrics: Vec<MetricMessage>,
     }
     impl Visitor for Build {
-        fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
-            for metric in entity.metrics {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
+            for (_, metric) in entity.rows(rows) {
                 let values = values.unwrap_or_default().iter();
                 let points: Vec<_> =
                     values.filter_map(|value| point(entity, metric, value, self.time)).collect();

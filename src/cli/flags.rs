@@ -275,6 +275,18 @@ pub(super) struct SelectionFlags {
     #[arg(long, value_name = "RULE", value_parser = rules::parse)]
     pub(super) except: Vec<Rule>,
 
+    /// Export only metrics whose name matches a pattern
+    ///
+    /// * matches any text, ? any character. The OTLP name or the Prometheus name may match. Repeatable: one pattern must match.
+    #[arg(long, value_name = "PATTERN", value_parser = values::metric_pattern)]
+    pub(super) include_metrics: Vec<String>,
+
+    /// Export no metric whose name matches a pattern
+    ///
+    /// Wins over --include-metrics. Repeatable.
+    #[arg(long, value_name = "PATTERN", value_parser = values::metric_pattern)]
+    pub(super) exclude_metrics: Vec<String>,
+
     /// Maximum number of exported series
     ///
     /// Totals come first, then whole objects, owner by owner in turns. The rest is counted in bpf_exporter_dropped_series.

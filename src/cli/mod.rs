@@ -20,7 +20,7 @@ pub use self::flags::{LogFormat, LogLevel, SnapshotFormat};
 pub use self::values::ListenAddress;
 use self::values::Setting;
 use crate::lookup::Sockets;
-use crate::metrics::select::Selection;
+use crate::metrics::select::{MetricFilter, Selection};
 use crate::{enrich, kernel, lookup};
 
 /// At most a fiftieth of the time is spent on searching for descriptors, by the iterator or in `/proc`: 20 ms once a second, and on a
@@ -246,6 +246,7 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
             max_series: selection.max_series,
             program_maps: selection.program_maps,
             holders: selection.holders,
+            metrics: MetricFilter::new(&selection.include_metrics, &selection.exclude_metrics).into(),
         },
     }
 }

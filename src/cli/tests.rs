@@ -357,7 +357,7 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 18] = [
+const OTHER: [(&str, &str); 20] = [
     ("otlp-grpc", "collector:1"),
     ("interval", "11s"),
     ("otlp-max-request-bytes", "70000"),
@@ -373,6 +373,8 @@ const OTHER: [(&str, &str); 18] = [
     ("docker-socket", "/docker"),
     ("only", "kind=map,name=a"),
     ("except", "kind=link"),
+    ("include-metrics", "bpf_map_*"),
+    ("exclude-metrics", "bpf_map_info"),
     ("max-series", "3"),
     ("log.level", "debug"),
     ("log.format", "json"),
@@ -555,6 +557,14 @@ fn every_bad_term_is_a_line() {
             &["--max-series", "-5"],
             vec!["--max-series: \"-5\" is not a number of series, 1 or more".to_owned()],
         ),
+        (
+            &["--include-metrics=bpf_prog_info", "--exclude-metrics=go_*"],
+            vec![
+                "--include-metrics: \"bpf_prog_info\" matches no metric; did you mean bpf_program_info?"
+                    .to_owned(),
+                "--exclude-metrics: \"go_*\" matches no metric; docs/metrics.md lists them".to_owned(),
+            ],
+        ),
         (&["--max-series=5k"], vec!["--max-series: \"5k\" is not a number of series, 1 or more".to_owned()]),
     ] {
         let lines = errors(arguments, &[]);
@@ -565,6 +575,21 @@ fn every_bad_term_is_a_line() {
         let of_snapshot: Vec<&str> = std::iter::once("snapshot").chain(arguments.iter().copied()).collect();
         assert_eq!(errors(&of_snapshot, &[]), lines, "the same for snapshot");
     }
+}
+
+#[test]
+fn metrics_are_chosen_by_either_name() {
+    let excluded = |arguments: &[&str]| selection_with(arguments, &[]).metrics;
+    assert_eq!(excluded(&[]).excluded(), 0);
+    assert_eq!(
+        excluded(&[
+            "--exclude-metrics=bpf_map_mem_bytes",
+            "--exclude-metrics",
+            "bpf_program_run_time_seconds_total"
+        ]),
+        excluded(&["--exclude-metrics=bpf_map_mem_*", "--exclude-metrics=bpf_program_run_time"]),
+    );
+    assert_ne!(excluded(&["--include-metrics=bpf_map_*"]), excluded(&["--exclude-metrics=bpf_map_*"]));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use jiff::{Span, SpanRelativeTo};
 use percent_encoding::percent_decode_str;
 
 use crate::kernel::RunStatsMode;
+use crate::metrics::select::{is_any_like, metric_names};
 
 /// The longest time between two readings.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
@@ -106,6 +107,18 @@ pub(super) fn capacity(text: &str) -> Result<u32, String> {
 pub(super) fn series(text: &str) -> Result<u64, String> {
     let series = text.parse().ok().filter(|&series| series > 0);
     series.ok_or_else(|| format!("{text:?} is not a number of series, 1 or more"))
+}
+
+/// A pattern that matches the name of a metric.
+pub(super) fn metric_pattern(text: &str) -> Result<String, String> {
+    if is_any_like(text) {
+        return Ok(text.to_owned());
+    }
+    let names = metric_names();
+    let near = nearest(text, names.iter().map(String::as_str));
+    let advice =
+        near.map_or_else(|| "docs/metrics.md lists them".to_owned(), |near| format!("did you mean {near}?"));
+    Err(format!("{text:?} matches no metric; {advice}"))
 }
 
 /// A receiver: a host with or without a port, or a URL.

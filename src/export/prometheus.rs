@@ -4,7 +4,8 @@
 use std::fmt::{self, Write};
 
 use crate::metrics::{
-    Carries, Entity, Label, LabelValue, Metric, MetricKind, Sample, Value, Visitor, prometheus_name, visit,
+    Carries, Entity, Label, LabelValue, Metric, MetricKind, Rows, Sample, Value, Visitor, prometheus_name,
+    visit,
 };
 
 /// Exposition format.
@@ -124,13 +125,13 @@ fn named<T>(labels: &'static [Label<T>]) -> Vec<Named<T>> {
 }
 
 impl Visitor for Exposition {
-    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         let Some(values) = values else { return };
         let info = named(entity.info);
         self.keys.fill(&named(entity.key), values);
-        for metric in entity.metrics {
+        for (_, metric) in entity.rows(rows) {
             let family = prometheus_name::family(metric.name, metric.unit);
-            let sample = format!("{family}{}", prometheus_name::sample_suffix(metric.kind));
+            let sample = prometheus_name::sample(metric.name, metric.unit, metric.kind);
             let mut headed = false;
             for (value, key) in values.iter().zip(self.keys.iter()) {
                 let Some(point) = (metric.read)(value) else { continue };

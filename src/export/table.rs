@@ -4,7 +4,7 @@ use std::io::Write;
 
 use tabwriter::TabWriter;
 
-use crate::metrics::{Carries, Entity, Sample, Value, Visitor, visit};
+use crate::metrics::{Carries, Entity, Rows, Sample, Value, Visitor, visit};
 
 /// Returns the tables, one below the other.
 #[must_use]
@@ -26,7 +26,7 @@ impl Tables {
 }
 
 impl Visitor for Tables {
-    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         let Some(values) = values.filter(|values| !values.is_empty()) else { return };
         // A label that no value has gets no column.
         let labels: Vec<_> = entity
@@ -38,7 +38,8 @@ impl Visitor for Tables {
         // A metric without a value of its own, or with that of a label, gets no column.
         let is_label = |name: &'static str| labels.iter().any(|label| label.name == short(name));
         let metrics = || {
-            entity.metrics.iter().filter(|metric| metric.carries == Carries::Key && !is_label(metric.name))
+            let shown = entity.rows(rows).map(|(_, metric)| metric);
+            shown.filter(|metric| metric.carries == Carries::Key && !is_label(metric.name))
         };
 
         self.row(std::iter::once(entity.title.to_owned()));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Carries, Entity, Label, MetricKind, Visitor, prometheus_name, visit};
+use super::{Carries, Entity, Label, MetricKind, Rows, Visitor, prometheus_name, visit};
 
 const HEAD: &str = "\
 # Metrics
@@ -43,7 +43,7 @@ impl Page {
 }
 
 impl Visitor for Page {
-    fn entity<T>(&mut self, entity: &'static Entity<T>, _values: Option<&[T]>) {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, _rows: Rows, _values: Option<&[T]>) {
         self.line(format_args!("\n## {}\n", entity.title));
         self.line(format_args!("| metric | Prometheus | kind | unit | meaning | source | since |"));
         self.line(format_args!("|---|---|---|---|---|---|---|"));
@@ -61,9 +61,8 @@ impl Visitor for Page {
                 unit => format!("`{unit}`"),
             };
             self.line(format_args!(
-                "| {name} | `{}{}` | {kind} | {unit} | {} | {} | {} |",
-                prometheus_name::family(metric.name, metric.unit),
-                prometheus_name::sample_suffix(metric.kind),
+                "| {name} | `{}` | {kind} | {unit} | {} | {} | {} |",
+                prometheus_name::sample(metric.name, metric.unit, metric.kind),
                 metric.help,
                 metric.source,
                 metric.since,

@@ -10,6 +10,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use self::select::MetricFilter;
 use crate::model::{Exporter, Object, Snapshot, Tag, Target};
 
 /// Everything to export at one moment.
@@ -23,6 +24,8 @@ pub struct Sample<'a> {
     pub program_maps: bool,
     /// Whether to export the holders of each object.
     pub holders: bool,
+    /// Which metrics to export.
+    pub metrics: &'a MetricFilter,
     /// Metrics of the exporter itself; `None` where a snapshot is only printed.
     pub exporter: Option<&'a Exporter>,
 }
@@ -31,7 +34,8 @@ impl<'a> Sample<'a> {
     /// Returns a sample of everything in a snapshot, without metrics of the exporter.
     #[must_use]
     pub const fn new(snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, dropped: None, program_maps: true, holders: true, exporter: None }
+        let metrics = MetricFilter::none();
+        Self { snapshot, dropped: None, program_maps: true, holders: true, metrics, exporter: None }
     }
 }
 
@@ -214,12 +218,32 @@ impl<T> Entity<T> {
         };
         self.key.iter().chain(info)
     }
+
+    /// Returns these of its metrics, each with its row.
+    pub fn rows(&self, rows: Rows) -> impl Iterator<Item = (usize, &'static Metric<T>)> + use<T> {
+        self.metrics.iter().enumerate().filter(move |(row, _)| rows.0 >> row & 1 == 1)
+    }
+}
+
+/// The metrics of an entity that are exported: a bit for each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows(u64);
+
+impl Rows {
+    /// All of them.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Returns the rows for which this is true, at most 64.
+    fn of(exported: impl Iterator<Item = bool>) -> Self {
+        Self(exported.enumerate().fold(0, |rows, (row, exported)| rows | u64::from(exported) << row))
+    }
 }
 
 /// Receives every entity: an exporter, or the page of documentation.
 pub trait Visitor {
-    /// Receives one entity and its values; `None` if they could not be read, which is not the same as none.
-    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>);
+    /// Receives one entity, its metrics to export, and its values; `None` if they could not be read, which is not the same as
+    /// none.
+    fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>);
 }
 
 /// Visits every entity of the table, in order, with its values.

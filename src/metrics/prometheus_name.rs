@@ -39,6 +39,14 @@ pub const fn sample_suffix(kind: MetricKind) -> &'static str {
     }
 }
 
+/// Returns the name of a metric as on the lines of a scrape.
+#[must_use]
+pub fn sample(name: &str, unit: Unit, kind: MetricKind) -> String {
+    let mut sample = family(name, unit);
+    sample.push_str(sample_suffix(kind));
+    sample
+}
+
 /// Returns the name of a label.
 #[must_use]
 pub fn label(name: &str) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use test_support::golden;
 
 use bpf_metrics_exporter::kernel::requirements;
-use bpf_metrics_exporter::metrics::{Entity, Visitor, generate, prometheus_name, visit};
+use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, generate, prometheus_name, visit};
 
 #[test]
 fn docs_metrics_is_up_to_date() {
@@ -53,7 +53,7 @@ fn names_are_unique_and_legal_and_have_help() {
         families: BTreeSet<String>,
     }
     impl Visitor for Check {
-        fn entity<T>(&mut self, entity: &'static Entity<T>, _values: Option<&[T]>) {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, _rows: Rows, _values: Option<&[T]>) {
             for metric in entity.metrics {
                 let family = prometheus_name::family(metric.name, metric.unit);
                 assert!(metric.name.starts_with("bpf_"), "{}", metric.name);

@@ -2,16 +2,18 @@
 //! Entry point: [`Selection::apply`]. What belongs to an object is defined by [`Entity::object`] and
 //! [`Snapshot::filtered`], not here.
 
+mod filter;
 mod rules;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::filter::{MetricFilter, is_any_like, metric_names};
 use self::rules::Traits;
 pub use self::rules::{Key, Rule};
 use super::table::{BTF, LINK, MAP, PROGRAM};
-use super::{Entity, Sample, Visitor, visit};
+use super::{Entity, Metric, Rows, Sample, Visitor, visit};
 use crate::model::{Exporter, Object, Owner, Snapshot};
 
 /// Which objects and which optional series to export. Series about many objects are always exported and always count all
@@ -30,6 +32,8 @@ pub struct Selection {
     pub program_maps: bool,
     /// Whether to export the holders of each object.
     pub holders: bool,
+    /// Which metrics to export, of objects and of everything else.
+    pub metrics: Arc<MetricFilter>,
 }
 
 impl Default for Selection {
@@ -42,6 +46,7 @@ impl Default for Selection {
             max_series: None,
             program_maps: true,
             holders: true,
+            metrics: Arc::default(),
         }
     }
 }
@@ -57,20 +62,22 @@ pub struct Selected {
     pub program_maps: bool,
     /// See [`Selection::holders`].
     pub holders: bool,
+    /// See [`Selection::metrics`].
+    pub metrics: Arc<MetricFilter>,
 }
 
 impl Selected {
     /// Selects everything in a reading.
     #[must_use]
-    pub const fn all(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, dropped: None, program_maps: true, holders: true }
+    pub fn all(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, dropped: None, program_maps: true, holders: true, metrics: Arc::default() }
     }
 
     /// Returns what is to be exported, with the metrics of the exporter itself where given.
     #[must_use]
     pub fn sample<'a>(&'a self, exporter: Option<&'a Exporter>) -> Sample<'a> {
-        let Self { ref snapshot, dropped, program_maps, holders } = *self;
-        Sample { snapshot, dropped, program_maps, holders, exporter }
+        let Self { ref snapshot, dropped, program_maps, holders, ref metrics } = *self;
+        Sample { snapshot, dropped, program_maps, holders, metrics, exporter }
     }
 }
 
@@ -88,6 +95,11 @@ impl fmt::Display for Selection {
         }
         if !self.program_maps {
             f.write_str("; without maps of programs")?;
+        }
+        match self.metrics.excluded() {
+            0 => {}
+            1 => f.write_str("; without 1 metric")?,
+            excluded => write!(f, "; without {excluded} metrics")?,
         }
         match self.max_series {
             Some(max) => write!(f, "; at most {max} series"),
@@ -113,6 +125,7 @@ impl Selection {
     pub fn apply(&self, mut selected: Selected, exporter: Option<&Exporter>) -> Selected {
         selected.program_maps &= self.program_maps;
         selected.holders &= self.holders;
+        selected.metrics = Arc::clone(&self.metrics);
         if !self.per_object {
             selected.snapshot = Arc::new(selected.snapshot.filtered(|_| false));
         } else if !(self.only.is_empty() && self.except.is_empty()) {
@@ -200,9 +213,10 @@ struct SeriesCount {
 }
 
 impl Visitor for SeriesCount {
-    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         for value in values.unwrap_or_default() {
-            let series = entity.metrics.iter().map(|metric| u64::from((metric.read)(value).is_some())).sum();
+            let exists = |(_, metric): (_, &Metric<T>)| u64::from((metric.read)(value).is_some());
+            let series = entity.rows(rows).map(exists).sum();
             match entity.object {
                 Some(object) => self.series.push((object(value), series)),
                 None => self.rest += series,

@@ -121,7 +121,7 @@ impl Rule {
 ///
 /// Only the last star ever has to be extended: extending an earlier one would leave the later one the same text to choose from.
 /// So the number of steps is at most the product of both lengths.
-fn is_like(pattern: &str, text: &str) -> bool {
+pub(super) fn is_like(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     // The pattern after the last star, and the text after what that star has taken.
     let mut star: Option<(Chars<'_>, Chars<'_>)> = None;

@@ -14,11 +14,14 @@ pub use self::hooks::{ATTACH_POINT, HOOK};
 pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
 pub use self::owners::{DROPPED, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER};
 use super::LabelValue::{Number, Text};
-use super::{LabelValue, Sample, Visitor};
+use super::select::MetricFilter;
+use super::{Entity, LabelValue, Sample, Visitor};
 use crate::model::{AttachmentScan, Delivery, ObjectType, Snapshot, Target};
 
 /// Visits every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
+    let metrics = sample.map_or(MetricFilter::none(), |sample| sample.metrics);
+    let mut visitor = Filtered { metrics, visitor };
     let snapshot = sample.map(|sample| sample.snapshot);
     visitor.entity(&PROGRAM, snapshot.and_then(|snapshot| snapshot.programs.as_deref()));
     let uses = sample.filter(|sample| sample.program_maps).and_then(|sample| program_maps(sample.snapshot));
@@ -59,6 +62,18 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));
     visitor.entity(&OTLP_REQUESTS, delivery.map(|delivery| &*delivery.requests));
     visitor.entity(&OTLP_BACKLOG, delivery.map(|Delivery { backlog, .. }| slice::from_ref(backlog)));
+}
+
+/// Adds to each entity which of its metrics are exported.
+struct Filtered<'a, V> {
+    metrics: &'a MetricFilter,
+    visitor: &'a mut V,
+}
+
+impl<V: Visitor> Filtered<'_, V> {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+        self.visitor.entity(entity, self.metrics.rows(entity), values);
+    }
 }
 
 /// Returns every use of a map by a program.

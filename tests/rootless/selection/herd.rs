@@ -13,8 +13,6 @@ use bpf_metrics_exporter::model::{
     ProgramFacts, Snapshot, Tag, Target,
 };
 use jiff::Timestamp;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use prost::Message as _;
 
 use super::{at_most, by_object, expected, exporter, points};
 
@@ -201,11 +199,8 @@ fn reading(cycle: u32) -> Snapshot {
 /// Points with a value, and markers.
 fn decode(encoder: &mut Encoder, sample: Sample<'_>) -> (u64, usize) {
     let (mut live, mut markers) = (0, 0);
-    for request in encoder.encode(sample) {
-        let message = ExportMetricsServiceRequest::decode(request.bytes).expect("it is an OTLP request");
-        for point in points::decode(&message).0 {
-            if point.value.is_some() { live += 1 } else { markers += 1 }
-        }
+    for point in points::decode_all(&encoder.encode(sample)) {
+        if point.value.is_some() { live += 1 } else { markers += 1 }
     }
     (live, markers)
 }

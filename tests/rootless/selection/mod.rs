@@ -5,8 +5,10 @@ use std::sync::Arc;
 use test_support::{points, snapshots};
 
 use bpf_metrics_exporter::export::json;
-use bpf_metrics_exporter::metrics::select::{Key, Rule, Selected, Selection};
-use bpf_metrics_exporter::metrics::{Entity, Visitor, visit};
+use bpf_metrics_exporter::export::otlp::encode::Encoder;
+use bpf_metrics_exporter::export::prometheus::{self, Format};
+use bpf_metrics_exporter::metrics::select::{Key, MetricFilter, Rule, Selected, Selection};
+use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, visit};
 use bpf_metrics_exporter::model::{
     Backlog, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
 };
@@ -97,8 +99,14 @@ fn selected() -> impl Strategy<Value = Selected> {
             dropped,
             program_maps,
             holders,
+            metrics: Arc::default(),
         },
     )
+}
+
+fn metrics(include: &[&str], exclude: &[&str]) -> Arc<MetricFilter> {
+    let owned = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>();
+    Arc::new(MetricFilter::new(&owned(include), &owned(exclude)))
 }
 
 /// Any snapshot in which objects share a few owners, and most holders, pins and attachments are of its own objects.
@@ -265,6 +273,32 @@ proptest! {
     }
 
     #[test]
+    fn excluded_metrics_are_in_no_output_and_do_not_count(before in selected(), exporter in exporters()) {
+        let exporter = exporter.as_ref();
+        let metrics = metrics(&["bpf_*"], &["bpf_program_*", "bpf_exporter_otlp_requests_total"]);
+        let selected = Selection { metrics: Arc::clone(&metrics), ..Selection::default() }.apply(before.clone(), exporter);
+        let is_excluded = |metric: &str| metric.starts_with("bpf_program_") || metric == "bpf_exporter_otlp_requests";
+        let names = |points: Vec<Point>| {
+            let mut names: Vec<String> = points.into_iter().map(|point| point.metric).collect();
+            names.sort_unstable();
+            names
+        };
+        let mut kept = names(expected(&before, exporter));
+        kept.retain(|metric| !is_excluded(metric));
+
+        let sample = selected.sample(exporter);
+        let requests = Encoder::new(&[], 1 << 20).encode(sample);
+        prop_assert_eq!(names(points::decode_all(&requests)), kept.clone(), "over OTLP");
+        let text = prometheus::render(sample, Format::Text, 0);
+        prop_assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), kept.len(), "in a scrape");
+        prop_assert!(!text.contains("bpf_program_") && !text.contains("bpf_exporter_otlp_requests"));
+
+        let own = u64::from(before.dropped.is_none());
+        let as_many_as_there_are = Selection { metrics, ..at_most(kept.len() as u64 + own) };
+        prop_assert_eq!(as_many_as_there_are.apply(before.clone(), exporter).dropped, Some(before.dropped.unwrap_or(0)));
+    }
+
+    #[test]
     fn rules_select_complete_objects(before in selected(), exporter in exporters(), number in 0..64_u32) {
         let exporter = exporter.as_ref();
         let (all, rest) = by_object(expected(&before, exporter));
@@ -364,9 +398,9 @@ fn flags_accept_the_names_of_the_model() {
 #[test]
 fn docs_scale_has_the_right_counts() {
     #[derive(Default)]
-    struct Rows(Vec<String>);
-    impl Visitor for Rows {
-        fn entity<T>(&mut self, entity: &'static Entity<T>, _values: Option<&[T]>) {
+    struct PerObject(Vec<String>);
+    impl Visitor for PerObject {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, _rows: Rows, _values: Option<&[T]>) {
             if entity.object.is_some() {
                 self.0.push(format!("| {} | {} |", entity.title, entity.metrics.len()));
             }
@@ -374,7 +408,7 @@ fn docs_scale_has_the_right_counts() {
     }
     let page =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scale.md")).expect("it is there");
-    let mut rows = Rows::default();
+    let mut rows = PerObject::default();
     visit(None, &mut rows);
     let counted = page.lines().filter(|line| rows.0.iter().any(|row| line.starts_with(row))).count();
     assert_eq!(counted, rows.0.len(), "docs/scale.md has a line that begins so for each of {:#?}", rows.0);
@@ -394,6 +428,10 @@ fn selections_are_formatted_for_the_log() {
         ),
         (Selection { per_object: false, ..Selection::default() }, "no single objects"),
         (Selection { holders: false, ..Selection::default() }, "all objects; without holders"),
+        (
+            Selection { metrics: metrics(&[], &["bpf_program_run*"]), ..at_most(9) },
+            "all objects; without 2 metrics; at most 9 series",
+        ),
         (
             Selection { program_maps: false, holders: false, ..at_most(9) },
             "all objects; without holders; without maps of programs; at most 9 series",

@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bpf_metrics_exporter::metrics::{Entity, MetricKind, Sample, Value, Visitor, visit};
+use bpf_metrics_exporter::export::otlp::encode::Request;
+use bpf_metrics_exporter::metrics::{Entity, MetricKind, Rows, Sample, Value, Visitor, visit};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+use prost::Message as _;
 
 /// The labels of a point, by name.
 pub type Labels = BTreeMap<String, String>;
@@ -71,6 +73,17 @@ pub fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>)
     (points, sizes)
 }
 
+/// Returns the points of several encoded requests.
+#[must_use]
+pub fn decode_all(requests: &[Request]) -> Vec<Point> {
+    let points = |request: &Request| {
+        let message =
+            ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("requests are OTLP messages");
+        decode(&message).0
+    };
+    requests.iter().flat_map(points).collect()
+}
+
 /// Converts attributes to labels. All of ours are strings.
 #[must_use]
 pub fn labels(attributes: &[KeyValue]) -> Labels {
@@ -92,8 +105,8 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
         points: Vec<Point>,
     }
     impl Visitor for Collect {
-        fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
-            for metric in entity.metrics {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
+            for (_, metric) in entity.rows(rows) {
                 for value in values.unwrap_or_default() {
                     let Some(number) = (metric.read)(value) else { continue };
                     let labels = entity
@@ -128,9 +141,9 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
 pub fn unread(sample: Sample<'_>) -> BTreeSet<&'static str> {
     struct Collect(BTreeSet<&'static str>);
     impl Visitor for Collect {
-        fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
             if values.is_none() {
-                self.0.extend(entity.metrics.iter().map(|metric| metric.name));
+                self.0.extend(entity.rows(rows).map(|(_, metric)| metric.name));
             }
         }
     }

@@ -10,7 +10,7 @@ pub use self::request::{Items, Request, Signal};
 use self::request::{Point, RequestHead, RequestWriter, nanoseconds};
 use self::series::{SentSeries, match_series};
 use super::wire;
-use crate::metrics::{Entity, Metric, Sample, Visitor, visit};
+use crate::metrics::{Entity, Metric, Rows, Sample, Visitor, visit};
 
 /// Encodes one sample after another. Remembers of each series its encoded attributes and which metrics had a point, to mark
 /// the end of a series.
@@ -66,7 +66,7 @@ struct EncodingCycle<'a> {
 }
 
 impl Visitor for EncodingCycle<'_> {
-    fn entity<T>(&mut self, entity: &'static Entity<T>, values: Option<&[T]>) {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         assert!(entity.metrics.len() <= u64::BITS as usize, "a bit for each metric of an entity");
         if self.sent.len() == self.entity {
             self.sent.push(Vec::new());
@@ -77,7 +77,7 @@ impl Visitor for EncodingCycle<'_> {
         let Some(values) = values else { return };
         let ended = match_series(entity, values, sent);
 
-        for (row, metric) in entity.metrics.iter().enumerate() {
+        for (row, metric) in entity.rows(rows) {
             let bit = 1 << row;
             let mut open = None;
             let mut lost_value = false;
