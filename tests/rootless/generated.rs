@@ -21,16 +21,40 @@ fn docs_operations_has_the_table_of_requirements() {
     assert!(document.contains(&table), "docs/operations.md should have this table:\n{table}");
 }
 
-#[test]
-fn documents_wrap_at_120_columns_and_are_complete() {
+/// Returns the pages of documentation and their texts.
+fn documents() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages = |directory: &str| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(root.join(directory)).expect("the directory is there");
         let paths = entries.map(|entry| entry.expect("it can be listed").path());
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
     };
-    for path in [pages("."), pages("docs"), pages("docs/decisions")].concat() {
-        let document = std::fs::read_to_string(&path).expect("a page is text");
+    let paths = [pages("."), pages("docs"), pages("docs/decisions")].concat();
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a page is text");
+        (path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn promql_is_marked_so_that_it_is_tested() {
+    for (path, document) in documents() {
+        for block in document.split("\n```").skip(1).step_by(2).filter(|block| !block.starts_with("promql")) {
+            let is_promql = |line: &str| {
+                let functions =
+                    ["rate(", "increase(", "topk(", "absent(", "sum by", "count by", "max by", "> 0", "== 0"];
+                line.contains("bpf_") && functions.iter().any(|function| line.contains(function))
+            };
+            let found = block.lines().find(|line| is_promql(line));
+            assert_eq!(found, None, "{}: the block should begin with ```promql", path.display());
+        }
+    }
+}
+
+#[test]
+fn documents_wrap_at_120_columns_and_are_complete() {
+    for (path, document) in documents() {
         let mut is_code = false;
         for (number, line) in (1..).zip(document.lines()) {
             is_code ^= line.starts_with("```");

@@ -4,10 +4,12 @@
 
 mod big_node;
 mod contract;
+mod documents;
 mod endings;
 mod exporter;
 mod outages;
 mod processes;
+mod queries;
 mod received;
 mod receivers;
 mod routes;
@@ -33,6 +35,7 @@ const TESTS: &[Test] = &[
         &[Collector, Prometheus, VictoriaMetrics],
     ),
     ("promtool_accepts_the_exposition", routes::promtool, &[Promtool]),
+    ("every_documented_expression_evaluates_with_two_targets", queries::test, &[Prometheus]),
     ("the_documented_expressions_yield_cpu_shares", shares::test, &[Promtool]),
     ("the_questions_of_the_readme_have_answers", shares::test_questions, &[Promtool]),
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),

@@ -115,7 +115,7 @@ impl Collector {
     }
 }
 
-/// A Prometheus server that scrapes one address, every second.
+/// A Prometheus server that scrapes these addresses, every second.
 pub(crate) struct Prometheus {
     pub(crate) process: Process,
     serves: SocketAddr,
@@ -123,11 +123,11 @@ pub(crate) struct Prometheus {
 
 impl Prometheus {
     /// Starts it with its files in `folder`.
-    pub(crate) fn start(folder: &Path, scrapes: SocketAddr) -> Self {
+    pub(crate) fn start(folder: &Path, scrapes: &[SocketAddr]) -> Self {
         let serves = free_address();
         let settings = json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": "wire", "static_configs": [{"targets": [scrapes]}]}],
+            "scrape_configs": [{"job_name": "wire", "static_configs": [{"targets": scrapes}]}],
         });
         let mut command = Command::new(Receiver::Prometheus.path());
         command.arg(option("config.file", write_settings(folder, &settings).display()));
@@ -146,6 +146,23 @@ impl Prometheus {
     /// The response otherwise.
     pub(crate) fn query(&self, selector: &str) -> Result<Values, String> {
         query(self.serves, selector, SystemTime::now())
+    }
+
+    /// Returns the number of series that an expression yields, a scalar counted as one.
+    ///
+    /// # Errors
+    ///
+    /// The response, also if the expression is malformed or cannot be evaluated.
+    pub(crate) fn evaluate(&self, expression: &str) -> Result<usize, String> {
+        let expression = utf8_percent_encode(expression, NON_ALPHANUMERIC);
+        let answer = get(self.serves, &format!("/api/v1/query?query={expression}"))?;
+        let value: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
+        match (&value["status"], &value["data"]["resultType"], &value["data"]["result"]) {
+            (Value::String(status), Value::String(kind), Value::Array(series)) if status == "success" => {
+                Ok(if kind == "scalar" { 1 } else { series.len() })
+            }
+            _ => Err(answer),
+        }
     }
 
     /// Returns type, help and unit of a metric family.

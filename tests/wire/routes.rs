@@ -44,7 +44,7 @@ pub(crate) fn same_series() {
     let _nameless = Program::load(&nameless).expect("the kernel has socket filters");
     let _link = Link::iter().expect("the kernel has iterators");
     let mut exporter = Exporter::start(&scratch.folder("exporter"), collector.receives, "1s", &[]);
-    let prometheus = Prometheus::start(&scratch.folder("prometheus"), exporter.serves);
+    let prometheus = Prometheus::start(&scratch.folder("prometheus"), &[exporter.serves]);
 
     // Objects of others come and go, and arrive on each route at another time.
     let values = eventually("both roads lead to the same series", SOON, || {

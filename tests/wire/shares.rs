@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 use crate::processes::Scratch;
 use crate::receivers::Receiver;
 
-const OPERATIONS: &str = include_str!("../../docs/operations.md");
-const README: &str = include_str!("../../README.md");
+use crate::documents::expressions;
 
-/// Returns the expressions of the first block of a section, one per line, without comments.
+/// Returns the expressions about shares of time.
 fn documented() -> Vec<String> {
-    let section = OPERATIONS.split("## CPU time of programs").nth(1).expect("the section is there");
-    let block = section.split("```").nth(1).expect("the expressions are there");
-    let expressions = block.lines().filter_map(|line| Some(line.split('#').next()?.trim()));
-    expressions.filter(|expression| !expression.is_empty()).map(str::to_owned).collect()
+    expressions(section(include_str!("../../docs/operations.md"), "CPU time of programs"))
 }
 
-/// Returns the expressions of the README, one per block.
+/// Returns the expressions of the README, one per question.
 fn questions() -> Vec<String> {
-    let section = README.split("## Three questions").nth(1).expect("the section is there");
-    let section = section.split("\n## ").next().expect("a split has a first part");
-    section.split("```").skip(1).step_by(2).map(|block| block.trim().replace('\n', " ")).collect()
+    expressions(section(include_str!("../../README.md"), "Three questions"))
+}
+
+/// Returns a section of a document.
+fn section<'a>(document: &'a str, title: &str) -> &'a str {
+    let section = document.split(&format!("\n## {title}\n")).nth(1).expect("the section is there");
+    section.split("\n## ").next().expect("a split has a first part")
 }
 
 pub(crate) fn test() {
