@@ -6,8 +6,10 @@ use std::error::Error;
 
 use tonic::Status;
 
+use crate::text::printable;
+
 /// Returns an error and its causes, outermost first, separated by colons. Leaves out causes whose text an outer error
-/// already contains, and wrappers that add nothing to their cause.
+/// already contains, and wrappers that add nothing to their cause. One line, since a part may come from a peer.
 pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -19,7 +21,7 @@ pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
             _ => {}
         }
     }
-    text
+    printable(text.as_bytes())
 }
 
 /// Returns the text of one error without its causes; `None` for a wrapper.
@@ -65,6 +67,8 @@ mod tests {
     fn a_status_of_the_peer_is_its_code_and_message() {
         assert_eq!(error_chain(&Status::unavailable("busy")), "Unavailable: busy");
         assert_eq!(error_chain(&Status::unavailable("")), "Unavailable");
+        assert_eq!(error_chain(&Status::unavailable("a\nb\u{202e}")), "Unavailable: a\\x0ab\\u{202e}");
+        assert_eq!(error_chain(&Status::unavailable("a".repeat(1 << 20))).len(), 1024);
     }
 
     #[test]

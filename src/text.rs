@@ -24,7 +24,11 @@ const MAX_WHOLE_LEN: usize = 2 * (END_LEN - 3) + MARK_LEN - 1;
 /// Returns a name, a path or a message up to its first zero byte, [`escaped`] and [`bounded`]. Different texts stay different.
 #[must_use]
 pub fn printable(text: &[u8]) -> String {
-    bounded(escaped(text))
+    let escaped = escaped(text);
+    match bounded(&escaped) {
+        Cow::Borrowed(_) => escaped,
+        Cow::Owned(cut) => cut,
+    }
 }
 
 /// Returns text up to its first zero byte. Bytes that are not UTF-8 and control characters are escaped as `\xff`, other invisible
@@ -59,15 +63,15 @@ pub(crate) fn escaped(text: &[u8]) -> String {
 /// Returns a text of at most [`MAX_LEN`] bytes. A longer one keeps both ends: the first says whose it is, the last which one. A hash
 /// of the whole in the middle keeps texts apart that have the same ends; it depends on nothing else, so that series last.
 #[must_use]
-pub(crate) fn bounded(text: String) -> String {
+pub(crate) fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_WHOLE_LEN {
-        return text;
+        return text.into();
     }
     // A cryptographic hash: an attacker must not find two texts with the same one.
     let (hash, _) = Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_u64_pair();
     let head = &text[..text.floor_char_boundary(END_LEN)];
     let tail = &text[text.ceil_char_boundary(text.len() - END_LEN)..];
-    format!("{head}...{hash:016x}...{tail}")
+    format!("{head}...{hash:016x}...{tail}").into()
 }
 
 /// Returns text with its invisible characters escaped, line feeds included. It does not change what [`printable`] returned.

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::text::{bounded, printable};
+
 /// Prefixes of scopes that container runtimes create, before a dash and the container's id.
 const PREFIXES: [(&str, &str); 7] = [
     ("docker", "docker"),
@@ -53,7 +55,7 @@ impl CgroupIdentity {
             if identity.container.is_none()
                 && let Some((id, runtime)) = container(part, outer, inner)
             {
-                identity.container = Some(id.into_owned());
+                identity.container = Some(bounded(&id).into_owned());
                 identity.runtime = runtime.map(Cow::Borrowed);
             }
             if let Some(key) = pod(part, outer) {
@@ -62,7 +64,7 @@ impl CgroupIdentity {
             }
         }
         if identity.pod.is_none() && identity.container.is_none() {
-            identity.unit = unit(&parts);
+            identity.unit = unit(&parts).map(|unit| bounded(&unit).into_owned());
         }
         identity
     }
@@ -205,7 +207,7 @@ fn unescape(name: &str) -> Cow<'_, str> {
             bytes.extend(piece.as_bytes());
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned().into()
+    printable(&bytes).into()
 }
 
 /// Returns the pod of one name on a path, given the names outside of it.

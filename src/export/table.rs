@@ -5,6 +5,7 @@ use std::io::Write;
 use tabwriter::TabWriter;
 
 use crate::metrics::{Carries, Entity, Rows, Sample, Value, Visitor, visit};
+use crate::text::visible;
 
 /// Returns the tables, one below the other.
 #[must_use]
@@ -19,8 +20,8 @@ struct Tables(TabWriter<Vec<u8>>);
 
 impl Tables {
     fn row(&mut self, cells: impl Iterator<Item = String>) {
-        // A tab or a line break in a name would break the table.
-        let cells: Vec<String> = cells.map(|cell| cell.replace(char::is_control, "?")).collect();
+        // The snapshot may be from a file of any origin; and a tab or a line break would break the table.
+        let cells: Vec<String> = cells.map(|cell| visible(&cell).into_owned()).collect();
         writeln!(self.0, "{}", cells.join("\t")).expect("writing to a Vec never fails");
     }
 }
@@ -69,4 +70,23 @@ fn common_prefix(names: impl Iterator<Item = &'static str>) -> &'static str {
     });
     let common = common.unwrap_or("");
     &common[..common.rfind('_').map_or(0, |end| end + 1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{Kind, Pin, Snapshot};
+
+    #[test]
+    fn a_value_cannot_add_lines_or_reorder_text() {
+        let pin = |path: &str| Pin { kind: Kind::Map, id: 7, path: path.into(), directory: path.into() };
+        let pins = Some(vec![pin("/b/one\n8\t\u{1b}[1m"), pin("/b/two\u{202e}\u{200b}")]);
+        let snapshot = Snapshot { pins, ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH) };
+        let table = render(Sample::new(&snapshot));
+        assert!(table.contains("/b/one\\x0a8\\x09\\x1b[1m"), "{table}");
+        assert!(table.contains("/b/two\\u{202e}\\u{200b}"), "{table}");
+        assert!(!table.contains(|c| c != '\n' && crate::text::is_invisible(c)), "{table}");
+    }
 }

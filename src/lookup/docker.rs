@@ -72,7 +72,7 @@ pub(super) async fn query(socket: &Path) -> Result<LookupResult, LookupError> {
         never = connection => never,
     };
     let containers: Vec<DockerContainer> =
-        serde_json::from_slice(&body).map_err(|error| LookupError::Response(error.to_string()))?;
+        serde_json::from_slice(&body).map_err(|error| LookupError::Response(error_chain(&error)))?;
     Ok(names_of(containers))
 }
 

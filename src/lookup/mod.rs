@@ -24,6 +24,7 @@ pub use self::socket::Sockets;
 use self::socket::{FoundSockets, SocketPath, WELL_KNOWN_CRI, WELL_KNOWN_DOCKER};
 use crate::enrich::names::{ContainerName, MissingNames, NameCache, PodName};
 use crate::outage::OutageLog;
+use crate::text::printable;
 
 /// Time limit for the complete response of one source.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -148,16 +149,20 @@ struct LookupResult {
 impl LookupResult {
     /// Stores the names that are missing. A name that another source provided stays, so that two sources do not alternate.
     fn store(self, names: &NameCache) {
+        let text = |text: String| printable(text.as_bytes());
         let missing = names.missing();
-        for (id, name) in self.containers {
+        for (id, ContainerName { name, pod }) in self.containers {
             if missing.has_container(&id) {
+                let name = ContainerName { name: name.map(text), pod: pod.map(text) };
                 names.set_container(&id, name);
             }
         }
         // With a container, its pod may have become missing.
         let missing = names.missing();
-        for (key, name) in self.pods {
+        for (key, PodName { namespace, name }) in self.pods {
+            let key = text(key);
             if missing.has_pod(&key) {
+                let name = PodName { namespace: text(namespace), name: text(name) };
                 names.set_pod(&key, name);
             }
         }
@@ -291,6 +296,24 @@ mod tests {
     fn refusing_socket(path: &std::path::Path) {
         let listener = UnixListener::bind(path).expect("the directory is new");
         drop(listener);
+    }
+
+    #[test]
+    fn names_of_any_source_are_bounded_and_visible() {
+        let names = NameCache::default();
+        let _missing = names.container("c1");
+        let pod = PodName { namespace: "a\u{202e}".to_owned(), name: "n".repeat(5_000) };
+        let container = ContainerName { name: Some("x\ny".to_owned()), pod: Some("u".repeat(5_000)) };
+        let result = LookupResult {
+            pods: vec![("u".repeat(5_000), pod)],
+            containers: vec![("c1".to_owned(), container)],
+        };
+        result.store(&names);
+        let container = names.container("c1").expect("it was stored");
+        assert_eq!(container.name.as_deref(), Some("x\\x0ay"));
+        let key = container.pod.expect("it was stored");
+        let pod = names.pod(&key).expect("it has the key of the container's pod");
+        assert_eq!((key.len(), &*pod.namespace, pod.name.len()), (1024, "a\\u{202e}", 1024));
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,11 +14,13 @@ use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode, requirements};
 use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{Issue, Part, RunStats, Snapshot};
+use bpf_metrics_exporter::text::visible;
 use tracing::{info, warn};
 
-/// Writes a message to standard error, log or not. A closed standard error is no reason to fail.
+/// Writes a message of one or more lines to standard error, log or not. A closed standard error is no reason to fail.
 pub(super) fn complain(message: &str) {
-    let _closed = writeln!(io::stderr(), "bpf-metrics-exporter: {message}");
+    let lines: Vec<_> = message.split('\n').map(visible).collect();
+    let _closed = writeln!(io::stderr(), "bpf-metrics-exporter: {}", lines.join("\n"));
 }
 
 /// From now on a panic in any thread is one message and ends the program with exit code 1: a supervisor restarts it, whereas a thread

@@ -74,7 +74,7 @@ impl Cgroups {
     }
 
     /// Returns the path of a cgroup from the root of its hierarchy, or from the highest visible cgroup. `None` if it was removed
-    /// before the first lookup, or is not visible.
+    /// before the first lookup, or is not visible. It may have any length: parts of it identify the owner.
     pub fn path(&mut self, id: u64) -> Option<Arc<str>> {
         if let Some(cached) = self.cache.get_mut(&id) {
             cached.last_used = self.reading;

@@ -20,7 +20,7 @@ use super::Hierarchy;
 use crate::host::mounts::{self, Mount};
 use crate::sys::os;
 use crate::sys::{Error, Result, errno_of, failed};
-use crate::text::printable;
+use crate::text::escaped;
 
 /// Errors of one reading.
 pub(crate) type CgroupErrors = Vec<Error>;
@@ -85,7 +85,7 @@ impl CgroupView {
     pub(crate) fn path(&mut self, id: u64, errors: &mut CgroupErrors) -> Option<Arc<str>> {
         if let Some(handles) = &self.handles {
             match handles.relative_path(id) {
-                Ok(relative) => return Some(printable_path(&joined(&self.path, &relative))),
+                Ok(relative) => return Some(path_text(&joined(&self.path, &relative))),
                 // It was removed, or the id is that of a file in a cgroup: a list would not have it either.
                 Err(Error { errno: Errno::ESTALE | Errno::ENOENT | Errno::ENOTDIR, .. }) => return None,
                 Err(_) => self.handles = None,
@@ -99,7 +99,7 @@ impl CgroupView {
 
     /// Lists all cgroups. On 64-bit kernels, a directory's inode number is the id of its cgroup (since 5.5).
     fn list(&self, errors: &mut CgroupErrors) -> HashMap<u64, Arc<str>> {
-        let mut paths = HashMap::from([(self.inode, printable_path(&self.path))]);
+        let mut paths = HashMap::from([(self.inode, path_text(&self.path))]);
         let mut pending = vec![(self.point.clone(), self.path.clone())];
         while let Some((directory, path)) = pending.pop() {
             let mut read = || -> io::Result<()> {
@@ -107,7 +107,7 @@ impl CgroupView {
                     let entry = entry?;
                     if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                         let path = path.join(entry.file_name());
-                        paths.insert(entry.ino(), printable_path(&path));
+                        paths.insert(entry.ino(), path_text(&path));
                         pending.push((entry.path(), path));
                     }
                 }
@@ -241,6 +241,7 @@ fn joined(path: &Path, relative: &Path) -> PathBuf {
     if relative.as_os_str().is_empty() { path.to_owned() } else { path.join(relative) }
 }
 
-fn printable_path(path: &Path) -> Arc<str> {
-    printable(path.as_os_str().as_encoded_bytes()).into()
+/// Returns a path of any length, since what it identifies is parsed from it. The kernel bounds those that it reports itself.
+fn path_text(path: &Path) -> Arc<str> {
+    escaped(path.as_os_str().as_encoded_bytes()).into()
 }

@@ -20,7 +20,7 @@ use crate::host::issues::Issues;
 use crate::model::{Kind, Part, ProcessFiles};
 use crate::sys::os::share_descriptors;
 use crate::sys::{Error, Result, errno_of, failed};
-use crate::text::printable;
+use crate::text::{escaped, printable};
 
 /// Returns the processes that have descriptors of BPF objects, with these objects, in ascending order of pids. Of this process,
 /// only `own_objects` are included. `None`, and an issue, without `/proc`; an issue for each process that cannot be read.
@@ -50,7 +50,7 @@ pub(crate) fn executable_name(proc: &Path, files: &ProcessFiles) -> Option<Strin
 /// ended.
 pub(crate) fn cgroup(proc: &Path, files: &ProcessFiles) -> Option<String> {
     let contents = read_file(open_process(proc, files)?, "cgroup").ok()?;
-    cgroup_path(&contents).map(printable)
+    cgroup_path(&contents).map(escaped)
 }
 
 /// Opens the directory of a process, unless it is that of a later process, or one of another namespace, with the same pid.
@@ -299,7 +299,7 @@ mod tests {
         fs::write(tree.0.path().join("uptime"), "1").expect("the directory is writable");
         let expected = vec![
             holding(3, "threads", &[(Kind::Program, 3), (Kind::Map, 11)]),
-            holding(20, "a\nb) \\x07", &[(Kind::Program, 3), (Kind::Map, 11), (Kind::Link, 41)]),
+            holding(20, "a\\x0ab) \\x07", &[(Kind::Program, 3), (Kind::Map, 11), (Kind::Link, 41)]),
         ];
         assert_eq!(tree.files(&[]), (Some(expected), vec![]));
     }

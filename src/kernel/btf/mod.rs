@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use self::search::search;
+use crate::text::printable;
 
 const MAGIC: u16 = 0xeb9f;
 /// `struct btf_type`: name, kind and count, size or type.
@@ -118,7 +119,7 @@ impl Types {
         let functions =
             self.members(wrapped)?.into_iter().filter(|&(_, type_id, _)| self.points_to_function(type_id));
         let functions = functions.map(|(.., offset)| start + offset).collect();
-        Some(Operations { name: String::from_utf8_lossy(name).into_owned(), functions })
+        Some(Operations { name: printable(name), functions })
     }
 
     /// Returns the members of a structure: name, type id, and offset in bytes.

@@ -1,6 +1,7 @@
 //! Names for the numbers in targets: paths of cgroups, names of interfaces, groups of tracepoints, functions, symbols.
 //! Entry point: [`Resolver`]. What is costly is read on first use and dropped at the end of the reading.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ use crate::model::Kind;
 use crate::sys::bpf as sys;
 use crate::sys::os;
 use crate::sys::{Error, errno_of};
-use crate::text::printable;
+use crate::text::{bounded, printable};
 
 /// Looks up names, and caches them.
 #[derive(Debug)]
@@ -86,7 +87,10 @@ impl Resolver {
         if path.is_none() {
             self.incomplete |= self.cgroups.errors().iter().any(|error| is_short(error.errno));
         }
-        path
+        path.map(|path| match bounded(&path) {
+            Cow::Borrowed(_) => path,
+            Cow::Owned(cut) => cut.into(),
+        })
     }
 
     /// Returns the name of an interface of this process's network namespace.

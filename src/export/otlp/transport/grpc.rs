@@ -23,6 +23,7 @@ use tonic_types::StatusExt as _;
 use super::{Answer, Failure, Retry};
 use crate::error_chain::error_chain;
 use crate::export::otlp::encode::{Request, Signal};
+use crate::text::printable;
 
 /// A client for one receiver.
 #[derive(Debug)]
@@ -221,7 +222,7 @@ impl Decoder for AnswerDecoder {
         })?;
         let answer = response.partial_success.map_or_else(Answer::default, |partial| Answer {
             rejected: u64::try_from(partial.rejected).unwrap_or(0),
-            message: partial.error_message,
+            message: printable(partial.error_message.as_bytes()),
         });
         Ok(Some(answer))
     }

@@ -22,6 +22,7 @@ use crate::kernel::btf;
 use crate::model::{Kind, Part};
 use crate::sys::bpf::{self as sys, Command, IteratorProgram, MapDefinition};
 use crate::sys::{Error, failed};
+use crate::text::bounded;
 
 static OBJECT: &[u8] = include_bytes!("../../../../bpf/collector.bpf.o");
 
@@ -199,8 +200,8 @@ impl Loader {
             if log.is_empty() {
                 return refused(error, &what);
             }
-            tracing::debug!("iter/{table}: {log}");
-            let reason = reason(&log).unwrap_or("the verifier gives no reason");
+            log.lines().for_each(|line| tracing::debug!("iter/{table}: {line}"));
+            let reason = bounded(reason(&log).unwrap_or("the verifier gives no reason"));
             refused(error, &format!("{what}: {reason}"))
         })
     }
