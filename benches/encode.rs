@@ -7,7 +7,9 @@ use std::time::Duration;
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::{Entity, Metric, MetricKind, Rows, Sample, Value, Visitor, visit};
-use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, Program, ProgramFacts, Snapshot, Tag};
+use bpf_metrics_exporter::model::{
+    BootTime, Map, MapFacts, ObjectType, Program, ProgramFacts, Snapshot, Tag, WallClock,
+};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -53,7 +55,7 @@ fn main() {
 
 /// A host with as many objects, half programs and half maps.
 fn snapshot(count: u32) -> Snapshot {
-    let now = Timestamp::now();
+    let now = BootTime::from_secs(1_000);
     let program = |id| Program {
         facts: Arc::new(ProgramFacts {
             id,
@@ -62,7 +64,6 @@ fn snapshot(count: u32) -> Snapshot {
             tag: Tag(u64::from(id).to_be_bytes()),
             gpl_compatible: true,
             loaded_at: now,
-            loaded_at_boot_ns: id.into(),
             uid: 0,
             btf_id: Some(id),
             size_jitted: 4000,
@@ -101,40 +102,53 @@ fn snapshot(count: u32) -> Snapshot {
         maps: Some((1..=count / 2).map(map).collect()),
         links: Some(Vec::new()),
         btfs: Some(Vec::new()),
-        ..Snapshot::begun(now, now)
+        ..Snapshot::begun(
+            now,
+            now,
+            WallClock { booted_at: Timestamp::from_second(1_700_000_000).expect("it is a date") },
+        )
+    }
+}
+
+struct Build {
+    clock: WallClock,
+    time: u64,
+    metrics: Vec<MetricMessage>,
+}
+
+impl Visitor for Build {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
+        for (_, metric) in entity.rows(rows) {
+            let values = values.unwrap_or_default().iter();
+            let points: Vec<_> = values.filter_map(|value| point(entity, metric, value, self)).collect();
+            if !points.is_empty() {
+                self.metrics.push(message(metric, points));
+            }
+        }
     }
 }
 
 /// The sample as the official message types, as an exporter without an encoder of its own would build it each time.
 fn with_prost(sample: Sample<'_>) -> ExportMetricsServiceRequest {
-    struct Build {
-        time: u64,
-        metrics: Vec<MetricMessage>,
-    }
-    impl Visitor for Build {
-        fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
-            for (_, metric) in entity.rows(rows) {
-                let values = values.unwrap_or_default().iter();
-                let points: Vec<_> =
-                    values.filter_map(|value| point(entity, metric, value, self.time)).collect();
-                if !points.is_empty() {
-                    self.metrics.push(message(metric, points));
-                }
-            }
-        }
-    }
-    let time = nanoseconds(sample.snapshot.taken_at);
-    let mut build = Build { time, metrics: Vec::new() };
+    let clock = sample.snapshot.clock;
+    let time = nanoseconds(clock.at(sample.snapshot.taken_at));
+    let mut build = Build { clock, time, metrics: Vec::new() };
     visit(Some(sample), &mut build);
     let scope = ScopeMetrics { metrics: build.metrics, ..Default::default() };
     let resource = ResourceMetrics { scope_metrics: vec![scope], ..Default::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![resource] }
 }
 
-fn point<T>(entity: &'static Entity<T>, metric: &Metric<T>, value: &T, time: u64) -> Option<NumberDataPoint> {
+fn point<T>(
+    entity: &'static Entity<T>,
+    metric: &Metric<T>,
+    value: &T,
+    build: &Build,
+) -> Option<NumberDataPoint> {
     let number = match (metric.read)(value)? {
         Value::Int(number) => number_data_point::Value::AsInt(number),
         Value::Float(number) => number_data_point::Value::AsDouble(number),
+        Value::Time(time) => number_data_point::Value::AsInt(build.clock.second(time).as_second()),
     };
     let attribute = |name: &str, text: String| KeyValue {
         key: name.to_owned(),
@@ -142,11 +156,14 @@ fn point<T>(entity: &'static Entity<T>, metric: &Metric<T>, value: &T, time: u64
         ..Default::default()
     };
     let labels = entity.labels(metric.carries);
-    let attributes = labels.filter_map(|label| Some(attribute(label.name, (label.read)(value)?.to_string())));
+    let attributes = labels
+        .filter_map(|label| Some(attribute(label.name, (label.read)(value)?.by(build.clock).to_string())));
     Some(NumberDataPoint {
         attributes: attributes.collect(),
-        start_time_unix_nano: (entity.series)(value).birth.map_or(0, nanoseconds),
-        time_unix_nano: time,
+        start_time_unix_nano: (entity.series)(value)
+            .birth
+            .map_or(0, |birth| nanoseconds(birth.by(build.clock))),
+        time_unix_nano: build.time,
         value: Some(number),
         ..Default::default()
     })

@@ -101,17 +101,15 @@ impl Readings {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::model::Build;
+    use crate::model::{BootTime, Build, WallClock};
 
     fn empty() -> Snapshot {
-        Snapshot::begun(Timestamp::now(), Timestamp::now())
+        Snapshot::begun(BootTime::default(), BootTime::default(), WallClock::default())
     }
 
     fn exporter() -> Exporter {
-        let build = Build { started_at: Timestamp::UNIX_EPOCH, version: "", revision: None, rustc: None };
+        let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };
         Exporter { build, delivery: None }
     }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::{Map, MapFacts, ObjectType, Snapshot};
-use jiff::Timestamp;
+use bpf_metrics_exporter::model::{BootTime, Map, MapFacts, ObjectType, Snapshot, WallClock};
 
 fn snapshot(maps: u32) -> Snapshot {
     let map = |id| Map {
@@ -19,7 +18,7 @@ fn snapshot(maps: u32) -> Snapshot {
             max_entries: 100,
             flags: 0,
             btf_id: None,
-            first_seen: Timestamp::UNIX_EPOCH,
+            first_seen: BootTime::default(),
         }),
         frozen: Some(false),
         mem: Some(4096),
@@ -31,7 +30,7 @@ fn snapshot(maps: u32) -> Snapshot {
     Snapshot {
         programs: Some(Vec::new()),
         maps: Some((1..=maps).map(map).collect()),
-        ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
+        ..Snapshot::begun(BootTime::default(), BootTime::default(), WallClock::default())
     }
 }
 

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::model::{AttachPointStatus, Hook, Kind, Object, Target};
+use crate::model::{AttachPointStatus, BootTime, Hook, Kind, Object, Target};
 
 /// How long an attach point is reported after its last program was detached.
 const REMEMBERED: Duration = Duration::from_hours(1);
@@ -34,9 +32,9 @@ struct PointHistory {
     /// How many are attached: one that is attached twice counts twice.
     count: u64,
     detached: u64,
-    since: Timestamp,
+    since: BootTime,
     /// The last scan that found it with a program.
-    occupied_at: Timestamp,
+    occupied_at: BootTime,
 }
 
 impl AttachPoints {
@@ -44,7 +42,7 @@ impl AttachPoints {
     /// loaded does not count as detached.
     pub(super) fn compare(
         &mut self,
-        taken_at: Timestamp,
+        taken_at: BootTime,
         hooks: &[Hook],
         complete: bool,
         is_loaded: impl Fn(u32) -> bool,
@@ -78,10 +76,8 @@ impl AttachPoints {
             let (target, since, occupied_at) = (target.cloned(), taken_at, taken_at);
             (point, PointHistory { target, objects, count, detached: 0, since, occupied_at })
         }));
-        self.points.retain(|_, history| {
-            let empty_for = Duration::try_from(taken_at.duration_since(history.occupied_at));
-            empty_for.is_ok_and(|empty_for| empty_for < REMEMBERED) || history.count > 0
-        });
+        self.points
+            .retain(|_, history| taken_at.since(history.occupied_at) < REMEMBERED || history.count > 0);
         let status = |(point, history): (&PointLabels, &PointHistory)| AttachPointStatus {
             hook: point.hook.clone(),
             target: history.target.clone(),
@@ -97,10 +93,6 @@ impl AttachPoints {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).expect("it is a time")
-    }
 
     fn hook(target: &str, prog_id: u32) -> Hook {
         Hook {
@@ -118,22 +110,22 @@ mod tests {
     /// Each attach point as its target, its number of programs, how many were detached, and when it was first seen.
     fn compare(
         points: &mut AttachPoints,
-        second: i64,
+        second: u64,
         hooks: &[(&str, u32)],
-    ) -> Vec<(String, u64, u64, i64)> {
+    ) -> Vec<(String, u64, u64, u64)> {
         let hooks: Vec<Hook> = hooks.iter().map(|&(target, id)| hook(target, id)).collect();
-        rows(&points.compare(at(second), &hooks, true, |_| true))
+        rows(&points.compare(BootTime::from_secs(second), &hooks, true, |_| true))
     }
 
-    fn rows(points: &[AttachPointStatus]) -> Vec<(String, u64, u64, i64)> {
+    fn rows(points: &[AttachPointStatus]) -> Vec<(String, u64, u64, u64)> {
         let row = |point: &AttachPointStatus| {
             let target = point.target.as_ref().expect("there is one").to_string();
-            (target, point.programs, point.detached, point.since.as_second() - 1_000_000)
+            (target, point.programs, point.detached, point.since.since(BootTime::default()).as_secs())
         };
         points.iter().map(row).collect()
     }
 
-    fn row(target: &str, programs: u64, detached: u64, since: i64) -> (String, u64, u64, i64) {
+    fn row(target: &str, programs: u64, detached: u64, since: u64) -> (String, u64, u64, u64) {
         (target.to_owned(), programs, detached, since)
     }
 
@@ -166,7 +158,7 @@ mod tests {
     fn programs_hidden_from_an_incomplete_scan_are_not_detached() {
         let mut points = AttachPoints::default();
         compare(&mut points, 0, &[("a", 1), ("a", 2)]);
-        let refused = points.compare(at(60), &[hook("a", 3)], false, |id| id != 2);
+        let refused = points.compare(BootTime::from_secs(60), &[hook("a", 3)], false, |id| id != 2);
         assert_eq!(rows(&refused), [row("a", 2, 1, 0)], "the one that was unloaded is detached");
         assert_eq!(compare(&mut points, 120, &[("a", 3)]), [row("a", 1, 2, 0)]);
     }

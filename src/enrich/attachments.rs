@@ -5,13 +5,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use super::age;
 use super::attach_points::AttachPoints;
 use crate::host::issues::Issues;
 use crate::kernel::attachments::{ScanCache, Scanned, Subject, scan};
-use crate::model::{AttachmentScan, Collector, Part, ProcessFiles, Snapshot};
+use crate::model::{AttachmentScan, BootTime, Collector, Part, ProcessFiles, Snapshot};
 use crate::sys::failed;
 
 /// Runs scans, and compares each with the one before.
@@ -93,9 +90,9 @@ impl ScanScheduler {
     }
 
     /// Returns how the last finished scan went, for a reading that began at `now`.
-    pub(super) fn collector(&self, now: Timestamp) -> Option<Collector> {
+    pub(super) fn collector(&self, now: BootTime) -> Option<Collector> {
         let LastScan { scan, duration, success } = self.last.as_ref()?;
-        let age = age(now, scan.taken_at);
+        let age = now.since(scan.taken_at);
         Some(Collector { part: Part::Hook, reader: None, duration: *duration, age, success: *success })
     }
 
@@ -132,13 +129,15 @@ impl ScanScheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::clock;
+    use crate::model::WallClock;
 
     fn snapshot() -> Snapshot {
         Snapshot {
             programs: Some(Vec::new()),
             maps: Some(Vec::new()),
             links: Some(Vec::new()),
-            ..Snapshot::begun(Timestamp::now(), Timestamp::now())
+            ..Snapshot::begun(clock::now(), clock::now(), WallClock::default())
         }
     }
 
@@ -158,7 +157,7 @@ mod tests {
     fn the_last_scan_is_returned_until_the_next_is_finished() {
         let (mut watch, mut issues) = (ScanScheduler::new(Duration::from_hours(1), false), Issues::default());
         assert_eq!(watch.latest(&snapshot(), &[], &mut issues), None, "the first is not waited for");
-        assert!(watch.collector(Timestamp::now()).is_none());
+        assert!(watch.collector(clock::now()).is_none());
         let first = first_scan(&mut watch, &mut issues);
         assert!(first.complete && first.hooks.is_empty(), "nothing can be attached");
         let again = watch.latest(&snapshot(), &[], &mut issues).expect("it is kept");

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use crate::model::{
-    Btf, HeldBy, Holder, Identity, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, Pod, Process, Program,
-    ProgramFacts, Snapshot, Tag,
+    BootTime, Btf, HeldBy, Holder, Identity, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, Pod, Process,
+    Program, ProgramFacts, Snapshot, Tag, WallClock,
 };
 
-pub(super) fn second(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a second of this century")
+pub(super) fn second(second: u64) -> BootTime {
+    BootTime::from_secs(second)
 }
 
 pub(super) fn snapshot(programs: Vec<Program>, maps: Vec<Map>, links: Vec<Link>) -> Snapshot {
@@ -19,7 +17,7 @@ pub(super) fn snapshot(programs: Vec<Program>, maps: Vec<Map>, links: Vec<Link>)
         maps: Some(maps),
         links: Some(links),
         btfs: Some(Vec::new()),
-        ..Snapshot::begun(second(1_000), second(900))
+        ..Snapshot::begun(second(1_000), second(900), WallClock::default())
     };
     snapshot.run_stats.by_exporter = true;
     snapshot
@@ -32,8 +30,7 @@ pub(super) fn program(id: u32, map_ids: &[u32]) -> Program {
         program_type: ObjectType { number: 3, name: None },
         tag: Tag([0; 8]),
         gpl_compatible: true,
-        loaded_at: second(i64::from(id)),
-        loaded_at_boot_ns: id.into(),
+        loaded_at: second(id.into()),
         uid: 0,
         btf_id: None,
         size_jitted: 0,

@@ -195,11 +195,9 @@ fn retain_objects(rows: &mut Vec<Holder>, ids: &[u32]) {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::enrich::names::{ContainerName, PodName};
-    use crate::model::{Btf, Map, MapFacts, ObjectType};
+    use crate::model::{BootTime, Btf, Map, MapFacts, ObjectType, WallClock};
 
     fn described(path: &str) -> (Process, Option<Arc<str>>) {
         let process =
@@ -293,7 +291,7 @@ mod tests {
                 max_entries: 1,
                 flags: 0,
                 btf_id: None,
-                first_seen: Timestamp::UNIX_EPOCH,
+                first_seen: BootTime::default(),
             }),
             frozen: None,
             mem: None,
@@ -308,12 +306,12 @@ mod tests {
             path: path.into(),
             directory: directory.into(),
         };
-        let btf = Btf { id: 4, name: None, kernel: None, size: 1, first_seen: Timestamp::UNIX_EPOCH };
+        let btf = Btf { id: 4, name: None, kernel: None, size: 1, first_seen: BootTime::default() };
         let snapshot = Snapshot {
             maps: Some(vec![map(2), map(3)]),
             btfs: Some(vec![Arc::new(btf)]),
             pins: Some(vec![pin(3, "/b/x/1", "/b/x"), pin(3, "/b/x/2", "/b/x"), pin(3, "/b/y", "/b/y")]),
-            ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
+            ..Snapshot::begun(BootTime::default(), BootTime::default(), WallClock::default())
         };
         let (names, mut cache) = (NameCache::default(), HolderCache::default());
         let objects = vec![(Kind::Map, 1), (Kind::Map, 3), (Kind::Btf, 4), (Kind::Program, 8)];

@@ -18,8 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use self::attachments::ScanScheduler;
 use self::holders::HolderCache;
 use self::names::NameCache;
@@ -112,7 +110,7 @@ impl Enricher {
             part: Part::Holder,
             reader: Some(search.backend),
             duration: began.elapsed(),
-            age: age(snapshot.taken_at, search.taken_at),
+            age: snapshot.taken_at.since(search.taken_at),
             success: search.success,
         });
         self.scan_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());
@@ -177,9 +175,4 @@ impl Enricher {
         }
         self.orphans.counts().cloned()
     }
-}
-
-/// Returns the time from `then` to `now`; 0 if `then` is later.
-fn age(now: Timestamp, then: Timestamp) -> Duration {
-    now.duration_since(then).try_into().unwrap_or_default()
 }

@@ -3,17 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::Timestamp;
-
 use crate::ascending::Ascending;
-use crate::model::{AttachmentScan, Content, Holders, Kind, Object, Snapshot};
+use crate::model::{AttachmentScan, BootTime, Content, Holders, Kind, Object, Snapshot};
 
 /// Remembers since when which object has been without a holder.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     /// The first reading in which it was. An id that is reused before the next scan is taken for the same object, which is
     /// just as much without a holder.
-    since: HashMap<Object, Timestamp>,
+    since: HashMap<Object, BootTime>,
     /// `None` before the first scan of hooks.
     counts: Option<OrphanCounts>,
 }
@@ -161,7 +159,7 @@ mod tests {
     use super::*;
     use crate::model::{HeldBy, Hook};
 
-    fn scan(taken_at: i64) -> AttachmentScan {
+    fn scan(taken_at: u64) -> AttachmentScan {
         AttachmentScan {
             taken_at: second(taken_at),
             hooks: Vec::new(),

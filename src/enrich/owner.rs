@@ -18,10 +18,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use crate::ascending::Ascending;
-use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
+use crate::model::{BootTime, HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
 
 /// Sets the owner of every program, map and link.
 ///
@@ -29,7 +27,7 @@ use crate::model::{HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Sn
 pub(super) fn assign(
     snapshot: &mut Snapshot,
     holders: &Holders,
-    searched_at: Timestamp,
+    searched_at: BootTime,
     owners: &mut OwnerInterner,
 ) {
     let evidence = Evidence::new(snapshot, holders);
@@ -42,7 +40,7 @@ pub(super) fn assign(
         .map(|&(id, program)| owners.of(evidence.of_link(id, program, &programs)))
         .collect();
     let kernel = owners.of(None);
-    let known = |owner: Arc<Owner>, created: Timestamp| {
+    let known = |owner: Arc<Owner>, created: BootTime| {
         (!Arc::ptr_eq(&owner, &kernel) || created <= searched_at).then_some(owner)
     };
     for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {

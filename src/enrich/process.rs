@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
+use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::procfs;
 use crate::kernel::Reader;
-use crate::model::{Part, Process, ProcessFiles, ReaderKind};
+use crate::model::{BootTime, Part, Process, ProcessFiles, ReaderKind};
 
 /// Searches for holders, and caches facts about each process that rarely change.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub(super) struct HolderSearch {
     /// Processes with descriptors of BPF objects, in ascending order of pids. `None` if they could not be read.
     pub(super) files: Option<Arc<[ProcessFiles]>>,
     /// When it began.
-    pub(super) taken_at: Timestamp,
+    pub(super) taken_at: BootTime,
     /// Whether every process was read.
     pub(super) success: bool,
 }
@@ -65,7 +64,7 @@ impl Processes {
         if let Some(last) = self.last.as_ref().filter(|_| self.due.is_some_and(|due| began < due)) {
             return last.clone();
         }
-        let taken_at = Timestamp::now();
+        let taken_at = clock::now();
         let (backend, files) = reader.holders(issues);
         let success = !issues.any(Part::Holder);
         let files = files.map(|search| search.processes.into());

@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::orphans::OrphanCounts;
 use crate::ascending::Ascending;
-use crate::model::{Kind, KindTotal, Owner, OwnerTotal, Program, Snapshot};
+use crate::model::{BootTime, Kind, KindTotal, Owner, OwnerTotal, Program, Snapshot};
 
 /// How many owners without objects are remembered, in case they come back.
 const REMEMBERED: usize = 1_000;
@@ -29,7 +27,7 @@ pub(super) struct Totals {
 #[derive(Clone, Copy, Debug)]
 struct RunTime {
     id: u32,
-    loaded_at_boot_ns: u64,
+    loaded_at: BootTime,
     time: Duration,
 }
 
@@ -37,7 +35,7 @@ struct RunTime {
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     /// Start of the run time: the first program's load, or the first reading.
-    since: Option<Timestamp>,
+    since: Option<BootTime>,
     run_time: Duration,
     /// The last reading in which it had objects.
     last_reading: u64,
@@ -68,12 +66,12 @@ impl Totals {
         let Some(programs) = &snapshot.programs else { return };
         let earlier = Ascending::new(std::mem::take(&mut self.programs), |program| program.id);
         for program in programs {
-            let (id, loaded_at_boot_ns) = (program.facts.id, program.facts.loaded_at_boot_ns);
-            let before = earlier.seek(id).filter(|before| before.loaded_at_boot_ns == loaded_at_boot_ns);
+            let (id, loaded_at) = (program.facts.id, program.facts.loaded_at);
+            let before = earlier.seek(id).filter(|before| before.loaded_at == loaded_at);
             let before = before.map(|before| before.time);
             // A program that could not be queried this time continues from its last known value.
             let Some(time) = program.run_time.or(before) else { continue };
-            self.programs.push(RunTime { id, loaded_at_boot_ns, time });
+            self.programs.push(RunTime { id, loaded_at, time });
             let ran = time.saturating_sub(before.unwrap_or_default());
             self.host.add(program, ran);
             if let Some(owner) = &program.owner {
@@ -264,7 +262,7 @@ mod tests {
         assert_eq!(run_times(&second), [("b".to_owned(), 8)]);
         // The id is used again.
         let mut again = owned(program(1, &[]), 3, &a);
-        Arc::make_mut(&mut again.facts).loaded_at_boot_ns += 1;
+        Arc::make_mut(&mut again.facts).loaded_at.0 += 1;
         let third = fill(vec![again, owned(program(2, &[]), 8, &b)]);
         assert_eq!(run_times(&third), [("a".to_owned(), 13), ("b".to_owned(), 8)]);
         assert_eq!(third.owners[0].since, first.owners[0].since);
@@ -324,7 +322,7 @@ mod tests {
                     ran += u128::from(time);
                     let id = u32::try_from(index).expect("ten of them");
                     let mut program = owned(program(id, &[]), *run_time, owner(number));
-                    Arc::make_mut(&mut program.facts).loaded_at_boot_ns = *loaded;
+                    Arc::make_mut(&mut program.facts).loaded_at = BootTime(*loaded);
                     programs.push(program);
                 }
                 let maps: Vec<Map> = (0..)

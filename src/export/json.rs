@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::metrics::select::Selected;
-use crate::model::Snapshot;
+use crate::model::{BootTime, Snapshot, WallClock};
 
 /// What a selection adds to the fields of its snapshot.
 #[derive(Serialize, Deserialize)]
@@ -24,7 +25,7 @@ struct Document<'a> {
     dropped: Dropped,
 }
 
-/// Writes a snapshot, with the number of dropped series as `dropped_series` where there was a limit, and without holders if they
+/// Writes a snapshot, with the date beside each time since boot, with the number of dropped series as `dropped_series` where there was a limit, and without holders if they
 /// are not selected. Programs keep the ids of their maps in any case: their number is a label of the program.
 ///
 /// # Errors
@@ -37,9 +38,27 @@ pub fn render(selected: &Selected) -> serde_json::Result<String> {
         Cow::Owned(Snapshot { holders: None, ..Snapshot::clone(&selected.snapshot) })
     };
     let document = Document { snapshot, dropped: Dropped { series: selected.dropped } };
+    let document = with_dates(serde_json::to_value(&document)?, selected.snapshot.clock);
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
     Ok(text)
+}
+
+/// Adds the date to each time since boot: `loaded_at` before `loaded_at_boot_ns`. Reading back ignores dates.
+fn with_dates(value: Value, clock: WallClock) -> Value {
+    match value {
+        Value::Array(values) => values.into_iter().map(|value| with_dates(value, clock)).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter().flat_map(|(name, value)| {
+                let time = name.strip_suffix("_boot_ns").zip(value.as_u64());
+                let date =
+                    time.map(|(name, time)| (name.to_owned(), clock.at(BootTime(time)).to_string().into()));
+                date.into_iter().chain([(name, with_dates(value, clock))])
+            });
+            fields.collect()
+        }
+        other => other,
+    }
 }
 
 /// Reads a snapshot back. All of it is selected; series that were dropped before still count as dropped.

@@ -7,6 +7,7 @@ use crate::metrics::{
     Carries, Entity, Label, LabelValue, Metric, MetricKind, Rows, Sample, Value, Visitor, prometheus_name,
     visit,
 };
+use crate::model::WallClock;
 
 /// Exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +74,12 @@ fn media_range(range: &str) -> Option<(Format, f64)> {
 /// Writes a sample in a format. `size_hint`, the size of the last one, avoids reallocation.
 #[must_use]
 pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
-    let mut exposition =
-        Exposition { format, text: String::with_capacity(size_hint), keys: Blocks::default() };
+    let mut exposition = Exposition {
+        format,
+        clock: sample.snapshot.clock,
+        text: String::with_capacity(size_hint),
+        keys: Blocks::default(),
+    };
     visit(Some(sample), &mut exposition);
     if format == Format::OpenMetrics {
         exposition.text.push_str("# EOF\n");
@@ -84,6 +89,7 @@ pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
 
 struct Exposition {
     format: Format,
+    clock: WallClock,
     text: String,
     keys: Blocks,
 }
@@ -96,13 +102,13 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn fill<T>(&mut self, labels: &[Named<T>], values: &[T]) {
+    fn fill<T>(&mut self, labels: &[Named<T>], values: &[T], clock: WallClock) {
         self.text.clear();
         self.ends.clear();
         for value in values {
             let mut empty = true;
             for label in labels {
-                write_label(&mut self.text, label, value, &mut empty);
+                write_label(&mut self.text, label, value, clock, &mut empty);
             }
             self.ends.push(self.text.len());
         }
@@ -128,7 +134,7 @@ impl Visitor for Exposition {
     fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         let Some(values) = values else { return };
         let info = named(entity.info);
-        self.keys.fill(&named(entity.key), values);
+        self.keys.fill(&named(entity.key), values, self.clock);
         for (_, metric) in entity.rows(rows) {
             let family = prometheus_name::family(metric.name, metric.unit);
             let sample = prometheus_name::sample(metric.name, metric.unit, metric.kind);
@@ -146,7 +152,7 @@ impl Visitor for Exposition {
                 let mut empty = key.is_empty();
                 if metric.carries == Carries::Info {
                     for label in &info {
-                        write_label(&mut self.text, label, value, &mut empty);
+                        write_label(&mut self.text, label, value, self.clock, &mut empty);
                     }
                 }
                 if empty {
@@ -154,7 +160,7 @@ impl Visitor for Exposition {
                 } else {
                     self.text.push('}');
                 }
-                write_value(&mut self.text, point);
+                write_value(&mut self.text, point, self.clock);
             }
         }
     }
@@ -187,7 +193,7 @@ fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: 
 
 /// Writes a label. A missing one is written empty: to Prometheus that is the same as absent, and some parsers require the same
 /// label names on every line of a family.
-fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, empty: &mut bool) {
+fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, clock: WallClock, empty: &mut bool) {
     if !std::mem::replace(empty, false) {
         text.push(',');
     }
@@ -198,14 +204,15 @@ fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, empty: &mut bo
         Some(LabelValue::Target(target)) => {
             write!(Escaped(text), "{target}").expect("writing to a String never fails");
         }
-        Some(value) => put(text, format_args!("{value}")),
+        Some(value) => put(text, format_args!("{}", value.by(clock))),
         None => {}
     }
     text.push('"');
 }
 
-fn write_value(text: &mut String, value: Value) {
+fn write_value(text: &mut String, value: Value, clock: WallClock) {
     match value {
+        Value::Time(time) => put(text, format_args!(" {}\n", clock.second(time).as_second())),
         Value::Int(number) => put(text, format_args!(" {number}\n")),
         Value::Float(number) if number.is_finite() => put(text, format_args!(" {number}\n")),
         Value::Float(number) if number.is_nan() => text.push_str(" NaN\n"),
@@ -272,7 +279,7 @@ mod tests {
     fn infinities_and_nan_are_spelled_as_prometheus_does() {
         let written = |value| {
             let mut text = String::new();
-            write_value(&mut text, value);
+            write_value(&mut text, value, WallClock::default());
             text
         };
         assert_eq!(written(Value::Int(-3)), " -3\n");

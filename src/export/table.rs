@@ -5,29 +5,34 @@ use std::io::Write;
 use tabwriter::TabWriter;
 
 use crate::metrics::{Carries, Entity, Rows, Sample, Value, Visitor, visit};
+use crate::model::WallClock;
 use crate::text::visible;
 
 /// Returns the tables, one below the other.
 #[must_use]
 pub fn render(sample: Sample<'_>) -> String {
-    let mut tables = Tables(TabWriter::new(Vec::new()).padding(2));
+    let mut tables = Tables { writer: TabWriter::new(Vec::new()).padding(2), clock: sample.snapshot.clock };
     visit(Some(sample), &mut tables);
-    let bytes = tables.0.into_inner().expect("writing to a Vec never fails");
+    let bytes = tables.writer.into_inner().expect("writing to a Vec never fails");
     String::from_utf8(bytes).expect("only text was written")
 }
 
-struct Tables(TabWriter<Vec<u8>>);
+struct Tables {
+    writer: TabWriter<Vec<u8>>,
+    clock: WallClock,
+}
 
 impl Tables {
     fn row(&mut self, cells: impl Iterator<Item = String>) {
         // The snapshot may be from a file of any origin; and a tab or a line break would break the table.
         let cells: Vec<String> = cells.map(|cell| visible(&cell).into_owned()).collect();
-        writeln!(self.0, "{}", cells.join("\t")).expect("writing to a Vec never fails");
+        writeln!(self.writer, "{}", cells.join("\t")).expect("writing to a Vec never fails");
     }
 }
 
 impl Visitor for Tables {
     fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
+        let clock = self.clock;
         let Some(values) = values.filter(|values| !values.is_empty()) else { return };
         // A label that no value has gets no column.
         let labels: Vec<_> = entity
@@ -49,16 +54,17 @@ impl Visitor for Tables {
         for value in values {
             let labels = labels
                 .iter()
-                .map(|label| (label.read)(value).map_or(String::new(), |label| label.to_string()));
+                .map(|label| (label.read)(value).map_or(String::new(), |label| label.by(clock).to_string()));
             let metrics = metrics().map(|metric| match (metric.read)(value) {
                 Some(Value::Int(number)) => number.to_string(),
+                Some(Value::Time(time)) => clock.second(time).as_second().to_string(),
                 Some(Value::Float(number)) => format!("{number:.6}"),
                 None => String::new(),
             });
             self.row(labels.chain(metrics).map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
         }
         // An empty line ends a block of columns.
-        writeln!(self.0).expect("writing to a Vec never fails");
+        writeln!(self.writer).expect("writing to a Vec never fails");
     }
 }
 

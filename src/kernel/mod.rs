@@ -23,8 +23,6 @@ mod walk;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use self::backend::Backend;
 pub use self::backend::{Choice, describe_choices};
 use self::iter::Iterators;
@@ -33,16 +31,17 @@ use self::reading::ReadContext;
 use self::run_stats::RunStatsControl;
 use self::targets::resolver::Resolver;
 use self::walk::{BtfTable, CachedObject, LinkTable, MapTable, ObjectTable, ProgramTable, walk};
-use crate::host::clock::BootOffset;
+use crate::host::clock::{self, HostClock};
 use crate::host::issues::Issues;
 use crate::host::procfs;
-use crate::model::{Collector, Kind, Part, ProcessSearch, ReaderKind, Snapshot};
+use crate::model::{BootTime, Collector, Kind, Part, ProcessSearch, ReaderKind, Snapshot};
 
 /// Reads the kernel, and caches immutable facts across readings.
 #[derive(Debug)]
 pub struct Reader {
     options: ReaderOptions,
-    started_at: Timestamp,
+    started_at: BootTime,
+    clock: HostClock,
     issues: Issues,
     run_stats: RunStatsControl,
     choices: Vec<Choice>,
@@ -78,7 +77,8 @@ impl Reader {
         let files = Backend::choose(Part::Holder, options.reader, files, &mut choices);
         Self {
             options,
-            started_at: Timestamp::now(),
+            started_at: clock::now(),
+            clock: HostClock::default(),
             issues: Issues::default(),
             run_stats: RunStatsControl::new(options.run_stats),
             choices,
@@ -119,11 +119,11 @@ impl Reader {
     /// Takes a reading. Holders, owners and totals are empty.
     pub fn read(&mut self) -> Snapshot {
         self.issues.start_reading();
-        let taken_at = Timestamp::now();
-        let boot = BootOffset::measure();
+        let taken_at = clock::now();
+        let clock = self.clock.read();
         let run_stats = self.run_stats.now(&mut self.issues);
         let count_up_to = self.options.count_by_walking;
-        let mut cx = ReadContext::new(taken_at, boot, count_up_to, &mut self.issues, &mut self.names);
+        let mut cx = ReadContext::new(taken_at, count_up_to, &mut self.issues, &mut self.names);
         let mut collectors = Vec::with_capacity(4);
         let mut programs =
             table(&mut self.programs, &mut cx, &mut collectors, iter::Programs::read, walk::<ProgramTable>);
@@ -142,7 +142,7 @@ impl Reader {
             run_stats,
             collectors,
             issues: self.issues.all().to_vec(),
-            ..Snapshot::begun(taken_at, self.started_at)
+            ..Snapshot::begun(taken_at, self.started_at, clock)
         }
     }
 }

@@ -5,7 +5,6 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 
 use super::backend::Refusal;
@@ -13,17 +12,15 @@ use super::btf::Types;
 use super::count;
 use super::fdinfo::FdInfo;
 use super::targets::resolver::Resolver;
-use crate::host::clock::BootOffset;
 use crate::host::issues::Issues;
-use crate::model::{Kind, MapFacts};
+use crate::model::{BootTime, Kind, MapFacts};
 use crate::sys::Error;
 use crate::sys::bpf as sys;
 use crate::text::printable;
 
 /// The state of one reading.
 pub(crate) struct ReadContext<'a> {
-    pub(crate) taken_at: Timestamp,
-    pub(crate) boot: BootOffset,
+    pub(crate) taken_at: BootTime,
     pub(crate) issues: &'a mut Issues,
     /// Names and BTF types, cached across readings.
     pub(crate) names: &'a mut Resolver,
@@ -36,13 +33,12 @@ pub(crate) struct ReadContext<'a> {
 impl<'a> ReadContext<'a> {
     /// Starts a reading.
     pub(crate) fn new(
-        taken_at: Timestamp,
-        boot: BootOffset,
+        taken_at: BootTime,
         count_up_to: Option<u32>,
         issues: &'a mut Issues,
         names: &'a mut Resolver,
     ) -> Self {
-        Self { taken_at, boot, issues, names, count_up_to, scratch: Vec::new() }
+        Self { taken_at, issues, names, count_up_to, scratch: Vec::new() }
     }
 
     /// Records an issue for a table whose backend is unavailable.

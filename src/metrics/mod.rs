@@ -11,7 +11,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use self::select::MetricFilter;
-use crate::model::{Exporter, Object, Snapshot, Tag, Target};
+use crate::model::{BootTime, Exporter, Object, Snapshot, Tag, Target, WallClock};
 
 /// Everything to export at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +93,8 @@ pub enum Value {
     Int(i64),
     /// Any number.
     Float(f64),
+    /// A moment: in whole seconds since 1970 and UTC.
+    Time(BootTime),
 }
 
 impl Value {
@@ -120,25 +122,26 @@ pub enum LabelValue<'a> {
     Integer(i64),
     /// `true` or `false`.
     Flag(bool),
-    /// A moment, in RFC 3339 and UTC.
-    Time(Timestamp),
+    /// A moment: in whole seconds, RFC 3339 and UTC.
+    Time(BootTime),
     /// A program's tag, in hexadecimal.
     Tag(Tag),
     /// A target, in readable form.
     Target(&'a Target),
 }
 
-impl fmt::Display for LabelValue<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+impl LabelValue<'_> {
+    /// Returns the value as text, with times by this clock.
+    pub fn by(self, clock: WallClock) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
             Self::Text(text) => f.write_str(text),
-            Self::Number(number) => number.fmt(f),
-            Self::Integer(number) => number.fmt(f),
-            Self::Flag(flag) => flag.fmt(f),
-            Self::Time(time) => time.fmt(f),
-            Self::Tag(tag) => tag.fmt(f),
-            Self::Target(target) => target.fmt(f),
-        }
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Time(time) => write!(f, "{}", clock.second(time)),
+            Self::Tag(tag) => write!(f, "{tag}"),
+            Self::Target(target) => write!(f, "{target}"),
+        })
     }
 }
 
@@ -189,6 +192,26 @@ pub struct Entity<T: 'static> {
     pub series: fn(&T) -> Series,
 }
 
+/// Start of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Birth {
+    /// Reported by the kernel: in whole seconds, so that a restarted exporter gets the same start.
+    Reported(BootTime),
+    /// Observed by the exporter.
+    Observed(BootTime),
+}
+
+impl Birth {
+    /// Returns the date by this clock.
+    #[must_use]
+    pub fn by(self, clock: WallClock) -> Timestamp {
+        match self {
+            Self::Reported(time) => clock.second(time),
+            Self::Observed(time) => clock.at(time),
+        }
+    }
+}
+
 /// Identity of a series: a value with the same id but another birth is another series, and so is one with another revision
 /// for the metrics whose labels differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -196,7 +219,7 @@ pub struct Series {
     /// Unique among the values of an entity at one moment.
     pub id: u64,
     /// Start of the series and its counters. `None` if unknown.
-    pub birth: Option<Timestamp>,
+    pub birth: Option<Birth>,
     /// A number that changes whenever a describing label may change.
     pub revision: u64,
 }
@@ -204,7 +227,7 @@ pub struct Series {
 impl Series {
     /// Returns a series whose labels never change.
     #[must_use]
-    pub const fn fixed(id: u64, birth: Option<Timestamp>) -> Self {
+    pub const fn fixed(id: u64, birth: Option<Birth>) -> Self {
         Self { id, birth, revision: 0 }
     }
 }

@@ -1,6 +1,6 @@
 //! State of the exporter itself, which is no part of a reading.
 
-use jiff::Timestamp;
+use super::time::BootTime;
 
 /// State of the exporter at one moment.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Exporter {
 #[derive(Clone, Debug)]
 pub struct Build {
     /// When this process started.
-    pub started_at: Timestamp,
+    pub started_at: BootTime,
     /// Version of the package.
     pub version: &'static str,
     /// Source revision; `None` unless built from a checkout.
@@ -45,7 +45,7 @@ pub struct Tally {
     /// Value of the counter.
     pub count: u64,
     /// Start of the counter.
-    pub since: Timestamp,
+    pub since: BootTime,
 }
 
 /// Requests waiting to be sent.
@@ -54,5 +54,5 @@ pub struct Backlog {
     /// Encoded size in bytes.
     pub bytes: u64,
     /// Start of the series: the exporter's start.
-    pub since: Timestamp,
+    pub since: BootTime,
 }

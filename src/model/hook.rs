@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::attachment::Target;
 use super::kind::{Kind, Object};
+use super::time::BootTime;
 
 /// A program attached to a hook.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,7 +60,8 @@ pub struct Content {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentScan {
     /// When it began.
-    pub taken_at: Timestamp,
+    #[serde(rename = "taken_at_boot_ns")]
+    pub taken_at: BootTime,
     /// Attachments by hook, namespace, target and position.
     pub hooks: Vec<Hook>,
     /// Contents of the maps that may hold otherwise unreferenced objects.
@@ -87,5 +88,6 @@ pub struct AttachPointStatus {
     /// Number of programs that were attached at one scan and not at the next, replaced ones included.
     pub detached: u64,
     /// The first scan that found a program.
-    pub since: Timestamp,
+    #[serde(rename = "since_boot_ns")]
+    pub since: BootTime,
 }

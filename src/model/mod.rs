@@ -10,11 +10,11 @@ mod hook;
 mod kind;
 mod object;
 mod owner;
+mod time;
 mod totals;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::attachment::{Cgroup, CodeAddress, Device, FunctionObject, Target, Within};
@@ -29,6 +29,7 @@ pub use self::owner::{
     Container, HeldBy, Holder, Holders, Identity, Owner, OwnerKind, Pin, Pod, Process, ProcessFiles,
     ProcessSearch,
 };
+pub use self::time::{BootTime, WallClock};
 pub use self::totals::{KindTotal, OwnerTotal};
 
 /// One reading: every BPF object of the host at one moment, and what could not be read.
@@ -38,9 +39,13 @@ pub use self::totals::{KindTotal, OwnerTotal};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     /// When the reading began.
-    pub taken_at: Timestamp,
+    #[serde(rename = "taken_at_boot_ns")]
+    pub taken_at: BootTime,
     /// When its reader was started: start of the counters in [`Snapshot::issues`].
-    pub reader_started_at: Timestamp,
+    #[serde(rename = "reader_started_at_boot_ns")]
+    pub reader_started_at: BootTime,
+    /// The wall clock, by which all times of this reading are reported.
+    pub clock: WallClock,
     /// Every loaded program.
     pub programs: Option<Vec<Program>>,
     /// Every map.
@@ -73,10 +78,11 @@ pub struct Snapshot {
 impl Snapshot {
     /// Returns a reading in which nothing has been read yet.
     #[must_use]
-    pub fn begun(taken_at: Timestamp, reader_started_at: Timestamp) -> Self {
+    pub fn begun(taken_at: BootTime, reader_started_at: BootTime, clock: WallClock) -> Self {
         Self {
             taken_at,
             reader_started_at,
+            clock,
             programs: None,
             maps: None,
             links: None,
@@ -146,6 +152,7 @@ impl Snapshot {
             issues: self.issues.clone(),
             taken_at: self.taken_at,
             reader_started_at: self.reader_started_at,
+            clock: self.clock,
             run_stats: self.run_stats,
         }
     }

@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::attachment::Target;
 use super::enums::{ObjectType, map_type};
 use super::owner::Owner;
+use super::time::BootTime;
 
 /// A loaded program: immutable facts, and what changes while it is loaded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,14 +46,9 @@ pub struct ProgramFacts {
     pub tag: Tag,
     /// Source: `bpf_prog_info.gpl_compatible`.
     pub gpl_compatible: bool,
-    /// When it was loaded, in whole seconds.
-    ///
-    /// The kernel keeps the time since boot to the nanosecond; its offset from the wall clock can only be measured to some
-    /// hundred nanoseconds. In whole seconds a restarted exporter gets the same value.
-    pub loaded_at: Timestamp,
-    /// When it was loaded, in nanoseconds since boot: with the id and the tag, the program's identity.
-    /// Source: `bpf_prog_info.load_time`.
-    pub loaded_at_boot_ns: u64,
+    /// When it was loaded: with the id and the tag, the program's identity. Source: `bpf_prog_info.load_time`.
+    #[serde(rename = "loaded_at_boot_ns")]
+    pub loaded_at: BootTime,
     /// User id of the loader. Source: `bpf_prog_info.created_by_uid`.
     pub uid: u32,
     /// Its BTF object. Source: `bpf_prog_info.btf_id`; `None` if it has none.
@@ -144,7 +139,8 @@ pub struct MapFacts {
     /// BTF object that describes its key and value. Source: `bpf_map_info.btf_id`; `None` if it has none.
     pub btf_id: Option<u32>,
     /// The first reading that found it: the kernel does not report when a map was created.
-    pub first_seen: Timestamp,
+    #[serde(rename = "first_seen_boot_ns")]
+    pub first_seen: BootTime,
 }
 
 /// A link, which keeps a program attached: facts, and what changes while it exists.
@@ -177,7 +173,8 @@ pub struct LinkFacts {
     /// 5.13, probes and perf events since 6.6, `uprobe_multi` since 6.8. Source: `bpf_link_info`.
     pub target: Option<Target>,
     /// The first reading that found it: the kernel does not report when a link was created.
-    pub first_seen: Timestamp,
+    #[serde(rename = "first_seen_boot_ns")]
+    pub first_seen: BootTime,
 }
 
 /// A BTF object: type information of the kernel, of a module, or from a loader.
@@ -192,7 +189,8 @@ pub struct Btf {
     /// In bytes. Source: `bpf_btf_info.btf_size`.
     pub size: u32,
     /// The first reading that found it: the kernel does not report when a BTF object was loaded.
-    pub first_seen: Timestamp,
+    #[serde(rename = "first_seen_boot_ns")]
+    pub first_seen: BootTime,
 }
 
 /// The kernel's hash of a program's instructions.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
 use super::owner::Owner;
+use super::time::BootTime;
 
 /// Totals of an owner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,7 +15,8 @@ pub struct OwnerTotal {
     /// The owner.
     pub owner: Arc<Owner>,
     /// Start of its run time: when it was first seen.
-    pub since: Timestamp,
+    #[serde(rename = "since_boot_ns")]
+    pub since: BootTime,
     /// Number of programs. `None` if they could not be read.
     pub programs: Option<u64>,
     /// Number of maps. `None` if they could not be read.
@@ -41,7 +42,8 @@ pub struct KindTotal {
     /// Memory charged for them, in bytes. `None` for links and BTF objects, and if none of it is known.
     pub mem: Option<u64>,
     /// Start of the run time: the load of the first program that was seen, or when the reader was started.
-    pub since: Timestamp,
+    #[serde(rename = "since_boot_ns")]
+    pub since: BootTime,
     /// Run time since then of all programs, including unloaded ones. `None` for other kinds, and while statistics are off.
     pub run_time: Option<Duration>,
 }

@@ -135,7 +135,7 @@ async fn counters_start_with_their_object() {
             .flatten()
             .find(|map| map.facts.id.to_string() == id)
             .expect("the snapshot has the map");
-        map.facts.first_seen.as_nanosecond()
+        snapshot.clock.at(map.facts.first_seen).as_nanosecond()
     };
     for (name, ..) in CONTRACT.iter().filter(|(_, counter, ..)| *counter) {
         for point in &metrics[*name] {
@@ -151,7 +151,7 @@ async fn counters_start_with_their_object() {
                     .expect("a number")
             };
             assert_eq!(i128::from(point.start), birth, "{name} of {id}");
-            assert_eq!(i128::from(point.time), snapshot.taken_at.as_nanosecond());
+            assert_eq!(i128::from(point.time), snapshot.clock.at(snapshot.taken_at).as_nanosecond());
             assert!(point.start <= point.time);
         }
     }

@@ -12,7 +12,7 @@ use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::export::otlp::transport::grpc::{GrpcClient, SetupError};
-use jiff::Timestamp;
+use bpf_metrics_exporter::model::BootTime;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -36,7 +36,7 @@ struct Delivery {
 fn start(address: SocketAddr, headers: &[(String, String)], timeout: Duration) -> Delivery {
     let uri = format!("http://{address}").parse().expect("an address is a URI");
     let client = GrpcClient::new(uri, headers, timeout).expect("the headers are legal");
-    let ledger = Arc::new(Ledger::new(Timestamp::now()));
+    let ledger = Arc::new(Ledger::new(BootTime::default()));
     let queue = Arc::new(MemoryQueue::new(1 << 20, Arc::clone(&ledger)));
     let task = tokio::spawn({
         let (queue, ledger) = (Arc::clone(&queue), Arc::clone(&ledger));

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
-use bpf_metrics_exporter::model::{Build, Exporter, Snapshot};
+use bpf_metrics_exporter::model::{BootTime, Build, Exporter, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::web;
 use flate2::read::GzDecoder;
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 use test_support::golden::snapshot;
@@ -46,7 +45,7 @@ fn serve_from(
         read()
     };
     let build =
-        Build { started_at: Timestamp::UNIX_EPOCH, version: "1.2.3", revision: None, rustc: Some("1.95.0") };
+        Build { started_at: BootTime::default(), version: "1.2.3", revision: None, rustc: Some("1.95.0") };
     let source = Source::new(read, select, move || Exporter { build: build.clone(), delivery: None });
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

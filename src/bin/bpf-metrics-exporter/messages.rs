@@ -199,8 +199,7 @@ mod tests {
     use std::process::Command;
     use std::thread;
 
-    use bpf_metrics_exporter::model::{Collector, ReaderKind};
-    use jiff::Timestamp;
+    use bpf_metrics_exporter::model::{BootTime, Collector, ReaderKind, WallClock};
 
     use super::*;
 
@@ -254,7 +253,7 @@ mod tests {
         let snapshot = Snapshot {
             programs: Some(Vec::new()),
             collectors: vec![collector(Part::Program, 1500, true), collector(Part::Map, 20, false)],
-            ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)
+            ..Snapshot::begun(BootTime::default(), BootTime::default(), WallClock::default())
         };
         assert_eq!(
             reading(&snapshot, Duration::from_millis(2)),

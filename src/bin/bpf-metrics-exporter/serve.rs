@@ -18,10 +18,9 @@ use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
 use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
-use bpf_metrics_exporter::model::{Build, Exporter};
+use bpf_metrics_exporter::model::{BootTime, Build, Exporter};
 use bpf_metrics_exporter::source::{Source, run_blocking};
 use bpf_metrics_exporter::{lookup, web};
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -102,9 +101,9 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     }
     messages::log_start(&reader, kernel.run_stats, &first);
     warned.warn_of(&first);
+    let started_at = first.reader_started_at;
     drop(first);
 
-    let started_at = Timestamp::now();
     let ledger = otlp.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
     let exporter = {
         let (about, ledger) = (build(started_at), ledger.clone());
@@ -150,7 +149,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     result
 }
 
-fn build(started_at: Timestamp) -> Build {
+fn build(started_at: BootTime) -> Build {
     Build {
         started_at,
         version: env!("CARGO_PKG_VERSION"),

@@ -3,15 +3,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use jiff::Timestamp;
-
 use super::encode::Signal;
-use crate::model::{Backlog, Delivery, Tally};
+use crate::model::{Backlog, BootTime, Delivery, Tally};
 
 /// Counters of the delivery to one destination.
 #[derive(Debug)]
 pub struct Ledger {
-    since: Timestamp,
+    since: BootTime,
     /// Counters of metrics; the items are data points.
     pub metrics: SignalCounts,
     /// Counters of logs; the items are log records.
@@ -65,7 +63,7 @@ impl Count {
 impl Ledger {
     /// Returns counters that start at `since`.
     #[must_use]
-    pub fn new(since: Timestamp) -> Self {
+    pub fn new(since: BootTime) -> Self {
         Self {
             since,
             metrics: SignalCounts::default(),

@@ -268,11 +268,9 @@ pub(crate) fn event_hook(target: Option<&Target>, program_type: Option<u32>) -> 
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::model::CodeAddress;
     use crate::model::enums::attach_type;
+    use crate::model::{BootTime, CodeAddress};
 
     fn link(
         id: u32,
@@ -287,7 +285,7 @@ mod tests {
             prog_id: (prog_id != 0).then_some(prog_id),
             attach_type: attach_type.map(attach_type::from_number),
             target,
-            first_seen: Timestamp::UNIX_EPOCH,
+            first_seen: BootTime::default(),
         })
     }
 

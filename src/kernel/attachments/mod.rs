@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 
 use self::maps::Structures;
 use self::merge::Attachments;
+use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::netns::{self, Namespace, NetnsNames};
 use crate::kernel::targets::resolver::Resolver;
@@ -155,7 +155,7 @@ const UNQUERYABLE_TYPES: [u32; 8] = [
 ///
 /// Takes up to a second where there are thousands of cgroups, network namespaces or processes.
 pub(crate) fn scan(subject: &Subject, cache: &mut ScanCache) -> Scanned {
-    let (taken_at, started) = (Timestamp::now(), Instant::now());
+    let (taken_at, started) = (clock::now(), Instant::now());
     let type_of = |id| subject.programs.as_ref()?.get(&id).copied();
     let root = PathBuf::from("/");
     let mut cx = ScanContext {

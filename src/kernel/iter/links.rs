@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::vec;
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 use zerocopy::FromBytes;
 
@@ -16,7 +15,9 @@ use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{info, probed, resolve};
 use crate::model::enums::{attach_type, link_type};
-use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Kind, Link, LinkFacts, Target, Within};
+use crate::model::{
+    BootTime, Cgroup, CodeAddress, Device, FunctionObject, Kind, Link, LinkFacts, Target, Within,
+};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 use crate::text::printable;
@@ -92,7 +93,7 @@ fn target_by_id(id: u32) -> Result<Option<Target>> {
 struct LinkParser<'a> {
     /// The cached links that are still to come.
     earlier: Peekable<vec::IntoIter<CachedLink>>,
-    taken_at: Timestamp,
+    taken_at: BootTime,
     resolver: &'a mut Resolver,
     rows: Vec<Link>,
     /// The cached link of each row.
@@ -102,7 +103,7 @@ struct LinkParser<'a> {
 }
 
 impl<'a> LinkParser<'a> {
-    fn new(earlier: Vec<CachedLink>, taken_at: Timestamp, resolver: &'a mut Resolver) -> Self {
+    fn new(earlier: Vec<CachedLink>, taken_at: BootTime, resolver: &'a mut Resolver) -> Self {
         let capacity = earlier.len() + earlier.len() / 16 + 16;
         let (rows, cached) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
         Self { earlier: earlier.into_iter().peekable(), taken_at, resolver, rows, cached, by_id: Vec::new() }
@@ -156,7 +157,7 @@ impl<'a> ParsedLink<'a> {
         Some((Self { record, bytes, name, group }, rest))
     }
 
-    fn facts(&self, first_seen: Timestamp, resolver: &mut Resolver) -> LinkFacts {
+    fn facts(&self, first_seen: BootTime, resolver: &mut Resolver) -> LinkFacts {
         let record = &self.record;
         // The extension of a program has no hook, and 0 is `cgroup_inet_ingress`.
         let unhooked = record.link_type == link_type::TRACING && record.attach_type == 0;
@@ -226,8 +227,6 @@ const fn low(number: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
     use zerocopy::IntoBytes;
 
@@ -271,7 +270,7 @@ mod tests {
         fn read(&mut self, stream: &[Vec<u8>]) -> Vec<Link> {
             let stream = stream.concat();
             self.readings += 1;
-            let taken_at = Timestamp::UNIX_EPOCH + Duration::from_secs(self.readings);
+            let taken_at = BootTime::from_secs(self.readings);
             let mut parser = LinkParser::new(std::mem::take(&mut self.cached), taken_at, &mut self.resolver);
             assert_eq!(parser.take(&stream), stream.len());
             let LinkParser { rows, cached, .. } = parser;
@@ -280,8 +279,8 @@ mod tests {
         }
     }
 
-    fn first_seen(link: &Link) -> i64 {
-        link.facts.first_seen.as_second()
+    fn first_seen(link: &Link) -> u64 {
+        link.facts.first_seen.since(BootTime::default()).as_secs()
     }
 
     #[test]
@@ -368,7 +367,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_do_not_panic(stream: Vec<u8>) {
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let taken = LinkParser::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver).take(&stream);
+            let taken = LinkParser::new(Vec::new(), BootTime::default(), &mut resolver).take(&stream);
             prop_assert!(taken <= stream.len());
         }
 
@@ -386,7 +385,7 @@ mod tests {
             }
             bytes.truncate(cut.index(bytes.len() + 1));
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let mut parser = LinkParser::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
+            let mut parser = LinkParser::new(Vec::new(), BootTime::default(), &mut resolver);
             prop_assert!(parser.take(&bytes) <= bytes.len());
             prop_assert_eq!(parser.rows.len(), parser.cached.len());
         }
@@ -398,7 +397,7 @@ mod tests {
             let bytes = stream.concat();
             let cut = cut.min(bytes.len());
             let mut resolver = Resolver::below(std::path::Path::new("/nowhere"));
-            let mut parser = LinkParser::new(Vec::new(), Timestamp::UNIX_EPOCH, &mut resolver);
+            let mut parser = LinkParser::new(Vec::new(), BootTime::default(), &mut resolver);
             let complete = ends.iter().copied().filter(|&end| end <= cut).max().unwrap_or(0);
             prop_assert_eq!(parser.take(&bytes[..cut]), complete);
             prop_assert_eq!(parser.rows.len(), ends.iter().filter(|&&end| end <= cut).count());

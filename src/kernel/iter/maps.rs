@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use nix::errno::Errno;
 use zerocopy::FromBytes;
 
@@ -16,7 +15,7 @@ use crate::kernel::fdinfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::map_type;
-use crate::model::{Kind, Map, MapFacts};
+use crate::model::{BootTime, Kind, Map, MapFacts};
 use crate::sys::Error;
 use crate::sys::bpf::Command;
 use crate::text::printable;
@@ -95,7 +94,7 @@ impl Maps {
 /// Parses the stream of one run over the table.
 struct MapParser<'a> {
     cache: Ascending<CachedMap, &'a [CachedMap]>,
-    taken_at: Timestamp,
+    taken_at: BootTime,
     rows: Vec<Map>,
     /// The number of leading rows that equal the leading cached maps.
     unchanged: usize,
@@ -106,7 +105,7 @@ struct MapParser<'a> {
 }
 
 impl<'a> MapParser<'a> {
-    fn new(cache: &'a [CachedMap], taken_at: Timestamp) -> Self {
+    fn new(cache: &'a [CachedMap], taken_at: BootTime) -> Self {
         let rows = Vec::with_capacity(cache.len() + cache.len() / 16 + 16);
         let cache = Ascending::new(cache, |cached| cached.identity.id);
         Self { cache, taken_at, rows, unchanged: 0, others: Vec::new(), stale_mem: Vec::new() }
@@ -150,7 +149,7 @@ impl<'a> MapParser<'a> {
     }
 }
 
-fn facts(identity: &MapIdentity, first_seen: Timestamp) -> MapFacts {
+fn facts(identity: &MapIdentity, first_seen: BootTime) -> MapFacts {
     MapFacts {
         id: identity.id,
         name: printable(&identity.name),
@@ -166,8 +165,6 @@ fn facts(identity: &MapIdentity, first_seen: Timestamp) -> MapFacts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
     use zerocopy::IntoBytes;
 
@@ -197,7 +194,7 @@ mod tests {
 
     /// Parses a stream at a time in seconds, with a cache.
     fn read<'a>(cache: &'a [CachedMap], seconds: u64, stream: &[MapRecord]) -> MapParser<'a> {
-        let mut parser = MapParser::new(cache, Timestamp::UNIX_EPOCH + Duration::from_secs(seconds));
+        let mut parser = MapParser::new(cache, BootTime::from_secs(seconds));
         let bytes = stream.as_bytes();
         assert_eq!(parser.take(bytes), bytes.len());
         parser
@@ -266,7 +263,7 @@ mod tests {
             let found = read(&cache, 2, &[other]);
             let row = &found.rows[0];
             assert!(!Arc::ptr_eq(&cache[0].facts, &row.facts), "{other:?}");
-            assert_eq!(row.facts.first_seen.as_second(), 2, "{other:?}");
+            assert_eq!(row.facts.first_seen, BootTime::from_secs(2), "{other:?}");
             assert_eq!(
                 (row.mem, &found.stale_mem[..]),
                 (None, &[(0, 3)][..]),
@@ -280,8 +277,8 @@ mod tests {
         let cache = cache(&[map(3, HASH, 0), map(5, HASH, 0), map(9, HASH, 0)]);
         let found = read(&cache, 2, &[map(2, HASH, 0), map(5, HASH, 0), map(7, HASH, 0)]);
         let ids: Vec<_> = found.rows.iter().map(|row| row.facts.id).collect();
-        let seen: Vec<_> = found.rows.iter().map(|row| row.facts.first_seen.as_second()).collect();
-        assert_eq!((ids, seen), (vec![2, 5, 7], vec![2, 1, 2]));
+        let seen: Vec<_> = found.rows.iter().map(|row| row.facts.first_seen).collect();
+        assert_eq!((ids, seen), (vec![2, 5, 7], [2, 1, 2].map(BootTime::from_secs).to_vec()));
         assert_eq!((found.unchanged, found.others.len()), (0, 3), "removed maps are dropped");
         let found = read(&cache, 2, &[map(3, HASH, 0), map(5, HASH, 0), map(7, HASH, 0), map(9, HASH, 0)]);
         let others: Vec<_> = found.others.iter().map(|cached| cached.identity.id).collect();
@@ -292,7 +289,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_do_not_panic(stream in prop::collection::vec(any::<u8>(), 0..400)) {
             let cache = cache(&[map(1, HASH, 0), map(0x0101_0101, HASH, 0)]);
-            let mut parser = MapParser::new(&cache, Timestamp::UNIX_EPOCH);
+            let mut parser = MapParser::new(&cache, BootTime::default());
             let taken = parser.take(&stream);
             prop_assert_eq!(taken, stream.len() / size_of::<MapRecord>() * size_of::<MapRecord>());
             prop_assert_eq!(parser.rows.len(), parser.unchanged + parser.others.len());

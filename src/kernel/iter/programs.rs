@@ -11,10 +11,9 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::records::{IterRequest, MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
 use crate::ascending::Ascending;
-use crate::host::clock::BootOffset;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
-use crate::model::{Kind, Program, ProgramFacts, Tag};
+use crate::model::{BootTime, Kind, Program, ProgramFacts, Tag};
 use crate::sys::bpf as sys;
 use crate::text::printable;
 
@@ -83,7 +82,7 @@ impl Programs {
 
     /// Returns all programs with facts, and the lowest id of one without.
     fn read_once(&mut self, cx: &mut ReadContext<'_>) -> Option<(Vec<Program>, Option<u32>)> {
-        let mut parser = ProgramParser::new(&self.cache, cx.boot, self.page_size);
+        let mut parser = ProgramParser::new(&self.cache, self.page_size);
         self.table.read(cx.issues, |bytes| parser.take(bytes))?;
         Some((parser.rows, parser.missing))
     }
@@ -92,7 +91,6 @@ impl Programs {
 /// Parses the stream of one run over the table.
 struct ProgramParser<'a> {
     cache: Ascending<Arc<ProgramFacts>, &'a [Arc<ProgramFacts>]>,
-    boot: BootOffset,
     page_size: u64,
     rows: Vec<Program>,
     /// The lowest id of a program whose facts are neither cached nor reported.
@@ -100,9 +98,9 @@ struct ProgramParser<'a> {
 }
 
 impl<'a> ProgramParser<'a> {
-    fn new(cache: &'a [Arc<ProgramFacts>], boot: BootOffset, page_size: u64) -> Self {
+    fn new(cache: &'a [Arc<ProgramFacts>], page_size: u64) -> Self {
         let rows = Vec::with_capacity(cache.len() + cache.len() / 16 + 16);
-        Self { cache: Ascending::new(cache, |facts| facts.id), boot, page_size, rows, missing: None }
+        Self { cache: Ascending::new(cache, |facts| facts.id), page_size, rows, missing: None }
     }
 
     /// Takes the complete records at the start of `bytes`, and returns their length.
@@ -114,10 +112,7 @@ impl<'a> ProgramParser<'a> {
             let cached = self.cache.seek(record.id).filter(|facts| is_same(facts, record));
             let facts = match (cached, &parsed.facts) {
                 (Some(facts), _) => Arc::clone(facts),
-                (None, Some(facts)) => {
-                    let loaded_at = self.boot.wall_second(record.load_time);
-                    Arc::new(facts.to_model(record, loaded_at, self.page_size))
-                }
+                (None, Some(facts)) => Arc::new(facts.to_model(record, self.page_size)),
                 (None, None) => {
                     self.missing = Some(self.missing.map_or(record.id, |smallest| smallest.min(record.id)));
                     continue;
@@ -142,7 +137,7 @@ fn is_same(facts: &ProgramFacts, record: &ProgramRecord) -> bool {
         // The ids of too many maps are not reported; otherwise one more was bound during the reading.
         None => record.used_maps > MAX_USED_MAPS,
     };
-    facts.loaded_at_boot_ns == record.load_time && facts.tag.0 == record.tag && same_maps
+    facts.loaded_at == BootTime(record.load_time) && facts.tag.0 == record.tag && same_maps
 }
 
 impl<'a> ParsedProgram<'a> {
@@ -163,7 +158,7 @@ impl<'a> ParsedProgram<'a> {
 }
 
 impl ParsedProgramFacts<'_> {
-    fn to_model(&self, record: &ProgramRecord, loaded_at: jiff::Timestamp, page_size: u64) -> ProgramFacts {
+    fn to_model(&self, record: &ProgramRecord, page_size: u64) -> ProgramFacts {
         let facts = &self.record;
         let name = if self.full_name.is_empty() { &facts.name[..] } else { self.full_name };
         let map_ids = || {
@@ -181,8 +176,7 @@ impl ParsedProgramFacts<'_> {
             program_type: program_type::from_number(facts.program_type),
             tag: Tag(record.tag),
             gpl_compatible: facts.gpl_compatible != 0,
-            loaded_at,
-            loaded_at_boot_ns: record.load_time,
+            loaded_at: BootTime(record.load_time),
             uid: facts.uid,
             btf_id: nonzero(facts.btf_id),
             size_jitted: facts.size_jitted,
@@ -260,7 +254,7 @@ mod tests {
 
     fn read(cache: &[Arc<ProgramFacts>], stream: &[Vec<u8>]) -> (Vec<Program>, Option<u32>) {
         let stream = stream.concat();
-        let mut parser = ProgramParser::new(cache, BootOffset::measure(), PAGE);
+        let mut parser = ProgramParser::new(cache, PAGE);
         assert_eq!(parser.take(&stream), stream.len());
         (parser.rows, parser.missing)
     }
@@ -333,7 +327,7 @@ mod tests {
             let (rows, missing) = read(&cached, &stream);
             assert_eq!((rows.len(), missing), (3, None));
             assert_eq!(rows[1].facts.map_ids, Some(ids));
-            assert_eq!(rows[1].facts.loaded_at_boot_ns, other.load_time);
+            assert_eq!(rows[1].facts.loaded_at, BootTime(other.load_time));
             assert!(Arc::ptr_eq(&cached[2], &rows[2].facts), "{other:?}");
         }
     }
@@ -360,7 +354,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_do_not_panic(stream in prop::collection::vec(any::<u8>(), 0..600)) {
-            let mut parser = ProgramParser::new(&[], BootOffset::measure(), PAGE);
+            let mut parser = ProgramParser::new(&[], PAGE);
             prop_assert!(parser.take(&stream) <= stream.len());
         }
 
@@ -381,7 +375,7 @@ mod tests {
                 bytes[offset] = byte;
             }
             bytes.truncate(cut.index(bytes.len() + 1));
-            let mut parser = ProgramParser::new(&cached, BootOffset::measure(), PAGE);
+            let mut parser = ProgramParser::new(&cached, PAGE);
             prop_assert!(parser.take(&bytes) <= bytes.len());
         }
 
@@ -400,7 +394,7 @@ mod tests {
             let bytes = stream.concat();
             let cut = cut.min(bytes.len());
             let complete = ends.iter().copied().filter(|&end| end <= cut);
-            let mut parser = ProgramParser::new(&[], BootOffset::measure(), PAGE);
+            let mut parser = ProgramParser::new(&[], PAGE);
             prop_assert_eq!(parser.take(&bytes[..cut]), complete.clone().max().unwrap_or(0));
             prop_assert_eq!(parser.rows.len(), complete.count());
         }

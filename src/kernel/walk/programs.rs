@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ObjectTable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
-use crate::model::{Kind, Program, ProgramFacts, Tag};
+use crate::model::{BootTime, Kind, Program, ProgramFacts, Tag};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{OBJ_NAME_LEN, ProgramInfo, Reported, reported};
@@ -33,7 +33,7 @@ impl ObjectTable for ProgramTable {
     }
 
     fn is_same(facts: &ProgramFacts, info: &Self::Info) -> bool {
-        facts.loaded_at_boot_ns == info.value.load_time && facts.tag.0 == info.value.tag
+        facts.loaded_at == BootTime(info.value.load_time) && facts.tag.0 == info.value.tag
     }
 
     fn facts(
@@ -55,8 +55,7 @@ impl ObjectTable for ProgramTable {
             program_type: program_type::from_number(value.prog_type),
             tag: Tag(value.tag),
             gpl_compatible: value.gpl_compatible & 1 == 1,
-            loaded_at: cx.boot.wall_second(value.load_time),
-            loaded_at_boot_ns: value.load_time,
+            loaded_at: BootTime(value.load_time),
             uid: value.created_by_uid,
             btf_id,
             size_jitted: value.jited_prog_len,

@@ -1,14 +1,13 @@
 //! Metrics of the readings and of the exporter itself.
 
-use jiff::Timestamp;
-
+use crate::metrics::Birth::Observed;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::Text;
 use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{Backlog, Build, Collector, Issue, RunStats, Tally, hash};
+use crate::model::{Backlog, BootTime, Build, Collector, Issue, RunStats, Tally, hash};
 
 /// Whether run statistics are on, by who turns them on.
 pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
@@ -34,7 +33,7 @@ pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
 };
 
 /// How long run statistics have been on.
-pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
+pub static RUN_STATS: Entity<(BootTime, RunStats)> = Entity {
     title: "Run statistics, covered",
     key: &[],
     info: &[],
@@ -49,7 +48,7 @@ pub static RUN_STATS: Entity<(Timestamp, RunStats)> = Entity {
         read: |(_, stats)| Some(Float(stats.covered.as_secs_f64())),
     }],
     object: None,
-    series: |(since, _)| Series::fixed(0, Some(*since)),
+    series: |(since, _)| Series::fixed(0, Some(Observed(*since))),
 };
 
 /// How each part of a reading went.
@@ -104,7 +103,7 @@ pub static COLLECTOR: Entity<Collector> = Entity {
 };
 
 /// Failures to read something.
-pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
+pub static ISSUE: Entity<(BootTime, Issue)> = Entity {
     title: "Issues",
     key: &[
         Label {
@@ -135,7 +134,7 @@ pub static ISSUE: Entity<(Timestamp, Issue)> = Entity {
         read: |(_, i)| Some(Value::count(i.total)),
     }],
     object: None,
-    series: |(since, i)| Series::fixed(hash((i.part, &i.call, &i.error)), Some(*since)),
+    series: |(since, i)| Series::fixed(hash((i.part, &i.call, &i.error)), Some(Observed(*since))),
 };
 
 /// The exporter's build.
@@ -162,7 +161,7 @@ pub static BUILD: Entity<Build> = Entity {
         read: |_| Some(Int(1)),
     }],
     object: None,
-    series: |b| Series::fixed(0, Some(b.started_at)),
+    series: |b| Series::fixed(0, Some(Observed(b.started_at))),
 };
 
 /// Points by outcome at the receiver.
@@ -176,7 +175,7 @@ pub static OTLP_POINTS: Entity<Tally> = Entity {
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_points", "{point}", "Points by the receiver's response.")],
     object: None,
-    series: |t| Series::fixed(hash(t.label), Some(t.since)),
+    series: |t| Series::fixed(hash(t.label), Some(Observed(t.since))),
 };
 
 /// Dropped points by reason.
@@ -190,7 +189,7 @@ pub static OTLP_DROPPED: Entity<Tally> = Entity {
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_dropped_points", "{point}", "Points dropped before delivery.")],
     object: None,
-    series: |t| Series::fixed(hash(t.label), Some(t.since)),
+    series: |t| Series::fixed(hash(t.label), Some(Observed(t.since))),
 };
 
 /// Requests by outcome.
@@ -204,7 +203,7 @@ pub static OTLP_REQUESTS: Entity<Tally> = Entity {
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, retries included.")],
     object: None,
-    series: |t| Series::fixed(hash(t.label), Some(t.since)),
+    series: |t| Series::fixed(hash(t.label), Some(Observed(t.since))),
 };
 
 /// Requests waiting to be sent.
@@ -223,7 +222,7 @@ pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
         read: |b| Some(Value::count(b.bytes)),
     }],
     object: None,
-    series: |b| Series::fixed(0, Some(b.since)),
+    series: |b| Series::fixed(0, Some(Observed(b.since))),
 };
 
 /// Returns a counter of the delivery over OTLP.

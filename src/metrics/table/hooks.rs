@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 
 use super::{device_name, ifindex};
+use crate::metrics::Birth::Observed;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::{Integer, Number, Text};
 use crate::metrics::MetricKind::{Counter, Gauge};
@@ -151,5 +152,7 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
         },
     ],
     object: None,
-    series: |p| Series::fixed(hash((&p.hook, TargetText(p.target.as_ref()), &p.netns)), Some(p.since)),
+    series: |p| {
+        Series::fixed(hash((&p.hook, TargetText(p.target.as_ref()), &p.netns)), Some(Observed(p.since)))
+    },
 };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{device_name, ifindex, word, word_or_number};
+use crate::metrics::Birth::{Observed, Reported};
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::{Flag, Integer, Number, Text, Time};
 use crate::metrics::MetricKind::{Counter, Gauge};
@@ -83,7 +84,7 @@ pub static PROGRAM: Entity<Program> = Entity {
             source: "`bpf_prog_info.load_time`",
             since: "4.15",
             carries: Key,
-            read: |p| Some(Int(p.facts.loaded_at.as_second())),
+            read: |p| Some(Value::Time(p.facts.loaded_at)),
         },
         Metric {
             name: "bpf_program_size_jitted_bytes",
@@ -162,7 +163,7 @@ pub static PROGRAM: Entity<Program> = Entity {
     object: Some(|p| Object { kind: Kind::Program, id: p.facts.id }),
     series: |p| Series {
         id: p.facts.id.into(),
-        birth: Some(p.facts.loaded_at),
+        birth: Some(Reported(p.facts.loaded_at)),
         revision: hash((p.facts.map_ids.as_ref().map(Vec::len), revision(p.owner.as_ref()))),
     },
 };
@@ -330,7 +331,7 @@ pub static MAP: Entity<Map> = Entity {
     object: Some(|m| Object { kind: Kind::Map, id: m.facts.id }),
     series: |m| Series {
         id: m.facts.id.into(),
-        birth: Some(m.facts.first_seen),
+        birth: Some(Observed(m.facts.first_seen)),
         revision: hash((m.frozen, revision(m.owner.as_ref()))),
     },
 };
@@ -428,7 +429,7 @@ pub static LINK: Entity<Link> = Entity {
     object: Some(|l| Object { kind: Kind::Link, id: l.facts.id }),
     series: |l| Series {
         id: l.facts.id.into(),
-        birth: Some(l.facts.first_seen),
+        birth: Some(Observed(l.facts.first_seen)),
         revision: hash((&l.facts.target, revision(l.owner.as_ref()))),
     },
 };
@@ -472,7 +473,7 @@ pub static BTF: Entity<Arc<Btf>> = Entity {
         },
     ],
     object: Some(|b| Object { kind: Kind::Btf, id: b.id }),
-    series: |b| Series::fixed(b.id.into(), Some(b.first_seen)),
+    series: |b| Series::fixed(b.id.into(), Some(Observed(b.first_seen))),
 };
 
 /// The label for the owner of an object.

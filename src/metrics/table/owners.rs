@@ -1,5 +1,6 @@
 //! Metrics of holders, pins and owners, and totals of the host.
 
+use crate::metrics::Birth::Observed;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::{Number, Text};
 use crate::metrics::MetricKind::{Counter, Gauge};
@@ -214,7 +215,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
         },
     ],
     object: None,
-    series: |o| Series { id: o.owner.key(), birth: Some(o.since), revision: o.owner.revision() },
+    series: |o| Series { id: o.owner.key(), birth: Some(Observed(o.since)), revision: o.owner.revision() },
 };
 
 /// Totals of the host by kind of object.
@@ -271,7 +272,7 @@ pub static HOST: Entity<KindTotal> = Entity {
         },
     ],
     object: None,
-    series: |t| Series::fixed(hash(t.kind), Some(t.since)),
+    series: |t| Series::fixed(hash(t.kind), Some(Observed(t.since))),
 };
 
 /// Series dropped by a limit.

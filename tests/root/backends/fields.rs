@@ -35,9 +35,7 @@ pub(crate) fn program(program: &Program) -> Parts {
         program_type,
         tag,
         gpl_compatible,
-        // The same second or a neighbour: each reader measures the offset of the clocks.
-        loaded_at: _,
-        loaded_at_boot_ns,
+        loaded_at,
         uid,
         btf_id,
         size_jitted,
@@ -49,13 +47,13 @@ pub(crate) fn program(program: &Program) -> Parts {
     } = &**facts;
     Parts {
         id: *id,
-        identity: format!("{loaded_at_boot_ns} {tag}"),
+        identity: format!("{loaded_at:?} {tag}"),
         facts: vec![
             ("name", reported(name)),
             ("program_type", reported(program_type)),
             ("tag", reported(tag)),
             ("gpl_compatible", reported(gpl_compatible)),
-            ("loaded_at_boot_ns", reported(loaded_at_boot_ns)),
+            ("loaded_at", reported(loaded_at)),
             ("uid", reported(uid)),
             ("btf_id", reported(btf_id)),
             ("size_jitted", reported(size_jitted)),

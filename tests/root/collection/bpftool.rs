@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use bpf_metrics_exporter::model::{ObjectType, ReaderKind, Snapshot};
+use bpf_metrics_exporter::model::{ObjectType, ProgramFacts, ReaderKind, Snapshot};
 use serde_json::Value;
 
 use super::read;
@@ -65,15 +66,16 @@ pub(crate) fn programs() {
     let types = types.iter().filter_map(|(_, program)| program.as_ref().ok());
     let own: Vec<u32> = types.chain(herd.programs()).chain([&using]).map(Program::id).collect();
     let rows = |snapshot: Snapshot| {
-        let programs = snapshot.programs.expect("programs can be listed");
-        programs.into_iter().map(|program| (program.facts.id, program.facts)).collect()
+        let (clock, programs) = (snapshot.clock, snapshot.programs.expect("programs can be listed"));
+        let row = |facts: Arc<ProgramFacts>| (clock.second(facts.loaded_at).as_second(), facts);
+        programs.into_iter().map(|program| (program.facts.id, row(program.facts))).collect()
     };
-    agree("prog", &own, rows, |object, facts| {
+    agree("prog", &own, rows, |object, (loaded_at, facts)| {
         assert_type(object, &facts.program_type);
         assert_same(object, "name", &*facts.name);
         assert_same(object, "tag", facts.tag.to_string());
         assert_same(object, "gpl_compatible", facts.gpl_compatible);
-        assert_same(object, "loaded_at", facts.loaded_at.as_second());
+        assert_same(object, "loaded_at", *loaded_at);
         assert_same(object, "uid", facts.uid);
         assert_same(object, "bytes_xlated", facts.size_translated);
         assert_same(object, "bytes_jited", facts.size_jitted);

@@ -188,9 +188,7 @@ pub(crate) fn maps_of_a_program() {
     let [before, after, later] =
         [&before, &after, &later].map(|snapshot| &program(snapshot, using.id()).facts);
     assert_eq!(after.map_ids, Some(maps.iter().map(Map::id).collect()));
-    let identity = |facts: &bpf_metrics_exporter::model::ProgramFacts| {
-        (facts.id, facts.loaded_at, facts.loaded_at_boot_ns, facts.tag)
-    };
+    let identity = |facts: &bpf_metrics_exporter::model::ProgramFacts| (facts.id, facts.loaded_at, facts.tag);
     assert_eq!(identity(before), identity(after), "it is the same program");
     assert_eq!((&before.name, before.mem), (&after.name, after.mem));
     assert!(Arc::ptr_eq(after, later), "it is read again only once");

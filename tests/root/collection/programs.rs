@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::read;
 use test_support::objects::{Function, Instruction, Program, ProgramSpec, every_program_type, uapi};
+use test_support::readers;
 
 /// Returns the program with this id, from a new snapshot.
 fn find(backend: ReaderKind, id: u32) -> Found {
@@ -54,8 +55,10 @@ pub(crate) fn every_field(backend: ReaderKind) {
     .expect("a socket filter can be loaded");
     let after = Timestamp::now();
 
-    let found = find(backend, program.id());
+    let snapshot = read(backend);
+    let found = readers::program(&snapshot, program.id());
     let facts = &found.facts;
+    let loaded_at = snapshot.clock.second(facts.loaded_at);
     assert_eq!(facts.name, "every_field");
     assert_eq!(facts.program_type.name.as_deref(), Some("socket_filter"));
     assert!(!facts.gpl_compatible, "its licence is proprietary");
@@ -68,11 +71,7 @@ pub(crate) fn every_field(backend: ReaderKind) {
         facts.verified_instructions.map(|count| count.to_string()),
         fdinfo(program.fd(), "verified_insns")
     );
-    assert!(
-        facts.loaded_at.as_second() >= before.as_second() && facts.loaded_at <= after,
-        "{}",
-        facts.loaded_at
-    );
+    assert!(loaded_at.as_second() >= before.as_second() && loaded_at <= after, "{loaded_at}");
     assert_eq!(
         found.recursion_misses.map(|count| count.to_string()),
         fdinfo(program.fd(), "recursion_misses")

@@ -84,7 +84,7 @@ pub(crate) fn maps() {
     }
     let series = |number: usize| {
         let facts = facts[number];
-        (facts.id, facts.loaded_at_boot_ns, facts.loaded_at, facts.tag)
+        (facts.id, facts.loaded_at, facts.tag)
     };
     assert_eq!(series(0), series(5), "it is the same series");
     for reading in &readings {

@@ -8,11 +8,10 @@ use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
-    AttachPointStatus, AttachmentScan, Btf, Device, HeldBy, Holder, Holders, Hook, Identity, Issue, Kind,
-    KindTotal, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process, Program,
-    ProgramFacts, Snapshot, Tag, Target,
+    AttachPointStatus, AttachmentScan, BootTime, Btf, Device, HeldBy, Holder, Holders, Hook, Identity, Issue,
+    Kind, KindTotal, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process,
+    Program, ProgramFacts, Snapshot, Tag, Target, WallClock,
 };
-use jiff::Timestamp;
 
 use super::{at_most, by_object, expected, exporter, points};
 
@@ -23,7 +22,7 @@ const BTFS: u32 = 1_000;
 const OWNERS: u32 = 60;
 const MAX: u64 = 5_000;
 
-const THEN: Timestamp = Timestamp::UNIX_EPOCH;
+const THEN: BootTime = BootTime(0);
 
 fn owner(number: u32) -> Arc<Owner> {
     let process = Process {
@@ -53,7 +52,6 @@ fn program(id: u32, cycle: u32) -> Program {
             tag: Tag([1; 8]),
             gpl_compatible: true,
             loaded_at: THEN,
-            loaded_at_boot_ns: 1,
             uid: 0,
             btf_id: None,
             size_jitted: 100,
@@ -161,7 +159,7 @@ fn reading(cycle: u32) -> Snapshot {
         Pin { kind: Kind::Map, id, path: path.into(), directory: "/sys/fs/bpf".into() }
     };
     let total = |(kind, objects): (Kind, u32)| KindTotal {
-        since: Timestamp::UNIX_EPOCH,
+        since: THEN,
         kind,
         objects: objects as usize,
         orphaned: Some(1),
@@ -192,7 +190,7 @@ fn reading(cycle: u32) -> Snapshot {
         owners: (0..OWNERS).map(|number| owner_total(number, cycle)).collect(),
         totals: totals.into_iter().map(total).collect(),
         issues: vec![issue],
-        ..Snapshot::begun(THEN + Duration::from_secs(u64::from(cycle)), THEN)
+        ..Snapshot::begun(BootTime::from_secs(cycle.into()), THEN, WallClock::default())
     }
 }
 
@@ -252,7 +250,11 @@ fn equal_objects_displace_at_most_one() {
     let all = reading(1);
     let maps = |ids: &[u32]| {
         let maps = all.maps.iter().flatten().filter(|map| ids.contains(&map.facts.id)).cloned().collect();
-        Snapshot { maps: Some(maps), owners: all.owners.clone(), ..Snapshot::begun(THEN, THEN) }
+        Snapshot {
+            maps: Some(maps),
+            owners: all.owners.clone(),
+            ..Snapshot::begun(THEN, THEN, WallClock::default())
+        }
     };
     let kept = |ids: &[u32]| -> Vec<u32> {
         let limited = at_most(700).apply(Selected::all(Arc::new(maps(ids))), None);

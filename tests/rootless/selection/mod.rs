@@ -10,9 +10,8 @@ use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::select::{Key, MetricFilter, Rule, Selected, Selection};
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, visit};
 use bpf_metrics_exporter::model::{
-    Backlog, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
+    Backlog, BootTime, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
 };
-use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -74,7 +73,7 @@ fn written(selected: &Selected) -> String {
 
 /// An exporter that pushes.
 fn exporter() -> Exporter {
-    let since = Timestamp::UNIX_EPOCH;
+    let since = BootTime::default();
     let tally = |label| Tally { label, count: 0, since };
     Exporter {
         build: Build { started_at: since, version: "1", revision: None, rustc: None },

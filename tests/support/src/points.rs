@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bpf_metrics_exporter::export::otlp::encode::Request;
 use bpf_metrics_exporter::metrics::{Entity, MetricKind, Rows, Sample, Value, Visitor, visit};
+use bpf_metrics_exporter::model::WallClock;
+use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -101,6 +103,7 @@ pub fn labels(attributes: &[KeyValue]) -> Labels {
 #[must_use]
 pub fn expected(sample: Sample<'_>) -> Vec<Point> {
     struct Collect {
+        clock: WallClock,
         time: u64,
         points: Vec<Point>,
     }
@@ -111,7 +114,9 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
                     let Some(number) = (metric.read)(value) else { continue };
                     let labels = entity
                         .labels(metric.carries)
-                        .filter_map(|label| Some((label.name.to_owned(), (label.read)(value)?.to_string())))
+                        .filter_map(|label| {
+                            Some((label.name.to_owned(), (label.read)(value)?.by(self.clock).to_string()))
+                        })
                         .collect();
                     let birth = (entity.series)(value).birth;
                     self.points.push(Point {
@@ -119,21 +124,27 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
                         unit: metric.unit.as_otlp().to_owned(),
                         counter: metric.kind == MetricKind::Counter,
                         labels,
-                        start: birth.map_or(0, |birth| birth.as_nanosecond().try_into().expect("after 1970")),
+                        start: birth.map_or(0, |birth| nanoseconds(birth.by(self.clock)).min(self.time)),
                         time: self.time,
                         value: Some(match number {
                             Value::Int(number) => as_float(number),
                             Value::Float(number) => number,
+                            Value::Time(time) => as_float(self.clock.second(time).as_second()),
                         }),
                     });
                 }
             }
         }
     }
-    let time = sample.snapshot.taken_at.as_nanosecond().try_into().expect("after 1970");
-    let mut collect = Collect { time, points: Vec::new() };
+    let clock = sample.snapshot.clock;
+    let time = nanoseconds(clock.at(sample.snapshot.taken_at));
+    let mut collect = Collect { clock, time, points: Vec::new() };
     visit(Some(sample), &mut collect);
     collect.points
+}
+
+fn nanoseconds(date: Timestamp) -> u64 {
+    date.as_nanosecond().try_into().expect("after 1970")
 }
 
 /// Returns the metrics of the tables that could not be read.

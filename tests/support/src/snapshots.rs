@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    Btf, Collector, Issue, Kind, Link, LinkFacts, Map, MapFacts, ObjectType, Program, ProgramFacts,
-    ReaderKind, RunStats, Snapshot, Tag,
+    BootTime, Btf, Collector, Issue, Kind, Link, LinkFacts, Map, MapFacts, ObjectType, Program, ProgramFacts,
+    ReaderKind, RunStats, Snapshot, Tag, WallClock,
 };
 use jiff::Timestamp;
 use proptest::collection::{btree_set, vec};
@@ -26,9 +26,15 @@ pub fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn moment() -> impl Strategy<Value = Timestamp> {
-    (0_i64..4_000_000_000)
-        .prop_map(|second| Timestamp::from_second(second).expect("a second of this century"))
+fn moment() -> impl Strategy<Value = BootTime> {
+    (0..4_000_000_000_000_000_000_u64).prop_map(BootTime)
+}
+
+/// A clock of a host that booted in this century.
+fn clock() -> impl Strategy<Value = WallClock> {
+    (0..4_000_000_000_000_000_000_i128).prop_map(|ns| WallClock {
+        booted_at: Timestamp::from_nanosecond(ns).expect("a date of this century"),
+    })
 }
 
 /// A type of map, mostly one that exists.
@@ -54,7 +60,7 @@ fn table<T: std::fmt::Debug>(
 
 fn program() -> impl Strategy<Value = Program> {
     let facts = (
-        (text(), object_type(), any::<[u8; 8]>(), any::<bool>(), moment(), any::<u64>()),
+        (text(), object_type(), any::<[u8; 8]>(), any::<bool>(), moment()),
         (any::<u32>(), option::of(any::<u32>()), any::<u32>(), any::<u32>()),
         (option::of(any::<u64>()), option::of(any::<u32>())),
         (option::of(text()), option::of(vec(any::<u32>(), 0..4))),
@@ -62,7 +68,7 @@ fn program() -> impl Strategy<Value = Program> {
     let moving = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
     (facts, moving, option::of(owned::owner())).prop_map(
         |((named, sized, counted, used), (run_time, runs, recursion_misses), owner)| {
-            let (name, program_type, tag, gpl_compatible, loaded_at, loaded_at_boot_ns) = named;
+            let (name, program_type, tag, gpl_compatible, loaded_at) = named;
             let (uid, btf_id, size_jitted, size_translated) = sized;
             let (mem, verified_instructions) = counted;
             let (attach_to, map_ids) = used;
@@ -73,7 +79,6 @@ fn program() -> impl Strategy<Value = Program> {
                 tag: Tag(tag),
                 gpl_compatible,
                 loaded_at,
-                loaded_at_boot_ns,
                 uid,
                 btf_id,
                 size_jitted,
@@ -190,13 +195,14 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
         },
     );
     let owned = (owned::holders(), owned::pins(), owned::hooks(), owned::owners(), owned::totals());
-    (tables, owned, run_stats, collectors(), issues(), moment(), moment()).prop_map(
-        |(tables, owned, run_stats, collectors, issues, taken_at, reader_started_at)| {
+    (tables, owned, run_stats, collectors(), issues(), moment(), moment(), clock()).prop_map(
+        |(tables, owned, run_stats, collectors, issues, taken_at, reader_started_at, clock)| {
             let (programs, maps, links, btfs) = tables;
             let (holders, pins, hooks, owners, totals) = owned;
             Snapshot {
                 taken_at,
                 reader_started_at,
+                clock,
                 programs,
                 maps,
                 links,

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 use crate::export::otlp::encode::{Items, Signal};
 use crate::export::otlp::ledger::SignalCounts;
+use crate::model::BootTime;
 
 const MAX_BYTES: u64 = 300;
 
@@ -145,7 +145,7 @@ proptest! {
     #[test]
     fn every_point_is_counted_once(steps in prop::collection::vec(step(), 0..200)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let ledger = Arc::new(Ledger::new(Timestamp::UNIX_EPOCH));
+        let ledger = Arc::new(Ledger::new(BootTime::default()));
         let queue = MemoryQueue::new(MAX_BYTES, Arc::clone(&ledger));
         let mut outcomes = OutcomeLog::new("the receiver", &ledger);
         let (mut model, mut front, mut pushed) = (Model::default(), None, 0);

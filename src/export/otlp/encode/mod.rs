@@ -8,9 +8,10 @@ mod series;
 use self::buffers::BufferPool;
 pub use self::request::{Items, Request, Signal};
 use self::request::{Point, RequestHead, RequestWriter, nanoseconds};
-use self::series::{SentSeries, match_series};
+use self::series::{SampleTime, SentSeries, match_series};
 use super::wire;
 use crate::metrics::{Entity, Metric, Rows, Sample, Visitor, visit};
+use crate::model::{Snapshot, WallClock};
 
 /// Encodes one sample after another. Remembers of each series its encoded attributes and which metrics had a point, to mark
 /// the end of a series.
@@ -20,6 +21,8 @@ pub struct Encoder {
     head: RequestHead,
     /// Series of each entity, in the order of the table of metrics.
     sent: Vec<Vec<SentSeries>>,
+    /// The clock of the last sample.
+    clock: WallClock,
     buffers: BufferPool,
 }
 
@@ -31,6 +34,7 @@ impl Encoder {
             max_request: max_request.min(wire::MAX_LEN),
             head: RequestHead::new(resource),
             sent: Vec::new(),
+            clock: WallClock::default(),
             buffers: BufferPool::default(),
         }
     }
@@ -45,11 +49,13 @@ impl Encoder {
     /// Encodes a sample and passes each request to `emit` as soon as it is complete. Buffers of requests dropped by then are
     /// reused for the next ones.
     pub fn encode_each(&mut self, sample: Sample<'_>, mut emit: impl FnMut(Request)) {
+        let Snapshot { clock, taken_at, .. } = *sample.snapshot;
+        let is_set = std::mem::replace(&mut self.clock, clock) != clock;
         let mut cycle = EncodingCycle {
             sent: &mut self.sent,
             entity: 0,
-            time: nanoseconds(sample.snapshot.taken_at),
-            requests: RequestWriter::new(self.max_request, &self.head, &mut self.buffers, &mut emit),
+            time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock, is_set },
+            requests: RequestWriter::new(self.max_request, clock, &self.head, &mut self.buffers, &mut emit),
         };
         visit(Some(sample), &mut cycle);
         cycle.requests.finish();
@@ -61,7 +67,7 @@ struct EncodingCycle<'a> {
     sent: &'a mut Vec<Vec<SentSeries>>,
     /// Index of the next entity.
     entity: usize,
-    time: u64,
+    time: SampleTime,
     requests: RequestWriter<'a>,
 }
 
@@ -75,7 +81,8 @@ impl Visitor for EncodingCycle<'_> {
         self.entity += 1;
         // The table could not be read: its series have not ended.
         let Some(values) = values else { return };
-        let ended = match_series(entity, values, sent);
+        let mut ended = match_series(entity, values, sent, self.time);
+        let time = self.time.nanoseconds;
 
         for (row, metric) in entity.rows(rows) {
             let bit = 1 << row;
@@ -84,7 +91,7 @@ impl Visitor for EncodingCycle<'_> {
             for (value, sent) in values.iter().zip(sent.iter_mut()) {
                 if let Some(value) = (metric.read)(value) {
                     sent.metrics |= bit;
-                    let point = Point { birth: sent.series.birth, time: self.time, value: Some(value) };
+                    let point = Point { start: sent.start(time), time, value: Some(value) };
                     self.requests.point(metric, &mut open, sent.attributes(metric.carries), point);
                 } else {
                     lost_value |= sent.metrics & bit != 0;
@@ -96,20 +103,20 @@ impl Visitor for EncodingCycle<'_> {
                     values.iter().zip(sent.iter_mut()).filter(|(value, _)| (metric.read)(value).is_none());
                 for (_, sent) in unreported.filter(|(_, sent)| sent.metrics & bit != 0) {
                     sent.metrics &= !bit;
-                    write_marker(&mut self.requests, metric, sent, self.time);
+                    write_marker(&mut self.requests, metric, sent, time);
                 }
             }
-            for ended in ended.iter().filter(|ended| ended.metrics & bit != 0) {
-                write_marker(&mut self.requests, metric, ended, self.time);
+            for ended in ended.iter_mut().filter(|ended| ended.metrics & bit != 0) {
+                write_marker(&mut self.requests, metric, ended, time);
             }
         }
     }
 }
 
 /// Marks the end of a series: a point without a value, in a metric message of its own.
-fn write_marker<T>(requests: &mut RequestWriter<'_>, metric: &Metric<T>, ended: &SentSeries, time: u64) {
+fn write_marker<T>(requests: &mut RequestWriter<'_>, metric: &Metric<T>, ended: &mut SentSeries, time: u64) {
     let mut open = None;
-    let point = Point { birth: ended.series.birth, time, value: None };
+    let point = Point { start: ended.start(time), time, value: None };
     requests.point(metric, &mut open, ended.attributes(metric.carries), point);
     requests.close(open);
 }

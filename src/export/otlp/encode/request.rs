@@ -9,6 +9,7 @@ use prost::bytes::Bytes;
 use super::buffers::BufferPool;
 use crate::export::otlp::wire;
 use crate::metrics::{Metric, MetricKind, Value};
+use crate::model::WallClock;
 
 /// `DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`: the series has ended.
 const NO_RECORDED_VALUE: u64 = 1;
@@ -88,7 +89,8 @@ impl RequestHead {
 /// A data point without its attributes.
 #[derive(Clone, Copy)]
 pub(super) struct Point {
-    pub(super) birth: Option<Timestamp>,
+    /// Nanoseconds since 1970, at most `time`.
+    pub(super) start: Option<u64>,
     pub(super) time: u64,
     /// `None` marks the end of the series.
     pub(super) value: Option<Value>,
@@ -97,6 +99,7 @@ pub(super) struct Point {
 /// Writes the requests of one sample.
 pub(super) struct RequestWriter<'a> {
     max_request: usize,
+    clock: WallClock,
     head: &'a RequestHead,
     buffers: &'a mut BufferPool,
     emit: &'a mut dyn FnMut(Request),
@@ -116,11 +119,12 @@ impl<'a> RequestWriter<'a> {
     /// Returns a writer that passes each complete request to `emit`.
     pub(super) fn new(
         max_request: usize,
+        clock: WallClock,
         head: &'a RequestHead,
         buffers: &'a mut BufferPool,
         emit: &'a mut dyn FnMut(Request),
     ) -> Self {
-        Self { max_request, head, buffers, emit, buffer: Vec::new(), points: 0 }
+        Self { max_request, clock, head, buffers, emit, buffer: Vec::new(), points: 0 }
     }
 
     /// Appends a point to the open metric, or opens the metric. Starts another request if this one would become too long.
@@ -136,8 +140,8 @@ impl<'a> RequestWriter<'a> {
         /// The flags: a tag and a small number.
         const FLAGS: usize = 2;
         let rest = if point.value.is_some() { FIXED } else { FLAGS };
-        let birth = if point.birth.is_some() { FIXED } else { 0 };
-        let len = attributes.len() + birth + FIXED + rest;
+        let start = if point.start.is_some() { FIXED } else { 0 };
+        let len = attributes.len() + start + FIXED + rest;
         let framed = 1 + wire::varint_len(len as u64) + len;
         let opening = if open.is_none() { opening_len(metric) } else { 0 };
         if self.points > 0 && self.buffer.len() + opening + framed > self.max_request {
@@ -150,13 +154,16 @@ impl<'a> RequestWriter<'a> {
         let out = &mut self.buffer;
         wire::header(out, 1, len);
         out.extend_from_slice(attributes);
-        if let Some(birth) = point.birth {
-            wire::fixed64(out, 2, nanoseconds(birth));
+        if let Some(start) = point.start {
+            wire::fixed64(out, 2, start);
         }
         wire::fixed64(out, 3, point.time);
         match point.value {
             Some(Value::Int(value)) => wire::fixed64(out, 6, value.cast_unsigned()),
             Some(Value::Float(value)) => wire::fixed64(out, 4, value.to_bits()),
+            Some(Value::Time(time)) => {
+                wire::fixed64(out, 6, self.clock.second(time).as_second().cast_unsigned())
+            }
             None => wire::number(out, 8, NO_RECORDED_VALUE),
         }
         self.points += 1;

@@ -4,13 +4,27 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::request::write_attribute;
+use super::request::{nanoseconds, write_attribute};
 use crate::metrics::{Carries, Entity, Label, Series};
+use crate::model::WallClock;
+
+/// The time of a sample.
+#[derive(Clone, Copy)]
+pub(super) struct SampleTime {
+    /// Since 1970.
+    pub(super) nanoseconds: u64,
+    pub(super) clock: WallClock,
+    /// Whether the clock was set since the last sample.
+    pub(super) is_set: bool,
+}
 
 /// What was sent of one value of an entity.
 #[derive(Debug)]
 pub(super) struct SentSeries {
-    pub(super) series: Series,
+    series: Series,
+    /// Start of its points, in nanoseconds since 1970. It stays when the clock is set, since a receiver takes another start for a
+    /// reset of the counter, unless points would be older than their start.
+    start: Option<u64>,
     /// Encoded key attributes, followed by the other attributes of the `_info` metric.
     attributes: Box<[u8]>,
     key_len: usize,
@@ -19,12 +33,19 @@ pub(super) struct SentSeries {
 }
 
 impl SentSeries {
-    fn new<T>(entity: &Entity<T>, value: &T, series: Series) -> Self {
+    fn new<T>(entity: &Entity<T>, value: &T, series: Series, clock: WallClock) -> Self {
         let (mut attributes, mut text) = (Vec::new(), String::new());
-        write_attributes(&mut attributes, &mut text, entity.key, value);
+        write_attributes(&mut attributes, &mut text, entity.key, value, clock);
         let key_len = attributes.len();
-        write_attributes(&mut attributes, &mut text, entity.info, value);
-        Self { series, attributes: attributes.into_boxed_slice(), key_len, metrics: 0 }
+        write_attributes(&mut attributes, &mut text, entity.info, value, clock);
+        let start = series.birth.map(|birth| nanoseconds(birth.by(clock)));
+        Self { series, start, attributes: attributes.into_boxed_slice(), key_len, metrics: 0 }
+    }
+
+    /// Returns the start of a point with this time, which is never later: an object can be loaded during the reading.
+    pub(super) fn start(&mut self, time: u64) -> Option<u64> {
+        self.start = self.start.map(|start| start.min(time));
+        self.start
     }
 
     /// Returns the encoded attributes of a metric's points.
@@ -36,27 +57,39 @@ impl SentSeries {
     }
 }
 
-/// Brings `sent` into the order of `values`, with an entry for each, and returns the series that ended.
+/// Brings `sent` into the order of `values`, with an entry for each, and returns the series that ended. If the clock was set, series
+/// with a date among their attributes end and begin with another one.
 ///
 /// Objects are in ascending order with new ones last, so mostly nothing but the end differs from the last sample.
 pub(super) fn match_series<T>(
     entity: &Entity<T>,
     values: &[T],
     sent: &mut Vec<SentSeries>,
+    time: SampleTime,
 ) -> Vec<SentSeries> {
     let same = values
         .iter()
         .zip(sent.iter())
         .take_while(|(value, sent)| (entity.series)(value) == sent.series)
         .count();
-    if same == values.len() && same == sent.len() {
+    if same == values.len() && same == sent.len() && !time.is_set {
         return Vec::new();
     }
+    let same = if time.is_set { 0 } else { same };
     let mut earlier: HashMap<Series, SentSeries> =
         sent.drain(same..).map(|sent| (sent.series, sent)).collect();
     for value in &values[same..] {
         let series = (entity.series)(value);
-        sent.push(earlier.remove(&series).unwrap_or_else(|| SentSeries::new(entity, value, series)));
+        if !time.is_set
+            && let Some(earlier) = earlier.remove(&series)
+        {
+            sent.push(earlier);
+            continue;
+        }
+        let mut new = SentSeries::new(entity, value, series, time.clock);
+        let start = earlier.get(&series).and_then(|earlier| earlier.start);
+        new.start = start.filter(|&start| start <= time.nanoseconds).or(new.start);
+        sent.push(new);
     }
     let mut ended: Vec<SentSeries> = earlier.into_values().collect();
     ended.sort_by_key(|sent| sent.series.id);
@@ -76,13 +109,19 @@ pub(super) fn match_series<T>(
 }
 
 /// Appends the attributes of a value, each as a field of a data point.
-fn write_attributes<T>(out: &mut Vec<u8>, text: &mut String, labels: &[Label<T>], value: &T) {
+fn write_attributes<T>(
+    out: &mut Vec<u8>,
+    text: &mut String,
+    labels: &[Label<T>],
+    value: &T,
+    clock: WallClock,
+) {
     /// `NumberDataPoint.attributes`.
     const POINT_ATTRIBUTES: u32 = 7;
     for label in labels {
         let Some(value) = (label.read)(value) else { continue };
         text.clear();
-        write!(text, "{value}").expect("writing to a String does not fail");
+        write!(text, "{}", value.by(clock)).expect("writing to a String does not fail");
         write_attribute(out, POINT_ATTRIBUTES, label.name, text);
     }
 }

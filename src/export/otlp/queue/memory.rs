@@ -187,17 +187,16 @@ impl MemoryQueue {
 mod tests {
     use std::time::Duration;
 
-    use jiff::Timestamp;
-
     use super::*;
     use crate::export::otlp::encode::{Items, Signal};
+    use crate::model::BootTime;
 
     fn request(bytes: usize, count: u64) -> Request {
         Request { bytes: vec![0; bytes].into(), items: Items { signal: Signal::Metrics, count } }
     }
 
     fn queue(max_bytes: u64) -> (MemoryQueue, Arc<Ledger>) {
-        let ledger = Arc::new(Ledger::new(Timestamp::UNIX_EPOCH));
+        let ledger = Arc::new(Ledger::new(BootTime::default()));
         (MemoryQueue::new(max_bytes, Arc::clone(&ledger)), ledger)
     }
 
