@@ -1,7 +1,7 @@
 //! Every value of a snapshot is exported: over OTLP as the official message definitions decode it, in the Prometheus formats as
 //! an independent parser reads them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use test_support::{points, snapshots};
 
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
@@ -14,6 +14,7 @@ use openmetrics_parser::{
     MetricFamily, MetricNumber, OpenMetricsValue, PrometheusValue, RenderableMetricValue,
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -67,7 +68,7 @@ proptest! {
         kept in any::<u8>(),
     ) {
         // Some objects of the first snapshot remain in the second.
-        let mut second = second;
+        let mut second = Snapshot { clock: first.clock, taken_at: first.taken_at, ..second };
         if kept & 1 != 0 { second.programs.clone_from(&first.programs); }
         if kept & 2 != 0 { second.maps = first.maps.as_ref().map(|maps| maps[maps.len() / 2..].to_vec()); }
         if kept & 4 != 0 { second.links = None; }
@@ -93,6 +94,32 @@ proptest! {
 
         let (again, _) = decode(&encoder.encode(sample(&second)));
         prop_assert!(again.iter().all(|point| point.value.is_some()), "each end is marked once");
+    }
+
+    #[test]
+    fn no_point_is_older_than_its_start_whatever_the_clock_is_set_to(
+        snapshot in snapshots::snapshot(),
+        times in vec((snapshots::clock(), snapshots::moment()), 1..5),
+    ) {
+        let mut encoder = encoder(3_000);
+        let mut before: BTreeMap<_, u64> = BTreeMap::new();
+        for (clock, taken_at) in times {
+            let snapshot = Snapshot { clock, taken_at, ..snapshot.clone() };
+            let (points, _) = decode(&encoder.encode(sample(&snapshot)));
+            for point in &points {
+                prop_assert!(point.start <= point.time, "{:?}", point);
+            }
+            let (markers, live): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.value.is_none());
+            let now: BTreeMap<_, _> = live.iter().map(|point| (series(point), point.start)).collect();
+            for point in &live {
+                // Another start of the same series would be a reset.
+                let kept = before.get(&series(point)).is_none_or(|&start| start == point.start || start > point.time);
+                prop_assert!(kept, "{:?} started {:?}", point, before.get(&series(point)));
+            }
+            let ended: BTreeSet<_> = before.into_keys().filter(|series| !now.contains_key(series)).collect();
+            prop_assert_eq!(markers.into_iter().map(series).collect::<BTreeSet<_>>(), ended, "series with another date");
+            before = now;
+        }
     }
 
     #[test]

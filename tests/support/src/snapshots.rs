@@ -26,12 +26,13 @@ pub fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn moment() -> impl Strategy<Value = BootTime> {
+/// Any moment within a century after the boot.
+pub fn moment() -> impl Strategy<Value = BootTime> {
     (0..4_000_000_000_000_000_000_u64).prop_map(BootTime)
 }
 
 /// A clock of a host that booted in this century.
-fn clock() -> impl Strategy<Value = WallClock> {
+pub fn clock() -> impl Strategy<Value = WallClock> {
     (0..4_000_000_000_000_000_000_i128).prop_map(|ns| WallClock {
         booted_at: Timestamp::from_nanosecond(ns).expect("a date of this century"),
     })
