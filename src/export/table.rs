@@ -80,16 +80,15 @@ fn common_prefix(names: impl Iterator<Item = &'static str>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::model::{Kind, Pin, Snapshot};
+    use crate::model::{BootTime, Kind, Pin, Snapshot};
 
     #[test]
     fn a_value_cannot_add_lines_or_reorder_text() {
         let pin = |path: &str| Pin { kind: Kind::Map, id: 7, path: path.into(), directory: path.into() };
         let pins = Some(vec![pin("/b/one\n8\t\u{1b}[1m"), pin("/b/two\u{202e}\u{200b}")]);
-        let snapshot = Snapshot { pins, ..Snapshot::begun(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH) };
+        let start = BootTime::default();
+        let snapshot = Snapshot { pins, ..Snapshot::begun(start, start, WallClock::default()) };
         let table = render(Sample::new(&snapshot));
         assert!(table.contains("/b/one\\x0a8\\x09\\x1b[1m"), "{table}");
         assert!(table.contains("/b/two\\u{202e}\\u{200b}"), "{table}");
