@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::model::IdentifiedBy;
 use crate::text::{bounded, printable};
 
 /// Prefixes of scopes that container runtimes create, before a dash and the container's id.
@@ -17,14 +18,36 @@ const PREFIXES: [(&str, &str); 7] = [
 ];
 
 /// Cgroups below which a runtime creates those of its containers, named by their ids alone.
-const PARENTS: [(&str, &str); 5] = [
+const PARENTS: [(&str, &str); 4] = [
     ("docker", "docker"),
     // Namespaces of containerd: what nerdctl and ctr use, and what the CRI plugin uses.
     ("default", "containerd"),
     ("k8s.io", "containerd"),
     ("moby", "docker"),
-    ("libpod_parent", "podman"),
 ];
+
+/// Units of the system's manager that create the cgroups of containers and pods below their own, as root.
+const RUNTIME_UNITS: [&str; 16] = [
+    "containerd.service",
+    "cri-docker.service",
+    "crio.service",
+    "docker.service",
+    "garden.service",
+    "k0scontroller.service",
+    "k0sworker.service",
+    "k3s-agent.service",
+    "k3s.service",
+    "kubelet.service",
+    "rke2-agent.service",
+    "rke2-server.service",
+    "snap.docker.dockerd.service",
+    "snap.microk8s.daemon-containerd.service",
+    "snap.microk8s.daemon-kubelite.service",
+    "snap.microk8s.daemon-kubelet.service",
+];
+
+/// Nested containers that are looked at: a node of kind in a pod needs two. Each may cost a lookup of its name.
+const MAX_NESTED: u32 = 4;
 
 /// What the path of a cgroup identifies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,38 +58,92 @@ pub struct CgroupIdentity {
     pub container: Option<String>,
     /// The container's runtime, if the path contains it.
     pub runtime: Option<Cow<'static, str>>,
-    /// The systemd unit, outside of containers; with its manager unless that is the system's.
+    /// The systemd unit; with its manager unless that is the system's. With a container only if that is
+    /// [`IdentifiedBy::Delegated`]: the unit below which it is.
     pub unit: Option<String>,
+    /// [`IdentifiedBy::Path`] or [`IdentifiedBy::Delegated`]; `None` without pod and container.
+    pub identified_by: Option<IdentifiedBy>,
+    /// What the rest of the path, inside of the container, claims to identify: a pod or container that a runtime in the container
+    /// created, or anything that a process in it made up.
+    pub nested: Option<Box<CgroupIdentity>>,
 }
 
 impl CgroupIdentity {
-    /// Parses the path of a cgroup.
+    /// Parses the path of a cgroup, from the root on.
     ///
-    /// The innermost container and the innermost pod win: a process in a node of kind is in its pod, not in the container that
-    /// is the node; a process in Docker in Docker is in the inner container. A container around a pod is not reported. The
-    /// monitor of a container (conmon, the processes of lxc and nspawn) is not in it: it belongs to the pod if it is in the
+    /// Every process may create cgroups with any name below one that was delegated to it, as that of a container is to the
+    /// container and that of `user@1000.service` to the user. So the outermost container or pod counts, which only the host can
+    /// create, and what is inside of it is only [`nested`](Self::nested). Below a unit, a container is the word of that unit, and a
+    /// pod is not believed, except below the unit of a runtime. The outermost unit counts in the same way.
+    ///
+    /// The monitor of a container (conmon, the processes of lxc and nspawn) is not in it: it belongs to the pod if it is in the
     /// cgroup of the pod, and else to its unit.
+    ///
+    /// In a cgroup namespace, `..` stands for each level between the cgroup of the exporter and an ancestor of it: what comes next
+    /// was created by whoever created the exporter's own container. The names above are hidden.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        let parts = parts(path);
-        let mut identity = Self::default();
-        for (at, part) in parts.iter().enumerate().rev() {
-            let (outer, inner) = (&parts[..at], parts.get(at + 1).copied());
-            if identity.container.is_none()
-                && let Some((id, runtime)) = container(part, outer, inner)
-            {
-                identity.container = Some(bounded(&id).into_owned());
-                identity.runtime = runtime.map(Cow::Borrowed);
-            }
+        Self::outermost(&parts(path), MAX_NESTED)
+    }
+
+    fn outermost(parts: &[&str], nested: u32) -> Self {
+        let (mut slice, mut runtime_unit) = (None, None);
+        for (at, part) in parts.iter().enumerate() {
+            let (outer, inside) = (&parts[..at], &parts[at + 1..]);
             if let Some(key) = pod(part, outer) {
-                identity.pod = Some(key);
-                break;
+                let in_pod =
+                    Self { pod: Some(key), identified_by: Some(IdentifiedBy::Path), ..Self::default() };
+                // The runtime creates its containers directly in the pod.
+                let Some((name, inside)) = inside.split_first() else { return in_pod };
+                let found = container(name, &parts[..=at], inside.first().copied());
+                return found.map_or(in_pod.clone(), |found| in_pod.with(found, inside, nested));
+            }
+            if let Some(found) = container(part, outer, inside.first().copied()) {
+                let identity = Self { identified_by: Some(IdentifiedBy::Path), ..Self::default() };
+                return identity.with(found, inside, nested);
+            }
+            if RUNTIME_UNITS.contains(part) {
+                runtime_unit = runtime_unit.or(Some(*part));
+            } else if is_unit(part) && runtime_unit.is_none() {
+                return Self::delegated(parts, at);
+            } else if has_suffix(part, &[".slice"]) {
+                slice = Some(*part);
             }
         }
-        if identity.pod.is_none() && identity.container.is_none() {
-            identity.unit = unit(&parts).map(|unit| bounded(&unit).into_owned());
+        let unit = runtime_unit.or(slice).map(|unit| bounded(unit).into_owned());
+        Self { unit, ..Self::default() }
+    }
+
+    /// Adds a container and what is inside of it.
+    fn with(self, (id, runtime): (Cow<'_, str>, Option<&'static str>), inside: &[&str], nested: u32) -> Self {
+        let inner = nested.checked_sub(1).map(|nested| Self::outermost(inside, nested));
+        let inner = inner.filter(|inner| inner.identified_by == Some(IdentifiedBy::Path));
+        Self {
+            container: Some(bounded(&id).into_owned()),
+            runtime: runtime.map(Cow::Borrowed),
+            nested: inner.map(Box::new),
+            ..self
         }
-        identity
+    }
+
+    /// Returns the container below the unit at this place, or else the unit.
+    fn delegated(parts: &[&str], at: usize) -> Self {
+        let unit = &*bounded(parts[at]);
+        let below = at + 1..parts.len();
+        let container_at = |at: usize| container(parts[at], &parts[..at], parts.get(at + 1).copied());
+        if let Some((id, runtime)) = below.clone().find_map(container_at) {
+            return Self {
+                container: Some(bounded(&id).into_owned()),
+                runtime: runtime.map(Cow::Borrowed),
+                unit: Some(unit.to_owned()),
+                identified_by: Some(IdentifiedBy::Delegated),
+                ..Self::default()
+            };
+        }
+        let is_manager = unit.starts_with("user@") && unit.ends_with(".service");
+        let of_user = parts[below].iter().find(|part| is_manager && is_unit(part));
+        let unit = of_user.map_or_else(|| unit.to_owned(), |of_user| format!("{unit}/{}", bounded(of_user)));
+        Self { unit: Some(unit), ..Self::default() }
     }
 }
 
@@ -122,7 +199,8 @@ fn container<'a>(
         Some(name) => (name, true),
         None => (part, part.contains(':')),
     };
-    if is_container_id(name) {
+    // Podman's pods have ids as well, and its containers a prefix.
+    if is_container_id(name) && parent != Some("libpod_parent") {
         let by_parent = |parent: &str| PARENTS.iter().find(|(known, _)| *known == parent);
         let runtime = parent.and_then(by_parent).map(|(_, runtime)| *runtime);
         // The ECS agent on a self-managed host runs them with Docker.
@@ -135,8 +213,7 @@ fn container<'a>(
         let runtime = PREFIXES.iter().find(|(known, _)| *known == prefix).map(|(_, runtime)| *runtime);
         // Any runtime may create a scope. The one named conmon is that of a monitor.
         let is_container = runtime.is_some() || (is_scope && !prefix.ends_with("conmon"));
-        // Older versions of podman used this name for the monitor.
-        return (is_container && inner != Some("conmon")).then_some((id.into(), runtime));
+        return is_container.then_some((id.into(), runtime));
     }
     if let Some(name) = lxc(part, parent) {
         return Some((name.into(), Some("lxc")));
@@ -232,19 +309,14 @@ fn pod(part: &str, outer: &[&str]) -> Option<String> {
     key.filter(is_valid)
 }
 
-/// Returns the unit of a path: the innermost that can have processes; a slice only if there is none.
-fn unit(parts: &[&str]) -> Option<String> {
-    let has = |suffixes: &[&str], part: &str| {
-        suffixes.iter().any(|suffix| part.strip_suffix(suffix).is_some_and(|name| !name.is_empty()))
-    };
-    let runs = |part: &&&str| has(&[".service", ".scope", ".socket", ".mount", ".swap"], part);
-    let is_manager = |part: &&&str| part.starts_with("user@") && part.ends_with(".service");
-    let innermost = parts.iter().rfind(runs).or_else(|| parts.iter().rfind(|part| has(&[".slice"], part)))?;
-    let manager = parts.iter().rfind(is_manager).filter(|manager| *manager != innermost);
-    Some(match manager {
-        Some(manager) => format!("{manager}/{innermost}"),
-        None => (*innermost).to_owned(),
-    })
+/// Returns whether this is the name of a unit that can have processes.
+fn is_unit(part: &str) -> bool {
+    has_suffix(part, &[".service", ".scope", ".socket", ".mount", ".swap"])
+}
+
+/// Returns whether a name has one of these suffixes, and more.
+fn has_suffix(part: &str, suffixes: &[&str]) -> bool {
+    suffixes.iter().any(|suffix| part.strip_suffix(suffix).is_some_and(|name| !name.is_empty()))
 }
 
 #[cfg(test)]

@@ -13,10 +13,12 @@
 //! 4. **The directory in which it is pinned**, or in which a related object is.
 //! 5. **The kernel**, if nothing else is known.
 //!
-//! The owner is then the pod of the one found, else its container, else its systemd unit, else the process itself.
+//! The owner is then the pod of the one found, else its container, else its systemd unit, else all processes of its name. While
+//! the name of the pod or container is being looked up, an object has no owner yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::ascending::Ascending;
 use crate::model::{BootTime, HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
@@ -41,7 +43,8 @@ pub(super) fn assign(
         .collect();
     let kernel = owners.of(None);
     let known = |owner: Arc<Owner>, created: BootTime| {
-        (!Arc::ptr_eq(&owner, &kernel) || created <= searched_at).then_some(owner)
+        let is_known = !Arc::ptr_eq(&owner, &kernel) || created <= searched_at;
+        (is_known && !owner.awaits_name()).then_some(owner)
     };
     for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {
         program.owner = known(owner, program.facts.loaded_at);
@@ -55,12 +58,23 @@ pub(super) fn assign(
     owners.end_reading();
 }
 
+/// How many names processes outside of units are known by as owners at the same time. All others are one owner.
+const MOST_PROCESS_NAMES: usize = 1_000;
+
+/// How long a name counts after its last use: a series that ended stays in a database.
+const NAME_KEPT: Duration = Duration::from_hours(1);
+
+/// Name of the processes beyond that. No process can have it: it is longer than 15 characters.
+const OTHER_PROCESSES: &str = "(other processes)";
+
 /// Shares one value per top-level owner.
 #[derive(Debug, Default)]
 pub(super) struct OwnerInterner {
     owners: HashMap<(u64, u64), InternedOwner>,
     /// The last one returned: the next object often has the same owner.
     last: Option<((u64, u64), Arc<Owner>)>,
+    /// Owners that are processes, by key, and when they were last seen.
+    process_names: HashMap<u64, Instant>,
 }
 
 #[derive(Debug)]
@@ -76,9 +90,10 @@ impl OwnerInterner {
         if let Some((_, owner)) = self.last.as_ref().filter(|(last, _)| *last == key) {
             return Arc::clone(owner);
         }
+        let process_names = &mut self.process_names;
         let interned = self.owners.entry(key).or_insert_with(|| {
-            let identity = holder.map_or_else(Identity::default, |holder| holder.top_level());
-            InternedOwner { owner: Arc::new(Owner::from(identity)), used: true }
+            let owner = holder.map_or_else(|| Owner::from(Identity::default()), |holder| top_level(holder));
+            InternedOwner { owner: Arc::new(bounded(owner, process_names)), used: true }
         });
         interned.used = true;
         self.last = Some((key, Arc::clone(&interned.owner)));
@@ -87,8 +102,35 @@ impl OwnerInterner {
 
     fn end_reading(&mut self) {
         self.last = None;
-        self.owners.retain(|_, interned| std::mem::take(&mut interned.used));
+        let now = Instant::now();
+        self.owners.retain(|_, interned| {
+            let used = std::mem::take(&mut interned.used);
+            if let Some(seen) = self.process_names.get_mut(&interned.owner.key()).filter(|_| used) {
+                *seen = now;
+            }
+            used
+        });
+        self.process_names.retain(|_, seen| now.duration_since(*seen) < NAME_KEPT);
     }
+}
+
+fn top_level(holder: &Owner) -> Owner {
+    if holder.awaits_name() {
+        Owner::awaiting_name(holder.top_level())
+    } else {
+        Owner::from(holder.top_level())
+    }
+}
+
+/// Returns the owner of further processes in place of a process beyond [`MOST_PROCESS_NAMES`].
+fn bounded(owner: Owner, process_names: &mut HashMap<u64, Instant>) -> Owner {
+    if owner.kind() == OwnerKind::Process && !process_names.contains_key(&owner.key()) {
+        if process_names.len() >= MOST_PROCESS_NAMES {
+            return Owner::from(Identity::processes(OTHER_PROCESSES.to_owned()));
+        }
+        process_names.insert(owner.key(), Instant::now());
+    }
+    owner
 }
 
 /// Everything that determines owners. Every table is in ascending order.
@@ -321,6 +363,64 @@ mod tests {
             snapshot.programs.expect("there is one")[0].owner.as_ref().map(|owner| owner.name()),
             Some("p")
         );
+    }
+
+    #[test]
+    fn processes_of_one_name_are_one_owner() {
+        let mut snapshot = snapshot(vec![program(1, &[]), program(2, &[])], Vec::new(), Vec::new());
+        let agent = |pid| {
+            let process = process(pid)
+                .process
+                .map(|process| crate::model::Process { name: "agent".to_owned(), ..process });
+            Identity { process, ..Identity::default() }
+        };
+        let holders = Holders {
+            programs: vec![holder(1, Process, agent(1)), holder(2, Process, agent(2))],
+            ..Holders::default()
+        };
+        assign(&mut snapshot, &holders, second(1_000), &mut OwnerInterner::default());
+        let owners: Vec<_> =
+            snapshot.programs.iter().flatten().filter_map(|program| program.owner.as_deref()).collect();
+        assert_eq!((owners[0].key(), owners[0].revision()), (owners[1].key(), owners[1].revision()));
+        assert_eq!((owners[0].kind(), owners[0].name()), (OwnerKind::Process, "agent"));
+        assert!(owners[0].process.is_none(), "a pid belongs to a holder");
+    }
+
+    #[test]
+    fn names_of_processes_are_bounded() {
+        let mut owners = OwnerInterner::default();
+        let most = u32::try_from(MOST_PROCESS_NAMES).expect("it is small");
+        let mut named = |pid| {
+            let name = owners.of(Some(&holder(1, Process, process(pid)).owner)).name().to_owned();
+            owners.end_reading();
+            name
+        };
+        for pid in 0..most {
+            assert_eq!(named(pid), format!("process_{pid}"));
+        }
+        assert_eq!(named(most), OTHER_PROCESSES);
+        assert_eq!(named(0), "process_0", "it is known");
+        assert_eq!(named(most), OTHER_PROCESSES, "names that have gone count for an hour");
+        let gone = Instant::now().checked_sub(NAME_KEPT).expect("the machine has been up for longer");
+        owners.process_names.values_mut().for_each(|seen| *seen = gone);
+        owners.end_reading();
+        assert_eq!(
+            owners.of(Some(&holder(1, Process, process(most)).owner)).name(),
+            format!("process_{most}")
+        );
+    }
+
+    #[test]
+    fn objects_have_no_owner_while_its_name_is_looked_up() {
+        let mut snapshot = snapshot(vec![program(1, &[10])], vec![map(10), map(11)], Vec::new());
+        let owner = Arc::new(Owner::awaiting_name(pod("p")));
+        let holders =
+            Holders { maps: vec![Holder { id: 10, held_by: Creator, owner }], ..Holders::default() };
+        assign(&mut snapshot, &holders, second(1_000), &mut OwnerInterner::default());
+        assert_eq!(snapshot.programs.expect("it is there")[0].owner, None);
+        let maps = snapshot.maps.expect("they are there");
+        let names: Vec<_> = maps.iter().map(|map| map.owner.as_ref().map(|owner| owner.name())).collect();
+        assert_eq!(names, [None, Some("kernel")]);
     }
 
     fn identities() -> impl Strategy<Value = Identity> {

@@ -1,7 +1,7 @@
 //! Totals of objects, memory and run time: of the host by kind of object, and of each owner.
 //! Entry point: [`Totals::fill`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ struct RunTime {
     id: u32,
     loaded_at: BootTime,
     time: Duration,
+    /// The part of it that no owner has yet.
+    unowned: Duration,
 }
 
 /// The run time of an owner, or of the host.
@@ -68,21 +70,31 @@ impl Totals {
         for program in programs {
             let (id, loaded_at) = (program.facts.id, program.facts.loaded_at);
             let before = earlier.seek(id).filter(|before| before.loaded_at == loaded_at);
+            let unowned = before.map_or(Duration::ZERO, |before| before.unowned);
             let before = before.map(|before| before.time);
             // A program that could not be queried this time continues from its last known value.
             let Some(time) = program.run_time.or(before) else { continue };
-            self.programs.push(RunTime { id, loaded_at, time });
             let ran = time.saturating_sub(before.unwrap_or_default());
             self.host.add(program, ran);
+            // What it ran before its owner was known belongs to that owner too.
+            let mut unowned = unowned + ran;
             if let Some(owner) = &program.owner {
+                let ran = std::mem::take(&mut unowned);
                 self.owners.entry(owner.key()).or_default().add(program, ran);
             }
+            self.programs.push(RunTime { id, loaded_at, time, unowned });
         }
     }
 
     /// Returns what each owner has, by kind and name of the owner.
     fn of_owners(&mut self, snapshot: &Snapshot, counted: bool) -> Vec<OwnerTotal> {
-        let mut sums = OwnerSums { snapshot, totals: Vec::new(), indices: HashMap::new(), last: None };
+        let mut sums = OwnerSums {
+            snapshot,
+            totals: Vec::new(),
+            indices: HashMap::new(),
+            merged: HashSet::new(),
+            last: None,
+        };
         for program in snapshot.programs.iter().flatten() {
             if let Some(total) = sums.of(program.owner.as_ref()) {
                 count(&mut total.programs);
@@ -180,23 +192,36 @@ struct OwnerSums<'a> {
     snapshot: &'a Snapshot,
     totals: Vec<OwnerTotal>,
     indices: HashMap<u64, usize>,
-    /// The last owner: the next object often has the same.
+    /// Revisions of owners that have the kind and name of another one, with which they are one total.
+    merged: HashSet<u64>,
+    /// The revision of the last owner and its index: the next object often has the same.
     last: Option<(u64, usize)>,
 }
 
 impl OwnerSums<'_> {
     fn of(&mut self, owner: Option<&Arc<Owner>>) -> Option<&mut OwnerTotal> {
         let owner = owner?;
-        let key = owner.key();
         let index = match self.last {
-            Some((last, index)) if last == key => index,
-            _ => *self.indices.entry(key).or_insert_with(|| {
-                self.totals.push(zero(owner, self.snapshot));
-                self.totals.len() - 1
-            }),
+            Some((last, index)) if last == owner.revision() => index,
+            _ => {
+                let index = *self.indices.entry(owner.key()).or_insert_with(|| {
+                    self.totals.push(zero(owner, self.snapshot));
+                    self.totals.len() - 1
+                });
+                self.merge(owner, index);
+                index
+            }
         };
-        self.last = Some((key, index));
+        self.last = Some((owner.revision(), index));
         Some(&mut self.totals[index])
+    }
+
+    /// Leaves of the identity of a total what this owner has in common with it.
+    fn merge(&mut self, owner: &Arc<Owner>, index: usize) {
+        let total = &mut self.totals[index].owner;
+        if total.revision() != owner.revision() && self.merged.insert(owner.revision()) {
+            *total = Arc::new(Owner::from(total.common(owner)));
+        }
     }
 }
 
@@ -231,7 +256,7 @@ mod tests {
 
     use super::super::example::{map, pod, process, program, snapshot};
     use super::*;
-    use crate::model::Map;
+    use crate::model::{Container, IdentifiedBy, Identity, Map, OwnerKind, Pod};
 
     fn owned(mut program: Program, run_time: u64, owner: &Arc<Owner>) -> Program {
         program.run_time = Some(Duration::from_nanos(run_time));
@@ -287,10 +312,51 @@ mod tests {
     }
 
     #[test]
+    fn run_time_before_the_owner_was_known_belongs_to_it() {
+        let owner = Arc::new(Owner::from(pod("a")));
+        let mut totals = Totals::default();
+        let mut fill = |program: Program| {
+            let mut snapshot = snapshot(vec![program], Vec::new(), Vec::new());
+            totals.fill(&mut snapshot, None);
+            run_times(&snapshot)
+        };
+        let unowned = |run_time| Program { owner: None, ..owned(program(1, &[]), run_time, &owner) };
+        assert!(fill(unowned(10)).is_empty() && fill(unowned(15)).is_empty());
+        assert_eq!(fill(owned(program(1, &[]), 17, &owner)), [("a".to_owned(), 17)]);
+        assert_eq!(fill(owned(program(1, &[]), 18, &owner)), [("a".to_owned(), 18)]);
+    }
+
+    #[test]
+    fn owners_of_one_kind_and_name_are_one_total() {
+        let container = |id: &str| {
+            let container = Container { id: id.to_owned(), runtime: None, name: Some("web".to_owned()) };
+            let container = Some(container);
+            Identity { container, identified_by: Some(IdentifiedBy::Path), ..Identity::default() }
+        };
+        let recreated = |uid: &str| {
+            let (namespace, name) = (Some("shop".to_owned()), Some("db-0".to_owned()));
+            let pod = Some(Pod { key: uid.to_owned(), uid: Some(uid.to_owned()), namespace, name });
+            Identity { pod, identified_by: Some(IdentifiedBy::Path), ..Identity::default() }
+        };
+        let owners =
+            [container("1"), container("2"), recreated("3"), recreated("4")].map(Owner::from).map(Arc::new);
+        let programs = (1..).zip(&owners).map(|(id, owner)| owned(program(id, &[]), 5, owner)).collect();
+        let mut snapshot = snapshot(programs, Vec::new(), Vec::new());
+        Totals::default().fill(&mut snapshot, None);
+        assert_eq!(run_times(&snapshot), [("shop/db-0".to_owned(), 10), ("web".to_owned(), 10)]);
+        let [pod, container] = &snapshot.owners[..] else { panic!("there are two") };
+        assert_eq!((container.owner.kind(), container.programs), (OwnerKind::Container, Some(2)));
+        assert!(container.owner.container.is_none(), "their ids differ");
+        assert_eq!(container.owner.identified_by, Some(IdentifiedBy::Path));
+        let pod = pod.owner.pod.as_ref().expect("it is one");
+        assert_eq!((pod.uid.as_deref(), pod.name.as_deref()), (None, Some("db-0")));
+    }
+
+    #[test]
     fn owners_without_objects_are_forgotten_beyond_a_limit() {
         let mut totals = Totals::default();
         for pid in 0..2_000 {
-            let owner = Arc::new(Owner::from(process(pid)));
+            let owner = Arc::new(Owner::from(process(pid).top_level()));
             totals
                 .fill(&mut snapshot(vec![owned(program(pid, &[]), 1, &owner)], Vec::new(), Vec::new()), None);
         }

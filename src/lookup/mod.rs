@@ -9,6 +9,7 @@ mod docker;
 mod logs;
 mod schedule;
 mod socket;
+mod valid;
 
 use std::fmt;
 use std::io;
@@ -18,13 +19,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::debug;
 
 use self::schedule::{RetrySchedule, SourceRetry};
 pub use self::socket::Sockets;
 use self::socket::{FoundSockets, SocketPath, WELL_KNOWN_CRI, WELL_KNOWN_DOCKER};
-use crate::enrich::names::{ContainerName, MissingNames, NameCache, PodName};
+use crate::enrich::names::{ContainerName, MissingNames, NameCache, NameSourceId, PodName};
 use crate::outage::OutageLog;
-use crate::text::printable;
 
 /// Time limit for the complete response of one source.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,7 +96,7 @@ async fn query_each(names: &NameCache, settings: &Settings, limit: Duration) -> 
     let deadline = Instant::now() + limit;
     let mut errors = Vec::new();
     let mut found = FoundSockets::default();
-    for source in sources(settings) {
+    for (id, source) in sources(settings) {
         let missing = names.missing();
         if source.queried_for(&missing).next().is_none() {
             continue;
@@ -107,7 +108,9 @@ async fn query_each(names: &NameCache, settings: &Settings, limit: Duration) -> 
             source.query(&missing, &mut found, left.min(limit / 2)).await
         };
         match result {
-            Ok(result) => result.unwrap_or_default().store(names),
+            Ok(result) => {
+                result.unwrap_or_default().store(names, id);
+            }
             Err(error) => errors.push(SourceError { name: source.to_string(), error }),
         }
     }
@@ -148,24 +151,32 @@ struct LookupResult {
 
 impl LookupResult {
     /// Stores the names that are missing. A name that another source provided stays, so that two sources do not alternate.
-    fn store(self, names: &NameCache) {
-        let text = |text: String| printable(text.as_bytes());
+    ///
+    /// Returns how many of them were not used because no pod or container may have such a name.
+    fn store(self, names: &NameCache, source: NameSourceId) -> usize {
+        let mut invalid = 0;
         let missing = names.missing();
-        for (id, ContainerName { name, pod }) in self.containers {
+        for (id, name) in self.containers {
             if missing.has_container(&id) {
-                let name = ContainerName { name: name.map(text), pod: pod.map(text) };
-                names.set_container(&id, name);
+                if valid::container(&name) {
+                    names.set_container(&id, name, source);
+                } else {
+                    invalid += 1;
+                }
             }
         }
         // With a container, its pod may have become missing.
         let missing = names.missing();
-        for (key, PodName { namespace, name }) in self.pods {
-            let key = text(key);
+        for (key, name) in self.pods {
             if missing.has_pod(&key) {
-                let name = PodName { namespace: text(namespace), name: text(name) };
-                names.set_pod(&key, name);
+                if valid::pod(&key, &name) {
+                    names.set_pod(&key, name, source);
+                } else {
+                    invalid += 1;
+                }
             }
         }
+        invalid
     }
 }
 
@@ -177,13 +188,16 @@ enum NameSource {
     Docker(SocketPath),
 }
 
-/// Returns the sources in the order in which they are queried.
-fn sources(settings: &Settings) -> impl Iterator<Item = NameSource> {
+/// Returns the sources in the order in which they are queried. A kubelet and its runtime name the same containers, and are one.
+fn sources(settings: &Settings) -> impl Iterator<Item = (NameSourceId, NameSource)> {
+    const KUBELET: NameSourceId = NameSourceId(0);
     let Settings { root, cri, docker } = settings;
+    let of_docker = docker.paths(root, &WELL_KNOWN_DOCKER).map(NameSource::Docker);
     [NameSource::Logs(root.clone())]
         .into_iter()
         .chain(cri.paths(root, &WELL_KNOWN_CRI).map(NameSource::Cri))
-        .chain(docker.paths(root, &WELL_KNOWN_DOCKER).map(NameSource::Docker))
+        .map(|source| (KUBELET, source))
+        .chain((1..).map(NameSourceId).zip(of_docker))
 }
 
 impl NameSource {
@@ -237,16 +251,28 @@ struct Lookup {
 }
 
 struct ScheduledSource {
+    id: NameSourceId,
     source: NameSource,
     retry: SourceRetry,
     outage: OutageLog,
+    /// Whether names that are not used were logged.
+    logged_invalid: bool,
+}
+
+impl ScheduledSource {
+    fn store(&mut self, result: LookupResult, names: &NameCache) {
+        let invalid = result.store(names, self.id);
+        if invalid > 0 && !std::mem::replace(&mut self.logged_invalid, true) {
+            debug!("{}: {invalid} names are not used: no pod or container may be called so", self.source);
+        }
+    }
 }
 
 impl Lookup {
     fn new(settings: &Settings) -> Self {
-        let scheduled = |source: NameSource| {
+        let scheduled = |(id, source): (NameSourceId, NameSource)| {
             let outage = OutageLog::new(format!("looking up pod and container names at {source}"));
-            ScheduledSource { source, retry: SourceRetry::default(), outage }
+            ScheduledSource { id, source, retry: SourceRetry::default(), outage, logged_invalid: false }
         };
         Self { sources: sources(settings).map(scheduled).collect(), schedule: RetrySchedule::default() }
     }
@@ -255,31 +281,40 @@ impl Lookup {
     async fn round(&mut self, names: &NameCache) -> Option<Instant> {
         let queried = names.missing();
         self.schedule.retain(&queried);
+        let due = self.schedule.due(&queried, Instant::now());
         let mut found = FoundSockets::default();
-        for ScheduledSource { source, retry, outage } in &mut self.sources {
+        let (mut any_source, mut all_answered) = (false, true);
+        for scheduled in &mut self.sources {
             let missing = names.missing();
             let now = Instant::now();
-            let is_due = self.schedule.any_due(source.queried_for(&missing), now);
-            if !retry.allows(!missing.is_empty(), is_due, now) {
+            let is_due = self.schedule.any_due(scheduled.source.queried_for(&missing), now);
+            if !scheduled.retry.allows(!missing.is_empty(), is_due, now) {
+                any_source = true;
+                all_answered &= scheduled.retry.at().is_none();
                 continue;
             }
-            match source.query(&missing, &mut found, QUERY_TIMEOUT).await {
+            match scheduled.source.query(&missing, &mut found, QUERY_TIMEOUT).await {
                 // A missing socket is not an error, and cheap to check again.
-                Ok(None) => retry.reset(),
+                Ok(None) => scheduled.retry.reset(),
                 Ok(Some(result)) => {
-                    retry.reset();
-                    outage.recovered(String::new);
-                    result.store(names);
+                    any_source = true;
+                    scheduled.retry.reset();
+                    scheduled.outage.recovered(String::new);
+                    scheduled.store(result, names);
                 }
                 Err(error) => {
-                    retry.failed(Instant::now());
-                    outage.failed(error);
+                    (any_source, all_answered) = (true, false);
+                    scheduled.retry.failed(Instant::now());
+                    scheduled.outage.failed(error);
                 }
             }
         }
+        if all_answered {
+            names.answered(&due, !any_source);
+        }
         let missing = names.missing();
         self.schedule.queried(&queried, &missing, Instant::now());
-        let retries = self.sources.iter().filter_map(|source| source.retry.at());
+        let retries = self.sources.iter().filter_map(|scheduled| scheduled.retry.at());
         if missing.is_empty() { None } else { retries.chain(self.schedule.next()).min() }
     }
 }
@@ -299,21 +334,30 @@ mod tests {
     }
 
     #[test]
-    fn names_of_any_source_are_bounded_and_visible() {
+    fn names_that_no_pod_or_container_has_are_not_used() {
         let names = NameCache::default();
-        let _missing = names.container("c1");
-        let pod = PodName { namespace: "a\u{202e}".to_owned(), name: "n".repeat(5_000) };
-        let container = ContainerName { name: Some("x\ny".to_owned()), pod: Some("u".repeat(5_000)) };
-        let result = LookupResult {
-            pods: vec![("u".repeat(5_000), pod)],
-            containers: vec![("c1".to_owned(), container)],
+        let _missing = [names.container("c1"), names.container("c2"), names.container("c3")];
+        let _missing = [names.pod("u1"), names.pod("u2")];
+        let container = |id: &str, name: &str, pod: Option<&str>| {
+            (id.to_owned(), ContainerName { name: Some(name.to_owned()), pod: pod.map(str::to_owned) })
         };
-        result.store(&names);
-        let container = names.container("c1").expect("it was stored");
-        assert_eq!(container.name.as_deref(), Some("x\\x0ay"));
-        let key = container.pod.expect("it was stored");
-        let pod = names.pod(&key).expect("it has the key of the container's pod");
-        assert_eq!((key.len(), &*pod.namespace, pod.name.len()), (1024, "a\\u{202e}", 1024));
+        let pod = |key: &str, namespace: &str, name: &str| {
+            (key.to_owned(), PodName { namespace: namespace.to_owned(), name: name.to_owned() })
+        };
+        let result = LookupResult {
+            pods: vec![pod("u1", "a\u{202e}", "n"), pod("u2", "shop", "cart"), pod("u3", "", "")],
+            containers: vec![
+                container("c1", "x\ny", None),
+                container("c2", "web", Some(&"u".repeat(5_000))),
+                container("c3", "web", None),
+            ],
+        };
+        assert_eq!(result.store(&names, NameSourceId(0)), 3, "nobody asked for u3");
+        let missing = names.missing();
+        assert_eq!(
+            (missing.pods, missing.containers),
+            (vec!["u1".to_owned()], vec!["c1".to_owned(), "c2".to_owned()])
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -60,9 +60,20 @@ impl RetrySchedule {
         self.0.retain(|id, _| has_id(missing, id));
     }
 
-    /// Returns true if one of the ids is due: it is new, or its delay is over.
+    /// Returns true if one of the ids is due.
     pub(super) fn any_due<'a>(&self, mut ids: impl Iterator<Item = &'a String>, now: Instant) -> bool {
-        ids.any(|id| self.0.get(id).is_none_or(|scheduled| scheduled.next <= now))
+        ids.any(|id| self.is_due(id, now))
+    }
+
+    /// Returns those of the ids that are due.
+    pub(super) fn due(&self, missing: &MissingNames, now: Instant) -> MissingNames {
+        let due = |ids: &[String]| ids.iter().filter(|id| self.is_due(id, now)).cloned().collect();
+        MissingNames { pods: due(&missing.pods), containers: due(&missing.containers) }
+    }
+
+    /// Returns true for an id that is new, or whose delay is over.
+    fn is_due(&self, id: &str, now: Instant) -> bool {
+        self.0.get(id).is_none_or(|scheduled| scheduled.next <= now)
     }
 
     /// Schedules the ids that were `queried` and are still `missing`. One that was not due keeps its time.

@@ -26,8 +26,8 @@ pub use self::hook::{AttachPointStatus, AttachmentScan, Content, Hook};
 pub use self::kind::{Kind, Object};
 pub use self::object::{Btf, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 pub use self::owner::{
-    Container, HeldBy, Holder, Holders, Identity, Owner, OwnerKind, Pin, Pod, Process, ProcessFiles,
-    ProcessSearch,
+    Container, HeldBy, Holder, Holders, IdentifiedBy, Identity, Owner, OwnerGroup, OwnerKind, Pin, Pod,
+    Process, ProcessFiles, ProcessSearch,
 };
 pub use self::time::{BootTime, WallClock};
 pub use self::totals::{KindTotal, OwnerTotal};

@@ -82,6 +82,40 @@ pub struct Pod {
     pub name: Option<String>,
 }
 
+/// How the container or pod of a process or cgroup was identified: any process may create cgroups with any name below its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdentifiedBy {
+    /// By the outermost container on the path of the cgroup: only the host creates cgroups there.
+    Path,
+    /// By a container inside of that one, which the node's log directory or its container runtime confirms.
+    Confirmed,
+    /// By a container below a unit whose processes may create cgroups, such as a user's service manager: its name is the word of
+    /// that unit.
+    Delegated,
+}
+
+impl IdentifiedBy {
+    /// Returns the word used in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Confirmed => "confirmed",
+            Self::Delegated => "delegated",
+        }
+    }
+}
+
+/// Several owners of one kind and name, of which nothing else is the same: processes, or containers of two runtimes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OwnerGroup {
+    /// Kind of each.
+    pub kind: OwnerKind,
+    /// Name of each; for processes [`Process::name`].
+    pub name: String,
+}
+
 /// Identity of a holder or owner, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -91,10 +125,15 @@ pub struct Identity {
     pub container: Option<Container>,
     /// The pod it is in.
     pub pod: Option<Pod>,
-    /// The systemd unit it is in: `cilium.service`, or with its manager `user@1000.service/app.service`.
+    /// How container and pod were identified. `None` without them, and for several owners that differ in it.
+    pub identified_by: Option<IdentifiedBy>,
+    /// The systemd unit it is in: `cilium.service`, or with its manager `user@1000.service/app.service`. Of a container, the unit
+    /// below which it was created, if that may create any: `user@1000.service`.
     pub unit: Option<String>,
     /// A directory of pins.
     pub pin: Option<String>,
+    /// What several owners have in common.
+    pub group: Option<OwnerGroup>,
 }
 
 impl Identity {
@@ -102,6 +141,7 @@ impl Identity {
     #[must_use]
     pub const fn kind(&self) -> OwnerKind {
         match self {
+            Self { group: Some(group), .. } => group.kind,
             Self { pod: Some(_), .. } => OwnerKind::Pod,
             Self { container: Some(_), .. } => OwnerKind::Container,
             Self { unit: Some(_), .. } => OwnerKind::Unit,
@@ -111,21 +151,25 @@ impl Identity {
         }
     }
 
-    /// Returns its human-readable name: `namespace/name` of a pod, the name of a container, their ids until these are looked
-    /// up; a unit; the name of a process; the path of pins; `kernel`.
+    /// Returns its human-readable name: `namespace/name` of a pod; the name of a container, after its unit if it is
+    /// [`IdentifiedBy::Delegated`]; the ids of both until their names are looked up; a unit; the name of a process; the path of
+    /// pins; `kernel`.
     #[must_use]
     pub fn name(&self) -> String {
-        if let Some(Pod { key, namespace, name, .. }) = &self.pod {
+        if let Some(group) = &self.group {
+            group.name.clone()
+        } else if let Some(Pod { key, namespace, name, .. }) = &self.pod {
             match (namespace, name) {
                 (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
                 _ => key.clone(),
             }
         } else if let Some(Container { id, name, .. }) = &self.container {
-            name.clone().unwrap_or_else(|| short(id).to_owned())
+            let name = name.as_deref().unwrap_or_else(|| short(id));
+            self.unit.as_ref().map_or_else(|| name.to_owned(), |unit| format!("{unit}/{name}"))
         } else if let Some(unit) = &self.unit {
             unit.clone()
-        } else if let Some(Process { name, executable_name, .. }) = &self.process {
-            executable_name.as_ref().unwrap_or(name).clone()
+        } else if let Some(Process { name, .. }) = &self.process {
+            name.clone()
         } else if let Some(pin) = &self.pin {
             pin.clone()
         } else {
@@ -133,28 +177,59 @@ impl Identity {
         }
     }
 
-    /// Returns the owner it belongs to: of a process in a container of a pod, only the pod.
+    /// Returns the owner it belongs to: of a process in a container of a pod, only the pod; of a process in none, all processes of
+    /// its name.
     #[must_use]
     pub fn top_level(&self) -> Self {
+        let Self { pod, container, identified_by, unit, pin, .. } = self.clone();
         match self.kind() {
-            OwnerKind::Pod => Self { pod: self.pod.clone(), ..Self::default() },
-            OwnerKind::Container => Self { container: self.container.clone(), ..Self::default() },
-            OwnerKind::Unit => Self { unit: self.unit.clone(), ..Self::default() },
-            OwnerKind::Process => Self { process: self.process.clone(), ..Self::default() },
-            OwnerKind::Pin => Self { pin: self.pin.clone(), ..Self::default() },
+            OwnerKind::Pod => Self { pod, identified_by, ..Self::default() },
+            OwnerKind::Container => Self { container, identified_by, unit, ..Self::default() },
+            OwnerKind::Unit => Self { unit, ..Self::default() },
+            OwnerKind::Process => Self::processes(self.name()),
+            OwnerKind::Pin => Self { pin, ..Self::default() },
             OwnerKind::Kernel => Self::default(),
         }
     }
 
-    /// Returns a number that does not depend on names that are looked up later.
-    fn key(&self) -> u64 {
-        hash((
-            self.process.as_ref().map(|process| (process.pid, process.started_at_boot_ns)),
-            self.container.as_ref().map(|container| &container.id),
-            self.pod.as_ref().map(|pod| &pod.key),
-            &self.unit,
-            &self.pin,
-        ))
+    /// Returns the owner that is all processes of this name outside of units.
+    #[must_use]
+    pub fn processes(name: String) -> Self {
+        Self { group: Some(OwnerGroup { kind: OwnerKind::Process, name }), ..Self::default() }
+    }
+
+    /// Returns what it has in common with another owner of the same kind and name.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        fn same<T: Clone + PartialEq>(one: &Option<T>, other: &Option<T>) -> Option<T> {
+            one.clone().filter(|_| one == other)
+        }
+        let mut common = Self {
+            process: None,
+            container: same(&self.container, &other.container),
+            pod: None,
+            identified_by: same(&self.identified_by, &other.identified_by),
+            unit: same(&self.unit, &other.unit),
+            pin: same(&self.pin, &other.pin),
+            group: same(&self.group, &other.group),
+        };
+        if let (Some(one), Some(other)) = (&self.pod, &other.pod) {
+            let (uid, key) = (same(&one.uid, &other.uid), std::cmp::min(&one.key, &other.key).clone());
+            common.pod = Some(Pod { key, uid, ..one.clone() });
+        }
+        if common.kind() != self.kind() || common.name() != self.name() {
+            common.group = Some(OwnerGroup { kind: self.kind(), name: self.name() });
+        }
+        common
+    }
+
+    /// Returns a number that identifies it: a process by its pid and start, also if its names change; everything else, and owners
+    /// in particular, by kind and name.
+    fn key(&self, name: &str) -> u64 {
+        match &self.process {
+            Some(process) => hash((process.pid, process.started_at_boot_ns)),
+            None => hash((self.kind(), name)),
+        }
     }
 }
 
@@ -171,16 +246,30 @@ pub struct Owner {
     name: String,
     key: u64,
     revision: u64,
+    awaits_name: bool,
 }
 
 impl Owner {
+    /// Returns an owner whose name is being looked up: nothing belongs to it yet.
+    #[must_use]
+    pub fn awaiting_name(identity: Identity) -> Self {
+        let owner = Self::from(identity);
+        Self { revision: !owner.revision, awaits_name: true, ..owner }
+    }
+
+    /// Returns whether its name is still being looked up. A name that is found later would make its series two.
+    #[must_use]
+    pub const fn awaits_name(&self) -> bool {
+        self.awaits_name
+    }
+
     /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns a number that identifies it, whatever names are looked up later.
+    /// Returns a number that identifies it: a process by its pid and start, an owner by its kind and name.
     #[must_use]
     pub const fn key(&self) -> u64 {
         self.key
@@ -203,7 +292,8 @@ impl Deref for Owner {
 
 impl From<Identity> for Owner {
     fn from(identity: Identity) -> Self {
-        Self { name: identity.name(), key: identity.key(), revision: hash(&identity), identity }
+        let name = identity.name();
+        Self { key: identity.key(&name), name, revision: hash(&identity), awaits_name: false, identity }
     }
 }
 
@@ -215,7 +305,7 @@ impl From<Owner> for Identity {
 
 impl PartialEq for Owner {
     fn eq(&self, other: &Self) -> bool {
-        self.identity == other.identity
+        self.identity == other.identity && self.awaits_name == other.awaits_name
     }
 }
 

@@ -9,6 +9,7 @@ use bpf_metrics_exporter::enrich::cgroup::CgroupIdentity;
 use bpf_metrics_exporter::enrich::names::{ContainerName, PodName};
 use bpf_metrics_exporter::lookup::cri::messages::{ContainerMetadata, Empty, PodSandboxMetadata};
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
+use bpf_metrics_exporter::model::IdentifiedBy;
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
 use tonic::transport::Endpoint;
@@ -321,6 +322,7 @@ pub(crate) fn identified_and_named() {
         let expected = CgroupIdentity {
             pod: Some(UID.to_owned()),
             container: Some(container.clone()),
+            identified_by: Some(IdentifiedBy::Path),
             ..CgroupIdentity::default()
         };
         let places = places(pid);

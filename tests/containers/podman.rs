@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use bpf_metrics_exporter::enrich::cgroup::CgroupIdentity;
 use bpf_metrics_exporter::enrich::names::ContainerName;
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
+use bpf_metrics_exporter::model::IdentifiedBy;
 
 use super::holder;
 use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
@@ -93,6 +94,7 @@ pub(crate) fn identified_and_named() {
     let expected = CgroupIdentity {
         container: Some(id.clone()),
         runtime: Some("podman".into()),
+        identified_by: Some(IdentifiedBy::Path),
         ..CgroupIdentity::default()
     };
     let places = places(pid);

@@ -75,7 +75,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         .context("failed to start the runtime")?;
     // Before the first reading, during which SIGHUP would end the program, and the kernel would ignore SIGTERM if it is pid 1.
     let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
-    let names = NameCache::default();
+    let names = NameCache::awaiting_lookups();
     let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
     let mut warned = Warned::default();
     let first = run_blocking(move || {

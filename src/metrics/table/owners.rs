@@ -9,35 +9,31 @@ use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
 use crate::model::{Holder, Kind, KindTotal, Object, OwnerTotal, Pin, hash};
 
-/// Labels of an owner, given how to get from a value to its owner.
-macro_rules! owner_labels {
+/// Labels of an owner: what identifies it on its host, given how to get from a value to its owner.
+macro_rules! key_labels {
     ($($before:expr,)* ; |$value:ident| $owner:expr) => {
         &[
             $($before,)*
             Label {
                 name: "owner",
-                help: "name of the owner: a pod's namespace and name, a container's name, a unit, a process's executable, a directory \
-                       of pins, or `kernel`; the id of a pod or container until its name is looked up",
-                read: |$value| Some(Text($owner.name())),
+                help: "name of the owner: a pod's namespace and name, a container's name, a unit, the name of processes outside of units, \
+                       a directory of pins, or `kernel`; the id of a pod or container whose name is not known",
+                read: |$value| (!$owner.awaits_name()).then(|| Text($owner.name())),
             },
             Label {
                 name: "owner_kind",
                 help: "kind of owner: `pod`, `container`, `unit`, `process`, `pin` or `kernel`",
                 read: |$value| Some(Text($owner.kind().as_str())),
             },
-            Label {
-                name: "process.pid",
-                help: "process id on the host",
-                read: |$value| $owner.process.as_ref().map(|process| Number(process.pid)),
-            },
-            Label {
-                name: "process.executable.name",
-                help: "file name of its executable, or the name of its first thread if that may not be read",
-                read: |$value| {
-                    let process = $owner.process.as_ref()?;
-                    Some(Text(process.executable_name.as_ref().unwrap_or(&process.name)))
-                },
-            },
+        ]
+    };
+}
+
+/// What else is known of an owner, in the same way.
+macro_rules! identity_labels {
+    ($($before:expr,)* ; |$value:ident| $owner:expr) => {
+        &[
+            $($before,)*
             Label {
                 name: "container.id",
                 help: "id of the container",
@@ -76,8 +72,15 @@ macro_rules! owner_labels {
             },
             Label {
                 name: "systemd.unit",
-                help: "systemd unit",
+                help: "systemd unit; of a container, the unit below which it is, if that may create cgroups of any name",
                 read: |$value| $owner.unit.as_deref().map(Text),
+            },
+            Label {
+                name: "identified_by",
+                help: "how pod and container are known: `path`, the outermost container on the path of the cgroup, which only the host \
+                       can create; `confirmed`, one inside of that, which the node's log directory or runtime confirms; `delegated`, one \
+                       below a unit that may create cgroups of any name",
+                read: |$value| $owner.identified_by.map(|by| Text(by.as_str())),
             },
         ]
     };
@@ -88,7 +91,7 @@ macro_rules! holders {
     ($title:literal, $kind:expr, $object:literal, $name:literal) => {
         Entity {
             title: $title,
-            key: owner_labels![
+            key: key_labels![
                 Label { name: "id", help: $object, read: |h| Some(Number(h.id)) },
                 Label {
                     name: "held_by",
@@ -97,7 +100,19 @@ macro_rules! holders {
                 },
                 ; |h| h.owner
             ],
-            info: &[],
+            info: identity_labels![
+                Label {
+                    name: "process.pid",
+                    help: "process id on the host",
+                    read: |h| h.owner.process.as_ref().map(|process| Number(process.pid)),
+                },
+                Label {
+                    name: "process.executable.name",
+                    help: "file name of its executable; absent if that may not be read",
+                    read: |h| h.owner.process.as_ref()?.executable_name.as_deref().map(Text),
+                },
+                ; |h| h.owner
+            ],
             metrics: &[Metric {
                 name: $name,
                 kind: Gauge,
@@ -159,9 +174,19 @@ pub static PIN: Entity<Pin> = Entity {
 /// Owners and their totals.
 pub static OWNER: Entity<OwnerTotal> = Entity {
     title: "Owners",
-    key: owner_labels![; |o| o.owner],
-    info: &[],
+    key: key_labels![; |o| o.owner],
+    info: identity_labels![; |o| o.owner],
     metrics: &[
+        Metric {
+            name: "bpf_owner_info",
+            kind: Gauge,
+            unit: Unit::None,
+            help: "What is known of an owner of BPF objects; always 1. Of several with the same kind and name, what they have in common.",
+            source: "cgroups of processes and maps, log directory and runtime of the node",
+            since: "",
+            carries: Info,
+            read: |_| Some(Int(1)),
+        },
         Metric {
             name: "bpf_owner_programs",
             kind: Gauge,

@@ -19,7 +19,7 @@ pub(crate) fn moved() {
     let mut enrichers = enrichers();
     let map = array();
     let names = ["first.service", "second.service"];
-    let groups = names.map(|name| Group::new(name, name));
+    let groups = ["first", "second"].map(|name| Group::new(name, &format!("{name}.service")));
     let holder = sleeping(map.fd());
     // Back in the first one it has the first unit again.
     for at in [0, 1, 0] {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SOON;
-use super::loader::Made;
+use super::loader::{Made, names};
 use test_support::objects::wait_until;
 
 /// Collects as the program does, with a scan of attachments each time.
@@ -25,7 +25,8 @@ pub(crate) fn read(enricher: &mut Enricher, made: Made) -> Snapshot {
     let mut found = None;
     wait_until("no other program holds them", SOON, || {
         let snapshot = found.insert(enricher.read());
-        let foreign = |row: &String| row.starts_with("process process ") && !row.ends_with(&this_process());
+        let own = format!("process process {}", names());
+        let foreign = |row: &String| row.starts_with("process process ") && !row.starts_with(&own);
         Ok(!made.all().iter().any(|&(kind, id)| held_by(snapshot, kind, id).iter().any(foreign)))
     })
     .expect("other programs release them");
@@ -95,11 +96,4 @@ pub(crate) fn wait_until_gone(enricher: &mut Enricher, made: Made, owner: &Owner
         Ok(owners(&snapshot, made).is_empty() && !held && total(&snapshot, owner).is_none())
     })
     .expect("they are freed");
-}
-
-/// Returns the name of this program as an owner.
-pub(crate) fn this_process() -> String {
-    let path = std::env::current_exe().expect("Linux has /proc");
-    let name = path.file_name().and_then(|name| name.to_str()).expect("it is text");
-    format!("process {name}")
 }

@@ -1,9 +1,11 @@
 //! Other processes that hold objects of a test: this program in a role. Each writes a line when it is ready, and exits with its
 //! standard input or when it is killed.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, IoSliceMut, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -15,6 +17,7 @@ use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::model::Snapshot;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
@@ -25,6 +28,9 @@ use test_support::running::Running;
 
 /// Environment variable with the role.
 const ROLE: &str = "HOLDS_OBJECTS_AS";
+
+/// Environment variable with the name of the process, if it is not that of this program.
+pub(crate) const NAME: &str = "HOLDS_OBJECTS_UNDER_NAME";
 
 /// Starts a process in this role and waits until it is ready.
 pub(crate) fn ready(role: &str, stdin: impl Into<Stdio>) -> Running {
@@ -89,7 +95,12 @@ pub(crate) fn report_ready() {
 
 /// Plays the role of this process, if it has one.
 pub(crate) fn run() -> Option<ExitCode> {
-    match &*env::var(ROLE).ok()? {
+    let role = env::var(ROLE).ok()?;
+    if let Some(name) = env::var_os(NAME) {
+        let name = CString::new(name.into_vec()).expect("a variable has no zeros");
+        prctl::set_name(&name).expect("every process may");
+    }
+    match &*role {
         "receiver" => receive(),
         "threads" => share_with_threads(),
         "apart" => set_apart(),

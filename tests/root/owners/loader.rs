@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
 use bpf_metrics_exporter::model::Kind;
@@ -21,6 +22,11 @@ use test_support::running::Running;
 
 const GROUP: &str = "LOADS_IN_CGROUP";
 const PINS: &str = "LOADS_AND_PINS_IN";
+
+/// Returns the beginning of the names of all loaders and keepers of this run, and of no other process.
+pub(crate) fn names() -> String {
+    format!("own{}-", std::process::id())
+}
 
 /// Names of the pins of a loader.
 pub(crate) const NAMES: [&str; 3] = ["program", "map", "link"];
@@ -54,6 +60,8 @@ impl Made {
 pub(crate) struct Loader {
     pub(crate) made: Made,
     pub(crate) process: Running,
+    /// Its name and that of its keepers, which no other process has.
+    pub(crate) name: String,
     /// It sends descriptors of all for each byte that it receives here.
     socket: UnixStream,
 }
@@ -71,8 +79,11 @@ impl Loader {
 
     fn begin_and_pin(group: &Group, pins: Option<&Path>) -> Self {
         let (socket, its) = UnixStream::pair().expect("it can be made");
+        static LOADERS: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}{}", names(), LOADERS.fetch_add(1, Ordering::Relaxed));
         let mut command = helper::itself("loader");
-        command.env(GROUP, group.directory()).stdin(OwnedFd::from(its)).stdout(Stdio::piped());
+        command.env(helper::NAME, &name).env(GROUP, group.directory());
+        command.stdin(OwnedFd::from(its)).stdout(Stdio::piped());
         if let Some(directory) = pins {
             command.env(PINS, directory);
         }
@@ -84,13 +95,18 @@ impl Loader {
         BufReader::new(stdout).read_line(&mut written).expect("it writes a line");
         let ids: Vec<u32> = written.split_whitespace().map(|id| id.parse().expect("a number")).collect();
         let [program, map, link] = ids[..] else { panic!("three ids are expected, not {written:?}") };
-        Self { made: Made { program, map, link }, process, socket }
+        Self { made: Made { program, map, link }, process, name, socket }
     }
 
     /// Starts another process that receives descriptors of all.
     pub(crate) fn keeper(&self) -> Running {
         self.send();
-        helper::ready("receiver", self.end())
+        helper::wait_for(helper::itself("receiver").env(helper::NAME, &self.name).stdin(self.end()))
+    }
+
+    /// Returns the owner of its objects while it or a keeper holds them, in no unit.
+    pub(crate) fn owner(&self) -> String {
+        format!("process {}", self.name)
     }
 
     /// Lets it exit.

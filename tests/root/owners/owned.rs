@@ -5,19 +5,12 @@ use std::fs;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::model::{Kind, OwnerKind, Snapshot};
 
-use super::found::{
-    assert_owned, enricher, held_by, owner, pids, read, this_process, total, wait_until_gone,
-};
+use super::found::{assert_owned, enricher, held_by, owner, pids, read, total, wait_until_gone};
 use super::helper;
 use super::loader::{Loader, NAMES};
 use super::scene::{Bpffs, Group};
 use test_support::objects::Network;
 use test_support::running::Running;
-
-/// Returns the pid of the process that owns an object.
-fn owning_pid(snapshot: &Snapshot, kind: Kind, id: u32) -> Option<u32> {
-    owner(snapshot, kind, id)?.process.as_ref().map(|process| process.pid)
-}
 
 /// Returns the number of maps in the table, in the host's total and in those of all owners.
 fn maps(snapshot: &Snapshot) -> [u64; 3] {
@@ -42,7 +35,10 @@ pub(crate) fn shared() {
     let mut all = vec![its, first, second];
     all.sort_unstable();
     assert_eq!(pids(&snapshot, Kind::Map, made.map), all);
-    assert_eq!(owning_pid(&snapshot, Kind::Map, made.map), Some(its), "it started before the others");
+    let owned_by = loader.owner();
+    assert_owned(&snapshot, made, &owned_by);
+    let of_all = owner(&snapshot, Kind::Map, made.map).expect("it is there");
+    assert!(of_all.process.is_none(), "processes of one name are one owner");
 
     loader.exit();
     let snapshot = read(&mut enricher, made);
@@ -50,27 +46,21 @@ pub(crate) fn shared() {
     both.sort_unstable();
     for (kind, id) in made.all() {
         assert_eq!(pids(&snapshot, kind, id), both);
-        assert_eq!(held_by(&snapshot, kind, id), vec![format!("process {}", this_process()); 2]);
-        assert_eq!(owning_pid(&snapshot, kind, id), Some(first));
+        assert_eq!(held_by(&snapshot, kind, id), vec![format!("process {owned_by}"); 2]);
     }
-    assert_owned(&snapshot, made, &this_process());
-    let of_first = owner(&snapshot, Kind::Map, made.map).expect("it is there");
-    let counted = total(&snapshot, &of_first).expect("it has something");
+    assert_owned(&snapshot, made, &owned_by);
+    let counted = total(&snapshot, &of_all).expect("it has something");
     assert_eq!((counted.programs, counted.maps, counted.links), (Some(1), Some(1), Some(1)));
-    assert!(!snapshot.owners.iter().any(|total| {
-        total.owner.process.as_ref().is_some_and(|process| [its, second].contains(&process.pid))
-    }));
     let [table, host, by_owners] = maps(&snapshot);
     assert_eq!((host, by_owners), (table, table), "each map counts once");
 
     let [one, other] = keepers;
     drop(one);
     let snapshot = read(&mut enricher, made);
-    assert_eq!(owning_pid(&snapshot, Kind::Map, made.map), Some(second));
-    assert!(total(&snapshot, &of_first).is_none(), "it owns nothing any more");
-    let of_second = owner(&snapshot, Kind::Map, made.map).expect("it is there");
+    assert_eq!(pids(&snapshot, Kind::Map, made.map), [second]);
+    assert_owned(&snapshot, made, &owned_by);
     drop(other);
-    wait_until_gone(&mut enricher, made, &of_second);
+    wait_until_gone(&mut enricher, made, &of_all);
 }
 
 pub(crate) fn left_pinned() {
@@ -78,7 +68,7 @@ pub(crate) fn left_pinned() {
     let directory = bpffs.make("agent");
     let loader = Loader::pinning(&group, &directory);
     let mut enricher = enricher(NameCache::default(), false);
-    assert_owned(&read(&mut enricher, loader.made), loader.made, &this_process());
+    assert_owned(&read(&mut enricher, loader.made), loader.made, &loader.owner());
     let made = loader.exit();
     let snapshot = read(&mut enricher, made);
     let owned_by = format!("pin {}", directory.display());
@@ -103,13 +93,13 @@ pub(crate) fn left_pinned() {
 /// Asserts that the only process with the objects of a loader owns them until it exits.
 fn alone(loader: Loader, keeper: Running, group: &Group) {
     group.take_in(&keeper);
+    let owned_by = loader.owner();
     let made = loader.exit();
     let mut enricher = enricher(NameCache::default(), true);
     let snapshot = read(&mut enricher, made);
-    assert_owned(&snapshot, made, &this_process());
-    let pid = keeper.0.id();
+    assert_owned(&snapshot, made, &owned_by);
     for (kind, id) in made.all() {
-        assert_eq!((pids(&snapshot, kind, id), owning_pid(&snapshot, kind, id)), (vec![pid], Some(pid)));
+        assert_eq!(pids(&snapshot, kind, id), [keeper.0.id()]);
     }
     let its = owner(&snapshot, Kind::Map, made.map).expect("it is there");
     assert_eq!(its.kind(), OwnerKind::Process);

@@ -1,6 +1,7 @@
 //! Totals of owners and of the host are the sums over the objects, while loaders make and free them at random.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::names::NameCache;
@@ -11,7 +12,6 @@ use bpf_metrics_exporter::model::{Kind, KindTotal, OwnerTotal, Snapshot};
 use nix::sched::{CloneFlags, unshare};
 
 use super::SOON;
-use super::found::this_process;
 use super::helper;
 use super::loader::{enter_group, in_group};
 use super::scene::Group;
@@ -119,9 +119,8 @@ pub(crate) fn hold() {
     }
     drop(loaders);
     account.check(&enricher.read());
-    let process = this_process();
-    let loose = process.split_once(' ').map(|(_, name)| name).expect("a kind and a name");
-    for name in [&*format!("bpfm-herd-{}.service", std::process::id()), &uid, loose] {
+    let loose = fs::read_to_string("/proc/self/comm").expect("Linux has /proc");
+    for name in [&*format!("bpfm-herd-{}.service", std::process::id()), &uid, loose.trim_end()] {
         assert!(account.ran.contains(name), "{name} is not in {:?}", account.ran);
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
     AttachPointStatus, AttachmentScan, Cgroup, CodeAddress, Container, Content, Device, HeldBy, Holder,
-    Holders, Hook, Identity, Kind, KindTotal, Owner, OwnerTotal, Pin, Pod, Process, Target,
+    Holders, Hook, IdentifiedBy, Identity, Kind, KindTotal, Owner, OwnerGroup, OwnerKind, OwnerTotal, Pin,
+    Pod, Process, Target,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -33,8 +34,22 @@ fn identity() -> impl Strategy<Value = Identity> {
         .prop_map(|(id, runtime, name)| Container { id, runtime: runtime.map(Cow::Owned), name });
     let pod = (text(), option::of(text()), option::of(text()), option::of(text()))
         .prop_map(|(key, uid, namespace, name)| Pod { key, uid, namespace, name });
-    (option::of(process), option::of(container), option::of(pod), option::of(text()), option::of(text()))
-        .prop_map(|(process, container, pod, unit, pin)| Identity { process, container, pod, unit, pin })
+    let identified_by =
+        prop_oneof![Just(IdentifiedBy::Path), Just(IdentifiedBy::Confirmed), Just(IdentifiedBy::Delegated)];
+    let group = text().prop_map(|name| OwnerGroup { kind: OwnerKind::Process, name });
+    (
+        (option::of(process), option::of(container), option::of(pod), option::of(identified_by)),
+        (option::of(text()), option::of(text()), option::of(group)),
+    )
+        .prop_map(|((process, container, pod, identified_by), (unit, pin, group))| Identity {
+            process,
+            container,
+            pod,
+            identified_by,
+            unit,
+            pin,
+            group,
+        })
 }
 
 /// Anybody.
@@ -157,27 +172,23 @@ pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<AttachmentScan>>> {
     option::of(look)
 }
 
-/// Any totals of owners, each key once.
+/// Any totals of owners, each kind and name once.
 pub(super) fn owners() -> impl Strategy<Value = Vec<OwnerTotal>> {
     let count = || option::of(any::<u64>());
-    vec(
-        (any::<u32>(), owner(), moment(), (count(), count(), count(), count()), option::of(any::<u32>())),
-        0..6,
-    )
-    .prop_map(|owners| {
-        let by_pid: BTreeMap<u32, OwnerTotal> = owners
-            .into_iter()
-            .map(|(pid, owner, since, (programs, maps, links, mem), milliseconds)| {
-                let process =
-                    Process { pid, started_at_boot_ns: 0, name: String::new(), executable_name: None };
-                let identity = Identity { process: Some(process), ..Identity::clone(&owner) };
-                let run_time = milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.into()));
-                let owner = Arc::new(Owner::from(identity));
-                (pid, OwnerTotal { owner, since, programs, maps, links, mem, run_time })
-            })
-            .collect();
-        by_pid.into_values().collect()
-    })
+    vec((identity(), moment(), (count(), count(), count(), count()), option::of(any::<u32>())), 0..6)
+        .prop_map(|owners| {
+            let by_name: BTreeMap<(OwnerKind, String), OwnerTotal> = owners
+                .into_iter()
+                .map(|(identity, since, (programs, maps, links, mem), milliseconds)| {
+                    let run_time =
+                        milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.into()));
+                    let owner = Arc::new(Owner::from(identity.top_level()));
+                    let key = (owner.kind(), owner.name().to_owned());
+                    (key, OwnerTotal { owner, since, programs, maps, links, mem, run_time })
+                })
+                .collect();
+            by_name.into_values().collect()
+        })
 }
 
 /// Any totals of kinds.
