@@ -275,6 +275,13 @@ pub(super) struct SelectionFlags {
     #[arg(long, value_name = "RULE", value_parser = rules::parse)]
     pub(super) except: Vec<Rule>,
 
+    /// Export only objects that are at least this old
+    ///
+    /// Younger ones count only in totals. Programs count from their load time; maps, links and BTF objects from when the exporter
+    /// first saw them, and as old enough if they were there when it started.
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = values::duration)]
+    pub(super) min_age: Duration,
+
     /// Export only metrics whose name matches a pattern
     ///
     /// * matches any text, ? any character. The OTLP name or the Prometheus name may match. Repeatable: one pattern must match.

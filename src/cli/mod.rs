@@ -242,6 +242,7 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
         selection: Selection {
             only: selection.only,
             except: selection.except,
+            min_age: selection.min_age,
             per_object: selection.per_object,
             max_series: selection.max_series,
             program_maps: selection.program_maps,

@@ -357,7 +357,7 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 20] = [
+const OTHER: [(&str, &str); 21] = [
     ("otlp-grpc", "collector:1"),
     ("interval", "11s"),
     ("otlp-max-request-bytes", "70000"),
@@ -373,6 +373,7 @@ const OTHER: [(&str, &str); 20] = [
     ("docker-socket", "/docker"),
     ("only", "kind=map,name=a"),
     ("except", "kind=link"),
+    ("min-age", "1m"),
     ("include-metrics", "bpf_map_*"),
     ("exclude-metrics", "bpf_map_info"),
     ("max-series", "3"),

@@ -188,7 +188,8 @@ fn at_most_a_day(text: &str, duration: Duration) -> Result<Duration, String> {
     Ok(duration)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration of at least 0.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const UNITS: &str = "ms, s, m, h";
     if text.trim().parse::<f64>().is_ok_and(f64::is_finite) {
         let number = text.trim().trim_start_matches(['-', '+']);

@@ -42,6 +42,8 @@ pub struct Reader {
     options: ReaderOptions,
     started_at: BootTime,
     clock: HostClock,
+    /// `None` before the first reading.
+    first_read_at: Option<BootTime>,
     issues: Issues,
     run_stats: RunStatsControl,
     choices: Vec<Choice>,
@@ -79,6 +81,7 @@ impl Reader {
             options,
             started_at: clock::now(),
             clock: HostClock::default(),
+            first_read_at: None,
             issues: Issues::default(),
             run_stats: RunStatsControl::new(options.run_stats),
             choices,
@@ -120,6 +123,7 @@ impl Reader {
     pub fn read(&mut self) -> Snapshot {
         self.issues.start_reading();
         let taken_at = clock::now();
+        let first_read_at = *self.first_read_at.get_or_insert(taken_at);
         let clock = self.clock.read();
         let run_stats = self.run_stats.now(&mut self.issues);
         let count_up_to = self.options.count_by_walking;
@@ -142,6 +146,7 @@ impl Reader {
             run_stats,
             collectors,
             issues: self.issues.all().to_vec(),
+            first_read_at,
             ..Snapshot::begun(taken_at, self.started_at, clock)
         }
     }

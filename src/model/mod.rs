@@ -44,6 +44,9 @@ pub struct Snapshot {
     /// When its reader was started: start of the counters in [`Snapshot::issues`].
     #[serde(rename = "reader_started_at_boot_ns")]
     pub reader_started_at: BootTime,
+    /// When its reader took its first reading: objects that it found may be of any age.
+    #[serde(rename = "first_read_at_boot_ns")]
+    pub first_read_at: BootTime,
     /// The wall clock, by which all times of this reading are reported.
     pub clock: WallClock,
     /// Every loaded program.
@@ -82,6 +85,7 @@ impl Snapshot {
         Self {
             taken_at,
             reader_started_at,
+            first_read_at: taken_at,
             clock,
             programs: None,
             maps: None,
@@ -152,6 +156,7 @@ impl Snapshot {
             issues: self.issues.clone(),
             taken_at: self.taken_at,
             reader_started_at: self.reader_started_at,
+            first_read_at: self.first_read_at,
             clock: self.clock,
             run_stats: self.run_stats,
         }

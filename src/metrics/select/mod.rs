@@ -8,13 +8,14 @@ mod rules;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::filter::{MetricFilter, is_any_like, metric_names};
 use self::rules::Traits;
 pub use self::rules::{Key, Rule};
 use super::table::{BTF, LINK, MAP, PROGRAM};
 use super::{Entity, Metric, Rows, Sample, Visitor, visit};
-use crate::model::{Exporter, Object, Owner, Snapshot};
+use crate::model::{Exporter, Kind, Object, Owner, Snapshot};
 
 /// Which objects and which optional series to export. Series about many objects are always exported and always count all
 /// objects: totals of the host and of owners, attachments per hook, how the reading went, the exporter itself.
@@ -24,6 +25,8 @@ pub struct Selection {
     pub only: Vec<Rule>,
     /// Exports no object that matches one of these rules; wins over `only`.
     pub except: Vec<Rule>,
+    /// Exports only objects that are at least this old. See [`is_old`].
+    pub min_age: Duration,
     /// Whether to export single objects at all.
     pub per_object: bool,
     /// Maximum number of series in all.
@@ -42,6 +45,7 @@ impl Default for Selection {
         Self {
             only: Vec::new(),
             except: Vec::new(),
+            min_age: Duration::ZERO,
             per_object: true,
             max_series: None,
             program_maps: true,
@@ -87,6 +91,9 @@ impl fmt::Display for Selection {
             f.write_str("all objects")?;
             list(f, " with ", &self.only)?;
             list(f, ", except ", &self.except)?;
+            if !self.min_age.is_zero() {
+                write!(f, ", at least {:?} old", self.min_age)?;
+            }
         } else {
             f.write_str("no single objects")?;
         }
@@ -128,14 +135,14 @@ impl Selection {
         selected.metrics = Arc::clone(&self.metrics);
         if !self.per_object {
             selected.snapshot = Arc::new(selected.snapshot.filtered(|_| false));
-        } else if !(self.only.is_empty() && self.except.is_empty()) {
+        } else if !(self.only.is_empty() && self.except.is_empty() && self.min_age.is_zero()) {
             let wanted: Vec<(Object, bool)> = objects(&selected.snapshot)
                 .into_iter()
-                .map(|(object, traits)| (object, self.matches(traits)))
+                .map(|(object, traits)| (object, self.matches(&selected.snapshot, traits)))
                 .collect();
             let filtered = selected.snapshot.filtered(|object| match find(&wanted, object) {
                 Some(&wanted) => wanted,
-                None => self.matches(Traits::unknown(object.kind)),
+                None => self.matches(&selected.snapshot, Traits::unknown(object.kind)),
             });
             selected.snapshot = Arc::new(filtered);
         }
@@ -145,10 +152,20 @@ impl Selection {
         selected
     }
 
-    fn matches(&self, traits: Traits<'_>) -> bool {
+    fn matches(&self, snapshot: &Snapshot, traits: Traits<'_>) -> bool {
         let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(traits));
-        (self.only.is_empty() || any(&self.only)) && !any(&self.except)
+        (self.only.is_empty() || any(&self.only))
+            && !any(&self.except)
+            && is_old(snapshot, traits, self.min_age)
     }
+}
+
+/// Returns whether an object is at least this old. Programs have a load time; others are as old as the time since they were first
+/// seen, and of any age if that was in the first reading. One that is not in the reading was created after it began.
+fn is_old(snapshot: &Snapshot, traits: Traits<'_>, min_age: Duration) -> bool {
+    let is_of_any_age = |since| traits.kind != Kind::Program && since <= snapshot.first_read_at;
+    let is_old = |since| is_of_any_age(since) || snapshot.taken_at.since(since) >= min_age;
+    min_age.is_zero() || traits.since.is_some_and(is_old)
 }
 
 /// Returns every object of a reading with what rules match against, ascending.

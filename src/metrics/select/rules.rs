@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::Chars;
 
-use crate::model::{Btf, Kind, Link, Map, ObjectType, Owner, Program};
+use crate::model::{BootTime, Btf, Kind, Link, Map, ObjectType, Owner, Program};
 
 /// Property that a term of a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +55,18 @@ impl fmt::Display for Rule {
 /// Properties of an object. One that is missing or unknown matches no pattern.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traits<'a> {
-    kind: Kind,
+    pub(super) kind: Kind,
     object_type: Option<&'a ObjectType>,
     name: Option<&'a str>,
     pub(super) owner: Option<&'a Owner>,
+    /// When it was loaded, or else first seen. `None` for an object that is not in the reading.
+    pub(super) since: Option<BootTime>,
 }
 
 impl Traits<'_> {
     /// Returns the properties of an object that is referred to but not in the reading.
     pub(super) const fn unknown(kind: Kind) -> Self {
-        Self { kind, object_type: None, name: None, owner: None }
+        Self { kind, object_type: None, name: None, owner: None, since: None }
     }
 }
 
@@ -75,6 +77,7 @@ impl<'a> From<&'a Program> for Traits<'a> {
             object_type: Some(&facts.program_type),
             name: Some(&facts.name),
             owner: owner.as_deref(),
+            since: Some(facts.loaded_at),
         }
     }
 }
@@ -86,19 +89,32 @@ impl<'a> From<&'a Map> for Traits<'a> {
             object_type: Some(&facts.map_type),
             name: Some(&facts.name),
             owner: owner.as_deref(),
+            since: Some(facts.first_seen),
         }
     }
 }
 
 impl<'a> From<&'a Link> for Traits<'a> {
     fn from(Link { facts, owner, .. }: &'a Link) -> Self {
-        Self { kind: Kind::Link, object_type: Some(&facts.link_type), name: None, owner: owner.as_deref() }
+        Self {
+            kind: Kind::Link,
+            object_type: Some(&facts.link_type),
+            name: None,
+            owner: owner.as_deref(),
+            since: Some(facts.first_seen),
+        }
     }
 }
 
 impl<'a> From<&'a Btf> for Traits<'a> {
     fn from(btf: &'a Btf) -> Self {
-        Self { kind: Kind::Btf, object_type: None, name: btf.name.as_deref(), owner: None }
+        Self {
+            kind: Kind::Btf,
+            object_type: None,
+            name: btf.name.as_deref(),
+            owner: None,
+            since: Some(btf.first_seen),
+        }
     }
 }
 
@@ -212,6 +228,7 @@ mod tests {
             object_type: Some(&word),
             name: Some("cilium_ct4"),
             owner: Some(&owner),
+            since: None,
         };
         let newer = Traits { object_type: Some(&number), ..map };
         let bare = Traits::unknown(Kind::Map);

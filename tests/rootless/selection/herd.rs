@@ -6,7 +6,7 @@ use std::time::Duration;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::metrics::select::Selected;
+use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{
     AttachPointStatus, AttachmentScan, BootTime, Btf, Device, HeldBy, Holder, Holders, Hook, Identity, Issue,
     Kind, KindTotal, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process,
@@ -273,4 +273,53 @@ fn equal_objects_displace_at_most_one() {
         );
         assert_eq!(dropped, added.len());
     }
+}
+
+#[test]
+fn young_objects_count_only_in_totals() {
+    let (begun, now) = (BootTime::from_secs(1_000), BootTime::from_secs(2_000));
+    let at = |mut program: Program, loaded_at| {
+        Arc::make_mut(&mut program.facts).loaded_at = BootTime::from_secs(loaded_at);
+        program
+    };
+    let seen = |mut map: Map, first_seen| {
+        Arc::make_mut(&mut map.facts).first_seen = BootTime::from_secs(first_seen);
+        map
+    };
+    let all = reading(1);
+    let holders = |kind| all.holders.as_ref().expect("there are some").of(kind)[..4].to_vec();
+    let snapshot = Snapshot {
+        first_read_at: begun,
+        programs: Some(
+            [1, 1_940, 1_941, 2_001].iter().zip(1..).map(|(&time, id)| at(program(id, 1), time)).collect(),
+        ),
+        maps: Some([999, 1_000, 1_941].iter().zip(1..).map(|(&time, id)| seen(map(id, 1), time)).collect()),
+        links: Some(Vec::new()),
+        btfs: Some(Vec::new()),
+        // The fourth map was created after the table of maps was read.
+        holders: Some(Holders {
+            programs: holders(Kind::Program),
+            maps: holders(Kind::Map),
+            ..Holders::default()
+        }),
+        ..Snapshot { taken_at: now, ..all.clone() }
+    };
+    let old = |min_age| {
+        let selection = Selection { min_age: Duration::from_secs(min_age), ..Selection::default() };
+        selection.apply(Selected::all(Arc::new(snapshot.clone())), None)
+    };
+    let minute = old(60).snapshot;
+    assert_eq!((minute.ids(Kind::Program), minute.ids(Kind::Map)), (vec![1, 2], vec![1, 2]));
+    let held = |kind| -> Vec<u32> {
+        minute.holders.iter().flat_map(|holders| holders.of(kind)).map(|holder| holder.id).collect()
+    };
+    assert_eq!((held(Kind::Program), held(Kind::Map)), (vec![1, 2], vec![1, 2]));
+    assert_eq!((minute.totals.len(), minute.owners.len()), (4, OWNERS as usize), "totals stay");
+    let hour = old(3_600).snapshot;
+    assert_eq!(
+        (hour.ids(Kind::Program), hour.ids(Kind::Map)),
+        (vec![], vec![1, 2]),
+        "the age of the maps is unknown"
+    );
+    assert_eq!(old(0).snapshot.ids(Kind::Program), [1, 2, 3, 4]);
 }

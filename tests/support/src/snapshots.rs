@@ -203,6 +203,7 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
             Snapshot {
                 taken_at,
                 reader_started_at,
+                first_read_at: reader_started_at,
                 clock,
                 programs,
                 maps,
