@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::attach_points::AttachPoints;
 use crate::host::issues::Issues;
 use crate::kernel::attachments::{ScanCache, Scanned, Subject, scan};
-use crate::model::{AttachmentScan, BootTime, Collector, Part, ProcessFiles, Snapshot};
+use crate::model::{AttachmentScan, BootTime, Collector, FeatureState, Part, ProcessFiles, Snapshot};
 use crate::sys::failed;
 
 /// Runs scans, and compares each with the one before.
@@ -37,6 +37,7 @@ struct LastScan {
     scan: Arc<AttachmentScan>,
     duration: Duration,
     success: bool,
+    features: Vec<FeatureState>,
 }
 
 impl ScanScheduler {
@@ -91,9 +92,14 @@ impl ScanScheduler {
 
     /// Returns how the last finished scan went, for a reading that began at `now`.
     pub(super) fn collector(&self, now: BootTime) -> Option<Collector> {
-        let LastScan { scan, duration, success } = self.last.as_ref()?;
+        let LastScan { scan, duration, success, .. } = self.last.as_ref()?;
         let age = now.since(scan.taken_at);
         Some(Collector { part: Part::Hook, reader: None, duration: *duration, age, success: *success })
+    }
+
+    /// Returns the state of the sources of the last finished scan.
+    pub(super) fn features(&self) -> &[FeatureState] {
+        self.last.as_ref().map_or(&[], |last| &last.features)
     }
 
     fn begin(&mut self, snapshot: &Snapshot, files: &[ProcessFiles], issues: &mut Issues) {
@@ -116,13 +122,15 @@ impl ScanScheduler {
         let result = running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let ScanResult { subject, scanned, cache } = result;
         self.cache = cache;
+        let features = scanned.features();
         let Scanned { mut scan, duration, issues: found } = scanned;
         issues.merge(&found);
         let success = !found.any(Part::Hook);
         let is_loaded = |id| subject.is_loaded(id);
-        scan.attach_points = self.attach_points.compare(scan.taken_at, &scan.hooks, success, is_loaded);
+        let saw_all = !found.concerns(Part::Hook);
+        scan.attach_points = self.attach_points.compare(scan.taken_at, &scan.hooks, saw_all, is_loaded);
         let scan = Arc::new(scan);
-        self.last = Some(LastScan { scan, duration, success });
+        self.last = Some(LastScan { scan, duration, success, features });
     }
 }
 

@@ -27,9 +27,12 @@ use self::process::{HolderSearch, Processes};
 use self::totals::Totals;
 use crate::host::cgroups::Cgroups;
 use crate::host::issues::Issues;
+use crate::host::namespaces::Rights;
 use crate::kernel::pins::Pins;
 use crate::kernel::{Choice, Reader};
-use crate::model::{Collector, HeldBy, Holder, Holders, Owner, Part, ProcessFiles, Snapshot};
+use crate::model::{
+    Collector, Feature, HeldBy, Holder, Holders, Owner, Part, ProcessFiles, Reason, Snapshot,
+};
 
 /// Options of the enricher.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +96,7 @@ impl Enricher {
     /// Takes a reading.
     pub fn read(&mut self) -> Snapshot {
         self.issues.start_reading();
+        self.issues.set_rights(Rights::of_this_thread());
         let mut snapshot = self.reader.read();
         let began = Instant::now();
         snapshot.pins = self.pins.read(&mut self.issues);
@@ -103,8 +107,10 @@ impl Enricher {
             age: Duration::ZERO,
             success: !self.issues.any(Part::Pin),
         });
+        snapshot.features.push(self.issues.state(Feature::Pins));
         let began = Instant::now();
         let search = self.processes.read(&mut self.reader, &mut self.issues);
+        snapshot.features.extend(search.features);
         snapshot.holders = search.files.as_deref().map(|files| self.holders(&snapshot, files));
         snapshot.collectors.push(Collector {
             part: Part::Holder,
@@ -113,13 +119,15 @@ impl Enricher {
             age: snapshot.taken_at.since(search.taken_at),
             success: search.success,
         });
+        snapshot.features.push(self.issues.state(Feature::CgroupPaths));
+        let sees_holders = snapshot.sees_all(Feature::Processes) && snapshot.sees_all(Feature::Pins);
         self.scan_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());
         if let Some(holders) = snapshot.holders.take() {
-            owner::assign(&mut snapshot, &holders, search.taken_at, &mut self.owners);
+            let searched_at = sees_holders.then_some(search.taken_at);
+            owner::assign(&mut snapshot, &holders, searched_at, &mut self.owners);
             snapshot.holders = Some(holders);
         }
-        let sees_all_holders = search.success && !self.issues.any(Part::Pin);
-        let orphans = sees_all_holders.then(|| self.orphans(&snapshot, &search)).flatten();
+        let orphans = sees_holders.then(|| self.orphans(&snapshot, &search)).flatten();
         self.totals.fill(&mut snapshot, orphans.as_ref());
         snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();
@@ -149,6 +157,9 @@ impl Enricher {
         let creators = creators.collect();
         let holders = holders::collect(snapshot, &owners, creators, holder_cache);
         cgroups.record_errors(issues);
+        if cgroups.sees_all() == Some(false) {
+            issues.limit(Feature::CgroupPaths, Reason::CgroupNamespace);
+        }
         holder_cache.end_reading();
         processes.end_reading();
         cgroups.end_reading();
@@ -160,6 +171,7 @@ impl Enricher {
         let scan = if self.wait_for_hooks { ScanScheduler::now } else { ScanScheduler::latest };
         snapshot.hooks = scan(hooks, snapshot, files, &mut self.issues);
         snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
+        snapshot.features.extend_from_slice(hooks.features());
     }
 
     /// Returns the number of orphaned objects, given that every process and pin was seen; `None` if some hooks or maps were not.

@@ -11,7 +11,7 @@
 //! 3. **A process with a descriptor of a related object**: a link of the program, a map that the program uses, the program that
 //!    uses the map or that the link attaches.
 //! 4. **The directory in which it is pinned**, or in which a related object is.
-//! 5. **The kernel**, if nothing else is known.
+//! 5. **The kernel**, if nothing else is known and every process and pin was seen.
 //!
 //! The owner is then the pod of the one found, else its container, else its systemd unit, else all processes of its name. While
 //! the name of the pod or container is being looked up, an object has no owner yet.
@@ -25,11 +25,12 @@ use crate::model::{BootTime, HeldBy, Holder, Holders, Identity, Kind, Owner, Own
 
 /// Sets the owner of every program, map and link.
 ///
-/// The holders of objects that were created after `searched_at` are unknown: without other evidence they have no owner yet.
+/// The holders of objects that were created after `searched_at` are unknown, and of all objects if that is `None`, since some
+/// processes or pins were not seen: without other evidence they have no owner.
 pub(super) fn assign(
     snapshot: &mut Snapshot,
     holders: &Holders,
-    searched_at: BootTime,
+    searched_at: Option<BootTime>,
     owners: &mut OwnerInterner,
 ) {
     let evidence = Evidence::new(snapshot, holders);
@@ -41,9 +42,8 @@ pub(super) fn assign(
         .iter()
         .map(|&(id, program)| owners.of(evidence.of_link(id, program, &programs)))
         .collect();
-    let kernel = owners.of(None);
     let known = |owner: Arc<Owner>, created: BootTime| {
-        let is_known = !Arc::ptr_eq(&owner, &kernel) || created <= searched_at;
+        let is_known = owner.kind() != OwnerKind::Kernel || searched_at.is_some_and(|at| created <= at);
         (is_known && !owner.awaits_name()).then_some(owner)
     };
     for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {
@@ -264,7 +264,7 @@ mod tests {
 
     /// The names of the owners of programs, maps and links.
     fn owners(mut snapshot: Snapshot, holders: &Holders) -> [Vec<String>; 3] {
-        assign(&mut snapshot, holders, second(1_000), &mut OwnerInterner::default());
+        assign(&mut snapshot, holders, Some(second(1_000)), &mut OwnerInterner::default());
         let name = |owner: &Option<Arc<Owner>>| owner.as_ref().expect("each has one").name().to_owned();
         [
             snapshot.programs.iter().flatten().map(|program| name(&program.owner)).collect(),
@@ -342,7 +342,7 @@ mod tests {
             ..Holders::default()
         };
         let mut owners = OwnerInterner::default();
-        assign(&mut snapshot, &holders, second(1_000), &mut owners);
+        assign(&mut snapshot, &holders, Some(second(1_000)), &mut owners);
         let owners: Vec<_> =
             snapshot.programs.iter().flatten().filter_map(|program| program.owner.clone()).collect();
         assert!(owners.len() == 2 && owners[0] == owners[1] && owners[0].process.is_none());
@@ -354,7 +354,7 @@ mod tests {
         let mut snapshot = snapshot(vec![program(1, &[10])], vec![map(10), map(11)], vec![link(5, None)]);
         let holders = Holders { maps: vec![holder(10, Creator, pod("p"))], ..Holders::default() };
         // The maps and the link were first seen at 1000, the program was loaded at 1.
-        assign(&mut snapshot, &holders, second(999), &mut OwnerInterner::default());
+        assign(&mut snapshot, &holders, Some(second(999)), &mut OwnerInterner::default());
         let maps: Vec<_> = snapshot.maps.iter().flatten().map(|map| map.owner.is_some()).collect();
         assert_eq!(maps, [true, false]);
         let [links] = &snapshot.links.expect("there is one")[..] else { panic!("there is one") };
@@ -378,7 +378,7 @@ mod tests {
             programs: vec![holder(1, Process, agent(1)), holder(2, Process, agent(2))],
             ..Holders::default()
         };
-        assign(&mut snapshot, &holders, second(1_000), &mut OwnerInterner::default());
+        assign(&mut snapshot, &holders, Some(second(1_000)), &mut OwnerInterner::default());
         let owners: Vec<_> =
             snapshot.programs.iter().flatten().filter_map(|program| program.owner.as_deref()).collect();
         assert_eq!((owners[0].key(), owners[0].revision()), (owners[1].key(), owners[1].revision()));
@@ -416,11 +416,27 @@ mod tests {
         let owner = Arc::new(Owner::awaiting_name(pod("p")));
         let holders =
             Holders { maps: vec![Holder { id: 10, held_by: Creator, owner }], ..Holders::default() };
-        assign(&mut snapshot, &holders, second(1_000), &mut OwnerInterner::default());
+        assign(&mut snapshot, &holders, Some(second(1_000)), &mut OwnerInterner::default());
         assert_eq!(snapshot.programs.expect("it is there")[0].owner, None);
         let maps = snapshot.maps.expect("they are there");
         let names: Vec<_> = maps.iter().map(|map| map.owner.as_ref().map(|owner| owner.name())).collect();
         assert_eq!(names, [None, Some("kernel")]);
+    }
+
+    #[test]
+    fn objects_have_no_owner_without_evidence_if_some_processes_or_pins_are_hidden() {
+        let mut snapshot = snapshot(
+            vec![program(1, &[10]), program(2, &[])],
+            vec![map(10), map(11)],
+            vec![link(5, Some(2))],
+        );
+        let holders = Holders { programs: vec![holder(1, Process, process(1))], ..Holders::default() };
+        assign(&mut snapshot, &holders, None, &mut OwnerInterner::default());
+        let programs = snapshot.programs.iter().flatten().map(|program| program.owner.is_some());
+        assert_eq!(programs.collect::<Vec<_>>(), [true, false]);
+        let maps = snapshot.maps.iter().flatten().map(|map| map.owner.is_some());
+        assert_eq!(maps.collect::<Vec<_>>(), [true, false], "a related object is evidence");
+        assert!(snapshot.links.iter().flatten().all(|link| link.owner.is_none()));
     }
 
     fn identities() -> impl Strategy<Value = Identity> {
@@ -450,7 +466,7 @@ mod tests {
             let links_of = (0..8).map(|id| link(id, (id % 3 != 0).then_some(id / 2))).collect();
             let mut snapshot = snapshot(programs_of, (0..8).map(map).collect(), links_of);
             let holders = Holders { programs, maps, links, btfs: Vec::new() };
-            assign(&mut snapshot, &holders, second(1_000), &mut OwnerInterner::default());
+            assign(&mut snapshot, &holders, Some(second(1_000)), &mut OwnerInterner::default());
             let known: Vec<Owner> = [&holders.programs, &holders.maps, &holders.links]
                 .into_iter()
                 .flatten()

@@ -10,7 +10,7 @@ use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::procfs;
 use crate::kernel::Reader;
-use crate::model::{BootTime, Part, Process, ProcessFiles, ReaderKind};
+use crate::model::{BootTime, Capability, Feature, FeatureState, Part, Process, ProcessFiles, ReaderKind};
 
 /// Searches for holders, and caches facts about each process that rarely change.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ pub(super) struct HolderSearch {
     pub(super) files: Option<Arc<[ProcessFiles]>>,
     /// When it began.
     pub(super) taken_at: BootTime,
-    /// Whether every process was read.
+    /// Whether every visible process was read.
     pub(super) success: bool,
+    /// Whether it saw all processes, and their executables.
+    pub(super) features: [FeatureState; 2],
 }
 
 /// A pid and the start time of its process: pids are reused.
@@ -67,8 +69,16 @@ impl Processes {
         let taken_at = clock::now();
         let (backend, files) = reader.holders(issues);
         let success = !issues.any(Part::Holder);
-        let files = files.map(|search| search.processes.into());
-        let search = HolderSearch { backend, files, taken_at, success };
+        let files: Option<Arc<[ProcessFiles]>> = files.map(|search| search.processes.into());
+        // An iterator reports executables itself.
+        if files.iter().flat_map(|files| files.iter()).any(|process| process.executable.is_none()) {
+            let unnamed = procfs::hidden(&self.proc, issues.rights());
+            if let Some(reason) = unnamed.or_else(|| issues.rights().missing(Capability::SysPtrace)) {
+                issues.limit(Feature::ExecutableNames, reason);
+            }
+        }
+        let features = [Feature::Processes, Feature::ExecutableNames].map(|feature| issues.state(feature));
+        let search = HolderSearch { backend, files, taken_at, success, features };
         self.due = self.share.map(|share| began + began.elapsed().saturating_mul(share));
         self.last = Some(search.clone());
         search

@@ -1,40 +1,95 @@
-//! Counts what could not be read, per reading and since the start.
+//! What could not be read: failures, per reading and since the start, and what the granted rights and the view do not allow.
 //!
 //! Entry point: [`Issues::record`].
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use crate::model::{Issue, Part};
+use nix::errno::Errno;
+
+use super::namespaces::Rights;
+use crate::model::{Feature, FeatureState, Issue, Part, Reason};
 use crate::sys::Error;
 
-/// Issues by part and error. An issue is kept once it occurred, so that its total never decreases.
+/// Issues by part and error, and limits of features. An issue is kept once it occurred, so that its total never decreases.
 #[derive(Debug, Default)]
 pub(crate) struct Issues {
     recorded: Vec<Issue>,
+    rights: Rights,
+    /// Features that are not available in the current reading, with the first reason of each.
+    limits: BTreeMap<Feature, Reason>,
 }
 
 impl Issues {
-    /// Resets the counts of the current reading. Totals stay.
+    /// Returns no issues. A call that is refused for want of a right which these lack is no issue but limits a feature.
+    pub(crate) fn with_rights(rights: Rights) -> Self {
+        Self { rights, ..Self::default() }
+    }
+
+    /// Resets the counts of the current reading, and its limits. Totals stay.
     pub(crate) fn start_reading(&mut self) {
+        self.limits.clear();
         for issue in &mut self.recorded {
             issue.count = 0;
         }
     }
 
-    /// Counts an error.
+    /// Sets the rights of the current reading.
+    pub(crate) fn set_rights(&mut self, rights: Rights) {
+        self.rights = rights;
+    }
+
+    /// Returns the rights of the current reading.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// Says that a feature is not available in this reading.
+    pub(crate) fn limit(&mut self, feature: Feature, reason: Reason) {
+        self.limits.entry(feature).or_insert(reason);
+    }
+
+    /// Returns the state of a feature in this reading.
+    pub(crate) fn state(&self, feature: Feature) -> FeatureState {
+        FeatureState { feature, reason: self.limits.get(&feature).copied() }
+    }
+
+    /// Counts an error, or limits a feature if it is the refusal of a call for which a right is missing.
     pub(crate) fn record(&mut self, part: impl Into<Part>, error: Error) {
         self.record_times(part, error, 1);
     }
 
-    /// Counts an error that occurred several times since the last reading.
+    /// As [`Self::record`], for an error that occurred several times since the last reading.
     pub(crate) fn record_times(&mut self, part: impl Into<Part>, error: Error, times: u64) {
+        let part = part.into();
+        if self.is_expected(part, error) {
+            return;
+        }
         self.add(Issue {
-            part: part.into(),
+            part,
             call: Cow::Borrowed(error.call),
             error: Cow::Owned(format!("{:?}", error.errno)),
             count: times,
             total: times,
         });
+    }
+
+    /// Limits the features that an error makes unavailable for want of a right. Returns whether there is one.
+    fn is_expected(&mut self, part: Part, error: Error) -> bool {
+        if ![Errno::EPERM, Errno::EACCES].contains(&error.errno) {
+            return false;
+        }
+        let uses = |feature: &Feature| feature.row().parts.contains(&part);
+        let mut limited = false;
+        for feature in Feature::ALL.into_iter().filter(uses) {
+            let refusals = feature.row().refusals.iter();
+            let mut needed = refusals.filter(|(call, _)| *call == error.call);
+            if let Some(reason) = needed.find_map(|&(_, capability)| self.rights.missing(capability)) {
+                self.limit(feature, reason);
+                limited = true;
+            }
+        }
+        limited
     }
 
     /// Adds the issues of another collector's last reading.
@@ -62,6 +117,12 @@ impl Issues {
         self.recorded.iter().any(|issue| issue.part == part && issue.count > 0)
     }
 
+    /// Returns whether a collector met anything in the current reading: an issue, or a limit of one of its features.
+    pub(crate) fn concerns(&self, part: impl Into<Part>) -> bool {
+        let part = part.into();
+        self.any(part) || self.limits.keys().any(|feature| feature.row().parts.contains(&part))
+    }
+
     /// Returns every issue since the start.
     pub(crate) fn all(&self) -> &[Issue] {
         &self.recorded
@@ -70,10 +131,8 @@ impl Issues {
 
 #[cfg(test)]
 mod tests {
-    use nix::errno::Errno;
-
     use super::*;
-    use crate::model::Kind;
+    use crate::model::{Capability, Kind};
 
     const NOT_PERMITTED: Error = Error::new("BPF_MAP_GET_FD_BY_ID", Errno::EPERM);
     const NO_DESCRIPTOR: Error = Error::new("BPF_MAP_GET_FD_BY_ID", Errno::EMFILE);
@@ -106,5 +165,41 @@ mod tests {
         let counts: Vec<_> =
             issues.all().iter().map(|issue| (issue.part, issue.count, issue.total)).collect();
         assert_eq!(counts, [(Kind::Map.into(), 3, 3), (Kind::Link.into(), 1, 1)]);
+    }
+
+    #[test]
+    fn a_refusal_is_an_issue_only_if_the_right_is_there() {
+        const PTRACE: Reason = Reason::Missing(Capability::SysPtrace);
+        let refused = Error::new("/proc/PID/fd", Errno::EACCES);
+        let mut issues = Issues::with_rights(Rights::only(&[Capability::SysAdmin]));
+        issues.record(Part::Holder, refused);
+        issues.record(Part::Hook, refused);
+        assert_eq!(issues.all(), []);
+        let state = |issues: &Issues, feature| issues.state(feature).reason;
+        assert_eq!(state(&issues, Feature::Processes), Some(PTRACE));
+        assert_eq!(state(&issues, Feature::PerfEventHooks), Some(PTRACE));
+        assert_eq!(state(&issues, Feature::Pins), None);
+        assert!(issues.concerns(Part::Holder) && !issues.concerns(Part::Pin));
+        issues.start_reading();
+        assert!(!issues.concerns(Part::Holder), "this reading has no limit");
+
+        for other in [Error::new("/proc/PID/fd", Errno::EMFILE), NOT_PERMITTED] {
+            issues.record(Part::Holder, other);
+            assert!(issues.any(Part::Holder), "{other} has another cause");
+            issues.start_reading();
+        }
+        issues.record(Kind::Map, NOT_PERMITTED);
+        assert!(issues.any(Part::Map), "the right is there");
+        issues.set_rights(Rights::only(&[Capability::SysPtrace]));
+        issues.record(Part::Holder, refused);
+        assert!(issues.any(Part::Holder), "the right is there");
+    }
+
+    #[test]
+    fn the_first_reason_of_a_feature_stays() {
+        let mut issues = Issues::default();
+        issues.limit(Feature::Processes, Reason::PidNamespace);
+        issues.limit(Feature::Processes, Reason::Hidepid);
+        assert_eq!(issues.state(Feature::Processes).reason, Some(Reason::PidNamespace));
     }
 }

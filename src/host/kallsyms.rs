@@ -34,6 +34,21 @@ impl KernelSymbols {
         Ok(symbols)
     }
 
+    /// Returns whether a file has no address but 0. Only its start is read: the symbols of a CPU's data, which come first, have
+    /// small addresses.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of reading the file.
+    pub(crate) fn are_hidden(file: impl Read) -> io::Result<bool> {
+        const ENOUGH: u64 = 1 << 13;
+        let mut start = Vec::new();
+        file.take(ENOUGH).read_to_end(&mut start)?;
+        let lines = start.split(|&byte| byte == b'\n');
+        let mut addresses = lines.filter_map(|line| line.split(u8::is_ascii_whitespace).next());
+        Ok(addresses.all(|address| address.iter().all(|&digit| digit == b'0')))
+    }
+
     fn add(&mut self, line: &[u8]) -> Option<()> {
         let mut fields = line.split(u8::is_ascii_whitespace);
         let address = u64::from_str_radix(str::from_utf8(fields.next()?).ok()?, 16).ok()?;
@@ -83,6 +98,14 @@ mod tests {
         assert_eq!(find(0xffff_ffff_c000_0005), Some((Ok("in_module"), 5)));
         assert_eq!(find(0xffff), None);
         assert_eq!(KernelSymbols::read(&b""[..]).expect("memory is readable").find(1), None);
+    }
+
+    #[test]
+    fn addresses_are_hidden_if_all_are_zero() {
+        let are_hidden = |file: &str| KernelSymbols::are_hidden(file.as_bytes()).expect("memory is readable");
+        assert!(are_hidden("0000000000000000 A first\n0000000000000000 T second\n"));
+        assert!(!are_hidden("0000000000000000 A first\n0000000000001000 A second\n"));
+        assert!(are_hidden(""));
     }
 
     proptest! {

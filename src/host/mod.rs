@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod issues;
 pub(crate) mod kallsyms;
 pub(crate) mod mounts;
+pub(crate) mod namespaces;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod procfs;

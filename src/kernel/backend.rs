@@ -2,8 +2,11 @@
 //!
 //! Entry point: [`Backend::choose`].
 
+use nix::errno::Errno;
+
 use super::ReaderChoice;
-use crate::model::{Part, ReaderKind};
+use crate::host::namespaces::Rights;
+use crate::model::{Capability, Part, ReaderKind, Reason};
 use crate::sys::Error;
 
 /// The backend of a table, with its state.
@@ -30,6 +33,16 @@ impl Refusal {
     /// Adds an explanation to a failed call.
     pub(crate) fn new(error: Error, reason: impl Into<String>) -> Self {
         Self { error, reason: reason.into() }
+    }
+
+    /// Returns the cause. The verifier's error for a program that it does not accept is `EACCES`.
+    pub(crate) fn cause(&self, rights: Rights) -> Reason {
+        if self.error.errno != Errno::EPERM {
+            return Reason::Kernel;
+        }
+        let missing =
+            [Capability::Bpf, Capability::Perfmon].into_iter().find_map(|right| rights.missing(right));
+        missing.unwrap_or(Reason::Refused)
     }
 }
 
@@ -117,8 +130,6 @@ fn plural(part: Part) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use nix::errno::Errno;
-
     use super::*;
 
     fn choices(iterators: [bool; 3], wanted: ReaderChoice) -> Vec<Choice> {
@@ -135,6 +146,21 @@ mod tests {
         }
         choices.push(Choice { part: Part::Btf, reader: Some(ReaderKind::Walk), reason: None });
         choices
+    }
+
+    #[test]
+    fn a_refusal_is_due_to_a_right_the_kernel_or_something_else() {
+        let both = [Capability::Bpf, Capability::Perfmon];
+        for (errno, rights, cause) in [
+            (Errno::EPERM, &both[..1], Reason::Missing(Capability::Perfmon)),
+            (Errno::EPERM, &[], Reason::Missing(Capability::Bpf)),
+            (Errno::EPERM, &both, Reason::Refused),
+            (Errno::EACCES, &[], Reason::Kernel),
+            (Errno::EINVAL, &both, Reason::Kernel),
+        ] {
+            let refusal = Refusal::new(Error::new("BPF_PROG_LOAD", errno), "refused");
+            assert_eq!(refusal.cause(Rights::only(rights)), cause);
+        }
     }
 
     #[test]

@@ -20,10 +20,11 @@ mod run_stats;
 mod targets;
 mod walk;
 
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use self::backend::Backend;
+use self::backend::{Backend, Refusal};
 pub use self::backend::{Choice, describe_choices};
 use self::iter::Iterators;
 pub use self::options::{ReaderChoice, ReaderOptions, RunStatsMode};
@@ -33,8 +34,13 @@ use self::targets::resolver::Resolver;
 use self::walk::{BtfTable, CachedObject, LinkTable, MapTable, ObjectTable, ProgramTable, walk};
 use crate::host::clock::{self, HostClock};
 use crate::host::issues::Issues;
+use crate::host::kallsyms::KernelSymbols;
+use crate::host::namespaces::{NamespaceKind, Rights, is_initial};
 use crate::host::procfs;
-use crate::model::{BootTime, Collector, Kind, Part, ProcessSearch, ReaderKind, Snapshot};
+use crate::model::{
+    BootTime, Capability, Collector, Feature, FeatureState, Kind, Part, ProcessSearch, ReaderKind, Reason,
+    RunStats, Snapshot,
+};
 
 /// Reads the kernel, and caches immutable facts across readings.
 #[derive(Debug)]
@@ -47,6 +53,10 @@ pub struct Reader {
     issues: Issues,
     run_stats: RunStatsControl,
     choices: Vec<Choice>,
+    /// Why some iterators could not be loaded, if they were tried.
+    iterators: Option<FeatureState>,
+    /// The rights of the last reading, and whether it had the addresses of the kernel's symbols.
+    symbols: Option<(Rights, bool)>,
     programs: Backend<iter::Programs, Vec<CachedObject<ProgramTable>>>,
     maps: Backend<iter::Maps, Vec<CachedObject<MapTable>>>,
     links: Backend<iter::Links, Vec<CachedObject<LinkTable>>>,
@@ -64,6 +74,10 @@ impl Reader {
     #[must_use]
     pub fn new(options: ReaderOptions) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
+        let state = iterators.as_ref().map(|iterators| FeatureState {
+            feature: Feature::Iterators,
+            reason: refusal_of(iterators).map(|refusal| refusal.cause(Rights::of_this_thread())),
+        });
         let (programs, maps, links, files, own_objects) = match iterators {
             Some(Iterators { programs, maps, links, files, own_objects }) => {
                 (Some(programs), Some(maps), Some(links), Some(files), own_objects)
@@ -85,6 +99,8 @@ impl Reader {
             issues: Issues::default(),
             run_stats: RunStatsControl::new(options.run_stats),
             choices,
+            iterators: state,
+            symbols: None,
             programs,
             maps,
             links,
@@ -105,10 +121,17 @@ impl Reader {
     /// our own descriptors only those of the objects that are held all the time. `None` and an issue if it could not be read.
     ///
     /// The iterator reports the processes of the host with their pids in the initial namespace; `/proc` those of the namespace in
-    /// which it was mounted.
+    /// which it was mounted. Limits the feature if a process of the host may be missing.
     pub(crate) fn holders(&mut self, issues: &mut Issues) -> (ReaderKind, Option<ProcessSearch>) {
         let files = match &mut self.files {
-            Backend::Iter(files) => files.read(&self.own_objects, issues),
+            Backend::Iter(files) => {
+                let search = files.read(&self.own_objects, issues);
+                let in_initial = || is_initial(Path::new("/proc/self"), NamespaceKind::Pid).unwrap_or(false);
+                if !search.as_ref().and_then(|search| search.whole_host).unwrap_or_else(in_initial) {
+                    issues.limit(Feature::Processes, Reason::PidNamespace);
+                }
+                search
+            }
             Backend::Walk(()) => procfs::files(Path::new("/proc"), &self.own_objects, issues)
                 .map(|processes| ProcessSearch { processes, whole_host: None }),
             Backend::Unavailable(refusal) => {
@@ -122,6 +145,7 @@ impl Reader {
     /// Takes a reading. Holders, owners and totals are empty.
     pub fn read(&mut self) -> Snapshot {
         self.issues.start_reading();
+        self.issues.set_rights(Rights::of_this_thread());
         let taken_at = clock::now();
         let first_read_at = *self.first_read_at.get_or_insert(taken_at);
         let clock = self.clock.read();
@@ -138,7 +162,9 @@ impl Reader {
             walk::<BtfTable>(&mut self.btfs, cx)
         });
         self.names.end_reading();
+        let features = self.features(run_stats);
         Snapshot {
+            features,
             programs,
             maps,
             links,
@@ -152,10 +178,58 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Returns the state of the sources that this reading used.
+    fn features(&mut self, run_stats: RunStats) -> Vec<FeatureState> {
+        let rights = self.issues.rights();
+        // Values in the cache hide that the next would be refused.
+        if let Some(reason) = rights.missing(Capability::SysAdmin) {
+            self.issues.limit(Feature::MapMemory, reason);
+        }
+        if !self.shows_symbols() {
+            let reason = rights.missing(Capability::Syslog).unwrap_or(Reason::KptrRestrict);
+            self.issues.limit(Feature::KernelSymbols, reason);
+        }
+        let by_id = [self.programs.reader(), self.maps.reader(), self.links.reader()];
+        let mut features: Vec<_> = self.iterators.into_iter().collect();
+        if by_id.contains(&ReaderKind::Walk) {
+            features.push(self.issues.state(Feature::ObjectsById));
+        }
+        let of_every_reading = [Feature::MapMemory, Feature::BtfObjects, Feature::KernelSymbols];
+        features.extend(of_every_reading.map(|feature| self.issues.state(feature)));
+        let state = self.issues.state(Feature::RunStatistics);
+        if run_stats.is_on() {
+            features.push(FeatureState { reason: None, ..state });
+        } else if state.reason.is_some() {
+            features.push(state);
+        }
+        features
+    }
+
+    /// Returns whether the kernel shows addresses in `/proc/kallsyms`: that depends on the rights of the process.
+    fn shows_symbols(&mut self) -> bool {
+        let rights = self.issues.rights();
+        if let Some((_, shows)) = self.symbols.filter(|(read_with, _)| *read_with == rights) {
+            return shows;
+        }
+        let shows =
+            File::open("/proc/kallsyms").and_then(KernelSymbols::are_hidden).is_ok_and(|hidden| !hidden);
+        self.symbols = Some((rights, shows));
+        shows
+    }
+}
+
 impl Default for Reader {
     fn default() -> Self {
         Self::new(ReaderOptions::default())
     }
+}
+
+/// Returns why one of the iterators could not be loaded.
+fn refusal_of(iterators: &Iterators) -> Option<&Refusal> {
+    let Iterators { programs, maps, links, files, .. } = iterators;
+    let refusals = [programs.as_ref().err(), maps.as_ref().err(), links.as_ref().err(), files.as_ref().err()];
+    refusals.into_iter().flatten().next()
 }
 
 /// Reads a table with its backend.
@@ -184,7 +258,7 @@ fn collect<Row>(
     let started = Instant::now();
     let rows = read(cx);
     let success = !cx.issues.any(kind);
-    if rows.is_some() || !success {
+    if rows.is_some() || cx.issues.concerns(kind) {
         let (part, reader) = (kind.into(), Some(reader));
         collectors.push(Collector {
             part,

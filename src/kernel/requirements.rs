@@ -1,6 +1,5 @@
-//! What the kernel requires for each part of a reading, and why it refuses all of it. Entry point: [`refusal`].
+//! Why the kernel refuses every table. Entry point: [`refusal`]. What single sources need is in [`crate::model::feature`].
 
-use std::fmt::Write as _;
 use std::fs;
 
 /// `CAP_SYS_ADMIN`. Source: `include/uapi/linux/capability.h`.
@@ -9,93 +8,6 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 /// `CAP_BPF`.
 const CAP_BPF: u32 = 39;
-
-/// What one part of a reading requires, in the initial user namespace.
-#[derive(Clone, Copy, Debug)]
-pub struct Requirement {
-    /// The part.
-    pub part: &'static str,
-    /// The capabilities that it needs.
-    pub capabilities: &'static str,
-    /// The first kernel release that has it; that of the program itself where empty.
-    pub since: &'static str,
-    /// What is missing without it.
-    pub without: &'static str,
-}
-
-/// What each part requires.
-pub const REQUIREMENTS: [Requirement; 10] = [
-    Requirement {
-        part: "programs, maps, links and holders by BPF iterators",
-        capabilities: "CAP_BPF and CAP_PERFMON, at start",
-        since: "5.19",
-        without: "they are read by id, holders in /proc",
-    },
-    Requirement {
-        part: "programs, maps and links by id",
-        capabilities: "CAP_SYS_ADMIN",
-        since: "",
-        without: "they are missing, unless iterators read them",
-    },
-    Requirement {
-        part: "memory of maps, paths of uprobe_multi links, counting by walking",
-        capabilities: "CAP_SYS_ADMIN",
-        since: "",
-        without: "these values are missing",
-    },
-    Requirement {
-        part: "run statistics by --run-stats",
-        capabilities: "CAP_SYS_ADMIN, at start with `on`, always with `sample`",
-        since: "5.8",
-        without: "run times and runs are missing, unless the sysctl kernel.bpf_stats_enabled is 1",
-    },
-    Requirement {
-        part: "BTF objects",
-        capabilities: "CAP_SYS_ADMIN",
-        since: "",
-        without: "they are missing",
-    },
-    Requirement {
-        part: "holders in /proc, names of executables",
-        capabilities: "CAP_SYS_PTRACE, and the /proc of the host",
-        since: "",
-        without: "holders and owners are incomplete",
-    },
-    Requirement {
-        part: "pins",
-        capabilities: "CAP_DAC_OVERRIDE for those of other users: read access, write access for links",
-        since: "",
-        without: "pins are incomplete",
-    },
-    Requirement {
-        part: "paths of cgroups",
-        capabilities: "CAP_DAC_READ_SEARCH, and the cgroup file system",
-        since: "",
-        without: "all cgroups are listed to find one",
-    },
-    Requirement {
-        part: "attachments to cgroups, network namespaces, tcx and netkit",
-        capabilities: "CAP_NET_ADMIN",
-        since: "",
-        without: "these attachments are missing",
-    },
-    Requirement {
-        part: "attachments to perf events, contents of maps, --netns all",
-        capabilities: "CAP_SYS_ADMIN",
-        since: "",
-        without: "these attachments are missing",
-    },
-];
-
-/// The requirements as a table for the documents.
-#[must_use]
-pub fn markdown() -> String {
-    let mut table = String::from("| part | needs | since Linux | without it |\n|---|---|---|---|\n");
-    for Requirement { part, capabilities, since, without } in REQUIREMENTS {
-        let _infallible = writeln!(table, "| {part} | {capabilities} | {since} | {without} |");
-    }
-    table
-}
 
 /// Why no BPF object can be read, and what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]

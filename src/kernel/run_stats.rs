@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use super::RunStatsMode;
 use crate::host::issues::Issues;
-use crate::model::{Kind, Program, RunStats};
+use crate::model::{Capability, Feature, Kind, Program, Reason, RunStats};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result, errno_of};
 
@@ -111,7 +111,15 @@ impl RunStatsControl {
         });
         let mut switch = self.shared.lock();
         for (error, times) in switch.errors.drain(..) {
-            issues.record_times(Kind::Program, error, times);
+            // That the kernel does not know the command is no failure.
+            if error.errno != Errno::EINVAL {
+                issues.record_times(Kind::Program, error, times);
+            }
+        }
+        // A sampler does not try in each reading.
+        let missing = issues.rights().missing(Capability::SysAdmin).filter(|_| !switch.granted);
+        if let Some(reason) = if switch.unsupported { Some(Reason::Kernel) } else { missing } {
+            issues.limit(Feature::RunStatistics, reason);
         }
         let at = Instant::now();
         let covered = self.coverage.advance(at, switch.enabled_for(at), by_sysctl == Some(true));

@@ -30,6 +30,10 @@ pub enum Part {
 }
 
 impl Part {
+    /// Every part.
+    pub const ALL: [Self; 8] =
+        [Self::Program, Self::Map, Self::Link, Self::Btf, Self::Holder, Self::Pin, Self::Cgroup, Self::Hook];
+
     /// Returns the word used in labels and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -91,7 +95,7 @@ pub struct Collector {
     /// How long before this reading it began; 0 for what is part of every reading.
     #[serde(default)]
     pub age: Duration,
-    /// Whether it read everything.
+    /// Whether it read everything that the granted rights and the view allow.
     pub success: bool,
 }
 

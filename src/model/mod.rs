@@ -5,6 +5,7 @@ mod attachment;
 mod collection;
 pub mod enums;
 mod exporter;
+pub mod feature;
 mod hash;
 mod hook;
 mod kind;
@@ -21,6 +22,7 @@ pub use self::attachment::{Cgroup, CodeAddress, Device, FunctionObject, Target, 
 pub use self::collection::{Collector, Issue, Part, ReaderKind, RunStats};
 pub use self::enums::ObjectType;
 pub use self::exporter::{Backlog, Build, Delivery, Exporter, Tally};
+pub use self::feature::{Capability, Feature, FeatureState, Reason};
 pub(crate) use self::hash::hash;
 pub use self::hook::{AttachPointStatus, AttachmentScan, Content, Hook};
 pub use self::kind::{Kind, Object};
@@ -74,6 +76,9 @@ pub struct Snapshot {
     pub run_stats: RunStats,
     /// How each part of the reading went.
     pub collectors: Vec<Collector>,
+    /// Which sources see everything. A source that was not used is missing.
+    #[serde(default)]
+    pub features: Vec<FeatureState>,
     /// What could not be read, counted since the reader was started.
     pub issues: Vec<Issue>,
 }
@@ -98,6 +103,7 @@ impl Snapshot {
             totals: Vec::new(),
             run_stats: RunStats::default(),
             collectors: Vec::new(),
+            features: Vec::new(),
             issues: Vec::new(),
         }
     }
@@ -106,6 +112,20 @@ impl Snapshot {
     #[must_use]
     pub fn is_all_refused(&self) -> bool {
         self.programs.is_none() && self.maps.is_none() && self.links.is_none() && self.btfs.is_none()
+    }
+
+    /// Returns the state of a source; `None` if it was not used.
+    #[must_use]
+    pub fn feature(&self, feature: Feature) -> Option<&FeatureState> {
+        self.features.iter().find(|state| state.feature == feature)
+    }
+
+    /// Returns whether a source saw everything: it is available, and its collectors had no issue.
+    #[must_use]
+    pub fn sees_all(&self, feature: Feature) -> bool {
+        let is_available = self.feature(feature).is_some_and(|state| state.reason.is_none());
+        let succeeded = |part| self.collectors.iter().any(|each| each.part == part && each.success);
+        is_available && feature.row().parts.iter().all(|&part| succeeded(part))
     }
 
     /// Returns the ids of the objects of a kind, in order; none if the table could not be read.
@@ -153,6 +173,7 @@ impl Snapshot {
             owners: self.owners.clone(),
             totals: self.totals.clone(),
             collectors: self.collectors.clone(),
+            features: self.features.clone(),
             issues: self.issues.clone(),
             taken_at: self.taken_at,
             reader_started_at: self.reader_started_at,

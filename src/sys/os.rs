@@ -1,4 +1,5 @@
-//! System calls other than bpf(2) without a safe wrapper: cgroup handles, comparison of descriptor tables, interface names.
+//! System calls other than bpf(2) without a safe wrapper: cgroup handles, comparison of descriptor tables, interface
+//! names, capabilities.
 //!
 //! Entry point: [`open_cgroup`]. Independent of BPF objects.
 #![expect(unsafe_code, reason = "these calls have no safe wrapper")]
@@ -56,4 +57,35 @@ pub(crate) fn interface_name(index: u32) -> Option<Vec<u8>> {
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
     let len = name.iter().position(|&byte| byte == 0)?;
     (!found.is_null()).then(|| name[..len].to_vec())
+}
+
+/// Returns the effective capabilities of the calling thread, one bit each. Source: `cap_get_proc`, `kernel/capability.c`.
+///
+/// # Errors
+///
+/// None on any kernel that this program supports; `EPERM` or `ENOSYS` if a seccomp filter refuses the call.
+pub(crate) fn effective_capabilities() -> Result<u64> {
+    /// `struct __user_cap_header_struct` of `include/uapi/linux/capability.h`.
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    /// `struct __user_cap_data_struct`: half of the bits of each set.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Half {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3`.
+    const VERSION_3: u32 = 0x2008_0522;
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut halves = [Half::default(); 2];
+    // SAFETY: with this version the kernel writes two halves, which `halves` has room for, and at most the version of the header.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
+    Errno::result(result).map_err(failed("capget"))?;
+    let [low, high] = halves.map(|half| u64::from(half.effective));
+    Ok(high << 32 | low)
 }

@@ -9,7 +9,7 @@ use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::export::{json, table};
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::Selected;
-use bpf_metrics_exporter::model::Snapshot;
+use bpf_metrics_exporter::model::{Part, Snapshot};
 use openmetrics_parser::{
     MetricFamily, MetricNumber, OpenMetricsValue, PrometheusValue, RenderableMetricValue,
 };
@@ -160,7 +160,8 @@ proptest! {
             + len(look.map(|look| look.hooks.len())) + len(look.map(|look| look.attach_points.len()))
             + rows(snapshot.owners.len())
             + rows(uses) + rows(1 + usize::from(snapshot.run_stats.by_sysctl.is_some())) + rows(1)
-            + rows(snapshot.totals.len()) + rows(snapshot.collectors.len()) + rows(snapshot.issues.len());
+            + rows(snapshot.totals.len()) + rows(snapshot.collectors.len())
+            + rows(snapshot.features.len()) + rows(Part::ALL.len() + snapshot.issues.len());
         prop_assert_eq!(text.lines().count(), expected);
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use test_support::golden;
 
-use bpf_metrics_exporter::kernel::requirements;
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, generate, prometheus_name, visit};
+use bpf_metrics_exporter::model::feature;
 
 #[test]
 fn docs_metrics_is_up_to_date() {
@@ -14,11 +14,16 @@ fn docs_metrics_is_up_to_date() {
 }
 
 #[test]
-fn docs_operations_has_the_table_of_requirements() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
-    let document = std::fs::read_to_string(path).expect("the file is there");
-    let table = requirements::markdown();
-    assert!(document.contains(&table), "docs/operations.md should have this table:\n{table}");
+fn docs_privileges_has_the_tables_of_features() {
+    const PAGE: &str = "docs/privileges.md";
+    const START: &str = "<!-- generated -->\n";
+    const END: &str = "<!-- end -->\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    let page = std::fs::read_to_string(path).expect("the file is there");
+    let (before, rest) = page.split_once(START).expect("the mark is there");
+    let (_, after) = rest.split_once(END).expect("the mark is there");
+    let expected = format!("{before}{START}{}{END}{after}", feature::markdown());
+    golden::assert_golden(PAGE, &expected);
 }
 
 /// Returns the pages of documentation and their texts.

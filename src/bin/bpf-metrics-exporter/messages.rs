@@ -1,6 +1,6 @@
 //! Messages of the program to its user.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::panic::PanicHookInfo;
@@ -13,7 +13,7 @@ use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode, requirements};
 use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::select::Selected;
-use bpf_metrics_exporter::model::{Issue, Part, RunStats, Snapshot};
+use bpf_metrics_exporter::model::{Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot};
 use bpf_metrics_exporter::text::visible;
 use tracing::{info, warn};
 
@@ -115,16 +115,31 @@ pub(super) fn reading(snapshot: &Snapshot, took: Duration) -> String {
 #[derive(Default)]
 pub(super) struct Warned {
     issues: HashSet<(Part, String, String)>,
+    features: HashMap<Feature, Reason>,
 }
 
 impl Warned {
-    /// Logs what is new in a snapshot.
+    /// Logs what is new in a snapshot: a feature that is not available again when the reason changes.
     pub(super) fn warn_of(&mut self, snapshot: &Snapshot) {
+        for message in self.features(&snapshot.features) {
+            warn!("{message}");
+        }
         for issue in &snapshot.issues {
             if self.issues.insert((issue.part, issue.call.to_string(), issue.error.to_string())) {
                 warn!("{}; further occurrences are only counted in bpf_exporter_issues", self::issue(issue));
             }
         }
+    }
+}
+
+impl Warned {
+    /// Returns the messages on features whose state changed.
+    fn features(&mut self, states: &[FeatureState]) -> Vec<String> {
+        let changed = states.iter().filter(|state| match state.reason {
+            Some(reason) => self.features.insert(state.feature, reason) != Some(reason),
+            None => self.features.remove(&state.feature).is_some(),
+        });
+        changed.filter_map(FeatureState::message).collect()
     }
 }
 
@@ -150,14 +165,6 @@ impl LimitWarning {
 pub(super) fn issue(issue: &Issue) -> String {
     let (part, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
     let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
-    if call == "BPF_ENABLE_STATS" {
-        let why = match &**error {
-            "EPERM" => "; it needs CAP_SYS_ADMIN",
-            "EINVAL" => "; it needs Linux 5.8; before, set the sysctl kernel.bpf_stats_enabled to 1",
-            _ => "",
-        };
-        return format!("run statistics are not available: {call} failed: {error}{times}{why}");
-    }
     let what = match issue.part {
         Part::Program | Part::Map | Part::Link | Part::Btf => format!("reading {part}s"),
         Part::Holder => "reading the holders of objects".to_owned(),
@@ -238,10 +245,20 @@ mod tests {
             issue(Part::Holder, "readlink", "EACCES", 3),
             "reading the holders of objects was incomplete: readlink failed: EACCES (3 times)"
         );
-        assert_eq!(
-            issue(Part::Program, "BPF_ENABLE_STATS", "EPERM", 1),
-            "run statistics are not available: BPF_ENABLE_STATS failed: EPERM; it needs CAP_SYS_ADMIN"
-        );
+    }
+
+    #[test]
+    fn a_feature_is_logged_when_it_becomes_unavailable_and_when_the_reason_changes() {
+        let state = |reason| vec![FeatureState { feature: Feature::Processes, reason }];
+        let mut warned = Warned::default();
+        let mut logged = |reason| warned.features(&state(reason));
+        assert!(logged(None).is_empty());
+        let first = logged(Some(Reason::PidNamespace));
+        assert!(first.len() == 1 && first[0].contains("hostPID: true"), "{first:?}");
+        assert!(logged(Some(Reason::PidNamespace)).is_empty(), "it is logged once");
+        assert_eq!(logged(Some(Reason::Hidepid)).len(), 1);
+        assert!(logged(None).is_empty());
+        assert_eq!(logged(Some(Reason::Hidepid)).len(), 1);
     }
 
     #[test]

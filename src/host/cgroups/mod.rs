@@ -35,6 +35,8 @@ pub struct Cgroups {
     /// The hierarchy as this reading sees it.
     view: Option<CgroupView>,
     errors: CgroupErrors,
+    /// Whether the last view showed the root of the hierarchy; `None` before the first.
+    sees_all: Option<bool>,
 }
 
 /// The hierarchy that ids belong to. Each hierarchy of version 1 numbers its cgroups from 1, so the same id in another one is
@@ -99,6 +101,7 @@ impl Cgroups {
         if !std::mem::replace(&mut self.view_opened, true) {
             let root = if self.root.as_os_str().is_empty() { Path::new("/") } else { &self.root };
             self.view = CgroupView::open(root, self.hierarchy, &mut self.errors);
+            self.sees_all = Some(self.view.as_ref().is_some_and(CgroupView::is_from_root));
         }
         self.view.as_mut()?.path(id, &mut self.errors)
     }
@@ -113,6 +116,11 @@ impl Cgroups {
         for &error in &self.errors {
             issues.record(Part::Cgroup, error);
         }
+    }
+
+    /// Returns whether all cgroups are visible; `None` if none was looked up yet.
+    pub(crate) fn sees_all(&self) -> Option<bool> {
+        self.sees_all
     }
 
     /// Ends a reading.

@@ -76,6 +76,11 @@ impl CgroupView {
         Some(view)
     }
 
+    /// Returns whether it shows the hierarchy from its root.
+    pub(crate) fn is_from_root(&self) -> bool {
+        self.inode == ROOT_ID
+    }
+
     /// Returns whether all cgroups were listed.
     pub(crate) fn is_listed(&self) -> bool {
         self.listed.is_some()

@@ -3,6 +3,7 @@
 //! Entry point: [`files`]. The directory in place of `/proc` is an argument.
 
 mod text;
+mod view;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,16 +15,19 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 
-use self::text::{cgroup_path, file_name, object_id, object_kind, start_ticks};
+pub(crate) use self::text::object_kind;
+use self::text::{cgroup_path, file_name, object_id, object_of_file, start_ticks};
+pub(crate) use self::view::hidden;
 use crate::host::clock::tick;
 use crate::host::issues::Issues;
-use crate::model::{Kind, Part, ProcessFiles};
+use crate::model::{Feature, Kind, Part, ProcessFiles, Reason};
 use crate::sys::os::share_descriptors;
 use crate::sys::{Error, Result, errno_of, failed};
 use crate::text::{escaped, printable};
 
 /// Returns the processes that have descriptors of BPF objects, with these objects, in ascending order of pids. Of this process,
-/// only `own_objects` are included. `None`, and an issue, without `/proc`; an issue for each process that cannot be read.
+/// only `own_objects` are included. `None`, and an issue, without `/proc`; an issue for each process that cannot be read. Limits the
+/// feature if other processes may be hidden.
 ///
 /// The pids are those of the namespace in which `/proc` was mounted.
 pub(crate) fn files(
@@ -31,6 +35,9 @@ pub(crate) fn files(
     own_objects: &[(Kind, u32)],
     issues: &mut Issues,
 ) -> Option<Vec<ProcessFiles>> {
+    if let Some(reason) = hidden(proc, issues.rights()) {
+        issues.limit(Feature::Processes, reason);
+    }
     match ProcessScan::open(proc, own_objects) {
         Ok(scan) => Some(scan.files(issues)),
         Err(error) => {
@@ -83,7 +90,7 @@ impl<'a> ProcessScan<'a> {
     fn files(&self, issues: &mut Issues) -> Vec<ProcessFiles> {
         // The first process of a pid namespace lives as long as any other in it. If it is hidden (`hidepid`), so are others.
         if !self.pids.contains(&1) {
-            issues.record(Part::Holder, Error::new("/proc/1", Errno::ENOENT));
+            issues.limit(Feature::Processes, Reason::Hidepid);
         }
         let mut processes = Vec::new();
         for &pid in &self.pids {
@@ -161,7 +168,7 @@ fn add_objects(process: &OwnedFd, directory: &str, objects: &mut Vec<(Kind, u32)
             Err(errno) if is_gone(errno) => continue,
             Err(errno) => return Err(Error::new(CALL, errno)),
         };
-        let Some((kind, key)) = object_kind(link.as_encoded_bytes()) else { continue };
+        let Some((kind, key)) = object_of_file(link.as_encoded_bytes()) else { continue };
         match read_file(process, &format!("{directory}fdinfo/{descriptor}")) {
             // Without an id the descriptor is another file's by now.
             Ok(fdinfo) => objects.extend(object_id(&fdinfo, key).map(|id| (kind, id))),
@@ -317,12 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn hidden_processes_and_malformed_files_are_issues_but_ended_processes_are_not() {
+    fn malformed_files_are_issues_but_ended_processes_are_not() {
         let tree = ProcTree::new();
         let issue = |call: &str, error: &str| vec![(call.to_owned(), error.to_owned(), 1)];
         tree.process(20, "ends", &[MAP]);
         fs::remove_file(tree.0.path().join("20/comm")).expect("the directory is writable");
-        assert_eq!(tree.files(&[]), (Some(vec![]), issue("/proc/1", "ENOENT")), "processes are hidden");
+        assert_eq!(tree.files(&[]), (Some(vec![]), vec![]), "it has ended");
         tree.process(1, "init", &[MAP]);
         fs::write(tree.0.path().join("1/stat"), "1 (init) S\n").expect("the directory is writable");
         assert_eq!(tree.files(&[]), (Some(vec![]), issue("/proc/PID/stat", "EBADMSG")));

@@ -1,19 +1,38 @@
 //! Parsers for files in `/proc/PID`: `fdinfo` of a descriptor, `stat`, `cgroup`, and targets of links.
 //!
-//! Entry point: [`object_kind`]. Truncated and malformed input gives `None`.
+//! Entry point: [`object_of_file`]. Truncated and malformed input gives `None`.
 
 use crate::model::Kind;
 use crate::text::printable;
 
+/// The names of files of BPF objects, as targets of links in `/proc/PID/fd`, with the kind of the object.
+///
+/// Source: the calls of `anon_inode_getfd` and `anon_inode_getfile` in `kernel/bpf/syscall.c` and `btf.c`. A link is spelt with an
+/// underscore by the command that creates it (`bpf_link_prime`), and with a hyphen by those that open it by id or pin
+/// (`bpf_link_new_fd`). A raw tracepoint was a file of its own before 5.8, without an id of a link: it is no link.
+const OBJECT_FILES: [(&[u8], Kind); 5] = [
+    (b"anon_inode:bpf-prog", Kind::Program),
+    (b"anon_inode:bpf-map", Kind::Map),
+    (b"anon_inode:bpf_link", Kind::Link),
+    (b"anon_inode:bpf-link", Kind::Link),
+    (b"anon_inode:btf", Kind::Btf),
+];
+
+/// Returns the kind of a descriptor's BPF object.
+pub(crate) fn object_kind(link: &[u8]) -> Option<Kind> {
+    OBJECT_FILES.iter().find(|(name, _)| *name == link).map(|&(_, kind)| kind)
+}
+
 /// Returns the kind of a descriptor's BPF object, and the key of its id in `fdinfo`: that of a link has its program's id, too.
-pub(crate) fn object_kind(link: &[u8]) -> Option<(Kind, &'static [u8])> {
-    Some(match link {
-        b"anon_inode:bpf-prog" => (Kind::Program, b"prog_id:"),
-        b"anon_inode:bpf-map" => (Kind::Map, b"map_id:"),
-        b"anon_inode:bpf_link" => (Kind::Link, b"link_id:"),
-        b"anon_inode:btf" => (Kind::Btf, b"btf_id:"),
-        _ => return None,
-    })
+pub(crate) fn object_of_file(link: &[u8]) -> Option<(Kind, &'static [u8])> {
+    let kind = object_kind(link)?;
+    let key: &[u8] = match kind {
+        Kind::Program => b"prog_id:",
+        Kind::Map => b"map_id:",
+        Kind::Link => b"link_id:",
+        Kind::Btf => b"btf_id:",
+    };
+    Some((kind, key))
 }
 
 /// Returns the number in the first complete line that starts with `key`.
@@ -82,9 +101,10 @@ mod tests {
     #[test]
     fn a_link_has_its_own_id_and_not_that_of_its_program() {
         let id_of = |link: &[u8]| {
-            object_kind(link).and_then(|(kind, key)| Some((kind, object_id(LINK.as_bytes(), key)?)))
+            object_of_file(link).and_then(|(kind, key)| Some((kind, object_id(LINK.as_bytes(), key)?)))
         };
         assert_eq!(id_of(b"anon_inode:bpf_link"), Some((Kind::Link, 41)));
+        assert_eq!(id_of(b"anon_inode:bpf-link"), Some((Kind::Link, 41)), "it was opened by id or pin");
         assert_eq!(id_of(b"anon_inode:bpf-prog"), Some((Kind::Program, 3)));
         assert_eq!(id_of(b"anon_inode:bpf-map"), None);
         assert_eq!(id_of(b"anon_inode:[eventpoll]"), None);

@@ -14,7 +14,7 @@ use super::merge::AttachPoint;
 use super::{ScanContext, hook};
 use crate::host::cgroups::unified;
 use crate::model::enums::{attach_type, program_type};
-use crate::model::{Cgroup, Target};
+use crate::model::{Cgroup, Feature, Reason, Target};
 use crate::sys::bpf::{AttachedPrograms, QueryTarget, prog_query};
 use crate::sys::{Error, errno_of, failed};
 use crate::text::printable;
@@ -89,6 +89,7 @@ pub(crate) fn scan(cx: &mut ScanContext<'_>) {
     };
     // In a cgroup namespace, or below a mount of a part of the hierarchy, some cgroups cannot be seen.
     if !hierarchy.is_root {
+        cx.issues.limit(Feature::CgroupHooks, Reason::CgroupNamespace);
         cx.unqueryable.extend(&types);
     }
     let mut waiting = vec![(hierarchy.point, hierarchy.path)];

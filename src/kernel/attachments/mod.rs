@@ -24,10 +24,15 @@ use self::maps::Structures;
 use self::merge::Attachments;
 use crate::host::clock;
 use crate::host::issues::Issues;
+use crate::host::namespaces::Rights;
 use crate::host::netns::{self, Namespace, NetnsNames};
+use crate::host::procfs;
 use crate::kernel::targets::resolver::Resolver;
 use crate::model::enums::{attach_type, map_type, program_type};
-use crate::model::{AttachmentScan, Content, Kind, LinkFacts, MapFacts, Part, ProcessFiles, Snapshot};
+use crate::model::{
+    AttachmentScan, Capability, Content, Feature, FeatureState, Kind, LinkFacts, MapFacts, Part,
+    ProcessFiles, Snapshot,
+};
 use crate::sys::{Error, failed};
 
 /// The objects of a reading that a scan refers to, as values that can go to another thread.
@@ -66,10 +71,6 @@ impl Subject {
             .into_iter()
             .flatten()
             .flat_map(|program| program.facts.map_ids.iter().flatten().map(|&map| (map, program.facts.id)));
-        let succeeded = |part| {
-            let mut collectors = snapshot.collectors.iter();
-            collectors.any(|collector| collector.part == part && collector.success)
-        };
         Self {
             programs: programs.map(|programs| {
                 programs.iter().map(|program| (program.facts.id, program.facts.program_type.number)).collect()
@@ -79,7 +80,7 @@ impl Subject {
             held_programs: by_links.chain(held(Kind::Program)).collect(),
             held_maps: held(Kind::Map).collect(),
             uses: uses.collect(),
-            holders_complete: succeeded(Part::Holder) && succeeded(Part::Pin),
+            holders_complete: snapshot.sees_all(Feature::Processes) && snapshot.sees_all(Feature::Pins),
             pids: files.iter().map(|process| process.pid).collect(),
             every_netns,
         }
@@ -164,11 +165,12 @@ pub(crate) fn scan(subject: &Subject, cache: &mut ScanCache) -> Scanned {
         root,
         attachments: Attachments::from_links(subject.links.iter().flatten(), type_of),
         contents: Vec::new(),
-        issues: Issues::default(),
+        issues: Issues::with_rights(Rights::of_this_thread()),
         complete: subject.links.is_some(),
         unqueryable: UNQUERYABLE_TYPES.into(),
         unsupported: HashSet::new(),
     };
+    cx.limit_by_rights();
     cgroups::scan(&mut cx);
     if subject.has(&network::TYPES) {
         namespaces(&mut cx);
@@ -239,7 +241,43 @@ fn every_namespace(cx: &mut ScanContext<'_>, names: &NetnsNames) {
     .unwrap_or_else(|error| cx.refused(error, &types));
 }
 
+/// The sources of a scan.
+const FEATURES: [Feature; 4] =
+    [Feature::CgroupHooks, Feature::NetworkHooks, Feature::PerfEventHooks, Feature::MapContents];
+
+impl Scanned {
+    /// Returns the state of its sources.
+    pub(crate) fn features(&self) -> Vec<FeatureState> {
+        FEATURES.map(|feature| self.issues.state(feature)).into()
+    }
+}
+
 impl ScanContext<'_> {
+    /// Limits the features for which a right is missing, whether or not there is something to query now.
+    fn limit_by_rights(&mut self) {
+        let every_netns = self.subject.every_netns.then_some((Feature::NetworkHooks, Capability::SysAdmin));
+        let needed = [
+            (Feature::CgroupHooks, Capability::NetAdmin),
+            (Feature::NetworkHooks, Capability::NetAdmin),
+            (Feature::PerfEventHooks, Capability::SysAdmin),
+            (Feature::PerfEventHooks, Capability::SysPtrace),
+            (Feature::MapContents, Capability::SysAdmin),
+        ];
+        for (feature, capability) in needed.into_iter().chain(every_netns) {
+            if let Some(reason) = self.issues.rights().missing(capability) {
+                self.issues.limit(feature, reason);
+            }
+        }
+        // Perf events, and network namespaces without a name, are found through processes.
+        if let Some(reason) = procfs::hidden(&self.root.join("proc"), self.issues.rights()) {
+            self.issues.limit(Feature::PerfEventHooks, reason);
+            if self.subject.every_netns {
+                self.issues.limit(Feature::NetworkHooks, reason);
+                self.unqueryable.extend(network::TYPES);
+            }
+        }
+    }
+
     /// Records an error of the scan.
     fn issue(&mut self, error: Error) {
         self.issues.record(Part::Hook, error);

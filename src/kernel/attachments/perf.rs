@@ -12,8 +12,8 @@ use super::merge::{AttachPoint, event_hook};
 use crate::host::netns::{is_gone, processes};
 use crate::kernel::targets::resolver::Resolver;
 use crate::kernel::targets::{probed, resolve};
-use crate::model::Target;
 use crate::model::enums::{fd_type, program_type};
+use crate::model::{Feature, Target};
 use crate::sys::bpf::{EventProgram, task_fd_query};
 use crate::sys::{Error, failed};
 use crate::text::printable;
@@ -29,9 +29,6 @@ const TYPES: [u32; 4] = [
 /// The names of event descriptors in `/proc/PID/fd`. Before 5.8 a raw tracepoint is no link.
 const EVENTS: [&str; 2] = ["anon_inode:[perf_event]", "anon_inode:bpf-raw-tracepoint"];
 
-/// The inode number of the initial pid namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
-const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
-
 /// Queries the events of processes, if there is a program of such a type that no link attaches. Those that hold BPF files come
 /// first: once every such program is found, the others are not queried.
 pub(crate) fn scan(cx: &mut ScanContext<'_>) {
@@ -39,11 +36,8 @@ pub(crate) fn scan(cx: &mut ScanContext<'_>) {
     if missing.is_empty() {
         return;
     }
-    // Processes outside of our pid namespace cannot be seen.
-    match fs::read_link(cx.root.join("proc/self/ns/pid")) {
-        Ok(namespace) if namespace == Path::new(INITIAL_NAMESPACE) => {}
-        Ok(_) => cx.refused(Error::new("/proc/self/ns/pid", Errno::EXDEV), &TYPES),
-        Err(error) => cx.refused(failed("/proc/self/ns/pid")(error), &TYPES),
+    if cx.issues.state(Feature::PerfEventHooks).reason.is_some() {
+        cx.unqueryable.extend(TYPES);
     }
     let mut processes = match processes(&cx.root) {
         Ok(processes) => processes,

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
+use crate::host::procfs::object_kind;
 use crate::model::Kind;
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result, failed};
@@ -29,18 +30,8 @@ pub(crate) fn pinned(pin: BorrowedFd<'_>) -> Result<(Kind, u32)> {
     let object = opened?;
     // The information on an object starts alike for all kinds, so only the file's name distinguishes them.
     let name = fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd())).map_err(failed("readlink"))?;
-    let kind = kind(name.as_os_str().as_encoded_bytes()).ok_or(Error::new("readlink", Errno::ENOTSUP))?;
+    let kind =
+        object_kind(name.as_os_str().as_encoded_bytes()).ok_or(Error::new("readlink", Errno::ENOTSUP))?;
     let id = sys::object_id(object.as_fd())?;
     Ok((kind, id))
-}
-
-/// Source: the names given to `anon_inode_getfd` and `anon_inode_getfile` in `kernel/bpf/syscall.c`.
-fn kind(file: &[u8]) -> Option<Kind> {
-    match file {
-        b"anon_inode:bpf-prog" => Some(Kind::Program),
-        b"anon_inode:bpf-map" => Some(Kind::Map),
-        // Spelt with an underscore by the command that creates a link, and with a hyphen by the one that opens it again.
-        b"anon_inode:bpf-link" | b"anon_inode:bpf_link" => Some(Kind::Link),
-        _ => None,
-    }
 }

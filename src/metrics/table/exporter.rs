@@ -7,7 +7,7 @@ use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{Backlog, BootTime, Build, Collector, Issue, RunStats, Tally, hash};
+use crate::model::{Backlog, BootTime, Build, Collector, FeatureState, Issue, RunStats, Tally, hash};
 
 /// Whether run statistics are on, by who turns them on.
 pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
@@ -54,18 +54,21 @@ pub static RUN_STATS: Entity<(BootTime, RunStats)> = Entity {
 /// How each part of a reading went.
 pub static COLLECTOR: Entity<Collector> = Entity {
     title: "Readings",
-    key: &[Label {
-        name: "collector",
-        help: "part of the reading: the table of `program`, `map`, `link` or `btf` objects, `holder` (files and names of processes), \
+    key: &[
+        Label {
+            name: "collector",
+            help: "part of the reading: the table of `program`, `map`, `link` or `btf` objects, `holder` (files and names of processes), \
                `pin` (the mounted bpffs), `cgroup` (paths of cgroups) or `hook` (attachments)",
-        read: |c| Some(Text(c.part.as_str())),
-    }],
-    info: &[Label {
-        name: "reader",
-        help: "how it is read: `iter` (by a BPF iterator, a few reads in all) or `walk` (by id, a few system calls per object); absent \
+            read: |c| Some(Text(c.part.as_str())),
+        },
+        Label {
+            name: "reader",
+            help: "how it is read: `iter` (by a BPF iterator, a few reads in all) or `walk` (by id, a few system calls per object); absent \
                where there is only one way",
-        read: |c| c.reader.map(|reader| Text(reader.as_str())),
-    }],
+            read: |c| c.reader.map(|reader| Text(reader.as_str())),
+        },
+    ],
+    info: &[],
     metrics: &[
         Metric {
             name: "bpf_exporter_collect_duration",
@@ -91,15 +94,42 @@ pub static COLLECTOR: Entity<Collector> = Entity {
             name: "bpf_exporter_collect_success",
             kind: Gauge,
             unit: Unit::None,
-            help: "Whether this part of the last reading had no issue: 1 or 0.",
+            help: "Whether this part of the last reading read everything that the granted rights allow: 1 or 0.",
             source: "the exporter",
             since: "",
-            carries: Info,
+            carries: Key,
             read: |c| Some(Int(c.success.into())),
         },
     ],
     object: None,
-    series: |c| Series { id: hash(c.part), birth: None, revision: hash(c.reader) },
+    series: |c| Series::fixed(hash((c.part, c.reader)), None),
+};
+
+/// Whether each source sees everything.
+pub static FEATURE: Entity<FeatureState> = Entity {
+    title: "Features",
+    key: &[Label {
+        name: "feature",
+        help: "the source; [Privileges](privileges.md) has what each sees and needs",
+        read: |f| Some(Text(f.feature.as_str())),
+    }],
+    info: &[Label {
+        name: "reason",
+        help: "why it is not available: the name of a missing capability, or another word of [Privileges](privileges.md); absent if it is",
+        read: |f| f.reason.map(|reason| Text(reason.as_str())),
+    }],
+    metrics: &[Metric {
+        name: "bpf_exporter_feature_available",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "Whether this source sees everything: 1, or 0 where a right, the kernel or the view is missing; absent if it is not used.",
+        source: "the exporter",
+        since: "",
+        carries: Info,
+        read: |f| Some(Int(f.reason.is_none().into())),
+    }],
+    object: None,
+    series: |f| Series { id: hash(f.feature), birth: None, revision: hash(f.reason) },
 };
 
 /// Failures to read something.
@@ -113,13 +143,13 @@ pub static ISSUE: Entity<(BootTime, Issue)> = Entity {
         },
         Label {
             name: "call",
-            help: "the failed call, by the kernel's name",
-            read: |(_, i)| Some(Text(&i.call)),
+            help: "the failed call, by the kernel's name; absent on the series of each collector that is always 0",
+            read: |(_, i)| Some(Text(&i.call)).filter(|_| !i.call.is_empty()),
         },
         Label {
             name: "error",
             help: "the error, by the symbol of the errno",
-            read: |(_, i)| Some(Text(&i.error)),
+            read: |(_, i)| Some(Text(&i.error)).filter(|_| !i.error.is_empty()),
         },
     ],
     info: &[],

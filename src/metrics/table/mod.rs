@@ -8,7 +8,9 @@ mod owners;
 
 use std::slice;
 
-pub use self::exporter::{BUILD, COLLECTOR, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS};
+pub use self::exporter::{
+    BUILD, COLLECTOR, FEATURE, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS,
+};
 pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
 pub use self::hooks::{ATTACH_POINT, HOOK};
 pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
@@ -16,7 +18,7 @@ pub use self::owners::{DROPPED, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGR
 use super::LabelValue::{Number, Text};
 use super::select::MetricFilter;
 use super::{Entity, LabelValue, Sample, Visitor};
-use crate::model::{AttachmentScan, Delivery, ObjectType, Snapshot, Target};
+use crate::model::{AttachmentScan, Delivery, Issue, ObjectType, Part, Snapshot, Target};
 
 /// Visits every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
@@ -50,8 +52,12 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     let covered = snapshot.map(|snapshot| (snapshot.reader_started_at, snapshot.run_stats));
     visitor.entity(&RUN_STATS, covered.as_ref().map(slice::from_ref));
     visitor.entity(&COLLECTOR, snapshot.map(|snapshot| &*snapshot.collectors));
+    visitor.entity(&FEATURE, snapshot.map(|snapshot| &*snapshot.features));
+    // The sum over a collector's issues exists from the start.
+    let none = |part| Issue { part, call: "".into(), error: "".into(), count: 0, total: 0 };
     let issues = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot.issues.iter().map(|issue| (snapshot.reader_started_at, issue.clone())).collect()
+        let issues = Part::ALL.into_iter().map(none).chain(snapshot.issues.iter().cloned());
+        issues.map(|issue| (snapshot.reader_started_at, issue)).collect()
     };
     visitor.entity(&ISSUE, snapshot.map(issues).as_deref());
 

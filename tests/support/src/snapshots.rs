@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    BootTime, Btf, Collector, Issue, Kind, Link, LinkFacts, Map, MapFacts, ObjectType, Program, ProgramFacts,
-    ReaderKind, RunStats, Snapshot, Tag, WallClock,
+    BootTime, Btf, Collector, Feature, FeatureState, Issue, Kind, Link, LinkFacts, Map, MapFacts, ObjectType,
+    Program, ProgramFacts, ReaderKind, Reason, RunStats, Snapshot, Tag, WallClock,
 };
 use jiff::Timestamp;
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 /// A text that formats have to escape, or any other.
 pub fn text() -> impl Strategy<Value = String> {
@@ -158,7 +159,8 @@ fn issues() -> impl Strategy<Value = Vec<Issue>> {
     (names, any::<u32>()).prop_map(|(names, total)| {
         let issue = |(kind, call, error)| Issue {
             part: Kind::into(kind),
-            call: Cow::Owned(call),
+            // A call has a name.
+            call: Cow::Owned(format!("CALL_{call}")),
             error: Cow::Owned(error),
             count: 1,
             total: total.into(),
@@ -174,6 +176,13 @@ fn collectors() -> impl Strategy<Value = Vec<Collector>> {
         let collector =
             |kind: Kind| Collector { part: kind.into(), reader, duration, age: duration, success };
         kinds.into_iter().map(collector).collect()
+    })
+}
+
+fn features() -> impl Strategy<Value = Vec<FeatureState>> {
+    let reasons = btree_map(select(&Feature::ALL[..]), option::of(select(&Reason::ALL[..])), 0..6);
+    reasons.prop_map(|reasons| {
+        reasons.into_iter().map(|(feature, reason)| FeatureState { feature, reason }).collect()
     })
 }
 
@@ -196,8 +205,9 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
         },
     );
     let owned = (owned::holders(), owned::pins(), owned::hooks(), owned::owners(), owned::totals());
-    (tables, owned, run_stats, collectors(), issues(), moment(), moment(), clock()).prop_map(
-        |(tables, owned, run_stats, collectors, issues, taken_at, reader_started_at, clock)| {
+    let went = (collectors(), features(), issues());
+    (tables, owned, run_stats, went, moment(), moment(), clock()).prop_map(
+        |(tables, owned, run_stats, (collectors, features, issues), taken_at, reader_started_at, clock)| {
             let (programs, maps, links, btfs) = tables;
             let (holders, pins, hooks, owners, totals) = owned;
             Snapshot {
@@ -216,6 +226,7 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
                 totals,
                 run_stats,
                 collectors,
+                features,
                 issues,
             }
         },
