@@ -13,7 +13,9 @@ use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode, requirements};
 use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::select::Selected;
-use bpf_metrics_exporter::model::{Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot};
+use bpf_metrics_exporter::model::{
+    Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot, WallClock,
+};
 use bpf_metrics_exporter::text::visible;
 use tracing::{info, warn};
 
@@ -116,11 +118,16 @@ pub(super) fn reading(snapshot: &Snapshot, took: Duration) -> String {
 pub(super) struct Warned {
     issues: HashSet<(Part, String, String)>,
     features: HashMap<Feature, Reason>,
+    /// The wall clock of the last reading.
+    clock: Option<WallClock>,
 }
 
 impl Warned {
     /// Logs what is new in a snapshot: a feature that is not available again when the reason changes.
     pub(super) fn warn_of(&mut self, snapshot: &Snapshot) {
+        if let Some(before) = self.clock.replace(snapshot.clock).filter(|&before| before != snapshot.clock) {
+            warn!("{}", clock_was_set(before, snapshot.clock));
+        }
         for message in self.features(&snapshot.features) {
             warn!("{message}");
         }
@@ -175,6 +182,12 @@ pub(super) fn issue(issue: &Issue) -> String {
     format!("{what} was incomplete: {call} failed: {error}{times}")
 }
 
+/// A step of the wall clock.
+fn clock_was_set(before: WallClock, now: WallClock) -> String {
+    let step = now.booted_at.duration_since(before.booted_at).as_secs_f64();
+    format!("the wall clock was set by {step:+.1} s; times are reported by the new clock")
+}
+
 /// The effect of `--max-series`.
 pub(super) fn dropped_series(dropped: u64) -> String {
     format!(
@@ -206,7 +219,7 @@ mod tests {
     use std::process::Command;
     use std::thread;
 
-    use bpf_metrics_exporter::model::{BootTime, Collector, ReaderKind, WallClock};
+    use bpf_metrics_exporter::model::{BootTime, Collector, ReaderKind};
 
     use super::*;
 
@@ -259,6 +272,19 @@ mod tests {
         assert_eq!(logged(Some(Reason::Hidepid)).len(), 1);
         assert!(logged(None).is_empty());
         assert_eq!(logged(Some(Reason::Hidepid)).len(), 1);
+    }
+
+    #[test]
+    fn a_step_of_the_clock_is_logged_with_its_sign() {
+        let clock = |time: &str| WallClock { booted_at: time.parse().expect("it is a date") };
+        assert_eq!(
+            clock_was_set(clock("2026-03-01T12:00:00Z"), clock("2026-03-01T11:00:00Z")),
+            "the wall clock was set by -3600.0 s; times are reported by the new clock"
+        );
+        assert_eq!(
+            clock_was_set(clock("2001-01-01T00:00:00Z"), clock("2001-01-01T00:00:02.5Z")),
+            "the wall clock was set by +2.5 s; times are reported by the new clock"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, fstatat};
 pub(crate) use self::text::object_kind;
 use self::text::{cgroup_path, file_name, object_id, object_of_file, start_ticks};
 pub(crate) use self::view::hidden;
-use crate::host::clock::tick;
+use crate::host::clock::ProcTime;
 use crate::host::issues::Issues;
 use crate::model::{Feature, Kind, Part, ProcessFiles, Reason};
 use crate::sys::os::share_descriptors;
@@ -182,7 +182,7 @@ fn add_objects(process: &OwnedFd, directory: &str, objects: &mut Vec<(Kind, u32)
 /// Returns the start time of a process, in nanoseconds since boot.
 fn started_at(process: &OwnedFd) -> Result<u64, Errno> {
     let ticks = start_ticks(&read_file(process, "stat")?).ok_or(Errno::EBADMSG)?;
-    ticks.checked_mul(tick()).ok_or(Errno::EBADMSG)
+    Ok(ProcTime::of_this_process().moment(ticks).0)
 }
 
 /// Returns the names in a directory that are numbers: pids, thread ids or descriptors.
@@ -280,7 +280,7 @@ mod tests {
     const SOCKET: (&str, &str) = ("socket:[123]", "pos:\t0\nmap_id:\t99\n");
 
     fn holding(pid: u32, name: &str, objects: &[(Kind, u32)]) -> ProcessFiles {
-        let started_at_boot_ns = 2510 * tick();
+        let started_at_boot_ns = ProcTime::of_this_process().moment(2510).0;
         ProcessFiles {
             pid,
             started_at_boot_ns,

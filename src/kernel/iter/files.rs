@@ -8,11 +8,11 @@ use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{FileKinds, FileRecord, ProcessRecord, RestRecord, WalkState, file_kind};
-use crate::host::clock;
+use crate::host::clock::ProcTime;
 use crate::host::issues::Issues;
 use crate::host::procfs::merge_by_pid;
 use crate::kernel::backend::Refusal;
-use crate::model::{Kind, ProcessFiles, ProcessSearch};
+use crate::model::{BootTime, Kind, ProcessFiles, ProcessSearch};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 use crate::text::printable;
@@ -25,7 +25,7 @@ pub(crate) struct Files {
     start: WalkState,
     state: OwnedFd,
     /// The resolution of start times, as in `/proc`.
-    tick: u64,
+    proc_time: ProcTime,
 }
 
 /// Maps that parametrise the iterator over descriptors.
@@ -52,7 +52,12 @@ impl Files {
         let request = FileKinds { release_ops: [0; file_kind::KINDS as usize], sample_fds };
         sys::update_map(maps.kinds.as_fd(), 0, &request)
             .map_err(|error| Refusal::new(error, format!("a map cannot be filled: {}", error.errno)))?;
-        let mut files = Self { table, start: WalkState::default(), state: maps.state, tick: clock::tick() };
+        let mut files = Self {
+            table,
+            start: WalkState::default(),
+            state: maps.state,
+            proc_time: ProcTime::of_this_process(),
+        };
         let mut detected = [false; file_kind::KINDS as usize];
         let run = files.walk(|process, file| {
             if let Some(detected) = detected.get_mut(file.kind as usize) {
@@ -72,7 +77,8 @@ impl Files {
     /// Reads the processes that have descriptors of objects, in ascending order of pids; of this process, only those of
     /// `own_objects`. `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, own_objects: &[(Kind, u32)], issues: &mut Issues) -> Option<ProcessSearch> {
-        let mut parser = FileParser { processes: Vec::new(), last: None, own_objects, tick: self.tick };
+        let mut parser =
+            FileParser { processes: Vec::new(), last: None, own_objects, proc_time: self.proc_time };
         let run = self.walk(|process, file| parser.add(process, file));
         run.map_err(|error| issues.record(self.table.part, error)).ok()?;
         // The kernel's iterator visits the tasks of our own pid namespace.
@@ -146,7 +152,7 @@ struct FileParser<'a> {
     /// The pid and the start time of the last of them.
     last: Option<(u32, u64)>,
     own_objects: &'a [(Kind, u32)],
-    tick: u64,
+    proc_time: ProcTime,
 }
 
 impl FileParser<'_> {
@@ -167,7 +173,7 @@ impl FileParser<'_> {
             self.last = Some(process);
             self.processes.push(ProcessFiles {
                 pid: record.pid,
-                started_at_boot_ns: record.start_time - record.start_time % self.tick,
+                started_at_boot_ns: self.proc_time.rounded(BootTime(record.start_time)).0,
                 name: printable(&record.name),
                 executable: None,
                 cgroup: Some(record.cgroup).filter(|&id| id != 0),
@@ -226,7 +232,12 @@ mod tests {
 
     /// Parses a stream in two pieces. Returns also whether all bytes were taken.
     fn parse_pieces(pieces: [&[u8]; 2], own_objects: &[(Kind, u32)]) -> (Vec<ProcessFiles>, bool) {
-        let mut parser = FileParser { processes: Vec::new(), last: None, own_objects, tick: TICK };
+        let mut parser = FileParser {
+            processes: Vec::new(),
+            last: None,
+            own_objects,
+            proc_time: ProcTime { tick: TICK, ahead: 0 },
+        };
         let (mut stream, mut left) = (FileStream::default(), Vec::new());
         for piece in pieces {
             left.extend_from_slice(piece);
