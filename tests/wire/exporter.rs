@@ -19,7 +19,19 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Starts it with its log in `folder`.
     pub(crate) fn start(folder: &Path, receiver: SocketAddr, interval: &str, more: &[&str]) -> Self {
+        Self::start_in(&[], folder, receiver, interval, more)
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn start_in(
+        environment: &[(&str, &Path)],
+        folder: &Path,
+        receiver: SocketAddr,
+        interval: &str,
+        more: &[&str],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+        command.envs(environment.iter().copied());
         command.args(["--otlp-grpc", &receiver.to_string(), "--interval", interval]);
         command.args(["--web.listen-address", "127.0.0.1:0"]).args(more);
         let mut process = Process::start("bpf-metrics-exporter", &mut command, folder);

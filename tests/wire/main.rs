@@ -3,6 +3,7 @@
 //! also run in guests without these programs.
 
 mod big_node;
+mod clock;
 mod contract;
 mod documents;
 mod endings;
@@ -41,6 +42,8 @@ const TESTS: &[Test] = &[
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),
     ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),
     ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),
+    ("no_point_is_older_than_its_start_after_the_clock_is_set_back", clock::set_back, &[]),
+    ("load_times_are_right_once_the_clock_is", clock::set_right, &[]),
     ("sigterm_triggers_a_last_export", stopping::last_export, &[Collector]),
     ("sighup_is_ignored", stopping::sighup, &[]),
     ("a_second_sigterm_ends_at_once", stopping::second_signal, &[]),

@@ -107,6 +107,7 @@ pub(crate) fn run() -> Option<ExitCode> {
         "many" => have_many(),
         "reader" => read_in_namespace(),
         "nobody" => read_as_nobody(),
+        "timed" => write_snapshots(&mut both()),
         "loader" => loader::load(),
         "churn" => sums::churn(),
         other => panic!("there is no role {other}"),

@@ -34,7 +34,7 @@ pub(crate) fn enrichers() -> Vec<Enricher> {
 }
 
 /// Returns the processes that hold an object, by pid.
-fn holders(snapshot: &Snapshot, kind: Kind, id: u32) -> Vec<Process> {
+pub(crate) fn holders(snapshot: &Snapshot, kind: Kind, id: u32) -> Vec<Process> {
     let all = snapshot.holders.as_ref().expect("root may read them");
     let holders = all.of(kind).iter().filter(|holder| (holder.id, holder.held_by) == (id, HeldBy::Process));
     let mut holders: Vec<_> =
@@ -49,7 +49,12 @@ fn pids(holders: &[Process]) -> Vec<u32> {
 
 /// Waits until all backends report that exactly these processes hold an object, and the same of each; returns them. A new process has
 /// the name and all descriptors of its parent for a moment.
-fn wait_for(enrichers: &mut [Enricher], kind: Kind, id: u32, mut wanted: Vec<u32>) -> Vec<Process> {
+pub(crate) fn wait_for(
+    enrichers: &mut [Enricher],
+    kind: Kind,
+    id: u32,
+    mut wanted: Vec<u32>,
+) -> Vec<Process> {
     wanted.sort_unstable();
     let mut found: Vec<Vec<Process>> = Vec::new();
     let agreed = wait_until("the holders are known", SOON, || {

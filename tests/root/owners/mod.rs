@@ -16,6 +16,7 @@ mod orphans;
 mod owned;
 mod scene;
 mod sums;
+mod time;
 
 pub(crate) use helper::run as helper;
 
@@ -32,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_process_with_very_many_descriptors_is_read_completely", holders::many_descriptors),
     Test::new("processes_of_other_pid_namespaces_have_the_pid_of_ours", holders::pid_namespace),
     Test::new("inside_a_pid_namespace_its_own_processes_are_reported", holders::within_pid_namespace),
+    Test::new("a_time_namespace_shifts_neither_load_times_nor_processes", time::namespace).since(6, 1),
     Test::new("of_our_own_objects_only_those_kept_are_held", holders::own_objects),
     Test::new("a_process_that_executes_another_program_is_read_again", holders::executed),
     Test::new("a_process_moved_to_another_cgroup_is_of_another_unit", cgroups::moved),
