@@ -172,24 +172,21 @@ fn keep_names(names: &NameCache, owner: &Owner) {
 
 /// Returns a process or creator in a cgroup as a holder.
 fn identity(mut cgroup: CgroupIdentity, process: Option<Process>, names: &NameCache) -> Owner {
-    let mut is_awaited = false;
     if cgroup.identified_by == Some(IdentifiedBy::Path) {
         learn_source(&cgroup, names);
     }
     let mut inside = cgroup.nested.take();
     while let Some(mut nested) = inside {
         inside = nested.nested.take();
-        match is_confirmed(&nested, names) {
-            Some(true) => {
-                cgroup = CgroupIdentity { identified_by: Some(IdentifiedBy::Confirmed), ..*nested };
-                break;
-            }
-            Some(false) => {}
-            None => is_awaited = true,
+        if is_confirmed(&nested, names) {
+            cgroup = CgroupIdentity { identified_by: Some(IdentifiedBy::Confirmed), ..*nested };
+            break;
         }
     }
+    // Who can make up ids could have none of its objects reported with an owner, by a new one every few seconds.
+    let waits = cgroup.identified_by != Some(IdentifiedBy::Delegated);
     let found = cgroup.container.as_deref().map(|id| names.query_container(id));
-    is_awaited |= found.as_ref().is_some_and(Known::is_awaited);
+    let mut is_awaited = waits && found.as_ref().is_some_and(Known::is_awaited);
     let (container_name, pod_of_container) =
         found.and_then(Known::name).map(|found| (found.name, found.pod)).unwrap_or_default();
     // The unit may have named a container of another one.
@@ -221,25 +218,19 @@ fn learn_source(outermost: &CgroupIdentity, names: &NameCache) {
 }
 
 /// Returns whether the node confirms a container or pod inside of a container: a process in it may have created a cgroup of any name.
-/// `None` while its name is being looked up.
 ///
 /// It is confirmed by a source that has it, in the same pod, and that has no container or pod which is in no other: the runtime of
 /// the outer container knows none inside of it, whatever the ids say.
-fn is_confirmed(nested: &CgroupIdentity, names: &NameCache) -> Option<bool> {
-    let (source, is_same) = match (&nested.container, &nested.pod) {
+fn is_confirmed(nested: &CgroupIdentity, names: &NameCache) -> bool {
+    let source = match (&nested.container, &nested.pod) {
         (Some(id), pod) => match names.query_container(id) {
-            Known::Name(name, source) => (source, pod.is_none() || name.pod == *pod),
-            Known::Awaited => return None,
-            Known::Unknown => return Some(false),
+            Known::Name(name, source) if pod.is_none() || name.pod == *pod => Some(source),
+            _ => None,
         },
-        (None, Some(key)) => match names.query_pod(key) {
-            Known::Name(_, source) => (source, true),
-            Known::Awaited => return None,
-            Known::Unknown => return Some(false),
-        },
-        (None, None) => return Some(false),
+        (None, Some(key)) => names.query_pod(key).source(),
+        (None, None) => None,
     };
-    Some(is_same && names.may_be_nested(source))
+    source.is_some_and(|source| names.may_be_nested(source))
 }
 
 /// Returns the holders of a snapshot's objects: these processes, its pins, and the creators of its maps.
@@ -525,6 +516,11 @@ mod tests {
         assert!(!holder().awaits_name());
         assert_eq!(holder().name(), "shop/cart");
         assert!(!identity(CgroupIdentity::of("/system.slice/a.service"), None, &names).awaits_name());
+        // Ids that were made up are not waited for.
+        for made_up in ["/system.slice/a.service/docker/OUTER", "/kubepods/podUID/INNER/docker/OUTER"] {
+            let path = made_up.replace("OUTER", OUTER).replace("INNER", INNER).replace("UID", UID);
+            assert!(!identity(CgroupIdentity::of(&path), None, &names).awaits_name(), "{made_up}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::{HeldBy, Holder, Kind, Owner, Snapshot};
+use bpf_metrics_exporter::model::{HeldBy, Holder, IdentifiedBy, Kind, Owner, Snapshot};
 
 use super::host::SOON;
 use test_support::background_lookup::BackgroundLookup;
@@ -25,11 +25,11 @@ impl<'a> Watched<'a> {
         Self { name, lookup, enricher }
     }
 
-    /// Returns ids and owners of the map and the program, if both are reported.
-    fn found(&self, snapshot: &Snapshot) -> Option<[(u32, String); 2]> {
+    /// Returns ids and owners of the map and the program, if both are reported; no owner while its name is looked up.
+    fn found(&self, snapshot: &Snapshot) -> Option<[(u32, Option<String>); 2]> {
         let map = snapshot.maps.iter().flatten().find(|map| map.facts.name == self.name)?;
         let program = snapshot.programs.iter().flatten().find(|row| row.facts.name == self.name)?;
-        let row = |id, owner: Option<&_>| (id, word(owner.expect("every object has an owner")));
+        let row = |id, owner: Option<&Owner>| (id, owner.map(word));
         Some([row(map.facts.id, map.owner.as_deref()), row(program.facts.id, program.owner.as_deref())])
     }
 
@@ -40,7 +40,10 @@ impl<'a> Watched<'a> {
         let (snapshot, [(map, _), (program, _)]) = lookup.until(&format!("{wanted} is reported"), || {
             let snapshot = self.enricher.read();
             let found = self.found(&snapshot)?;
-            found.iter().all(|(_, owner)| owner == wanted).then_some((snapshot, found))
+            for owner in found.iter().filter_map(|(_, owner)| owner.as_deref()) {
+                assert_eq!(owner, wanted, "it has no other name before");
+            }
+            found.iter().all(|(_, owner)| owner.is_some()).then_some((snapshot, found))
         });
         let holders = snapshot.holders.as_ref().expect("root may read them");
         let row = |holder: &Holder| {
@@ -59,6 +62,7 @@ impl<'a> Watched<'a> {
         let [total] = totals[..] else { panic!("it is reported once: {totals:?}") };
         assert_eq!((total.programs, total.maps, total.links), (Some(1), Some(1), Some(0)));
         assert!(total.mem.is_some_and(|bytes| bytes > 0));
+        assert_eq!(total.owner.identified_by, Some(IdentifiedBy::Path));
     }
 
     /// Reads until neither is reported, nor an owner of this name.

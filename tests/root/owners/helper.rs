@@ -22,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
 
-use super::{SOON, holders, loader, readers, sums};
+use super::{SOON, holders, loader, named, readers, sums};
 use test_support::objects::wait_until;
 use test_support::running::Running;
 
@@ -110,6 +110,7 @@ pub(crate) fn run() -> Option<ExitCode> {
         "timed" => write_snapshots(&mut both()),
         "loader" => loader::load(),
         "churn" => sums::churn(),
+        "scripts" => named::start_scripts(),
         other => panic!("there is no role {other}"),
     }
     Some(ExitCode::SUCCESS)
@@ -121,7 +122,7 @@ fn both() -> [Enricher; 2] {
         .map(|reader| Enricher::new(reader, EnrichOptions::default(), NameCache::default()))
 }
 
-fn forever() -> ! {
+pub(crate) fn forever() -> ! {
     loop {
         thread::park();
     }

@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
@@ -145,8 +145,14 @@ pub(crate) fn enter_group() {
 
 /// Starts this program in a cgroup and a role.
 pub(crate) fn in_group(role: &str, group: &Group) -> Running {
+    helper::wait_for(&mut command_in_group(role, group))
+}
+
+/// Returns this program in a role, which has to [enter](enter_group) a cgroup.
+pub(crate) fn command_in_group(role: &str, group: &Group) -> Command {
     let mut command = helper::itself(role);
-    helper::wait_for(command.env(GROUP, group.directory()).stdin(Stdio::null()))
+    command.env(GROUP, group.directory()).stdin(Stdio::null());
+    command
 }
 
 /// Runs in a loader.

@@ -12,6 +12,7 @@ mod found;
 mod helper;
 mod holders;
 mod loader;
+mod named;
 mod orphans;
 mod owned;
 mod scene;
@@ -44,6 +45,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_process_in_another_pid_namespace_owns_its_objects", owned::pid_namespace),
     Test::new("a_unit_is_the_creator_after_its_process_has_exited", creators::unit).requires(MEMORY_CGROUPS),
     Test::new("a_pod_is_the_creator_and_is_renamed_after_its_lookup", creators::pod).requires(MEMORY_CGROUPS),
+    Test::new("processes_of_a_script_are_one_owner_with_its_name", named::scripts),
     Test::new("a_forged_cgroup_does_not_make_a_pod", creators::forged),
     Test::new("descriptors_in_flight_have_no_holder", orphans::in_flight),
     Test::new("a_link_holds_its_program_and_its_maps", orphans::by_link),

@@ -29,7 +29,7 @@ impl BackgroundLookup {
     /// Starts the thread.
     #[must_use]
     pub fn start(settings: Settings) -> Self {
-        let (names, log) = (NameCache::default(), Log::default());
+        let (names, log) = (NameCache::awaiting_lookups(), Log::default());
         let (stop, stopped) = watch::channel(false);
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
         let cache = names.clone();
