@@ -7,6 +7,7 @@ pub mod cgroup;
 #[cfg(test)]
 mod example;
 mod holders;
+mod identity;
 pub mod names;
 mod orphans;
 mod owner;

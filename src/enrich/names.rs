@@ -396,11 +396,11 @@ mod tests {
         names.set_pod("u1", pod(), NameSourceId(0));
         assert_eq!(names.query_pod("u1"), Known::Name(pod(), NameSourceId(0)));
         names.answered(&missing, false);
-        let named = names.start_reading();
-        assert_ne!(named, before);
+        let revision = names.start_reading();
+        assert_ne!(revision, before);
         assert!(names.query_pod("u2").is_awaited(), "the source may be late");
         names.answered(&names.missing(), false);
-        assert_ne!(names.start_reading(), named, "owners are described again");
+        assert_ne!(names.start_reading(), revision, "owners are described again");
         assert_eq!(names.query_pod("u2"), Known::Unknown);
 
         assert!(names.query_container("c1").is_awaited());

@@ -201,20 +201,21 @@ impl Identity {
     /// Returns what it has in common with another owner of the same kind and name.
     #[must_use]
     pub fn common(&self, other: &Self) -> Self {
-        fn same<T: Clone + PartialEq>(one: &Option<T>, other: &Option<T>) -> Option<T> {
-            one.clone().filter(|_| one == other)
+        fn same<T: Clone + PartialEq>(one: Option<&T>, other: Option<&T>) -> Option<T> {
+            one.filter(|_| one == other).cloned()
         }
         let mut common = Self {
             process: None,
-            container: same(&self.container, &other.container),
+            container: same(self.container.as_ref(), other.container.as_ref()),
             pod: None,
-            identified_by: same(&self.identified_by, &other.identified_by),
-            unit: same(&self.unit, &other.unit),
-            pin: same(&self.pin, &other.pin),
-            group: same(&self.group, &other.group),
+            identified_by: same(self.identified_by.as_ref(), other.identified_by.as_ref()),
+            unit: same(self.unit.as_ref(), other.unit.as_ref()),
+            pin: same(self.pin.as_ref(), other.pin.as_ref()),
+            group: same(self.group.as_ref(), other.group.as_ref()),
         };
         if let (Some(one), Some(other)) = (&self.pod, &other.pod) {
-            let (uid, key) = (same(&one.uid, &other.uid), std::cmp::min(&one.key, &other.key).clone());
+            let (uid, key) =
+                (same(one.uid.as_ref(), other.uid.as_ref()), std::cmp::min(&one.key, &other.key).clone());
             common.pod = Some(Pod { key, uid, ..one.clone() });
         }
         if common.kind() != self.kind() || common.name() != self.name() {

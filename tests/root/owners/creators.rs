@@ -106,7 +106,7 @@ pub(crate) fn forged() {
     let (own, others) = (format!("{:064x}", std::process::id()), "9".repeat(64));
     let uid = format!("7fc932ce-fdcc-454b-97bd-{:012x}", std::process::id());
     let forged_pod = format!("kubepods/burstable/pod{uid}/{others}");
-    let named = ContainerName { name: Some("cart".to_owned()), pod: Some(uid.clone()) };
+    let in_pod = ContainerName { name: Some("cart".to_owned()), pod: Some(uid.clone()) };
     let pod_name = PodName { namespace: "shop".to_owned(), name: "cart-7c5d".to_owned() };
     let unit = format!("bpfm-forger-{}.service", std::process::id());
     let user = "user@4000000000.service";
@@ -145,7 +145,7 @@ pub(crate) fn forged() {
 
         // The node has such a pod.
         let runtime = NameSourceId(0);
-        names.set_container(&others, named.clone(), runtime);
+        names.set_container(&others, in_pod.clone(), runtime);
         names.set_pod(&uid, pod_name.clone(), runtime);
         let snapshot = read(&mut enricher, made);
         assert_owned(&snapshot, made, &owner_confirmed);

@@ -56,6 +56,9 @@ impl Made {
     }
 }
 
+/// The number of loaders so far.
+static LOADERS: AtomicU32 = AtomicU32::new(0);
+
 /// A loader that has made its objects, killed when dropped.
 pub(crate) struct Loader {
     pub(crate) made: Made,
@@ -79,7 +82,6 @@ impl Loader {
 
     fn begin_and_pin(group: &Group, pins: Option<&Path>) -> Self {
         let (socket, its) = UnixStream::pair().expect("it can be made");
-        static LOADERS: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}{}", names(), LOADERS.fetch_add(1, Ordering::Relaxed));
         let mut command = helper::itself("loader");
         command.env(helper::NAME, &name).env(GROUP, group.directory());
