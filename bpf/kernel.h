@@ -380,6 +380,9 @@ struct bpf_netns_link {
 struct net_device {
 	__s32 ifindex;
 	char name[16];
+	struct {
+		struct net *net;
+	} nd_net;
 };
 
 struct bpf_xdp_link {
@@ -524,6 +527,7 @@ struct nf_hook_ops {
 
 struct bpf_nf_link {
 	struct nf_hook_ops hook_ops;
+	struct net *net;
 };
 
 struct sockmap_link {

@@ -90,13 +90,17 @@ static __always_inline void write_iterator(struct bpf_link *link, struct link_sc
 static __always_inline void write_device(struct net_device *device, struct link_scratch *scratch)
 {
 	struct link_record *record = &scratch->record;
-	__u32 index = 0;
+	struct net *net = 0;
+	__u32 index = 0, inode = 0;
 
 	if (!device)
 		return;
 	READ(index, device, ifindex);
+	READ(net, device, nd_net.net);
+	READ(inode, net, ns.inum);
 	record->target = TARGET_DEVICE;
 	record->first = index;
+	record->second = inode;
 	record->name_len = read_string(scratch->name, device->name);
 }
 
@@ -291,7 +295,9 @@ static __always_inline void write_target(struct bpf_link *link, struct link_scra
 		break;
 	}
 	case BPF_LINK_TYPE_NETFILTER: {
+		struct net *net = 0;
 		__s32 priority = 0;
+		__u32 inode = 0;
 		__u8 family = 0;
 
 		if (!bpf_core_field_exists(FIELD_OF(struct bpf_nf_link, hook_ops)))
@@ -299,8 +305,10 @@ static __always_inline void write_target(struct bpf_link *link, struct link_scra
 		READ_OF_LINK(family, struct bpf_nf_link, hook_ops.pf);
 		READ_OF_LINK(number, struct bpf_nf_link, hook_ops.hooknum);
 		READ_OF_LINK(priority, struct bpf_nf_link, hook_ops.priority);
+		READ_OF_LINK(net, struct bpf_nf_link, net);
+		READ(inode, net, ns.inum);
 		record->target = TARGET_NETFILTER;
-		record->first = family;
+		record->first = (__u64)inode << 32 | family;
 		record->second = (__u64)number << 32 | (__u32)priority;
 		break;
 	}

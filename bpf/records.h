@@ -75,14 +75,14 @@ enum target {
 	TARGET_ITERATOR_THREAD, /* first: pid; name */
 	TARGET_ITERATOR_PROCESS, /* first: pid; name */
 	TARGET_NETNS,          /* first: inode */
-	TARGET_DEVICE,         /* first: index; name */
+	TARGET_DEVICE,         /* first: index; second: inode of the network namespace; name */
 	TARGET_KPROBE,         /* first: offset; second: address; return_probe; name: symbol */
 	TARGET_UPROBE,         /* first: offset; return_probe; name: file */
 	TARGET_TRACEPOINT,     /* name; group */
 	TARGET_PERF_EVENT,     /* first: type; second: config */
 	TARGET_KPROBE_MULTI,   /* first: number of functions; second: address of the first one; return_probe */
 	TARGET_MAP,            /* first: id */
-	TARGET_NETFILTER,      /* first: family; second: hook in the upper half, priority in the lower */
+	TARGET_NETFILTER,      /* first: inode of the network namespace in the upper half, family in the lower; second: hook, priority */
 };
 
 /* One per link, followed by its name and group without terminating zeros. Only the first field changes. */

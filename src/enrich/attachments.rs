@@ -1,14 +1,17 @@
 //! Scans of attachments, in a thread of their own and less often than readings.
 //! Entry point: [`ScanScheduler::latest`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::attach_points::AttachPoints;
 use crate::host::issues::Issues;
-use crate::kernel::attachments::{ScanCache, Scanned, Subject, scan};
-use crate::model::{AttachmentScan, BootTime, Collector, FeatureState, Part, ProcessFiles, Snapshot};
+use crate::kernel::attachments::{Located, ScanCache, Scanned, Subject, scan};
+use crate::model::{
+    AttachmentScan, BootTime, Collector, FeatureState, Link, LinkFacts, Part, ProcessFiles, Snapshot,
+};
 use crate::sys::failed;
 
 /// Runs scans, and compares each with the one before.
@@ -35,6 +38,9 @@ struct ScanResult {
 #[derive(Debug)]
 struct LastScan {
     scan: Arc<AttachmentScan>,
+    /// Links to interfaces whose network namespace only the scan found, by id: what the reading before it reported, and the same with
+    /// interface and namespace.
+    located: HashMap<u32, (Arc<LinkFacts>, Arc<LinkFacts>)>,
     duration: Duration,
     success: bool,
     features: Vec<FeatureState>,
@@ -105,9 +111,10 @@ impl ScanScheduler {
     fn begin(&mut self, snapshot: &Snapshot, files: &[ProcessFiles], issues: &mut Issues) {
         self.begun = Some(Instant::now());
         let subject = Subject::of(snapshot, files, self.every_netns);
+        let watched = self.attach_points.watched();
         let mut cache = std::mem::take(&mut self.cache);
         let take = move || {
-            let scanned = scan(&subject, &mut cache);
+            let scanned = scan(&subject, &watched, &mut cache);
             ScanResult { subject, scanned, cache }
         };
         // The process does not wait for it when it ends.
@@ -123,14 +130,37 @@ impl ScanScheduler {
         let ScanResult { subject, scanned, cache } = result;
         self.cache = cache;
         let features = scanned.features();
-        let Scanned { mut scan, duration, issues: found } = scanned;
+        let Scanned { mut scan, survey, located, duration, issues: found } = scanned;
         issues.merge(&found);
         let success = !found.any(Part::Hook);
         let is_loaded = |id| subject.is_loaded(id);
         let saw_all = !found.concerns(Part::Hook);
-        scan.attach_points = self.attach_points.compare(scan.taken_at, &scan.hooks, saw_all, is_loaded);
+        scan.attach_points =
+            self.attach_points.compare(scan.taken_at, &scan.hooks, &survey, saw_all, is_loaded);
         let scan = Arc::new(scan);
-        self.last = Some(LastScan { scan, duration, success, features });
+        let locate = |Located { link, target, netns }| {
+            let before = Arc::clone(subject.link(link)?);
+            let (target, netns) = (Some(target), Some(netns));
+            let after = Arc::new(LinkFacts { target, netns, ..(*before).clone() });
+            Some((link, (before, after)))
+        };
+        let located = located.into_iter().filter_map(locate).collect();
+        self.last = Some(LastScan { scan, located, duration, success, features });
+    }
+
+    /// Completes the links to interfaces with what the last scan found, as long as they have not changed since.
+    pub(super) fn locate(&self, links: &mut [Link]) {
+        let Some(LastScan { located, .. }) = self.last.as_ref().filter(|last| !last.located.is_empty())
+        else {
+            return;
+        };
+        for link in links {
+            if let Some((_, after)) =
+                located.get(&link.facts.id).filter(|(before, _)| Arc::ptr_eq(before, &link.facts))
+            {
+                link.facts = Arc::clone(after);
+            }
+        }
     }
 }
 

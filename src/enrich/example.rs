@@ -73,6 +73,7 @@ pub(super) fn link(id: u32, prog_id: Option<u32>) -> Link {
         prog_id,
         attach_type: None,
         target: None,
+        netns: None,
         first_seen: second(1_000),
     };
     Link { facts: Arc::new(facts), missed: None, owner: None }

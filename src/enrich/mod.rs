@@ -173,6 +173,7 @@ impl Enricher {
         snapshot.hooks = scan(hooks, snapshot, files, &mut self.issues);
         snapshot.collectors.extend(hooks.collector(snapshot.taken_at));
         snapshot.features.extend_from_slice(hooks.features());
+        hooks.locate(snapshot.links.as_deref_mut().unwrap_or_default());
     }
 
     /// Returns the number of orphaned objects, given that every process and pin was seen; `None` if some hooks or maps were not.

@@ -165,6 +165,7 @@ mod tests {
             hooks: Vec::new(),
             contents: Vec::new(),
             attach_points: Vec::new(),
+            namespaces: Vec::new(),
             unqueryable: Vec::new(),
             complete: true,
         }
@@ -175,7 +176,7 @@ mod tests {
             hook: "tc_ingress".into(),
             target: None,
             netns: None,
-            position: 0,
+            position: Some(0),
             priority: None,
             prog_id: Some(prog_id),
             link_id: None,

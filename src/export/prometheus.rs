@@ -191,23 +191,29 @@ fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: 
     }
 }
 
-/// Writes a label. A missing one is written empty: to Prometheus that is the same as absent, and some parsers require the same
-/// label names on every line of a family.
+/// Writes a label, unless it is missing or empty, which is the same to Prometheus.
 fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, clock: WallClock, empty: &mut bool) {
-    if !std::mem::replace(empty, false) {
+    let Some(value) = (named.label.read)(value) else { return };
+    let before = text.len();
+    if !*empty {
         text.push(',');
     }
     text.push_str(&named.name);
     text.push_str("=\"");
-    match (named.label.read)(value) {
-        Some(LabelValue::Text(value)) => escape(text, value, true),
-        Some(LabelValue::Target(target)) => {
+    let begin = text.len();
+    match value {
+        LabelValue::Text(value) => escape(text, value, true),
+        LabelValue::Target(target) => {
             write!(Escaped(text), "{target}").expect("writing to a String never fails");
         }
-        Some(value) => put(text, format_args!("{}", value.by(clock))),
-        None => {}
+        value => put(text, format_args!("{}", value.by(clock))),
+    }
+    if text.len() == begin {
+        text.truncate(before);
+        return;
     }
     text.push('"');
+    *empty = false;
 }
 
 fn write_value(text: &mut String, value: Value, clock: WallClock) {

@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use crate::sys::{Error, Result, failed};
+use crate::sys::{Error, Result, failed, os};
 
 /// The length of `struct nlmsghdr`: length, type, flags, sequence number, port.
 const HEADER_LEN: usize = 16;
@@ -54,6 +55,15 @@ impl Socket {
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT_SECONDS))
             .map_err(failed("setsockopt(SO_RCVTIMEO)"))?;
         Ok(Self { file: File::from(fd), sequence: 0, buffer: vec![0; BUFFER_LEN] })
+    }
+
+    /// Returns the cookie of the socket's network namespace, which no other one ever gets. Since 5.14.
+    ///
+    /// # Errors
+    ///
+    /// `ENOPROTOOPT` on older kernels.
+    pub(crate) fn netns_cookie(&self) -> Result<u64> {
+        os::netns_cookie(self.file.as_fd())
     }
 
     /// Requests all objects of a type, and returns what `parse` makes of each reply's body. `request` follows the header of the

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
+use crate::model::NetNs;
 use crate::sys::errno_of;
 use crate::text::printable;
 
@@ -21,10 +22,8 @@ const NAMED: [&str; 2] = ["run/netns", "var/run/netns"];
 /// A network namespace.
 #[derive(Debug)]
 pub(crate) struct Namespace {
-    /// Its inode number.
-    pub(crate) inode: u64,
-    /// Its name and inode number, or its inode number only: `blue (4026532208)`.
-    pub(crate) label: Arc<str>,
+    /// Its inode number and name.
+    pub(crate) netns: NetNs,
     /// Keeps the namespace alive while it is read.
     pub(crate) file: File,
 }
@@ -39,7 +38,7 @@ impl Namespace {
     pub(crate) fn open(path: &Path, names: &NetnsNames) -> io::Result<Self> {
         let file = File::open(path)?;
         let inode = file.metadata()?.ino();
-        Ok(Self { inode, label: names.label(inode), file })
+        Ok(Self { netns: NetNs { inode, name: names.get(inode) }, file })
     }
 
     /// Moves the calling thread, and no other, into the namespace.
@@ -55,15 +54,18 @@ impl Namespace {
 /// Names of network namespaces by inode number.
 #[derive(Debug, Default)]
 pub(crate) struct NetnsNames {
-    named: BTreeMap<u64, (String, PathBuf)>,
+    named: BTreeMap<u64, (Arc<str>, PathBuf)>,
 }
 
 impl NetnsNames {
     /// Reads the names below `root`, which replaces `/`. Of several names the first in alphabetical order is used.
-    ///
-    /// `device` is that of the file system of namespaces: a file of another one has no namespace mounted on it.
-    pub(crate) fn read(root: &Path, device: u64) -> (Self, Vec<io::Error>) {
+    pub(crate) fn read(root: &Path) -> (Self, Vec<io::Error>) {
         let (mut names, mut errors) = (Self::default(), Vec::new());
+        // A file of another file system than that of namespaces has no namespace mounted on it.
+        let device = match fs::metadata(root.join("proc/self/ns/net")) {
+            Ok(ours) => ours.dev(),
+            Err(error) => return (names, vec![error]),
+        };
         for directory in NAMED {
             let entries = match fs::read_dir(root.join(directory)) {
                 Ok(entries) => entries,
@@ -78,8 +80,9 @@ impl NetnsNames {
                 if metadata.dev() != device {
                     continue;
                 }
-                let name = printable(entry.file_name().as_encoded_bytes());
-                let first = names.named.entry(metadata.ino()).or_insert_with(|| (name.clone(), entry.path()));
+                let name = Arc::from(printable(entry.file_name().as_encoded_bytes()));
+                let first =
+                    names.named.entry(metadata.ino()).or_insert_with(|| (Arc::clone(&name), entry.path()));
                 if name < first.0 {
                     *first = (name, entry.path());
                 }
@@ -88,11 +91,9 @@ impl NetnsNames {
         (names, errors)
     }
 
-    fn label(&self, inode: u64) -> Arc<str> {
-        match self.named.get(&inode) {
-            Some((name, _)) => format!("{name} ({inode})").into(),
-            None => inode.to_string().into(),
-        }
+    /// Returns the name of a namespace.
+    pub(crate) fn get(&self, inode: u64) -> Option<Arc<str>> {
+        self.named.get(&inode).map(|(name, _)| Arc::clone(name))
     }
 }
 
@@ -167,22 +168,27 @@ mod tests {
     }
 
     #[test]
-    fn a_label_has_the_first_name_and_the_inode_number() {
+    fn a_namespace_has_the_first_of_its_names() {
         let root = NetnsTree::new();
         let directory = root.0.path().join("run/netns");
         fs::write(directory.join("green"), "").expect("the directory is writable");
         fs::hard_link(directory.join("green"), directory.join("blue")).expect("the directory is writable");
         let metadata = fs::metadata(directory.join("green")).expect("the file exists");
-        let (names, errors) = NetnsNames::read(root.0.path(), metadata.dev());
+        let (names, errors) = NetnsNames::read(root.0.path());
+        assert!(names.get(metadata.ino()).is_none() && errors.len() == 1, "there is no /proc");
+
+        let ours = root.0.path().join("proc/self/ns/net");
+        fs::create_dir_all(root.0.path().join("proc/self/ns")).expect("the directory is writable");
+        fs::write(&ours, "").expect("the directory is writable");
+        let (names, errors) = NetnsNames::read(root.0.path());
         assert!(errors.is_empty());
-        assert_eq!(&*names.label(metadata.ino()), format!("blue ({})", metadata.ino()));
-        assert_eq!(&*names.label(7), "7");
-        let (names, _) = NetnsNames::read(root.0.path(), metadata.dev() + 1);
-        assert_eq!(
-            &*names.label(metadata.ino()),
-            metadata.ino().to_string(),
-            "no namespace is mounted there"
-        );
+        assert_eq!(names.get(metadata.ino()).as_deref(), Some("blue"));
+        assert_eq!(names.get(7), None);
+
+        fs::remove_file(&ours).expect("it is there");
+        symlink("/proc/self/ns/net", ours).expect("the directory is writable");
+        let (names, _) = NetnsNames::read(root.0.path());
+        assert_eq!(names.get(metadata.ino()), None, "no namespace is mounted there");
     }
 
     #[test]

@@ -10,7 +10,8 @@ use super::enums::{arp_hook, hardware_event, inet_hook, netdev_hook, netfilter_f
 
 /// What a program or a map is attached to.
 ///
-/// The kernel reports ids, indices and addresses; names are `None` until they are looked up, and where there is none.
+/// The kernel reports ids and indices; names are `None` until they are looked up, and where there is none. An address of the
+/// kernel's code is no part of a target: it would tell where the kernel lies in memory.
 /// [`Display`](fmt::Display) is the only place that puts a target into words; the form stands beside each variant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -20,7 +21,7 @@ pub enum Target {
         /// Its name.
         name: Arc<str>,
     },
-    /// A function of the kernel: `tcp_connect`, `bpf_lsm_file_open`; or of another program: `handler (program 17)`.
+    /// A function of the kernel: `tcp_connect`, `bpf_lsm_file_open`; or of another program: `handler of program 17`.
     /// Without a name: `btf 1:12345`, the BTF object and the type in it, or `program 17`.
     Function {
         /// The object that defines the function.
@@ -32,29 +33,29 @@ pub enum Target {
     },
     /// A cgroup: `/system.slice/x.service`, `cgroup 4721` without a path.
     Cgroup(Cgroup),
-    /// An iterator: `bpf_map`, `bpf_map_elem (map 17)`, `cgroup (/system.slice)`, `task (thread 12)`, `task (process 12)`.
+    /// An iterator: `bpf_map`, `bpf_map_elem of map 17`, `cgroup of /system.slice`, `task of thread 12`, `task of process 12`.
     Iterator {
         /// What it iterates over.
         name: Arc<str>,
         /// The part that it is limited to.
         within: Option<Within>,
     },
-    /// A network namespace: `netns:[4026531840]`.
+    /// A network namespace: `netns 4026531840`.
     #[serde(rename = "netns")]
     NetNs {
         /// The inode number in nsfs.
         inode: u64,
     },
-    /// A network interface: `eth0 (2)`, `2` without a name.
+    /// A network interface: `eth0`, `2` without a name.
     Device(Device),
-    /// A queueing discipline, as tc(8) writes it: `eth0 (2) qdisc 1:`.
+    /// A queueing discipline, as tc(8) writes it: `eth0 qdisc 1:`.
     Qdisc {
         /// Its interface.
         device: Device,
         /// Its handle.
         handle: u32,
     },
-    /// A class of a queueing discipline: `eth0 (2) class 1:10`.
+    /// A class of a queueing discipline: `eth0 class 1:10`.
     Class {
         /// Its interface.
         device: Device,
@@ -66,11 +67,11 @@ pub enum Target {
         /// Its index among those of its kind.
         index: u32,
     },
-    /// A probe in the kernel: `tcp_connect`, `tcp_connect+0x10`, `0xffffffff81234567`; at the return of a function
-    /// `tcp_connect%return`.
+    /// A probe in the kernel: `tcp_connect`, `tcp_connect+0x10`; at the return of a function `tcp_connect%return`; without a
+    /// symbol `1 function`.
     Kprobe {
-        /// The probed instruction.
-        address: CodeAddress,
+        /// The probed instruction; `None` where no symbol is found, or the kernel hides its addresses.
+        symbol: Option<Symbol>,
         /// Whether it fires when the function returns.
         at_return: bool,
     },
@@ -78,8 +79,8 @@ pub enum Target {
     KprobeMulti {
         /// The number of functions.
         count: u32,
-        /// The function, when it is a single one whose address is reported.
-        single: Option<CodeAddress>,
+        /// The function, when it is a single one whose symbol is found.
+        single: Option<Symbol>,
         /// Whether it fires when a function returns.
         at_return: bool,
     },
@@ -168,8 +169,16 @@ pub struct Cgroup {
 pub struct Device {
     /// Its index in its network namespace.
     pub ifindex: u32,
-    /// Its name. By ids the kernel reports the index and not the namespace: then it is that of the index in this process's
-    /// network namespace.
+    /// Its name in its network namespace. `None` where the namespace is not known: `bpf_link_info` has only the index.
+    pub name: Option<Arc<str>>,
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NetNs {
+    /// Its inode number in nsfs. The kernel gives the number of a namespace that is gone to a new one.
+    pub inode: u64,
+    /// Its name in `/run/netns`: of several the first in alphabetical order; `None` without one.
     pub name: Option<Arc<str>>,
 }
 
@@ -182,36 +191,30 @@ pub enum Within {
         /// Its id.
         id: u32,
     },
-    /// A cgroup and its descendants.
+    /// A cgroup and its descendants; of any hierarchy, so that it has a path only where no other hierarchy has such an id.
     Cgroup(Cgroup),
     /// A thread.
     Thread {
-        /// Its id.
+        /// Its id, in the pid namespace of the process that made the iterator.
         tid: u32,
     },
     /// The threads of a process.
     Process {
-        /// Its id.
+        /// Its id, likewise.
         pid: u32,
     },
 }
 
-/// An instruction of the kernel.
+/// An instruction of the kernel, by its symbol: `tcp_connect`, `tcp_connect+0x10`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CodeAddress {
-    /// By a symbol: `tcp_connect`, `tcp_connect+0x10`.
-    Symbol {
-        /// The symbol.
-        name: Arc<str>,
-        /// Distance from the symbol, in bytes.
-        offset: u64,
-    },
-    /// By address, where no symbol is found: `0xffffffff81234567`.
-    Raw(#[serde(with = "hexadecimal")] u64),
+pub struct Symbol {
+    /// The symbol.
+    pub name: Arc<str>,
+    /// Distance from the symbol, in bytes.
+    pub offset: u64,
 }
 
-/// Numbers of 64 bits as text, since JSON numbers lose precision beyond 2^53 in some readers: `"0xffffffff81234567"`.
+/// Numbers of 64 bits as text, since JSON numbers lose precision beyond 2^53 in some readers: `"0x1122334455667788"`.
 mod hexadecimal {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -229,6 +232,19 @@ mod hexadecimal {
 }
 
 impl Target {
+    /// The target by numbers alone, as far as they identify it: interfaces are renamed, and a path may not be found.
+    #[must_use]
+    pub fn without_names(&self) -> Self {
+        let unnamed = |device: &Device| Device { ifindex: device.ifindex, name: None };
+        match self {
+            Self::Device(device) => Self::Device(unnamed(device)),
+            Self::Qdisc { device, handle } => Self::Qdisc { device: unnamed(device), handle: *handle },
+            Self::Class { device, handle } => Self::Class { device: unnamed(device), handle: *handle },
+            Self::Cgroup(Cgroup { id, .. }) => Self::Cgroup(Cgroup { id: *id, path: None }),
+            target => target.clone(),
+        }
+    }
+
     /// The network interface, of queueing disciplines and classes as well.
     #[must_use]
     pub const fn device(&self) -> Option<&Device> {
@@ -247,22 +263,13 @@ impl Target {
         }
     }
 
-    /// The inode number of the network namespace.
-    #[must_use]
-    pub const fn netns(&self) -> Option<u64> {
-        match self {
-            Self::NetNs { inode } => Some(*inode),
-            _ => None,
-        }
-    }
-
     /// The function, or the symbol of a probe in the kernel.
     #[must_use]
     pub fn symbol(&self) -> Option<&str> {
         match self {
             Self::Function { name, .. } => name.as_deref(),
-            Self::Kprobe { address: CodeAddress::Symbol { name, .. }, .. }
-            | Self::KprobeMulti { single: Some(CodeAddress::Symbol { name, .. }), .. } => Some(name),
+            Self::Kprobe { symbol: Some(Symbol { name, .. }), .. }
+            | Self::KprobeMulti { single: Some(Symbol { name, .. }), .. } => Some(name),
             _ => None,
         }
     }
@@ -286,16 +293,17 @@ impl fmt::Display for Target {
             | Self::Tracepoint { group: None, name } => f.write_str(name),
             Self::Function { object, type_id, name } => write_function(f, *object, *type_id, name.as_deref()),
             Self::Cgroup(cgroup) => cgroup.fmt(f),
-            Self::Iterator { name, within: Some(within) } => write!(f, "{name} ({within})"),
-            Self::NetNs { inode } => write!(f, "netns:[{inode}]"),
+            Self::Iterator { name, within: Some(within) } => write!(f, "{name} of {within}"),
+            Self::NetNs { inode } => write!(f, "netns {inode}"),
             Self::Device(device) => device.fmt(f),
             Self::Qdisc { device, handle } => write!(f, "{device} qdisc {}", Handle(*handle)),
             Self::Class { device, handle } => write!(f, "{device} class {}", Handle(*handle)),
             Self::Action { index } => write!(f, "action {index}"),
-            Self::Kprobe { address, at_return }
-            | Self::KprobeMulti { single: Some(address), at_return, .. } => {
-                write!(f, "{address}{}", Return(*at_return))
+            Self::Kprobe { symbol: Some(symbol), at_return }
+            | Self::KprobeMulti { single: Some(symbol), at_return, .. } => {
+                write!(f, "{symbol}{}", Return(*at_return))
             }
+            Self::Kprobe { symbol: None, at_return } => write!(f, "1 function{}", Return(*at_return)),
             Self::KprobeMulti { count, single: None, at_return } => {
                 write!(f, "{count} function{}{}", Plural(*count), Return(*at_return))
             }
@@ -327,7 +335,7 @@ impl fmt::Display for Cgroup {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
-            Some(name) => write!(f, "{name} ({})", self.ifindex),
+            Some(name) => f.write_str(name),
             None => self.ifindex.fmt(f),
         }
     }
@@ -344,12 +352,11 @@ impl fmt::Display for Within {
     }
 }
 
-impl fmt::Display for CodeAddress {
+impl fmt::Display for Symbol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Symbol { name, offset: 0 } => f.write_str(name),
-            Self::Symbol { name, offset } => write!(f, "{name}+{offset:#x}"),
-            Self::Raw(address) => write!(f, "{address:#x}"),
+            Self { name, offset: 0 } => f.write_str(name),
+            Self { name, offset } => write!(f, "{name}+{offset:#x}"),
         }
     }
 }
@@ -391,7 +398,7 @@ fn write_function(
     name: Option<&str>,
 ) -> fmt::Result {
     match (object, name) {
-        (FunctionObject::Program(id), Some(name)) => write!(f, "{name} (program {id})"),
+        (FunctionObject::Program(id), Some(name)) => write!(f, "{name} of program {id}"),
         (FunctionObject::Program(id), None) => write!(f, "program {id}"),
         (_, Some(name)) => f.write_str(name),
         (FunctionObject::Btf(id) | FunctionObject::BtfOrProgram(id), None) => write!(f, "btf {id}:{type_id}"),
@@ -434,8 +441,8 @@ fn write_netfilter(f: &mut fmt::Formatter<'_>, family: u32, hook: u32, priority:
 mod tests {
     use super::*;
 
-    fn symbol(name: &str, offset: u64) -> CodeAddress {
-        CodeAddress::Symbol { name: name.into(), offset }
+    fn symbol(name: &str, offset: u64) -> Option<Symbol> {
+        Some(Symbol { name: name.into(), offset })
     }
 
     /// Every form of every target, with its text.
@@ -448,7 +455,7 @@ mod tests {
         let cgroup = |id, path: Option<&str>| Cgroup { id, path: path.map(Arc::from) };
         let iterator = |name: &str, within| Target::Iterator { name: name.into(), within };
         let device = |ifindex, name: Option<&str>| Device { ifindex, name: name.map(Arc::from) };
-        let kprobe = |address, at_return| Target::Kprobe { address, at_return };
+        let kprobe = |symbol, at_return| Target::Kprobe { symbol, at_return };
         let kprobes = |count, single, at_return| Target::KprobeMulti { count, single, at_return };
         let uprobe = |path: &str, at_return| Target::Uprobe { path: path.into(), offset: 0x1234, at_return };
         let uprobes = |count, single, at_return| Target::UprobeMulti {
@@ -471,33 +478,33 @@ mod tests {
             (Target::RawTracepoint { name: "sched_switch".into() }, "sched_switch"),
             (function(FunctionObject::Btf(1), Some("tcp_connect")), "tcp_connect"),
             (function(FunctionObject::Btf(0), Some("tcp_connect")), "tcp_connect"),
-            (function(FunctionObject::Program(17), Some("handler")), "handler (program 17)"),
+            (function(FunctionObject::Program(17), Some("handler")), "handler of program 17"),
             (function(FunctionObject::Btf(u32::MAX), None), "btf 4294967295:12345"),
             (function(FunctionObject::Program(17), None), "program 17"),
             (function(FunctionObject::BtfOrProgram(17), None), "btf 17:12345"),
             (Target::Cgroup(cgroup(4721, None)), "cgroup 4721"),
             (Target::Cgroup(cgroup(4721, Some("/system.slice"))), "/system.slice"),
             (iterator("bpf_map", None), "bpf_map"),
-            (iterator("bpf_map_elem", Some(Within::Map { id: 17 })), "bpf_map_elem (map 17)"),
-            (iterator("cgroup", Some(Within::Cgroup(cgroup(9, None)))), "cgroup (cgroup 9)"),
-            (iterator("cgroup", Some(Within::Cgroup(cgroup(9, Some("/a"))))), "cgroup (/a)"),
-            (iterator("task", Some(Within::Thread { tid: 12 })), "task (thread 12)"),
-            (iterator("task", Some(Within::Process { pid: 12 })), "task (process 12)"),
-            (Target::NetNs { inode: 4_026_531_840 }, "netns:[4026531840]"),
-            (Target::Device(device(2, Some("eth0"))), "eth0 (2)"),
+            (iterator("bpf_map_elem", Some(Within::Map { id: 17 })), "bpf_map_elem of map 17"),
+            (iterator("cgroup", Some(Within::Cgroup(cgroup(9, None)))), "cgroup of cgroup 9"),
+            (iterator("cgroup", Some(Within::Cgroup(cgroup(9, Some("/a"))))), "cgroup of /a"),
+            (iterator("task", Some(Within::Thread { tid: 12 })), "task of thread 12"),
+            (iterator("task", Some(Within::Process { pid: 12 })), "task of process 12"),
+            (Target::NetNs { inode: 4_026_531_840 }, "netns 4026531840"),
+            (Target::Device(device(2, Some("eth0"))), "eth0"),
             (Target::Device(device(u32::MAX, None)), "4294967295"),
-            (Target::Qdisc { device: device(2, Some("eth0")), handle: 0x0001_0000 }, "eth0 (2) qdisc 1:"),
+            (Target::Qdisc { device: device(2, Some("eth0")), handle: 0x0001_0000 }, "eth0 qdisc 1:"),
             (Target::Class { device: device(2, None), handle: 0x0001_00a0 }, "2 class 1:a0"),
             (Target::Action { index: 7 }, "action 7"),
             (kprobe(symbol("tcp_connect", 0), false), "tcp_connect"),
             (kprobe(symbol("tcp_connect", 16), false), "tcp_connect+0x10"),
             (kprobe(symbol("tcp_connect", 16), true), "tcp_connect+0x10%return"),
-            (kprobe(CodeAddress::Raw(0xffff), false), "0xffff"),
+            (kprobe(None, false), "1 function"),
+            (kprobe(None, true), "1 function%return"),
             (kprobes(12, None, false), "12 functions"),
             (kprobes(12, None, true), "12 functions%return"),
             (kprobes(1, None, false), "1 function"),
-            (kprobes(1, Some(symbol("tcp_connect", 0)), true), "tcp_connect%return"),
-            (kprobes(1, Some(CodeAddress::Raw(0xffff)), false), "0xffff"),
+            (kprobes(1, symbol("tcp_connect", 0), true), "tcp_connect%return"),
             (uprobe("/usr/bin/x", false), "/usr/bin/x:0x1234"),
             (uprobe("relative/x", true), "relative/x:0x1234%return"),
             (uprobes(3, None, false), "/usr/bin/x: 3 offsets"),
@@ -543,10 +550,9 @@ mod tests {
         let class = Target::Class { device: device.clone(), handle: 1 };
         assert_eq!((class.device(), Target::Device(device.clone()).device()), (Some(&device), Some(&device)));
         let cgroup = Target::Cgroup(Cgroup { id: 1, path: Some("/a".into()) });
-        assert_eq!((cgroup.cgroup_path(), cgroup.symbol(), cgroup.netns()), (Some("/a"), None, None));
-        let probe = Target::Kprobe { address: symbol("f", 16), at_return: true };
+        assert_eq!((cgroup.cgroup_path(), cgroup.symbol()), (Some("/a"), None));
+        let probe = Target::Kprobe { symbol: symbol("f", 16), at_return: true };
         assert_eq!((probe.symbol(), probe.priority()), (Some("f"), None));
-        assert_eq!(Target::NetNs { inode: 7 }.netns(), Some(7));
         assert_eq!(Target::Netfilter { family: 2, hook: 1, priority: Some(-5) }.priority(), Some(-5));
     }
 }

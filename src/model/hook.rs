@@ -2,11 +2,10 @@
 //! Entry point: [`AttachmentScan`].
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::attachment::Target;
+use super::attachment::{NetNs, Target};
 use super::kind::{Kind, Object};
 use super::time::BootTime;
 
@@ -17,11 +16,11 @@ pub struct Hook {
     pub hook: Cow<'static, str>,
     /// What it is attached to. `None` where there is no target.
     pub target: Option<Target>,
-    /// Network namespace of the target: its name in `/run/netns` and its number, `blue (4026532208)`, or only the number.
-    /// `None` where the target is in none.
-    pub netns: Option<Arc<str>>,
-    /// Position in the order of execution at the same hook and target, from 0.
-    pub position: u32,
+    /// Network namespace of the target. `None` where the target is in none, or it is not known in which.
+    pub netns: Option<NetNs>,
+    /// Position in the order of execution at the same hook, target and namespace, from 0. A program that is attached twice without a
+    /// link has the first one. `None` where it is not known which programs share the target: see [`Self::is_placed`].
+    pub position: Option<u32>,
     /// Priority at a hook of netfilter, by which programs are ordered there; `None` elsewhere.
     pub priority: Option<i32>,
     /// The program. `None` for a `struct_ops` map, which has several.
@@ -33,6 +32,23 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Returns whether it is known of every attachment with the same hook, target and namespace that it is at the same place: not of
+    /// an interface or a hook of netfilter in an unknown network namespace, nor of a probe at an unknown address.
+    #[must_use]
+    pub const fn is_placed(&self) -> bool {
+        match self.target {
+            Some(
+                Target::Device(_)
+                | Target::Qdisc { .. }
+                | Target::Class { .. }
+                | Target::Action { .. }
+                | Target::Netfilter { .. },
+            ) => self.netns.is_some(),
+            Some(Target::Kprobe { symbol: None, .. }) => false,
+            _ => true,
+        }
+    }
+
     /// Returns the object that is attached: the program, else the map, else the link; the program of id 0, which no object has,
     /// where none is known.
     #[must_use]
@@ -66,8 +82,11 @@ pub struct AttachmentScan {
     pub hooks: Vec<Hook>,
     /// Contents of the maps that may hold otherwise unreferenced objects.
     pub contents: Vec<Content>,
-    /// Every hook and target with a program now or at an earlier scan.
+    /// Every hook and target with a program now or at an earlier scan, as long as the target is there.
     pub attach_points: Vec<AttachPointStatus>,
+    /// The network namespaces whose hooks were all queried; empty where no loaded program can be attached in one.
+    #[serde(default)]
+    pub namespaces: Vec<NetNs>,
     /// Numbers of the program types that may be attached where the scan could not query.
     pub unqueryable: Vec<u32>,
     /// True if the scan covered all links and every map that may hold otherwise unreferenced objects.
@@ -82,11 +101,13 @@ pub struct AttachPointStatus {
     /// See [`Hook::target`].
     pub target: Option<Target>,
     /// See [`Hook::netns`].
-    pub netns: Option<Arc<str>>,
+    pub netns: Option<NetNs>,
     /// Number of attached programs.
     pub programs: u64,
-    /// Number of programs that were attached at one scan and not at the next, replaced ones included.
-    pub detached: u64,
+    /// Number of programs that were attached at one scan and not at the next, replaced ones included, while the target was still
+    /// there. `None` where it cannot be seen whether the target is there: files of user probes, and interfaces of network namespaces
+    /// that are not scanned.
+    pub detached: Option<u64>,
     /// The first scan that found a program.
     #[serde(rename = "since_boot_ns")]
     pub since: BootTime,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::attachment::{Cgroup, CodeAddress, Device, FunctionObject, Target, Within};
+pub use self::attachment::{Cgroup, Device, FunctionObject, NetNs, Symbol, Target, Within};
 pub use self::collection::{Collector, Issue, Part, ReaderKind, RunStats};
 pub use self::enums::ObjectType;
 pub use self::exporter::{Backlog, Build, Delivery, Exporter, Tally};
@@ -166,6 +166,7 @@ impl Snapshot {
                     hooks: rows(&scan.hooks, |hook| keep(hook.object())),
                     contents: rows(&scan.contents, |content| is_kept(Kind::Map, content.map_id)),
                     attach_points: scan.attach_points.clone(),
+                    namespaces: scan.namespaces.clone(),
                     unqueryable: scan.unqueryable.clone(),
                     complete: scan.complete,
                 })

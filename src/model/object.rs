@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::attachment::Target;
+use super::attachment::{NetNs, Target};
 use super::enums::{ObjectType, map_type};
 use super::owner::Owner;
 use super::time::BootTime;
@@ -172,6 +172,10 @@ pub struct LinkFacts {
     /// What it is attached to. `None` if it has no target, the target is gone, or the kernel does not report it: functions since
     /// 5.13, probes and perf events since 6.6, `uprobe_multi` since 6.8. Source: `bpf_link_info`.
     pub target: Option<Target>,
+    /// The network namespace of the target. `None` where the target is in none, or it is not known in which: `bpf_link_info` does not
+    /// report that of an interface or of a hook of netfilter.
+    #[serde(default)]
+    pub netns: Option<NetNs>,
     /// The first reading that found it: the kernel does not report when a link was created.
     #[serde(rename = "first_seen_boot_ns")]
     pub first_seen: BootTime,

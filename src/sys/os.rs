@@ -1,5 +1,5 @@
-//! System calls other than bpf(2) without a safe wrapper: cgroup handles, comparison of descriptor tables, interface
-//! names, capabilities.
+//! System calls other than bpf(2) without a safe wrapper: cgroup handles, comparison of descriptor tables, identity of network
+//! namespaces, capabilities.
 //!
 //! Entry point: [`open_cgroup`]. Independent of BPF objects.
 #![expect(unsafe_code, reason = "these calls have no safe wrapper")]
@@ -50,13 +50,25 @@ pub(crate) fn share_descriptors(one: u32, other: u32) -> Result<bool> {
     Errno::result(order).map(|order| order == 0).map_err(failed("kcmp"))
 }
 
-/// Returns the name of an interface of this process's network namespace.
-pub(crate) fn interface_name(index: u32) -> Option<Vec<u8>> {
-    let mut name = [0_u8; libc::IF_NAMESIZE];
-    // SAFETY: the function writes a string of at most `IF_NAMESIZE` bytes with its terminating zero, for which `name` has room.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
-    let len = name.iter().position(|&byte| byte == 0)?;
-    (!found.is_null()).then(|| name[..len].to_vec())
+/// Returns the cookie of a socket's network namespace, which is unique until the host restarts, while inode numbers of namespaces are
+/// reused.
+///
+/// Source: `SO_NETNS_COOKIE`, `sk_getsockopt` in `net/core/sock.c`, since 5.14.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` on older kernels; `ENOTSOCK` for another descriptor.
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Result<u64> {
+    /// `SO_NETNS_COOKIE` of `include/uapi/asm-generic/socket.h`.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut len = libc::socklen_t::try_from(size_of::<u64>()).expect("the size is 8");
+    let level = libc::SOL_SOCKET;
+    // SAFETY: `cookie` and `len` outlive the call, and `len` is the size of `cookie`.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut len)
+    };
+    Errno::result(result).map(|_| cookie).map_err(failed("getsockopt(SO_NETNS_COOKIE)"))
 }
 
 /// Returns the effective capabilities of the calling thread, one bit each. Source: `cap_get_proc`, `kernel/capability.c`.

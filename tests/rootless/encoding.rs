@@ -184,32 +184,58 @@ fn as_scraped(point: &Point) -> Scraped {
     (format!("{}{suffix}{total}", point.metric), labels, point.value.expect("scrapes have no markers"))
 }
 
+/// Returns a text for each sample, with the description of its family. The parser insists on the same label names on every line of a
+/// family, which neither format does.
+fn each_sample(text: &str) -> impl Iterator<Item = String> {
+    let mut head = String::new();
+    let mut is_headed = false;
+    text.lines().filter(|line| *line != "# EOF").filter_map(move |line| {
+        if line.starts_with('#') {
+            if std::mem::take(&mut is_headed) {
+                head.clear();
+            }
+            head.extend([line, "\n"]);
+            return None;
+        }
+        is_headed = true;
+        Some(format!("{head}{line}\n"))
+    })
+}
+
 fn scraped_text(text: &str) -> Vec<Scraped> {
-    let exposition =
-        openmetrics_parser::prometheus::parse_prometheus(text).expect("the text is in Prometheus format");
-    let samples = exposition.families.into_iter().flat_map(|(name, family)| {
-        samples(&family, &name, |value| match value {
-            PrometheusValue::Gauge(number) => number_of(number),
-            PrometheusValue::Counter(counter) => number_of(&counter.value),
-            other => panic!("neither a gauge nor a counter: {other:?}"),
+    let scraped = |text: String| {
+        let exposition = openmetrics_parser::prometheus::parse_prometheus(&text)
+            .expect("the text is in Prometheus format");
+        exposition.families.into_iter().flat_map(|(name, family)| {
+            samples(&family, &name, |value| match value {
+                PrometheusValue::Gauge(number) => number_of(number),
+                PrometheusValue::Counter(counter) => number_of(&counter.value),
+                other => panic!("neither a gauge nor a counter: {other:?}"),
+            })
         })
-    });
-    sorted(samples.collect())
+    };
+    sorted(each_sample(text).flat_map(scraped).collect())
 }
 
 fn scraped_openmetrics(text: &str) -> Vec<Scraped> {
-    let exposition =
-        openmetrics_parser::openmetrics::parse_openmetrics(text).expect("the text is in OpenMetrics format");
-    let samples = exposition.families.into_iter().flat_map(|(name, family)| {
-        let total =
-            if family.family_type == openmetrics_parser::OpenMetricsType::Counter { "_total" } else { "" };
-        samples(&family, &format!("{name}{total}"), |value| match value {
-            OpenMetricsValue::Gauge(number) => number_of(number),
-            OpenMetricsValue::Counter(counter) => number_of(&counter.value),
-            other => panic!("neither a gauge nor a counter: {other:?}"),
+    assert!(text.ends_with("# EOF\n"));
+    let scraped = |text: String| {
+        let exposition = openmetrics_parser::openmetrics::parse_openmetrics(&format!("{text}# EOF\n"))
+            .expect("the text is in OpenMetrics format");
+        exposition.families.into_iter().flat_map(|(name, family)| {
+            let total = if family.family_type == openmetrics_parser::OpenMetricsType::Counter {
+                "_total"
+            } else {
+                ""
+            };
+            samples(&family, &format!("{name}{total}"), |value| match value {
+                OpenMetricsValue::Gauge(number) => number_of(number),
+                OpenMetricsValue::Counter(counter) => number_of(&counter.value),
+                other => panic!("neither a gauge nor a counter: {other:?}"),
+            })
         })
-    });
-    sorted(samples.collect())
+    };
+    sorted(each_sample(text).flat_map(scraped).collect())
 }
 
 fn samples<Type, Value>(
@@ -223,10 +249,7 @@ where
 {
     let scraped = |sample: &openmetrics_parser::Sample<Value>| {
         let labels = sample.get_labelset().expect("a label set");
-        let labels = labels
-            .iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         (name.to_owned(), labels.collect(), number(&sample.value))
     };
     family.iter_samples().map(scraped).collect()

@@ -80,7 +80,7 @@ pub(crate) fn scan(cx: &mut ScanContext<'_>) {
     });
     let hooks: Vec<CgroupHook> = hooks.collect();
     if hooks.is_empty() {
-        return;
+        return survey_watched(cx);
     }
     let types: Vec<u32> = hooks.iter().map(|hook| hook.program_type).collect();
     let hierarchy = match unified(&cx.root) {
@@ -107,6 +107,24 @@ pub(crate) fn scan(cx: &mut ScanContext<'_>) {
     }
 }
 
+/// Looks for the cgroups that had programs at an earlier scan, where no loaded program can be attached to any.
+fn survey_watched(cx: &mut ScanContext<'_>) {
+    let is_cgroup = |target: &Option<Target>| Some(target.as_ref()?.cgroup_path()?.to_owned());
+    let watched: Vec<String> = cx.watched.iter().filter_map(|(_, target)| is_cgroup(target)).collect();
+    if watched.is_empty() {
+        return;
+    }
+    let hierarchy = match unified(&cx.root) {
+        Ok(hierarchy) => hierarchy,
+        Err(error) => return cx.issue(error),
+    };
+    for path in watched {
+        let below = Path::new(&path).strip_prefix(&hierarchy.path);
+        let metadata = below.ok().and_then(|below| fs::metadata(hierarchy.point.join(below)).ok());
+        cx.survey.cgroups.extend(metadata.map(|metadata| metadata.ino()));
+    }
+}
+
 /// Queries the hooks of a cgroup. Returns whether there are cgroups below it.
 fn query_cgroup(
     cx: &mut ScanContext<'_>,
@@ -116,6 +134,7 @@ fn query_cgroup(
 ) -> io::Result<bool> {
     let file = File::open(directory)?;
     let metadata = file.metadata()?;
+    cx.survey.cgroups.insert(metadata.ino());
     let path = printable(path.as_os_str().as_encoded_bytes()).into();
     let target = Target::Cgroup(Cgroup { id: metadata.ino(), path: Some(path) });
     let mut found = AttachedPrograms::default();

@@ -8,11 +8,11 @@ mod maps;
 mod merge;
 mod network;
 mod perf;
+mod places;
 mod tc;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -22,6 +22,8 @@ use nix::errno::Errno;
 
 use self::maps::Structures;
 use self::merge::Attachments;
+pub(crate) use self::merge::Located;
+pub(crate) use self::places::{Place, Survey};
 use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::namespaces::Rights;
@@ -30,8 +32,8 @@ use crate::host::procfs;
 use crate::kernel::targets::resolver::Resolver;
 use crate::model::enums::{attach_type, map_type, program_type};
 use crate::model::{
-    AttachmentScan, Capability, Content, Feature, FeatureState, Kind, LinkFacts, MapFacts, Part,
-    ProcessFiles, Snapshot,
+    AttachmentScan, Capability, Content, Feature, FeatureState, Kind, LinkFacts, MapFacts, NetNs, Part,
+    ProcessFiles, Snapshot, Target,
 };
 use crate::sys::{Error, failed};
 
@@ -91,6 +93,11 @@ impl Subject {
         self.programs.as_ref().is_none_or(|programs| programs.contains_key(&program))
     }
 
+    /// Returns the facts of a link.
+    pub(crate) fn link(&self, id: u32) -> Option<&Arc<LinkFacts>> {
+        self.links.iter().flatten().find(|link| link.id == id)
+    }
+
     /// Returns whether there is a program of one of these types; `true` when programs could not be read.
     fn has(&self, types: &[u32]) -> bool {
         self.programs.as_ref().is_none_or(|programs| programs.values().any(|kind| types.contains(kind)))
@@ -115,6 +122,10 @@ pub(crate) struct ScanCache {
 pub(crate) struct Scanned {
     /// What was found, still without the history of attach points.
     pub(crate) scan: AttachmentScan,
+    /// The targets that are there.
+    pub(crate) survey: Survey,
+    /// The interfaces of links whose network namespace the kernel does not report, by the links' ids.
+    pub(crate) located: Vec<Located>,
     /// How long it took.
     pub(crate) duration: Duration,
     /// What could not be queried.
@@ -128,6 +139,11 @@ struct ScanContext<'a> {
     /// The directory that stands for `/`.
     root: PathBuf,
     names: Resolver,
+    /// The places that had a program at an earlier scan, with their targets.
+    watched: &'a [(Place, Option<Target>)],
+    survey: Survey,
+    /// The network namespaces that were scanned.
+    namespaces: Vec<NetNs>,
     attachments: Attachments,
     contents: Vec<Content>,
     issues: Issues,
@@ -154,8 +170,9 @@ const UNQUERYABLE_TYPES: [u32; 8] = [
 
 /// Queries every attach point of the host that a loaded program fits.
 ///
-/// Takes up to a second where there are thousands of cgroups, network namespaces or processes.
-pub(crate) fn scan(subject: &Subject, cache: &mut ScanCache) -> Scanned {
+/// It also finds out which of the `watched` places, with their targets, are still there. Takes up to a second where there are
+/// thousands of cgroups, network namespaces or processes.
+pub(crate) fn scan(subject: &Subject, watched: &[(Place, Option<Target>)], cache: &mut ScanCache) -> Scanned {
     let (taken_at, started) = (clock::now(), Instant::now());
     let type_of = |id| subject.programs.as_ref()?.get(&id).copied();
     let root = PathBuf::from("/");
@@ -163,6 +180,9 @@ pub(crate) fn scan(subject: &Subject, cache: &mut ScanCache) -> Scanned {
         subject,
         names: Resolver::below(&root),
         root,
+        watched,
+        survey: Survey::of(subject.programs.as_ref().map(HashMap::keys), subject.maps.as_deref()),
+        namespaces: Vec::new(),
         attachments: Attachments::from_links(subject.links.iter().flatten(), type_of),
         contents: Vec::new(),
         issues: Issues::with_rights(Rights::of_this_thread()),
@@ -172,33 +192,29 @@ pub(crate) fn scan(subject: &Subject, cache: &mut ScanCache) -> Scanned {
     };
     cx.limit_by_rights();
     cgroups::scan(&mut cx);
-    if subject.has(&network::TYPES) {
+    if subject.has(&network::TYPES) || watched.iter().any(|(place, _)| place.is_in_namespace()) {
         namespaces(&mut cx);
     }
     perf::scan(&mut cx);
     maps::scan(&mut cx, &mut cache.structures);
+    let (hooks, located) = cx.attachments.into_hooks();
     let scan = AttachmentScan {
         taken_at,
-        hooks: cx.attachments.into_hooks(),
+        hooks,
         contents: cx.contents,
         attach_points: Vec::new(),
+        namespaces: cx.namespaces,
         unqueryable: cx.unqueryable.into_iter().collect(),
         complete: cx.complete,
     };
-    Scanned { scan, duration: started.elapsed(), issues: cx.issues }
+    Scanned { scan, survey: cx.survey, located, duration: started.elapsed(), issues: cx.issues }
 }
 
 /// Scans this thread's network namespace, or every one.
 fn namespaces(cx: &mut ScanContext<'_>) {
     const OURS: &str = "/proc/thread-self/ns/net";
     let types = network::TYPES;
-    let unnamed = Namespace::of_this_thread(&NetnsNames::default());
-    let device = unnamed.and_then(|namespace| Ok(namespace.file.metadata()?.dev()));
-    let device = match device {
-        Ok(device) => device,
-        Err(error) => return cx.refused(failed(OURS)(error), &types),
-    };
-    let (names, errors) = NetnsNames::read(&cx.root, device);
+    let (names, errors) = NetnsNames::read(&cx.root);
     for error in errors {
         cx.refused(failed("/run/netns")(error), &types);
     }

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use nix::errno::Errno;
 
@@ -38,12 +37,24 @@ const MOST_CLASSES: usize = 4096;
 
 /// Queries the network namespace that this thread is in.
 pub(crate) fn scan(cx: &mut ScanContext<'_>, namespace: &Namespace) {
-    query_namespace(cx, namespace);
-    if cx.subject.has(&[program_type::XDP, program_type::SCHED_CLS, program_type::SCHED_ACT]) {
-        match Socket::open() {
-            Ok(socket) => InterfaceScan { cx, namespace, socket, classes_left: MOST_CLASSES }.run(),
-            Err(error) => cx.refused(error, &TYPES),
+    let socket = match Socket::open() {
+        Ok(socket) => socket,
+        Err(error) => return cx.refused(error, &TYPES),
+    };
+    let cookie = match socket.netns_cookie() {
+        Ok(cookie) => Some(cookie),
+        Err(Error { errno: Errno::ENOPROTOOPT, .. }) => None,
+        Err(error) => {
+            cx.issue(error);
+            None
         }
+    };
+    cx.survey.add_namespace(namespace.netns.inode, cookie);
+    cx.namespaces.push(namespace.netns.clone());
+    query_namespace(cx, namespace);
+    let on_interfaces = [program_type::XDP, program_type::SCHED_CLS, program_type::SCHED_ACT];
+    if cx.subject.has(&on_interfaces) || cx.watched.iter().any(|(place, _)| place.is_device()) {
+        InterfaceScan { cx, namespace, socket, classes_left: MOST_CLASSES }.run();
     }
 }
 
@@ -59,7 +70,7 @@ fn query_namespace(cx: &mut ScanContext<'_>, namespace: &Namespace) {
         let mut found = AttachedPrograms::default();
         match prog_query(QueryTarget::Fd(namespace.file.as_fd()), attach_type, &mut found) {
             Ok(()) => {
-                let target = Target::NetNs { inode: namespace.inode };
+                let target = Target::NetNs { inode: namespace.netns.inode };
                 let point = point(hook(attach_type), target.clone(), namespace);
                 cx.attachments.was_queried(&point.hook, &target);
                 cx.attachments.add(&point, &found);
@@ -70,7 +81,7 @@ fn query_namespace(cx: &mut ScanContext<'_>, namespace: &Namespace) {
 }
 
 fn point(hook: impl Into<Cow<'static, str>>, target: Target, namespace: &Namespace) -> AttachPoint {
-    AttachPoint { hook: hook.into(), target: Some(target), netns: Some(Arc::clone(&namespace.label)) }
+    AttachPoint { hook: hook.into(), target: Some(target), netns: Some(namespace.netns.clone()) }
 }
 
 /// The scan of a namespace's interfaces.
@@ -94,6 +105,9 @@ impl InterfaceScan<'_, '_> {
             }
         };
         let mut devices = BTreeMap::new();
+        self.cx
+            .survey
+            .add_devices(self.namespace.netns.inode, interfaces.iter().map(|interface| interface.index));
         for interface in &interfaces {
             let device = interface.device();
             for (order, &program) in (0..).zip(&interface.xdp) {

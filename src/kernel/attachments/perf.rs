@@ -11,9 +11,9 @@ use super::ScanContext;
 use super::merge::{AttachPoint, event_hook};
 use crate::host::netns::{is_gone, processes};
 use crate::kernel::targets::resolver::Resolver;
-use crate::kernel::targets::{probed, resolve};
+use crate::kernel::targets::{RawTarget, kprobe, resolve};
 use crate::model::enums::{fd_type, program_type};
-use crate::model::{Feature, Target};
+use crate::model::{Feature, Reason, Target};
 use crate::sys::bpf::{EventProgram, task_fd_query};
 use crate::sys::{Error, failed};
 use crate::text::printable;
@@ -35,6 +35,12 @@ pub(crate) fn scan(cx: &mut ScanContext<'_>) {
     let mut missing: HashSet<u32> = cx.subject.unlinked(&TYPES).collect();
     if missing.is_empty() {
         return;
+    }
+    // `BPF_TASK_FD_QUERY` takes ids of our pid namespace, and `/proc` may be mounted in another one.
+    let own = fs::read_link(cx.root.join("proc/self")).ok();
+    if own.as_deref() != Some(Path::new(&std::process::id().to_string())) {
+        cx.issues.limit(Feature::PerfEventHooks, Reason::PidNamespace);
+        return cx.unqueryable.extend(TYPES);
     }
     if cx.issues.state(Feature::PerfEventHooks).reason.is_some() {
         cx.unqueryable.extend(TYPES);
@@ -104,18 +110,19 @@ fn point(event: &EventProgram, resolver: &mut Resolver) -> AttachPoint {
     let name = printable(&event.name);
     let at_return = [fd_type::KRETPROBE, fd_type::URETPROBE].contains(&event.fd_type);
     let target = match event.fd_type {
-        fd_type::RAW_TRACEPOINT => Some(Target::RawTracepoint { name: name.into() }),
-        fd_type::TRACEPOINT => Some(Target::Tracepoint { group: None, name: name.into() }),
+        fd_type::RAW_TRACEPOINT => Some(Target::RawTracepoint { name: name.into() }.into()),
+        fd_type::TRACEPOINT => Some(Target::Tracepoint { group: None, name: name.into() }.into()),
         fd_type::KPROBE | fd_type::KRETPROBE => {
-            Some(Target::Kprobe { address: probed(Some(&name), event.offset, event.address), at_return })
+            Some(kprobe(Some(&name), event.offset, event.address, at_return))
         }
         fd_type::UPROBE | fd_type::URETPROBE => {
-            Some(Target::Uprobe { path: name.into(), offset: event.offset, at_return })
+            Some(Target::Uprobe { path: name.into(), offset: event.offset, at_return }.into())
         }
         _ => None,
     };
-    let hook = event_hook(target.as_ref(), None).into();
-    AttachPoint { hook, target: target.and_then(|target| resolve(target, resolver)), netns: None }
+    let hook = event_hook(target.as_ref().map(|raw: &RawTarget| &raw.target), None).into();
+    let target = target.and_then(|target| resolve(target, resolver)).map(|(target, _)| target);
+    AttachPoint { hook, target, netns: None }
 }
 
 #[cfg(test)]
@@ -129,7 +136,7 @@ mod tests {
             (0, "sched_switch", 0, 0, "raw_tracepoint", Some("sched_switch")),
             (1, "sched_switch", 0, 0, "tracepoint", Some("sched_switch")),
             (2, "tcp_connect", 16, 0, "kprobe", Some("tcp_connect+0x10")),
-            (2, "", 0, 0xffff, "kprobe", Some("0xffff")),
+            (2, "", 0, 0xffff, "kprobe", Some("1 function")),
             (2, "", 0, 0, "kprobe", None),
             (3, "tcp_connect", 0, 0, "kretprobe", Some("tcp_connect%return")),
             (4, "/bin/x", 16, 0, "uprobe", Some("/bin/x:0x10")),

@@ -13,11 +13,9 @@ use super::Table;
 use super::records::{LinkRecord, UNKNOWN_U32, target};
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::resolver::Resolver;
-use crate::kernel::targets::{info, probed, resolve};
+use crate::kernel::targets::{RawTarget, info, kprobe, resolve};
 use crate::model::enums::{attach_type, link_type};
-use crate::model::{
-    BootTime, Cgroup, CodeAddress, Device, FunctionObject, Kind, Link, LinkFacts, Target, Within,
-};
+use crate::model::{BootTime, Cgroup, Device, FunctionObject, Kind, Link, LinkFacts, Target, Within};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 use crate::text::printable;
@@ -60,7 +58,8 @@ impl Links {
         for index in by_id {
             match target_by_id(cached[index].facts.id) {
                 Ok(target) => {
-                    let target = target.and_then(|target| resolve(target, cx.names));
+                    let target =
+                        target.and_then(|target| resolve(target, cx.names)).map(|(target, _)| target);
                     let facts = Arc::new(LinkFacts { target, ..(*cached[index].facts).clone() });
                     (cached[index].facts, rows[index].facts) = (Arc::clone(&facts), facts);
                 }
@@ -83,7 +82,7 @@ impl Links {
 
 /// Queries a link for its target. The path of a file is beyond an iterator: it would have to climb from directory to directory and
 /// over mounts.
-fn target_by_id(id: u32) -> Result<Option<Target>> {
+fn target_by_id(id: u32) -> Result<Option<RawTarget>> {
     let fd = sys::fd_by_id(Kind::Link, id)?;
     let info = sys::link_info(fd.as_fd())?;
     info::target(fd.as_fd(), &info)
@@ -162,17 +161,19 @@ impl<'a> ParsedLink<'a> {
         // The extension of a program has no hook, and 0 is `cgroup_inet_ingress`.
         let unhooked = record.link_type == link_type::TRACING && record.attach_type == 0;
         let attach_type = (record.attach_type != UNKNOWN_U32 && !unhooked).then_some(record.attach_type);
+        let (target, netns) = self.target().and_then(|target| resolve(target, resolver)).unzip();
         LinkFacts {
             id: record.id,
             link_type: link_type::from_number(record.link_type),
             prog_id: nonzero(record.prog_id),
             attach_type: attach_type.map(attach_type::from_number),
-            target: self.target().and_then(|target| resolve(target, resolver)),
+            target,
+            netns: netns.flatten(),
             first_seen,
         }
     }
 
-    fn target(&self) -> Option<Target> {
+    fn target(&self) -> Option<RawTarget> {
         /// In the key of a trampoline: the type is of a BTF object and not of a program.
         const OF_BTF: u64 = 1 << 31;
         let LinkRecord { first, second, return_probe, .. } = self.record;
@@ -181,7 +182,7 @@ impl<'a> ParsedLink<'a> {
         let at_return = return_probe & 1 != 0;
         let cgroup = Cgroup { id: first, path: None };
         let iterator = |within| Target::Iterator { name: name(), within };
-        Some(match self.record.target {
+        let target = match self.record.target {
             target::RAW_TRACEPOINT => Target::RawTracepoint { name: name() },
             target::FUNCTION => Target::Function {
                 object: if second & OF_BTF == 0 {
@@ -199,24 +200,27 @@ impl<'a> ParsedLink<'a> {
             target::ITERATOR_THREAD => iterator(Some(Within::Thread { tid: low(first) })),
             target::ITERATOR_PROCESS => iterator(Some(Within::Process { pid: low(first) })),
             target::NETNS => Target::NetNs { inode: low(first).into() },
-            target::DEVICE => Target::Device(Device { ifindex: low(first), name: optional(self.name) }),
-            target::KPROBE => {
-                Target::Kprobe { address: probed(Some(&printable(self.name)), first, second), at_return }
+            target::DEVICE => {
+                let device = Target::Device(Device { ifindex: low(first), name: optional(self.name) });
+                return Some(RawTarget { netns: second, ..device.into() });
             }
+            target::KPROBE => return Some(kprobe(Some(&printable(self.name)), first, second, at_return)),
             target::UPROBE => Target::Uprobe { path: name(), offset: first, at_return },
             target::TRACEPOINT => Target::Tracepoint { group: optional(self.group), name: name() },
             target::PERF_EVENT => Target::PerfEvent { event_type: low(first), config: second, unit: None },
             target::KPROBE_MULTI => {
-                Target::KprobeMulti { count: low(first), single: Some(CodeAddress::Raw(second)), at_return }
+                let multi = Target::KprobeMulti { count: low(first), single: None, at_return };
+                return Some(RawTarget { address: second, ..multi.into() });
             }
             target::MAP => Target::Map { id: low(first) },
-            target::NETFILTER => Target::Netfilter {
-                family: low(first),
-                hook: low(second >> 32),
-                priority: Some(low(second).cast_signed()),
-            },
+            target::NETFILTER => {
+                let (family, hook) = (low(first & 0xff), low(second >> 32));
+                let hook = Target::Netfilter { family, hook, priority: Some(low(second).cast_signed()) };
+                return Some(RawTarget { netns: first >> 32, ..hook.into() });
+            }
             _ => return None,
-        })
+        };
+        Some(target.into())
     }
 }
 
@@ -302,7 +306,7 @@ mod tests {
             first.facts.attach_type.as_ref().and_then(|kind| kind.name.as_deref()),
             Some("tcx_ingress")
         );
-        assert_eq!(first.facts.target.as_ref().map(ToString::to_string).as_deref(), Some("uplink (3)"));
+        assert_eq!(first.facts.target.as_ref().map(ToString::to_string).as_deref(), Some("uplink"));
         assert_eq!((second.facts.id, second.facts.prog_id, second.missed), (9, None, None));
     }
 

@@ -4,9 +4,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::probed;
+use super::{RawTarget, kprobe};
 use crate::model::enums::{link_type, perf_type};
-use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Target, Within};
+use crate::model::{Cgroup, Device, FunctionObject, Target, Within};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{
@@ -52,8 +52,8 @@ pub(crate) fn missed(info: &Reported<LinkInfo>) -> Option<u64> {
 /// # Errors
 ///
 /// Those of `BPF_OBJ_GET_INFO_BY_FD`, which is called again for names.
-pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Target>> {
-    Ok(match info.value.link_type {
+pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<RawTarget>> {
+    let target = match info.value.link_type {
         link_type::RAW_TRACEPOINT => name(fd)?.map(|name| Target::RawTracepoint { name }),
         link_type::TRACING => {
             let tracing = info.of_type::<TracingLink>().value;
@@ -68,12 +68,13 @@ pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Op
         link_type::NETNS => Some(Target::NetNs { inode: info.of_type::<NetnsLink>().value.netns_ino.into() }),
         link_type::XDP => Some(device(info.of_type::<XdpLink>().value.ifindex)),
         link_type::TCX | link_type::NETKIT => Some(device(info.of_type::<DeviceLink>().value.ifindex)),
-        link_type::PERF_EVENT => perf_event(fd, info)?,
+        link_type::PERF_EVENT => return perf_event(fd, info),
         link_type::KPROBE_MULTI => {
             let multi = info.of_type::<KprobeMultiLink>().value;
             let at_return = multi.flags & MULTI_RETURN != 0;
-            let single = sys::single_probe_location(fd)?.map(CodeAddress::Raw);
-            Some(Target::KprobeMulti { count: multi.count, single, at_return })
+            let address = sys::single_probe_location(fd)?.unwrap_or(0);
+            let target = Target::KprobeMulti { count: multi.count, single: None, at_return };
+            return Ok(Some(RawTarget { address, ..target.into() }));
         }
         link_type::UPROBE_MULTI => {
             let multi = info.of_type::<UprobeMultiLink>().value;
@@ -88,7 +89,8 @@ pub(crate) fn target(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Op
             Some(Target::Netfilter { family: pf, hook: hooknum, priority: Some(priority) })
         }
         _ => None,
-    })
+    };
+    Ok(target.map(RawTarget::from))
 }
 
 fn name(fd: BorrowedFd<'_>) -> Result<Option<Arc<str>>> {
@@ -118,13 +120,13 @@ fn within(name: &str, info: &Reported<LinkInfo>) -> Option<Within> {
     }
 }
 
-fn perf_event(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Target>> {
+fn perf_event(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<RawTarget>> {
     let kind = info.of_type::<PerfEventLink>().value.perf_type;
-    Ok(match kind {
+    let target = match kind {
         perf_type::KPROBE | perf_type::KRETPROBE => {
             let probe = info.of_type::<KprobeLink>().value;
-            let address = probed(name(fd)?.as_deref(), probe.offset.into(), probe.addr);
-            Some(Target::Kprobe { address, at_return: kind == perf_type::KRETPROBE })
+            let at_return = kind == perf_type::KRETPROBE;
+            return Ok(Some(kprobe(name(fd)?.as_deref(), probe.offset.into(), probe.addr, at_return)));
         }
         perf_type::UPROBE | perf_type::URETPROBE => {
             let offset = info.of_type::<UprobeLink>().value.offset.into();
@@ -137,7 +139,8 @@ fn perf_event(fd: BorrowedFd<'_>, info: &Reported<LinkInfo>) -> Result<Option<Ta
             Some(Target::PerfEvent { event_type, config, unit: None })
         }
         _ => None,
-    })
+    };
+    Ok(target.map(RawTarget::from))
 }
 
 /// Returns the information on a link without its counters.

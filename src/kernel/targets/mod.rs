@@ -7,17 +7,36 @@ pub(crate) mod resolver;
 use std::sync::Arc;
 
 use self::resolver::Resolver;
-use crate::model::{Cgroup, CodeAddress, Device, FunctionObject, Target, Within};
+use crate::model::{Cgroup, FunctionObject, NetNs, Symbol, Target, Within};
 
-/// Looks up the names of a target. `None` for a target that is gone or not reported: the kernel writes 0 or an empty name.
+/// A target as the kernel reports it: without names that have to be looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawTarget {
+    pub(crate) target: Target,
+    /// The inode number of the network namespace that an interface or a hook of netfilter is in; 0 where it is not reported.
+    pub(crate) netns: u64,
+    /// The address of a probe that is not reported by its symbol; 0 without one, and for a process that may not know addresses.
+    pub(crate) address: u64,
+}
+
+impl From<Target> for RawTarget {
+    fn from(target: Target) -> Self {
+        let netns = if let Target::NetNs { inode } = target { inode } else { 0 };
+        Self { target, netns, address: 0 }
+    }
+}
+
+/// Looks up the names of a target, and of its network namespace. `None` for a target that is gone or not reported: the kernel writes
+/// 0 or an empty name.
 ///
-/// A name can cost milliseconds the first time in a reading. It is for a link that is new or changed; only an interface can be
-/// renamed while its link does not change.
-pub(crate) fn resolve(target: Target, resolver: &mut Resolver) -> Option<Target> {
-    if !is_reported(&target) {
+/// A name can cost milliseconds the first time in a reading. It is for a link that is new or changed.
+pub(crate) fn resolve(raw: RawTarget, resolver: &mut Resolver) -> Option<(Target, Option<NetNs>)> {
+    if !is_reported(&raw) {
         return None;
     }
-    Some(match target {
+    let RawTarget { target, netns, address } = raw;
+    let netns = (netns != 0).then(|| resolver.netns(netns));
+    let target = match target {
         Target::Function { object, type_id, name } => function(object, type_id, name, resolver),
         Target::Cgroup(cgroup) => Target::Cgroup(with_path(cgroup, resolver)),
         Target::Iterator { name, within } => Target::Iterator {
@@ -29,21 +48,19 @@ pub(crate) fn resolve(target: Target, resolver: &mut Resolver) -> Option<Target>
                     | Within::Thread { tid: 0 }
                     | Within::Process { pid: 0 },
                 ) => None,
-                Some(Within::Cgroup(cgroup)) => Some(Within::Cgroup(with_path(cgroup, resolver))),
+                Some(Within::Cgroup(Cgroup { id, path })) => {
+                    let path = path.or_else(|| resolver.cgroup_of_any_hierarchy(id));
+                    Some(Within::Cgroup(Cgroup { id, path }))
+                }
                 within => within,
             },
         },
-        Target::Device(Device { ifindex, name }) => {
-            let name = name.or_else(|| resolver.interface(ifindex).map(Arc::from));
-            Target::Device(Device { ifindex, name })
-        }
-        Target::Kprobe { address, at_return } => {
-            Target::Kprobe { address: with_symbol(address, resolver), at_return }
+        Target::Kprobe { symbol, at_return } => {
+            Target::Kprobe { symbol: symbol.or_else(|| find_symbol(address, resolver)), at_return }
         }
         Target::KprobeMulti { count, single, at_return } => {
-            let single = single.filter(|address| count == 1 && *address != CodeAddress::Raw(0));
-            let single = single.map(|address| with_symbol(address, resolver));
-            Target::KprobeMulti { count, single, at_return }
+            let find = || if count == 1 { find_symbol(address, resolver) } else { None };
+            Target::KprobeMulti { count, single: single.or_else(find), at_return }
         }
         Target::UprobeMulti { path, count, single, at_return } => {
             Target::UprobeMulti { path, count, single: single.filter(|_| count == 1), at_return }
@@ -61,12 +78,13 @@ pub(crate) fn resolve(target: Target, resolver: &mut Resolver) -> Option<Target>
             Target::PerfEvent { event_type, config, unit }
         }
         target => target,
-    })
+    };
+    Some((target, netns))
 }
 
 /// Returns whether the kernel reports the target.
-fn is_reported(target: &Target) -> bool {
-    match target {
+fn is_reported(raw: &RawTarget) -> bool {
+    match &raw.target {
         Target::RawTracepoint { name } | Target::Iterator { name, .. } | Target::Tracepoint { name, .. } => {
             !name.is_empty()
         }
@@ -77,8 +95,9 @@ fn is_reported(target: &Target) -> bool {
         }
         Target::Cgroup(cgroup) => cgroup.id != 0,
         Target::NetNs { inode } => *inode != 0,
+        // Neither is reported: the probe is gone, or the kernel hides its addresses.
+        Target::Kprobe { symbol, .. } => symbol.is_some() || raw.address != 0,
         Target::Device(device) => device.ifindex != 0,
-        Target::Kprobe { address, .. } => *address != CodeAddress::Raw(0),
         Target::KprobeMulti { count, .. } => *count != 0,
         Target::Uprobe { path, .. } => !path.is_empty(),
         Target::UprobeMulti { path, count, .. } => *count != 0 && !path.is_empty(),
@@ -114,24 +133,16 @@ fn with_path(cgroup: Cgroup, resolver: &mut Resolver) -> Cgroup {
     Cgroup { id, path: path.or_else(|| resolver.cgroup(id)) }
 }
 
-/// Replaces an address by its symbol, where there is one.
-fn with_symbol(address: CodeAddress, resolver: &mut Resolver) -> CodeAddress {
-    match address {
-        CodeAddress::Raw(raw) => match resolver.symbol(raw) {
-            Some((name, offset)) => CodeAddress::Symbol { name: name.into(), offset },
-            None => address,
-        },
-        CodeAddress::Symbol { .. } => address,
-    }
+/// Finds the symbol of an address, where there is one.
+fn find_symbol(address: u64, resolver: &mut Resolver) -> Option<Symbol> {
+    let (name, offset) = if address == 0 { None } else { resolver.symbol(address) }?;
+    Some(Symbol { name: name.into(), offset })
 }
 
-/// A probed instruction as the kernel reports it: by the symbol it was set by, if any, else by address. The address is 0 for
-/// a process that may not know kernel addresses.
-pub(crate) fn probed(symbol: Option<&str>, offset: u64, address: u64) -> CodeAddress {
-    match symbol {
-        Some(name) if !name.is_empty() => CodeAddress::Symbol { name: name.into(), offset },
-        _ => CodeAddress::Raw(address),
-    }
+/// A probe in the kernel as the kernel reports it: by the symbol it was set by, if any, else by address.
+pub(crate) fn kprobe(symbol: Option<&str>, offset: u64, address: u64, at_return: bool) -> RawTarget {
+    let symbol = symbol.filter(|name| !name.is_empty()).map(|name| Symbol { name: name.into(), offset });
+    RawTarget { address, ..Target::Kprobe { symbol, at_return }.into() }
 }
 
 #[cfg(test)]
@@ -139,18 +150,20 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::model::Device;
 
     /// Resolves where no name can be looked up.
     fn resolved(target: &Target) -> Option<Target> {
-        resolve(target.clone(), &mut Resolver::below(Path::new("/nonexistent")))
+        let raw = RawTarget { address: 0xffff, ..target.clone().into() };
+        resolve(raw, &mut Resolver::below(Path::new("/nonexistent"))).map(|(target, _)| target)
     }
 
     fn function(object: FunctionObject, name: Option<&str>) -> Target {
         Target::Function { object, type_id: 12_345, name: name.map(Arc::from) }
     }
 
-    fn kprobes(count: u32, single: Option<u64>) -> Target {
-        Target::KprobeMulti { count, single: single.map(CodeAddress::Raw), at_return: false }
+    fn kprobes(count: u32) -> Target {
+        Target::KprobeMulti { count, single: None, at_return: false }
     }
 
     fn uprobes(count: u32, single: Option<u64>) -> Target {
@@ -175,11 +188,12 @@ mod tests {
             iterator(Some(Within::Process { pid: 12 })),
             Target::NetNs { inode: 4_026_531_840 },
             Target::Device(Device { ifindex: u32::MAX, name: None }),
-            Target::Kprobe { address: probed(Some("tcp_connect"), 16, 0xffff), at_return: true },
-            Target::Kprobe { address: CodeAddress::Raw(0xffff), at_return: false },
+            kprobe(Some("tcp_connect"), 16, 0xffff, true).target,
+            kprobe(Some(""), 16, 0xffff, false).target,
             Target::Tracepoint { group: None, name: "sched_switch".into() },
             Target::PerfEvent { event_type: 7, config: 1, unit: None },
-            kprobes(1, Some(0xffff)),
+            kprobes(1),
+            kprobes(12),
             uprobes(1, Some(5)),
             Target::Map { id: 17 },
             Target::Netfilter { family: 2, hook: 0, priority: Some(-100) },
@@ -189,10 +203,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_single_probe_has_an_address() {
-        assert_eq!(resolved(&kprobes(12, Some(0xffff))), Some(kprobes(12, None)));
-        assert_eq!(resolved(&kprobes(1, Some(0))), Some(kprobes(1, None)));
+    fn only_a_single_probe_has_an_offset() {
         assert_eq!(resolved(&uprobes(3, Some(5))), Some(uprobes(3, None)));
+    }
+
+    #[test]
+    fn an_unnamed_namespace_has_its_number() {
+        let mut resolver = Resolver::below(Path::new("/nonexistent"));
+        let device = || Target::Device(Device { ifindex: 2, name: None });
+        for (raw, netns) in [
+            (RawTarget { netns: 7, ..device().into() }, Some(NetNs { inode: 7, name: None })),
+            (device().into(), None),
+            (Target::NetNs { inode: 8 }.into(), Some(NetNs { inode: 8, name: None })),
+        ] {
+            let target = raw.target.clone();
+            assert_eq!(resolve(raw, &mut resolver), Some((target, netns)));
+        }
     }
 
     #[test]
@@ -215,13 +241,14 @@ mod tests {
             Target::Cgroup(Cgroup { id: 0, path: None }),
             Target::NetNs { inode: 0 },
             Target::Device(Device { ifindex: 0, name: None }),
-            Target::Kprobe { address: probed(None, 0, 0), at_return: false },
             Target::Uprobe { path: "".into(), offset: 1, at_return: false },
-            kprobes(0, None),
+            kprobes(0),
             uprobes(0, None),
             Target::Map { id: 0 },
         ] {
             assert_eq!(resolved(&target), None, "{target:?}");
         }
+        let hidden = kprobe(Some(""), 0, 0, false);
+        assert_eq!(resolve(hidden, &mut Resolver::below(Path::new("/nonexistent"))), None);
     }
 }

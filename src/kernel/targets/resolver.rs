@@ -1,4 +1,4 @@
-//! Names for the numbers in targets: paths of cgroups, names of interfaces, groups of tracepoints, functions, symbols.
+//! Names for the numbers in targets: paths of cgroups, names of network namespaces, groups of tracepoints, functions, symbols.
 //! Entry point: [`Resolver`]. What is costly is read on first use and dropped at the end of the reading.
 
 use std::borrow::Cow;
@@ -14,10 +14,10 @@ use nix::errno::Errno;
 use crate::host::cgroups::Cgroups;
 use crate::host::kallsyms::KernelSymbols;
 use crate::host::mounts::{self, Mount};
+use crate::host::netns::NetnsNames;
 use crate::kernel::btf::cache::BtfCache;
-use crate::model::Kind;
+use crate::model::{Kind, NetNs};
 use crate::sys::bpf as sys;
-use crate::sys::os;
 use crate::sys::{Error, errno_of};
 use crate::text::{bounded, printable};
 
@@ -35,7 +35,10 @@ pub(crate) struct Resolver {
 /// Names that can change, cached for one reading.
 #[derive(Debug, Default)]
 struct ReadingNames {
-    interfaces: HashMap<u32, Option<String>>,
+    /// Names of network namespaces.
+    namespaces: Option<NetnsNames>,
+    /// Whether cgroups have ids in version 2 only.
+    only_unified: Option<bool>,
     mounts: Option<Vec<Mount>>,
     tracepoint_groups: HashMap<String, Option<String>>,
     /// The units that count perf events, with their numbers.
@@ -93,10 +96,28 @@ impl Resolver {
         })
     }
 
-    /// Returns the name of an interface of this process's network namespace.
-    pub(crate) fn interface(&mut self, index: u32) -> Option<String> {
-        let name = self.names.interfaces.entry(index);
-        name.or_insert_with(|| os::interface_name(index).map(|name| printable(&name))).clone()
+    /// Returns the path of a cgroup whose hierarchy is not known: only where there is none but that of version 2.
+    pub(crate) fn cgroup_of_any_hierarchy(&mut self, id: u64) -> Option<Arc<str>> {
+        let only_unified = match self.names.only_unified {
+            Some(only_unified) => only_unified,
+            None => {
+                let hierarchies = fs::read_to_string(self.root.join("proc/self/cgroup"));
+                let read = self.note(hierarchies);
+                let only = read.is_some_and(|lines| lines.lines().all(|line| line.starts_with("0::")));
+                *self.names.only_unified.insert(only)
+            }
+        };
+        if only_unified { self.cgroup(id) } else { None }
+    }
+
+    /// Returns a network namespace with its name, if it has one.
+    pub(crate) fn netns(&mut self, inode: u64) -> NetNs {
+        if self.names.namespaces.is_none() {
+            let (names, _errors) = NetnsNames::read(&self.root);
+            self.names.namespaces = Some(names);
+        }
+        let name = self.names.namespaces.as_ref().and_then(|names| names.get(inode));
+        NetNs { inode, name }
     }
 
     /// Returns the group of a tracepoint, where tracefs is mounted and has only one of this name.
@@ -288,7 +309,7 @@ mod tests {
         assert_eq!(resolver.perf_unit(17).as_deref(), Some("uncore"));
         assert_eq!(resolver.perf_unit(18), None);
         let event = Target::PerfEvent { event_type: 17, config: 5, unit: None };
-        let target = resolve(event, &mut resolver).expect("an event is always reported");
+        let (target, _) = resolve(event.into(), &mut resolver).expect("an event is always reported");
         assert_eq!(target.to_string(), "uncore config 5");
     }
 
@@ -305,13 +326,17 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_have_names() {
-        let index =
-            fs::read_to_string("/sys/class/net/lo/ifindex").ok().and_then(|index| index.trim().parse().ok());
-        let mut resolver = Resolver::default();
-        if let Some(index) = index {
-            assert_eq!(resolver.interface(index).as_deref(), Some("lo"));
+    fn an_id_of_any_hierarchy_has_a_path_if_there_is_only_one_hierarchy() {
+        let root = FileTree::new();
+        let id = root.make("cg/inner");
+        root.write("proc/self/mountinfo", "2 1 DEVICE / /cg rw - cgroup2 none rw\n");
+        for (hierarchies, path) in
+            [("0::/\n", Some("/inner")), ("4:memory:/\n0::/\n", None), ("1:name=systemd:/\n0::/\n", None)]
+        {
+            root.write("proc/self/cgroup", hierarchies);
+            let mut resolver = Resolver::below(root.0.path());
+            assert_eq!(resolver.cgroup_of_any_hierarchy(id).as_deref(), path, "{hierarchies}");
+            assert_eq!(resolver.cgroup(id).as_deref(), Some("/inner"));
         }
-        assert_eq!(resolver.interface(u32::MAX), None);
     }
 }

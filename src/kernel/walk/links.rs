@@ -7,7 +7,7 @@ use super::ObjectTable;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::kernel::targets::{info, resolve};
 use crate::model::enums::{attach_type, link_type};
-use crate::model::{Kind, Link, LinkFacts, Target};
+use crate::model::{Kind, Link, LinkFacts, NetNs, Target};
 use crate::sys::Result;
 use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{LinkInfo, Reported};
@@ -43,12 +43,14 @@ impl ObjectTable for LinkTable {
         extra: &mut Self::Extra,
     ) -> LinkFacts {
         let value = &info.value;
+        let (target, netns) = link_target(cx, fd, info, extra).unwrap_or_default().unzip();
         LinkFacts {
             id: value.id,
             link_type: link_type::from_number(value.link_type),
             prog_id: nonzero(value.prog_id),
             attach_type: info::attach_type(info).map(attach_type::from_number),
-            target: link_target(cx, fd, info, extra).unwrap_or_default(),
+            target,
+            netns: netns.flatten(),
             first_seen: cx.taken_at,
         }
     }
@@ -60,13 +62,13 @@ impl ObjectTable for LinkTable {
         info: &Self::Info,
         extra: &mut Self::Extra,
     ) -> Option<LinkFacts> {
-        // The name of an interface can change while its link does not.
-        let has_device = [link_type::XDP, link_type::TCX, link_type::NETKIT].contains(&info.value.link_type);
-        if !has_device && *extra == Some(info::without_counters(info)) {
+        if *extra == Some(info::without_counters(info)) {
             return None;
         }
-        let target = link_target(cx, fd, info, extra).ok()?;
-        (link.target != target).then(|| LinkFacts { target, ..link.clone() })
+        let (target, netns) = link_target(cx, fd, info, extra).ok()?.unzip();
+        let netns = netns.flatten();
+        let is_new = link.target != target || link.netns != netns;
+        is_new.then(|| LinkFacts { target, netns, ..link.clone() })
     }
 
     fn row(facts: Arc<LinkFacts>, info: Option<&Self::Info>) -> Link {
@@ -74,7 +76,7 @@ impl ObjectTable for LinkTable {
     }
 }
 
-/// Returns the target of a link.
+/// Returns the target of a link, and its network namespace. For an interface the kernel reports the index only.
 ///
 /// # Errors
 ///
@@ -84,7 +86,7 @@ fn link_target(
     fd: BorrowedFd<'_>,
     info: &Reported<LinkInfo>,
     extra: &mut Option<LinkInfo>,
-) -> Result<Option<Target>> {
+) -> Result<Option<(Target, Option<NetNs>)>> {
     *extra = None;
     let target = info::target(fd, info).inspect_err(|&error| cx.issues.record(Kind::Link, error))?;
     let target = target.and_then(|target| resolve(target, cx.names));

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 
-use super::{device_name, ifindex};
+use super::{device_name, ifindex, inode};
 use crate::metrics::Birth::Observed;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::{Integer, Number, Text};
@@ -28,27 +28,18 @@ pub static HOOK: Entity<Hook> = Entity {
             read: |h| h.prog_id.map(Number),
         },
         Label {
-            name: "position",
-            help: "position in the order of execution at the same hook, target and namespace, from 0",
-            read: |h| Some(Number(h.position)),
+            name: "link_id",
+            help: "the link that keeps it attached; absent for an attachment without one, and where it is not known which it is",
+            read: |h| h.link_id.map(Number),
         },
         Label {
             name: "target",
             help: "what it is attached to, as in `bpf_link_info`; absent where there is no target",
             read: |h| h.target.as_ref().map(LabelValue::Target),
         },
-        Label {
-            name: "netns",
-            help: "network namespace of the target: its number, after its name if it has one; absent where there is none",
-            read: |h| h.netns.as_deref().map(Text),
-        },
+        Label { name: "netns", help: "as in `bpf_link_info`", read: |h| inode(h.netns.as_ref()) },
     ],
     info: &[
-        Label {
-            name: "link_id",
-            help: "the link that keeps it attached; absent for an attachment without one",
-            read: |h| h.link_id.map(Number),
-        },
         Label {
             name: "map_id",
             help: "the attached `struct_ops` map; absent for programs",
@@ -60,6 +51,11 @@ pub static HOOK: Entity<Hook> = Entity {
             read: |h| device_name(h.target.as_ref()?),
         },
         Label { name: "ifindex", help: "as `device`", read: |h| ifindex(h.target.as_ref()?) },
+        Label {
+            name: "netns_name",
+            help: "as in `bpf_link_info`",
+            read: |h| h.netns.as_ref()?.name.as_deref().map(Text),
+        },
         Label {
             name: "cgroup",
             help: "as in `bpf_link_info`",
@@ -76,20 +72,34 @@ pub static HOOK: Entity<Hook> = Entity {
             read: |h| h.priority.map(|priority| Integer(priority.into())),
         },
     ],
-    metrics: &[Metric {
-        name: "bpf_hook_info",
-        kind: Gauge,
-        unit: Unit::None,
-        help: "An attached program, with or without a link, at the last scan of hooks; always 1.",
-        source: "links, `BPF_PROG_QUERY`, `BPF_TASK_FD_QUERY`, `RTM_GETLINK`, `RTM_GETTFILTER`",
-        since: "4.15",
-        carries: Info,
-        read: |_| Some(Int(1)),
-    }],
+    metrics: &[
+        Metric {
+            name: "bpf_hook_info",
+            kind: Gauge,
+            unit: Unit::None,
+            help: "An attached program, with or without a link, at the last scan of hooks; always 1.",
+            source: "links, `BPF_PROG_QUERY`, `BPF_TASK_FD_QUERY`, `RTM_GETLINK`, `RTM_GETTFILTER`",
+            since: "4.15",
+            carries: Info,
+            read: |_| Some(Int(1)),
+        },
+        Metric {
+            name: "bpf_hook_position",
+            kind: Gauge,
+            unit: Unit::None,
+            help: "Position of the program in the order of execution at this hook, target and network namespace, from 0; absent where \
+                   the network namespace is not known.",
+            source: "as `bpf_hook_info`",
+            since: "4.15",
+            carries: Key,
+            read: |h| h.position.map(|position| Int(position.into())),
+        },
+    ],
     object: Some(Hook::object),
     series: |h| {
-        let place = (&h.hook, TargetText(h.target.as_ref()), &h.netns, h.position, h.prog_id, h.map_id);
-        Series { id: hash(place), birth: None, revision: hash((h.link_id, h.map_id, h.priority)) }
+        let netns = h.netns.as_ref().map(|netns| netns.inode);
+        let place = (&h.hook, TargetText(h.target.as_ref()), netns, h.prog_id, h.link_id, h.map_id);
+        Series { id: hash(place), birth: None, revision: hash((&h.target, &h.netns, h.priority)) }
     },
 };
 
@@ -126,7 +136,7 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
             help: "as in `bpf_hook_info`",
             read: |p| p.target.as_ref().map(LabelValue::Target),
         },
-        Label { name: "netns", help: "as in `bpf_hook_info`", read: |p| p.netns.as_deref().map(Text) },
+        Label { name: "netns", help: "as in `bpf_hook_info`", read: |p| inode(p.netns.as_ref()) },
     ],
     info: &[],
     metrics: &[
@@ -134,7 +144,7 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
             name: "bpf_hook_programs",
             kind: Gauge,
             unit: Each("{program}"),
-            help: "Programs attached to this hook and target; 0 for an hour after the last one was detached.",
+            help: "Programs attached to this hook and target; 0 for an hour after the last one was detached, while the target is there.",
             source: "as `bpf_hook_info`",
             since: "4.15",
             carries: Key,
@@ -144,15 +154,17 @@ pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
             name: "bpf_hook_detached_programs",
             kind: Counter,
             unit: Each("{program}"),
-            help: "Programs detached from this hook and target between two scans, including replaced ones.",
+            help: "Programs detached from this hook and target between two scans, including replaced ones, while the target was there; \
+                   absent where scans cannot see whether it is.",
             source: "as `bpf_hook_info`",
             since: "4.15",
             carries: Key,
-            read: |p| Some(Value::count(p.detached)),
+            read: |p| p.detached.map(Value::count),
         },
     ],
     object: None,
     series: |p| {
-        Series::fixed(hash((&p.hook, TargetText(p.target.as_ref()), &p.netns)), Some(Observed(p.since)))
+        let netns = p.netns.as_ref().map(|netns| netns.inode);
+        Series::fixed(hash((&p.hook, TargetText(p.target.as_ref()), netns)), Some(Observed(p.since)))
     },
 };

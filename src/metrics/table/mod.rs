@@ -15,10 +15,10 @@ pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
 pub use self::hooks::{ATTACH_POINT, HOOK};
 pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
 pub use self::owners::{DROPPED, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER};
-use super::LabelValue::{Number, Text};
+use super::LabelValue::{Integer, Number, Text};
 use super::select::MetricFilter;
 use super::{Entity, LabelValue, Sample, Visitor};
-use crate::model::{AttachmentScan, Delivery, Issue, ObjectType, Part, Snapshot, Target};
+use crate::model::{AttachmentScan, Delivery, Issue, NetNs, ObjectType, Part, Snapshot, Target};
 
 /// Visits every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
@@ -102,6 +102,10 @@ fn word_or_number(object_type: &ObjectType) -> LabelValue<'_> {
 
 fn device_name(target: &Target) -> Option<LabelValue<'_>> {
     target.device()?.name.as_deref().map(Text)
+}
+
+fn inode(netns: Option<&NetNs>) -> Option<LabelValue<'_>> {
+    netns.map(|netns| Integer(netns.inode.try_into().unwrap_or(i64::MAX)))
 }
 
 fn ifindex(target: &Target) -> Option<LabelValue<'_>> {

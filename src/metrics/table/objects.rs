@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{device_name, ifindex, word, word_or_number};
+use super::{device_name, ifindex, inode, word, word_or_number};
 use crate::metrics::Birth::{Observed, Reported};
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::{Flag, Integer, Number, Text, Time};
@@ -29,6 +29,11 @@ pub static PROGRAM: Entity<Program> = Entity {
         },
     ],
     info: &[
+        Label {
+            name: "prog_id",
+            help: "the same as `id`, under the name that other metrics have for it",
+            read: |p| Some(Number(p.facts.id)),
+        },
         Label {
             name: "tag",
             help: "hash of its instructions, 16 hexadecimal digits",
@@ -211,6 +216,11 @@ pub static MAP: Entity<Map> = Entity {
         },
     ],
     info: &[
+        Label {
+            name: "map_id",
+            help: "the same as `id`, under the name that other metrics have for it",
+            read: |m| Some(Number(m.facts.id)),
+        },
         Label { name: "key_size", help: "size of a key in bytes", read: |m| Some(Number(m.facts.key_size)) },
         Label {
             name: "value_size",
@@ -354,6 +364,11 @@ pub static LINK: Entity<Link> = Entity {
     ],
     info: &[
         Label {
+            name: "link_id",
+            help: "the same as `id`, under the name that other metrics have for it",
+            read: |l| Some(Number(l.facts.id)),
+        },
+        Label {
             name: "type_name",
             help: "its type as the kernel's tools spell it (`tcx`); absent for a type newer than the exporter",
             read: |l| word(&l.facts.link_type),
@@ -365,13 +380,13 @@ pub static LINK: Entity<Link> = Entity {
         },
         Label {
             name: "target",
-            help: "what it is attached to (`eth0 (2)`, `/system.slice/x.service`, `sched:sched_switch`, `tcp_connect`, \
+            help: "what it is attached to (`eth0`, `/system.slice/x.service`, `sched:sched_switch`, `tcp_connect`, \
                    `/usr/bin/x:0x1234`), the number where no name is known; absent where there is no target",
             read: |l| l.facts.target.as_ref().map(LabelValue::Target),
         },
         Label {
             name: "device",
-            help: "the name of the network interface; absent for other targets and where no name is known",
+            help: "the name of the network interface; absent for other targets, and where its network namespace is not known",
             read: |l| device_name(l.facts.target.as_ref()?),
         },
         Label {
@@ -381,10 +396,13 @@ pub static LINK: Entity<Link> = Entity {
         },
         Label {
             name: "netns",
-            help: "the network namespace that it is attached to, by its inode number; absent for other targets",
-            read: |l| {
-                l.facts.target.as_ref()?.netns().map(|inode| Integer(inode.try_into().unwrap_or(i64::MAX)))
-            },
+            help: "the network namespace of the target, by its inode number; absent where there is none, and where it is not known",
+            read: |l| inode(l.facts.netns.as_ref()),
+        },
+        Label {
+            name: "netns_name",
+            help: "its name in `/run/netns`; absent without one",
+            read: |l| l.facts.netns.as_ref()?.name.as_deref().map(Text),
         },
         Label {
             name: "cgroup",
@@ -430,7 +448,7 @@ pub static LINK: Entity<Link> = Entity {
     series: |l| Series {
         id: l.facts.id.into(),
         birth: Some(Observed(l.facts.first_seen)),
-        revision: hash((&l.facts.target, revision(l.owner.as_ref()))),
+        revision: hash((&l.facts.target, &l.facts.netns, revision(l.owner.as_ref()))),
     },
 };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::scans::{is_at, look, look_in};
+use super::scans::{inode, is_at, look, look_in};
 use test_support::bpftool::{id, query};
 use test_support::objects::{Cgroup, Direction, Network, Program, uapi};
 
@@ -31,8 +31,7 @@ pub(crate) fn network() {
         expected.insert((hook.to_owned(), id(&entry)));
     }
     let look = look_in(&network);
-    let inode = network.inode().to_string();
-    let ours = look.hooks.iter().filter(|hook| hook.netns.as_deref() == Some(&*inode));
+    let ours = look.hooks.iter().filter(|hook| inode(hook) == Some(network.inode()));
     let found: BTreeSet<_> =
         ours.map(|hook| (hook.hook.to_string(), hook.prog_id.expect("it has a program"))).collect();
     assert_eq!(found, expected);

@@ -8,8 +8,10 @@ use crate::suite::{Requirement, Test};
 mod bpftool;
 mod cgroups;
 mod contents;
+mod ends;
 mod events;
 mod network;
+mod places;
 mod rights;
 mod scans;
 
@@ -33,6 +35,15 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("programs_of_sockets_are_attached_to_their_map", contents::sockets).since(5, 17),
     Test::new("struct_ops_are_reported_with_a_link_and_without", contents::operations),
     Test::new("detached_programs_are_counted", scans::detached),
+    Test::for_both_backends("interfaces_of_the_same_index_are_separate_places", places::same_index),
+    Test::for_both_backends("names_of_interfaces_are_those_of_their_namespace", places::named),
+    Test::new("links_of_one_program_in_several_namespaces_are_not_mixed_up", places::one_program),
+    Test::for_both_backends("interfaces_that_go_lose_no_program", ends::interfaces),
+    Test::for_both_backends("namespaces_that_go_lose_no_program", ends::namespaces),
+    Test::for_both_backends("cgroups_that_go_lose_no_program", ends::cgroups),
+    Test::for_both_backends("maps_and_programs_that_go_lose_no_program", ends::objects).since(5, 17),
+    Test::for_both_backends("user_probes_that_go_are_not_counted", ends::user_probes),
+    Test::new("iterators_of_other_tools_are_no_hooks", ends::iterators).requires(BPFTOOL),
     Test::new("links_of_every_type_are_attached_once", scans::every_link),
     Test::new("refused_queries_are_issues_and_detach_nothing", rights::refused),
     Test::new("bpftool_reports_the_same_network_attachments", bpftool::network).requires(BPFTOOL_AND_FILTERS),

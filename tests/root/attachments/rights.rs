@@ -39,5 +39,5 @@ pub(crate) fn refused() {
     let path = format!("/{}", cgroup.name());
     let place = look.attach_points.iter().find(|place| is_at(place.target.as_ref(), &path));
     let place = place.expect("it is remembered");
-    assert_eq!((place.programs, place.detached), (1, 0), "unqueryable programs are not detached");
+    assert_eq!((place.programs, place.detached), (1, Some(0)), "unqueryable programs are not detached");
 }

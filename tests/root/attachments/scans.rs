@@ -18,7 +18,8 @@ pub(crate) fn enricher(every_netns: bool) -> Enricher {
     enricher_by(readers::by_ids(), every_netns)
 }
 
-fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
+/// As [`enricher`], with readings by `reader`.
+pub(crate) fn enricher_by(reader: Reader, every_netns: bool) -> Enricher {
     let hooks = Some(Duration::from_hours(1));
     let options = EnrichOptions { hooks, every_netns, wait_for_hooks: true, ..EnrichOptions::default() };
     Enricher::new(reader, options, NameCache::default())
@@ -62,13 +63,18 @@ pub(crate) fn of<'a>(look: &'a AttachmentScan, programs: &[u32]) -> Vec<&'a Hook
     look.hooks.iter().filter(|hook| hook.prog_id.is_some_and(|id| programs.contains(&id))).collect()
 }
 
+/// Returns the inode number of a hook's network namespace.
+pub(crate) fn inode(hook: &Hook) -> Option<u64> {
+    hook.netns.as_ref().map(|netns| netns.inode)
+}
+
 /// Formats the attachments of these programs as `hook target #position program link`.
 pub(crate) fn words(look: &AttachmentScan, programs: &[u32]) -> Vec<String> {
     let line = |hook: &Hook| {
         let program = hook.prog_id.and_then(|id| programs.iter().position(|&program| program == id));
         let link = hook.link_id.map_or("-".to_owned(), |id| id.to_string());
         let target = hook.target.as_ref().map_or("-".to_owned(), ToString::to_string);
-        let position = hook.position;
+        let position = hook.position.map_or("-".to_owned(), |position| position.to_string());
         format!("{} {target} #{position} {} {link}", hook.hook, program.expect("it is one of them"))
     };
     of(look, programs).into_iter().map(line).collect()
@@ -87,17 +93,17 @@ pub(crate) fn detached() {
         place.cloned().expect("it is known")
     };
     let AttachPointStatus { hook, netns, programs, detached, since, .. } = place();
-    assert_eq!((&*hook, netns, programs, detached), ("cgroup_inet_ingress", None, 2, 0));
+    assert_eq!((&*hook, netns, programs, detached), ("cgroup_inet_ingress", None, 2, Some(0)));
     drop(goes);
     let later = place();
-    assert_eq!((later.programs, later.detached, later.since), (1, 1, since));
+    assert_eq!((later.programs, later.detached, later.since), (1, Some(1), since));
     let replacing = program("replaces");
     stays.replace_program(&replacing).expect("it can be replaced");
     let later = place();
-    assert_eq!((later.programs, later.detached), (1, 2));
+    assert_eq!((later.programs, later.detached), (1, Some(2)));
     drop(stays);
     let later = place();
-    assert_eq!((later.programs, later.detached), (0, 3), "the count stays");
+    assert_eq!((later.programs, later.detached), (0, Some(3)), "the count stays");
 }
 
 pub(crate) fn every_link() {
@@ -116,6 +122,10 @@ fn each_once(made: &[(&str, Link)], look: &AttachmentScan) {
     let mut words = BTreeSet::new();
     for (name, link) in made {
         let hooks: Vec<&Hook> = look.hooks.iter().filter(|hook| hook.link_id == Some(link.id())).collect();
+        if link.kind() == uapi::link_type::ITER {
+            assert!(hooks.is_empty(), "an iterator is no hook: {hooks:?}");
+            continue;
+        }
         let [hook] = hooks[..] else { panic!("{name} is at one hook: {hooks:?}") };
         assert_eq!(hook.prog_id, link.program().map(Program::id), "{name}");
         assert_eq!(hook.map_id.is_some(), link.kind() == uapi::link_type::STRUCT_OPS, "{name}");
@@ -126,7 +136,6 @@ fn each_once(made: &[(&str, Link)], look: &AttachmentScan) {
         ("tracing_fentry_program", "trace_fentry"),
         ("tracing_extension", "tracing"),
         ("cgroup", "cgroup_inet_ingress"),
-        ("iter", "iter"),
         ("netns_sk_lookup", "sk_lookup"),
         ("xdp", "xdp"),
         ("perf_event_software", "perf_event"),

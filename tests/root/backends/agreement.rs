@@ -31,7 +31,7 @@ fn table(snapshot: &Snapshot, kind: Kind) -> Table {
 }
 
 /// Fields that system calls do not report for some objects, and iterators do. Both backends know all others.
-const NOT_OF_ALL: [&str; 3] = ["attach_to", "target", "missed"];
+const NOT_OF_ALL: [&str; 4] = ["attach_to", "target", "netns", "missed"];
 
 /// A reader of each backend, and the results of the comparison.
 struct Both {
@@ -46,7 +46,7 @@ struct Both {
 }
 
 /// Returns whether the iterator reports more of a target: the group of a tracepoint, which the id walk does not find without tracefs,
-/// and the name of an interface in another network namespace.
+/// the name of an interface, whose namespace the id walk does not know, and the cgroup of an iterator.
 fn reports_more(field: &str, found: Option<&str>, walked: Option<&str>) -> bool {
     let (Some(found), Some(walked)) = (found, walked) else { return false };
     let Some((start, end)) = walked.split_once("None") else { return false };

@@ -116,6 +116,7 @@ pub(crate) fn link(link: &Link) -> Parts {
         prog_id,
         attach_type,
         target,
+        netns,
         // It depends on the reader.
         first_seen: _,
     } = &**facts;
@@ -127,6 +128,7 @@ pub(crate) fn link(link: &Link) -> Parts {
         moving: vec![
             ("attach_type", known(attach_type.as_ref())),
             ("target", known(target.as_ref())),
+            ("netns", known(netns.as_ref())),
             ("missed", known(missed.as_ref())),
         ],
     }

@@ -154,7 +154,7 @@ fn assert_same_target(object: &Value, found: Option<&str>) {
         text("tp_name"),
         cgroup,
         text("target_name"),
-        number("netns_ino").map(|inode| format!("netns:[{inode}]")),
+        number("netns_ino").map(|inode| format!("netns {inode}")),
         number("map_id").map(|id| format!("map {id}")),
         number("ifindex").map(|index| index.to_string()),
         // Printed for an interface in another network namespace.
@@ -173,7 +173,7 @@ fn assert_same_target(object: &Value, found: Option<&str>) {
 
 /// Returns the id of the cgroup with this path, or of the one that an iterator walks.
 fn cgroup_inode(target: &str) -> Option<u64> {
-    let path = target.strip_prefix("cgroup (").map_or(target, |within| within.trim_end_matches(')'));
+    let path = target.strip_prefix("cgroup of ").unwrap_or(target);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
     let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
     let path = Path::new(mount).join(path.trim_start_matches('/'));

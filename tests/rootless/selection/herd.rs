@@ -97,6 +97,7 @@ fn link(id: u32) -> Link {
         prog_id: Some(id),
         attach_type: None,
         target: Some(device(id)),
+        netns: None,
         first_seen: THEN,
     };
     Link { facts: Arc::new(facts), missed: None, owner: Some(owner_of(id)) }
@@ -111,7 +112,7 @@ fn hooks() -> AttachmentScan {
         hook: "xdp".into(),
         target: Some(device(id)),
         netns: None,
-        position: 0,
+        position: Some(0),
         priority: None,
         prog_id: Some(id),
         link_id: Some(id),
@@ -122,7 +123,7 @@ fn hooks() -> AttachmentScan {
         target: Some(device(id)),
         netns: None,
         programs: 1,
-        detached: 0,
+        detached: Some(0),
         since: THEN,
     };
     AttachmentScan {
@@ -130,6 +131,7 @@ fn hooks() -> AttachmentScan {
         hooks: (1..=LINKS).map(hook).collect(),
         contents: Vec::new(),
         attach_points: (1..=50).map(place).collect(),
+        namespaces: Vec::new(),
         unqueryable: Vec::new(),
         complete: true,
     }

@@ -31,7 +31,7 @@ fn object(point: &Point) -> Option<Object> {
     match metric {
         "bpf_program_map_info" => named("program", label("prog_id")),
         "bpf_pin_info" => Some((label("kind")?, label("id")?)),
-        "bpf_hook_info" => named("program", label("prog_id"))
+        "bpf_hook_info" | "bpf_hook_position" => named("program", label("prog_id"))
             .or_else(|| named("map", label("map_id")))
             .or_else(|| named("link", label("link_id")))
             .or_else(|| named("program", Some("0".to_owned()))),

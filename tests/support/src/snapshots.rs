@@ -135,11 +135,12 @@ fn link() -> impl Strategy<Value = Link> {
         option::of(any::<u32>()),
         option::of(object_type()),
         option::of(owned::target()),
+        option::of(owned::netns()),
         moment(),
     );
     (facts, option::of(any::<u64>()), option::of(owned::owner())).prop_map(
-        |((link_type, prog_id, attach_type, target, first_seen), missed, owner)| {
-            let facts = LinkFacts { id: 0, link_type, prog_id, attach_type, target, first_seen };
+        |((link_type, prog_id, attach_type, target, netns, first_seen), missed, owner)| {
+            let facts = LinkFacts { id: 0, link_type, prog_id, attach_type, target, netns, first_seen };
             Link { facts: Arc::new(facts), missed, owner }
         },
     )

@@ -60,7 +60,26 @@ impl Program {
     /// # Errors
     /// The kernel's refusal.
     pub fn attach_xdp(&self) -> io::Result<()> {
-        netlink::attach_xdp(LOOPBACK, sys::number(self.fd()))
+        self.attach_xdp_at(LOOPBACK)
+    }
+
+    /// Attaches it as XDP to the interface with this index.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn attach_xdp_at(&self, index: u32) -> io::Result<()> {
+        netlink::attach_xdp(index, sys::number(self.fd()))
+    }
+
+    /// Has a link attach it as XDP to the interface with this index.
+    ///
+    /// # Errors
+    /// The kernel's refusal; kernels before 5.9 do not know it.
+    pub fn link_xdp_at(&self, index: u32) -> io::Result<Link> {
+        const GENERIC_MODE: u32 = 1 << 1;
+        let place = Place { target: index, flags: GENERIC_MODE, ..Place::of(attach_type::XDP) };
+        let fd = link::create(self.fd(), place)?;
+        Link::made(link_type::XDP, fd, None, Target::Kernel)
     }
 
     /// Attaches it as tcx, after those that are there.

@@ -10,6 +10,7 @@ const ACKNOWLEDGE: u16 = 4;
 const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
 const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
 const ERROR: u16 = 2;
 const INTERFACE_NAME: u16 = 3;
 const LINK_INFO: u16 = 18;
@@ -31,6 +32,13 @@ pub(super) fn create_pair(kind: &str, name: &str, index: i32, peer_index: i32) -
     let attributes = [attribute(INTERFACE_NAME, &with_zero(name))?, attribute(LINK_INFO, &about)?].concat();
     let message = message(EXCLUSIVE | CREATE, index, &attributes)?;
     request(&message).map_err(|error| failed_to(format!("make interface {name} of kind {kind}"), error))
+}
+
+/// Removes the interface that has this index, and with it its peer.
+pub(super) fn delete_interface(index: i32) -> io::Result<()> {
+    let body = [&[0; 4], &index.to_ne_bytes()[..], &[0; 8]].concat();
+    request(&with_header(DELETE_LINK, 0, &body)?)
+        .map_err(|error| failed_to(format!("remove interface {index}"), error))
 }
 
 /// Gives another name to the interface that has this index.

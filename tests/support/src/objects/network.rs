@@ -64,6 +64,22 @@ impl Network {
         self.inside(|| netlink::rename_interface(LOOPBACK.cast_signed(), name))?
     }
 
+    /// Makes a pair of interfaces: one with this name and index, and one with the next index.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn add_pair(&self, name: &str, index: u32) -> io::Result<()> {
+        self.inside(|| netlink::create_pair("veth", name, index.cast_signed(), index.cast_signed() + 1))?
+    }
+
+    /// Removes an interface, and with it the other one of its pair.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn remove_interface(&self, index: u32) -> io::Result<()> {
+        self.inside(|| netlink::delete_interface(index.cast_signed()))?
+    }
+
     /// The namespace's number, as in `net:[4026531840]` and as links report it.
     #[must_use]
     pub fn inode(&self) -> u64 {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    AttachPointStatus, AttachmentScan, Cgroup, CodeAddress, Container, Content, Device, HeldBy, Holder,
-    Holders, Hook, IdentifiedBy, Identity, Kind, KindTotal, Owner, OwnerGroup, OwnerKind, OwnerTotal, Pin,
-    Pod, Process, Target,
+    AttachPointStatus, AttachmentScan, Cgroup, Container, Content, Device, HeldBy, Holder, Holders, Hook,
+    IdentifiedBy, Identity, Kind, KindTotal, NetNs, Owner, OwnerGroup, OwnerKind, OwnerTotal, Pin, Pod,
+    Process, Symbol, Target,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -102,9 +102,9 @@ pub(super) fn target() -> impl Strategy<Value = Target> {
         .prop_map(|(ifindex, name)| Target::Device(Device { ifindex, name: name.map(Into::into) }));
     let cgroup = (any::<u64>(), option::of(text()))
         .prop_map(|(id, path)| Target::Cgroup(Cgroup { id, path: path.map(Into::into) }));
-    let kprobe = (text(), any::<u64>(), any::<bool>()).prop_map(|(name, offset, at_return)| {
-        let name = name.into();
-        Target::Kprobe { address: CodeAddress::Symbol { name, offset }, at_return }
+    let kprobe = (option::of((text(), any::<u64>())), any::<bool>()).prop_map(|(symbol, at_return)| {
+        let symbol = symbol.map(|(name, offset)| Symbol { name: name.into(), offset });
+        Target::Kprobe { symbol, at_return }
     });
     let netfilter = (any::<u32>(), any::<u32>(), option::of(any::<i32>()))
         .prop_map(|(family, hook, priority)| Target::Netfilter { family, hook, priority });
@@ -118,42 +118,55 @@ pub(super) fn target() -> impl Strategy<Value = Target> {
     ]
 }
 
+/// Any network namespace.
+pub(super) fn netns() -> impl Strategy<Value = NetNs> {
+    (any::<u64>(), option::of(text())).prop_map(|(inode, name)| NetNs { inode, name: name.map(Into::into) })
+}
+
 /// Any look at the hooks, with each hook once.
 pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<AttachmentScan>>> {
-    let place = || ("[a-z_]{1,8}", option::of(target()), option::of(text()));
+    let place = || ("[a-z_]{1,8}", option::of(target()), option::of(netns()));
     let hooks =
         vec((place(), (option::of(any::<u32>()), option::of(any::<u32>()), option::of(any::<u32>()))), 0..6)
             .prop_map(|hooks| {
+                let mut seen = BTreeSet::new();
                 (0..)
                     .zip(hooks)
                     .map(|(position, ((hook, target, netns), (prog_id, link_id, map_id)))| Hook {
                         hook: Cow::Owned(hook),
                         target,
-                        netns: netns.map(Into::into),
-                        position,
+                        netns,
+                        // Structures of operations run in no order.
+                        position: map_id.is_none().then_some(position),
                         priority: None,
                         prog_id,
                         link_id,
                         map_id,
                     })
+                    .filter(|hook| {
+                        let text = hook.target.as_ref().map(ToString::to_string);
+                        let inode = hook.netns.as_ref().map(|netns| netns.inode);
+                        seen.insert((hook.hook.clone(), text, inode, hook.prog_id, hook.link_id))
+                    })
                     .collect()
             });
-    let attach_points =
-        (vec((place(), any::<u64>(), any::<u64>()), 0..6), moment()).prop_map(|(points, since)| {
+    let attach_points = (vec((place(), any::<u64>(), option::of(any::<u64>())), 0..6), moment()).prop_map(
+        |(points, since)| {
             let mut seen = BTreeSet::new();
             points
                 .into_iter()
                 .map(|((hook, target, netns), programs, detached)| AttachPointStatus {
                     hook: Cow::Owned(hook),
                     target,
-                    netns: netns.map(Into::into),
+                    netns,
                     programs,
                     detached,
                     since,
                 })
                 .filter(|point| seen.insert(point.hook.clone()))
                 .collect()
-        });
+        },
+    );
     let contents = vec((any::<u32>(), kind(), any::<u32>()), 0..4).prop_map(|contents| {
         contents.into_iter().map(|(map_id, kind, id)| Content { map_id, kind, id }).collect()
     });
@@ -164,6 +177,7 @@ pub(super) fn hooks() -> impl Strategy<Value = Option<Arc<AttachmentScan>>> {
                 hooks,
                 contents,
                 attach_points,
+                namespaces: Vec::new(),
                 unqueryable: Vec::new(),
                 complete,
             })
