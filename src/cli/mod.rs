@@ -27,6 +27,9 @@ use crate::{enrich, kernel, lookup};
 /// host with millions of them one search in some ten seconds.
 const HOLDERS_SHARE: u32 = 50;
 
+/// The shortest interval of scans of pins: that of readings by default.
+const PINS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What to do.
 #[derive(Debug)]
 pub enum Command {
@@ -180,6 +183,7 @@ pub fn parse(
             let mut collection = collect(snapshot.collection, &mut errors, &mut warnings);
             // No later reading has the result of a scan, and the second reading reports what its own search of holders misses.
             collection.enrich.wait_for_hooks = true;
+            collection.enrich.pins = Duration::ZERO;
             collection.enrich.holders_share = None;
             if snapshot.format == SnapshotFormat::Json && !collection.selection.program_maps {
                 warnings.push("--no-program-maps has no effect with --format json".to_owned());
@@ -234,6 +238,7 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
         },
         enrich: enrich::EnrichOptions {
             bpffs: owners.bpffs,
+            pins: PINS_INTERVAL,
             hooks: owners.hooks_interval.into_option(),
             every_netns: owners.every_netns,
             wait_for_hooks: false,

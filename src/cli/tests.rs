@@ -290,7 +290,9 @@ fn snapshot_takes_all_flags_about_reading_on_either_side_of_its_name() {
         assert_eq!(kernel.reader, ReaderChoice::Only(ReaderKind::Walk));
         assert_eq!((kernel.run_stats, kernel.count_by_walking), (RunStatsMode::On, Some(5)));
         assert_eq!(enrich.bpffs, [PathBuf::from("/proc")]);
-        assert!(enrich.hooks.is_none() && enrich.every_netns && enrich.wait_for_hooks);
+        assert!(
+            enrich.hooks.is_none() && enrich.every_netns && enrich.wait_for_hooks && enrich.pins.is_zero()
+        );
         assert_eq!(enrich.holders_share, None, "each reading searches for holders");
         assert_eq!((lookup.cri, lookup.docker), (Sockets::Given(vec!["/a".into()]), Sockets::Given(vec![])));
         assert_eq!((selection.max_series, selection.per_object), (Some(7), false));

@@ -3,24 +3,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::attach_points::AttachPoints;
+use super::scan_thread::ScanThread;
 use crate::host::issues::Issues;
 use crate::kernel::attachments::{Located, ScanCache, Scanned, Subject, scan};
 use crate::model::{
     AttachmentScan, BootTime, Collector, FeatureState, Link, LinkFacts, Part, ProcessFiles, Snapshot,
 };
-use crate::sys::failed;
 
 /// Runs scans, and compares each with the one before.
 #[derive(Debug)]
 pub(super) struct ScanScheduler {
     interval: Duration,
     every_netns: bool,
-    begun: Option<Instant>,
-    running: Option<JoinHandle<ScanResult>>,
+    thread: ScanThread<ScanResult>,
     cache: ScanCache,
     attach_points: AttachPoints,
     last: Option<LastScan>,
@@ -52,8 +50,7 @@ impl ScanScheduler {
         Self {
             interval,
             every_netns,
-            begun: None,
-            running: None,
+            thread: ScanThread::new("hooks"),
             cache: ScanCache::default(),
             attach_points: AttachPoints::default(),
             last: None,
@@ -69,11 +66,10 @@ impl ScanScheduler {
         files: &[ProcessFiles],
         issues: &mut Issues,
     ) -> Option<Arc<AttachmentScan>> {
-        if let Some(running) = self.running.take_if(|running| running.is_finished()) {
-            self.finish(running, issues);
+        if let Some(result) = self.thread.result_within(Duration::ZERO) {
+            self.finish(result, issues);
         }
-        let is_due = self.begun.is_none_or(|begun| begun.elapsed() >= self.interval);
-        if is_due && self.running.is_none() {
+        if self.thread.is_due(self.interval) {
             self.begin(snapshot, files, issues);
         }
         self.last.as_ref().map(|last| Arc::clone(&last.scan))
@@ -86,12 +82,12 @@ impl ScanScheduler {
         files: &[ProcessFiles],
         issues: &mut Issues,
     ) -> Option<Arc<AttachmentScan>> {
-        if let Some(running) = self.running.take() {
-            self.finish(running, issues);
+        if let Some(result) = self.thread.result() {
+            self.finish(result, issues);
         }
         self.begin(snapshot, files, issues);
-        if let Some(running) = self.running.take() {
-            self.finish(running, issues);
+        if let Some(result) = self.thread.result() {
+            self.finish(result, issues);
         }
         self.last.as_ref().map(|last| Arc::clone(&last.scan))
     }
@@ -109,7 +105,6 @@ impl ScanScheduler {
     }
 
     fn begin(&mut self, snapshot: &Snapshot, files: &[ProcessFiles], issues: &mut Issues) {
-        self.begun = Some(Instant::now());
         let subject = Subject::of(snapshot, files, self.every_netns);
         let watched = self.attach_points.watched();
         let mut cache = std::mem::take(&mut self.cache);
@@ -117,16 +112,13 @@ impl ScanScheduler {
             let scanned = scan(&subject, &watched, &mut cache);
             ScanResult { subject, scanned, cache }
         };
-        // The process does not wait for it when it ends.
-        match thread::Builder::new().name("hooks".to_owned()).spawn(take) {
-            Ok(running) => self.running = Some(running),
-            Err(error) => issues.record(Part::Hook, failed("clone")(error)),
+        if let Err(error) = self.thread.start(take) {
+            issues.record(Part::Hook, error);
         }
     }
 
     /// Takes over the result of a thread.
-    fn finish(&mut self, running: JoinHandle<ScanResult>, issues: &mut Issues) {
-        let result = running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    fn finish(&mut self, result: ScanResult, issues: &mut Issues) {
         let ScanResult { subject, scanned, cache } = result;
         self.cache = cache;
         let features = scanned.features();
@@ -166,6 +158,9 @@ impl ScanScheduler {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Instant;
+
     use super::*;
     use crate::host::clock;
     use crate::model::WallClock;
@@ -199,7 +194,7 @@ mod tests {
         let first = first_scan(&mut watch, &mut issues);
         assert!(first.complete && first.hooks.is_empty(), "nothing can be attached");
         let again = watch.latest(&snapshot(), &[], &mut issues).expect("it is kept");
-        assert!(Arc::ptr_eq(&first, &again) && watch.running.is_none());
+        assert!(Arc::ptr_eq(&first, &again) && watch.thread.result().is_none());
 
         let later = first.taken_at + Duration::from_secs(5);
         let collector = watch.collector(later).expect("there was a scan");

@@ -11,7 +11,9 @@ mod identity;
 pub mod names;
 mod orphans;
 mod owner;
+mod pins;
 mod process;
+mod scan_thread;
 mod totals;
 
 use std::collections::HashMap;
@@ -24,15 +26,15 @@ use self::holders::HolderCache;
 use self::names::NameCache;
 use self::orphans::{OrphanCounts, Orphans};
 use self::owner::OwnerInterner;
+use self::pins::PinScheduler;
 use self::process::{HolderSearch, Processes};
 use self::totals::Totals;
 use crate::host::cgroups::Cgroups;
 use crate::host::issues::Issues;
 use crate::host::namespaces::Rights;
-use crate::kernel::pins::Pins;
 use crate::kernel::{Choice, Reader};
 use crate::model::{
-    Collector, Feature, HeldBy, Holder, Holders, Owner, Part, ProcessFiles, Reason, Snapshot,
+    BootTime, Collector, Feature, HeldBy, Holder, Holders, Owner, Part, ProcessFiles, Reason, Snapshot,
 };
 
 /// Options of the enricher.
@@ -40,6 +42,8 @@ use crate::model::{
 pub struct EnrichOptions {
     /// Mount points of bpffs that are not in our mount namespace.
     pub bpffs: Vec<PathBuf>,
+    /// Shortest interval of scans of pins; 0 to wait for a scan in each reading.
+    pub pins: Duration,
     /// Interval of scans of hooks; `None` for no scans.
     pub hooks: Option<Duration>,
     /// Whether to scan every network namespace instead of only our own.
@@ -58,7 +62,7 @@ pub struct Enricher {
     names: NameCache,
     issues: Issues,
     processes: Processes,
-    pins: Pins,
+    pins: PinScheduler,
     cgroups: Cgroups,
     hooks: Option<ScanScheduler>,
     wait_for_hooks: bool,
@@ -77,7 +81,7 @@ impl Enricher {
             names,
             issues: Issues::default(),
             processes: Processes::below(Path::new("/"), options.holders_share),
-            pins: Pins::new(options.bpffs),
+            pins: PinScheduler::new(options.bpffs, options.pins),
             cgroups: Cgroups::default(),
             hooks: options.hooks.map(|interval| ScanScheduler::new(interval, options.every_netns)),
             wait_for_hooks: options.wait_for_hooks,
@@ -99,16 +103,11 @@ impl Enricher {
         self.issues.start_reading();
         self.issues.set_rights(Rights::of_this_thread());
         let mut snapshot = self.reader.read();
-        let began = Instant::now();
-        snapshot.pins = self.pins.read(&mut self.issues);
-        snapshot.collectors.push(Collector {
-            part: Part::Pin,
-            reader: None,
-            duration: began.elapsed(),
-            age: Duration::ZERO,
-            success: !self.issues.any(Part::Pin),
-        });
-        snapshot.features.push(self.issues.state(Feature::Pins));
+        let pin_scan = self.pins.latest(&mut self.issues);
+        snapshot.pins = pin_scan.and_then(|scan| scan.pins.clone());
+        let pins_taken_at = pin_scan.map(|scan| scan.taken_at);
+        snapshot.features.extend(pin_scan.map(|scan| scan.issues.state(Feature::Pins)));
+        snapshot.collectors.extend(self.pins.collector(snapshot.taken_at));
         let began = Instant::now();
         let search = self.processes.read(&mut self.reader, &mut self.issues);
         snapshot.features.extend(search.features);
@@ -128,7 +127,9 @@ impl Enricher {
             owner::assign(&mut snapshot, &holders, searched_at, &mut self.owners);
             snapshot.holders = Some(holders);
         }
-        let orphans = sees_holders.then(|| self.orphans(&snapshot, &search)).flatten();
+        let orphans = pins_taken_at
+            .filter(|_| sees_holders)
+            .and_then(|pins_taken_at| self.orphans(&snapshot, &search, pins_taken_at));
         self.totals.fill(&mut snapshot, orphans.as_ref());
         snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();
@@ -177,15 +178,20 @@ impl Enricher {
     }
 
     /// Returns the number of orphaned objects, given that every process and pin was seen; `None` if some hooks or maps were not.
-    fn orphans(&mut self, snapshot: &Snapshot, search: &HolderSearch) -> Option<OrphanCounts> {
+    fn orphans(
+        &mut self,
+        snapshot: &Snapshot,
+        search: &HolderSearch,
+        pins_taken_at: BootTime,
+    ) -> Option<OrphanCounts> {
         let scan = snapshot.hooks.as_deref();
-        if scan.is_some_and(|scan| !scan.complete) || snapshot.pins.is_none() {
+        if scan.is_some_and(|scan| !scan.complete) {
             return None;
         }
         let holders = snapshot.holders.as_ref()?;
         // The holders of objects that were created after the last search are unknown.
         if search.taken_at >= snapshot.taken_at {
-            self.orphans.update(snapshot, holders, scan);
+            self.orphans.update(snapshot, holders, scan, pins_taken_at);
         }
         self.orphans.counts().cloned()
     }

@@ -29,17 +29,23 @@ impl OrphanCounts {
 impl Orphans {
     /// Counts the orphaned objects of a reading.
     ///
-    /// Hooks are scanned less often than everything else is read, so an object counts only if the scan began after a reading
-    /// that found it without another holder: it may be about to be attached.
+    /// Hooks and pins are scanned less often than everything else is read, so an object counts only if both scans began after a
+    /// reading that found it without another holder: it may be about to be attached or pinned.
     ///
     /// Without a scan it only remembers which objects have no other holder, for the first scan to decide.
-    pub(super) fn update(&mut self, snapshot: &Snapshot, holders: &Holders, scan: Option<&AttachmentScan>) {
+    pub(super) fn update(
+        &mut self,
+        snapshot: &Snapshot,
+        holders: &Holders,
+        scan: Option<&AttachmentScan>,
+        pins_taken_at: BootTime,
+    ) {
         let now = unreachable_objects(snapshot, holders, scan);
         self.since.retain(|object, _| now.contains(object));
         let mut counts = OrphanCounts::default();
         for object in now {
             let since = *self.since.entry(object).or_insert(snapshot.taken_at);
-            if scan.is_some_and(|scan| since < scan.taken_at) {
+            if scan.is_some_and(|scan| since < scan.taken_at.min(pins_taken_at)) {
                 counts.0[object.kind as usize] += 1;
             }
         }
@@ -232,7 +238,7 @@ mod tests {
     fn objects_count_once_they_had_no_holder_before_the_scan() {
         let mut orphans = Orphans::default();
         let mut count = |snapshot: &Snapshot, holders: &Holders, scan: &AttachmentScan| {
-            orphans.update(snapshot, holders, Some(scan));
+            orphans.update(snapshot, holders, Some(scan), second(1_013));
             orphans.counts().map(|counts| counts.of(Kind::Program))
         };
         let holders = Holders::default();
@@ -245,16 +251,17 @@ mod tests {
         assert_eq!(count(&snapshot, &held, &scan(1_005)), Some(0));
         snapshot.taken_at = second(1_020);
         assert_eq!(count(&snapshot, &holders, &scan(1_015)), Some(0), "it had a holder in between");
+        assert_eq!(count(&snapshot, &holders, &scan(1_021)), Some(0), "it may have been pinned since");
     }
 
     #[test]
     fn the_first_scan_counts_objects_without_a_holder_in_the_reading_before() {
         let mut orphans = Orphans::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
-        orphans.update(&snapshot, &Holders::default(), None);
+        orphans.update(&snapshot, &Holders::default(), None, second(1_000));
         assert!(orphans.counts().is_none(), "hooks were not scanned yet");
         snapshot.taken_at = second(1_010);
-        orphans.update(&snapshot, &Holders::default(), Some(&scan(1_001)));
+        orphans.update(&snapshot, &Holders::default(), Some(&scan(1_001)), second(1_002));
         assert_eq!(orphans.counts().map(|counts| counts.of(Kind::Program)), Some(1));
     }
 }

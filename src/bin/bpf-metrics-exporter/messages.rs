@@ -172,6 +172,12 @@ impl LimitWarning {
 pub(super) fn issue(issue: &Issue) -> String {
     let (part, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
     let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
+    if call == "bpffs_scan" {
+        let why = if error == "ETIME" { "a scan would take too long" } else { "there are too many" };
+        return format!(
+            "pins are incomplete: {count} entries of a bpffs were left out, since {why}; find out who creates them"
+        );
+    }
     let what = match issue.part {
         Part::Program | Part::Map | Part::Link | Part::Btf => format!("reading {part}s"),
         Part::Holder => "reading the holders of objects".to_owned(),
@@ -285,6 +291,24 @@ mod tests {
             clock_was_set(clock("2001-01-01T00:00:00Z"), clock("2001-01-01T00:00:02.5Z")),
             "the wall clock was set by +2.5 s; times are reported by the new clock"
         );
+    }
+
+    #[test]
+    fn what_a_scan_of_pins_left_out_is_named() {
+        let left_out = |error: &'static str| {
+            issue(&Issue {
+                part: Part::Pin,
+                call: "bpffs_scan".into(),
+                error: error.into(),
+                count: 9,
+                total: 9,
+            })
+        };
+        assert_eq!(
+            left_out("E2BIG"),
+            "pins are incomplete: 9 entries of a bpffs were left out, since there are too many; find out who creates them"
+        );
+        assert!(left_out("ETIME").contains("since a scan would take too long"));
     }
 
     #[test]

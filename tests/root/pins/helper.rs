@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::cgroups;
+use super::{cgroups, floods};
 use test_support::objects::{Map, Mount, uapi};
 
 /// Environment variable with the role.
@@ -25,6 +25,10 @@ pub(crate) fn run() -> Option<ExitCode> {
             cgroups::enter(argument.parent().expect("it is a file in a directory"));
             load_and_leave(&wait_for_line());
         }
+        "measured-reader" => floods::measure(&argument),
+        "flat" => floods::create_flat(&argument),
+        "slow" => floods::create_slow(&argument),
+        "nested" => floods::create_nested(&argument),
         "cgroup-namespace" => cgroups::in_namespace(&argument),
         other => panic!("there is no role {other}"),
     }
@@ -55,6 +59,6 @@ fn wait_for_line() -> PathBuf {
     line.trim_end().into()
 }
 
-fn println(line: &str) {
+pub(crate) fn println(line: &str) {
     writeln!(std::io::stdout(), "{line}").expect("the parent reads");
 }

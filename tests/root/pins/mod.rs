@@ -9,6 +9,7 @@ use crate::suite::{Requirement, Test};
 
 mod bpftool;
 mod cgroups;
+mod floods;
 mod found;
 mod helper;
 mod lifetimes;
@@ -28,6 +29,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("bpftool_reports_the_same_pins", bpftool::pins).requires(BPFTOOL),
     Test::new("deep_trees_are_read_to_their_end", trees::deep),
     Test::new("wide_and_deep_trees_take_few_descriptors", trees::few_descriptors),
+    Test::new("a_flood_of_directories_hides_no_other_pins_and_is_counted", floods::flat),
+    Test::new("nested_directories_cost_no_more_than_others", floods::nested),
+    Test::new("a_scan_that_takes_long_delays_no_reading", floods::in_background),
     Test::new("unusual_names_are_reported_and_symbolic_links_not_followed", trees::names),
     Test::new("a_bpffs_mounted_twice_is_reported_by_its_best_mount", views::twice),
     Test::new("a_bpffs_bound_into_itself_is_read_to_its_end", views::into_itself),

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use bpf_metrics_exporter::model::Kind;
+use bpf_metrics_exporter::text::printable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::scene::{Scene, descriptors, enricher, map, pinned, read};
@@ -39,7 +41,8 @@ pub(crate) fn deep() {
     assert!(at(LEVELS).len() > 10_000, "longer than any path");
     let mut enricher = enricher();
     for _ in 0..2 {
-        let mut expected = [100, 200, 300].map(|levels| pinned(at(levels), &map));
+        let mut expected =
+            [100, 200, 300].map(|levels| (printable(at(levels).as_bytes()), Kind::Map, map.id()));
         expected.sort();
         assert_eq!(read(&mut enricher, &scene.path), expected);
     }
