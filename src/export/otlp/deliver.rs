@@ -18,6 +18,9 @@ use crate::outage::OutageLog;
 
 const BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
 
+/// The longest delay that a receiver can demand: a mistake of it must not end the export for good.
+const MAX_DEMANDED_DELAY: Duration = Duration::from_mins(10);
+
 /// Sends the requests of the queue until it is closed and empty. Once it is closed, ends at the first failure. Drops what is
 /// left then, or when the delivery is cancelled.
 pub async fn deliver(queue: &MemoryQueue, ledger: &Ledger, mut transport: Transport, receiver: &str) {
@@ -84,7 +87,7 @@ fn retry_delay(failures: u32, retry: Retry) -> Duration {
     let backoff = BACKOFF.delay(failures);
     match retry {
         Retry::WithBackoff => backoff,
-        Retry::After(delay) => delay + backoff / 10,
+        Retry::After(delay) => delay.min(MAX_DEMANDED_DELAY) + backoff / 10,
     }
 }
 

@@ -8,7 +8,7 @@ mod views;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,9 @@ use self::views::{View, views};
 use self::walk::FileSystemWalk;
 use crate::host::clock;
 use crate::host::issues::Issues;
+use crate::host::mounts;
 use crate::host::namespaces::Rights;
-use crate::model::{BootTime, Kind, Pin};
+use crate::model::{BootTime, Feature, Kind, Pin, Reason};
 
 /// Scans the mounted bpffs, and caches the object of each pin: a file of a bpffs never becomes another object's.
 #[derive(Debug, Default)]
@@ -36,19 +37,8 @@ pub(crate) struct PinScan {
     pub(crate) duration: Duration,
     /// The pins by path, each once. `None` if the mounts could not be read.
     pub(crate) pins: Option<Vec<Pin>>,
-    /// The bpffs that were visited, by device number.
-    pub(crate) visited: Vec<VisitedFileSystem>,
     /// What could not be read or was left out, and what cannot be seen.
     pub(crate) issues: Issues,
-}
-
-/// A bpffs that a scan visited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct VisitedFileSystem {
-    /// Its device number.
-    pub(crate) device: u64,
-    /// Whether every pin in it was found.
-    pub(crate) complete: bool,
 }
 
 /// The identity of a file.
@@ -95,18 +85,13 @@ impl Pins {
     pub(crate) fn scan(&mut self) -> PinScan {
         let (taken_at, started) = (clock::now(), Instant::now());
         let mut issues = Issues::with_rights(Rights::of_this_thread());
-        let mut visited = Vec::new();
-        let pins = views(&self.given, &mut issues).map(|views| self.walk(&views, &mut visited, &mut issues));
-        PinScan { taken_at, duration: started.elapsed(), pins, visited, issues }
+        let pins = views(&self.given, &mut issues).map(|views| self.walk(&views, &mut issues));
+        PinScan { taken_at, duration: started.elapsed(), pins, issues }
     }
 
-    fn walk(
-        &mut self,
-        views: &[View],
-        visited: &mut Vec<VisitedFileSystem>,
-        issues: &mut Issues,
-    ) -> Vec<Pin> {
+    fn walk(&mut self, views: &[View], issues: &mut Issues) -> Vec<Pin> {
         self.cache.scan += 1;
+        let mut visited = HashSet::new();
         let time = CpuTime::start();
         let (mut pins, mut directories, mut times) = (Vec::new(), HashSet::new(), HashMap::new());
         let mut file_systems: Vec<_> = views.chunk_by(|one, other| one.device == other.device).collect();
@@ -115,14 +100,19 @@ impl Pins {
         for (index, views) in file_systems.iter().enumerate() {
             let (device, budget) = (views[0].device, time.budget(file_systems.len() - index));
             let mut walk = FileSystemWalk::new(device, &mut self.cache, budget, issues);
-            if let Some(complete) = walk.run(views) {
-                visited.push(VisitedFileSystem { device, complete });
+            if walk.run(views) {
+                visited.insert(device);
             }
             times.insert(device, walk.time());
             pins.append(&mut walk.pins);
             directories.extend(walk.directories);
         }
         self.cache.end_scan(directories, times);
+        // Other mount namespaces may have more: of those of containers and services we know nothing, of the host's we do.
+        let of_host = mounts::read_of_first_process(Path::new("/")).unwrap_or_default();
+        if of_host.iter().any(|mount| mount.file_system == "bpf" && !visited.contains(&mount.device)) {
+            issues.limit(Feature::Pins, Reason::MountNamespace);
+        }
         pins.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         // The kernel may list an entry twice while others come and go.
         pins.dedup_by(|later, first| later.path == first.path);

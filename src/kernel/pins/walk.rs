@@ -28,7 +28,6 @@ pub(super) struct FileSystemWalk<'a> {
     cache: &'a mut PinCache,
     budget: Budget,
     issues: &'a mut Issues,
-    failed: bool,
     /// The pins found.
     pub(super) pins: Vec<Pin>,
     /// The directories that have pins, in them or below.
@@ -76,7 +75,6 @@ impl<'a> FileSystemWalk<'a> {
             cache,
             budget,
             issues,
-            failed: false,
             pins: Vec::new(),
             directories: HashSet::new(),
             listed: HashMap::new(),
@@ -85,9 +83,8 @@ impl<'a> FileSystemWalk<'a> {
         }
     }
 
-    /// Reads a bpffs through its views, the best one first. Returns whether every pin was found; `None` if none of the views is
-    /// visible.
-    pub(super) fn run(&mut self, views: &[View]) -> Option<bool> {
+    /// Reads a bpffs through its views, the best one first. Returns whether one of them is visible.
+    pub(super) fn run(&mut self, views: &[View]) -> bool {
         let mut from_root = false;
         for view in views {
             if from_root && self.hidden.is_empty() {
@@ -99,17 +96,15 @@ impl<'a> FileSystemWalk<'a> {
                 self.walk(view, opened);
             }
         }
-        let is_visible = from_root && self.hidden.is_empty();
-        if self.view > 0 && !is_visible {
+        let is_visible = self.view > 0;
+        if is_visible && !(from_root && self.hidden.is_empty()) {
             // No mount of ours shows the rest.
             self.issues.limit(Feature::Pins, Reason::MountNamespace);
         }
-        let mut complete = is_visible && !self.failed;
         for (error, count) in self.budget.left_out() {
-            complete = false;
             self.issues.record_times(Part::Pin, error, count);
         }
-        (self.view > 0).then_some(complete)
+        is_visible
     }
 
     /// Returns the CPU time that it took.
@@ -133,14 +128,9 @@ impl<'a> FileSystemWalk<'a> {
             match read {
                 // One that was removed has nothing to list, nor has one that was replaced by a symbolic link or a pin.
                 Ok(()) | Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP, .. }) => {}
-                Err(error) => self.failed(error),
+                Err(error) => self.issues.record(Part::Pin, error),
             }
         }
-    }
-
-    fn failed(&mut self, error: Error) {
-        self.failed = true;
-        self.issues.record(Part::Pin, error);
     }
 
     /// Opens a directory; `None` if it belongs to another file system or was read already.
@@ -245,7 +235,7 @@ impl<'a> FileSystemWalk<'a> {
                 Ok(pin) => self.pins.extend(pin),
                 // It was removed.
                 Err(Error { errno: Errno::ENOENT, .. }) => {}
-                Err(error) => self.failed(error),
+                Err(error) => self.issues.record(Part::Pin, error),
             }
         }
         if self.pins.len() > before {

@@ -13,6 +13,10 @@ const MAX_BYTES: u64 = 300;
 fn a_delay_given_by_the_receiver_is_the_minimum() {
     let delay = Duration::from_mins(1);
     assert!(retry_delay(0, Retry::After(delay)) >= delay);
+    assert!(
+        retry_delay(0, Retry::After(Duration::MAX)) <= MAX_DEMANDED_DELAY + BACKOFF.max,
+        "a mistake of the receiver"
+    );
 }
 
 /// A step of the producer or of the delivery.
