@@ -71,7 +71,8 @@ impl Processes {
         let success = !issues.any(Part::Holder);
         let files: Option<Arc<[ProcessFiles]>> = files.map(|search| search.processes.into());
         // An iterator reports executables itself.
-        if files.iter().flat_map(|files| files.iter()).any(|process| process.executable.is_none()) {
+        let mut found = files.iter().flat_map(|files| files.iter());
+        if backend == ReaderKind::Walk || found.any(|process| process.executable.is_none()) {
             let unnamed = procfs::hidden(&self.proc, issues.rights());
             if let Some(reason) = unnamed.or_else(|| issues.rights().missing(Capability::SysPtrace)) {
                 issues.limit(Feature::ExecutableNames, reason);

@@ -11,6 +11,7 @@ mod pins;
 mod run_stats;
 mod suite;
 mod tls;
+mod view;
 
 use std::process::ExitCode;
 
@@ -19,7 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 8] = [
+const MODULES: [(&str, &[Test]); 9] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -28,11 +29,12 @@ const MODULES: [(&str, &[Test]); 8] = [
     ("pins", pins::TESTS),
     ("attachments", attachments::TESTS),
     ("tls", tls::TESTS),
+    ("view", view::TESTS),
 ];
 
 fn main() -> ExitCode {
     // Some tests start this program as another process.
-    for helper in [backends::helper, owners::helper, pins::helper] {
+    for helper in [backends::helper, owners::helper, pins::helper, view::helper] {
         if let Some(code) = helper() {
             return code;
         }

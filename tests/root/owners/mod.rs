@@ -20,8 +20,9 @@ mod sums;
 mod time;
 
 pub(crate) use helper::run as helper;
+pub(crate) use holders::copy;
 
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 const MEMORY_CGROUPS: &[Requirement] = &[scene::missing];
 const FILTERS: &[Requirement] = &[objects::filters_missing];

@@ -102,6 +102,14 @@ impl Link {
         Pin::make(self.fd(), path)
     }
 
+    /// Opens it again, by its id.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn open_by_id(&self) -> io::Result<OwnedFd> {
+        sys::link_by_id(self.id).map_err(|error| failed_to(format!("open link {}", self.id), error))
+    }
+
     /// The kernel's id of this link.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -5,7 +5,7 @@ use super::error::failed_to;
 use super::sys;
 use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A pin. It keeps its object alive until it is dropped.
@@ -18,6 +18,14 @@ impl Pin {
     pub(super) fn make(fd: BorrowedFd<'_>, path: &Path) -> io::Result<Self> {
         sys::object_pin(fd, path).map_err(|error| failed_to(format!("pin at {}", path.display()), error))?;
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// Opens the pinned object.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        sys::object_get(&self.path).map_err(|error| failed_to(format!("open {}", self.path.display()), error))
     }
 
     /// Where it is.

@@ -32,6 +32,7 @@ use std::sync::Once;
 const MAP_CREATE: c_int = 0;
 const PROG_LOAD: c_int = 5;
 const OBJ_PIN: c_int = 6;
+const OBJ_GET: c_int = 7;
 const PROG_TEST_RUN: c_int = 10;
 const PROG_GET_NEXT_ID: c_int = 11;
 const MAP_GET_NEXT_ID: c_int = 12;
@@ -40,6 +41,7 @@ const RAW_TRACEPOINT_OPEN: c_int = 17;
 const BTF_LOAD: c_int = 18;
 const BTF_GET_NEXT_ID: c_int = 23;
 const LINK_CREATE: c_int = 28;
+const LINK_GET_FD_BY_ID: c_int = 30;
 const LINK_GET_NEXT_ID: c_int = 31;
 const ENABLE_STATS: c_int = 32;
 
@@ -165,6 +167,21 @@ pub(super) fn object_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let mut attr = attr::ObjectPin { path: address(path.as_c_str()), fd: number(fd), ..Default::default() };
     // SAFETY: the path is alive and ends with a zero byte.
     unsafe { bpf(OBJ_PIN, &mut attr) }.map(drop)
+}
+
+/// `BPF_OBJ_GET`, for reading and writing.
+pub(super) fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = path_string(path)?;
+    let mut attr = attr::ObjectPin { path: address(path.as_c_str()), ..Default::default() };
+    // SAFETY: the path is alive and ends with a zero byte.
+    unsafe { bpf_fd(OBJ_GET, &mut attr) }
+}
+
+/// `BPF_LINK_GET_FD_BY_ID`.
+pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = attr::NextId { start: id, ..Default::default() };
+    // SAFETY: the attribute holds numbers only.
+    unsafe { bpf_fd(LINK_GET_FD_BY_ID, &mut attr) }
 }
 
 /// `BPF_PROG_TEST_RUN` with a packet, `repeat` times; with an empty one for types that take none, and then know no repeating.
