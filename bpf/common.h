@@ -91,6 +91,13 @@ static __always_inline void find_offsets(void *map, __u64 *memory)
 			bpf_probe_read_kernel(&(destination), sizeof(destination), &(pointer)->field);   \
 	} while (0)
 
+/* The structure that contains the field at this address. */
+#define CONTAINER_OF(pointer, structure, field) \
+	((structure *)((void *)(pointer) - bpf_core_field_offset(FIELD_OF(structure, field))))
+
+/* The address of a field, for a pointer that the verifier does not track. */
+#define ADDRESS_OF(pointer, field) ((__u64)(pointer) + bpf_core_field_offset((pointer)->field))
+
 /* Reads a string and returns its length without the terminating zero; 0 if it cannot be read. */
 static __always_inline __u32 read_string(char *destination, const char *source)
 {

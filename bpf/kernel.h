@@ -13,6 +13,7 @@ typedef _Bool bool;
 
 #define SEC(name) __attribute__((section(name), used))
 #define __always_inline inline __attribute__((always_inline))
+#define __unused __attribute__((unused))
 #define __uint(name, value) int (*name)[value]
 #define __type(name, value) typeof(value) *name
 
@@ -69,16 +70,10 @@ enum {
 	BPF_ENUMVAL_VALUE = 1,
 };
 
-/* enum bpf_type_info_kind */
-enum {
-	BPF_TYPE_SIZE = 1,
-};
-
 #define bpf_core_enum_value_exists(type, name) __builtin_preserve_enum_value(*(type *)name, BPF_ENUMVAL_EXISTS)
 #define bpf_core_enum_value(type, name) __builtin_preserve_enum_value(*(type *)name, BPF_ENUMVAL_VALUE)
 #define bpf_core_field_exists(field) __builtin_preserve_field_info(field, BPF_FIELD_EXISTS)
 #define bpf_core_field_offset(field) __builtin_preserve_field_info(field, BPF_FIELD_BYTE_OFFSET)
-#define bpf_core_type_size(type) __builtin_preserve_type_info(*(type *)0, BPF_TYPE_SIZE)
 
 /* A field of a structure, for the macros above, without a pointer to one. */
 #define FIELD_OF(structure, field) (((structure *)0)->field)
@@ -403,9 +398,18 @@ struct file_operations {
 	void *release;
 };
 
+struct vfsmount;
+struct dentry;
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
 struct file {
 	const struct file_operations *f_op;
 	void *private_data;
+	struct path f_path;
 };
 
 struct fdtable {
@@ -418,21 +422,75 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
-struct upid {
-	__s32 nr;
+struct list_head {
+	struct list_head *next;
+	struct list_head *prev;
 };
 
-struct pid {
-	__u32 level;
-	struct upid numbers[];
+typedef struct {
+	__u32 sequence;
+} seqcount_t;
+
+struct seqcount_spinlock {
+	seqcount_t seqcount;
+};
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct seqcount_spinlock d_seq;
+	struct qstr d_name;
+};
+
+struct file_system_type {
+	const char *name;
+};
+
+struct super_block {
+	struct list_head s_list;
+	__u32 s_dev;
+	struct file_system_type *s_type;
+	unsigned long s_flags;
+	unsigned long s_magic;
+	struct dentry *s_root;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
+};
+
+struct mount {
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct mm_struct {
+	struct file *exe_file;
+};
+
+struct fs_struct {
+	struct path root;
+};
+
+struct signal_struct {
+	struct list_head thread_head;
 };
 
 struct task_struct {
+	__s32 pid;
 	__s32 tgid;
-	struct pid *thread_pid;
+	struct list_head tasks;
+	struct list_head thread_node;
+	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	struct signal_struct *signal;
 	__u64 start_boottime;
 	char comm[16];
+	struct mm_struct *mm;
+	struct fs_struct *fs;
 	struct files_struct *files;
 	struct css_set *cgroups;
 };
@@ -460,10 +518,6 @@ struct perf_event_attr {
 struct perf_event {
 	struct perf_event_attr attr;
 	struct trace_event_call *tp_event;
-};
-
-struct list_head {
-	struct list_head *next;
 };
 
 struct trace_probe_event {
@@ -540,9 +594,11 @@ struct bpf_iter__bpf_link {
 	struct bpf_link *link;
 };
 
-struct bpf_iter__task {
+struct bpf_iter__bpf_map_elem {
 	struct bpf_iter_meta *meta;
-	struct task_struct *task;
+	struct bpf_map *map;
+	void *key;
+	void *value;
 };
 
 #pragma clang attribute pop

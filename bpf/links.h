@@ -20,10 +20,6 @@ struct {
 /* Reads a field of the structure whose first member is this link. */
 #define READ_OF_LINK(destination, structure, field) READ(destination, (structure *)link, field)
 
-/* The structure that contains the field at this address. */
-#define CONTAINER_OF(pointer, structure, field) \
-	((structure *)((void *)(pointer) - bpf_core_field_offset(FIELD_OF(structure, field))))
-
 /*
  * Each write_... function below sets the fields of the record, the name and the group that describe one kind of
  * target.

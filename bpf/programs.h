@@ -6,6 +6,8 @@
 
 /* BPF_MAX_SUBPROGS */
 #define MAX_FUNCTIONS 256
+/* Map ids that are written at a time. */
+#define MAP_IDS 64
 
 struct program_scratch {
 	__u64 address;
@@ -13,7 +15,8 @@ struct program_scratch {
 	struct program_facts facts;
 	char full_name[NAME_LEN];
 	char attach_to[NAME_LEN];
-	__u32 map_ids[MAX_USED_MAPS];
+	__u32 map_ids[MAP_IDS];
+	__u32 complete;
 };
 
 struct {
@@ -82,6 +85,46 @@ static __always_inline __u32 read_entry_function(struct bpf_prog_aux *aux, char 
 	return read_string(name, strings + name_offset);
 }
 
+/* Writes the ids of the maps that a program uses. */
+struct write_map_ids {
+	struct seq_file *seq;
+	struct program_scratch *scratch;
+	/* The rest of the array of maps. */
+	__u64 maps;
+	__u32 left;
+	/* Number of ids in the scratch memory. */
+	__u32 count;
+};
+
+static long read_map_id(__u32 index, struct write_map_ids *ids)
+{
+	struct bpf_map *map = 0;
+	__u32 id = 0;
+
+	if (index >= ids->count)
+		return 1;
+	bpf_probe_read_kernel(&map, sizeof(map), (void *)(ids->maps + index * sizeof(map)));
+	bpf_probe_read_kernel(&id, sizeof(id), &map->id);
+	ids->scratch->map_ids[index & (MAP_IDS - 1)] = id;
+	return 0;
+}
+
+static long write_map_ids(__u32 index __unused, struct write_map_ids *ids)
+{
+	__u32 count = ids->left;
+
+	if (!count)
+		return 1;
+	if (count > MAP_IDS)
+		count = MAP_IDS;
+	ids->count = count;
+	bpf_loop(MAP_IDS, read_map_id, ids, 0);
+	bpf_seq_write(ids->seq, ids->scratch->map_ids, count * sizeof(ids->scratch->map_ids[0]));
+	ids->maps += count * sizeof(struct bpf_map *);
+	ids->left -= count;
+	return 0;
+}
+
 static __always_inline void write_program_facts(struct seq_file *seq, struct bpf_prog *prog,
 						struct program_scratch *scratch)
 {
@@ -89,7 +132,8 @@ static __always_inline void write_program_facts(struct seq_file *seq, struct bpf
 	struct program_facts *facts = &scratch->facts;
 	struct bpf_map **maps = aux->used_maps;
 	struct sum_code code = {};
-	__u32 count = aux->used_map_cnt, i;
+	__u32 count = aux->used_map_cnt;
+	struct write_map_ids ids = { .seq = seq, .scratch = scratch };
 
 	facts->type = prog->type;
 	facts->size_translated = prog->len * 8;
@@ -113,24 +157,18 @@ static __always_inline void write_program_facts(struct seq_file *seq, struct bpf
 		facts->full_name_len = read_entry_function(aux, scratch->full_name);
 	facts->attach_to_len = read_string(scratch->attach_to, aux->attach_func_name);
 
-	if (count > MAX_USED_MAPS)
-		count = MAX_USED_MAPS;
-	for (i = 0; i < MAX_USED_MAPS; i++) {
-		struct bpf_map *map = 0;
-
-		if (i >= count)
-			break;
-		bpf_probe_read_kernel(&map, sizeof(map), maps + i);
-		bpf_probe_read_kernel(&scratch->map_ids[i], sizeof(scratch->map_ids[i]), &map->id);
-	}
-	/* Binding another map frees the array; ids read from it after that are garbage. */
-	facts->map_count = aux->used_maps == maps && aux->used_map_cnt <= MAX_USED_MAPS ? count : UNKNOWN_U32;
+	/* Whoever needs more of them has to query the program. */
+	ids.maps = to_scalar(&scratch->address, maps);
+	ids.left = count <= MAX_REPORTED_MAPS ? count : 0;
+	facts->map_count = ids.left;
 
 	bpf_seq_write(seq, facts, sizeof(*facts));
 	write_string(seq, scratch->full_name, facts->full_name_len);
 	write_string(seq, scratch->attach_to, facts->attach_to_len);
-	if (facts->map_count == count && count)
-		bpf_seq_write(seq, scratch->map_ids, count * sizeof(scratch->map_ids[0]));
+	bpf_loop(MAX_REPORTED_MAPS / MAP_IDS, write_map_ids, &ids, 0);
+	/* Binding another map frees the array; ids read from it after that are garbage. */
+	scratch->complete = aux->used_maps == maps && aux->used_map_cnt == facts->map_count;
+	bpf_seq_write(seq, &scratch->complete, sizeof(scratch->complete));
 }
 
 SEC("iter/bpf_prog")

@@ -8,8 +8,8 @@
 /* BPF_OBJ_NAME_LEN */
 #define OBJ_NAME_LEN 16
 #define TASK_COMM_LEN 16
-/* MAX_USED_MAPS */
-#define MAX_USED_MAPS 64
+/* The most maps of a program whose ids are reported: half of the buffer. Any number can be bound to a program. */
+#define MAX_REPORTED_MAPS 4096
 
 /* Values of fields that are unknown. */
 #define UNKNOWN (-1LL)
@@ -28,7 +28,10 @@ struct program_record {
 	__u32 padding;
 };
 
-/* Follows a program_record with has_facts; followed by the full name, the attach target's name and the map ids. */
+/*
+ * Follows a program_record with has_facts; followed by the full name, the attach target's name, the map ids, and a
+ * __u32 that is not 0 if these are the ids.
+ */
 struct program_facts {
 	__u32 type;
 	__u32 size_translated;
@@ -101,7 +104,8 @@ struct link_record {
 };
 
 /*
- * Kind of a record of the iterator over descriptors: that of the BPF object behind a descriptor, or one of the last two.
+ * Kind of a record of the iterator over descriptors: that of the BPF object behind a descriptor, or one of the last
+ * two.
  */
 enum file_kind {
 	FILE_PROGRAM,
@@ -111,17 +115,21 @@ enum file_kind {
 	/* Number of kinds of BPF objects; also the kind of any other file, which has no record. */
 	FILE_KINDS,
 	FILE_PROCESS,
-	FILE_REST,
+	FILE_END,
 };
 
-/* The process that holds the descriptors in the records up to the next process_record. */
+/*
+ * The process that holds the descriptors in the records up to the next process_record; followed by the file name of
+ * its executable without terminating zero.
+ */
 struct process_record {
 	/* FILE_PROCESS */
 	__u32 kind;
 	__u32 pid;
 	/* 1 for the reading process, which may have another pid in its own namespace. */
 	__u32 own;
-	__u32 padding;
+	/* 0 if unknown. */
+	__u32 executable_len;
 	__u64 start_time;
 	/* 0 if unknown: the kernel assigns no such id. */
 	__u64 cgroup;
@@ -134,12 +142,10 @@ struct file_record {
 	__u32 id;
 };
 
-/* Last record of an interrupted walk: the thread and the descriptor to resume from. */
-struct rest_record {
-	/* FILE_REST */
+/* The last record of a walk through all processes. */
+struct end_record {
+	/* FILE_END */
 	__u32 kind;
-	__u32 task;
-	__u32 fd;
 	__u32 padding;
 };
 
@@ -152,15 +158,31 @@ struct file_kinds {
 	 * detected.
 	 */
 	__s32 sample_fds[FILE_KINDS];
+	/* The address of init_task, the head of the list of processes; 0 until found. */
+	__u64 init_task;
 };
 
-/* Where a walk over the descriptors of all threads begins, and whether it was interrupted. */
+/* The position of a walk through all processes between its steps; all 0 at its beginning. */
 struct walk_state {
-	/* First thread, 0 for all, and its first descriptor; as in struct rest_record. */
-	__u32 from_task;
-	__u32 from_fd;
-	/* Session of the interrupted iteration, which writes no more records. */
-	__u64 interrupted;
+	/* The thread to go on with: its address, and how it is recognized, since no reference is held to it. */
+	__u64 task;
+	__u64 start_time;
+	__u32 id;
+	/* The next word of its descriptors. */
+	__u32 word;
+	/* The latest start of a process up to here. */
+	__u64 reached;
+	/* Processes that started earlier are skipped: they were read before the thread ended. */
+	__u64 skip_before;
+	/* 1 after the last process. */
+	__u32 done;
+	__u32 padding;
+};
+
+/* A file system of pins; the last record has the device 0. */
+struct bpffs_record {
+	/* super_block.s_dev */
+	__u32 device;
 };
 
 /* Parameters of an iteration, written by the reader. */

@@ -35,7 +35,7 @@ use self::walk::{BtfTable, CachedObject, LinkTable, MapTable, ObjectTable, Progr
 use crate::host::clock::{self, HostClock};
 use crate::host::issues::Issues;
 use crate::host::kallsyms::KernelSymbols;
-use crate::host::namespaces::{NamespaceKind, Rights, is_initial};
+use crate::host::namespaces::Rights;
 use crate::host::procfs;
 use crate::model::{
     BootTime, Capability, Collector, Feature, FeatureState, Kind, Part, ProcessSearch, ReaderKind, Reason,
@@ -62,6 +62,7 @@ pub struct Reader {
     links: Backend<iter::Links, Vec<CachedObject<LinkTable>>>,
     btfs: Vec<CachedObject<BtfTable>>,
     files: Backend<iter::Files, ()>,
+    bpffs: Option<iter::BpffsList>,
     /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
     own_objects: Vec<(Kind, u32)>,
     names: Resolver,
@@ -78,11 +79,11 @@ impl Reader {
             feature: Feature::Iterators,
             reason: refusal_of(iterators).map(|refusal| refusal.cause(Rights::of_this_thread())),
         });
-        let (programs, maps, links, files, own_objects) = match iterators {
-            Some(Iterators { programs, maps, links, files, own_objects }) => {
-                (Some(programs), Some(maps), Some(links), Some(files), own_objects)
+        let (programs, maps, links, files, bpffs, own_objects) = match iterators {
+            Some(Iterators { programs, maps, links, files, bpffs, own_objects }) => {
+                (Some(programs), Some(maps), Some(links), Some(files), bpffs.ok(), own_objects)
             }
-            None => (None, None, None, None, Vec::new()),
+            None => (None, None, None, None, None, Vec::new()),
         };
         let mut choices = Vec::with_capacity(5);
         let programs = Backend::choose(Part::Program, options.reader, programs, &mut choices);
@@ -106,6 +107,7 @@ impl Reader {
             links,
             btfs: Vec::new(),
             files,
+            bpffs,
             own_objects,
             names: Resolver::default(),
         }
@@ -126,9 +128,8 @@ impl Reader {
         let files = match &mut self.files {
             Backend::Iter(files) => {
                 let search = files.read(&self.own_objects, issues);
-                let in_initial = || is_initial(Path::new("/proc/self"), NamespaceKind::Pid).unwrap_or(false);
-                if !search.as_ref().and_then(|search| search.whole_host).unwrap_or_else(in_initial) {
-                    issues.limit(Feature::Processes, Reason::PidNamespace);
+                if search.as_ref().is_some_and(|search| search.whole_host == Some(false)) {
+                    issues.limit(Feature::Processes, Reason::Refused);
                 }
                 search
             }
@@ -140,6 +141,14 @@ impl Reader {
             }
         };
         (self.files.reader(), files)
+    }
+
+    /// Returns the device numbers (`st_dev`) of every bpffs of the host, ascending, whatever mount namespace each is mounted in: what
+    /// exists although we may not reach it. `None` if unknown: without iterators, or with an issue, or if it changes too fast.
+    ///
+    /// Source: `super_block.s_dev` in the list of all superblocks, `fs/super.c`.
+    pub(crate) fn bpffs_devices(&mut self, issues: &mut Issues) -> Option<Vec<u64>> {
+        self.bpffs.as_mut()?.read(issues)
     }
 
     /// Takes a reading. Holders, owners and totals are empty.

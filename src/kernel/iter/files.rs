@@ -1,5 +1,5 @@
-//! The BPF descriptors of all processes, read by the iterator over tasks and their files.
-//! Entry point: [`Files::detect`]. Independent of `/proc`: the records also describe the processes.
+//! The BPF descriptors of all processes of the host, read by a program that follows the kernel's list of processes.
+//! Entry point: [`Files::detect`]. Independent of `/proc` and of our own pid namespace: the records also describe the processes.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
-use super::records::{FileKinds, FileRecord, ProcessRecord, RestRecord, WalkState, file_kind};
+use super::records::{EndRecord, FileKinds, FileRecord, ProcessRecord, WalkState, file_kind};
 use crate::host::clock::ProcTime;
 use crate::host::issues::Issues;
 use crate::host::procfs::merge_by_pid;
@@ -17,12 +17,14 @@ use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 use crate::text::printable;
 
-/// The descriptors of all processes in our pid namespace.
+/// The most iterations of one walk, each of several thousand descriptors or processes: far more than a kernel can have.
+const MAX_ITERATIONS: u32 = 4096;
+
+/// The descriptors of all processes.
 #[derive(Debug)]
 pub(crate) struct Files {
     table: Table,
-    /// The position at which the next walk starts, and the map that passes it to the program.
-    start: WalkState,
+    /// The map with the position of the walk.
     state: OwnedFd,
     /// The resolution of start times, as in `/proc`.
     proc_time: ProcTime,
@@ -32,7 +34,7 @@ pub(crate) struct Files {
 pub(crate) struct FileMaps {
     /// How files of each kind are recognised.
     pub(crate) kinds: OwnedFd,
-    /// Where a walk starts.
+    /// The position of the walk.
     pub(crate) state: OwnedFd,
 }
 
@@ -49,17 +51,12 @@ impl Files {
     ) -> Result<Self, Refusal> {
         let sample_fds =
             [program.as_raw_fd(), maps.kinds.as_raw_fd(), table.link.as_raw_fd(), btf.as_raw_fd()];
-        let request = FileKinds { release_ops: [0; file_kind::KINDS as usize], sample_fds };
+        let request = FileKinds { release_ops: [0; file_kind::KINDS as usize], sample_fds, init_task: 0 };
         sys::update_map(maps.kinds.as_fd(), 0, &request)
             .map_err(|error| Refusal::new(error, format!("a map cannot be filled: {}", error.errno)))?;
-        let mut files = Self {
-            table,
-            start: WalkState::default(),
-            state: maps.state,
-            proc_time: ProcTime::of_this_process(),
-        };
+        let mut files = Self { table, state: maps.state, proc_time: ProcTime::of_this_process() };
         let mut detected = [false; file_kind::KINDS as usize];
-        let run = files.walk(|process, file| {
+        let run = files.walk(|(process, _), file| {
             if let Some(detected) = detected.get_mut(file.kind as usize) {
                 *detected |= process.own != 0;
             }
@@ -75,68 +72,67 @@ impl Files {
     }
 
     /// Reads the processes that have descriptors of objects, in ascending order of pids; of this process, only those of
-    /// `own_objects`. `None`, and an issue, on failure.
+    /// `own_objects`. An issue if not every process was read; `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, own_objects: &[(Kind, u32)], issues: &mut Issues) -> Option<ProcessSearch> {
         let mut parser =
             FileParser { processes: Vec::new(), last: None, own_objects, proc_time: self.proc_time };
         let run = self.walk(|process, file| parser.add(process, file));
-        run.map_err(|error| issues.record(self.table.part, error)).ok()?;
-        // The kernel's iterator visits the tasks of our own pid namespace.
-        Some(ProcessSearch { processes: merge_by_pid(parser.processes), whole_host: None })
+        let ended = run.map_err(|error| issues.record(self.table.part, error)).ok()?;
+        if !ended {
+            // Processes are created faster than they are read, or the list cannot be followed.
+            issues.record(self.table.part, Error::new("task_struct.tasks", Errno::E2BIG));
+        }
+        Some(ProcessSearch { processes: merge_by_pid(parser.processes), whole_host: Some(ended) })
     }
 
-    /// Calls `file` with each descriptor of an object and its process.
-    fn walk(&mut self, mut file: impl FnMut(&ProcessRecord, FileRecord)) -> Result<()> {
+    /// Calls `file` with each descriptor of an object, its process and the name of that one's executable. Returns whether every
+    /// process was visited.
+    fn walk(&mut self, mut file: impl FnMut((&ProcessRecord, &[u8]), FileRecord)) -> Result<bool> {
+        sys::update_map(self.state.as_fd(), 0, &WalkState::default())?;
         let mut stream = FileStream::default();
-        // Only a process with thousands of descriptors takes more than one run.
-        let mut next = Some(WalkState::default());
-        while let Some(from) = next {
-            self.set_start(from)?;
+        for _ in 0..MAX_ITERATIONS {
             self.table.run(|bytes| stream.take(bytes, &mut file))?;
-            next = stream.rest.take();
+            if stream.ended {
+                break;
+            }
         }
-        Ok(())
-    }
-
-    /// Sets the position at which the next walk starts.
-    fn set_start(&mut self, from: WalkState) -> Result<()> {
-        if self.start != from {
-            sys::update_map(self.state.as_fd(), 0, &from)?;
-            self.start = from;
-        }
-        Ok(())
+        Ok(stream.ended)
     }
 }
 
 /// The stream of records that the programs write.
 #[derive(Default)]
 struct FileStream {
-    /// The process of the next files.
-    process: Option<ProcessRecord>,
-    /// The position at which the buffer was full.
-    rest: Option<WalkState>,
+    /// The process of the next files, and the name of its executable.
+    process: Option<(ProcessRecord, Vec<u8>)>,
+    /// Whether the walk has ended.
+    ended: bool,
 }
 
 impl FileStream {
     /// Takes the complete records at the start of `bytes`, and returns their length.
-    fn take(&mut self, bytes: &[u8], mut file: impl FnMut(&ProcessRecord, FileRecord)) -> usize {
+    fn take(&mut self, bytes: &[u8], mut file: impl FnMut((&ProcessRecord, &[u8]), FileRecord)) -> usize {
         let mut left = bytes;
         while let Ok((kind, _)) = u32::read_from_prefix(left) {
             left = match kind {
                 file_kind::PROCESS => {
                     let Ok((process, left)) = ProcessRecord::read_from_prefix(left) else { break };
-                    self.process = Some(process);
+                    let Some((executable, left)) = left.split_at_checked(process.executable_len as usize)
+                    else {
+                        break;
+                    };
+                    self.process = Some((process, executable.to_vec()));
                     left
                 }
-                file_kind::REST => {
-                    let Ok((rest, left)) = RestRecord::read_from_prefix(left) else { break };
-                    self.rest = Some(WalkState { from_task: rest.task, from_fd: rest.fd, interrupted: 0 });
+                file_kind::END => {
+                    let Ok((_, left)) = EndRecord::read_from_prefix(left) else { break };
+                    self.ended = true;
                     left
                 }
                 _ => {
                     let Ok((record, left)) = FileRecord::read_from_prefix(left) else { break };
-                    if let Some(process) = &self.process {
-                        file(process, record);
+                    if let Some((process, executable)) = &self.process {
+                        file((process, executable), record);
                     }
                     left
                 }
@@ -156,18 +152,18 @@ struct FileParser<'a> {
 }
 
 impl FileParser<'_> {
-    fn add(&mut self, process: &ProcessRecord, file: FileRecord) {
+    fn add(&mut self, (process, executable): (&ProcessRecord, &[u8]), file: FileRecord) {
         // An object that is being created or freed has no id.
         let Some(object) = kind(file.kind).map(|kind| (kind, file.id)).filter(|&(_, id)| id != 0) else {
             return;
         };
         if process.own == 0 || self.own_objects.contains(&object) {
-            self.process(process).objects.push(object);
+            self.process(process, executable).objects.push(object);
         }
     }
 
     /// Returns the process of a record. A process with many files, or with a thread that has its own, has several records.
-    fn process(&mut self, record: &ProcessRecord) -> &mut ProcessFiles {
+    fn process(&mut self, record: &ProcessRecord, executable: &[u8]) -> &mut ProcessFiles {
         let process = (record.pid, record.start_time);
         if self.last != Some(process) {
             self.last = Some(process);
@@ -175,7 +171,7 @@ impl FileParser<'_> {
                 pid: record.pid,
                 started_at_boot_ns: self.proc_time.rounded(BootTime(record.start_time)).0,
                 name: printable(&record.name),
-                executable: None,
+                executable: (!executable.is_empty()).then(|| printable(executable)),
                 cgroup: Some(record.cgroup).filter(|&id| id != 0),
                 objects: Vec::new(),
             });
@@ -207,6 +203,7 @@ mod tests {
     #[derive(Clone, Copy)]
     struct Descriptor {
         process: ProcessRecord,
+        executable: &'static str,
         record: FileRecord,
     }
 
@@ -214,9 +211,18 @@ mod tests {
         let start_time = 12_345_678_901 + u64::from(pid);
         let mut name = [0; 16];
         name[..4].copy_from_slice(b"some");
-        let process =
-            ProcessRecord { kind: file_kind::PROCESS, pid, own: 0, padding: 0, start_time, cgroup: 7, name };
-        Descriptor { process, record: FileRecord { kind, id } }
+        let executable = "an executable";
+        let executable_len = executable.len().try_into().expect("it is short");
+        let process = ProcessRecord {
+            kind: file_kind::PROCESS,
+            pid,
+            own: 0,
+            executable_len,
+            start_time,
+            cgroup: 7,
+            name,
+        };
+        Descriptor { process, executable, record: FileRecord { kind, id } }
     }
 
     /// Returns the stream of these descriptors, with the record of a process before each run of its descriptors.
@@ -225,7 +231,8 @@ mod tests {
             |first: &Descriptor, second: &Descriptor| first.process.as_bytes() == second.process.as_bytes();
         let of_process = |files: &[Descriptor]| {
             let records = files.iter().flat_map(|file| file.record.as_bytes().to_vec());
-            files[0].process.as_bytes().iter().copied().chain(records).collect::<Vec<u8>>()
+            let process = [files[0].process.as_bytes(), files[0].executable.as_bytes()].concat();
+            process.into_iter().chain(records).collect::<Vec<u8>>()
         };
         files.chunk_by(same).flat_map(of_process).collect()
     }
@@ -263,14 +270,15 @@ mod tests {
             pid: 9,
             started_at_boot_ns: 12_340_000_000,
             name: "some".to_owned(),
-            executable: None,
+            executable: Some("an executable".to_owned()),
             cgroup: Some(7),
             objects: vec![(Kind::Map, 3)],
         };
         assert_eq!(parse(&[file(9, file_kind::MAP, 3)], &[]), std::slice::from_ref(&process));
         let mut unknown = file(9, file_kind::MAP, 3);
         unknown.process.cgroup = 0;
-        assert_eq!(parse(&[unknown], &[]), [ProcessFiles { cgroup: None, ..process }]);
+        (unknown.process.executable_len, unknown.executable) = (0, "");
+        assert_eq!(parse(&[unknown], &[]), [ProcessFiles { cgroup: None, executable: None, ..process }]);
     }
 
     #[test]
@@ -315,18 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn the_next_walk_starts_where_the_buffer_was_full() {
-        let rest = RestRecord { kind: file_kind::REST, task: 9, fd: 128, padding: 0 };
+    fn a_walk_has_ended_with_its_last_record() {
         let mut stream = FileStream::default();
-        assert_eq!(stream.take(rest.as_bytes(), |_, _| panic!("it is no file")), size_of_val(&rest));
-        assert_eq!(stream.rest, Some(WalkState { from_task: 9, from_fd: 128, interrupted: 0 }));
+        let files = written(&[file(9, file_kind::MAP, 3)]);
+        stream.take(&files, |_, _| {});
+        assert!(!stream.ended);
+        let end = EndRecord { kind: file_kind::END, padding: 0 };
+        assert_eq!(stream.take(end.as_bytes(), |_, _| panic!("it is no file")), size_of_val(&end));
+        assert!(stream.ended);
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_do_not_panic(stream: Vec<u8>) {
             let taken = FileStream::default().take(&stream, |_, _| {});
-            prop_assert!(stream.len() - taken < size_of::<ProcessRecord>());
+            prop_assert!(taken <= stream.len());
         }
 
         #[test]

@@ -3,6 +3,7 @@
 //!
 //! Entry point: [`Iterators::load`].
 
+mod bpffs;
 mod files;
 mod links;
 mod load;
@@ -16,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
+pub(crate) use self::bpffs::BpffsList;
 pub(crate) use self::files::Files;
 pub(crate) use self::links::Links;
 pub(crate) use self::load::Iterators;

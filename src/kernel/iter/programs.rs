@@ -6,14 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
-use super::records::{IterRequest, MAX_USED_MAPS, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
+use super::records::{IterRequest, MAX_REPORTED_MAPS, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
 use crate::ascending::Ascending;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{BootTime, Kind, Program, ProgramFacts, Tag};
+use crate::sys::Error;
 use crate::sys::bpf as sys;
 use crate::text::printable;
 
@@ -39,8 +41,8 @@ struct ParsedProgramFacts<'a> {
     record: ProgramFactsRecord,
     full_name: &'a [u8],
     attach_to: &'a [u8],
-    /// Numbers of four bytes.
-    map_ids: &'a [u8],
+    /// Numbers of four bytes; `None` if they could not be read.
+    map_ids: Option<&'a [u8]>,
 }
 
 impl Programs {
@@ -58,6 +60,10 @@ impl Programs {
             let (rows, missing) = self.read_once(cx)?;
             match missing {
                 None => {
+                    let mut rows = rows;
+                    for row in &mut rows {
+                        query_map_ids(cx, row);
+                    }
                     let facts = || rows.iter().map(|program| &program.facts);
                     let unchanged = self.cache.len() == rows.len()
                         && self.cache.iter().zip(facts()).all(|(cached, facts)| Arc::ptr_eq(cached, facts));
@@ -130,12 +136,30 @@ impl<'a> ProgramParser<'a> {
     }
 }
 
+/// Queries the ids of the maps that a program uses if the iterator could not report them. An issue on failure.
+fn query_map_ids(cx: &mut ReadContext<'_>, row: &mut Program) {
+    if row.facts.map_ids.is_some() {
+        return;
+    }
+    let ids = sys::fd_by_id(Kind::Program, row.facts.id)
+        .and_then(|fd| sys::program_map_ids(fd.as_fd(), MAX_REPORTED_MAPS));
+    match ids {
+        Ok(mut ids) => {
+            ids.sort_unstable();
+            Arc::make_mut(&mut row.facts).map_ids = Some(ids);
+        }
+        // The program is gone.
+        Err(Error { errno: Errno::ENOENT, .. }) => {}
+        Err(error) => cx.issues.record(Kind::Program, error),
+    }
+}
+
 /// Returns whether facts and a record are of the same program, and the program still uses the same number of maps.
 fn is_same(facts: &ProgramFacts, record: &ProgramRecord) -> bool {
     let same_maps = match &facts.map_ids {
         Some(ids) => ids.len() == record.used_maps as usize,
-        // The ids of too many maps are not reported; otherwise one more was bound during the reading.
-        None => record.used_maps > MAX_USED_MAPS,
+        // The ids of too many maps are queried each time; otherwise one more was bound during the reading.
+        None => record.used_maps > MAX_REPORTED_MAPS,
     };
     facts.loaded_at == BootTime(record.load_time) && facts.tag.0 == record.tag && same_maps
 }
@@ -150,8 +174,9 @@ impl<'a> ParsedProgram<'a> {
         let (facts, rest) = ProgramFactsRecord::read_from_prefix(rest).ok()?;
         let (full_name, rest) = rest.split_at_checked(facts.full_name_len as usize)?;
         let (attach_to, rest) = rest.split_at_checked(facts.attach_to_len as usize)?;
-        let map_count = if facts.map_count == UNKNOWN_U32 { 0 } else { facts.map_count as usize };
-        let (map_ids, rest) = rest.split_at_checked(map_count.checked_mul(4)?)?;
+        let (map_ids, rest) = rest.split_at_checked((facts.map_count as usize).checked_mul(4)?)?;
+        let (complete, rest) = u32::read_from_prefix(rest).ok()?;
+        let map_ids = (complete != 0).then_some(map_ids);
         let facts = ParsedProgramFacts { record: facts, full_name, attach_to, map_ids };
         Some((Self { record, facts: Some(facts) }, rest))
     }
@@ -161,8 +186,8 @@ impl ParsedProgramFacts<'_> {
     fn to_model(&self, record: &ProgramRecord, page_size: u64) -> ProgramFacts {
         let facts = &self.record;
         let name = if self.full_name.is_empty() { &facts.name[..] } else { self.full_name };
-        let map_ids = || {
-            let mut ids: Vec<u32> = <[[u8; 4]]>::ref_from_bytes(self.map_ids)
+        let map_ids = |ids| {
+            let mut ids: Vec<u32> = <[[u8; 4]]>::ref_from_bytes(ids)
                 .expect("a multiple of four bytes")
                 .iter()
                 .map(|id| u32::from_ne_bytes(*id))
@@ -185,7 +210,7 @@ impl ParsedProgramFacts<'_> {
             verified_instructions: (facts.verified_instructions != UNKNOWN_U32)
                 .then_some(facts.verified_instructions),
             attach_to: (!self.attach_to.is_empty()).then(|| printable(self.attach_to)),
-            map_ids: (facts.map_count != UNKNOWN_U32).then(map_ids),
+            map_ids: self.map_ids.map(map_ids),
         }
     }
 }
@@ -243,13 +268,14 @@ mod tests {
             name,
             full_name_len: len(full_name),
             attach_to_len: len(attach_to),
-            map_count: map_ids.map_or(UNKNOWN_U32, |ids| ids.len().try_into().expect("a few")),
+            map_count: map_ids.map_or(0, |ids| ids.len().try_into().expect("a few")),
             padding: 0,
         };
         let record = ProgramRecord { has_facts: 1, ..record };
         let ids = map_ids.unwrap_or_default();
-        [record.as_bytes(), facts.as_bytes(), full_name.as_bytes(), attach_to.as_bytes(), ids.as_bytes()]
-            .concat()
+        let complete = u32::from(map_ids.is_some());
+        let names = [full_name.as_bytes(), attach_to.as_bytes()].concat();
+        [record.as_bytes(), facts.as_bytes(), &names, ids.as_bytes(), complete.as_bytes()].concat()
     }
 
     fn read(cache: &[Arc<ProgramFacts>], stream: &[Vec<u8>]) -> (Vec<Program>, Option<u32>) {
@@ -343,12 +369,16 @@ mod tests {
         let cached = facts(&[with_facts(counters(7, 99, 2), "", "", None)]);
         assert_eq!(cached[0].map_ids, None);
         assert_eq!(read(&cached, &[without_facts(counters(7, 99, 2))]).1, Some(7));
-        let cached = facts(&[with_facts(counters(7, 99, 65), "", "", None)]);
-        let (rows, missing) = read(&cached, &[without_facts(counters(7, 99, 65))]);
-        assert!(
-            missing.is_none() && Arc::ptr_eq(&cached[0], &rows[0].facts),
-            "the ids of more than 64 maps are never reported"
-        );
+        let many = counters(7, 99, MAX_REPORTED_MAPS + 1);
+        let cached = facts(&[with_facts(many, "", "", None)]);
+        assert_eq!(read(&cached, &[without_facts(many)]).1, None, "they are queried");
+    }
+
+    #[test]
+    fn the_ids_of_many_maps_are_reported() {
+        let ids: Vec<u32> = (1..=MAX_REPORTED_MAPS).collect();
+        let facts = facts(&[with_facts(counters(7, 99, MAX_REPORTED_MAPS), "", "", Some(&ids))]);
+        assert_eq!(facts[0].map_ids.as_ref(), Some(&ids));
     }
 
     proptest! {

@@ -14,8 +14,8 @@ pub(crate) const UNKNOWN_U32: u32 = u32::MAX;
 /// The length of a thread's name with its terminating zero.
 pub(crate) const TASK_COMM_LEN: usize = 16;
 
-/// The maximum number of reported maps of a program: that of maps which its instructions can refer to. More can be bound.
-pub(crate) const MAX_USED_MAPS: u32 = 64;
+/// The most maps of a program whose ids are reported.
+pub(crate) const MAX_REPORTED_MAPS: u32 = 4096;
 
 /// One per program: identity and counters.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -32,8 +32,8 @@ pub(crate) struct ProgramRecord {
     pub(crate) padding: u32,
 }
 
-/// `struct program_facts`: follows a program record with `has_facts`; followed by the full name, the attach target's name and the
-/// map ids.
+/// `struct program_facts`: follows a program record with `has_facts`; followed by the full name, the attach target's name, the
+/// map ids, and a number that is not 0 if these are the ids.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct ProgramFactsRecord {
@@ -126,18 +126,19 @@ pub(crate) mod file_kind {
     pub(crate) const KINDS: u32 = 4;
     /// The process that the following records belong to.
     pub(crate) const PROCESS: u32 = 5;
-    /// The last record of an interrupted walk.
-    pub(crate) const REST: u32 = 6;
+    /// The last record of a walk through all processes.
+    pub(crate) const END: u32 = 6;
 }
 
-/// The process that holds the descriptors in the records up to the next process record.
+/// The process that holds the descriptors in the records up to the next process record; followed by the file name of its
+/// executable.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct ProcessRecord {
     pub(crate) kind: u32,
     pub(crate) pid: u32,
     pub(crate) own: u32,
-    pub(crate) padding: u32,
+    pub(crate) executable_len: u32,
     pub(crate) start_time: u64,
     pub(crate) cgroup: u64,
     pub(crate) name: [u8; TASK_COMM_LEN],
@@ -151,23 +152,34 @@ pub(crate) struct FileRecord {
     pub(crate) id: u32,
 }
 
-/// Last record of an interrupted walk: the thread and descriptor to resume from.
+/// The last record of a walk through all processes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(crate) struct RestRecord {
+pub(crate) struct EndRecord {
     pub(crate) kind: u32,
-    pub(crate) task: u32,
-    pub(crate) fd: u32,
     pub(crate) padding: u32,
 }
 
-/// Where a walk over the descriptors of all threads begins, and whether it was interrupted.
+/// The position of a walk through all processes; its default is the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct WalkState {
-    pub(crate) from_task: u32,
-    pub(crate) from_fd: u32,
-    pub(crate) interrupted: u64,
+    pub(crate) task: u64,
+    pub(crate) start_time: u64,
+    pub(crate) id: u32,
+    pub(crate) word: u32,
+    pub(crate) reached: u64,
+    pub(crate) skip_before: u64,
+    pub(crate) done: u32,
+    pub(crate) padding: u32,
+}
+
+/// A file system of pins; the last record has the device 0.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct BpffsRecord {
+    /// `super_block.s_dev`.
+    pub(crate) device: u32,
 }
 
 /// How files of BPF objects are recognized.
@@ -176,6 +188,8 @@ pub(crate) struct WalkState {
 pub(crate) struct FileKinds {
     pub(crate) release_ops: [u64; file_kind::KINDS as usize],
     pub(crate) sample_fds: [i32; file_kind::KINDS as usize],
+    /// The head of the list of processes; 0 until found.
+    pub(crate) init_task: u64,
 }
 
 /// `struct request`: parameters of an iteration.
@@ -196,7 +210,7 @@ const _: () = assert!(size_of::<ProgramFactsRecord>() == 64);
 const _: () = assert!(size_of::<MapRecord>() == 88);
 const _: () = assert!(size_of::<ProcessRecord>() == 48);
 const _: () = assert!(size_of::<FileRecord>() == 8);
-const _: () = assert!(size_of::<RestRecord>() == 16);
+const _: () = assert!(size_of::<EndRecord>() == 8);
 
 #[cfg(test)]
 mod tests;

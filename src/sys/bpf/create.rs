@@ -77,12 +77,14 @@ struct BtfAttr {
 }
 
 /// The leading fields of `union bpf_attr` for `BPF_LINK_CREATE`.
-#[repr(C)]
+#[repr(C, align(8))]
 struct LinkAttr {
     program_fd: i32,
     target_fd: i32,
     attach_type: u32,
     flags: u32,
+    iterator_info: u64,
+    iterator_info_len: u32,
 }
 
 /// `union bpf_attr` for `BPF_ITER_CREATE`.
@@ -221,19 +223,24 @@ pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
     unsafe { open(Command::BtfLoad, &mut attr) }
 }
 
-/// Links an iterator program to its table.
+/// Links an iterator program to its table. One over the elements of a map takes that map.
 ///
 /// # Errors
 ///
-/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator.
-pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> Result<OwnedFd> {
+/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator, or takes no map; `EBADF` if it needs one.
+pub(crate) fn link_iterator(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    // `union bpf_iter_link_info` with a map.
+    let info = map.map(|map| map.as_raw_fd());
     let mut attr = LinkAttr {
         program_fd: program.as_raw_fd(),
         target_fd: 0,
         attach_type: attach_type::TRACE_ITER,
         flags: 0,
+        iterator_info: info.as_ref().map_or(0, |info| std::ptr::from_ref(info) as u64),
+        iterator_info_len: info.as_ref().map_or(0, |_| size_of_u32::<i32>()),
     };
-    // SAFETY: `BPF_LINK_CREATE` takes a `LinkAttr`, which holds no address, and returns a new descriptor.
+    // SAFETY: `BPF_LINK_CREATE` takes a `LinkAttr` and returns a new descriptor; the one address in it is null or that of `info`, which
+    // outlives the call and is as long as the length says.
     unsafe { open(Command::LinkCreate, &mut attr) }
 }
 

@@ -20,7 +20,8 @@ const NAMES: [&[&str]; 2] = [
         "bpf_metrics_exporter_program",
         "bpf_metrics_exporter_map",
         "bpf_metrics_exporter_link",
-        "bpf_metrics_exporter_task",
+        "bpf_metrics_exporter_files",
+        "bpf_metrics_exporter_bpffs",
     ],
     &[
         "bpfmetrics_cpus",
@@ -94,8 +95,8 @@ pub(crate) fn freed_with_the_reader() {
     let open = descriptors();
     let mut reader = readers::by_iterators();
     let kept = descriptors();
-    // A link of each iterator, and the maps with the parameters of the ones over programs and threads.
-    assert_eq!(kept - open, 6);
+    // A link of each iterator, and the maps with the parameters of the ones over programs and processes.
+    assert_eq!(kept - open, 7);
     let this = std::process::id();
     for _ in 0..3 {
         assert_all(&ours(&reader.read(), this));

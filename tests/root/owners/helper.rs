@@ -14,7 +14,7 @@ use std::{env, thread};
 
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
-use bpf_metrics_exporter::model::Snapshot;
+use bpf_metrics_exporter::model::{Kind, Part, Snapshot};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -23,7 +23,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
 
 use super::{SOON, holders, loader, named, readers, sums};
-use test_support::objects::wait_until;
+use test_support::objects::{Map, uapi, wait_until};
 use test_support::running::Running;
 
 /// Environment variable with the role.
@@ -105,6 +105,9 @@ pub(crate) fn run() -> Option<ExitCode> {
         "threads" => share_with_threads(),
         "apart" => set_apart(),
         "many" => have_many(),
+        "several" => have_several(),
+        "crowd" => be_a_crowd(),
+        "watcher" => watch(),
         "reader" => read_in_namespace(),
         "nobody" => read_as_nobody(),
         "timed" => write_snapshots(&mut both()),
@@ -166,10 +169,68 @@ fn have_many() {
     let maps: Vec<_> = (0..200).map(|_| holders::array()).collect();
     let copies = maps.iter().flat_map(|map| (0..30).map(|_| holders::copy(map.fd())));
     let copies: Vec<_> = copies.collect();
-    let others: Vec<_> = (0..9_000).map(|_| File::open("/dev/null").expect("it is there")).collect();
+    let others: Vec<_> = (0..13_000).map(|_| File::open("/dev/null").expect("it is there")).collect();
     let last = holders::array();
     report_ready();
     let _held = (maps, copies, others, last);
+    forever();
+}
+
+/// Opens as many descriptors as a step of the walk reads.
+fn have_several() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most.max(5_000), most.max(5_000)).expect("root can raise a limit");
+    let _held: Vec<_> = (0..4_500).map(|_| File::open("/dev/null").expect("it is there")).collect();
+    report_ready();
+    forever();
+}
+
+/// Environment variables with the ids of the map and of the process that a watcher looks for.
+const WATCHED: [&str; 2] = ["WATCHED_MAP", "WATCHED_PROCESS"];
+
+/// Starts a process that reads with iterators again and again, and writes a line for each reading: `found` if this process holds this
+/// map, and nothing is an issue.
+pub(crate) fn watcher(map: u32, process: u32) -> Running {
+    let mut command = itself("watcher");
+    for (name, id) in WATCHED.into_iter().zip([map, process]) {
+        command.env(name, id.to_string());
+    }
+    Running(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts"))
+}
+
+fn watch() {
+    let [map, process] = WATCHED.map(|name| env::var(name).expect("it is set").parse().expect("an id"));
+    let [mut enricher, _] = both();
+    loop {
+        let snapshot = enricher.read();
+        let found = holders::pids(&holders::holders(&snapshot, Kind::Map, map)).contains(&process);
+        let issues: Vec<_> = snapshot.issues.iter().filter(|issue| issue.part == Part::Holder).collect();
+        let line = if found && issues.is_empty() { "found".to_owned() } else { format!("lost, {issues:?}") };
+        println!("{line}");
+    }
+}
+
+/// The name of the maps of a crowd.
+pub(crate) const CROWD: &str = "of_a_crowd";
+/// Threads of a crowd.
+pub(crate) const CROWD_SIZE: usize = 1_500;
+
+/// Starts many threads, each with descriptors of its own and a map that only it has. More than one iteration reads.
+fn be_a_crowd() {
+    const STACK: usize = 64 << 10;
+    let (is_ready, wait) = channel();
+    for _ in 0..CROWD_SIZE {
+        let is_ready = is_ready.clone();
+        let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
+            unshare(CloneFlags::CLONE_FILES).expect("it needs no privilege");
+            let _map = Map::ready(uapi::map_type::ARRAY, CROWD).expect("it can be made");
+            is_ready.send(()).expect("the main thread waits");
+            forever();
+        });
+        thread.expect("there is room for a thread");
+        wait.recv().expect("the thread sends");
+    }
+    report_ready();
     forever();
 }
 

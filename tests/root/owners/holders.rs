@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{IoSlice, Write as _};
+use std::io::{BufRead as _, BufReader, IoSlice, Write as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,7 +16,9 @@ use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::model::{
     Capability, Feature, HeldBy, Kind, OwnerKind, Part, Process, Reason, Snapshot,
 };
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tempfile::TempDir;
 
 use super::{SOON, helper, readers};
 use test_support::objects::{self, Link, Map, Program, Types, uapi, wait_until};
@@ -43,7 +47,7 @@ pub(crate) fn holders(snapshot: &Snapshot, kind: Kind, id: u32) -> Vec<Process> 
     holders
 }
 
-fn pids(holders: &[Process]) -> Vec<u32> {
+pub(super) fn pids(holders: &[Process]) -> Vec<u32> {
     holders.iter().map(|process| process.pid).collect()
 }
 
@@ -191,22 +195,142 @@ pub(crate) fn pid_namespace() {
 
 pub(crate) fn within_pid_namespace() {
     let map = array();
-    let _outside = sleeping(map.fd());
+    let outside = sleeping(map.fd());
+    let seen = wait_for(&mut enrichers(), Kind::Map, map.id(), vec![outside.0.id()]);
     let snapshots = helper::snapshots_in_namespace("reader", copy(map.fd()));
     let [iterators, walk] = &snapshots[..] else { panic!("there are two backends") };
-    let found = |snapshot| match &holders(snapshot, Kind::Map, map.id())[..] {
-        [one] => one.clone(),
-        other => panic!("only the sleep in the namespace, not {other:?}"),
-    };
-    let by_proc = found(walk);
-    assert!(by_proc.pid < 10, "it is one of the first in its namespace: {by_proc:?}");
+    let by_proc = holders(walk, Kind::Map, map.id());
+    let [inside] = &by_proc[..] else { panic!("only the sleep in the namespace, not {by_proc:?}") };
+    assert!(inside.pid < 10, "it is one of the first in its namespace: {inside:?}");
     if readers::version() < (5, 17) {
         return;
     }
-    let by_iterator = found(iterators);
-    assert!(by_iterator.pid > by_proc.pid, "{by_iterator:?}");
-    // This `/proc` has another process of that pid, or none.
-    assert_eq!(by_iterator, Process { pid: by_iterator.pid, executable_name: None, ..by_proc });
+    // Each with its pid in the initial namespace, and nothing of it from this `/proc`.
+    let mut by_iterator = holders(iterators, Kind::Map, map.id());
+    let this = std::process::id();
+    assert!(by_iterator.iter().any(|process| process.pid == this), "{by_iterator:?}");
+    // Children of this process that have not executed another program yet.
+    by_iterator.retain(|process| process.name == "sleep");
+    assert_eq!(by_iterator.len(), 2, "{by_iterator:?}");
+    assert!(by_iterator.contains(&seen[0]), "{by_iterator:?}");
+    let other = by_iterator.iter().find(|process| **process != seen[0]).expect("there are two");
+    assert!(other.pid > inside.pid, "{other:?}");
+    assert_eq!(*other, Process { pid: other.pid, ..inside.clone() });
+}
+
+/// Returns a directory for copies of `sleep`, which may be executed.
+fn copies() -> TempDir {
+    TempDir::new().expect("a temporary directory can be created")
+}
+
+/// Copies `sleep` and runs it as `name`, with this standard input. Returns once it runs.
+fn sleep_as(directory: &TempDir, name: &str, stdin: BorrowedFd<'_>) -> (PathBuf, Running) {
+    let path = directory.path().join(name);
+    if !path.exists() {
+        fs::copy("/bin/sleep", &path).expect("there is room");
+    }
+    let mut command = Command::new(&path);
+    // One of busybox has several names.
+    command.arg0("sleep").arg("60").stdin(Stdio::from(copy(stdin)));
+    let running = Running(command.spawn().expect("it starts"));
+    (path, running)
+}
+
+pub(crate) fn executables() {
+    let mut enrichers = enrichers();
+    let (map, directory) = (array(), copies());
+    let executable = |process: &Process| process.executable_name.clone().expect("it has one");
+    let mut found = |running: &Running| {
+        let found = wait_for(&mut enrichers, Kind::Map, map.id(), vec![running.0.id()]);
+        executable(&found[0])
+    };
+    // The longest name that a file can have.
+    let longest = "x".repeat(255);
+    let (_, running) = sleep_as(&directory, &longest, map.fd());
+    assert_eq!(found(&running), longest);
+    drop(running);
+
+    let (path, running) = sleep_as(&directory, "deleted \u{fc}", map.fd());
+    fs::remove_file(path).expect("the directory is writable");
+    assert_eq!(found(&running), "deleted \u{fc}");
+    drop(running);
+
+    let none: Option<&str> = None;
+    let (beneath, mounted) = (directory.path().join("beneath"), directory.path().join("mounted"));
+    for path in [&beneath, &mounted] {
+        fs::copy("/bin/sleep", path).expect("there is room");
+    }
+    // In a mount namespace of this binary.
+    mount(Some(&beneath), &mounted, none, MsFlags::MS_BIND, none).expect("root may");
+    let (_, running) = sleep_as(&directory, "mounted", map.fd());
+    assert_eq!(found(&running), "mounted");
+    drop(running);
+    umount2(&mounted, MntFlags::MNT_DETACH).expect("it is mounted");
+}
+
+pub(crate) fn crowd() {
+    let mut enrichers = enrichers();
+    let holder = helper::ready("crowd", Stdio::null());
+    for enricher in &mut enrichers {
+        let snapshot = enricher.read();
+        let named = snapshot.maps.iter().flatten().filter(|map| &*map.facts.name == helper::CROWD);
+        let ids: BTreeSet<u32> = named.map(|map| map.facts.id).collect();
+        let holders = &snapshot.holders.as_ref().expect("root may read them").maps;
+        let of_crowd = holders.iter().filter(|held| {
+            let process = held.owner.process.as_ref();
+            ids.contains(&held.id) && process.is_some_and(|process| process.pid == holder.0.id())
+        });
+        assert_eq!(of_crowd.count(), helper::CROWD_SIZE, "each thread has a map of its own");
+    }
+}
+
+/// Sends a signal to a process.
+fn signal(pid: u32, name: &str) {
+    let kill = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    assert!(kill.expect("there is a shell").success(), "it runs");
+}
+
+pub(crate) fn interrupted() {
+    const ROUNDS: usize = 8;
+    const ENDING: usize = 40;
+    let map = array();
+    for _ in 0..ROUNDS {
+        // They take several iterations to read.
+        let mut ending: Vec<_> = (0..ENDING).map(|_| helper::ready("several", copy(map.fd()))).collect();
+        let last = sleeping(map.fd());
+        wait_until("it sleeps", SOON, || Ok(fs::read(format!("/proc/{}/comm", last.0.id()))? == b"sleep\n"))
+            .expect("it does");
+        let mut watcher = helper::watcher(map.id(), last.0.id());
+        let pid = watcher.0.id();
+        let mut lines = BufReader::new(watcher.0.stdout.take().expect("a pipe")).lines();
+        let mut assert_found = || {
+            let line = lines.next().expect("it reads again").expect("it writes text");
+            assert_eq!(line, "found");
+        };
+        assert_found();
+        let continues = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Also if an assertion fails: the thread ends with the test.
+            let end = End(&continues);
+            let readings = scope.spawn(|| {
+                while !continues.load(Ordering::Relaxed) {
+                    assert_found();
+                }
+                // The reading that was stopped, and one after it.
+                assert_found();
+                assert_found();
+            });
+            // Stopped between two calls of read(2), in most rounds in the middle of a walk.
+            signal(pid, "STOP");
+            let stat = format!("/proc/{pid}/stat");
+            wait_until("it is stopped", SOON, || Ok(fs::read_to_string(&stat)?.contains(") T ")))
+                .expect("it is");
+            ending.drain(..).for_each(drop);
+            drop(end);
+            signal(pid, "CONT");
+            readings.join().expect("the last process is found");
+        });
+    }
 }
 
 /// Returns the ids of the objects that this process is reported to hold, by kind.
@@ -224,10 +348,10 @@ fn own(snapshot: &Snapshot) -> [BTreeSet<u32>; 4] {
 fn own_only_what_is_kept(iterators: &mut Enricher) {
     let snapshot = iterators.read();
     let [programs, maps, links, btfs] = own(&snapshot);
-    // Before 5.19 there is one iterator, over descriptors.
+    // Before 5.19 there are those over descriptors and over file systems.
     let (parameters, iterators): (&[&str], _) = match readers::version() {
-        version if version < (5, 19) => (&["bpfmetrics_walk"], 1),
-        _ => (&["bpfmetrics_req", "bpfmetrics_walk"], 4),
+        version if version < (5, 19) => (&["bpfmetrics_walk"], 2),
+        _ => (&["bpfmetrics_req", "bpfmetrics_walk"], 5),
     };
     assert_eq!((programs.len(), maps.len(), links.len(), btfs.len()), (0, parameters.len(), iterators, 0));
     for map in snapshot.maps.iter().flatten().filter(|map| maps.contains(&map.facts.id)) {
@@ -312,16 +436,14 @@ pub(crate) fn given_up() {
     };
     // Before 5.19 a process without privileges may not read an iterator either.
     if readers::version() >= (5, 19) {
-        let permitted = Process { executable_name: None, ..known[0].clone() };
         let found = holders(iterators, Kind::Map, map.id());
-        assert!(found.contains(&permitted), "{found:?}");
+        assert!(found.contains(&known[0]), "{found:?}");
         assert!(success(iterators));
     }
     assert!(holders(walk, Kind::Map, map.id()).is_empty());
     assert!(success(walk), "what the granted rights allow was read: {:?}", walk.issues);
     let reason = |snapshot: &Snapshot, feature| snapshot.feature(feature).and_then(|state| state.reason);
     assert_eq!(reason(walk, Feature::Processes), Some(Reason::Missing(Capability::SysPtrace)));
-    assert_eq!(reason(iterators, Feature::ExecutableNames), Some(Reason::Missing(Capability::SysPtrace)));
     assert!(walk.totals.iter().all(|total| total.orphaned.is_none()), "somebody may hold them");
     let found = walk.maps.iter().flatten().find(|found| found.facts.id == map.id());
     let owner = found.and_then(|found| found.owner.as_ref());

@@ -16,7 +16,7 @@ use self::object::{CompiledObject, ObjectError};
 use self::program::LinkedProgram;
 use super::files::FileMaps;
 use super::records::IterRequest;
-use super::{Files, Links, Maps, Programs, Table};
+use super::{BpffsList, Files, Links, Maps, Programs, Table};
 use crate::kernel::backend::Refusal;
 use crate::kernel::btf;
 use crate::model::{Kind, Part};
@@ -37,7 +37,8 @@ const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
 
 /// The functions in the kernel that iterators are attached to, one for each table.
-const TARGETS: [&str; 4] = ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_bpf_link", "bpf_iter_task"];
+const TARGETS: [&str; 4] =
+    ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_bpf_link", "bpf_iter_bpf_map_elem"];
 
 /// Bits of `trace_event_call.flags`.
 const FLAGS: [&str; 3] = ["TRACE_EVENT_FL_TRACEPOINT", "TRACE_EVENT_FL_KPROBE", "TRACE_EVENT_FL_UPROBE"];
@@ -53,6 +54,8 @@ pub(crate) struct Iterators {
     pub(crate) links: Result<Links, Refusal>,
     /// Over the files of processes.
     pub(crate) files: Result<Files, Refusal>,
+    /// Over the file systems of pins.
+    pub(crate) bpffs: Result<BpffsList, Refusal>,
     /// Maps and links that this process holds for these.
     pub(crate) own_objects: Vec<(Kind, u32)>,
 }
@@ -66,13 +69,15 @@ impl Iterators {
                 maps: loader.maps(),
                 links: loader.links(),
                 files: loader.files(),
+                bpffs: loader.bpffs(),
                 own_objects: loader.own_objects,
             },
             Err(refusal) => Self {
                 programs: Err(refusal.clone()),
                 maps: Err(refusal.clone()),
                 links: Err(refusal.clone()),
-                files: Err(refusal),
+                files: Err(refusal.clone()),
+                bpffs: Err(refusal),
                 own_objects: Vec::new(),
             },
         }
@@ -139,19 +144,19 @@ impl Loader {
         let request = duplicate(self.map(REQUEST)?)?;
         let id = sys::map_info(request.as_fd()).map_err(not_identified)?.value.id;
         let program = self.program("bpf_metrics_exporter_program", "bpf_prog")?;
-        let table = self.table(Kind::Program, "bpf_prog", &program)?;
+        let table = self.table(Kind::Program, "bpf_prog", &program, None)?;
         self.own_objects.push((Kind::Map, id));
         Ok(Programs::new(table, request, self.request))
     }
 
     fn maps(&mut self) -> Result<Maps, Refusal> {
         let program = self.program("bpf_metrics_exporter_map", "bpf_map")?;
-        Ok(Maps::new(self.table(Kind::Map, "bpf_map", &program)?))
+        Ok(Maps::new(self.table(Kind::Map, "bpf_map", &program, None)?))
     }
 
     fn links(&mut self) -> Result<Links, Refusal> {
         let program = self.program("bpf_metrics_exporter_link", "bpf_link")?;
-        Ok(Links::new(self.table(Kind::Link, "bpf_link", &program)?))
+        Ok(Links::new(self.table(Kind::Link, "bpf_link", &program, None)?))
     }
 
     fn files(&mut self) -> Result<Files, Refusal> {
@@ -165,10 +170,17 @@ impl Loader {
 
     fn detect_files(&mut self) -> Result<Files, Refusal> {
         let (kinds, state) = (duplicate(self.map(KINDS)?)?, duplicate(self.map(WALK)?)?);
-        let program = self.program("bpf_metrics_exporter_task", "task")?;
-        let table = self.table(Part::Holder, "task", &program)?;
+        let program = self.program("bpf_metrics_exporter_files", "bpf_map_elem")?;
+        let table = self.table(Part::Holder, "bpf_map_elem", &program, Some(state.as_fd()))?;
         self.own_objects.push((Kind::Map, sys::map_info(state.as_fd()).map_err(not_identified)?.value.id));
         Files::detect(table, FileMaps { kinds, state }, program.as_fd(), self.btf.as_fd())
+    }
+
+    fn bpffs(&mut self) -> Result<BpffsList, Refusal> {
+        let program = self.program("bpf_metrics_exporter_bpffs", "bpf_map_elem")?;
+        // It runs for the first element only.
+        let any = duplicate(self.map(WALK)?)?;
+        Ok(BpffsList::new(self.table(Part::Pin, "bpf_map_elem", &program, Some(any.as_fd()))?))
     }
 
     /// Loads the program of a table.
@@ -207,8 +219,14 @@ impl Loader {
     }
 
     /// Links a program to its table.
-    fn table(&mut self, part: impl Into<Part>, table: &str, program: &OwnedFd) -> Result<Table, Refusal> {
-        let link = sys::link_iterator(program.as_fd())
+    fn table(
+        &mut self,
+        part: impl Into<Part>,
+        table: &str,
+        program: &OwnedFd,
+        map: Option<BorrowedFd<'_>>,
+    ) -> Result<Table, Refusal> {
+        let link = sys::link_iterator(program.as_fd(), map)
             .map_err(|error| refused(error, &format!("the iterator iter/{table} cannot be linked")))?;
         self.own_objects.push((Kind::Link, sys::link_info(link.as_fd()).map_err(not_identified)?.value.id));
         Ok(Table::new(part, link))

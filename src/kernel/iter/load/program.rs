@@ -118,11 +118,12 @@ mod tests {
     use super::super::OBJECT;
     use super::*;
 
-    const PROGRAMS: [&str; 4] = [
+    const PROGRAMS: [&str; 5] = [
         "bpf_metrics_exporter_program",
         "bpf_metrics_exporter_map",
         "bpf_metrics_exporter_link",
-        "bpf_metrics_exporter_task",
+        "bpf_metrics_exporter_files",
+        "bpf_metrics_exporter_bpffs",
     ];
 
     fn object() -> CompiledObject<'static> {
