@@ -59,10 +59,11 @@ fn is_service_link(rest: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// Variables of the OpenTelemetry specification that have a flag, the more specific one first.
-const OTEL: [(&str, &[&str]); 2] = [
+/// Other variables that have a flag, the more specific one first: of the OpenTelemetry specification, and the usual one in a pod.
+const OTHERS: [(&str, &[&str]); 3] = [
     ("otlp-grpc", &["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]),
     ("interval", &["OTEL_METRIC_EXPORT_INTERVAL"]),
+    ("node-name", &["NODE_NAME"]),
 ];
 
 /// A flag that is set.
@@ -197,7 +198,7 @@ fn add_variables(
         }
         let Some(variable) = flags::variable(arg) else { continue };
         let Some(value) = environment.get(&variable) else {
-            let otel = OTEL.iter().find(|(flag, _)| arg.get_long() == Some(flag));
+            let otel = OTHERS.iter().find(|(flag, _)| arg.get_long() == Some(flag));
             if let Some((name, value)) = otel.and_then(|(_, names)| environment.first(names, errors)) {
                 let value = if id == "interval" {
                     errors.keep(name, values::with_unit(value))

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use http::Uri;
@@ -97,6 +97,9 @@ pub(super) struct Flags {
 
     #[command(flatten)]
     pub(super) web: WebFlags,
+
+    #[command(flatten)]
+    pub(super) resource: ResourceFlags,
 
     #[command(flatten)]
     pub(super) collection: CollectionFlags,
@@ -192,6 +195,22 @@ pub(super) struct WebFlags {
     /// `:PORT` listens on every address of the host, `none` disables the endpoint. Repeatable.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:10048", value_parser = values::or_none(values::listen_address))]
     pub(super) web_listen_address: Vec<Setting<ListenAddress>>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Resource")]
+pub(super) struct ResourceFlags {
+    /// Name of the Kubernetes node
+    ///
+    /// Exported as k8s.node.name. The variable NODE_NAME is read as well.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) node_name: Option<String>,
+
+    /// Directory of a container with the host's root
+    ///
+    /// For host.name, host.id and the name of the system. By default that of process 1 if it is the host's. Must exist.
+    #[arg(long, value_name = "PATH", value_parser = values::directory)]
+    pub(super) host_root: Option<PathBuf>,
 }
 
 const READERS: [(&str, &str, ReaderChoice); 3] = [

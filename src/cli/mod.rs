@@ -1,7 +1,7 @@
 //! The command line and the environment, parsed into the options of the program's parts. Entry point: [`parse`].
 //!
 //! A new flag is its field in `flags.rs`, the option of the part that it sets, and a line here that carries it over. Independent of
-//! the network; of files only `--bpffs` is looked up.
+//! the network; of files only `--bpffs` and `--host-root` are looked up.
 
 mod arguments;
 mod flags;
@@ -46,6 +46,8 @@ pub struct Export {
     pub otlp: Option<Otlp>,
     /// The addresses of the Prometheus endpoint.
     pub listen: Vec<ListenAddress>,
+    /// What the resource is made of.
+    pub resource: Resource,
     /// Options of what is read.
     pub collection: Collection,
 }
@@ -89,10 +91,19 @@ pub struct Otlp {
     pub max_request: usize,
     /// Limit of what waits for the receiver, in bytes.
     pub backlog: u64,
+}
+
+/// What the resource is made of.
+#[derive(Debug)]
+pub struct Resource {
     /// `OTEL_SERVICE_NAME`.
     pub service_name: Option<String>,
     /// `OTEL_RESOURCE_ATTRIBUTES`.
-    pub resource: Vec<(String, String)>,
+    pub attributes: Vec<(String, String)>,
+    /// Name of the Kubernetes node.
+    pub node_name: Option<String>,
+    /// The host's root directory; `None` to find it.
+    pub host_root: Option<PathBuf>,
 }
 
 /// Options of the log.
@@ -149,7 +160,7 @@ pub fn parse(
         Resolved::Print(text) => return Ok(Invocation::Print(text)),
         Resolved::Nothing => return Err(errors),
     };
-    let Flags { command, otlp, web, collection } = flags;
+    let Flags { command, otlp, web, resource, collection } = flags;
     let (command, log) = match command {
         None => {
             let log = log(&collection);
@@ -172,11 +183,15 @@ pub fn parse(
                 interval: otlp.interval,
                 max_request: otlp.otlp_max_request_bytes,
                 backlog: otlp.otlp_backlog_bytes,
-                service_name: telemetry.service_name,
-                resource: telemetry.resource,
             });
+            let resource = Resource {
+                service_name: telemetry.service_name,
+                attributes: telemetry.resource,
+                node_name: resource.node_name,
+                host_root: resource.host_root,
+            };
             let collection = collect(collection, &mut errors, &mut warnings);
-            (Command::Export(Box::new(Export { otlp, listen, collection })), log)
+            (Command::Export(Box::new(Export { otlp, listen, resource, collection })), log)
         }
         Some(Subcommands::Snapshot(snapshot)) => {
             let log = log(&snapshot.collection);

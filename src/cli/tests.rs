@@ -67,7 +67,7 @@ fn flags_win_over_variables_and_signal_specific_variables_over_general_ones() {
 
 #[test]
 fn otel_variables_are_read_as_specified() {
-    let otlp = otlp_with(
+    let Export { otlp, resource, .. } = export_with(
         &[],
         &[
             ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20abc%3D%3D, x-tenant = a"),
@@ -77,10 +77,24 @@ fn otel_variables_are_read_as_specified() {
         ],
     );
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let otlp = otlp.expect("it pushes");
     assert_eq!(otlp.headers, [pair("authorization", "Basic abc=="), pair("x-tenant", "a")]);
     assert_eq!(otlp.timeout, Duration::from_millis(2500));
-    assert_eq!(otlp.service_name.as_deref(), Some("mine"));
-    assert_eq!(otlp.resource, [pair("k8s.node.name", "node-1"), pair("team", "a,b")]);
+    assert_eq!(resource.service_name.as_deref(), Some("mine"));
+    assert_eq!(resource.attributes, [pair("k8s.node.name", "node-1"), pair("team", "a,b")]);
+}
+
+#[test]
+fn the_name_of_the_node_comes_from_the_flag_or_the_variables() {
+    let node =
+        |arguments: &[&str], variables: &[(&str, &str)]| export_with(arguments, variables).resource.node_name;
+    let pod = ("NODE_NAME", "pod");
+    assert_eq!(node(&[], &[]), None);
+    assert_eq!(node(&[], &[pod]).as_deref(), Some("pod"));
+    assert_eq!(node(&[], &[pod, ("BPF_METRICS_EXPORTER_NODE_NAME", "own")]).as_deref(), Some("own"));
+    assert_eq!(node(&["--node-name=flag"], &[pod]).as_deref(), Some("flag"));
+    let [line] = &errors(&["--host-root=/nowhere"], &[])[..] else { panic!("one mistake") };
+    assert_eq!(line, "--host-root: /nowhere does not exist");
 }
 
 #[test]
@@ -359,12 +373,14 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 21] = [
+const OTHER: [(&str, &str); 23] = [
     ("otlp-grpc", "collector:1"),
     ("interval", "11s"),
     ("otlp-max-request-bytes", "70000"),
     ("otlp-backlog-bytes", "1"),
     ("web.listen-address", ":1"),
+    ("node-name", "node-1"),
+    ("host-root", "/proc"),
     ("kernel-reader", "walk"),
     ("run-stats", "sample=2s/3s"),
     ("count-by-walking", "2"),

@@ -1,6 +1,7 @@
 //! The text formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0, by what the scraper accepts.
 //! Entry point: [`render`], which visits the table of metrics once and keeps no state.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use crate::metrics::{
@@ -81,6 +82,9 @@ pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
         keys: Blocks::default(),
     };
     visit(Some(sample), &mut exposition);
+    if let Some(exporter) = sample.exporter {
+        exposition.target(&exporter.resource);
+    }
     if format == Format::OpenMetrics {
         exposition.text.push_str("# EOF\n");
     }
@@ -128,6 +132,40 @@ struct Named<T: 'static> {
 
 fn named<T>(labels: &'static [Label<T>]) -> Vec<Named<T>> {
     labels.iter().map(|label| Named { name: prometheus_name::label(label.name), label }).collect()
+}
+
+impl Exposition {
+    /// Writes the attributes of the resource, as labels of a metric of their own.
+    ///
+    /// Source: "Resource Attributes" in the OpenTelemetry specification's `compatibility/prometheus_and_openmetrics`.
+    fn target(&mut self, resource: &[(String, String)]) {
+        // Values of attributes whose names become the same label are joined.
+        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in resource {
+            labels
+                .entry(prometheus_name::label(name))
+                .and_modify(|joined| {
+                    joined.push(';');
+                    joined.push_str(value);
+                })
+                .or_insert_with(|| value.clone());
+        }
+        if labels.is_empty() {
+            return;
+        }
+        self.text.push_str(match self.format {
+            Format::Text => "# HELP target_info Attributes of the resource.\n# TYPE target_info gauge\n",
+            Format::OpenMetrics => "# TYPE target info\n# HELP target Attributes of the resource.\n",
+        });
+        let mut separator = "target_info{";
+        for (name, value) in &labels {
+            put(&mut self.text, format_args!("{separator}{name}=\""));
+            escape(&mut self.text, value, true);
+            self.text.push('"');
+            separator = ",";
+        }
+        self.text.push_str("} 1\n");
+    }
 }
 
 impl Visitor for Exposition {

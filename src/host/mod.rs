@@ -4,10 +4,12 @@
 
 pub mod cgroups;
 pub(crate) mod clock;
+pub mod identity;
 pub(crate) mod issues;
 pub(crate) mod kallsyms;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod netlink;
 pub(crate) mod netns;
+pub mod own_process;
 pub(crate) mod procfs;

@@ -16,6 +16,8 @@ pub(crate) enum NamespaceKind {
     Pid = 0xEFFF_FFFC,
     /// `PROC_USER_INIT_INO`.
     User = 0xEFFF_FFFD,
+    /// `PROC_UTS_INIT_INO`.
+    Uts = 0xEFFF_FFFE,
 }
 
 impl NamespaceKind {
@@ -23,6 +25,7 @@ impl NamespaceKind {
         match self {
             Self::Pid => "ns/pid",
             Self::User => "ns/user",
+            Self::Uts => "ns/uts",
         }
     }
 }

@@ -1,5 +1,8 @@
 //! State of the exporter itself, which is no part of a reading.
 
+use std::sync::Arc;
+
+use super::host::OwnProcess;
 use super::time::BootTime;
 
 /// State of the exporter at one moment.
@@ -7,6 +10,10 @@ use super::time::BootTime;
 pub struct Exporter {
     /// The program's build.
     pub build: Build,
+    /// Its process; `None` if it could not be read.
+    pub process: Option<OwnProcess>,
+    /// Attributes of its OpenTelemetry resource.
+    pub resource: Arc<[(String, String)]>,
     /// Delivery over OTLP; `None` without a receiver.
     pub delivery: Option<Delivery>,
 }

@@ -8,6 +8,7 @@ mod exporter;
 pub mod feature;
 mod hash;
 mod hook;
+mod host;
 mod kind;
 mod object;
 mod owner;
@@ -25,6 +26,7 @@ pub use self::exporter::{Backlog, Build, Delivery, Exporter, Tally};
 pub use self::feature::{Capability, Feature, FeatureState, Reason};
 pub(crate) use self::hash::hash;
 pub use self::hook::{AttachPointStatus, AttachmentScan, Content, Hook};
+pub use self::host::{HostIdentity, OwnProcess};
 pub use self::kind::{Kind, Object};
 pub use self::object::{Btf, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 pub use self::owner::{

@@ -2,13 +2,13 @@
 //! contract and is deliberately not derived from the exporter's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 use test_support::{points, receiver};
 
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::resource;
 use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
+use bpf_metrics_exporter::host::identity;
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::model::Snapshot;
 
@@ -38,7 +38,8 @@ async fn received(snapshot: &Snapshot) -> (BTreeMap<String, Vec<Point>>, points:
     let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
     let uri = format!("http://{}", receiver.address).parse().expect("an address is a URI");
     let mut client = GrpcClient::new(uri, &[], Duration::from_secs(10)).expect("no TLS and no headers");
-    let attributes = resource::attributes(Path::new("/"), &resource::UserAttributes::default());
+    let attributes =
+        resource::attributes(&identity::host_identity(None), &resource::UserAttributes::default(), &[]);
     let mut encoder = Encoder::new(&attributes, 1 << 20);
     let mut metrics = BTreeMap::<_, Vec<_>>::new();
     let mut resource = points::Labels::new();

@@ -85,7 +85,8 @@ fn names_are_unique_and_legal_and_have_help() {
         fn entity<T>(&mut self, entity: &'static Entity<T>, _rows: Rows, _values: Option<&[T]>) {
             for metric in entity.metrics {
                 let family = prometheus_name::family(metric.name, metric.unit);
-                assert!(metric.name.starts_with("bpf_"), "{}", metric.name);
+                let prefixes = ["bpf_", "process_"];
+                assert!(prefixes.iter().any(|prefix| metric.name.starts_with(prefix)), "{}", metric.name);
                 assert!(metric.help.ends_with('.'), "{} has a sentence for help", metric.name);
                 assert!(self.families.insert(family), "{} occurs once", metric.name);
             }

@@ -46,7 +46,14 @@ fn serve_from(
     };
     let build =
         Build { started_at: BootTime::default(), version: "1.2.3", revision: None, rustc: Some("1.95.0") };
-    let source = Source::new(read, select, move || Exporter { build: build.clone(), delivery: None });
+    let source = Source::new(read, select, move || Exporter {
+        build: build.clone(),
+        process: None,
+        resource: [("service.name", "web"), ("k8s.node.name", "n\"1\""), ("k8s.node-name", "2")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        delivery: None,
+    });
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.spawn(web::serve(listener, source, stopped));
@@ -135,6 +142,28 @@ fn only_the_page_and_the_metrics_are_served() {
     assert_eq!(request(server.address, "POST", "/metrics", "").0, 405);
     let (status, _, body) = request(server.address, "HEAD", "/metrics", "");
     assert_eq!((status, body.len()), (200, 0));
+}
+
+#[test]
+fn a_scrape_has_the_attributes_of_the_resource_once() {
+    let server = serve(snapshot());
+    let target = |accept: &str| -> Vec<String> {
+        let (_, _, body) = get(server.address, "/metrics", accept);
+        let is_target = |line: &&str| {
+            line.starts_with("target_info")
+                || line.contains("Attributes of the resource")
+                || line.starts_with("# TYPE target")
+        };
+        body.lines().filter(is_target).map(str::to_owned).collect()
+    };
+    // Both names of the node are the same label.
+    let sample = r#"target_info{k8s_node_name="n\"1\";2",service_name="web"} 1"#;
+    let help = "Attributes of the resource.";
+    assert_eq!(target(""), [&format!("# HELP target_info {help}"), "# TYPE target_info gauge", sample]);
+    assert_eq!(
+        target("Accept: application/openmetrics-text;version=1.0.0\r\n"),
+        ["# TYPE target info", &format!("# HELP target {help}"), sample]
+    );
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! Exports until a signal arrives: one source of snapshots, the Prometheus endpoint, the push, and the lookup of names.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Otlp};
+use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Otlp, Resource};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
@@ -16,6 +15,7 @@ use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
 use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
+use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{BootTime, Build, Exporter};
@@ -66,7 +66,7 @@ fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> 
 }
 
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
-    let Export { otlp, listen: _, collection } = export;
+    let Export { otlp, listen, resource, collection } = export;
     let Collection { kernel, enrich, lookup, selection } = collection;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -105,9 +105,17 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     drop(first);
 
     let ledger = otlp.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
+    let resource: Arc<[_]> = attributes(resource, &listen, otlp.as_ref()).into();
+    let process = Arc::new(Mutex::new(own_process::read()));
     let exporter = {
-        let (about, ledger) = (build(started_at), ledger.clone());
-        move || Exporter { build: about.clone(), delivery: ledger.as_ref().map(|ledger| ledger.delivery()) }
+        let (about, ledger, process) = (build(started_at), ledger.clone(), Arc::clone(&process));
+        let resource = Arc::clone(&resource);
+        move || Exporter {
+            build: about.clone(),
+            process: *process.lock().expect("no reading panics"),
+            resource: Arc::clone(&resource),
+            delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
+        }
     };
     if selection != Selection::default() {
         info!("exporting {selection}; totals cover all objects");
@@ -116,6 +124,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let read = move || {
         let began = Instant::now();
         let snapshot = reader.read();
+        *process.lock().expect("no reading panics") = own_process::read();
         debug!("{}", messages::reading(&snapshot, began.elapsed()));
         warned.warn_of(&snapshot);
         snapshot
@@ -138,7 +147,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             Ok(())
         });
         if let Some((otlp, ledger)) = otlp.zip(ledger) {
-            push(&mut tasks, otlp, ledger, source.clone(), &stopped)?;
+            push(&mut tasks, otlp, &resource, ledger, source.clone(), &stopped)?;
         } else {
             info!("OTLP push disabled (--otlp-grpc none)");
         }
@@ -147,6 +156,17 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     // A reading that is still running has no use any more.
     runtime.shutdown_background();
     result
+}
+
+/// Returns the attributes of the resource.
+fn attributes(resource: Resource, listen: &[ListenAddress], otlp: Option<&Otlp>) -> Vec<(String, String)> {
+    let Resource { service_name, attributes, node_name, host_root } = resource;
+    let user = resource::UserAttributes { service_name, attributes, node_name };
+    let listen =
+        listen.iter().map(|address| format!("{}:{}", address.host.as_deref().unwrap_or(""), address.port));
+    let receiver = otlp.map(|otlp| otlp.endpoint.to_string());
+    let deployment: Vec<_> = identity::deployment().into_iter().chain(listen).chain(receiver).collect();
+    resource::attributes(&identity::host_identity(host_root.as_deref()), &user, &deployment)
 }
 
 fn build(started_at: BootTime) -> Build {
@@ -180,6 +200,7 @@ fn serve_prometheus(
 fn push(
     tasks: &mut Tasks,
     otlp: Otlp,
+    resource: &[(String, String)],
     ledger: Arc<Ledger>,
     source: Source,
     stopped: &watch::Receiver<bool>,
@@ -187,8 +208,7 @@ fn push(
     let receiver = otlp.endpoint.to_string();
     let receiver = receiver.trim_end_matches('/').to_owned();
     let client = GrpcClient::new(otlp.endpoint, &otlp.headers, otlp.timeout)?;
-    let user = resource::UserAttributes { service_name: otlp.service_name, attributes: otlp.resource };
-    let encoder = Encoder::new(&resource::attributes(Path::new("/"), &user), otlp.max_request);
+    let encoder = Encoder::new(resource, otlp.max_request);
     let queue = Arc::new(MemoryQueue::new(otlp.backlog, Arc::clone(&ledger)));
     info!("pushing to {receiver} over OTLP/gRPC every {:?}", otlp.interval);
 

@@ -1,10 +1,9 @@
 //! Resource attributes of the exporter, following OpenTelemetry's semantic conventions.
 //! Entry point: [`attributes`].
 
-use std::fs;
-use std::path::Path;
-
 use uuid::Uuid;
+
+use crate::model::HostIdentity;
 
 /// Namespace of the exporter's instance ids.
 const INSTANCES: Uuid = Uuid::from_u128(0x6f2b_8a4e_31c7_4d0d_9a53_7e0c_21b4_f6d8);
@@ -16,31 +15,30 @@ pub struct UserAttributes {
     pub service_name: Option<String>,
     /// `OTEL_RESOURCE_ATTRIBUTES`. They override detected attributes.
     pub attributes: Vec<(String, String)>,
+    /// Name of the Kubernetes node.
+    pub node_name: Option<String>,
 }
 
-/// Returns the attributes of the resource: those detected below `root`, normally `/`, overridden by the user's.
+/// Returns the attributes of the resource: those of the host, overridden by the user's. `deployment` is what distinguishes this
+/// exporter from others on the host, and stays when it is restarted.
 #[must_use]
-pub fn attributes(root: &Path, user: &UserAttributes) -> Vec<(String, String)> {
-    let read = |path: &str| {
-        let text = fs::read_to_string(root.join(path)).ok()?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-    };
-    let host_name = read("proc/sys/kernel/hostname");
-    let machine_id = read("etc/machine-id").or_else(|| read("var/lib/dbus/machine-id"));
-    // Without a machine id, the instance id is stable until the next boot.
-    let instance = machine_id.clone().or_else(|| read("proc/sys/kernel/random/boot_id"));
-    let os = read("etc/os-release").and_then(|release| os_name(&release));
-
+pub fn attributes(
+    host: &HostIdentity,
+    user: &UserAttributes,
+    deployment: &[String],
+) -> Vec<(String, String)> {
     let mut attributes = vec![
         ("service.name", Some(env!("CARGO_PKG_NAME").to_owned())),
         ("service.version", Some(env!("CARGO_PKG_VERSION").to_owned())),
-        ("service.instance.id", instance.map(|id| Uuid::new_v5(&INSTANCES, id.as_bytes()).to_string())),
-        ("host.name", host_name),
-        ("host.id", machine_id),
+        ("service.instance.id", instance_id(host, user, deployment)),
+        ("host.name", host.name.clone()),
+        ("host.id", host.machine_id.clone()),
         ("host.arch", Some(host_arch().to_owned())),
         ("os.type", Some("linux".to_owned())),
-        ("os.description", os),
-        ("os.version", read("proc/sys/kernel/osrelease")),
+        ("os.description", host.os_description.clone()),
+        ("os.version", host.os_version.clone()),
+        ("os.build_id", host.kernel_release.clone()),
+        ("k8s.node.name", user.node_name.clone()),
     ];
     let service_name = user.service_name.iter().map(|name| ("service.name", name));
     let overrides = user.attributes.iter().map(|(key, value)| (key.as_str(), value)).chain(service_name);
@@ -53,10 +51,22 @@ pub fn attributes(root: &Path, user: &UserAttributes) -> Vec<(String, String)> {
     attributes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
-/// Returns the value of `PRETTY_NAME` in `/etc/os-release`.
-fn os_name(release: &str) -> Option<String> {
-    let value = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
-    Some(value.trim_matches(['"', '\'']).to_owned())
+/// Returns an id that no other exporter has, and that this one keeps. `None` if nothing of the host is known.
+///
+/// Without a machine id it is made of the names of host and node and the id of the machine or boot: machines can be copies of one
+/// another, and share the latter.
+fn instance_id(host: &HostIdentity, user: &UserAttributes, deployment: &[String]) -> Option<String> {
+    let known = match &host.machine_id {
+        Some(id) => vec![Some(id)],
+        None => vec![host.name.as_ref(), host.fallback_id.as_ref(), user.node_name.as_ref()],
+    };
+    let known: Vec<&str> = known.into_iter().map(|part| part.map_or("", String::as_str)).collect();
+    if known.iter().all(|part| part.is_empty()) {
+        return None;
+    }
+    // No part contains a zero byte.
+    let parts: Vec<&str> = known.into_iter().chain(deployment.iter().map(String::as_str)).collect();
+    Some(Uuid::new_v5(&INSTANCES, parts.join("\0").as_bytes()).to_string())
 }
 
 /// Returns the architecture as the semantic conventions spell it.
@@ -70,6 +80,8 @@ fn host_arch() -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn value<'a>(attributes: &'a [(String, String)], key: &str) -> Option<&'a str> {
@@ -79,6 +91,16 @@ mod tests {
         value
     }
 
+    fn host() -> HostIdentity {
+        HostIdentity {
+            name: Some("node-1".into()),
+            machine_id: Some("0123456789abcdef0123456789abcdef".into()),
+            fallback_id: Some("boot".into()),
+            kernel_release: Some("6.1.0".into()),
+            ..HostIdentity::default()
+        }
+    }
+
     #[test]
     fn user_attributes_override_detected_ones() {
         let user = UserAttributes {
@@ -86,37 +108,56 @@ mod tests {
             attributes: vec![
                 ("service.name".into(), "from-attributes".into()),
                 ("host.name".into(), "user".into()),
-                ("k8s.node.name".into(), "node-1".into()),
+                ("k8s.cluster.name".into(), "east".into()),
             ],
+            node_name: Some("n1".into()),
         };
-        let attributes = attributes(Path::new("/"), &user);
+        let attributes = attributes(&host(), &user, &[]);
         assert_eq!(value(&attributes, "service.name"), Some("from-service-name"));
         assert_eq!(value(&attributes, "host.name"), Some("user"));
-        assert_eq!(value(&attributes, "k8s.node.name"), Some("node-1"));
+        assert_eq!(value(&attributes, "k8s.node.name"), Some("n1"));
+        assert_eq!(value(&attributes, "k8s.cluster.name"), Some("east"));
         assert_eq!(value(&attributes, "os.type"), Some("linux"));
+        assert_eq!(value(&attributes, "os.build_id"), Some("6.1.0"));
     }
 
     #[test]
-    fn attributes_that_cannot_be_detected_are_omitted() {
-        let attributes = attributes(Path::new("/nowhere"), &UserAttributes::default());
+    fn unknown_attributes_are_omitted() {
+        let attributes =
+            attributes(&HostIdentity::default(), &UserAttributes::default(), &["unit".to_owned()]);
         assert_eq!(value(&attributes, "service.name"), Some("bpf-metrics-exporter"));
-        assert_eq!(value(&attributes, "service.instance.id"), None);
-        assert_eq!(value(&attributes, "host.id"), None);
+        for key in ["service.instance.id", "host.id", "host.name", "os.version"] {
+            assert_eq!(value(&attributes, key), None);
+        }
     }
 
     #[test]
-    fn the_instance_id_survives_a_restart() {
-        let id = || {
-            value(&attributes(Path::new("/"), &UserAttributes::default()), "service.instance.id")
-                .map(str::to_owned)
+    fn no_two_hosts_or_exporters_have_the_same_instance_id_and_a_restart_keeps_it() {
+        let id = |host: &HostIdentity, node: Option<&str>, deployment: &[&str]| {
+            let user = UserAttributes { node_name: node.map(str::to_owned), ..UserAttributes::default() };
+            let deployment: Vec<_> = deployment.iter().map(|&part| part.to_owned()).collect();
+            let attributes = attributes(host, &user, &deployment);
+            value(&attributes, "service.instance.id").map(str::to_owned).expect("the host is known")
         };
-        assert!(id().is_some(), "this machine has a boot id at least");
-        assert_eq!(id(), id());
-    }
-
-    #[test]
-    fn the_os_name_is_unquoted() {
-        assert_eq!(os_name("ID=debian\nPRETTY_NAME=\"Debian 12\"\n").as_deref(), Some("Debian 12"));
-        assert_eq!(os_name("ID=debian\n"), None);
+        let other = HostIdentity { machine_id: Some("f".repeat(32)), ..host() };
+        let without = HostIdentity { machine_id: None, ..host() };
+        let twin = HostIdentity { name: Some("node-2".into()), ..without.clone() };
+        let rebooted = HostIdentity { fallback_id: Some("next boot".into()), ..host() };
+        let ids = [
+            id(&host(), None, &["127.0.0.1:10048"]),
+            id(&host(), None, &["127.0.0.1:10049"]),
+            id(&other, None, &["127.0.0.1:10048"]),
+            id(&without, None, &[]),
+            id(&without, Some("n1"), &[]),
+            id(&twin, None, &[]),
+        ];
+        let different: BTreeSet<_> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len(), "{ids:?}");
+        assert_eq!(id(&host(), None, &["127.0.0.1:10048"]), ids[0]);
+        assert_eq!(
+            id(&rebooted, Some("named later"), &["127.0.0.1:10048"]),
+            ids[0],
+            "a machine id is enough"
+        );
     }
 }

@@ -1,13 +1,15 @@
 //! Metrics of the readings and of the exporter itself.
 
-use crate::metrics::Birth::Observed;
+use crate::metrics::Birth::{Observed, Reported};
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::Text;
 use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{Backlog, BootTime, Build, Collector, FeatureState, Issue, RunStats, Tally, hash};
+use crate::model::{
+    Backlog, BootTime, Build, Collector, FeatureState, Issue, OwnProcess, RunStats, Tally, hash,
+};
 
 /// Whether run statistics are on, by who turns them on.
 pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
@@ -193,6 +195,80 @@ pub static BUILD: Entity<Build> = Entity {
     object: None,
     series: |b| Series::fixed(0, Some(Observed(b.started_at))),
 };
+
+/// Resources that the exporter's process uses, by the names that Prometheus client libraries give them.
+pub static PROCESS: Entity<OwnProcess> = Entity {
+    title: "The exporter's process",
+    key: &[],
+    info: &[],
+    metrics: &[
+        Metric {
+            name: "process_cpu",
+            kind: Counter,
+            unit: Seconds,
+            help: "CPU time that the exporter spent in user and kernel mode.",
+            source: "`utime` and `stime` of `/proc/self/stat`",
+            since: "",
+            carries: Key,
+            read: |p| Some(Float(p.cpu.as_secs_f64())),
+        },
+        process(
+            "process_resident_memory_bytes",
+            Bytes,
+            "Resident memory of the exporter.",
+            "`rss` of `/proc/self/stat`",
+            |p| Some(Value::count(p.resident_memory)),
+        ),
+        process(
+            "process_virtual_memory_bytes",
+            Bytes,
+            "Virtual memory of the exporter.",
+            "`vsize` of `/proc/self/stat`",
+            |p| Some(Value::count(p.virtual_memory)),
+        ),
+        process(
+            "process_open_fds",
+            Each("{descriptor}"),
+            "Open descriptors of the exporter.",
+            "`/proc/self/fd`",
+            |p| Some(Value::count(p.open_fds)),
+        ),
+        process(
+            "process_max_fds",
+            Each("{descriptor}"),
+            "Maximum number of open descriptors of the exporter.",
+            "`getrlimit(RLIMIT_NOFILE)`",
+            |p| Some(Value::count(p.max_fds)),
+        ),
+        process(
+            "process_threads",
+            Each("{thread}"),
+            "Threads of the exporter.",
+            "`num_threads` of `/proc/self/stat`",
+            |p| Some(Value::count(p.threads)),
+        ),
+        process(
+            "process_start_time",
+            Seconds,
+            "Time at which the exporter was started, in seconds since 1970-01-01 UTC.",
+            "`starttime` of `/proc/self/stat`",
+            |p| Some(Value::Time(p.started_at)),
+        ),
+    ],
+    object: None,
+    series: |p| Series::fixed(0, Some(Reported(p.started_at))),
+};
+
+/// Returns a gauge of the exporter's process.
+const fn process(
+    name: &'static str,
+    unit: Unit,
+    help: &'static str,
+    source: &'static str,
+    read: fn(&OwnProcess) -> Option<Value>,
+) -> Metric<OwnProcess> {
+    Metric { name, kind: Gauge, unit, help, source, since: "", carries: Key, read }
+}
 
 /// Points by outcome at the receiver.
 pub static OTLP_POINTS: Entity<Tally> = Entity {

@@ -9,7 +9,7 @@ mod owners;
 use std::slice;
 
 pub use self::exporter::{
-    BUILD, COLLECTOR, FEATURE, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS,
+    BUILD, COLLECTOR, FEATURE, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS, PROCESS,
 };
 pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
 pub use self::hooks::{ATTACH_POINT, HOOK};
@@ -63,6 +63,8 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
 
     let exporter = sample.and_then(|sample| sample.exporter);
     visitor.entity(&BUILD, exporter.map(|exporter| slice::from_ref(&exporter.build)));
+    let process = exporter.map(|exporter| exporter.process.as_slice());
+    visitor.entity(&PROCESS, process);
     let delivery = exporter.and_then(|exporter| exporter.delivery.as_ref());
     visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));
     visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));

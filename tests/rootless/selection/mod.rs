@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use test_support::{points, snapshots};
 
 use bpf_metrics_exporter::export::json;
@@ -10,7 +11,7 @@ use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::select::{Key, MetricFilter, Rule, Selected, Selection};
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, visit};
 use bpf_metrics_exporter::model::{
-    Backlog, BootTime, Build, Delivery, Exporter, Kind, Owner, OwnerKind, Snapshot, Tally,
+    Backlog, BootTime, Build, Delivery, Exporter, Kind, OwnProcess, Owner, OwnerKind, Snapshot, Tally,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -77,6 +78,16 @@ fn exporter() -> Exporter {
     let tally = |label| Tally { label, count: 0, since };
     Exporter {
         build: Build { started_at: since, version: "1", revision: None, rustc: None },
+        process: Some(OwnProcess {
+            cpu: Duration::from_millis(7),
+            resident_memory: 1 << 20,
+            virtual_memory: 1 << 24,
+            threads: 3,
+            open_fds: 9,
+            max_fds: 1024,
+            started_at: since,
+        }),
+        resource: Arc::default(),
         delivery: Some(Delivery {
             points: vec![tally("accepted"), tally("rejected")],
             dropped: vec![tally("refused")],
@@ -276,7 +287,9 @@ proptest! {
         let exporter = exporter.as_ref();
         let metrics = metrics(&["bpf_*"], &["bpf_program_*", "bpf_exporter_otlp_requests_total"]);
         let selected = Selection { metrics: Arc::clone(&metrics), ..Selection::default() }.apply(before.clone(), exporter);
-        let is_excluded = |metric: &str| metric.starts_with("bpf_program_") || metric == "bpf_exporter_otlp_requests";
+        let is_excluded = |metric: &str| {
+            metric.starts_with("bpf_program_") || metric == "bpf_exporter_otlp_requests" || !metric.starts_with("bpf_")
+        };
         let names = |points: Vec<Point>| {
             let mut names: Vec<String> = points.into_iter().map(|point| point.metric).collect();
             names.sort_unstable();

@@ -1,0 +1,105 @@
+//! Resources that this process uses. Entry point: [`read`].
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::clock::ProcTime;
+use crate::model::OwnProcess;
+
+/// Reads the resources that this process uses. `None` without `/proc`.
+#[must_use]
+pub fn read() -> Option<OwnProcess> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let StatFields { cpu_ticks, threads, start_ticks, virtual_memory, resident_pages } = stat_fields(&stat)?;
+    let proc_time = ProcTime::of_this_process();
+    let page_size =
+        sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok())?;
+    let (max_fds, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(OwnProcess {
+        cpu: Duration::from_nanos(cpu_ticks.saturating_mul(proc_time.tick)),
+        resident_memory: resident_pages.saturating_mul(page_size),
+        virtual_memory,
+        threads,
+        // The descriptor of the directory itself is one of them.
+        open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
+        max_fds,
+        started_at: proc_time.moment(start_ticks),
+    })
+}
+
+/// Fields of `/proc/PID/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct StatFields {
+    cpu_ticks: u64,
+    threads: u64,
+    start_ticks: u64,
+    virtual_memory: u64,
+    resident_pages: u64,
+}
+
+fn stat_fields(stat: &str) -> Option<StatFields> {
+    // Field 2 is a name in parentheses, which may itself contain blanks and parentheses.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some(StatFields {
+        cpu_ticks: field(14)?.checked_add(field(15)?)?,
+        threads: field(20)?,
+        start_ticks: field(22)?,
+        virtual_memory: field(23)?,
+        resident_pages: field(24)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::hint::black_box;
+
+    use proptest::prelude::*;
+
+    use super::super::clock;
+    use super::*;
+
+    #[test]
+    fn fields_follow_a_name_of_any_characters() {
+        let stat =
+            "7 (a) b (c) S 1 7 7 0 -1 4194304 1 0 0 0 21 4 0 0 20 0 3 0 2510 5000 60 18446744073709551615\n";
+        let expected = StatFields {
+            cpu_ticks: 25,
+            threads: 3,
+            start_ticks: 2510,
+            virtual_memory: 5000,
+            resident_pages: 60,
+        };
+        assert_eq!(stat_fields(stat), Some(expected));
+        assert_eq!(stat_fields("7 (a) S 1 7"), None);
+    }
+
+    #[test]
+    fn resources_grow_as_they_are_used() {
+        let before = read().expect("there is a /proc");
+        let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").expect("it can be opened")).collect();
+        let memory = black_box(vec![1_u8; 64 << 20]);
+        let after = read().expect("there is a /proc");
+        // Other tests of this process open and close descriptors, and free memory, too.
+        assert!(after.open_fds > 50 && after.open_fds <= after.max_fds, "{after:?}");
+        assert!(
+            after.resident_memory > 64 << 20 && after.virtual_memory > after.resident_memory,
+            "{after:?}"
+        );
+        assert!(after.threads >= 1 && after.cpu >= before.cpu);
+        assert!(after.started_at == before.started_at && after.started_at < clock::now());
+        drop((files, memory));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_does_not_panic(text in "\\PC{0,80}") {
+            stat_fields(&text);
+        }
+    }
+}
