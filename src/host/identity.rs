@@ -89,7 +89,7 @@ fn identity(root: &Path, host_root: Option<&Path>) -> HostIdentity {
     }
 }
 
-/// Returns the first line of a file below a root directory, or all lines of `os-release`. `None` if it is empty or cannot be read.
+/// Returns the text of a file below a root directory, trimmed. `None` if it is empty or cannot be read.
 fn read(root: &Path, path: &str) -> Option<String> {
     let text = fs::read(below(root, Path::new(path))?).ok()?;
     let text = String::from_utf8_lossy(&text).trim().to_owned();
@@ -117,9 +117,12 @@ fn configured_name(host: &Path) -> Option<String> {
     Some(printable(name.as_bytes()))
 }
 
+/// Returns the machine id. That of D-Bus counts only on a system without the other: where that is not initialized, an image has
+/// both.
 fn machine_id(root: &Path) -> Option<String> {
-    let ids = ["etc/machine-id", "var/lib/dbus/machine-id"].into_iter().filter_map(|path| read(root, path));
-    ids.map(|id| id.to_ascii_lowercase()).find(|id| is_machine_id(id))
+    let exists = root.join("etc/machine-id").symlink_metadata().is_ok();
+    let id = read(root, if exists { "etc/machine-id" } else { "var/lib/dbus/machine-id" })?;
+    Some(id.to_ascii_lowercase()).filter(|id| is_machine_id(id))
 }
 
 /// Returns the machine id of a container if it is mounted there: one of the image would be that of every container of it.
@@ -183,11 +186,13 @@ mod tests {
     fn a_machine_id_is_32_hexadecimal_digits_and_not_zero() {
         let of = |files: &[_]| machine_id(root(files).path());
         assert_eq!(of(&[("etc/machine-id", "0123456789ABCDEF0123456789abcdef\n")]).as_deref(), Some(ID));
-        for wrong in ["", "uninitialized\n", "0123", &"0".repeat(32), &"g".repeat(32), &format!("{ID}0")] {
+        let (zeros, other, long) = ("0".repeat(32), "g".repeat(32), format!("{ID}0"));
+        for wrong in ["", "uninitialized\n", "0123", &zeros, &other, &long] {
             assert_eq!(of(&[("etc/machine-id", wrong)]), None, "{wrong}");
-            let dbus = [("etc/machine-id", wrong), ("var/lib/dbus/machine-id", ID)];
-            assert_eq!(of(&dbus).as_deref(), Some(ID), "{wrong}");
+            let of_image = [("etc/machine-id", wrong), ("var/lib/dbus/machine-id", ID)];
+            assert_eq!(of(&of_image), None, "{wrong}");
         }
+        assert_eq!(of(&[("var/lib/dbus/machine-id", ID)]).as_deref(), Some(ID), "there is no other");
     }
 
     #[test]

@@ -53,11 +53,11 @@ pub fn attributes(
 
 /// Returns an id that no other exporter has, and that this one keeps. `None` if nothing of the host is known.
 ///
-/// Without a machine id it is made of the names of host and node and the id of the machine or boot: machines can be copies of one
-/// another, and share the latter.
+/// Machines can be copies of one another with the same machine id, so the name of the host is part of it. Without a machine id the
+/// id of the firmware or boot and the name of the node take its place.
 fn instance_id(host: &HostIdentity, user: &UserAttributes, deployment: &[String]) -> Option<String> {
     let known = match &host.machine_id {
-        Some(id) => vec![Some(id)],
+        Some(id) => vec![Some(id), host.name.as_ref()],
         None => vec![host.name.as_ref(), host.fallback_id.as_ref(), user.node_name.as_ref()],
     };
     let known: Vec<&str> = known.into_iter().map(|part| part.map_or("", String::as_str)).collect();
@@ -142,6 +142,7 @@ mod tests {
         let other = HostIdentity { machine_id: Some("f".repeat(32)), ..host() };
         let without = HostIdentity { machine_id: None, ..host() };
         let twin = HostIdentity { name: Some("node-2".into()), ..without.clone() };
+        let copy = HostIdentity { name: Some("node-3".into()), ..host() };
         let rebooted = HostIdentity { fallback_id: Some("next boot".into()), ..host() };
         let ids = [
             id(&host(), None, &["127.0.0.1:10048"]),
@@ -150,6 +151,7 @@ mod tests {
             id(&without, None, &[]),
             id(&without, Some("n1"), &[]),
             id(&twin, None, &[]),
+            id(&copy, None, &["127.0.0.1:10048"]),
         ];
         let different: BTreeSet<_> = ids.iter().collect();
         assert_eq!(different.len(), ids.len(), "{ids:?}");
