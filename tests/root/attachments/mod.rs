@@ -17,6 +17,7 @@ mod scans;
 
 const BPFTOOL: &[Requirement] = &[tool::missing];
 const FILTERS: &[Requirement] = &[objects::filters_missing];
+const PAIRS: &[Requirement] = &[objects::pairs_missing];
 const BPFTOOL_AND_FILTERS: &[Requirement] = &[tool::missing, objects::filters_missing];
 
 pub(crate) const TESTS: &[Test] = &[
@@ -38,7 +39,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::for_both_backends("interfaces_of_the_same_index_are_separate_places", places::same_index),
     Test::for_both_backends("names_of_interfaces_are_those_of_their_namespace", places::named),
     Test::new("links_of_one_program_in_several_namespaces_are_not_mixed_up", places::one_program),
-    Test::for_both_backends("interfaces_that_go_lose_no_program", ends::interfaces),
+    Test::for_both_backends("interfaces_that_go_lose_no_program", ends::interfaces).requires(PAIRS),
     Test::for_both_backends("namespaces_that_go_lose_no_program", ends::namespaces),
     Test::for_both_backends("cgroups_that_go_lose_no_program", ends::cgroups),
     Test::for_both_backends("maps_and_programs_that_go_lose_no_program", ends::objects).since(5, 17),

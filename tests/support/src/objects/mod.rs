@@ -57,7 +57,7 @@ pub use link::{Link, Target, every_link_kind};
 pub use map::{Map, MapSpec, MapTypes, Shape};
 pub use map_ready::every_map_type;
 pub use mount::Mount;
-pub use network::Network;
+pub use network::{Network, pairs_missing};
 pub use pin::Pin;
 pub use probe::probed;
 pub use program::{Counts, Function, Program, ProgramSpec};

@@ -14,6 +14,14 @@ use std::thread;
 /// The index of the loopback interface, which every network namespace has from its birth (`LOOPBACK_IFINDEX`).
 pub(super) const LOOPBACK: u32 = 1;
 
+/// Why no pair of interfaces can be made; `None` where one can. Many kernels have them in a module.
+#[must_use]
+pub fn pairs_missing() -> Option<String> {
+    const INDEX: u32 = 77;
+    let made = Network::new_with(|network| network.add_pair("probe", INDEX));
+    made.err().map(|error| format!("needs a kernel with veth: {error}"))
+}
+
 /// A network namespace, kept by an fd.
 #[derive(Debug)]
 pub struct Network {
