@@ -59,11 +59,10 @@ fn is_service_link(rest: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// Other variables that have a flag, the more specific one first: of the OpenTelemetry specification, and the usual one in a pod.
-const OTHERS: [(&str, &[&str]); 3] = [
+/// Variables of the OpenTelemetry specification that have a flag, the more specific one first.
+const OTHERS: [(&str, &[&str]); 2] = [
     ("otlp-grpc", &["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]),
     ("interval", &["OTEL_METRIC_EXPORT_INTERVAL"]),
-    ("node-name", &["NODE_NAME"]),
 ];
 
 /// A flag that is set.

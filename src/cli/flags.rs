@@ -202,11 +202,11 @@ pub(super) struct WebFlags {
 pub(super) struct ResourceFlags {
     /// Name of the Kubernetes node
     ///
-    /// Exported as k8s.node.name. The variable NODE_NAME is read as well.
+    /// Exported as k8s.node.name. Wins over OTEL_RESOURCE_ATTRIBUTES; without either, the variable NODE_NAME is read.
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(super) node_name: Option<String>,
 
-    /// Directory of a container with the host's root
+    /// Where the root directory of the host is mounted in this container
     ///
     /// For host.name, host.id and the name of the system. By default that of process 1 if it is the host's. Must exist.
     #[arg(long, value_name = "PATH", value_parser = values::directory)]
@@ -296,8 +296,8 @@ pub(super) struct SelectionFlags {
 
     /// Export only objects that are at least this old
     ///
-    /// Younger ones count only in totals. Programs count from their load time; maps, links and BTF objects from when the exporter
-    /// first saw them, and as old enough if they were there when it started.
+    /// Younger ones count only in totals. Programs count from their load time. Maps, links and BTF objects count from when the
+    /// exporter first saw them; those there at its start count as old enough.
     #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = values::duration)]
     pub(super) min_age: Duration,
 

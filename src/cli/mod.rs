@@ -100,8 +100,10 @@ pub struct Resource {
     pub service_name: Option<String>,
     /// `OTEL_RESOURCE_ATTRIBUTES`.
     pub attributes: Vec<(String, String)>,
-    /// Name of the Kubernetes node.
+    /// `--node-name`, the name of the Kubernetes node.
     pub node_name: Option<String>,
+    /// `NODE_NAME`, the usual variable of a pod for it.
+    pub default_node_name: Option<String>,
     /// The host's root directory; `None` to find it.
     pub host_root: Option<PathBuf>,
 }
@@ -188,6 +190,7 @@ pub fn parse(
                 service_name: telemetry.service_name,
                 attributes: telemetry.resource,
                 node_name: resource.node_name,
+                default_node_name: telemetry.node_name,
                 host_root: resource.host_root,
             };
             let collection = collect(collection, &mut errors, &mut warnings);
@@ -200,8 +203,8 @@ pub fn parse(
             collection.enrich.wait_for_hooks = true;
             collection.enrich.pins = Duration::ZERO;
             collection.enrich.holders_share = None;
-            if snapshot.format == SnapshotFormat::Json && !collection.selection.program_maps {
-                warnings.push("--no-program-maps has no effect with --format json".to_owned());
+            if snapshot.format == SnapshotFormat::Json {
+                warnings.extend(without_effect_on_json(&collection.selection));
             }
             let (format, from) = (snapshot.format, snapshot.from);
             (Command::Snapshot(Box::new(SnapshotCommand { collection, format, from })), log)
@@ -236,8 +239,16 @@ fn list<T: PartialEq>(flag: &str, given: Vec<Setting<T>>, errors: &mut ConfigErr
 
 fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec<String>) -> Collection {
     let CollectionFlags { kernel, owners, selection, log: _ } = flags;
-    if !(selection.per_object || selection.only.is_empty() && selection.except.is_empty()) {
-        warnings.push("--only and --except have no effect with --no-per-object".to_owned());
+    let selects_all = selection.only.is_empty() && selection.except.is_empty() && selection.min_age.is_zero();
+    if !(selection.per_object || selects_all) {
+        warnings.push("--only, --except and --min-age have no effect with --no-per-object".to_owned());
+    }
+    let metrics = MetricFilter::new(&selection.include_metrics, &selection.exclude_metrics);
+    if metrics.excludes_all() {
+        errors.lines.push(
+            "--include-metrics and --exclude-metrics leave nothing to do; leave one of the metrics"
+                .to_owned(),
+        );
     }
     let mut sockets = |flag, given| list(flag, given, errors).map_or(Sockets::WellKnown, Sockets::Given);
     Collection {
@@ -267,17 +278,28 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
             max_series: selection.max_series,
             program_maps: selection.program_maps,
             holders: selection.holders,
-            metrics: MetricFilter::new(&selection.include_metrics, &selection.exclude_metrics).into(),
+            metrics: metrics.into(),
         },
     }
 }
 
-/// The variables of the OpenTelemetry specification that have no flag.
+/// Warnings of flags that select what a snapshot as JSON has all the same.
+fn without_effect_on_json(selection: &Selection) -> impl Iterator<Item = String> {
+    let flags = [
+        (!selection.program_maps, "--no-program-maps has"),
+        (selection.metrics.excluded() > 0, "--include-metrics and --exclude-metrics have"),
+    ];
+    let given = flags.into_iter().filter(|&(given, _)| given);
+    given.map(|(_, flag)| format!("{flag} no effect with --format json"))
+}
+
+/// The variables that have no flag: of the OpenTelemetry specification, and the usual one in a pod.
 struct Telemetry {
     headers: Vec<(String, String)>,
     timeout: Duration,
     service_name: Option<String>,
     resource: Vec<(String, String)>,
+    node_name: Option<String>,
 }
 
 impl Telemetry {
@@ -289,6 +311,7 @@ impl Telemetry {
         let timeout = first(&["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"]);
         let resource = first(&["OTEL_RESOURCE_ATTRIBUTES"]);
         let service_name = first(&["OTEL_SERVICE_NAME"]).map(|(_, name)| name);
+        let node_name = first(&["NODE_NAME"]).map(|(_, name)| name);
         let headers = headers.and_then(|(name, value)| errors.keep(name, values::headers(&value)));
         let timeout = timeout.and_then(|(name, value)| errors.keep(name, values::milliseconds(&value)));
         let resource =
@@ -298,6 +321,7 @@ impl Telemetry {
             timeout: timeout.unwrap_or(Duration::from_secs(10)),
             service_name,
             resource: resource.unwrap_or_default(),
+            node_name,
         }
     }
 }

@@ -86,13 +86,16 @@ fn otel_variables_are_read_as_specified() {
 
 #[test]
 fn the_name_of_the_node_comes_from_the_flag_or_the_variables() {
-    let node =
-        |arguments: &[&str], variables: &[(&str, &str)]| export_with(arguments, variables).resource.node_name;
-    let pod = ("NODE_NAME", "pod");
-    assert_eq!(node(&[], &[]), None);
-    assert_eq!(node(&[], &[pod]).as_deref(), Some("pod"));
-    assert_eq!(node(&[], &[pod, ("BPF_METRICS_EXPORTER_NODE_NAME", "own")]).as_deref(), Some("own"));
-    assert_eq!(node(&["--node-name=flag"], &[pod]).as_deref(), Some("flag"));
+    let node = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let Resource { node_name, default_node_name, .. } = export_with(arguments, variables).resource;
+        (node_name, default_node_name)
+    };
+    let name = |name: &str| Some(name.to_owned());
+    let (pod, own) = (("NODE_NAME", "pod"), ("BPF_METRICS_EXPORTER_NODE_NAME", "own"));
+    assert_eq!(node(&[], &[]), (None, None));
+    assert_eq!(node(&[], &[pod]), (None, name("pod")));
+    assert_eq!(node(&[], &[pod, own]), (name("own"), name("pod")));
+    assert_eq!(node(&["--node-name=flag"], &[own]), (name("flag"), None));
     let [line] = &errors(&["--host-root=/nowhere"], &[])[..] else { panic!("one mistake") };
     assert_eq!(line, "--host-root: /nowhere does not exist");
 }
@@ -609,14 +612,20 @@ fn metrics_are_chosen_by_either_name() {
         excluded(&["--exclude-metrics=bpf_map_mem_*", "--exclude-metrics=bpf_program_run_time"]),
     );
     assert_ne!(excluded(&["--include-metrics=bpf_map_*"]), excluded(&["--exclude-metrics=bpf_map_*"]));
+    for nothing in [&["--exclude-metrics=*"][..], &["--include-metrics=bpf_map_*", "--exclude-metrics=bpf_*"]]
+    {
+        let [line] = &errors(nothing, &[])[..] else { panic!("one mistake") };
+        assert!(line.contains("leave nothing to do"), "{line}");
+    }
 }
 
 #[test]
 fn rules_without_objects_are_a_warning() {
     assert_eq!(
         warnings(&["--no-per-object", "--except=kind=map"], &[]),
-        ["--only and --except have no effect with --no-per-object"]
+        ["--only, --except and --min-age have no effect with --no-per-object"]
     );
+    assert_eq!(warnings(&["--no-per-object", "--min-age=1m"], &[]).len(), 1);
     assert_eq!(warnings(&["--no-per-object", "--max-series=10"], &[]), [""; 0]);
 }
 
@@ -629,4 +638,8 @@ fn json_keeps_the_maps_of_programs_with_a_warning() {
     );
     assert_eq!(warnings(&[&flags[..], &["table"]].concat(), &[]), [""; 0]);
     assert_eq!(warnings(&["snapshot", "--no-holders", "--format=json"], &[]), [""; 0]);
+    assert_eq!(
+        warnings(&["snapshot", "--exclude-metrics=bpf_map_*", "--format=json"], &[]),
+        ["--include-metrics and --exclude-metrics have no effect with --format json"]
+    );
 }

@@ -119,6 +119,13 @@ impl Enricher {
             age: snapshot.taken_at.since(search.taken_at),
             success: search.success,
         });
+        snapshot.collectors.push(Collector {
+            part: Part::Cgroup,
+            reader: None,
+            duration: self.cgroups.take_duration(),
+            age: Duration::ZERO,
+            success: !self.issues.any(Part::Cgroup),
+        });
         snapshot.features.push(self.issues.state(Feature::CgroupPaths));
         let sees_holders = snapshot.sees_all(Feature::Processes) && snapshot.sees_all(Feature::Pins);
         self.scan_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());

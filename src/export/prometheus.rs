@@ -139,9 +139,10 @@ impl Exposition {
     ///
     /// Source: "Resource Attributes" in the OpenTelemetry specification's `compatibility/prometheus_and_openmetrics`.
     fn target(&mut self, resource: &[(String, String)]) {
-        // Values of attributes whose names become the same label are joined.
+        // Values of attributes whose names become the same label are joined, in the order of the names.
         let mut labels: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in resource {
+        let ordered: BTreeMap<_, _> = resource.iter().map(|(name, value)| (name, value)).collect();
+        for (name, value) in ordered {
             labels
                 .entry(prometheus_name::label(name))
                 .and_modify(|joined| {

@@ -24,13 +24,11 @@ pub fn deployment() -> Vec<String> {
     unit(&cgroup).into_iter().chain(namespace).collect()
 }
 
-/// Returns the systemd service in the text of `/proc/PID/cgroup`.
+/// Returns the innermost systemd service in the text of `/proc/PID/cgroup` that keeps its name when it is started again: systemd-run
+/// makes a new name each time.
 fn unit(cgroup: &str) -> Option<String> {
-    cgroup
-        .lines()
-        .flat_map(|line| line.rsplit('/'))
-        .find(|name| name.ends_with(".service"))
-        .map(str::to_owned)
+    let mut names = cgroup.lines().flat_map(|line| line.rsplit('/'));
+    names.find(|name| name.ends_with(".service") && !name.starts_with("run-")).map(str::to_owned)
 }
 
 /// Where the host's files are.
@@ -54,11 +52,20 @@ impl HostFiles {
         // Process 1 is the host's. A service with a mount namespace of its own has the same root directory, a container another one.
         let first = proc.join("1/root");
         match is_same_directory(&first, root) {
+            Ok(true) => Self::Own,
             Ok(false) => Self::Below(first),
-            // Without the right to look there it is more likely a service than a container.
-            Ok(true) | Err(_) => Self::Own,
+            // `EACCES` without CAP_SYS_PTRACE, in a service of the host and in a container alike.
+            Err(_) if shares_namespaces(&proc) => Self::Own,
+            Err(_) => Self::Unknown,
         }
     }
+}
+
+/// Returns whether this process is in every initial namespace that a container rarely is in. Mount namespaces have no fixed inode; the
+/// UTS namespace is the host's also in pods with `hostNetwork`.
+fn shares_namespaces(proc: &Path) -> bool {
+    let kinds = [NamespaceKind::Uts, NamespaceKind::Ipc, NamespaceKind::Cgroup];
+    kinds.into_iter().all(|kind| is_initial(&proc.join("self"), kind).unwrap_or(false))
 }
 
 fn is_same_directory(one: &Path, other: &Path) -> io::Result<bool> {
@@ -110,28 +117,30 @@ fn below(root: &Path, path: &Path) -> Option<PathBuf> {
     None
 }
 
-/// Returns the name in `/etc/hostname`, hostname(5).
+/// Returns the name in `/etc/hostname`, hostname(5). Images have `localhost` there, and get their name over the network.
 fn configured_name(host: &Path) -> Option<String> {
     let text = read(host, "etc/hostname")?;
     let name = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    Some(printable(name.as_bytes()))
+    (!name.starts_with("localhost")).then(|| printable(name.as_bytes()))
 }
 
-/// Returns the machine id. That of D-Bus counts only on a system without the other: where that is not initialized, an image has
-/// both.
-fn machine_id(root: &Path) -> Option<String> {
+/// Returns the file of the machine id. That of D-Bus counts only on a system without the other: where that is not initialized, an
+/// image has both.
+fn machine_id_file(root: &Path) -> &'static str {
     let exists = root.join("etc/machine-id").symlink_metadata().is_ok();
-    let id = read(root, if exists { "etc/machine-id" } else { "var/lib/dbus/machine-id" })?;
+    if exists { "etc/machine-id" } else { "var/lib/dbus/machine-id" }
+}
+
+fn machine_id(root: &Path) -> Option<String> {
+    let id = read(root, machine_id_file(root))?;
     Some(id.to_ascii_lowercase()).filter(|id| is_machine_id(id))
 }
 
-/// Returns the machine id of a container if it is mounted there: one of the image would be that of every container of it.
+/// Returns the machine id of a container if its file is mounted there: one of the image would be that of every container of it.
 fn mounted_machine_id(root: &Path) -> Option<String> {
-    let is_mounted = |path: &str| {
-        let device = |path: &Path| fs::metadata(path).map(|file| file.dev()).ok();
-        device(&root.join(path)) != device(root)
-    };
-    machine_id(root).filter(|_| is_mounted("etc/machine-id"))
+    let file = below(root, Path::new(machine_id_file(root)))?;
+    let device = |path: &Path| fs::metadata(path).map(|file| file.dev()).ok();
+    machine_id(root).filter(|_| device(&file) != device(root))
 }
 
 /// Returns whether a text is a machine id, machine-id(5), in lower case. Images of hosts have `uninitialized`, or zeros.
@@ -234,9 +243,57 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_on_a_host_or_knows_that_it_is_not() {
-        let identity = host_identity(None);
-        assert!(identity.kernel_release.is_some() && identity.fallback_id.is_some());
+    fn without_the_right_to_look_at_process_1_the_namespaces_tell_a_service_from_a_container() {
+        let unreadable = || {
+            let host = root(&[("etc/machine-id", ID), ("proc/1/comm", "systemd")]);
+            // To follow it fails, also for root.
+            symlink("root", host.path().join("proc/1/root")).expect("it is writable");
+            host
+        };
+        let container = unreadable();
+        assert_eq!(HostFiles::find(container.path()), HostFiles::Unknown);
+        assert_eq!(identity(container.path(), None).machine_id, None);
+
+        let like_this_process = unreadable();
+        fs::create_dir(like_this_process.path().join("proc/self")).expect("it is writable");
+        symlink("/proc/self/ns", like_this_process.path().join("proc/self/ns")).expect("it is writable");
+        let is_initial = |name: &str, inode: u64| {
+            let link = fs::read_link(format!("/proc/self/ns/{name}")).expect("Linux has it");
+            link.to_string_lossy() == format!("{name}:[{inode}]")
+        };
+        let initial =
+            [("pid", 0xEFFF_FFFC), ("uts", 0xEFFF_FFFE), ("ipc", 0xEFFF_FFFF), ("cgroup", 0xEFFF_FFFB)];
+        let is_host = initial.into_iter().all(|(name, inode)| is_initial(name, inode));
+        let expected = if is_host { HostFiles::Own } else { HostFiles::Unknown };
+        assert_eq!(HostFiles::find(like_this_process.path()), expected);
+    }
+
+    #[test]
+    fn the_machine_id_of_a_container_is_that_of_a_mounted_file() {
+        // The file with the id is the one that has to be mounted, not one that is missing.
+        let image = root(&[("var/lib/dbus/machine-id", ID)]);
+        assert_eq!(mounted_machine_id(image.path()), None);
+        let mounted = TempDir::new_in("/dev/shm").expect("it is writable");
+        fs::write(mounted.path().join("id"), ID).expect("it is writable");
+        for path in ["etc/machine-id", "var/lib/dbus/machine-id"] {
+            let container = root(&[(path, "")]);
+            let device = |path: &Path| fs::metadata(path).expect("it is there").dev();
+            let is_mounted = device(mounted.path()) != device(container.path());
+            let file = container.path().join(path);
+            fs::remove_file(&file).expect("it is there");
+            // Out of the container, as a mount would be.
+            let target = mounted.path().join("id");
+            let target = target.strip_prefix("/").expect("it is absolute");
+            symlink(Path::new(&"../".repeat(20)).join(target), &file).expect("it is writable");
+            assert_eq!(mounted_machine_id(container.path()).is_some(), is_mounted, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_gets_its_name_over_the_network_has_none_in_its_files() {
+        for name in ["localhost", "localhost.localdomain"] {
+            assert_eq!(configured_name(root(&[("etc/hostname", name)]).path()), None, "{name}");
+        }
     }
 
     #[test]
@@ -256,6 +313,9 @@ mod tests {
             Some("bpf-metrics-exporter.service")
         );
         assert_eq!(unit("0::/user.slice/session-3.scope\n"), None);
+        assert_eq!(unit("0::/system.slice/run-u12.service\n"), None, "the next start has another name");
+        let nested = "0::/user.slice/user-0.slice/user@0.service/app.slice/run-p7-i8.service\n";
+        assert_eq!(unit(nested).as_deref(), Some("user@0.service"));
     }
 
     proptest! {

@@ -18,6 +18,10 @@ pub(crate) enum NamespaceKind {
     User = 0xEFFF_FFFD,
     /// `PROC_UTS_INIT_INO`.
     Uts = 0xEFFF_FFFE,
+    /// `PROC_IPC_INIT_INO`.
+    Ipc = 0xEFFF_FFFF,
+    /// `PROC_CGROUP_INIT_INO`.
+    Cgroup = 0xEFFF_FFFB,
 }
 
 impl NamespaceKind {
@@ -26,6 +30,8 @@ impl NamespaceKind {
             Self::Pid => "ns/pid",
             Self::User => "ns/user",
             Self::Uts => "ns/uts",
+            Self::Ipc => "ns/ipc",
+            Self::Cgroup => "ns/cgroup",
         }
     }
 }

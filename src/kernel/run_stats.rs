@@ -117,7 +117,8 @@ impl RunStatsControl {
             }
         }
         // A sampler does not try in each reading.
-        let missing = issues.rights().missing(Capability::SysAdmin).filter(|_| !switch.granted);
+        let wants = !matches!(self.mode, RunStatsMode::Off) && !switch.granted;
+        let missing = issues.rights().missing(Capability::SysAdmin).filter(|_| wants);
         if let Some(reason) = if switch.unsupported { Some(Reason::Kernel) } else { missing } {
             issues.limit(Feature::RunStatistics, reason);
         }
@@ -293,6 +294,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::host::namespaces::Rights;
     use crate::model::Part;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -347,6 +349,21 @@ mod tests {
         let [issue] = issues.all() else { panic!("{issues:?}") };
         assert_eq!((issue.part, &*issue.call, &*issue.error), (Part::Program, "BPF_ENABLE_STATS", "EPERM"));
         assert!(issue.total < u64::from(ATTEMPTS.load(Ordering::Relaxed)), "no attempt is counted twice");
+    }
+
+    #[test]
+    fn a_missing_right_limits_run_statistics_only_where_they_are_requested() {
+        fn refused() -> Result<OwnedFd> {
+            Err(Error::new("BPF_ENABLE_STATS", Errno::EPERM))
+        }
+        for (mode, reason) in
+            [(RunStatsMode::Off, None), (RunStatsMode::On, Some(Reason::Missing(Capability::SysAdmin)))]
+        {
+            let mut issues = Issues::with_rights(Rights::only(&[]));
+            RunStatsControl::with(mode, PathBuf::from("/nowhere"), refused).now(&mut issues);
+            assert_eq!(issues.state(Feature::RunStatistics).reason, reason, "{mode:?}");
+            assert!(issues.all().is_empty(), "{issues:?}");
+        }
     }
 
     #[test]

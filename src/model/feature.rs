@@ -374,10 +374,11 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
     FeatureRow {
         name: "processes",
         parts: &[Part::Holder],
-        sees: "descriptors of all processes: by iterator, or in /proc those of its pid namespace",
-        complete: "pid namespace and /proc are the initial ones, nothing is hidden, and each process was read",
+        sees: "descriptors of processes: by iterator all of the host, from any pid namespace; without iterators those in /proc",
+        complete: "iterator: it reached the end of the kernel's list; /proc: it and the pid namespace are the host's, nothing \
+                   is hidden, and each process was read",
         without: "holders may be missing: no orphans are counted, and no object is said to be the kernel's",
-        needs: "/proc: CAP_SYS_PTRACE and the host's pid namespace",
+        needs: "iterator: nothing more; /proc: CAP_SYS_PTRACE and the host's pid namespace",
         since: "",
         refusals: &[
             ("/proc", Capability::SysPtrace),
@@ -392,10 +393,10 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
     FeatureRow {
         name: "executable_names",
         parts: &[Part::Holder],
-        sees: "executables of the processes that hold objects (/proc/PID/exe)",
-        complete: "each could be read",
+        sees: "executables of the processes that hold objects: by iterator, or /proc/PID/exe",
+        complete: "the kernel reported each, or each could be read in /proc",
         without: "holders have no `process_executable_name`",
-        needs: "CAP_SYS_PTRACE, and the /proc of the host",
+        needs: "iterator: nothing more; /proc: CAP_SYS_PTRACE and the host's pid namespace",
         since: "",
         refusals: &[("/proc/PID/exe", Capability::SysPtrace)],
     },

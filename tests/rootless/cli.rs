@@ -167,7 +167,10 @@ fn a_selection_holds_for_a_snapshot_from_a_file() {
     let (some, said) = samples(&["--max-series", &max.to_string()]);
     assert!(some.iter().any(of_objects) && some.len() <= max, "{} of {max}", some.len());
     let missing = all.len() - some.iter().filter(|line| !dropped(line)).count();
-    assert!(some.contains(&format!("bpf_exporter_dropped_series {missing}")), "{some:#?}");
+    assert!(
+        some.contains(&format!("bpf_exporter_dropped_series{{reason=\"max_series\"}} {missing}")),
+        "{some:#?}"
+    );
     assert_eq!(said.len(), issues + 1);
     assert!(said[issues].contains(&format!("dropped {missing} per-object series")), "{said:?}");
 

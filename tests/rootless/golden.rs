@@ -3,13 +3,22 @@
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::export::{json, table};
-use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::metrics::select::Selected;
+use bpf_metrics_exporter::metrics::select::{Selected, Selection};
+use bpf_metrics_exporter::metrics::{Entity, Metric, Rows, Sample, Visitor, prometheus_name, visit};
+use bpf_metrics_exporter::model::Exporter;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
 use test_support::golden as files;
 
 use files::{SNAPSHOT, snapshot};
+
+/// Returns what an exporter exports with a limit that is not reached, and its own state.
+fn exported() -> (Selected, Exporter) {
+    let snapshot = snapshot();
+    let exporter = files::exporter(snapshot.reader_started_at);
+    let selection = Selection { max_series: Some(1_000_000), ..Selection::default() };
+    (selection.apply(Selected::all(snapshot.into()), Some(&exporter)), exporter)
+}
 
 #[test]
 fn json_is_the_model() {
@@ -21,8 +30,8 @@ fn json_is_the_model() {
 
 #[test]
 fn prometheus_text() {
-    let snapshot = snapshot();
-    let sample = Sample::new(&snapshot);
+    let (selected, exporter) = exported();
+    let sample = selected.sample(Some(&exporter));
     files::assert_golden("tests/golden/node/prometheus.txt", &prometheus::render(sample, Format::Text, 0));
     files::assert_golden(
         "tests/golden/node/openmetrics.txt",
@@ -38,9 +47,8 @@ fn terminal_tables() {
 
 #[test]
 fn otlp_as_its_json_form() {
-    let resource = [("service.name".to_owned(), "golden".to_owned())];
-    let snapshot = snapshot();
-    let requests = Encoder::new(&resource, usize::MAX).encode(Sample::new(&snapshot));
+    let (selected, exporter) = exported();
+    let requests = Encoder::new(&exporter.resource, usize::MAX).encode(selected.sample(Some(&exporter)));
     let [request] = &requests[..] else { panic!("{} requests", requests.len()) };
     let request = ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
     let mut text = serde_json::to_string_pretty(&request).expect("it has a JSON form");
@@ -48,4 +56,34 @@ fn otlp_as_its_json_form() {
     text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     text.push('\n');
     files::assert_golden("tests/golden/node/otlp.json", &text);
+}
+
+#[test]
+fn every_metric_is_in_the_golden_files() {
+    /// The names of each metric: over OTLP, and on the lines of a scrape.
+    struct Names(Vec<(&'static str, String)>);
+    impl Visitor for Names {
+        fn entity<T>(&mut self, entity: &'static Entity<T>, _rows: Rows, _values: Option<&[T]>) {
+            let names = |metric: &Metric<T>| {
+                (metric.name, prometheus_name::sample(metric.name, metric.unit, metric.kind))
+            };
+            self.0.extend(entity.metrics.iter().map(names));
+        }
+    }
+    let mut names = Names(Vec::new());
+    visit(None, &mut names);
+    let read = |file: &str| {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/node/");
+        std::fs::read_to_string(format!("{directory}{file}")).expect("the file is there")
+    };
+    let (otlp, text, open_metrics) = (read("otlp.json"), read("prometheus.txt"), read("openmetrics.txt"));
+    for (name, sample) in names.0 {
+        assert!(otlp.contains(&format!("\"name\": \"{name}\"")), "{name} is not in otlp.json");
+        for (file, text) in [("prometheus.txt", &text), ("openmetrics.txt", &open_metrics)] {
+            let is_sample =
+                |line: &str| line.strip_prefix(&*sample).is_some_and(|rest| rest.starts_with([' ', '{']));
+            assert!(text.lines().any(is_sample), "{sample} is not in {file}");
+        }
+    }
+    assert!(text.lines().any(|line| line.starts_with("target_info{")));
 }

@@ -156,8 +156,8 @@ fn a_scrape_has_the_attributes_of_the_resource_once() {
         };
         body.lines().filter(is_target).map(str::to_owned).collect()
     };
-    // Both names of the node are the same label.
-    let sample = r#"target_info{k8s_node_name="n\"1\";2",service_name="web"} 1"#;
+    // Both names of the node are the same label; `-` sorts before `.`.
+    let sample = r#"target_info{k8s_node_name="2;n\"1\"",service_name="web"} 1"#;
     let help = "Attributes of the resource.";
     assert_eq!(target(""), [&format!("# HELP target_info {help}"), "# TYPE target_info gauge", sample]);
     assert_eq!(

@@ -160,8 +160,8 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
 
 /// Returns the attributes of the resource.
 fn attributes(resource: Resource, listen: &[ListenAddress], otlp: Option<&Otlp>) -> Vec<(String, String)> {
-    let Resource { service_name, attributes, node_name, host_root } = resource;
-    let user = resource::UserAttributes { service_name, attributes, node_name };
+    let Resource { service_name, attributes, node_name, default_node_name, host_root } = resource;
+    let user = resource::UserAttributes { service_name, attributes, node_name, default_node_name };
     let listen =
         listen.iter().map(|address| format!("{}:{}", address.host.as_deref().unwrap_or(""), address.port));
     let receiver = otlp.map(|otlp| otlp.endpoint.to_string());

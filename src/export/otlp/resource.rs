@@ -8,6 +8,9 @@ use crate::model::HostIdentity;
 /// Namespace of the exporter's instance ids.
 const INSTANCES: Uuid = Uuid::from_u128(0x6f2b_8a4e_31c7_4d0d_9a53_7e0c_21b4_f6d8);
 
+/// The attribute with the name of the Kubernetes node.
+const NODE_NAME: &str = "k8s.node.name";
+
 /// Resource attributes set by the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserAttributes {
@@ -15,8 +18,18 @@ pub struct UserAttributes {
     pub service_name: Option<String>,
     /// `OTEL_RESOURCE_ATTRIBUTES`. They override detected attributes.
     pub attributes: Vec<(String, String)>,
-    /// Name of the Kubernetes node.
+    /// `--node-name`, the name of the Kubernetes node. It overrides `attributes`.
     pub node_name: Option<String>,
+    /// `NODE_NAME`, the same where nothing else has it.
+    pub default_node_name: Option<String>,
+}
+
+impl UserAttributes {
+    /// Returns the name of the Kubernetes node.
+    fn node_name(&self) -> Option<&String> {
+        let given = || self.attributes.iter().rev().find(|(key, _)| key == NODE_NAME).map(|(_, value)| value);
+        self.node_name.as_ref().or_else(given).or(self.default_node_name.as_ref())
+    }
 }
 
 /// Returns the attributes of the resource: those of the host, overridden by the user's. `deployment` is what distinguishes this
@@ -38,10 +51,11 @@ pub fn attributes(
         ("os.description", host.os_description.clone()),
         ("os.version", host.os_version.clone()),
         ("os.build_id", host.kernel_release.clone()),
-        ("k8s.node.name", user.node_name.clone()),
     ];
     let service_name = user.service_name.iter().map(|name| ("service.name", name));
-    let overrides = user.attributes.iter().map(|(key, value)| (key.as_str(), value)).chain(service_name);
+    let node_name = user.node_name().map(|name| (NODE_NAME, name));
+    let given = user.attributes.iter().map(|(key, value)| (key.as_str(), value));
+    let overrides = given.chain(service_name).chain(node_name);
     for (key, value) in overrides {
         match attributes.iter_mut().find(|(detected, _)| *detected == key) {
             Some((_, detected)) => *detected = Some(value.clone()),
@@ -58,7 +72,7 @@ pub fn attributes(
 fn instance_id(host: &HostIdentity, user: &UserAttributes, deployment: &[String]) -> Option<String> {
     let known = match &host.machine_id {
         Some(id) => vec![Some(id), host.name.as_ref()],
-        None => vec![host.name.as_ref(), host.fallback_id.as_ref(), user.node_name.as_ref()],
+        None => vec![host.name.as_ref(), host.fallback_id.as_ref(), user.node_name()],
     };
     let known: Vec<&str> = known.into_iter().map(|part| part.map_or("", String::as_str)).collect();
     if known.iter().all(|part| part.is_empty()) {
@@ -111,6 +125,7 @@ mod tests {
                 ("k8s.cluster.name".into(), "east".into()),
             ],
             node_name: Some("n1".into()),
+            default_node_name: None,
         };
         let attributes = attributes(&host(), &user, &[]);
         assert_eq!(value(&attributes, "service.name"), Some("from-service-name"));
@@ -119,6 +134,23 @@ mod tests {
         assert_eq!(value(&attributes, "k8s.cluster.name"), Some("east"));
         assert_eq!(value(&attributes, "os.type"), Some("linux"));
         assert_eq!(value(&attributes, "os.build_id"), Some("6.1.0"));
+    }
+
+    #[test]
+    fn the_flag_of_the_node_wins_over_attributes_and_these_over_the_variable_of_a_pod() {
+        let node = |flag: Option<&str>, given: Option<&str>, variable: Option<&str>| {
+            let user = UserAttributes {
+                node_name: flag.map(str::to_owned),
+                attributes: given.map(|name| (NODE_NAME.to_owned(), name.to_owned())).into_iter().collect(),
+                default_node_name: variable.map(str::to_owned),
+                ..UserAttributes::default()
+            };
+            value(&attributes(&host(), &user, &[]), NODE_NAME).map(str::to_owned)
+        };
+        assert_eq!(node(Some("flag"), Some("given"), Some("pod")).as_deref(), Some("flag"));
+        assert_eq!(node(None, Some("given"), Some("pod")).as_deref(), Some("given"));
+        assert_eq!(node(None, None, Some("pod")).as_deref(), Some("pod"));
+        assert_eq!(node(None, None, None), None);
     }
 
     #[test]

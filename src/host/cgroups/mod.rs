@@ -7,6 +7,7 @@ mod view;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub(crate) use self::view::unified;
 use self::view::{CgroupErrors, CgroupView};
@@ -37,6 +38,8 @@ pub struct Cgroups {
     errors: CgroupErrors,
     /// Whether the last view showed the root of the hierarchy; `None` before the first.
     sees_all: Option<bool>,
+    /// How long lookups took; see [`Self::take_duration`].
+    duration: Duration,
 }
 
 /// The hierarchy that ids belong to. Each hierarchy of version 1 numbers its cgroups from 1, so the same id in another one is
@@ -86,7 +89,9 @@ impl Cgroups {
                 return cached.path.clone();
             }
         }
+        let began = Instant::now();
         let path = self.look_up(id);
+        self.duration += began.elapsed();
         let pause = match self.cache.get(&id) {
             Some(cached) if self.errors.is_empty() => (cached.pause * 2).min(LONGEST_PAUSE),
             // The first lookup, or one that failed.
@@ -116,6 +121,11 @@ impl Cgroups {
         for &error in &self.errors {
             issues.record(Part::Cgroup, error);
         }
+    }
+
+    /// Returns how long lookups have taken since the last call. Paths from the cache take next to no time.
+    pub(crate) fn take_duration(&mut self) -> Duration {
+        std::mem::take(&mut self.duration)
     }
 
     /// Returns whether all cgroups are visible; `None` if none was looked up yet.

@@ -2,6 +2,7 @@
 //! Entry points: [`MetricFilter::new`] and [`MetricFilter::rows`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::rules::is_like;
 use crate::metrics::{Entity, Metric, Rows, Visitor, prometheus_name, visit};
@@ -31,6 +32,20 @@ impl MetricFilter {
             !included || any(exclude, name)
         });
         Self { excluded: excluded.map(|Name { otlp, .. }| otlp).collect() }
+    }
+
+    /// Returns a filter that excludes what either of two does.
+    pub(super) fn and(self: &Arc<Self>, other: &Arc<Self>) -> Arc<Self> {
+        if self.excluded.is_empty() {
+            return Arc::clone(other);
+        }
+        Arc::new(Self { excluded: &self.excluded | &other.excluded })
+    }
+
+    /// Returns whether every metric is excluded.
+    #[must_use]
+    pub fn excludes_all(&self) -> bool {
+        names().iter().all(|name| self.excluded.contains(name.otlp))
     }
 
     /// Returns the number of excluded metrics.
@@ -112,6 +127,15 @@ mod tests {
             filter(&[], &["bpf_map_fill"]),
             "the Prometheus name and the OTLP name of one metric"
         );
+    }
+
+    #[test]
+    fn a_second_filter_brings_nothing_back() {
+        let (maps, programs) = (filter(&[], &["bpf_map_*"]), filter(&[], &["bpf_program_*"]));
+        let both = Arc::new(maps).and(&programs.into());
+        assert_eq!(*both, filter(&[], &["bpf_map_*", "bpf_program_*"]));
+        assert_eq!(*both.and(&Arc::default()), *both);
+        assert!(filter(&[], &["*"]).excludes_all() && !both.excludes_all());
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Selection {
     pub fn apply(&self, mut selected: Selected, exporter: Option<&Exporter>) -> Selected {
         selected.program_maps &= self.program_maps;
         selected.holders &= self.holders;
-        selected.metrics = Arc::clone(&self.metrics);
+        selected.metrics = selected.metrics.and(&self.metrics);
         if !self.per_object {
             selected.snapshot = Arc::new(selected.snapshot.filtered(|_| false));
         } else if !(self.only.is_empty() && self.except.is_empty() && self.min_age.is_zero()) {

@@ -8,7 +8,7 @@ use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
 use crate::model::{
-    Backlog, BootTime, Build, Collector, FeatureState, Issue, OwnProcess, RunStats, Tally, hash,
+    Backlog, BootTime, Build, Collector, FeatureState, Issue, OwnProcess, Part, RunStats, Tally, hash,
 };
 
 /// Whether run statistics are on, by who turns them on.
@@ -65,9 +65,9 @@ pub static COLLECTOR: Entity<Collector> = Entity {
         },
         Label {
             name: "reader",
-            help: "how it is read: `iter` (by a BPF iterator, a few reads in all) or `walk` (by id, a few system calls per object); absent \
-               where there is only one way",
-            read: |c| c.reader.map(|reader| Text(reader.as_str())),
+            help: "how it is read: `iter` (by a BPF iterator, a few reads in all), `walk` (by id, a few system calls per object; \
+               processes in /proc), `fs` (in a file system: bpffs or cgroups) or `query` (by queries of each place of attachments)",
+            read: |c| reader(c).map(Text),
         },
     ],
     info: &[],
@@ -106,6 +106,16 @@ pub static COLLECTOR: Entity<Collector> = Entity {
     object: None,
     series: |c| Series::fixed(hash((c.part, c.reader)), None),
 };
+
+/// Returns how a part is read, also where there is only one way.
+fn reader(collector: &Collector) -> Option<&'static str> {
+    match (collector.reader, collector.part) {
+        (Some(reader), _) => Some(reader.as_str()),
+        (None, Part::Pin | Part::Cgroup) => Some("fs"),
+        (None, Part::Hook) => Some("query"),
+        (None, Part::Program | Part::Map | Part::Link | Part::Btf | Part::Holder) => None,
+    }
+}
 
 /// Whether each source sees everything.
 pub static FEATURE: Entity<FeatureState> = Entity {

@@ -63,8 +63,8 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
 
     let exporter = sample.and_then(|sample| sample.exporter);
     visitor.entity(&BUILD, exporter.map(|exporter| slice::from_ref(&exporter.build)));
-    let process = exporter.map(|exporter| exporter.process.as_slice());
-    visitor.entity(&PROCESS, process);
+    let process = exporter.and_then(|exporter| exporter.process.as_ref());
+    visitor.entity(&PROCESS, process.map(slice::from_ref));
     let delivery = exporter.and_then(|exporter| exporter.delivery.as_ref());
     visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));
     visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));

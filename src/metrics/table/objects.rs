@@ -60,13 +60,6 @@ pub static PROGRAM: Entity<Program> = Entity {
             help: "the function of the kernel or of another program that it was compiled for; absent for types without one",
             read: |p| p.facts.attach_to.as_deref().map(Text),
         },
-        Label {
-            name: "maps",
-            help: "number of maps it uses",
-            read: |p| {
-                p.facts.map_ids.as_ref().map(|ids| Number(u32::try_from(ids.len()).unwrap_or(u32::MAX)))
-            },
-        },
         owner(|p| owner_name(p.owner.as_ref())),
         owner_kind(|p| owner_kind_word(p.owner.as_ref())),
     ],
@@ -130,6 +123,16 @@ pub static PROGRAM: Entity<Program> = Entity {
             since: "5.16",
             carries: Key,
             read: |p| p.facts.verified_instructions.map(|count| Int(count.into())),
+        },
+        Metric {
+            name: "bpf_program_maps",
+            kind: Gauge,
+            unit: Each("{map}"),
+            help: "Maps that the program uses, those bound to it later included.",
+            source: "`bpf_prog_info.nr_map_ids`",
+            since: "4.15",
+            carries: Key,
+            read: |p| p.facts.map_ids.as_ref().map(|ids| Value::size(ids.len())),
         },
         Metric {
             name: "bpf_program_run_time",

@@ -103,7 +103,7 @@ macro_rules! holders {
             info: identity_labels![
                 Label {
                     name: "process.pid",
-                    help: "process id on the host",
+                    help: "process id on the host; where holders are read in /proc, in its pid namespace",
                     read: |h| h.owner.process.as_ref().map(|process| Number(process.pid)),
                 },
                 Label {
@@ -303,7 +303,11 @@ pub static HOST: Entity<KindTotal> = Entity {
 /// Series dropped by a limit.
 pub static DROPPED: Entity<u64> = Entity {
     title: "Dropped series",
-    key: &[],
+    key: &[Label {
+        name: "reason",
+        help: "`max_series`: the limit of --max-series",
+        read: |_| Some(Text("max_series")),
+    }],
     info: &[],
     metrics: &[Metric {
         name: "bpf_exporter_dropped_series",

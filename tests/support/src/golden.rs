@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bpf_metrics_exporter::export::json;
-use bpf_metrics_exporter::model::Snapshot;
+use bpf_metrics_exporter::model::{
+    Backlog, BootTime, Build, Delivery, Exporter, OwnProcess, Snapshot, Tally,
+};
 
 /// The directory of the main package.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -18,6 +21,37 @@ pub fn snapshot() -> Snapshot {
     let path = Path::new(ROOT).join(SNAPSHOT);
     let text = std::fs::read_to_string(path).expect("the file is there");
     Arc::unwrap_or_clone(json::parse(&text).expect("it is a snapshot").snapshot)
+}
+
+/// Returns the state of an exporter that has served and pushed a snapshot, started at `since`.
+#[must_use]
+pub fn exporter(since: BootTime) -> Exporter {
+    let tally = |label, count| Tally { label, count, since };
+    let resource = [
+        ("service.name", "golden"),
+        ("service.version", "1.2.3"),
+        ("host.name", "node-7"),
+        ("os.description", "a \"quoted\" system"),
+    ];
+    Exporter {
+        build: Build { started_at: since, version: "1.2.3", revision: Some("abcdef"), rustc: Some("1.95.0") },
+        process: Some(OwnProcess {
+            cpu: Duration::from_millis(4250),
+            resident_memory: 11 << 20,
+            virtual_memory: 1 << 30,
+            threads: 5,
+            open_fds: 23,
+            max_fds: 1024,
+            started_at: since,
+        }),
+        resource: resource.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        delivery: Some(Delivery {
+            points: vec![tally("accepted", 140), tally("rejected", 2)],
+            dropped: vec![tally("refused", 0), tally("backlog_full", 7), tally("shutdown", 0)],
+            requests: vec![tally("success", 3), tally("retryable", 1), tally("failed", 0)],
+            backlog: Backlog { bytes: 4096, since },
+        }),
+    }
 }
 
 /// Compares a text with a file below the package's root, or replaces the file when `UPDATE` is set.
