@@ -70,6 +70,10 @@ fn every_metric_is_in_the_golden_files() {
             self.0.extend(entity.metrics.iter().map(names));
         }
     }
+    // Other tests are writing the files then.
+    if std::env::var_os("UPDATE").is_some() {
+        return;
+    }
     let mut names = Names(Vec::new());
     visit(None, &mut names);
     let read = |file: &str| {
