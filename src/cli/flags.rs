@@ -206,7 +206,7 @@ pub(super) struct ResourceFlags {
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(super) node_name: Option<String>,
 
-    /// Where the root directory of the host is mounted in this container
+    /// Where the root directory of the host is mounted
     ///
     /// For host.name, host.id and the name of the system. By default that of process 1 if it is the host's. Must exist.
     #[arg(long, value_name = "PATH", value_parser = values::directory)]
