@@ -15,6 +15,7 @@ mod pins;
 mod process;
 mod scan_thread;
 mod totals;
+mod unheld;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,11 +26,13 @@ use self::attachments::ScanScheduler;
 use self::holders::HolderCache;
 use self::names::NameCache;
 use self::orphans::{OrphanCounts, Orphans};
-use self::owner::OwnerInterner;
+use self::owner::{OwnerInterner, Seen};
 use self::pins::PinScheduler;
 use self::process::{HolderSearch, Processes};
 use self::totals::Totals;
+use self::unheld::UnheldSince;
 use crate::host::cgroups::Cgroups;
+use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::namespaces::Rights;
 use crate::kernel::{Choice, Reader};
@@ -68,6 +71,7 @@ pub struct Enricher {
     wait_for_hooks: bool,
     holder_cache: HolderCache,
     owners: OwnerInterner,
+    unowned: UnheldSince,
     totals: Totals,
     orphans: Orphans,
 }
@@ -87,6 +91,7 @@ impl Enricher {
             wait_for_hooks: options.wait_for_hooks,
             holder_cache: HolderCache::default(),
             owners: OwnerInterner::default(),
+            unowned: UnheldSince::default(),
             totals: Totals::default(),
             orphans: Orphans::default(),
         }
@@ -103,19 +108,22 @@ impl Enricher {
         self.issues.start_reading();
         self.issues.set_rights(Rights::of_this_thread());
         let mut snapshot = self.reader.read();
+        // Pins come second: those scanned after a search prove what has no holder.
+        let began = Instant::now();
+        let search = self.processes.read(&mut self.reader, &mut self.issues);
+        let search_took = began.elapsed();
         let pin_scan = self.pins.latest(&mut self.issues);
         snapshot.pins = pin_scan.and_then(|scan| scan.pins.clone());
         let pins_taken_at = pin_scan.map(|scan| scan.taken_at);
         snapshot.features.extend(pin_scan.map(|scan| scan.issues.state(Feature::Pins)));
         snapshot.collectors.extend(self.pins.collector(snapshot.taken_at));
         let began = Instant::now();
-        let search = self.processes.read(&mut self.reader, &mut self.issues);
         snapshot.features.extend(search.features);
         snapshot.holders = search.files.as_deref().map(|files| self.holders(&snapshot, files));
         snapshot.collectors.push(Collector {
             part: Part::Holder,
             reader: Some(search.backend),
-            duration: began.elapsed(),
+            duration: search_took + began.elapsed(),
             age: snapshot.taken_at.since(search.taken_at),
             success: search.success,
         });
@@ -127,16 +135,27 @@ impl Enricher {
             success: !self.issues.any(Part::Cgroup),
         });
         snapshot.features.push(self.issues.state(Feature::CgroupPaths));
-        let sees_holders = snapshot.sees_all(Feature::Processes) && snapshot.sees_all(Feature::Pins);
+        let sees_holders = snapshot.sees_all(Feature::Processes)
+            && snapshot.sees_all(Feature::Pins)
+            && snapshot.has_tables()
+            && clock::is_of_host();
+        if !sees_holders {
+            // Objects may have had a holder until now.
+            (self.unowned, self.orphans) = Default::default();
+        }
+        let pins_taken_at = pins_taken_at.filter(|_| sees_holders);
         self.scan_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());
         if let Some(holders) = snapshot.holders.take() {
-            let searched_at = sees_holders.then_some(search.taken_at);
-            owner::assign(&mut snapshot, &holders, searched_at, &mut self.owners);
+            let seen = pins_taken_at.map(|pins_taken_at| Seen {
+                searched_at: search.taken_at,
+                searched_until: search.ended_at,
+                pins_taken_at,
+            });
+            owner::assign(&mut snapshot, &holders, seen, &mut self.owners, &mut self.unowned);
             snapshot.holders = Some(holders);
         }
-        let orphans = pins_taken_at
-            .filter(|_| sees_holders)
-            .and_then(|pins_taken_at| self.orphans(&snapshot, &search, pins_taken_at));
+        let orphans =
+            pins_taken_at.and_then(|pins_taken_at| self.orphans(&snapshot, &search, pins_taken_at));
         self.totals.fill(&mut snapshot, orphans.as_ref());
         snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();
@@ -198,7 +217,7 @@ impl Enricher {
         let holders = snapshot.holders.as_ref()?;
         // The holders of objects that were created after the last search are unknown.
         if search.taken_at >= snapshot.taken_at {
-            self.orphans.update(snapshot, holders, scan, pins_taken_at);
+            self.orphans.update(snapshot, holders, scan, search.ended_at, pins_taken_at);
         }
         self.orphans.counts().cloned()
     }

@@ -1,36 +1,40 @@
 //! Orphaned objects: held by no process, pin, link or hook, nor by another object that is held itself.
 //! Entry point: [`Orphans::update`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::unheld::UnheldSince;
 use crate::ascending::Ascending;
 use crate::model::{AttachmentScan, BootTime, Content, Holders, Kind, Object, Snapshot};
 
 /// Remembers since when which object has been without a holder.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
-    /// The first reading in which it was. An id that is reused before the next scan is taken for the same object, which is
-    /// just as much without a holder.
-    since: HashMap<Object, BootTime>,
+    unheld: UnheldSince,
     /// `None` before the first scan of hooks.
     counts: Option<OrphanCounts>,
 }
 
 /// Number of orphaned objects by kind.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OrphanCounts([usize; Kind::ALL.len()]);
+pub(super) struct OrphanCounts {
+    objects: [usize; Kind::ALL.len()],
+    /// Whether it is unknown which maps a program uses: then any map may be used, and may hold others.
+    unknown_uses: bool,
+}
 
 impl OrphanCounts {
-    pub(super) const fn of(&self, kind: Kind) -> usize {
-        self.0[kind as usize]
+    /// Returns the number of a kind; `None` if it cannot be known.
+    pub(super) fn of(&self, kind: Kind) -> Option<usize> {
+        (kind != Kind::Map || !self.unknown_uses).then_some(self.objects[kind as usize])
     }
 }
 
 impl Orphans {
-    /// Counts the orphaned objects of a reading.
+    /// Counts the orphaned objects of a reading, with the holders that a search found until `searched_until`.
     ///
     /// Hooks and pins are scanned less often than everything else is read, so an object counts only if both scans began after a
-    /// reading that found it without another holder: it may be about to be attached or pinned.
+    /// search that found it without another holder: it may be about to be attached or pinned.
     ///
     /// Without a scan it only remembers which objects have no other holder, for the first scan to decide.
     pub(super) fn update(
@@ -38,18 +42,18 @@ impl Orphans {
         snapshot: &Snapshot,
         holders: &Holders,
         scan: Option<&AttachmentScan>,
+        searched_until: BootTime,
         pins_taken_at: BootTime,
     ) {
-        let now = unreachable_objects(snapshot, holders, scan);
-        self.since.retain(|object, _| now.contains(object));
-        let mut counts = OrphanCounts::default();
-        for object in now {
-            let since = *self.since.entry(object).or_insert(snapshot.taken_at);
-            if scan.is_some_and(|scan| since < scan.taken_at.min(pins_taken_at)) {
-                counts.0[object.kind as usize] += 1;
+        self.unheld.update(&unreachable_objects(snapshot, holders, scan), searched_until);
+        self.counts = scan.map(|scan| {
+            let unknown_uses = !snapshot.knows_map_uses();
+            let mut counts = OrphanCounts { unknown_uses, ..OrphanCounts::default() };
+            for object in self.unheld.before(scan.taken_at.min(pins_taken_at)) {
+                counts.objects[object.kind as usize] += 1;
             }
-        }
-        self.counts = scan.map(|_| counts);
+            counts
+        });
     }
 
     /// Returns the counts of the last update; `None` before one with a scan of hooks.
@@ -84,6 +88,9 @@ fn unreachable_objects(
             .filter(|facts| scan.is_some_and(|scan| scan.unqueryable.contains(&facts.program_type.number)))
             .map(|facts| (Kind::Program, facts.id)),
     );
+    if !snapshot.knows_map_uses() {
+        graph.hold(snapshot.ids(Kind::Map).into_iter().map(|id| (Kind::Map, id)));
+    }
     // The kernel holds its own type information.
     let own = snapshot.btfs.iter().flatten().filter(|btf| btf.kernel == Some(true));
     graph.hold(own.map(|btf| (Kind::Btf, btf.id)));
@@ -238,8 +245,8 @@ mod tests {
     fn objects_count_once_they_had_no_holder_before_the_scan() {
         let mut orphans = Orphans::default();
         let mut count = |snapshot: &Snapshot, holders: &Holders, scan: &AttachmentScan| {
-            orphans.update(snapshot, holders, Some(scan), second(1_013));
-            orphans.counts().map(|counts| counts.of(Kind::Program))
+            orphans.update(snapshot, holders, Some(scan), snapshot.taken_at, second(1_013));
+            orphans.counts().and_then(|counts| counts.of(Kind::Program))
         };
         let holders = Holders::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
@@ -258,10 +265,30 @@ mod tests {
     fn the_first_scan_counts_objects_without_a_holder_in_the_reading_before() {
         let mut orphans = Orphans::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
-        orphans.update(&snapshot, &Holders::default(), None, second(1_000));
+        orphans.update(&snapshot, &Holders::default(), None, second(1_000), second(1_000));
         assert!(orphans.counts().is_none(), "hooks were not scanned yet");
         snapshot.taken_at = second(1_010);
-        orphans.update(&snapshot, &Holders::default(), Some(&scan(1_001)), second(1_002));
-        assert_eq!(orphans.counts().map(|counts| counts.of(Kind::Program)), Some(1));
+        orphans.update(&snapshot, &Holders::default(), Some(&scan(1_001)), second(1_010), second(1_002));
+        assert_eq!(orphans.counts().and_then(|counts| counts.of(Kind::Program)), Some(1));
+    }
+
+    #[test]
+    fn no_map_is_orphaned_while_the_maps_of_a_program_are_unknown() {
+        let mut snapshot =
+            snapshot(vec![program(1, &[10]), program(2, &[])], vec![map(10), map(11)], Vec::new());
+        let counts = |snapshot: &Snapshot| {
+            let mut orphans = Orphans::default();
+            let holders = Holders { programs: vec![holder(1, HeldBy::Process, process(1))], ..Holders::default() };
+            // A map of programs may be the one that is used.
+            let contents = vec![Content { map_id: 11, kind: Kind::Program, id: 2 }];
+            let scan = AttachmentScan { contents, ..scan(1_001) };
+            orphans.update(snapshot, &holders, Some(&scan), second(1_000), second(1_001));
+            let counts = orphans.counts().expect("hooks were scanned");
+            [counts.of(Kind::Program), counts.of(Kind::Map)]
+        };
+        assert_eq!(counts(&snapshot), [Some(1), Some(1)]);
+        let facts = &mut snapshot.programs.as_mut().expect("they are there")[0].facts;
+        std::sync::Arc::make_mut(facts).map_ids = None;
+        assert_eq!(counts(&snapshot), [Some(0), None]);
     }
 }

@@ -11,27 +11,42 @@
 //! 3. **A process with a descriptor of a related object**: a link of the program, a map that the program uses, the program that
 //!    uses the map or that the link attaches.
 //! 4. **The directory in which it is pinned**, or in which a related object is.
-//! 5. **The kernel**, if nothing else is known and every process and pin was seen.
+//! 5. **The kernel**, if nothing else is known, and every process was seen, and then every pin.
 //!
 //! The owner is then the pod of the one found, else its container, else its systemd unit, else all processes of its name. While
 //! the name of the pod or container is being looked up, an object has no owner yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::unheld::UnheldSince;
 use crate::ascending::Ascending;
-use crate::model::{BootTime, HeldBy, Holder, Holders, Identity, Kind, Owner, OwnerKind, Snapshot};
+use crate::model::{
+    BootTime, HeldBy, Holder, Holders, Identity, Kind, Object, Owner, OwnerKind, ProgramFacts, Snapshot,
+};
+
+/// When all processes and all pins were seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// When the search for processes began and ended.
+    pub(super) searched_at: BootTime,
+    pub(super) searched_until: BootTime,
+    /// When the scan of pins began.
+    pub(super) pins_taken_at: BootTime,
+}
 
 /// Sets the owner of every program, map and link.
 ///
-/// The holders of objects that were created after `searched_at` are unknown, and of all objects if that is `None`, since some
-/// processes or pins were not seen: without other evidence they have no owner.
+/// Without other evidence an object is the kernel's once a search that began after its creation has found no process, and a scan
+/// that began after that search no pin. Until then it has no owner, nor if `seen` is `None`, since some processes or pins were not
+/// seen, nor if it is unknown which maps a program uses that may be related to it.
 pub(super) fn assign(
     snapshot: &mut Snapshot,
     holders: &Holders,
-    searched_at: Option<BootTime>,
+    seen: Option<Seen>,
     owners: &mut OwnerInterner,
+    unowned: &mut UnheldSince,
 ) {
     let evidence = Evidence::new(snapshot, holders);
     let programs: Vec<_> =
@@ -42,20 +57,64 @@ pub(super) fn assign(
         .iter()
         .map(|&(id, program)| owners.of(evidence.of_link(id, program, &programs)))
         .collect();
-    let known = |owner: Arc<Owner>, created: BootTime| {
-        let is_known = owner.kind() != OwnerKind::Kernel || searched_at.is_some_and(|at| created <= at);
+    let found = Found { programs, maps, links };
+    let of_kernel = seen.map(|seen| {
+        unowned.update(&found.without_owner(snapshot, seen.searched_at), seen.searched_until);
+        unowned.before(seen.pins_taken_at).collect::<HashSet<_>>()
+    });
+    let known = |owner: Arc<Owner>, kind, id| {
+        let is_known = owner.kind() != OwnerKind::Kernel
+            || of_kernel.as_ref().is_some_and(|of_kernel| of_kernel.contains(&Object { kind, id }));
         (is_known && !owner.awaits_name()).then_some(owner)
     };
+    let Found { programs, maps, links } = found;
     for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {
-        program.owner = known(owner, program.facts.loaded_at);
+        program.owner = known(owner, Kind::Program, program.facts.id);
     }
     for (map, owner) in snapshot.maps.iter_mut().flatten().zip(maps) {
-        map.owner = known(owner, map.facts.first_seen);
+        map.owner = known(owner, Kind::Map, map.facts.id);
     }
     for (link, owner) in snapshot.links.iter_mut().flatten().zip(links) {
-        link.owner = known(owner, link.facts.first_seen);
+        link.owner = known(owner, Kind::Link, link.facts.id);
     }
     owners.end_reading();
+}
+
+/// The owners that the evidence shows, in the order of the tables; the kernel where there is none.
+struct Found {
+    programs: Vec<Arc<Owner>>,
+    maps: Vec<Arc<Owner>>,
+    links: Vec<Arc<Owner>>,
+}
+
+impl Found {
+    /// Returns the objects without evidence of another owner than the kernel, of those that were there at `searched_at`.
+    fn without_owner(&self, snapshot: &Snapshot, searched_at: BootTime) -> HashSet<Object> {
+        let is_kernel = |owner: &Arc<Owner>| owner.kind() == OwnerKind::Kernel;
+        let uses_known = snapshot.knows_map_uses();
+        let knows_maps = |facts: &ProgramFacts| facts.map_ids.is_some();
+        let unknown: HashSet<u32> = if uses_known {
+            HashSet::new()
+        } else {
+            let programs = snapshot.programs.iter().flatten().map(|program| &program.facts);
+            programs.filter(|facts| !knows_maps(facts)).map(|facts| facts.id).collect()
+        };
+        let programs = snapshot.programs.iter().flatten().zip(&self.programs).filter(|(program, owner)| {
+            is_kernel(owner) && program.facts.loaded_at <= searched_at && knows_maps(&program.facts)
+        });
+        let maps = snapshot.maps.iter().flatten().zip(&self.maps).filter(|(map, owner)| {
+            is_kernel(owner) && map.facts.first_seen <= searched_at && uses_known
+        });
+        let links = snapshot.links.iter().flatten().zip(&self.links).filter(|(link, owner)| {
+            let program_known = link.facts.prog_id.is_none_or(|id| !unknown.contains(&id));
+            is_kernel(owner) && link.facts.first_seen <= searched_at && program_known
+        });
+        programs
+            .map(|(program, _)| Object { kind: Kind::Program, id: program.facts.id })
+            .chain(maps.map(|(map, _)| Object { kind: Kind::Map, id: map.facts.id }))
+            .chain(links.map(|(link, _)| Object { kind: Kind::Link, id: link.facts.id }))
+            .collect()
+    }
 }
 
 /// How many names processes outside of units are known by as owners at the same time. All others are one owner.
@@ -262,9 +321,27 @@ mod tests {
     use super::*;
     use crate::model::HeldBy::{Creator, Pin, Process};
 
+    /// Assigns owners in the first reading, with a search and a scan of pins at these seconds.
+    fn assign_at(
+        snapshot: &mut Snapshot,
+        holders: &Holders,
+        at: Option<(u64, u64)>,
+        owners: &mut OwnerInterner,
+    ) {
+        assign(snapshot, holders, at.map(seen), owners, &mut UnheldSince::default());
+    }
+
+    fn seen((searched, pins): (u64, u64)) -> Seen {
+        Seen {
+            searched_at: second(searched),
+            searched_until: second(searched),
+            pins_taken_at: second(pins),
+        }
+    }
+
     /// The names of the owners of programs, maps and links.
     fn owners(mut snapshot: Snapshot, holders: &Holders) -> [Vec<String>; 3] {
-        assign(&mut snapshot, holders, Some(second(1_000)), &mut OwnerInterner::default());
+        assign_at(&mut snapshot, holders, Some((1_000, 1_000)), &mut OwnerInterner::default());
         let name = |owner: &Option<Arc<Owner>>| owner.as_ref().expect("each has one").name().to_owned();
         [
             snapshot.programs.iter().flatten().map(|program| name(&program.owner)).collect(),
@@ -342,7 +419,7 @@ mod tests {
             ..Holders::default()
         };
         let mut owners = OwnerInterner::default();
-        assign(&mut snapshot, &holders, Some(second(1_000)), &mut owners);
+        assign_at(&mut snapshot, &holders, Some((1_000, 1_000)), &mut owners);
         let owners: Vec<_> =
             snapshot.programs.iter().flatten().filter_map(|program| program.owner.clone()).collect();
         assert!(owners.len() == 2 && owners[0] == owners[1] && owners[0].process.is_none());
@@ -354,7 +431,7 @@ mod tests {
         let mut snapshot = snapshot(vec![program(1, &[10])], vec![map(10), map(11)], vec![link(5, None)]);
         let holders = Holders { maps: vec![holder(10, Creator, pod("p"))], ..Holders::default() };
         // The maps and the link were first seen at 1000, the program was loaded at 1.
-        assign(&mut snapshot, &holders, Some(second(999)), &mut OwnerInterner::default());
+        assign_at(&mut snapshot, &holders, Some((999, 999)), &mut OwnerInterner::default());
         let maps: Vec<_> = snapshot.maps.iter().flatten().map(|map| map.owner.is_some()).collect();
         assert_eq!(maps, [true, false]);
         let [links] = &snapshot.links.expect("there is one")[..] else { panic!("there is one") };
@@ -363,6 +440,40 @@ mod tests {
             snapshot.programs.expect("there is one")[0].owner.as_ref().map(|owner| owner.name()),
             Some("p")
         );
+    }
+
+    #[test]
+    fn an_object_is_the_kernels_once_a_scan_after_a_search_found_no_pin() {
+        let mut unowned = UnheldSince::default();
+        let mut owner = |holders: &Holders, search, pins| {
+            let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
+            let (seen, mut owners) = (Some(seen((search, pins))), OwnerInterner::default());
+            assign(&mut snapshot, holders, seen, &mut owners, &mut unowned);
+            let owner = snapshot.programs.expect("it is there")[0].owner.clone();
+            owner.map(|owner| owner.name().to_owned())
+        };
+        let none = Holders::default();
+        let by = |held_by, owner| Holders { programs: vec![holder(1, held_by, owner)], ..Holders::default() };
+        assert_eq!(owner(&none, 10, 9), None, "it may have been pinned since");
+        assert_eq!(owner(&none, 12, 11).as_deref(), Some("kernel"), "no later search has to come first");
+        assert_eq!(owner(&by(Process, process(7)), 13, 11).as_deref(), Some("process_7"));
+        assert_eq!(owner(&none, 15, 14), None, "the process may have pinned it");
+        assert_eq!(owner(&by(Pin, pin("/a")), 17, 16).as_deref(), Some("/a"));
+    }
+
+    #[test]
+    fn a_map_has_no_owner_while_the_maps_of_a_program_are_unknown() {
+        let mut unknown = program(1, &[]);
+        Arc::make_mut(&mut unknown.facts).map_ids = None;
+        let mut snapshot =
+            snapshot(vec![unknown, program(2, &[])], vec![map(10), map(11)], vec![link(5, Some(1))]);
+        let holders = Holders { maps: vec![holder(11, Process, process(1))], ..Holders::default() };
+        assign_at(&mut snapshot, &holders, Some((1_000, 1_000)), &mut OwnerInterner::default());
+        let programs = snapshot.programs.iter().flatten().map(|program| program.owner.is_some());
+        assert_eq!(programs.collect::<Vec<_>>(), [false, true]);
+        let maps = snapshot.maps.iter().flatten().map(|map| map.owner.is_some());
+        assert_eq!(maps.collect::<Vec<_>>(), [false, true], "that is evidence");
+        assert!(snapshot.links.iter().flatten().all(|link| link.owner.is_none()));
     }
 
     #[test]
@@ -378,7 +489,7 @@ mod tests {
             programs: vec![holder(1, Process, agent(1)), holder(2, Process, agent(2))],
             ..Holders::default()
         };
-        assign(&mut snapshot, &holders, Some(second(1_000)), &mut OwnerInterner::default());
+        assign_at(&mut snapshot, &holders, Some((1_000, 1_000)), &mut OwnerInterner::default());
         let owners: Vec<_> =
             snapshot.programs.iter().flatten().filter_map(|program| program.owner.as_deref()).collect();
         assert_eq!((owners[0].key(), owners[0].revision()), (owners[1].key(), owners[1].revision()));
@@ -416,7 +527,7 @@ mod tests {
         let owner = Arc::new(Owner::awaiting_name(pod("p")));
         let holders =
             Holders { maps: vec![Holder { id: 10, held_by: Creator, owner }], ..Holders::default() };
-        assign(&mut snapshot, &holders, Some(second(1_000)), &mut OwnerInterner::default());
+        assign_at(&mut snapshot, &holders, Some((1_000, 1_000)), &mut OwnerInterner::default());
         assert_eq!(snapshot.programs.expect("it is there")[0].owner, None);
         let maps = snapshot.maps.expect("they are there");
         let names: Vec<_> = maps.iter().map(|map| map.owner.as_ref().map(|owner| owner.name())).collect();
@@ -431,7 +542,7 @@ mod tests {
             vec![link(5, Some(2))],
         );
         let holders = Holders { programs: vec![holder(1, Process, process(1))], ..Holders::default() };
-        assign(&mut snapshot, &holders, None, &mut OwnerInterner::default());
+        assign_at(&mut snapshot, &holders, None, &mut OwnerInterner::default());
         let programs = snapshot.programs.iter().flatten().map(|program| program.owner.is_some());
         assert_eq!(programs.collect::<Vec<_>>(), [true, false]);
         let maps = snapshot.maps.iter().flatten().map(|map| map.owner.is_some());
@@ -466,7 +577,7 @@ mod tests {
             let links_of = (0..8).map(|id| link(id, (id % 3 != 0).then_some(id / 2))).collect();
             let mut snapshot = snapshot(programs_of, (0..8).map(map).collect(), links_of);
             let holders = Holders { programs, maps, links, btfs: Vec::new() };
-            assign(&mut snapshot, &holders, Some(second(1_000)), &mut OwnerInterner::default());
+            assign_at(&mut snapshot, &holders, Some((1_000, 1_000)), &mut OwnerInterner::default());
             let known: Vec<Owner> = [&holders.programs, &holders.maps, &holders.links]
                 .into_iter()
                 .flatten()

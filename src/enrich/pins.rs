@@ -26,6 +26,8 @@ pub(super) struct PinScheduler {
     /// `None` while the thread has them.
     pins: Option<Pins>,
     last: Option<PinScan>,
+    /// Whether no thread could be started for the scan after it.
+    failed: bool,
 }
 
 impl PinScheduler {
@@ -33,7 +35,7 @@ impl PinScheduler {
     /// each reading waits for a scan.
     pub(super) fn new(given: Vec<PathBuf>, interval: Duration) -> Self {
         let interval = Some(interval).filter(|interval| !interval.is_zero());
-        Self { given, interval, thread: ScanThread::new("pins"), pins: None, last: None }
+        Self { given, interval, thread: ScanThread::new("pins"), pins: None, last: None, failed: false }
     }
 
     /// Returns the last finished scan, and starts another one when it is due. `None` if the first one takes longer than a reading
@@ -59,10 +61,10 @@ impl PinScheduler {
         self.last.as_ref()
     }
 
-    /// Returns how the last finished scan went, for a reading that began at `now`.
+    /// Returns how the last finished scan went, for a reading that began at `now`. No success if the next could not begin.
     pub(super) fn collector(&self, now: BootTime) -> Option<Collector> {
         let PinScan { taken_at, duration, issues, .. } = self.last.as_ref()?;
-        let (age, success) = (now.since(*taken_at), !issues.any(Part::Pin));
+        let (age, success) = (now.since(*taken_at), !self.failed && !issues.any(Part::Pin));
         Some(Collector { part: Part::Pin, reader: None, duration: *duration, age, success })
     }
 
@@ -72,7 +74,9 @@ impl PinScheduler {
             let scan = pins.scan();
             (pins, scan)
         };
-        if let Err(error) = self.thread.start(scan) {
+        let started = self.thread.start(scan);
+        self.failed = started.is_err();
+        if let Err(error) = started {
             issues.record(Part::Pin, error);
         }
     }

@@ -31,8 +31,9 @@ pub(super) struct HolderSearch {
     pub(super) backend: ReaderKind,
     /// Processes with descriptors of BPF objects, in ascending order of pids. `None` if they could not be read.
     pub(super) files: Option<Arc<[ProcessFiles]>>,
-    /// When it began.
+    /// When it began and ended.
     pub(super) taken_at: BootTime,
+    pub(super) ended_at: BootTime,
     /// Whether every visible process was read.
     pub(super) success: bool,
     /// Whether it saw all processes, and their executables.
@@ -68,8 +69,9 @@ impl Processes {
         }
         let taken_at = clock::now();
         let (backend, files) = reader.holders(issues);
+        let ended_at = clock::now();
         let success = !issues.any(Part::Holder);
-        let files: Option<Arc<[ProcessFiles]>> = files.map(|search| search.processes.into());
+        let files: Option<Arc<[ProcessFiles]>> = files.map(Arc::from);
         // An iterator reports executables itself.
         let mut found = files.iter().flat_map(|files| files.iter());
         if backend == ReaderKind::Walk || found.any(|process| process.executable.is_none()) {
@@ -79,7 +81,7 @@ impl Processes {
             }
         }
         let features = [Feature::Processes, Feature::ExecutableNames].map(|feature| issues.state(feature));
-        let search = HolderSearch { backend, files, taken_at, success, features };
+        let search = HolderSearch { backend, files, taken_at, ended_at, success, features };
         self.due = self.share.map(|share| began + began.elapsed().saturating_mul(share));
         self.last = Some(search.clone());
         search

@@ -53,7 +53,7 @@ impl Totals {
         snapshot.totals = of_kinds(snapshot);
         self.host.last_reading = self.readings;
         for total in &mut snapshot.totals {
-            total.orphaned = orphans.map(|orphans| orphans.of(total.kind));
+            total.orphaned = orphans.and_then(|orphans| orphans.of(total.kind));
             if total.kind == Kind::Program {
                 total.since = self.host.since.unwrap_or(total.since);
                 total.run_time = counted.then_some(self.host.run_time);

@@ -22,13 +22,21 @@ use crate::sys::{Error, Result, failed};
 
 const NANOSECONDS: i128 = 1_000_000_000;
 
-/// How far this process's time since boot is ahead of the host's, in nanoseconds. It never changes.
-static AHEAD: LazyLock<i128> = LazyLock::new(|| {
-    namespace_offset(Path::new("/proc/self")).unwrap_or_else(|error| {
-        warn!("the time namespace could not be read: {error}; in one with an offset of its own, load times are wrong");
-        0
-    })
+/// How far this process's time since boot is ahead of the host's, in nanoseconds. It never changes. `None` if it could not be read.
+static KNOWN_AHEAD: LazyLock<Option<i128>> = LazyLock::new(|| {
+    let offset = namespace_offset(Path::new("/proc/self"));
+    offset
+        .inspect_err(|error| {
+            warn!(
+                "the time namespace could not be read: {error}; in one with an offset of its own, load times are wrong; \
+                 no orphans are counted, and no object is said to be the kernel's"
+            );
+        })
+        .ok()
 });
+
+/// The same; 0 if it could not be read.
+static AHEAD: LazyLock<i128> = LazyLock::new(|| KNOWN_AHEAD.unwrap_or(0));
 
 /// How far the wall clock must be set for dates to follow it.
 const STEP: Duration = Duration::from_secs(2);
@@ -36,6 +44,11 @@ const STEP: Duration = Duration::from_secs(2);
 /// Returns the time since boot.
 pub(crate) fn now() -> BootTime {
     boot_time(since_boot())
+}
+
+/// Returns whether [`now`] is known to be the host's time, and can be compared with times that the kernel reports of objects.
+pub(crate) fn is_of_host() -> bool {
+    KNOWN_AHEAD.is_some()
 }
 
 /// The wall clock of the host, as readings report it.
@@ -78,7 +91,7 @@ fn measure() -> WallClock {
         }
     }
     let (_, booted_at) = best.expect("the loop runs at least once");
-    WallClock { booted_at: Timestamp::from_nanosecond(booted_at).expect("a date of this calendar") }
+    WallClock { booted_at: Timestamp::from_nanosecond(booted_at).expect("both clocks are 64-bit numbers of nanoseconds: at most 292 years each") }
 }
 
 /// Times since boot in `/proc`: in ticks, and of this process's time namespace.

@@ -38,7 +38,7 @@ use crate::host::kallsyms::KernelSymbols;
 use crate::host::namespaces::Rights;
 use crate::host::procfs;
 use crate::model::{
-    BootTime, Capability, Collector, Feature, FeatureState, Kind, Part, ProcessSearch, ReaderKind, Reason,
+    BootTime, Capability, Collector, Feature, FeatureState, Kind, Part, ProcessFiles, ReaderKind, Reason,
     RunStats, Snapshot,
 };
 
@@ -120,21 +120,15 @@ impl Reader {
     }
 
     /// Reads which processes have descriptors of BPF objects, in ascending order of pids: by an iterator, or from `/proc`. Of
-    /// our own descriptors only those of the objects that are held all the time. `None` and an issue if it could not be read.
+    /// our own descriptors only those of the objects that are held all the time. An issue if not every process was read; `None` if
+    /// none could be.
     ///
     /// The iterator reports the processes of the host with their pids in the initial namespace; `/proc` those of the namespace in
-    /// which it was mounted. Limits the feature if a process of the host may be missing.
-    pub(crate) fn holders(&mut self, issues: &mut Issues) -> (ReaderKind, Option<ProcessSearch>) {
+    /// which it was mounted, and limits the feature if that may not be every process of the host.
+    pub(crate) fn holders(&mut self, issues: &mut Issues) -> (ReaderKind, Option<Vec<ProcessFiles>>) {
         let files = match &mut self.files {
-            Backend::Iter(files) => {
-                let search = files.read(&self.own_objects, issues);
-                if search.as_ref().is_some_and(|search| search.whole_host == Some(false)) {
-                    issues.limit(Feature::Processes, Reason::Refused);
-                }
-                search
-            }
-            Backend::Walk(()) => procfs::files(Path::new("/proc"), &self.own_objects, issues)
-                .map(|processes| ProcessSearch { processes, whole_host: None }),
+            Backend::Iter(files) => files.read(&self.own_objects, issues),
+            Backend::Walk(()) => procfs::files(Path::new("/proc"), &self.own_objects, issues),
             Backend::Unavailable(refusal) => {
                 issues.record(Part::Holder, refusal.error);
                 None

@@ -31,7 +31,7 @@ pub use self::kind::{Kind, Object};
 pub use self::object::{Btf, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 pub use self::owner::{
     Container, HeldBy, Holder, Holders, IdentifiedBy, Identity, Owner, OwnerGroup, OwnerKind, Pin, Pod,
-    Process, ProcessFiles, ProcessSearch,
+    Process, ProcessFiles,
 };
 pub use self::time::{BootTime, WallClock};
 pub use self::totals::{KindTotal, OwnerTotal};
@@ -128,6 +128,29 @@ impl Snapshot {
         let is_available = self.feature(feature).is_some_and(|state| state.reason.is_none());
         let succeeded = |part| self.collectors.iter().any(|each| each.part == part && each.success);
         is_available && feature.row().parts.iter().all(|&part| succeeded(part))
+    }
+
+    /// Returns whether the maps that each program uses are known.
+    #[must_use]
+    pub fn knows_map_uses(&self) -> bool {
+        self.programs.as_ref().is_some_and(|programs| programs.iter().all(|program| program.facts.map_ids.is_some()))
+    }
+
+    /// Returns whether every program was read, and the maps and links, as far as this kernel has them.
+    #[must_use]
+    pub fn has_tables(&self) -> bool {
+        // A table that this kernel lacks has no collector.
+        let is_read = |part| {
+            !self.collectors.iter().any(|each| {
+                each.part == part
+                    && match part {
+                        Part::Program => self.programs.is_none() || !each.success,
+                        Part::Map => self.maps.is_none(),
+                        _ => self.links.is_none(),
+                    }
+            })
+        };
+        [Part::Program, Part::Map, Part::Link].into_iter().all(is_read)
     }
 
     /// Returns the ids of the objects of a kind, in order; none if the table could not be read.

@@ -420,13 +420,3 @@ pub struct ProcessFiles {
     /// The objects, each once, ascending.
     pub objects: Vec<(Kind, u32)>,
 }
-
-/// The processes with descriptors of BPF objects that a search found, and where it looked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessSearch {
-    /// The processes, in ascending order of pids.
-    pub processes: Vec<ProcessFiles>,
-    /// Whether the search covered every process of the host, whatever pid namespace it is in. `None` if the search cannot know:
-    /// `/proc` has the processes of one pid namespace.
-    pub whole_host: Option<bool>,
-}

@@ -50,6 +50,8 @@ pub(crate) struct Subject {
     held_maps: HashSet<u32>,
     /// Map and program of each use of a map by a program.
     uses: Vec<(u32, u32)>,
+    /// Whether these are known of all programs.
+    uses_complete: bool,
     /// Whether the reading found every descriptor and every pin.
     holders_complete: bool,
     /// The processes that hold BPF files.
@@ -82,6 +84,7 @@ impl Subject {
             held_programs: by_links.chain(held(Kind::Program)).collect(),
             held_maps: held(Kind::Map).collect(),
             uses: uses.collect(),
+            uses_complete: snapshot.knows_map_uses(),
             holders_complete: snapshot.sees_all(Feature::Processes) && snapshot.sees_all(Feature::Pins),
             pids: files.iter().map(|process| process.pid).collect(),
             every_netns,
@@ -147,7 +150,7 @@ struct ScanContext<'a> {
     attachments: Attachments,
     contents: Vec<Content>,
     issues: Issues,
-    /// Whether every map that could hold an object was read.
+    /// Whether the tables of objects and every map that could hold an object were read.
     complete: bool,
     /// The types of program that can be attached where nothing could be queried.
     unqueryable: BTreeSet<u32>,
@@ -186,7 +189,7 @@ pub(crate) fn scan(subject: &Subject, watched: &[(Place, Option<Target>)], cache
         attachments: Attachments::from_links(subject.links.iter().flatten(), type_of),
         contents: Vec::new(),
         issues: Issues::with_rights(Rights::of_this_thread()),
-        complete: subject.links.is_some(),
+        complete: subject.links.is_some() && subject.programs.is_some() && subject.maps.is_some(),
         unqueryable: UNQUERYABLE_TYPES.into(),
         unsupported: HashSet::new(),
     };
@@ -319,7 +322,7 @@ impl ScanContext<'_> {
     /// The maps whose contents hold nothing: no process, pin or program holds the map, and no map of maps can, since those take none of
     /// these types (`bpf_map_meta_alloc`, `kernel/bpf/map_in_map.c`).
     fn unreferenced_maps(&self) -> HashSet<u32> {
-        if !self.subject.holders_complete {
+        if !self.subject.holders_complete || !self.subject.uses_complete {
             return HashSet::new();
         }
         let used: HashSet<u32> = self.subject.uses.iter().map(|&(map, _)| map).collect();

@@ -44,10 +44,8 @@ pub(crate) fn scan(cx: &mut ScanContext<'_>, namespace: &Namespace) {
     let cookie = match socket.netns_cookie() {
         Ok(cookie) => Some(cookie),
         Err(Error { errno: Errno::ENOPROTOOPT, .. }) => None,
-        Err(error) => {
-            cx.issue(error);
-            None
-        }
+        // Without the cookie its places would have other names than before: it counts as not surveyed.
+        Err(error) => return cx.refused(error, &TYPES),
     };
     cx.survey.add_namespace(namespace.netns.inode, cookie);
     cx.namespaces.push(namespace.netns.clone());

@@ -12,7 +12,7 @@ use crate::host::clock::ProcTime;
 use crate::host::issues::Issues;
 use crate::host::procfs::merge_by_pid;
 use crate::kernel::backend::Refusal;
-use crate::model::{BootTime, Kind, ProcessFiles, ProcessSearch};
+use crate::model::{BootTime, Kind, ProcessFiles};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 use crate::text::printable;
@@ -73,7 +73,7 @@ impl Files {
 
     /// Reads the processes that have descriptors of objects, in ascending order of pids; of this process, only those of
     /// `own_objects`. An issue if not every process was read; `None`, and an issue, on failure.
-    pub(crate) fn read(&mut self, own_objects: &[(Kind, u32)], issues: &mut Issues) -> Option<ProcessSearch> {
+    pub(crate) fn read(&mut self, own_objects: &[(Kind, u32)], issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
         let mut parser =
             FileParser { processes: Vec::new(), last: None, own_objects, proc_time: self.proc_time };
         let run = self.walk(|process, file| parser.add(process, file));
@@ -82,7 +82,7 @@ impl Files {
             // Processes are created faster than they are read, or the list cannot be followed.
             issues.record(self.table.part, Error::new("task_struct.tasks", Errno::E2BIG));
         }
-        Some(ProcessSearch { processes: merge_by_pid(parser.processes), whole_host: Some(ended) })
+        Some(merge_by_pid(parser.processes))
     }
 
     /// Calls `file` with each descriptor of an object, its process and the name of that one's executable. Returns whether every

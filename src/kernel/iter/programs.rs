@@ -158,7 +158,7 @@ fn query_map_ids(cx: &mut ReadContext<'_>, row: &mut Program) {
 fn is_same(facts: &ProgramFacts, record: &ProgramRecord) -> bool {
     let same_maps = match &facts.map_ids {
         Some(ids) => ids.len() == record.used_maps as usize,
-        // The ids of too many maps are queried each time; otherwise one more was bound during the reading.
+        // The ids of too many maps are queried, until that succeeds; otherwise one more was bound during the reading.
         None => record.used_maps > MAX_REPORTED_MAPS,
     };
     facts.loaded_at == BootTime(record.load_time) && facts.tag.0 == record.tag && same_maps
@@ -176,7 +176,9 @@ impl<'a> ParsedProgram<'a> {
         let (attach_to, rest) = rest.split_at_checked(facts.attach_to_len as usize)?;
         let (map_ids, rest) = rest.split_at_checked((facts.map_count as usize).checked_mul(4)?)?;
         let (complete, rest) = u32::read_from_prefix(rest).ok()?;
-        let map_ids = (complete != 0).then_some(map_ids);
+        // The kernel stores a larger number of maps before the larger array. No map has the id 0.
+        let are_ids = complete != 0 && map_ids.chunks_exact(4).all(|id| id != [0; 4]);
+        let map_ids = are_ids.then_some(map_ids);
         let facts = ParsedProgramFacts { record: facts, full_name, attach_to, map_ids };
         Some((Self { record, facts: Some(facts) }, rest))
     }
@@ -344,7 +346,7 @@ mod tests {
             assert_eq!(missing, Some(other.id));
             assert_eq!(rows.len(), 2, "a program without facts has no row");
 
-            let ids: Vec<u32> = (0..other.used_maps).collect();
+            let ids: Vec<u32> = (1..=other.used_maps).collect();
             let stream = [
                 without_facts(counters(3, 30, 0)),
                 with_facts(other, "", "", Some(&ids)),
@@ -372,6 +374,12 @@ mod tests {
         let many = counters(7, 99, MAX_REPORTED_MAPS + 1);
         let cached = facts(&[with_facts(many, "", "", None)]);
         assert_eq!(read(&cached, &[without_facts(many)]).1, None, "they are queried");
+    }
+
+    #[test]
+    fn an_id_of_zero_is_none_of_a_map() {
+        let facts = facts(&[with_facts(counters(7, 99, 2), "", "", Some(&[4, 0]))]);
+        assert_eq!(facts[0].map_ids, None);
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bpf_metrics_exporter::model::Kind;
+use bpf_metrics_exporter::enrich::names::NameCache;
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
+use bpf_metrics_exporter::model::{Kind, OwnerKind};
 use nix::mount::{MntFlags, umount2};
 
-use super::again;
+use super::{again, readers};
 use super::scene::{Scene, below, descriptors, enricher, issues, map, pinned, pins, read};
 use test_support::objects::{Link, Program, uapi, wait_until};
 
@@ -163,4 +165,25 @@ pub(crate) fn unmounted() {
     let snapshot = enricher.read();
     assert!(pins(&snapshot).iter().all(|pin| pin.id != map.id()), "nothing of it is left");
     assert!(issues(&snapshot).is_empty());
+}
+
+/// A scan of pins that began before an object was pinned does not show that it has none.
+pub(crate) fn newer_than_the_scan() {
+    let scene = Scene::new("newer");
+    let options = EnrichOptions { pins: Duration::from_hours(1), ..EnrichOptions::default() };
+    let mut seldom = Enricher::new(readers::best(), options, NameCache::default());
+    wait_until("the first scan ends", SOON, || Ok(seldom.read().pins.is_some())).expect("it does");
+    // Without a map, whose memory cgroup would be its owner. The descriptors of this process do not count.
+    let program = Program::ready(uapi::program_type::SOCKET_FILTER, "newer").expect("it can be loaded");
+    let _pin = program.pin(&scene.at("newer")).expect("it can be pinned");
+    let owner = |enricher: &mut Enricher| {
+        let snapshot = enricher.read();
+        let mut programs = snapshot.programs.iter().flatten();
+        let found = programs.find(|found| found.facts.id == program.id()).expect("it is loaded");
+        found.owner.as_ref().map(|owner| owner.kind())
+    };
+    for _ in 0..3 {
+        assert_eq!(owner(&mut seldom), None);
+    }
+    assert_eq!(owner(&mut enricher()), Some(OwnerKind::Pin));
 }

@@ -42,6 +42,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("renamed_pins_have_their_new_path", lifetimes::renamed),
     Test::new("pins_that_come_and_go_cause_no_issue", lifetimes::churn),
     Test::new("pins_outlive_their_loader", lifetimes::loader),
+    Test::new("an_object_newer_than_the_scan_of_pins_is_not_the_kernels", lifetimes::newer_than_the_scan),
     Test::new("pins_of_an_unmounted_bpffs_are_dropped", lifetimes::unmounted),
     Test::new("the_memory_cgroup_of_a_map_has_its_path", cgroups::of_maps).requires(ITERATORS),
     Test::new("a_cgroup_made_again_has_another_id", cgroups::made_again),
