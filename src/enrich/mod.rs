@@ -154,8 +154,7 @@ impl Enricher {
             owner::assign(&mut snapshot, &holders, seen, &mut self.owners, &mut self.unowned);
             snapshot.holders = Some(holders);
         }
-        let orphans =
-            pins_taken_at.and_then(|pins_taken_at| self.orphans(&snapshot, &search, pins_taken_at));
+        let orphans = pins_taken_at.and_then(|pins_taken_at| self.orphans(&snapshot, &search, pins_taken_at));
         self.totals.fill(&mut snapshot, orphans.as_ref());
         snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();

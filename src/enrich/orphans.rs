@@ -278,7 +278,8 @@ mod tests {
             snapshot(vec![program(1, &[10]), program(2, &[])], vec![map(10), map(11)], Vec::new());
         let counts = |snapshot: &Snapshot| {
             let mut orphans = Orphans::default();
-            let holders = Holders { programs: vec![holder(1, HeldBy::Process, process(1))], ..Holders::default() };
+            let holders =
+                Holders { programs: vec![holder(1, HeldBy::Process, process(1))], ..Holders::default() };
             // A map of programs may be the one that is used.
             let contents = vec![Content { map_id: 11, kind: Kind::Program, id: 2 }];
             let scan = AttachmentScan { contents, ..scan(1_001) };

@@ -102,9 +102,12 @@ impl Found {
         let programs = snapshot.programs.iter().flatten().zip(&self.programs).filter(|(program, owner)| {
             is_kernel(owner) && program.facts.loaded_at <= searched_at && knows_maps(&program.facts)
         });
-        let maps = snapshot.maps.iter().flatten().zip(&self.maps).filter(|(map, owner)| {
-            is_kernel(owner) && map.facts.first_seen <= searched_at && uses_known
-        });
+        let maps = snapshot
+            .maps
+            .iter()
+            .flatten()
+            .zip(&self.maps)
+            .filter(|(map, owner)| is_kernel(owner) && map.facts.first_seen <= searched_at && uses_known);
         let links = snapshot.links.iter().flatten().zip(&self.links).filter(|(link, owner)| {
             let program_known = link.facts.prog_id.is_none_or(|id| !unknown.contains(&id));
             is_kernel(owner) && link.facts.first_seen <= searched_at && program_known
@@ -332,11 +335,7 @@ mod tests {
     }
 
     fn seen((searched, pins): (u64, u64)) -> Seen {
-        Seen {
-            searched_at: second(searched),
-            searched_until: second(searched),
-            pins_taken_at: second(pins),
-        }
+        Seen { searched_at: second(searched), searched_until: second(searched), pins_taken_at: second(pins) }
     }
 
     /// The names of the owners of programs, maps and links.

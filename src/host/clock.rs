@@ -91,7 +91,10 @@ fn measure() -> WallClock {
         }
     }
     let (_, booted_at) = best.expect("the loop runs at least once");
-    WallClock { booted_at: Timestamp::from_nanosecond(booted_at).expect("both clocks are 64-bit numbers of nanoseconds: at most 292 years each") }
+    WallClock {
+        booted_at: Timestamp::from_nanosecond(booted_at)
+            .expect("both clocks are 64-bit numbers of nanoseconds: at most 292 years each"),
+    }
 }
 
 /// Times since boot in `/proc`: in ticks, and of this process's time namespace.

@@ -133,7 +133,9 @@ impl Snapshot {
     /// Returns whether the maps that each program uses are known.
     #[must_use]
     pub fn knows_map_uses(&self) -> bool {
-        self.programs.as_ref().is_some_and(|programs| programs.iter().all(|program| program.facts.map_ids.is_some()))
+        self.programs
+            .as_ref()
+            .is_some_and(|programs| programs.iter().all(|program| program.facts.map_ids.is_some()))
     }
 
     /// Returns whether every program was read, and the maps and links, as far as this kernel has them.

@@ -73,7 +73,11 @@ impl Files {
 
     /// Reads the processes that have descriptors of objects, in ascending order of pids; of this process, only those of
     /// `own_objects`. An issue if not every process was read; `None`, and an issue, on failure.
-    pub(crate) fn read(&mut self, own_objects: &[(Kind, u32)], issues: &mut Issues) -> Option<Vec<ProcessFiles>> {
+    pub(crate) fn read(
+        &mut self,
+        own_objects: &[(Kind, u32)],
+        issues: &mut Issues,
+    ) -> Option<Vec<ProcessFiles>> {
         let mut parser =
             FileParser { processes: Vec::new(), last: None, own_objects, proc_time: self.proc_time };
         let run = self.walk(|process, file| parser.add(process, file));

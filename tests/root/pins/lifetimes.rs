@@ -10,8 +10,8 @@ use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::model::{Kind, OwnerKind};
 use nix::mount::{MntFlags, umount2};
 
-use super::{again, readers};
 use super::scene::{Scene, below, descriptors, enricher, issues, map, pinned, pins, read};
+use super::{again, readers};
 use test_support::objects::{Link, Program, uapi, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
