@@ -132,6 +132,7 @@ pub enum LabelValue<'a> {
 
 impl LabelValue<'_> {
     /// Returns the value as text, with times by this clock.
+    #[must_use]
     pub fn by(self, clock: WallClock) -> impl fmt::Display {
         fmt::from_fn(move |f| match self {
             Self::Text(text) => f.write_str(text),

@@ -8,6 +8,7 @@ mod contract;
 mod documents;
 mod endings;
 mod exporter;
+mod identity;
 mod outages;
 mod processes;
 mod queries;
@@ -42,6 +43,7 @@ const TESTS: &[Test] = &[
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),
     ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),
     ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),
+    ("hosts_of_one_image_have_instance_ids_of_their_own", identity::test, &[]),
     ("no_point_is_older_than_its_start_after_the_clock_is_set_back", clock::set_back, &[]),
     ("load_times_are_right_once_the_clock_is", clock::set_right, &[]),
     ("sigterm_triggers_a_last_export", stopping::last_export, &[Collector]),

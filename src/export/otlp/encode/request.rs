@@ -162,7 +162,7 @@ impl<'a> RequestWriter<'a> {
             Some(Value::Int(value)) => wire::fixed64(out, 6, value.cast_unsigned()),
             Some(Value::Float(value)) => wire::fixed64(out, 4, value.to_bits()),
             Some(Value::Time(time)) => {
-                wire::fixed64(out, 6, self.clock.second(time).as_second().cast_unsigned())
+                wire::fixed64(out, 6, self.clock.second(time).as_second().cast_unsigned());
             }
             None => wire::number(out, 8, NO_RECORDED_VALUE),
         }
