@@ -9,8 +9,10 @@
 #include "kernel.h"
 #include "records.h"
 
-/* KSYM_NAME_LEN, 512 since 6.1, limits the names in BTF. */
-#define NAME_LEN 512
+/* More than KSYM_NAME_LEN, 512 since 6.1, which limits the names in BTF. */
+#define NAME_LEN 1024
+/* PATH_MAX */
+#define PATH_LEN 4096
 /* The highest NR_CPUS of any architecture. */
 #define MAX_CPUS 8192
 
@@ -98,19 +100,30 @@ static __always_inline void find_offsets(void *map, __u64 *memory)
 /* The address of a field, for a pointer that the verifier does not track. */
 #define ADDRESS_OF(pointer, field) ((__u64)(pointer) + bpf_core_field_offset((pointer)->field))
 
-/* Reads a string and returns its length without the terminating zero; 0 if it cannot be read. */
-static __always_inline __u32 read_string(char *destination, const char *source)
+/* Reads text and returns its length without the terminating zero; 0 if it cannot be read. */
+static __always_inline __u32 read_text(char *destination, __u32 size, const char *source)
 {
-	long len = bpf_probe_read_kernel_str(destination, NAME_LEN, source);
+	long len = bpf_probe_read_kernel_str(destination, size, source);
 
 	return len > 1 ? len - 1 : 0;
 }
 
-/* Writes a string of this length. The mask is for the verifier: no string is longer. */
-static __always_inline void write_string(struct seq_file *seq, const char *string, __u32 len)
+/* Writes text of this length. The mask is for the verifier: none is longer. The size is a power of two. */
+static __always_inline void write_text(struct seq_file *seq, const char *text, __u32 size, __u32 len)
 {
 	if (len)
-		bpf_seq_write(seq, string, len & (NAME_LEN - 1));
+		bpf_seq_write(seq, text, len & (size - 1));
+}
+
+/* The same for names. */
+static __always_inline __u32 read_string(char *destination, const char *source)
+{
+	return read_text(destination, NAME_LEN, source);
+}
+
+static __always_inline void write_string(struct seq_file *seq, const char *string, __u32 len)
+{
+	write_text(seq, string, NAME_LEN, len);
 }
 
 static __always_inline __u32 map_id(struct bpf_map *map)

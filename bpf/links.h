@@ -6,7 +6,7 @@
 
 struct link_scratch {
 	struct link_record record;
-	char name[NAME_LEN];
+	char name[PATH_LEN];
 	char group[NAME_LEN];
 };
 
@@ -139,7 +139,7 @@ static __always_inline void write_uprobe(struct trace_probe *probe, struct link_
 	record->target = TARGET_UPROBE;
 	record->first = offset;
 	record->return_probe = handler != 0;
-	record->name_len = read_string(scratch->name, file);
+	record->name_len = read_text(scratch->name, PATH_LEN, file);
 }
 
 static __always_inline void write_perf_event(struct bpf_link *link, struct link_scratch *scratch,
@@ -359,7 +359,7 @@ int bpf_metrics_exporter_link(struct bpf_iter__bpf_link *ctx)
 	record->missed = UNKNOWN;
 	write_target(link, scratch, request);
 	bpf_seq_write(seq, record, sizeof(*record));
-	write_string(seq, scratch->name, record->name_len);
+	write_text(seq, scratch->name, PATH_LEN, record->name_len);
 	write_string(seq, scratch->group, record->group_len);
 	return 0;
 }

@@ -12,7 +12,7 @@ use super::{ScanContext, hook};
 use crate::kernel::btf::Operations;
 use crate::model::enums::{attach_type, map_type, program_type};
 use crate::model::{Content, Kind, MapFacts, Target};
-use crate::sys::bpf::{self as sys, AttachedPrograms, MapEntries, QueryTarget, prog_query};
+use crate::sys::bpf::{self as sys, AttachedPrograms, Command, MapEntries, QueryTarget, prog_query};
 use crate::sys::{Error, Result};
 
 /// A map with room for more entries is not read.
@@ -118,7 +118,7 @@ impl MapScan<'_, '_> {
         };
         match read {
             Ok(true) => {}
-            Ok(false) => self.cx.complete = false,
+            Ok(false) => self.failed(Error::new(Command::MapLookupElem.as_str(), Errno::E2BIG)),
             Err(error) => self.failed(error),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::kernel::Reader;
-use bpf_metrics_exporter::model::{AttachmentScan, Content, Kind};
+use bpf_metrics_exporter::model::{AttachmentScan, Content, Issue, Kind};
 
 use super::scans::{is_at, look, words};
 use test_support::objects::{
@@ -148,15 +148,18 @@ pub(crate) fn only_in_doubt() {
     })
     .expect("each program has a known holder");
     drop(holder);
-    let last = look(false);
-    assert_eq!(array.contents(&last), [(Kind::Program, id)]);
-    assert!(!last.complete, "one array is too large, and may be the only holder");
-    // A map without a holder is not opened, and holds nothing.
-    (array.process, large.process) = (None, None);
     let hooks = Some(Duration::ZERO);
     let options = EnrichOptions { hooks, wait_for_hooks: true, ..EnrichOptions::default() };
     // With iterators, which report the descriptors of every process.
     let mut enricher = Enricher::new(Reader::default(), options, NameCache::default());
+    let last = enricher.read();
+    let is_too_large = |issue: &Issue| (&*issue.call, &*issue.error) == ("BPF_MAP_LOOKUP_ELEM", "E2BIG");
+    assert!(last.issues.iter().any(is_too_large), "{:?}", last.issues);
+    let scan = last.hooks.expect("it was waited for");
+    assert_eq!(array.contents(&scan), [(Kind::Program, id)]);
+    assert!(!scan.complete, "one array is too large, and may be the only holder");
+    // A map without a holder is not opened, and holds nothing.
+    (array.process, large.process) = (None, None);
     wait_until("arrays without a holder are not scanned", SOON, || {
         let look = enricher.read().hooks.expect("it was waited for");
         Ok(look.complete && array.contents(&look).is_empty())

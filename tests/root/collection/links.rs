@@ -1,5 +1,6 @@
 //! Links: every type that can be attached on this machine, with its attach type and target, and what changes in their lifetime.
 
+use std::ffi::CString;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use bpf_metrics_exporter::kernel::release;
 use bpf_metrics_exporter::model::{Link as Found, LinkFacts, ReaderKind};
 
 use super::{is_iter, read, reader};
-use test_support::objects::{Link, Program, Target, every_link_kind, uapi, wait_until};
+use tempfile::TempDir;
+use test_support::objects::{Link, Program, Target, every_link_kind, if_possible, uapi, wait_until};
 
 /// Deadline for the kernel to free the target of a link.
 const SOON: Duration = Duration::from_secs(20);
@@ -43,6 +45,22 @@ pub(crate) fn every_type_is_reported(backend: ReaderKind) {
         seen.push(*name);
     }
     assert!(EVERYWHERE.iter().all(|kind| seen.contains(kind)), "only {seen:?} could be made: {made:#?}");
+}
+
+pub(crate) fn long_path(backend: ReaderKind) {
+    const NAME_LEN: usize = 200;
+    let directory = TempDir::new().expect("a temporary directory can be created");
+    let names = ["a", "b", "c", "d"].map(|letter| letter.repeat(NAME_LEN));
+    let path = names.iter().fold(directory.path().to_owned(), |path, name| path.join(name));
+    fs::create_dir_all(&path).expect("the directory is writable");
+    let file = path.join("file");
+    fs::write(&file, [0; 4096]).expect("the directory is writable");
+    let name = CString::new(file.as_os_str().as_encoded_bytes()).expect("a path has no zeros");
+    let Some(link) = if_possible(Link::uprobe_of(&name)) else { return };
+    let found = target_text(&find(read(backend).links, link.id()));
+    if is_iter(backend) || version() >= (6, 6) {
+        assert_eq!(found, Some(format!("{}:0x0", file.display())));
+    }
 }
 
 /// Returns the version of the running kernel.

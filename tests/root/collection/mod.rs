@@ -36,6 +36,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("counting_ends_while_entries_come_and_go", occupancy::counting_ends_under_churn),
     Test::for_both_backends("every_link_type_is_reported", links::every_type_is_reported),
     Test::for_both_backends("links_have_their_attach_type_and_target", links::every_target),
+    Test::for_both_backends("long_paths_of_link_targets_are_complete", links::long_path),
     Test::for_both_backends("unchanged_link_facts_are_shared", links::facts_are_shared),
     Test::for_both_backends("cgroups_made_after_the_first_reading_have_their_path", links::later_cgroup),
     Test::for_both_backends("renamed_interfaces_have_their_new_name", links::renamed_interface),

@@ -192,6 +192,14 @@ impl Link {
         Self::on_probe("uprobe", OWN_FILE, probe::offset_of_probed()?, false)
     }
 
+    /// A probe on the first instruction in a file, by a perf event.
+    ///
+    /// # Errors
+    /// As [`Self::uprobe`].
+    pub fn uprobe_of(file: &CStr) -> io::Result<Self> {
+        Self::on_probe("uprobe", file, 0, false)
+    }
+
     /// A probe on the return of [`probe::probed`], by a perf event.
     ///
     /// # Errors
