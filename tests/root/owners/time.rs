@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use bpf_metrics_exporter::model::{Kind, Snapshot};
+use bpf_metrics_exporter::model::{Kind, Process, Snapshot};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use test_support::objects::Program;
@@ -44,7 +44,7 @@ pub(crate) fn namespace() {
     holders::wait_for(&mut enrichers, Kind::Map, map.id(), vec![holder.0.id()]);
     let ours = enrichers[0].read();
     let loaded_at = readers::program(&ours, program.id()).facts.loaded_at;
-    let started_at = found(&ours).started_at_boot_ns;
+    let Process { started_at_boot_ns: started_at, executable_name: executable, .. } = found(&ours);
     let inside = in_time_namespace();
     assert_eq!(inside.len(), 2, "one for each backend");
     assert_eq!(
@@ -54,7 +54,7 @@ pub(crate) fn namespace() {
     );
     for snapshot in inside {
         let process = found(&snapshot);
-        assert_eq!(process.executable_name.as_deref(), Some("sleep"), "it was found in `/proc`");
+        assert_eq!(process.executable_name, executable, "it was found in `/proc`");
         let off = process.started_at_boot_ns.abs_diff(started_at);
         assert!(off < TICK, "{process:?} was started {off} ns apart from {started_at}");
         assert_eq!(
