@@ -2,13 +2,18 @@
 //!
 //! Entry point: [`read`].
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::stat::makedev;
+
+use super::netns::{is_gone, processes};
+use crate::sys::{Error, errno_of, failed};
 
 /// One mounted file system.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +47,59 @@ pub(crate) fn read(root: &Path) -> io::Result<Vec<Mount>> {
 /// Returns the error of reading the file: `EACCES` if this process may not trace the first one.
 pub(crate) fn read_of_first_process(root: &Path) -> io::Result<Vec<Mount>> {
     read_below(&root.join("proc/1/mountinfo"), &root.join("proc/1/root"))
+}
+
+/// Mounts of other mount namespaces.
+#[derive(Debug, Default)]
+pub(crate) struct OtherMounts {
+    /// The mounts, with paths through `/proc/PID/root`.
+    pub(crate) mounts: Vec<Mount>,
+    /// Why the mounts of some process are unknown.
+    pub(crate) refused: Option<Error>,
+}
+
+/// Returns the mounts of a type of file system in the mount namespaces of all visible processes, other than ours. Of each
+/// namespace the process with the lowest pid is used, which usually lives longest: its pid is in the paths.
+///
+/// A mount namespace without a process is not found, nor are mounts that are in no namespace (`fsmount`).
+pub(crate) fn of_other_namespaces(root: &Path, file_system: &str) -> OtherMounts {
+    const PROCESSES: &str = "/proc";
+    const NAMESPACE: &str = "/proc/PID/ns/mnt";
+    let mut others = OtherMounts::default();
+    let mut seen = HashSet::new();
+    let own = fs::read_link(root.join("proc/self/ns/mnt")).map_err(failed(NAMESPACE));
+    let processes = processes(root).map_err(failed(PROCESSES));
+    let mut processes = match (own, processes) {
+        (Ok(own), Ok(processes)) => {
+            seen.insert(own);
+            processes
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            others.refused = Some(error);
+            return others;
+        }
+    };
+    processes.sort_unstable();
+    for (_, process) in processes {
+        let mounts = fs::read_link(process.join("ns/mnt")).and_then(|namespace| {
+            if seen.contains(&namespace) {
+                return Ok(Vec::new());
+            }
+            let mounts = read_below(&process.join("mountinfo"), &process.join("root"))?;
+            // Only now: if the process had ended, another one may be in the same namespace.
+            seen.insert(namespace);
+            Ok(mounts)
+        });
+        match mounts {
+            Ok(mounts) => {
+                others.mounts.extend(mounts.into_iter().filter(|mount| mount.file_system == file_system));
+            }
+            // A process that is ending has no namespaces (`mounts_open_common`, `fs/proc_namespace.c`).
+            Err(error) if is_gone(&error) || errno_of(&error) == Errno::EINVAL => {}
+            Err(error) => others.refused = Some(failed(NAMESPACE)(error)),
+        }
+    }
+    others
 }
 
 fn read_below(mountinfo: &Path, root: &Path) -> io::Result<Vec<Mount>> {
@@ -85,7 +143,10 @@ fn unescape(field: &[u8]) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use proptest::prelude::*;
+    use tempfile::TempDir;
 
     use super::*;
 
@@ -106,6 +167,36 @@ mod tests {
             mount(300, "/a b", "/mnt/c\\d", "tmpfs", "rw,size=4k"),
         ];
         assert_eq!(parse(text), expected);
+    }
+
+    #[test]
+    fn each_other_namespace_is_read_through_its_first_process() {
+        const BPF: &str =
+            "50 31 0:40 / /sys/fs/bpf rw - bpf bpf rw,mode=700\n51 31 0:41 / /tmp rw - tmpfs none rw\n";
+        let root = TempDir::new().expect("a temporary directory can be created");
+        let process = |pid: &str, namespace: &str, mountinfo: Option<&str>| {
+            let process = root.path().join("proc").join(pid);
+            fs::create_dir_all(process.join("ns")).expect("the directory is writable");
+            symlink(namespace, process.join("ns/mnt")).expect("the directory is writable");
+            if let Some(mountinfo) = mountinfo {
+                fs::write(process.join("mountinfo"), mountinfo).expect("the directory is writable");
+            }
+        };
+        process("self", "mnt:[1]", Some(BPF));
+        process("1", "mnt:[1]", Some(BPF));
+        process("30", "mnt:[2]", Some(BPF));
+        process("7", "mnt:[2]", Some(BPF));
+        // It ends while it is read.
+        process("8", "mnt:[3]", None);
+        process("9", "mnt:[3]", Some(BPF));
+        let others = of_other_namespaces(root.path(), "bpf");
+        assert_eq!(others.refused, None);
+        let points: Vec<_> = others.mounts.iter().map(|mount| mount.point.clone()).collect();
+        let point = |pid: &str| root.path().join("proc").join(pid).join("root/sys/fs/bpf");
+        assert_eq!(points, [point("7"), point("9")]);
+        assert_eq!(others.mounts[0].device, makedev(0, 40));
+        let nothing = of_other_namespaces(Path::new("/nonexistent"), "bpf");
+        assert!(nothing.mounts.is_empty() && nothing.refused.is_some(), "without /proc nothing is known");
     }
 
     #[test]
