@@ -112,7 +112,7 @@ impl Enricher {
         let began = Instant::now();
         let search = self.processes.read(&mut self.reader, &mut self.issues);
         let search_took = began.elapsed();
-        let pin_scan = self.pins.latest(&mut self.issues);
+        let pin_scan = self.pins.latest(&mut self.reader, &mut self.issues);
         snapshot.pins = pin_scan.and_then(|scan| scan.pins.clone());
         let pins_taken_at = pin_scan.map(|scan| scan.taken_at);
         snapshot.features.extend(pin_scan.map(|scan| scan.issues.state(Feature::Pins)));

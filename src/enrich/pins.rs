@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::scan_thread::ScanThread;
 use crate::host::issues::Issues;
+use crate::kernel::Reader;
 use crate::kernel::pins::{PinScan, Pins};
-use crate::model::{BootTime, Collector, Part};
+use crate::model::{BootTime, Collector, Feature, Part, Reason};
 
 /// How long a reading waits for a scan that it started. Most take less than a millisecond, so that most readings have the pins of
 /// this moment.
@@ -40,22 +41,22 @@ impl PinScheduler {
 
     /// Returns the last finished scan, and starts another one when it is due. `None` if the first one takes longer than a reading
     /// waits.
-    pub(super) fn latest(&mut self, issues: &mut Issues) -> Option<&PinScan> {
+    pub(super) fn latest(&mut self, reader: &mut Reader, issues: &mut Issues) -> Option<&PinScan> {
         if let Some(interval) = self.interval {
             if let Some(result) = self.thread.result_within(Duration::ZERO) {
-                self.finish(result, issues);
+                self.finish(result, reader, issues);
             }
             let pause = self.last.as_ref().map_or(interval, |last| interval.max(last.duration * SHARE));
             if self.thread.is_due(pause) {
-                self.begin(issues);
+                self.begin(reader, issues);
                 if let Some(result) = self.thread.result_within(PATIENCE) {
-                    self.finish(result, issues);
+                    self.finish(result, reader, issues);
                 }
             }
         } else {
-            self.begin(issues);
+            self.begin(reader, issues);
             if let Some(result) = self.thread.result() {
-                self.finish(result, issues);
+                self.finish(result, reader, issues);
             }
         }
         self.last.as_ref()
@@ -68,10 +69,11 @@ impl PinScheduler {
         Some(Collector { part: Part::Pin, reader: None, duration: *duration, age, success })
     }
 
-    fn begin(&mut self, issues: &mut Issues) {
+    fn begin(&mut self, reader: &mut Reader, issues: &mut Issues) {
         let mut pins = self.pins.take().unwrap_or_else(|| Pins::new(self.given.clone()));
+        let existing = reader.bpffs_devices(issues);
         let scan = move || {
-            let scan = pins.scan();
+            let scan = pins.scan(existing.as_deref());
             (pins, scan)
         };
         let started = self.thread.start(scan);
@@ -81,7 +83,15 @@ impl PinScheduler {
         }
     }
 
-    fn finish(&mut self, (pins, scan): (Pins, PinScan), issues: &mut Issues) {
+    fn finish(&mut self, (pins, mut scan): (Pins, PinScan), reader: &mut Reader, issues: &mut Issues) {
+        if !scan.missing.is_empty() {
+            // One that was unmounted since hides nothing.
+            let existing = reader.bpffs_devices(issues);
+            let exists = |device| existing.as_ref().is_none_or(|existing| existing.contains(device));
+            if scan.missing.iter().any(exists) {
+                scan.issues.limit(Feature::Pins, Reason::MountNamespace);
+            }
+        }
         issues.merge(&scan.issues);
         (self.pins, self.last) = (Some(pins), Some(scan));
     }
@@ -91,23 +101,29 @@ impl PinScheduler {
 mod tests {
     use super::*;
     use crate::host::clock;
+    use crate::kernel::{ReaderChoice, ReaderOptions};
+    use crate::model::ReaderKind;
 
     #[test]
     fn a_scan_is_kept_until_the_next_is_due() {
+        let mut reader = Reader::new(ReaderOptions {
+            reader: ReaderChoice::Only(ReaderKind::Walk),
+            ..ReaderOptions::default()
+        });
         let mut issues = Issues::default();
         let mut seldom = PinScheduler::new(Vec::new(), Duration::from_hours(1));
         assert!(seldom.collector(clock::now()).is_none());
         let first = loop {
-            if let Some(scan) = seldom.latest(&mut issues) {
+            if let Some(scan) = seldom.latest(&mut reader, &mut issues) {
                 break scan.taken_at;
             }
         };
-        assert_eq!(seldom.latest(&mut issues).map(|scan| scan.taken_at), Some(first));
+        assert_eq!(seldom.latest(&mut reader, &mut issues).map(|scan| scan.taken_at), Some(first));
         let collector = seldom.collector(BootTime(first.0 + 5_000_000_000)).expect("there was a scan");
         assert_eq!((collector.part, collector.age), (Part::Pin, Duration::from_secs(5)));
 
         let mut always = PinScheduler::new(Vec::new(), Duration::ZERO);
-        let mut taken_at = || always.latest(&mut issues).expect("it waits").taken_at;
+        let mut taken_at = || always.latest(&mut reader, &mut issues).expect("it waits").taken_at;
         assert!(taken_at() < taken_at());
     }
 }

@@ -16,7 +16,8 @@ use crate::sys::Error;
 pub(crate) struct Issues {
     recorded: Vec<Issue>,
     rights: Rights,
-    /// Features that are not available in the current reading, with the first reason of each.
+    /// Features that are not available in the current reading, with the first of the reasons in the order of [`Reason`]: it does not
+    /// depend on the order in which they were met.
     limits: BTreeMap<Feature, Reason>,
 }
 
@@ -46,7 +47,8 @@ impl Issues {
 
     /// Says that a feature is not available in this reading.
     pub(crate) fn limit(&mut self, feature: Feature, reason: Reason) {
-        self.limits.entry(feature).or_insert(reason);
+        let first = self.limits.entry(feature).or_insert(reason);
+        *first = reason.min(*first);
     }
 
     /// Returns the state of a feature in this reading.
@@ -196,10 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_of_a_feature_stays() {
-        let mut issues = Issues::default();
-        issues.limit(Feature::Processes, Reason::PidNamespace);
-        issues.limit(Feature::Processes, Reason::Hidepid);
-        assert_eq!(issues.state(Feature::Processes).reason, Some(Reason::PidNamespace));
+    fn the_reason_of_a_feature_does_not_depend_on_the_order() {
+        let missing = Reason::Missing(Capability::DacOverride);
+        for reasons in [[Reason::Refused, missing], [missing, Reason::Refused]] {
+            let mut issues = Issues::default();
+            for reason in reasons {
+                issues.limit(Feature::Pins, reason);
+            }
+            assert_eq!(issues.state(Feature::Pins).reason, Some(missing));
+        }
     }
 }

@@ -48,42 +48,43 @@ impl Capability {
     }
 }
 
-/// Why a feature is not available: why its source sees less than everything.
+/// Why a feature is not available: why its source sees less than everything. Of several reasons the first in this order is
+/// reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// This process does not have a capability.
-    Missing(Capability),
     /// This process is in a user namespace, where its capabilities do not count.
     UserNamespace,
-    /// This kernel does not have it.
-    Kernel,
-    /// It is refused although the capabilities are there.
-    Refused,
     /// Processes outside of our pid namespace are not visible.
     PidNamespace,
     /// `/proc` hides processes (`hidepid`).
     Hidepid,
+    /// This process does not have a capability.
+    Missing(Capability),
     /// A bpffs is mounted where it cannot be reached: in another mount namespace.
     MountNamespace,
     /// Cgroups outside of the visible part of the hierarchy are not visible.
     CgroupNamespace,
     /// The kernel hides the addresses of its symbols (`kptr_restrict`).
     KptrRestrict,
+    /// This kernel does not have it.
+    Kernel,
+    /// It is refused although the capabilities are there.
+    Refused,
 }
 
 impl Reason {
     /// Every reason, with one capability for all.
     pub const ALL: [Self; 9] = [
-        Self::Missing(Capability::SysAdmin),
         Self::UserNamespace,
-        Self::Kernel,
-        Self::Refused,
         Self::PidNamespace,
         Self::Hidepid,
+        Self::Missing(Capability::SysAdmin),
         Self::MountNamespace,
         Self::CgroupNamespace,
         Self::KptrRestrict,
+        Self::Kernel,
+        Self::Refused,
     ];
 
     /// Returns the word used in labels.
@@ -403,10 +404,12 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
     FeatureRow {
         name: "pins",
         parts: &[Part::Pin],
-        sees: "every bpffs that is mounted here or named by `--bpffs`",
-        complete: "each bpffs of the host was read, and each directory and pin in it",
+        sees: "every bpffs that is mounted here, in the mount namespace of a visible process, or named by `--bpffs`",
+        complete: "each bpffs in the kernel's list of file systems (iterators), or the mounts of each process, could be read, \
+                   and each directory and pin",
         without: "pins may be missing: no orphans are counted, and no object is said to be the kernel's",
-        needs: "CAP_DAC_OVERRIDE for those of other users: read access, write access for links",
+        needs: "CAP_DAC_OVERRIDE for those of other users: read access, write access for links; CAP_SYS_PTRACE for other \
+                mount namespaces",
         since: "",
         refusals: &[
             ("open", Capability::DacOverride),

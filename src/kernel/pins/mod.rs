@@ -1,4 +1,4 @@
-//! Pins, in every bpffs that is mounted in our mount namespace, and in those that the user names.
+//! Pins, in every bpffs that is mounted in our mount namespace or in that of another process, and in those that the user names.
 //! Entry point: [`Pins::scan`]. Keeps no file open between scans, and opens each pin once. The limits are in [`budget`].
 
 mod budget;
@@ -7,8 +7,8 @@ mod tree;
 mod views;
 mod walk;
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,8 @@ use self::views::{View, views};
 use self::walk::FileSystemWalk;
 use crate::host::clock;
 use crate::host::issues::Issues;
-use crate::host::mounts;
 use crate::host::namespaces::Rights;
-use crate::model::{BootTime, Feature, Kind, Pin, Reason};
+use crate::model::{BootTime, Kind, Pin};
 
 /// Scans the mounted bpffs, and caches the object of each pin: a file of a bpffs never becomes another object's.
 #[derive(Debug, Default)]
@@ -37,6 +36,8 @@ pub(crate) struct PinScan {
     pub(crate) duration: Duration,
     /// The pins by path, each once. `None` if the mounts could not be read.
     pub(crate) pins: Option<Vec<Pin>>,
+    /// The device numbers of the bpffs that exist and could not be reached.
+    pub(crate) missing: Vec<u64>,
     /// What could not be read or was left out, and what cannot be seen.
     pub(crate) issues: Issues,
 }
@@ -82,14 +83,28 @@ impl Pins {
     ///
     /// The pins of a bpffs have the paths of the view that shows the most of it. Its other views are walked only for what other
     /// mounts hide in the first.
-    pub(crate) fn scan(&mut self) -> PinScan {
+    ///
+    /// `existing` are the device numbers of all bpffs of the host, if they are known. A bpffs that our own mounts do not show is
+    /// looked for in the mount namespaces of other processes. If they are not known, all of these are searched, and it counts as
+    /// complete if all could be.
+    pub(crate) fn scan(&mut self, existing: Option<&[u64]>) -> PinScan {
         let (taken_at, started) = (clock::now(), Instant::now());
         let mut issues = Issues::with_rights(Rights::of_this_thread());
-        let pins = views(&self.given, &mut issues).map(|views| self.walk(&views, &mut issues));
-        PinScan { taken_at, duration: started.elapsed(), pins, issues }
+        let mut missing = Vec::new();
+        let pins = views(&self.given, existing, &mut issues).map(|views| {
+            let (pins, visited) = self.walk(&views, &mut issues);
+            let devices: BTreeSet<u64> = match existing {
+                Some(existing) => existing.iter().copied().collect(),
+                None => views.iter().map(|view| view.device).collect(),
+            };
+            missing.extend(devices.into_iter().filter(|device| !visited.contains(device)));
+            pins
+        });
+        PinScan { taken_at, duration: started.elapsed(), pins, missing, issues }
     }
 
-    fn walk(&mut self, views: &[View], issues: &mut Issues) -> Vec<Pin> {
+    /// Returns the pins, and the devices that were visited.
+    fn walk(&mut self, views: &[View], issues: &mut Issues) -> (Vec<Pin>, HashSet<u64>) {
         self.cache.scan += 1;
         let mut visited = HashSet::new();
         let time = CpuTime::start();
@@ -108,15 +123,10 @@ impl Pins {
             directories.extend(walk.directories);
         }
         self.cache.end_scan(directories, times);
-        // Other mount namespaces may have more: of those of containers and services we know nothing, of the host's we do.
-        let of_host = mounts::read_of_first_process(Path::new("/")).unwrap_or_default();
-        if of_host.iter().any(|mount| mount.file_system == "bpf" && !visited.contains(&mount.device)) {
-            issues.limit(Feature::Pins, Reason::MountNamespace);
-        }
         pins.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         // The kernel may list an entry twice while others come and go.
         pins.dedup_by(|later, first| later.path == first.path);
-        pins
+        (pins, visited)
     }
 }
 

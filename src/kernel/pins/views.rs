@@ -10,9 +10,13 @@ use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{BPF_FS_MAGIC, fstatfs};
 
 use crate::host::issues::Issues;
-use crate::host::mounts;
-use crate::model::Part;
+use crate::host::mounts::{self, Mount};
+use crate::host::procfs;
+use crate::model::{Capability, Feature, Part, Reason};
 use crate::sys::{Error, Result, failed};
+
+/// The type of these file systems in `mountinfo`.
+const BPFFS: &str = "bpf";
 
 /// The inode of a bpffs's root. Source: `simple_fill_super`, `fs/libfs.c`.
 const ROOT: u64 = 1;
@@ -44,6 +48,11 @@ impl View {
         Self { device, depth, given, len: path.as_os_str().len(), path }
     }
 
+    fn of_mount(mount: Mount) -> Self {
+        let depth = mount.root.components().count().saturating_sub(1);
+        Self::new(mount.device, depth, false, mount.point)
+    }
+
     /// Returns whether it shows the bpffs from its root.
     pub(crate) fn is_from_root(&self) -> bool {
         self.depth == 0
@@ -65,16 +74,15 @@ impl View {
 
 /// Returns the views of every mounted bpffs, and those given by the user. `None`, and an issue, when the mounts could not be read. A
 /// given directory that does not exist, or is not in a bpffs (`ENODEV`), is an issue.
-pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>> {
+///
+/// Unless these show all bpffs in `existing` from their roots, those in other mount namespaces follow. If `existing` is `None`,
+/// the feature is limited if there may be a namespace that could not be read.
+pub(crate) fn views(given: &[PathBuf], existing: Option<&[u64]>, issues: &mut Issues) -> Option<Vec<View>> {
     let mounts = mounts::read(Path::new("/"))
         .map_err(|error| issues.record(Part::Pin, failed("mountinfo")(error)))
         .ok()?;
-    let depth = |root: &Path| root.components().count().saturating_sub(1);
-    let mut views: Vec<_> = mounts
-        .into_iter()
-        .filter(|mount| mount.file_system == "bpf")
-        .map(|mount| View::new(mount.device, depth(&mount.root), false, mount.point))
-        .collect();
+    let mounts = mounts.into_iter().filter(|mount| mount.file_system == BPFFS);
+    let mut views: Vec<_> = mounts.map(View::of_mount).collect();
     for path in given {
         match device_and_inode(path) {
             // The distance from the root is unknown, but larger than that of any view that shows the root.
@@ -85,9 +93,26 @@ pub(crate) fn views(given: &[PathBuf], issues: &mut Issues) -> Option<Vec<View>>
             Err(error) => issues.record(Part::Pin, error),
         }
     }
+    let shows = |device: &u64| views.iter().any(|view| view.device == *device && view.is_from_root());
+    if !existing.is_some_and(|existing| existing.iter().all(shows)) {
+        let others = mounts::of_other_namespaces(Path::new("/"), BPFFS);
+        if existing.is_none() {
+            limit_by_processes(others.refused, issues);
+        }
+        views.extend(others.mounts.into_iter().map(View::of_mount));
+    }
     views.sort_unstable();
     views.dedup();
     Some(views)
+}
+
+/// Limits the feature if the mount namespace of some process is unknown.
+fn limit_by_processes(refused: Option<Error>, issues: &mut Issues) {
+    let rights = issues.rights();
+    let refused = refused.map(|_| rights.missing(Capability::SysPtrace).unwrap_or(Reason::Refused));
+    if let Some(reason) = procfs::hidden(Path::new("/proc"), rights).or(refused) {
+        issues.limit(Feature::Pins, reason);
+    }
 }
 
 /// Returns the device and inode of a directory in a bpffs.
@@ -133,7 +158,7 @@ mod tests {
         let mut issues = Issues::default();
         for _ in 0..2 {
             issues.start_reading();
-            let views = views(&given, &mut issues).expect("there is /proc");
+            let views = views(&given, Some(&[]), &mut issues).expect("there is /proc");
             assert!(views.iter().all(|view| !view.given));
             let recorded: Vec<_> =
                 issues.all().iter().map(|issue| (&*issue.call, &*issue.error, issue.count)).collect();

@@ -37,7 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_bpffs_bound_into_itself_is_read_to_its_end", views::into_itself),
     Test::new("pins_hidden_by_a_mount_are_reported_by_another", views::hidden),
     Test::new("a_bpffs_below_another_is_reported_by_its_own_path", views::nested),
-    Test::new("a_bpffs_of_another_mount_namespace_is_read_where_configured", views::other_namespace),
+    Test::new("a_bpffs_of_another_mount_namespace_is_read_through_its_process", views::other_namespace),
     Test::new("another_pin_at_the_same_path_replaces_the_first", lifetimes::reused_path),
     Test::new("renamed_pins_have_their_new_path", lifetimes::renamed),
     Test::new("pins_that_come_and_go_cause_no_issue", lifetimes::churn),
@@ -51,7 +51,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// This program as another process.
-fn again(role: &str, argument: &Path) -> Command {
+pub(crate) fn again(role: &str, argument: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("Linux has /proc"));
     command.env(helper::ROLE, role).env(helper::ARGUMENT, argument);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -59,6 +59,6 @@ fn again(role: &str, argument: &Path) -> Command {
 }
 
 /// Path for a directory of the test's own.
-fn directory(name: &str) -> PathBuf {
+pub(crate) fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("root-pins-{}-{name}", std::process::id()))
 }

@@ -135,9 +135,9 @@ pub(crate) fn other_namespace() {
             issues(&snapshot).iter().map(|issue| (issue.call.to_string(), issue.error.to_string())).collect();
         (found, issues)
     };
-    assert_eq!(found(&mut enricher()), (vec![], vec![]), "nothing of it is mounted here");
-    let mut enricher = enricher_of(std::slice::from_ref(&given));
     let expected = (given.join("agent/map").display().to_string(), given.join("agent").display().to_string());
+    assert_eq!(found(&mut enricher()), (vec![expected.clone()], vec![]), "it is found through its process");
+    let mut enricher = enricher_of(std::slice::from_ref(&given));
     assert_eq!(found(&mut enricher), (vec![expected], vec![]));
     drop(other);
     let (found, issues) = found(&mut enricher);

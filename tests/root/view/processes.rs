@@ -21,17 +21,17 @@ fn holders(snapshot: &Snapshot, kind: Kind, id: u32) -> Vec<String> {
     holders.filter_map(|holder| Some(holder.owner.process.as_ref()?.name.clone())).collect()
 }
 
-fn reason(snapshot: &Snapshot, feature: Feature) -> Option<Reason> {
+pub(super) fn reason(snapshot: &Snapshot, feature: Feature) -> Option<Reason> {
     snapshot.feature(feature).expect("it is reported").reason
 }
 
 /// Returns which backend read the holders.
-fn backend(snapshot: &Snapshot) -> Option<ReaderKind> {
+pub(super) fn backend(snapshot: &Snapshot) -> Option<ReaderKind> {
     snapshot.collectors.iter().find(|collector| collector.part == Part::Holder)?.reader
 }
 
 /// Asserts that nothing is concluded from holders that were not found, and that those found are reported.
-fn assert_nothing_concluded(snapshot: &Snapshot) {
+pub(super) fn assert_nothing_concluded(snapshot: &Snapshot) {
     assert!(snapshot.totals.iter().all(|total| total.orphaned.is_none()), "{:?}", snapshot.totals);
     let programs = snapshot.programs.iter().flatten().filter_map(|program| program.owner.as_ref());
     let maps = snapshot.maps.iter().flatten().filter_map(|map| map.owner.as_ref());
