@@ -12,7 +12,8 @@ use test_support::objects::{Map, Program};
 /// Path of the host's root in a container.
 pub(crate) const HOST: &str = "/host";
 
-const VARIABLE: &str = "HOLD_OBJECTS_NAMED";
+/// Environment variable with the name of the objects to hold.
+pub(crate) const VARIABLE: &str = "HOLD_OBJECTS_NAMED";
 
 /// Returns the command of a container that holds objects of this name.
 pub(crate) fn command(name: &str) -> Vec<String> {

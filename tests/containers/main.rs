@@ -9,6 +9,7 @@ mod host;
 mod owned;
 mod pod;
 mod podman;
+mod view;
 
 fn main() -> ExitCode {
     if let Some(name) = holder::wanted() {
@@ -20,6 +21,11 @@ fn main() -> ExitCode {
             "podman_containers_are_identified_and_named".to_owned(),
             missing.clone(),
             podman::identified_and_named,
+        ),
+        trials::trial(
+            "in_a_container_the_exporter_reports_what_the_host_does_or_says_why_not".to_owned(),
+            missing.clone(),
+            view::agrees_with_the_host,
         ),
         trials::trial(
             "pods_of_containerd_are_identified_and_named".to_owned(),
