@@ -112,6 +112,11 @@ fn compare(given: Given, host: &Snapshot, inside: &Snapshot, objects: &Objects) 
     if !sees_all {
         assert!(inside.totals.iter().all(|total| total.orphaned.is_none()), "{given:?}: {:?}", inside.totals);
         assert!(!inside.owners.iter().any(|total| total.owner.kind() == OwnerKind::Kernel), "{given:?}");
+    } else if host.sees_all(Feature::Processes) && host.sees_all(Feature::Pins) {
+        let counted = |snapshot: &Snapshot| -> Vec<_> {
+            snapshot.totals.iter().map(|total| (total.kind, total.orphaned.is_some())).collect()
+        };
+        assert_eq!(counted(inside), counted(host), "{given:?}");
     }
     for id in [objects.map, objects.pinned] {
         let (wanted, found) = (owner(host, id), owner(inside, id));
