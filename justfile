@@ -19,6 +19,10 @@ kernels:
     tests/kernels/install
     tests/kernels/run
 
+# Fuzzes every parser of bytes from outside, each for so many seconds
+fuzz seconds="60" *targets:
+    fuzz/run {{seconds}} {{targets}}
+
 # The object with the iterator programs, with Debian's clang
 bpf:
     bpf/build

@@ -24,6 +24,9 @@ mod error_chain;
 #[doc(hidden)]
 pub mod export;
 #[doc(hidden)]
+pub mod fuzzing;
+mod grpc_response;
+#[doc(hidden)]
 pub mod host;
 #[doc(hidden)]
 pub mod kernel;

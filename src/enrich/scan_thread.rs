@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::sys::{Result, failed};
+use crate::sys::{Error, failed};
 
 /// Runs one scan at a time, each in a thread that returns a result.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl<T: Send + 'static> ScanThread<T> {
     /// # Errors
     ///
     /// The error of clone(2).
-    pub(super) fn start(&mut self, scan: impl FnOnce() -> T + Send + 'static) -> Result<()> {
+    pub(super) fn start(&mut self, scan: impl FnOnce() -> T + Send + 'static) -> Result<(), Error> {
         self.begun = Some(Instant::now());
         let (sender, result) = channel();
         let run = move || {

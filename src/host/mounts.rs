@@ -141,6 +141,12 @@ fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
+/// Entry point of a fuzzer: parses any bytes as mounts.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    assert!(parse(bytes).len() <= lines);
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

@@ -149,6 +149,11 @@ fn parse_part(bytes: &[u8], sequence: u32, mut each: impl FnMut(&[u8])) -> Resul
     Ok(DumpPart { is_last: false, interrupted })
 }
 
+/// Entry point of a fuzzer: passes the bodies of the messages to `each`, whatever the sequence number of the first is.
+pub(crate) fn parse_any_part(bytes: &[u8], each: impl FnMut(&[u8])) {
+    let _part = parse_part(bytes, read_u32(bytes, 8).unwrap_or_default(), each);
+}
+
 /// Encodes a message.
 fn message(message_type: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
     let len = u32::try_from(HEADER_LEN + body.len()).expect("requests are short");

@@ -49,7 +49,7 @@ impl FdInfo {
     }
 
     /// Parses complete lines. The number in a truncated line would be another number.
-    fn parse(text: &[u8]) -> Self {
+    pub(super) fn parse(text: &[u8]) -> Self {
         let mut info = Self::default();
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             let Some(line) = line.strip_suffix(b"\n") else { continue };

@@ -10,7 +10,8 @@ mod count;
 #[cfg(test)]
 mod enums;
 mod fdinfo;
-mod iter;
+pub(crate) mod fuzzing;
+pub(crate) mod iter;
 mod map_memory;
 mod options;
 pub(crate) mod pins;

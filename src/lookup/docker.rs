@@ -71,9 +71,11 @@ pub(super) async fn query(socket: &Path) -> Result<LookupResult, LookupError> {
         response = response => response?,
         never = connection => never,
     };
-    let containers: Vec<DockerContainer> =
-        serde_json::from_slice(&body).map_err(|error| LookupError::Response(error_chain(&error)))?;
-    Ok(names_of(containers))
+    Ok(names_of(parse(&body)?))
+}
+
+fn parse(body: &[u8]) -> Result<Vec<DockerContainer>, LookupError> {
+    serde_json::from_slice(body).map_err(|error| LookupError::Response(error_chain(&error)))
 }
 
 fn names_of(containers: Vec<DockerContainer>) -> LookupResult {
@@ -101,4 +103,11 @@ fn names_of(containers: Vec<DockerContainer>) -> LookupResult {
 fn own_name(names: &[String]) -> Option<&str> {
     let mut names = names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
     names.find(|name| !name.is_empty() && !name.contains('/'))
+}
+
+/// Entry point of a fuzzer: parses any bytes as a response.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(containers) = parse(bytes) {
+        names_of(containers).store_queried();
+    }
 }

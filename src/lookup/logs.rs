@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{LookupError, LookupResult};
@@ -90,6 +91,18 @@ fn parse_link(link: &str) -> Option<(&str, &str)> {
 fn pod_of_log(log: &Path) -> Option<String> {
     let directory = log.parent()?.parent()?.file_name().and_then(OsStr::to_str)?;
     parse_directory(directory).map(|(key, _)| key.to_owned())
+}
+
+/// Entry point of a fuzzer: parses any bytes as each name.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let name = String::from_utf8_lossy(bytes);
+    if let Some((key, PodName { namespace, name: pod })) = parse_directory(&name) {
+        assert_eq!(format!("{namespace}_{pod}_{key}"), *name);
+    }
+    if let Some((id, container)) = parse_link(&name) {
+        assert!(name.ends_with(&format!("_{container}-{id}.log")));
+    }
+    let _key = pod_of_log(Path::new(OsStr::from_bytes(bytes)));
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 #[doc(hidden)]
 pub mod cri;
-mod docker;
-mod logs;
+pub(crate) mod docker;
+pub(crate) mod logs;
 mod schedule;
 mod socket;
 mod valid;
@@ -26,6 +26,7 @@ pub use self::socket::Sockets;
 use self::socket::{FoundSockets, SocketPath, WELL_KNOWN_CRI, WELL_KNOWN_DOCKER};
 use crate::enrich::names::{ContainerName, MissingNames, NameCache, NameSourceId, PodName};
 use crate::outage::OutageLog;
+use crate::text::{MAX_LEN, is_invisible};
 
 /// Time limit for the complete response of one source.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -177,6 +178,25 @@ impl LookupResult {
             }
         }
         invalid
+    }
+}
+
+impl LookupResult {
+    /// For a fuzzer: stores the names as if all of them were missing. What is stored is bounded and visible.
+    fn store_queried(self) {
+        let names = NameCache::default();
+        let ids: Vec<_> = self.containers.iter().map(|(id, _)| id.clone()).collect();
+        let keys: Vec<_> = self.pods.iter().map(|(key, _)| key.clone()).collect();
+        let _missing = (
+            ids.iter().filter_map(|id| names.container(id)).count(),
+            keys.iter().filter_map(|key| names.pod(key)).count(),
+        );
+        self.store(&names, NameSourceId(0));
+        let containers = ids.iter().filter_map(|id| names.container(id));
+        let pods = keys.iter().filter_map(|key| names.pod(key)).flat_map(|pod| [pod.namespace, pod.name]);
+        for text in containers.flat_map(|container| [container.name, container.pod]).flatten().chain(pods) {
+            assert!(text.len() <= MAX_LEN && !text.contains(is_invisible), "{text:?}");
+        }
     }
 }
 

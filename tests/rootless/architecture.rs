@@ -6,22 +6,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each top-level module and those it may name. The binary wires, and may name all.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("cli", &["model", "kernel", "enrich", "lookup", "metrics"]),
     ("ascending", &[]),
     ("backoff", &[]),
     ("outage", &[]),
     ("text", &[]),
+    ("grpc_response", &[]),
+    ("fuzzing", &["text", "host", "kernel", "enrich", "lookup", "export"]),
     ("error_chain", &["text"]),
     ("sys", &["model"]),
     ("host", &["model", "sys", "text"]),
     ("kernel", &["model", "sys", "host", "ascending", "text"]),
     ("enrich", &["model", "sys", "host", "kernel", "ascending", "text"]),
-    ("lookup", &["enrich", "backoff", "outage", "error_chain", "text"]),
+    ("lookup", &["enrich", "backoff", "outage", "error_chain", "grpc_response", "text"]),
     ("metrics", &["model"]),
     ("source", &["model", "metrics"]),
-    ("export", &["model", "metrics", "source", "backoff", "outage", "error_chain", "text"]),
+    ("export", &["model", "metrics", "source", "backoff", "outage", "error_chain", "grpc_response", "text"]),
     ("web", &["metrics", "source", "export"]),
 ];
 

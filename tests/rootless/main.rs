@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod contract;
+mod corpus;
 mod delivery;
 mod encoding;
 mod generated;

@@ -223,6 +223,15 @@ pub(crate) fn merge_by_pid(mut processes: Vec<ProcessFiles>) -> Vec<ProcessFiles
     processes
 }
 
+/// Entry point of a fuzzer: parses any bytes as each file of a process.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _any = (start_ticks(bytes), cgroup_path(bytes), object_kind(bytes));
+    for key in [&b"prog_id:"[..], b"map_id:", b"link_id:", b"btf_id:"] {
+        let _id = object_id(bytes, key);
+    }
+    assert!(file_name(bytes).len() <= crate::text::MAX_LEN);
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -27,6 +27,7 @@ pub(crate) use self::places::{Place, Survey};
 use crate::host::clock;
 use crate::host::issues::Issues;
 use crate::host::namespaces::Rights;
+use crate::host::netlink;
 use crate::host::netns::{self, Namespace, NetnsNames};
 use crate::host::procfs;
 use crate::kernel::targets::resolver::Resolver;
@@ -349,4 +350,14 @@ impl ScanContext<'_> {
 /// The word for an attach type; its number where there is none.
 fn hook(attach_type: u32) -> Cow<'static, str> {
     attach_type::from_number(attach_type).word_or_number()
+}
+
+/// Entry point of a fuzzer: parses any bytes as part of a netlink dump, and each message as each type.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let each = |body: &[u8]| {
+        let _any = (tc::Interface::parse(body), tc::Qdisc::parse(body), tc::Filter::parse(body));
+        let _any = (tc::class(body), tc::actions(body));
+    };
+    each(bytes);
+    netlink::parse_any_part(bytes, each);
 }

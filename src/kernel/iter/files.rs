@@ -106,7 +106,7 @@ impl Files {
 
 /// The stream of records that the programs write.
 #[derive(Default)]
-struct FileStream {
+pub(super) struct FileStream {
     /// The process of the next files, and the name of its executable.
     process: Option<(ProcessRecord, Vec<u8>)>,
     /// Whether the walk has ended.
@@ -115,7 +115,11 @@ struct FileStream {
 
 impl FileStream {
     /// Takes the complete records at the start of `bytes`, and returns their length.
-    fn take(&mut self, bytes: &[u8], mut file: impl FnMut((&ProcessRecord, &[u8]), FileRecord)) -> usize {
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        mut file: impl FnMut((&ProcessRecord, &[u8]), FileRecord),
+    ) -> usize {
         let mut left = bytes;
         while let Ok((kind, _)) = u32::read_from_prefix(left) {
             left = match kind {

@@ -30,7 +30,7 @@ pub(crate) struct Links {
 
 /// A link of an earlier reading.
 #[derive(Debug)]
-struct CachedLink {
+pub(super) struct CachedLink {
     /// The record without the missed runs; empty while a name is to be looked up again.
     bytes: Box<[u8]>,
     facts: Arc<LinkFacts>,
@@ -89,7 +89,7 @@ fn target_by_id(id: u32) -> Result<Option<RawTarget>> {
 }
 
 /// Parses the stream of one run over the table.
-struct LinkParser<'a> {
+pub(super) struct LinkParser<'a> {
     /// The cached links that are still to come.
     earlier: Peekable<vec::IntoIter<CachedLink>>,
     taken_at: BootTime,
@@ -102,14 +102,14 @@ struct LinkParser<'a> {
 }
 
 impl<'a> LinkParser<'a> {
-    fn new(earlier: Vec<CachedLink>, taken_at: BootTime, resolver: &'a mut Resolver) -> Self {
+    pub(super) fn new(earlier: Vec<CachedLink>, taken_at: BootTime, resolver: &'a mut Resolver) -> Self {
         let capacity = earlier.len() + earlier.len() / 16 + 16;
         let (rows, cached) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
         Self { earlier: earlier.into_iter().peekable(), taken_at, resolver, rows, cached, by_id: Vec::new() }
     }
 
     /// Parses the links at the start of these bytes. Returns the number of bytes consumed.
-    fn take(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while let Some((parsed, after)) = ParsedLink::first(rest) {
             rest = after;

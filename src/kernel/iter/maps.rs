@@ -29,7 +29,7 @@ pub(crate) struct Maps {
 }
 
 #[derive(Clone, Debug)]
-struct CachedMap {
+pub(super) struct CachedMap {
     identity: MapIdentity,
     facts: Arc<MapFacts>,
     /// `None` if it could not be read.
@@ -92,7 +92,7 @@ impl Maps {
 }
 
 /// Parses the stream of one run over the table.
-struct MapParser<'a> {
+pub(super) struct MapParser<'a> {
     cache: Ascending<CachedMap, &'a [CachedMap]>,
     taken_at: BootTime,
     rows: Vec<Map>,
@@ -105,14 +105,14 @@ struct MapParser<'a> {
 }
 
 impl<'a> MapParser<'a> {
-    fn new(cache: &'a [CachedMap], taken_at: BootTime) -> Self {
+    pub(super) fn new(cache: &'a [CachedMap], taken_at: BootTime) -> Self {
         let rows = Vec::with_capacity(cache.len() + cache.len() / 16 + 16);
         let cache = Ascending::new(cache, |cached| cached.identity.id);
         Self { cache, taken_at, rows, unchanged: 0, others: Vec::new(), stale_mem: Vec::new() }
     }
 
     /// Takes the complete records at the start of `bytes`, and returns their length.
-    fn take(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while let Ok((record, after)) = MapRecord::read_from_prefix(rest) {
             rest = after;

@@ -5,6 +5,7 @@
 
 mod bpffs;
 mod files;
+pub(crate) mod fuzzing;
 mod links;
 mod load;
 mod maps;

@@ -95,7 +95,7 @@ impl Programs {
 }
 
 /// Parses the stream of one run over the table.
-struct ProgramParser<'a> {
+pub(super) struct ProgramParser<'a> {
     cache: Ascending<Arc<ProgramFacts>, &'a [Arc<ProgramFacts>]>,
     page_size: u64,
     rows: Vec<Program>,
@@ -104,13 +104,13 @@ struct ProgramParser<'a> {
 }
 
 impl<'a> ProgramParser<'a> {
-    fn new(cache: &'a [Arc<ProgramFacts>], page_size: u64) -> Self {
+    pub(super) fn new(cache: &'a [Arc<ProgramFacts>], page_size: u64) -> Self {
         let rows = Vec::with_capacity(cache.len() + cache.len() / 16 + 16);
         Self { cache: Ascending::new(cache, |facts| facts.id), page_size, rows, missing: None }
     }
 
     /// Takes the complete records at the start of `bytes`, and returns their length.
-    fn take(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while let Some((parsed, after)) = ParsedProgram::first(rest) {
             rest = after;

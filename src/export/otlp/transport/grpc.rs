@@ -14,7 +14,7 @@ use prost::Message as _;
 use prost::bytes::{Buf, Bytes};
 use tonic::body::Body;
 use tonic::client::GrpcService as _;
-use tonic::codec::{DecodeBuf, Decoder, Streaming};
+use tonic::codec::{DecodeBuf, Decoder};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, GRPC_CONTENT_TYPE};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Code, Status};
@@ -23,7 +23,8 @@ use tonic_types::StatusExt as _;
 use super::{Answer, Failure, Retry};
 use crate::error_chain::error_chain;
 use crate::export::otlp::encode::{Request, Signal};
-use crate::text::printable;
+use crate::grpc_response;
+use crate::text::{MAX_LEN, is_invisible, printable};
 
 /// A client for one receiver.
 #[derive(Debug)]
@@ -194,18 +195,9 @@ impl http_body::Body for FramedRequest {
     }
 }
 
-/// Reads the answer of a receiver: one message followed by a status in the trailers, or only a status in the headers.
+/// Reads the answer of a receiver.
 async fn read_answer(response: http::Response<Body>) -> Result<Answer, Status> {
-    if let Some(status) = Status::from_header_map(response.headers())
-        && status.code() != Code::Ok
-    {
-        return Err(status);
-    }
-    let code = response.status();
-    let mut messages = Streaming::new_response(AnswerDecoder, response.into_body(), code, None, None);
-    let answer = messages.message().await?;
-    // The status follows the message.
-    messages.trailers().await?;
+    let answer = grpc_response::read(AnswerDecoder, response, None).await?;
     answer.ok_or_else(|| Status::internal("the receiver's answer is empty"))
 }
 
@@ -217,15 +209,45 @@ impl Decoder for AnswerDecoder {
     type Error = Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Answer>, Status> {
-        let response = ExportResponse::decode(bytes.copy_to_bytes(bytes.remaining())).map_err(|error| {
-            Status::internal(format!("the receiver's answer is not an OTLP response: {error}"))
-        })?;
-        let answer = response.partial_success.map_or_else(Answer::default, |partial| Answer {
-            rejected: u64::try_from(partial.rejected).unwrap_or(0),
-            message: printable(partial.error_message.as_bytes()),
-        });
-        Ok(Some(answer))
+        decode_answer(bytes.copy_to_bytes(bytes.remaining())).map(Some)
     }
+}
+
+fn decode_answer(message: impl Buf) -> Result<Answer, Status> {
+    let response = ExportResponse::decode(message).map_err(|error| {
+        Status::internal(format!("the receiver's answer is not an OTLP response: {error}"))
+    })?;
+    Ok(response.partial_success.map_or_else(Answer::default, |partial| Answer {
+        rejected: u64::try_from(partial.rejected).unwrap_or(0),
+        message: printable(partial.error_message.as_bytes()),
+    }))
+}
+
+/// Entry point of a fuzzer: parses any bytes as the message of an answer.
+pub(crate) fn fuzz_answer(bytes: &[u8]) {
+    if let Ok(Answer { message, .. }) = decode_answer(bytes) {
+        assert!(message.len() <= MAX_LEN && !message.contains(is_invisible));
+    }
+}
+
+/// Entry point of a fuzzer: parses any bytes as the trailers of an answer. A byte is the code; after it the message and the
+/// details are as the headers have them, separated by a line feed.
+pub(crate) fn fuzz_status(bytes: &[u8]) {
+    let Some((code, rest)) = bytes.split_first() else { return };
+    let mut parts = rest.splitn(2, |&byte| byte == b'\n');
+    let mut headers = HeaderMap::new();
+    headers.insert("grpc-status", HeaderValue::from(u16::from(*code)));
+    for (name, value) in [("grpc-message", parts.next()), ("grpc-status-details-bin", parts.next())] {
+        if let Some(Ok(value)) = value.map(HeaderValue::from_bytes) {
+            headers.insert(name, value);
+        }
+    }
+    if let Some(status) = grpc_response::status(&mut headers) {
+        let Failure { reason, .. } = classify(&status);
+        assert!(reason.len() <= MAX_LEN && !reason.contains(is_invisible));
+    }
+    // The details by themselves: in a header they are encoded.
+    let _failure = classify(&Status::with_details(Code::Unavailable, "", rest.to_vec().into()));
 }
 
 #[cfg(test)]

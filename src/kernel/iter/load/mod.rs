@@ -308,6 +308,15 @@ fn parse_cpus(text: &str) -> Option<Vec<u32>> {
     Some(cpus)
 }
 
+/// Entry point of a fuzzer: parses any bytes as the object, and links its functions.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(object) = CompiledObject::parse(bytes) {
+        for name in object.function_names() {
+            let _result = LinkedProgram::link(&object, name);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

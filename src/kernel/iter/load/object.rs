@@ -146,6 +146,11 @@ impl<'a> CompiledObject<'a> {
         Ok(Self { types, maps, license, descriptions, code, functions })
     }
 
+    /// Returns the names of all functions.
+    pub(super) fn function_names(&self) -> impl Iterator<Item = &'a str> {
+        self.functions.iter().map(|function| function.name)
+    }
+
     pub(super) fn function(&self, name: &str) -> Result<&Function<'a>, ObjectError> {
         let function = self.functions.iter().find(|function| function.name == name);
         function.ok_or_else(|| ObjectError::NoFunction(name.to_owned()))
