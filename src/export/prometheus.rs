@@ -298,7 +298,31 @@ fn put(text: &mut String, arguments: fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_first_range_of_the_highest_quality_is_chosen(
+            ranges in prop::collection::vec((0_usize..4, 0_u32..=1000), 0..6),
+            noise in "[a-z*/;=, \"]{0,20}",
+        ) {
+            let known = ["application/openmetrics-text", "text/plain", "*/*", "image/png"];
+            let header = ranges.iter().map(|&(range, quality)| {
+                format!("{};q={}.{:03}", known[range], quality / 1000, quality % 1000)
+            });
+            let header = header.collect::<Vec<_>>().join(" , ");
+            let mut expected = (0, Format::Text);
+            for &(range, quality) in ranges.iter().filter(|(range, _)| *range < 3) {
+                if quality > expected.0 {
+                    expected = (quality, if range == 0 { Format::OpenMetrics } else { Format::Text });
+                }
+            }
+            prop_assert_eq!(Format::negotiate(&header), expected.1, "{}", header);
+            let _any = Format::negotiate(&noise);
+        }
+    }
 
     #[test]
     fn the_accepted_format_of_highest_quality_is_chosen() {

@@ -107,7 +107,28 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn every_name_of_the_kubelet_is_parsed(
+            namespace in "[a-z0-9-]{1,63}",
+            pod in "[a-z0-9.-]{1,80}",
+            key in "[0-9a-f-]{1,36}",
+            container in "[a-z0-9-]{1,63}",
+            id in "[0-9a-f]{64}",
+        ) {
+            let directory = format!("{namespace}_{pod}_{key}");
+            let name = PodName { namespace: namespace.clone(), name: pod.clone() };
+            prop_assert_eq!(parse_directory(&directory), Some((&*key, name)));
+            let log = PathBuf::from(format!("/var/log/pods/{directory}/{container}/0.log"));
+            prop_assert_eq!(pod_of_log(&log), Some(key));
+            let link = format!("{pod}_{namespace}_{container}-{id}.log");
+            prop_assert_eq!(parse_link(&link), Some((&*id, &*container)));
+        }
+    }
 
     const UID: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
     const HASH: &str = "36b6d6be73b1065af369b3985edafa09";

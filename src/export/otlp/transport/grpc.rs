@@ -252,9 +252,32 @@ pub(crate) fn fuzz_status(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tonic_types::ErrorDetails;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_status_is_classified_by_its_code_and_delay(code in 1..17, message: String, seconds in 0_u64..1 << 40) {
+            let code = Code::from_i32(code);
+            let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(seconds)));
+            let with_delay = classify(&Status::with_error_details(code, message.clone(), details));
+            let without = classify(&Status::new(code, message));
+            prop_assert!(with_delay.reason == without.reason && without.reason.len() <= MAX_LEN);
+            prop_assert!(without.retry.is_none_or(|retry| retry == Retry::WithBackoff));
+            prop_assert!(without.retry.is_none() || with_delay.retry.is_some());
+            prop_assert!(with_delay.retry.is_none_or(|retry| matches!(retry, Retry::After(_))));
+        }
+
+        #[test]
+        fn any_answer_is_parsed(rejected: i64, message: String) {
+            let partial_success = Some(ExportPartialSuccess { rejected, error_message: message.clone() });
+            let answer = decode_answer(&*ExportResponse { partial_success }.encode_to_vec()).expect("it is an answer");
+            prop_assert_eq!(answer.rejected, u64::try_from(rejected).unwrap_or(0));
+            prop_assert_eq!(answer.message, printable(message.as_bytes()));
+        }
+    }
 
     #[test]
     fn only_codes_that_the_specification_names_are_retryable() {
