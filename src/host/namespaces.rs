@@ -12,26 +12,32 @@ use crate::sys::os;
 /// A kind of namespace with a fixed inode number for the initial one. Source: `include/linux/proc_ns.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NamespaceKind {
-    /// `PROC_PID_INIT_INO`.
-    Pid = 0xEFFF_FFFC,
-    /// `PROC_USER_INIT_INO`.
-    User = 0xEFFF_FFFD,
-    /// `PROC_UTS_INIT_INO`.
-    Uts = 0xEFFF_FFFE,
-    /// `PROC_IPC_INIT_INO`.
-    Ipc = 0xEFFF_FFFF,
-    /// `PROC_CGROUP_INIT_INO`.
-    Cgroup = 0xEFFF_FFFB,
+    /// Of processes.
+    Pid,
+    /// Of users and capabilities.
+    User,
+    /// Of the host's name.
+    Uts,
+    /// Of System V objects.
+    Ipc,
+    /// Of cgroups.
+    Cgroup,
 }
 
 impl NamespaceKind {
-    const fn file(self) -> &'static str {
+    /// Returns its file in the directory of a process, and the inode number of the initial namespace.
+    const fn file_and_initial(self) -> (&'static str, u64) {
         match self {
-            Self::Pid => "ns/pid",
-            Self::User => "ns/user",
-            Self::Uts => "ns/uts",
-            Self::Ipc => "ns/ipc",
-            Self::Cgroup => "ns/cgroup",
+            // `PROC_PID_INIT_INO`
+            Self::Pid => ("ns/pid", 0xEFFF_FFFC),
+            // `PROC_USER_INIT_INO`
+            Self::User => ("ns/user", 0xEFFF_FFFD),
+            // `PROC_UTS_INIT_INO`
+            Self::Uts => ("ns/uts", 0xEFFF_FFFE),
+            // `PROC_IPC_INIT_INO`
+            Self::Ipc => ("ns/ipc", 0xEFFF_FFFF),
+            // `PROC_CGROUP_INIT_INO`
+            Self::Cgroup => ("ns/cgroup", 0xEFFF_FFFB),
         }
     }
 }
@@ -42,7 +48,8 @@ impl NamespaceKind {
 ///
 /// `EACCES` for another process without `CAP_SYS_PTRACE`; `ENOENT` without `/proc`, or without this kind of namespace.
 pub(crate) fn is_initial(process: &Path, kind: NamespaceKind) -> io::Result<bool> {
-    Ok(fs::metadata(process.join(kind.file()))?.ino() == kind as u64)
+    let (file, initial) = kind.file_and_initial();
+    Ok(fs::metadata(process.join(file))?.ino() == initial)
 }
 
 /// What the calling thread may do.
