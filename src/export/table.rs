@@ -4,7 +4,7 @@ use std::io::Write;
 
 use tabwriter::TabWriter;
 
-use crate::metrics::{Carries, Entity, Rows, Sample, Value, Visitor, visit};
+use crate::metrics::{Carries, Entity, Label, Rows, Sample, Value, Visitor, visit};
 use crate::model::WallClock;
 use crate::text::visible;
 
@@ -34,10 +34,11 @@ impl Visitor for Tables {
     fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         let clock = self.clock;
         let Some(values) = values.filter(|values| !values.is_empty()) else { return };
-        // A label that no value has gets no column.
+        // A label that no value has gets no column, nor does one for joins that repeats the id: `prog_id` of a program.
         let labels: Vec<_> = entity
             .labels(Carries::Info)
             .filter(|label| values.iter().any(|value| (label.read)(value).is_some()))
+            .filter(|label| !repeats_id(entity, label, values))
             .collect();
         let prefix = common_prefix(entity.metrics.iter().map(|metric| metric.name));
         let short = |name: &'static str| name.strip_prefix(prefix).unwrap_or(name);
@@ -66,6 +67,13 @@ impl Visitor for Tables {
         // An empty line ends a block of columns.
         writeln!(self.writer).expect("writing to a Vec never fails");
     }
+}
+
+/// Returns whether a label has the same value as the label `id`, for each value.
+fn repeats_id<T>(entity: &Entity<T>, label: &Label<T>, values: &[T]) -> bool {
+    let text = |label: &Label<T>, value| (label.read)(value).map(|text| text.to_string());
+    let id = entity.key.iter().find(|key| key.name == "id" && key.name != label.name);
+    id.is_some_and(|id| values.iter().all(|value| text(label, value) == text(id, value)))
 }
 
 /// Returns the common prefix of the names of all metrics of an entity, up to an underscore: `bpf_program_`.

@@ -46,6 +46,11 @@ pub(crate) fn now() -> BootTime {
     boot_time(since_boot())
 }
 
+/// Returns the CPU time of this thread.
+pub(crate) fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
 /// Returns whether [`now`] is known to be the host's time, and can be compared with times that the kernel reports of objects.
 pub(crate) fn is_of_host() -> bool {
     KNOWN_AHEAD.is_some()

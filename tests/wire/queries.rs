@@ -14,7 +14,7 @@ use crate::receivers::Prometheus;
 
 /// Parts of expressions that yield nothing here, and why.
 const WITHOUT_DATA: [(&str, &str); 2] =
-    [("absent(", "everything is there"), ("owner_kind=\"pod\"", "this host has no pods")];
+    [("unless", "everything is there"), ("owner_kind=\"pod\"", "this host has no pods")];
 
 pub(crate) fn test() {
     let documented: Vec<(String, String)> = documents()

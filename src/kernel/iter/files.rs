@@ -2,13 +2,14 @@
 //! Entry point: [`Files::detect`]. Independent of `/proc` and of our own pid namespace: the records also describe the processes.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
 use super::records::{EndRecord, FileKinds, FileRecord, ProcessRecord, WalkState, file_kind};
-use crate::host::clock::ProcTime;
+use crate::host::clock::{ProcTime, cpu_time};
 use crate::host::issues::Issues;
 use crate::host::procfs::merge_by_pid;
 use crate::kernel::backend::Refusal;
@@ -17,8 +18,9 @@ use crate::sys::bpf as sys;
 use crate::sys::{Error, Result};
 use crate::text::printable;
 
-/// The most iterations of one walk, each of several thousand descriptors or processes: far more than a kernel can have.
-const MAX_ITERATIONS: u32 = 4096;
+/// CPU time after which a walk ends early, between two iterations. Ten million descriptors take that long; processes that share a
+/// descriptor table can make it seem to have more.
+const MAX_CPU_TIME: Duration = Duration::from_secs(2);
 
 /// The descriptors of all processes.
 #[derive(Debug)]
@@ -83,8 +85,8 @@ impl Files {
         let run = self.walk(|process, file| parser.add(process, file));
         let ended = run.map_err(|error| issues.record(self.table.part, error)).ok()?;
         if !ended {
-            // Processes are created faster than they are read, or the list cannot be followed.
-            issues.record(self.table.part, Error::new("task_struct.tasks", Errno::E2BIG));
+            // There are too many descriptors, processes are created faster than they are read, or the list cannot be followed.
+            issues.record(self.table.part, Error::new("task_struct.tasks", Errno::ETIME));
         }
         Some(merge_by_pid(parser.processes))
     }
@@ -94,11 +96,9 @@ impl Files {
     fn walk(&mut self, mut file: impl FnMut((&ProcessRecord, &[u8]), FileRecord)) -> Result<bool> {
         sys::update_map(self.state.as_fd(), 0, &WalkState::default())?;
         let mut stream = FileStream::default();
-        for _ in 0..MAX_ITERATIONS {
+        let end = cpu_time() + MAX_CPU_TIME;
+        while !stream.ended && cpu_time() < end {
             self.table.run(|bytes| stream.take(bytes, &mut file))?;
-            if stream.ended {
-                break;
-            }
         }
         Ok(stream.ended)
     }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::time::{ClockId, clock_gettime};
 
+use crate::host::clock::cpu_time;
 use crate::sys::Error;
 
 /// Directories of one bpffs that a scan reads, and pins: twice what the largest known host has of maps and programs.
@@ -127,11 +127,6 @@ impl Budget {
             .filter(|&(_, count)| count > 0)
             .map(|(errno, count)| (Error::new(CALL, errno), count))
     }
-}
-
-/// Returns the CPU time of this thread.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(test)]
