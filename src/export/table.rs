@@ -4,7 +4,7 @@ use std::io::Write;
 
 use tabwriter::TabWriter;
 
-use crate::metrics::{Carries, Entity, Label, Rows, Sample, Value, Visitor, visit};
+use crate::metrics::{Carries, Entity, Label, LabelValue, Rows, Sample, Value, Visitor, visit};
 use crate::model::WallClock;
 use crate::text::visible;
 
@@ -69,11 +69,16 @@ impl Visitor for Tables {
     }
 }
 
-/// Returns whether a label has the same value as the label `id`, for each value.
+/// Returns whether a label has the same number as the label `id`, for each value.
 fn repeats_id<T>(entity: &Entity<T>, label: &Label<T>, values: &[T]) -> bool {
-    let text = |label: &Label<T>, value| (label.read)(value).map(|text| text.to_string());
-    let id = entity.key.iter().find(|key| key.name == "id" && key.name != label.name);
-    id.is_some_and(|id| values.iter().all(|value| text(label, value) == text(id, value)))
+    let Some(id) = entity.key.iter().find(|key| key.name == "id" && key.name != label.name) else {
+        return false;
+    };
+    let is_same = |value| match ((label.read)(value), (id.read)(value)) {
+        (Some(LabelValue::Number(number)), Some(LabelValue::Number(id))) => number == id,
+        _ => false,
+    };
+    values.iter().all(is_same)
 }
 
 /// Returns the common prefix of the names of all metrics of an entity, up to an underscore: `bpf_program_`.
