@@ -29,7 +29,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
 
 /// The only names that `enrich` may use from the layers that call the kernel and read its tables.
 const ENRICH_USES: [(&str, &[&str]); 2] =
-    [("kernel", &["Reader", "Choice", "attachments", "pins"]), ("sys", &["Error", "failed"])];
+    [("kernel", &["Reader", "Choice", "attachments", "pins"]), ("sys", &["Error", "Result", "failed"])];
 
 /// A module by its path from the root of the crate, which is empty for the root itself.
 type Module = Vec<String>;
