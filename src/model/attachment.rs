@@ -441,6 +441,7 @@ fn write_netfilter(f: &mut fmt::Formatter<'_>, family: u32, hook: u32, priority:
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
     fn symbol(name: &str, offset: u64) -> Option<Symbol> {
         Some(Symbol { name: name.into(), offset })
     }

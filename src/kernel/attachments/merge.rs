@@ -533,18 +533,13 @@ mod tests {
     fn a_link_in_an_unknown_namespace_is_located_if_there_is_one_possibility() {
         let unnamed = || Some(Target::Device(Device { ifindex: 2, name: None }));
         let links = [1, 2].map(|id| link(id, link_type::XDP, None, 10, unnamed()));
-        let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+        let text = |expected: &[&str]| expected.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
         for (links, namespaces, expected, located) in [
-            (&links[..1], &[7][..], lines(&["xdp eth0 7 #0 10 1 -"]), vec![1]),
-            (&links[..1], &[], lines(&["xdp 2 - #- 10 1 -"]), vec![]),
-            (&links[..1], &[7, 8], lines(&["xdp eth0 7 #0 10 - -", "xdp eth0 8 #0 10 - -"]), vec![]),
-            (&links, &[7, 8], lines(&["xdp eth0 7 #0 10 - -", "xdp eth0 8 #0 10 - -"]), vec![]),
-            (
-                &links,
-                &[7],
-                lines(&["xdp 2 - #- 10 1 -", "xdp 2 - #- 10 2 -", "xdp eth0 7 #0 10 - -"]),
-                vec![],
-            ),
+            (&links[..1], &[7][..], text(&["xdp eth0 7 #0 10 1 -"]), vec![1]),
+            (&links[..1], &[], text(&["xdp 2 - #- 10 1 -"]), vec![]),
+            (&links[..1], &[7, 8], text(&["xdp eth0 7 #0 10 - -", "xdp eth0 8 #0 10 - -"]), vec![]),
+            (&links, &[7, 8], text(&["xdp eth0 7 #0 10 - -", "xdp eth0 8 #0 10 - -"]), vec![]),
+            (&links, &[7], text(&["xdp 2 - #- 10 1 -", "xdp 2 - #- 10 2 -", "xdp eth0 7 #0 10 - -"]), vec![]),
         ] {
             assert_eq!(found_in(links, namespaces), (expected, located), "{namespaces:?}");
         }

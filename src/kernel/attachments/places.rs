@@ -156,6 +156,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
     fn device(ifindex: u32) -> Option<Target> {
         Some(Target::Device(Device { ifindex, name: None }))
     }

@@ -193,9 +193,9 @@ impl<'a> FileSystemWalk<'a> {
                     if self.budget.take(EntryType::Directory, Tree::size_of(name), known) {
                         let id = tree.add(directory.id, name, inode);
                         if known {
-                            queue.push_front(id)
+                            queue.push_front(id);
                         } else {
-                            queue.push_back(id)
+                            queue.push_back(id);
                         }
                         has_directories = true;
                     }
@@ -252,19 +252,16 @@ impl<'a> FileSystemWalk<'a> {
     fn pin(&mut self, fd: BorrowedFd<'_>, paths: &Paths, name: &CStr, inode: u64) -> Result<Option<Pin>> {
         let file = self.file(inode);
         let path = joined(&paths.own, name.to_bytes());
-        let cached = match self.cache.pins.get_mut(&file) {
-            Some(cached) => {
-                if *cached.path != *path {
-                    // It was renamed, or this is another name of it.
-                    (cached.path, cached.directory) = paths.of(path);
-                }
-                cached
+        let cached = if let Some(cached) = self.cache.pins.get_mut(&file) {
+            if *cached.path != *path {
+                // It was renamed, or this is another name of it.
+                (cached.path, cached.directory) = paths.of(path);
             }
-            None => {
-                let Some((kind, id)) = object_of(fd, name, inode)? else { return Ok(None) };
-                let (path, directory) = paths.of(path);
-                self.cache.pins.entry(file).or_insert(CachedPin { kind, id, path, directory, listed: 0 })
-            }
+            cached
+        } else {
+            let Some((kind, id)) = object_of(fd, name, inode)? else { return Ok(None) };
+            let (path, directory) = paths.of(path);
+            self.cache.pins.entry(file).or_insert(CachedPin { kind, id, path, directory, listed: 0 })
         };
         cached.listed = self.cache.scan;
         Ok(Some(cached.pin()))

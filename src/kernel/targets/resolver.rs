@@ -98,14 +98,13 @@ impl Resolver {
 
     /// Returns the path of a cgroup whose hierarchy is not known: only where there is none but that of version 2.
     pub(crate) fn cgroup_of_any_hierarchy(&mut self, id: u64) -> Option<Arc<str>> {
-        let only_unified = match self.names.only_unified {
-            Some(only_unified) => only_unified,
-            None => {
-                let hierarchies = fs::read_to_string(self.root.join("proc/self/cgroup"));
-                let read = self.note(hierarchies);
-                let only = read.is_some_and(|lines| lines.lines().all(|line| line.starts_with("0::")));
-                *self.names.only_unified.insert(only)
-            }
+        let only_unified = if let Some(only_unified) = self.names.only_unified {
+            only_unified
+        } else {
+            let hierarchies = fs::read_to_string(self.root.join("proc/self/cgroup"));
+            let read = self.note(hierarchies);
+            let only = read.is_some_and(|lines| lines.lines().all(|line| line.starts_with("0::")));
+            *self.names.only_unified.insert(only)
         };
         if only_unified { self.cgroup(id) } else { None }
     }

@@ -208,7 +208,7 @@ pub(crate) fn nested() {
 /// A reading does not wait for the scan of a flooded bpffs, and has the pins of the last one; a new pin shows up at the next.
 pub(crate) fn in_background() {
     const INTERVAL: Duration = Duration::from_millis(1);
-    const SOON: Duration = Duration::from_secs(120);
+    const SOON: Duration = Duration::from_mins(2);
     let scene = writable_by_all("background");
     let first = map("first");
     let _first = first.pin(&scene.at("first")).expect("it can be pinned");
