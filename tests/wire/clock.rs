@@ -77,7 +77,7 @@ pub(crate) fn set_back() {
     let clock = SettableClock::new(&scratch.folder("clock"), 0);
     let received = Arc::new(Mutex::new(Vec::new()));
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let receiver = runtime.block_on(receiver::start("127.0.0.1:0".parse().expect("an address"), {
+    let server = runtime.block_on(receiver::start("127.0.0.1:0".parse().expect("an address"), {
         let received = Arc::clone(&received);
         move |request| {
             received.lock().expect("nothing panics").extend(points::decode(request).0);
@@ -87,7 +87,7 @@ pub(crate) fn set_back() {
     let program = Program::ready(program_type::XDP, "clocked").expect("the kernel has XDP");
     let id = program.id().to_string();
     let folder = scratch.folder("exporter");
-    let mut exporter = Exporter::start_in(&clock.environment(), &folder, receiver.address, "1s", &[]);
+    let mut exporter = Exporter::start_in(&clock.environment(), &folder, server.address, "1s", &[]);
     let of_program = || -> Vec<Point> {
         // The series of holders have no start.
         let is_own = |point: &&Point| {

@@ -1,4 +1,4 @@
-//! The PromQL expressions in the documents. Entry point: [`expressions`].
+//! The `PromQL` expressions in the documents. Entry point: [`expressions`].
 
 /// Returns the expressions of the `promql` blocks of a document. An expression starts at a line that is not indented; comments are
 /// removed.

@@ -1,4 +1,4 @@
-//! Every PromQL expression in the documents, evaluated by a Prometheus that scrapes two exporters of one host: all ids occur twice,
+//! Every `PromQL` expression in the documents, evaluated by a Prometheus that scrapes two exporters of one host: all ids occur twice,
 //! so that an expression that does not join on the instance fails.
 
 use std::fs;
