@@ -21,7 +21,7 @@ const MARK_LEN: usize = "...0123456789abcdef...".len();
 /// never equal to another one that is not.
 const MAX_WHOLE_LEN: usize = 2 * (END_LEN - 3) + MARK_LEN - 1;
 
-/// Returns a name, a path or a message up to its first zero byte, [`escaped`] and [`bounded`]. Different texts stay different.
+/// Returns a name, a path or a message up to its first zero byte, escaped and bounded. Different texts stay different.
 #[must_use]
 pub fn printable(text: &[u8]) -> String {
     let escaped = escaped(text);

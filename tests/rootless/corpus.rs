@@ -54,6 +54,9 @@ fn every_directory_of_inputs_has_a_parser() {
     assert_eq!(targets.len(), TARGETS.len(), "each has its own name");
 }
 
+/// The files of a target and their contents.
+type Inputs = Vec<(PathBuf, Vec<u8>)>;
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -64,7 +67,7 @@ proptest! {
         [one, other, start, cut] in any::<[Index; 4]>(),
         noise: Vec<u8>,
     ) {
-        static INPUTS: LazyLock<Vec<Vec<(PathBuf, Vec<u8>)>>> =
+        static INPUTS: LazyLock<Vec<Inputs>> =
             LazyLock::new(|| TARGETS.iter().map(|(target, _)| inputs(target)).collect());
         for ((_, parse), inputs) in TARGETS.iter().zip(&*INPUTS) {
             let mut bytes = one.get(inputs).1.clone();

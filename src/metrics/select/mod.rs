@@ -25,7 +25,7 @@ pub struct Selection {
     pub only: Vec<Rule>,
     /// Exports no object that matches one of these rules; wins over `only`.
     pub except: Vec<Rule>,
-    /// Exports only objects that are at least this old. See [`is_old`].
+    /// Exports only objects that are at least this old: programs by their load time, others since they were first seen.
     pub min_age: Duration,
     /// Whether to export single objects at all.
     pub per_object: bool,
