@@ -61,10 +61,10 @@ impl HostFiles {
     }
 }
 
-/// Returns whether this process is in every initial namespace that a container rarely is in. Mount namespaces have no fixed inode; the
-/// UTS namespace is the host's also in pods with `hostNetwork`.
+/// Returns whether this process is in every initial namespace that a container rarely is in. Mount namespaces have no fixed inode, and
+/// the UTS namespace says nothing: it is the host's in pods with `hostNetwork`, and may be another one in a service of the host.
 fn shares_namespaces(proc: &Path) -> bool {
-    let kinds = [NamespaceKind::Uts, NamespaceKind::Ipc, NamespaceKind::Cgroup];
+    let kinds = [NamespaceKind::Ipc, NamespaceKind::Cgroup];
     kinds.into_iter().all(|kind| is_initial(&proc.join("self"), kind).unwrap_or(false))
 }
 

@@ -94,5 +94,5 @@ fn assert_complete(text: &str) {
 
 /// The lines that are points.
 fn points(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| line.starts_with("bpf_"))
+    text.lines().filter(|line| ["bpf_", "process_"].iter().any(|prefix| line.starts_with(prefix)))
 }
