@@ -38,7 +38,8 @@ pub(crate) fn test() {
     let herd = Herd::new(3, 3).expect("the kernel takes a small herd");
     let _full = Map::hash_of(10, 0).expect("the kernel has hash maps");
     let _named = Program::with_full_name("a_name_of_more_than_15_characters").expect("the kernel has BTF");
-    let _link = Link::raw_tracepoint().expect("the kernel has tracepoints");
+    let _traced = Link::raw_tracepoint().expect("the kernel has tracepoints");
+    let _filtered = Link::cgroup().expect("the kernel has cgroups");
     let flags = ["--hooks-interval", "1s", "--max-series", "1000000"];
     let exporters =
         ["one", "other"].map(|name| Exporter::start(&scratch.folder(name), free_address(), "1s", &flags));
