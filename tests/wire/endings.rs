@@ -9,7 +9,7 @@ use test_support::objects::Program;
 use test_support::objects::uapi::program_type;
 
 /// Number of series of a program: its metrics, and its holder.
-const METRICS: usize = 10;
+const METRICS: usize = 11;
 
 pub(crate) fn test() {
     let scratch = Scratch::new();
