@@ -291,7 +291,7 @@ fn signal(pid: u32, name: &str) {
 }
 
 pub(crate) fn interrupted() {
-    const ROUNDS: usize = 8;
+    const ROUNDS: usize = 4;
     const ENDING: usize = 40;
     let map = array();
     for _ in 0..ROUNDS {
