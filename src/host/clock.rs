@@ -23,7 +23,7 @@ use crate::sys::{Error, Result, failed};
 const NANOSECONDS: i128 = 1_000_000_000;
 
 /// How far this process's time since boot is ahead of the host's, in nanoseconds. It never changes. `None` if it could not be read.
-static KNOWN_AHEAD: LazyLock<Option<i128>> = LazyLock::new(|| {
+static AHEAD: LazyLock<Option<i128>> = LazyLock::new(|| {
     let offset = namespace_offset(Path::new("/proc/self"));
     offset
         .inspect_err(|error| {
@@ -35,9 +35,6 @@ static KNOWN_AHEAD: LazyLock<Option<i128>> = LazyLock::new(|| {
         .ok()
 });
 
-/// The same; 0 if it could not be read.
-static AHEAD: LazyLock<i128> = LazyLock::new(|| KNOWN_AHEAD.unwrap_or(0));
-
 /// How far the wall clock must be set for dates to follow it.
 const STEP: Duration = Duration::from_secs(2);
 
@@ -48,12 +45,17 @@ pub(crate) fn now() -> BootTime {
 
 /// Returns the CPU time of this thread.
 pub(crate) fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has the clock since 2.6.12").into()
 }
 
 /// Returns whether [`now`] is known to be the host's time, and can be compared with times that the kernel reports of objects.
 pub(crate) fn is_of_host() -> bool {
-    KNOWN_AHEAD.is_some()
+    AHEAD.is_some()
+}
+
+/// Returns how far this process's time since boot is ahead of the host's; 0 if that is not known, see [`is_of_host`].
+fn ahead() -> i128 {
+    AHEAD.unwrap_or(0)
 }
 
 /// The wall clock of the host, as readings report it.
@@ -118,7 +120,7 @@ impl ProcTime {
             sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
         let per_second =
             per_second.filter(|&ticks| ticks > 0).expect("Linux reports the number of ticks per second");
-        Self { tick: 1_000_000_000 / per_second, ahead: *AHEAD }
+        Self { tick: 1_000_000_000 / per_second, ahead: ahead() }
     }
 
     /// Returns the moment that `/proc` shows as a number of ticks.
@@ -174,7 +176,7 @@ fn boot_time(nanoseconds: i128) -> BootTime {
 
 /// Returns the time since the host's boot.
 fn since_boot() -> i128 {
-    nanoseconds(ClockId::CLOCK_BOOTTIME) - *AHEAD
+    nanoseconds(ClockId::CLOCK_BOOTTIME) - ahead()
 }
 
 fn nanoseconds(clock: ClockId) -> i128 {

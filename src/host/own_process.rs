@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::clock::ProcTime;
+use super::procfs::stat_field;
 use crate::model::OwnProcess;
 
 /// Reads the resources that this process uses. `None` without `/proc`.
@@ -41,10 +42,7 @@ struct StatFields {
 }
 
 fn stat_fields(stat: &str) -> Option<StatFields> {
-    // Field 2 is a name in parentheses, which may itself contain blanks and parentheses.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let field = |number| stat_field(stat.as_bytes(), number);
     Some(StatFields {
         cpu_ticks: field(14)?.checked_add(field(15)?)?,
         threads: field(20)?,

@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 
-pub(crate) use self::text::object_kind;
 use self::text::{cgroup_path, file_name, object_id, object_of_file, start_ticks};
+pub(crate) use self::text::{object_kind, stat_field};
 pub(crate) use self::view::hidden;
 use crate::host::clock::ProcTime;
 use crate::host::issues::Issues;

@@ -42,12 +42,17 @@ pub(crate) fn object_id(fdinfo: &[u8], key: &[u8]) -> Option<u32> {
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
-/// Returns field 22 of `/proc/PID/stat`, the start time in ticks since boot. Field 2 is a name in parentheses, which may itself
+/// Returns a field of `/proc/PID/stat` by its number in proc(5), 3 or higher. Field 2 is a name in parentheses, which may itself
 /// contain blanks and parentheses.
-pub(crate) fn start_ticks(stat: &[u8]) -> Option<u64> {
+pub(crate) fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let fields = stat[name_end + 1..].strip_suffix(b"\n")?;
-    std::str::from_utf8(fields).ok()?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    std::str::from_utf8(fields).ok()?.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+/// Returns field 22 of `/proc/PID/stat`, the start time in ticks since boot.
+pub(crate) fn start_ticks(stat: &[u8]) -> Option<u64> {
+    stat_field(stat, 22)
 }
 
 /// Returns the path in `/proc/PID/cgroup` of the hierarchy with the memory controller, else of the unified one.
