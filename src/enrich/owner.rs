@@ -58,13 +58,12 @@ pub(super) fn assign(
         .map(|&(id, program)| owners.of(evidence.of_link(id, program, &programs)))
         .collect();
     let found = Found { programs, maps, links };
-    let of_kernel = seen.map(|seen| {
+    if let Some(seen) = seen {
         unowned.update(&found.without_owner(snapshot, seen.searched_at), seen.searched_until);
-        unowned.before(seen.pins_taken_at).collect::<HashSet<_>>()
-    });
+    }
     let known = |owner: Arc<Owner>, kind, id| {
         let is_known = owner.kind() != OwnerKind::Kernel
-            || of_kernel.as_ref().is_some_and(|of_kernel| of_kernel.contains(&Object { kind, id }));
+            || seen.is_some_and(|seen| unowned.is_before(Object { kind, id }, seen.pins_taken_at));
         (is_known && !owner.awaits_name()).then_some(owner)
     };
     let Found { programs, maps, links } = found;

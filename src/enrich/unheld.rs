@@ -25,6 +25,11 @@ impl UnheldSince {
         }
     }
 
+    /// Returns whether an object has been without a holder since before this moment.
+    pub(super) fn is_before(&self, object: Object, moment: BootTime) -> bool {
+        self.since.get(&object).is_some_and(|&since| since <= moment)
+    }
+
     /// Returns the objects that have been without a holder since before this moment.
     pub(super) fn before(&self, moment: BootTime) -> impl Iterator<Item = Object> {
         self.since.iter().filter(move |&(_, &since)| since <= moment).map(|(&object, _)| object)
