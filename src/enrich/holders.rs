@@ -64,7 +64,7 @@ impl<S> CachedHolder<S> {
     }
 }
 impl HolderCache {
-    /// Starts a reading: makes all identities anew if names have changed.
+    /// Starts a reading: if names have changed, every holder is described again.
     pub(super) fn start_reading(&mut self, names: &NameCache) {
         let revision = names.start_reading();
         if self.revision != revision {

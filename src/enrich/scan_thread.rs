@@ -40,7 +40,7 @@ impl<T: Send + 'static> ScanThread<T> {
         self.begun = Some(Instant::now());
         let (sender, result) = channel();
         let run = move || {
-            // If nobody waits for the result any more, nobody needs it.
+            // The receiver is dropped with the scheduler, and the result with it.
             let _unneeded = sender.send(scan());
         };
         let thread = thread::Builder::new().name(self.name.to_owned()).spawn(run).map_err(failed("clone"))?;

@@ -21,7 +21,7 @@ pub(crate) struct AttachPoint {
 }
 
 impl AttachPoint {
-    /// What attachments are sorted by: the labels, and then what tells apart points with the same ones.
+    /// Returns the sort key: the labels, then what distinguishes points with equal labels.
     fn order(&self) -> (Cow<'static, str>, Option<u64>, Option<String>, Option<Target>) {
         let text = self.target.as_ref().map(Target::to_string);
         (self.hook.clone(), self.inode(), text, self.target.as_ref().map(Target::without_names))

@@ -35,7 +35,7 @@ impl CpuTime {
         Self { end: cpu_time() + MAX_CPU_TIME }
     }
 
-    /// Returns the budget of the next of so many bpffs that remain: its share, and what those before it left of theirs.
+    /// Returns the budget of the next bpffs, of `remaining` ones: an equal share of the time that is left.
     pub(crate) fn budget(&self, remaining: usize) -> Budget {
         let now = cpu_time();
         let share = self.end.saturating_sub(now) / u32::try_from(remaining.max(1)).unwrap_or(u32::MAX);
