@@ -31,6 +31,10 @@ bpf:
 bench:
     cargo bench --locked
 
+# Writes the dashboards, rules and the stack in dist/ and the root
+dashboards:
+    UPDATE=1 cargo test --locked --test rootless -- dist::files
+
 # Accept changed outputs: read the diff before you commit it
 update:
-    UPDATE=1 cargo test --locked --test rootless -- golden:: generated::
+    UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files

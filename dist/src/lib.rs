@@ -1,0 +1,22 @@
+//! What is shipped beside the program and derives from its table of metrics: dashboards, rules, and the stack to try them out.
+//! Entry point: [`files`]. `just dashboards` writes the files, and a test compares them.
+
+pub mod names;
+pub mod promql;
+pub mod rules;
+pub mod stack;
+
+/// A file to ship.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Its path from the root of the repository.
+    pub path: String,
+    /// Its content.
+    pub text: String,
+}
+
+/// Returns every file that is made here.
+#[must_use]
+pub fn files() -> Vec<File> {
+    [rules::files(), stack::files()].concat()
+}

@@ -1,0 +1,111 @@
+//! Expressions that dashboards and rules share. All of them are right with one exporter and with hundreds, since they match on `job`
+//! and `instance`, and on every route into Prometheus, since they match on named labels only: a route may add labels of its own,
+//! such as those of the instrumentation scope.
+
+use crate::names::{
+    BUILD_INFO, MAP_FILL, MAP_INFO, Metric, PROGRAM_INFO, PROGRAM_RUN_TIME, PROGRAM_RUNS, RUN_STATS_COVERED,
+};
+
+/// Labels that identify an exporter.
+pub const NODE: &str = "job, instance";
+
+/// Labels that identify a program or a map of an exporter.
+pub const OBJECT: &str = "job, instance, id, name, type";
+
+/// The exporters that an expression is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope(&'static str);
+
+impl Scope {
+    /// Those that the variables of a dashboard select.
+    pub const SELECTED: Self = Self(r#"job=~"$job",instance=~"$instance""#);
+    /// All exporters of the selected jobs.
+    pub const FLEET: Self = Self(r#"job=~"$job",instance=~".+""#);
+    /// All exporters, for rules.
+    pub const ALL: Self = Self("");
+
+    /// Returns the selector of a metric.
+    #[must_use]
+    pub fn of(self, metric: Metric) -> String {
+        self.with(metric, "")
+    }
+
+    /// Returns the selector of a metric with further matchers.
+    #[must_use]
+    pub fn with(self, metric: Metric, matchers: &str) -> String {
+        self.select(&metric.to_string(), matchers)
+    }
+
+    /// Returns the selector of a series that is not a metric of ours, such as `target_info`.
+    #[must_use]
+    pub fn select(self, name: &str, matchers: &str) -> String {
+        match [self.0, matchers].map(str::is_empty) {
+            [true, true] => name.to_owned(),
+            [true, false] | [false, true] => format!("{name}{{{}{matchers}}}", self.0),
+            [false, false] => format!("{name}{{{},{matchers}}}", self.0),
+        }
+    }
+
+    /// Returns one `bpf_program_info` for each program. For some minutes after an exporter was killed there may be two: the
+    /// one it has sent last, and that of the next process, which may differ in a label.
+    #[must_use]
+    pub fn program_info(self, matchers: &str) -> String {
+        format!("topk by ({OBJECT}) (1, {})", self.with(PROGRAM_INFO, matchers))
+    }
+
+    /// Returns one `bpf_map_info` for each map.
+    #[must_use]
+    pub fn map_info(self, matchers: &str) -> String {
+        format!("topk by ({OBJECT}) (1, {})", self.with(MAP_INFO, matchers))
+    }
+
+    /// Returns the CPUs that each program used, averaged over a window. Run times grow only while run statistics are on, so the
+    /// divisor is the time in which they were.
+    #[must_use]
+    pub fn cpu_share(self, window: &str) -> String {
+        self.per_covered_second(PROGRAM_RUN_TIME, window)
+    }
+
+    /// Returns the runs per second of each program.
+    #[must_use]
+    pub fn runs_per_second(self, window: &str) -> String {
+        self.per_covered_second(PROGRAM_RUNS, window)
+    }
+
+    /// Returns the growth of a counter of programs per second in which run statistics were on.
+    #[must_use]
+    pub fn per_covered_second(self, counter: Metric, window: &str) -> String {
+        let covered = self.of(RUN_STATS_COVERED);
+        format!(
+            "sum by ({OBJECT}) (rate({}[{window}])) / on ({NODE}) group_left sum by ({NODE}) (rate({covered}[{window}]))",
+            self.of(counter),
+        )
+    }
+
+    /// Returns the fill of each map that refuses entries when it is full, with its owner.
+    #[must_use]
+    pub fn fill_with_owner(self) -> String {
+        format!(
+            "max by ({OBJECT}) ({}) * on ({OBJECT}) group_left (type_name, owner_kind, owner) {}",
+            self.of(MAP_FILL),
+            self.map_info(""),
+        )
+    }
+
+    /// Returns a series for each exporter with the name of its node in the label `node`: that of Kubernetes, else of the host,
+    /// else the instance, whichever the resource has.
+    #[must_use]
+    pub fn nodes(self) -> String {
+        let target = self.select("target_info", "");
+        let build = self.of(BUILD_INFO);
+        // An exporter without a `target_info` is a node, too.
+        let any = format!(
+            "topk by ({NODE}) (1, {target}) and on ({NODE}) {build} or on ({NODE}) max by ({NODE}) ({build})"
+        );
+        let mut nodes = format!(r#"label_replace({any}, "node", "$1", "instance", "(.+)")"#);
+        for label in ["host_name", "k8s_node_name"] {
+            nodes = format!(r#"label_replace({nodes}, "node", "$1", "{label}", "(.+)")"#);
+        }
+        format!(r#"max by ({NODE}, node, k8s_cluster_name) ({nodes})"#)
+    }
+}
