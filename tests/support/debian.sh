@@ -96,3 +96,14 @@ download() (
     mkdir -p "$1" && cd "$1" && shift &&
         apt-get -q -o APT::Sandbox::User=root download "$@"
 )
+
+# download_source RELEASE FOLDER PACKAGE: fetches and verifies upstream's archive of a source package, without Debian's patches.
+# Expects `release RELEASE`.
+download_source() (
+    apt=$work/apt/$1
+    options=(-q -c "$apt/apt.conf" -o Dir::Etc::sourcelist="$apt/archives.list" -o Dir::State::lists="$apt/archives")
+    mkdir -p "$apt/archives/partial" "$2"
+    sed -e 's/^deb /deb-src /' -e 's/arch=[^ ]* target=Packages/target=Sources/' "$apt/sources.list" >"$apt/archives.list"
+    apt-get "${options[@]}" update &&
+        cd "$2" && apt-get "${options[@]}" source --tar-only "$3"
+)
