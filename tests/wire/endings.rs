@@ -15,7 +15,8 @@ pub(crate) fn test() {
     let scratch = Scratch::new();
     let victoria = VictoriaMetrics::start(&scratch.folder("victoria"));
     let folder = scratch.folder("collector");
-    let collector = Collector::start(&folder, free_address(), Verbosity::Detailed, Some(&victoria));
+    let collector =
+        Collector::start(&folder, free_address(), Verbosity::Detailed, Some(&victoria.endpoint()));
     let ends = Program::ready(program_type::XDP, "wire_ends").expect("the kernel has XDP");
     let stays = Program::ready(program_type::XDP, "wire_stays").expect("the kernel has XDP");
     let (ended, stayed) = (ends.id().to_string(), stays.id().to_string());

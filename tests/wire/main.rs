@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use test_support::{root, trials};
 
 use receivers::Receiver;
-use receivers::Receiver::{Collector, Prometheus, Promtool, VictoriaMetrics};
+use receivers::Receiver::{Collector, Prometheus, PrometheusOtlp, Promtool, VictoriaMetrics};
 
 /// A test, by its name, and the receivers it needs.
 type Test = (&'static str, fn(), &'static [Receiver]);
@@ -35,6 +35,11 @@ const TESTS: &[Test] = &[
         "scraping_and_otlp_deliver_the_same_series",
         routes::same_series,
         &[Collector, Prometheus, VictoriaMetrics],
+    ),
+    (
+        "prometheus_receives_otlp_directly_with_the_series_of_a_scrape",
+        routes::own_receiver,
+        &[Collector, Prometheus, PrometheusOtlp],
     ),
     ("promtool_accepts_the_exposition", routes::promtool, &[Promtool]),
     ("every_documented_expression_evaluates_with_two_targets", queries::test, &[Prometheus]),

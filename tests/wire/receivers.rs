@@ -20,6 +20,8 @@ use test_support::http::{free_address, get};
 pub(crate) enum Receiver {
     Collector,
     Prometheus,
+    /// A later one, whose OTLP receiver is built in.
+    PrometheusOtlp,
     Promtool,
     VictoriaMetrics,
 }
@@ -32,6 +34,7 @@ impl Receiver {
         folder.join("bin").join(match self {
             Self::Collector => "otelcol",
             Self::Prometheus => "prometheus",
+            Self::PrometheusOtlp => "prometheus-otlp",
             Self::Promtool => "promtool",
             Self::VictoriaMetrics => "victoria-metrics",
         })
@@ -58,12 +61,13 @@ pub(crate) enum Verbosity {
 }
 
 impl Collector {
-    /// Starts it with its files in `folder`. It receives OTLP at `receives`, and forwards it to `next` as OTLP over HTTP.
+    /// Starts it with its files in `folder`. It receives OTLP at `receives`, and forwards it to `next`, a URL for metrics, as OTLP over
+    /// HTTP.
     pub(crate) fn start(
         folder: &Path,
         receives: SocketAddr,
         verbosity: Verbosity,
-        next: Option<&VictoriaMetrics>,
+        next: Option<&str>,
     ) -> Self {
         let own = free_address();
         let output = folder.join("received");
@@ -75,7 +79,7 @@ impl Collector {
         }});
         if let Some(next) = next {
             exporters["otlp_http"] = json!({
-                "metrics_endpoint": format!("http://{}/opentelemetry/v1/metrics", next.serves),
+                "metrics_endpoint": next,
                 "sending_queue": {"enabled": false},
                 "retry_on_failure": {"enabled": false},
             });
@@ -115,28 +119,43 @@ impl Collector {
     }
 }
 
-/// A Prometheus server that scrapes these addresses, every second.
+/// A Prometheus server that scrapes, every second, or takes OTLP.
 pub(crate) struct Prometheus {
     pub(crate) process: Process,
     serves: SocketAddr,
 }
 
 impl Prometheus {
-    /// Starts it with its files in `folder`.
+    /// Starts it with its files in `folder`. It scrapes these addresses.
     pub(crate) fn start(folder: &Path, scrapes: &[SocketAddr]) -> Self {
-        let serves = free_address();
         let settings = json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "scrape_configs": [{"job_name": "wire", "static_configs": [{"targets": scrapes}]}],
         });
-        let mut command = Command::new(Receiver::Prometheus.path());
-        command.arg(option("config.file", write_settings(folder, &settings).display()));
+        Self::start_with(&mut Command::new(Receiver::Prometheus.path()), folder, &settings)
+    }
+
+    /// Starts one that takes OTLP, with its files in `folder` and the settings it has by default.
+    pub(crate) fn start_receiving(folder: &Path) -> Self {
+        let mut command = Command::new(Receiver::PrometheusOtlp.path());
+        command.arg("--web.enable-otlp-receiver");
+        Self::start_with(&mut command, folder, &json!({}))
+    }
+
+    fn start_with(command: &mut Command, folder: &Path, settings: &Value) -> Self {
+        let serves = free_address();
+        command.arg(option("config.file", write_settings(folder, settings).display()));
         command.arg(option("storage.tsdb.path", folder.join("series").display()));
         command.arg(option("web.listen-address", serves));
         command.arg(option("log.level", "warn"));
-        let mut process = Process::start("prometheus", &mut command, folder);
+        let mut process = Process::start("prometheus", command, folder);
         answers(&mut process, serves, "/-/ready");
         Self { process, serves }
+    }
+
+    /// Returns where it takes OTLP over HTTP.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}/api/v1/otlp/v1/metrics", self.serves)
     }
 
     /// Returns the current series of a selector.
@@ -211,6 +230,11 @@ impl VictoriaMetrics {
         let mut process = Process::start("victoria-metrics", &mut command, folder);
         answers(&mut process, serves, "/health");
         Self { process, serves }
+    }
+
+    /// Returns where it takes OTLP over HTTP.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}/opentelemetry/v1/metrics", self.serves)
     }
 
     /// Returns the current series of a selector.
