@@ -1,6 +1,8 @@
 //! What is shipped beside the program and derives from its table of metrics: dashboards, rules, and the stack to try them out.
 //! Entry point: [`files`]. `just dashboards` writes the files, and a test compares them.
 
+pub mod dashboards;
+pub mod grafana;
 pub mod names;
 pub mod promql;
 pub mod rules;
@@ -18,5 +20,5 @@ pub struct File {
 /// Returns every file that is made here.
 #[must_use]
 pub fn files() -> Vec<File> {
-    [rules::files(), stack::files()].concat()
+    [dashboards::files(), rules::files(), stack::files()].concat()
 }

@@ -72,6 +72,14 @@ impl Scope {
         self.per_covered_second(PROGRAM_RUNS, window)
     }
 
+    /// Returns the seconds that each program needs for a run.
+    #[must_use]
+    pub fn seconds_per_run(self, window: &str) -> String {
+        let [time, runs] = [PROGRAM_RUN_TIME, PROGRAM_RUNS]
+            .map(|counter| format!("sum by ({OBJECT}) (rate({}[{window}]))", self.of(counter)));
+        format!("{time} / on ({OBJECT}) ({runs} > 0)")
+    }
+
     /// Returns the growth of a counter of programs per second in which run statistics were on.
     #[must_use]
     pub fn per_covered_second(self, counter: Metric, window: &str) -> String {
@@ -106,6 +114,6 @@ impl Scope {
         for label in ["host_name", "k8s_node_name"] {
             nodes = format!(r#"label_replace({nodes}, "node", "$1", "{label}", "(.+)")"#);
         }
-        format!(r#"max by ({NODE}, node, k8s_cluster_name) ({nodes})"#)
+        format!("max by ({NODE}, node, k8s_cluster_name) ({nodes})")
     }
 }

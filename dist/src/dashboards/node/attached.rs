@@ -1,0 +1,174 @@
+//! Hooks and links, and what came and went.
+
+use super::{SCOPE, selected_programs};
+use crate::dashboards::{label, map_id, program_id, program_names};
+use crate::grafana::{Column, Panel, Query, Row, Unit};
+use crate::names::{
+    BUILD_INFO, HOOK_DETACHED_PROGRAMS, HOOK_INFO, HOOK_POSITION, HOOK_PROGRAMS, LINK_INFO, MAP_INFO,
+    OBJECTS, OBJECTS_ORPHANED, PROGRAM_LOAD_TIME,
+};
+use crate::promql::{NODE, OBJECT};
+
+const HOOK: &str = "job, instance, hook, target, netns, prog_id, link_id";
+
+const HOOKS: [Column; 9] = [
+    label("hook", "Hook"),
+    label("target", "Target"),
+    label("netns", "Network namespace"),
+    label("name", "Program"),
+    program_id("prog_id", "Program id"),
+    label("link_id", "Link id"),
+    label("owner_kind", "Owner kind"),
+    label("owner", "Owner"),
+    label("instance", "Instance"),
+];
+
+const LINKS: [Column; 9] = [
+    label("link_id", "Link id"),
+    label("type_name", "Type"),
+    label("attach_type", "Attach type"),
+    label("target", "Target"),
+    label("name", "Program"),
+    program_id("prog_id", "Program id"),
+    label("owner_kind", "Owner kind"),
+    label("owner", "Owner"),
+    label("instance", "Instance"),
+];
+
+pub(super) fn hooks() -> Row {
+    let names = program_names(SCOPE);
+    // A struct_ops map is attached without a program.
+    let attached = format!("max by ({HOOK}) ({})", SCOPE.of(HOOK_INFO));
+    let hooks = format!(
+        "{attached} * on (job, instance, prog_id) group_left (name, owner_kind, owner) {names} or on ({HOOK}) {attached}"
+    );
+    let link = "job, instance, link_id, type_name, attach_type, target, prog_id, owner_kind, owner";
+    let listed = format!("max by ({link}) ({})", SCOPE.with(LINK_INFO, r#"owner=~"$owner""#));
+    let links = format!(
+        "{listed} * on (job, instance, prog_id) group_left (name) {names} or on (job, instance, link_id) {listed}"
+    );
+    Row {
+        title: "Hooks and links",
+        panels: vec![
+            Panel::table(
+                "Hooks in order of execution",
+                "Programs at each hook and target, by links and without; the one at position 0 runs first.",
+                &HOOKS,
+                vec![
+                    Query::new("Info", Unit::Count, hooks),
+                    Query::new(
+                        "Position",
+                        Unit::Count,
+                        format!("max by ({HOOK}) ({})", SCOPE.of(HOOK_POSITION)),
+                    ),
+                ],
+                &[("Hook", false), ("Target", false), ("Position", false)],
+            )
+            .hide("Info")
+            .size(12, 10),
+            Panel::table(
+                "Links",
+                "What each link attaches, and to what.",
+                &LINKS,
+                vec![Query::new("Info", Unit::Count, links)],
+                &[("Type", false), ("Target", false)],
+            )
+            .hide("Info")
+            .size(12, 10),
+        ],
+    }
+}
+
+const CAME: [Column; 5] = [
+    label("name", "Program"),
+    label("type", "Type"),
+    program_id("id", "Id"),
+    label("owner", "Owner"),
+    label("instance", "Instance"),
+];
+
+const GONE: [Column; 4] =
+    [label("name", "Program"), label("type", "Type"), label("id", "Id"), label("instance", "Instance")];
+
+const NEW_MAPS: [Column; 4] =
+    [label("name", "Map"), label("type", "Type number"), map_id("id", "Id"), label("instance", "Instance")];
+
+pub(super) fn changes() -> Row {
+    let loaded = SCOPE.of(PROGRAM_LOAD_TIME);
+    let came = format!(
+        "1000 * max by ({OBJECT}) ({loaded} > time() - $__range_s) * on ({OBJECT}) group_left (owner) {}",
+        selected_programs(),
+    );
+    let gone = format!(
+        "1000 * max by ({OBJECT}) (last_over_time({loaded}[$__range])) unless on ({OBJECT}) {loaded}"
+    );
+    let map = SCOPE.of(MAP_INFO);
+    let new_maps = format!("max by ({OBJECT}) ({map}) unless on ({OBJECT}) {map} offset $__range");
+    Row {
+        title: "What came and went",
+        panels: vec![
+            Panel::graph(
+                "Objects",
+                "Objects of each kind over time.",
+                Unit::Count,
+                "{{kind}}",
+                format!("sum by (job, instance, kind) ({})", SCOPE.of(OBJECTS)),
+            ),
+            Panel::graph(
+                "Loads and detachments",
+                "Programs loaded in the last five minutes that are still there, and programs detached from a hook whose target is still there.",
+                Unit::Count,
+                "loaded in 5 minutes",
+                format!("count by ({NODE}) ({loaded} > time() - 300) or on ({NODE}) 0 * max by ({NODE}) ({})", SCOPE.of(BUILD_INFO)),
+            )
+            .and(
+                "detached from {{hook}} {{target}}",
+                format!("sum by (job, instance, hook, target) (increase({}[5m])) > 0", SCOPE.of(HOOK_DETACHED_PROGRAMS)),
+            ),
+            Panel::graph(
+                "Orphans",
+                "Objects of each kind that no process, pin, link or hook holds; absent unless everything could be seen.",
+                Unit::Count,
+                "{{kind}}",
+                format!("sum by (job, instance, kind) ({})", SCOPE.of(OBJECTS_ORPHANED)),
+            ),
+            Panel::table(
+                "Loaded in the time range",
+                "Programs that were loaded in the selected time and are still there.",
+                &CAME,
+                vec![Query::new("Loaded", Unit::Date, came)],
+                &[("Loaded", true)],
+            )
+            .size(9, 8),
+            Panel::table(
+                "Gone in the time range",
+                "Programs that were there in the selected time and are no more.",
+                &GONE,
+                vec![Query::new("Loaded", Unit::Date, gone)],
+                &[("Loaded", true)],
+            )
+            .size(8, 8),
+            Panel::table(
+                "Maps new in the time range",
+                "Maps that were not there at the beginning of the selected time.",
+                &NEW_MAPS,
+                vec![Query::new("Info", Unit::Count, new_maps)],
+                &[("Map", false)],
+            )
+            .hide("Info")
+            .size(7, 8),
+            Panel::table(
+                "Hooks without a program",
+                "Hooks that lost their last program within an hour while their target is still there.",
+                &[label("hook", "Hook"), label("target", "Target"), label("netns", "Network namespace"), label("instance", "Instance")],
+                vec![Query::new(
+                    "Programs",
+                    Unit::Count,
+                    format!("max by (job, instance, hook, target, netns) ({} == 0)", SCOPE.of(HOOK_PROGRAMS)),
+                )],
+                &[("Hook", false)],
+            )
+            .size(24, 6),
+        ],
+    }
+}

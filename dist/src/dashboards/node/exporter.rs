@@ -1,0 +1,147 @@
+//! The exporter itself: its cost, and what it could not see, read or deliver.
+
+use super::SCOPE;
+use crate::dashboards::{GRAPH, label};
+use crate::grafana::{Panel, Query, Row, Unit};
+use crate::names::{
+    BUILD_INFO, COLLECT_AGE, COLLECT_DURATION, COLLECT_SUCCESS, DROPPED_SERIES, FEATURE_AVAILABLE, ISSUES,
+    Metric, OTLP_BACKLOG, OTLP_DROPPED_POINTS, OTLP_POINTS, PROCESS_CPU, PROCESS_RESIDENT_MEMORY,
+    RUN_STATS_ENABLED,
+};
+use crate::promql::NODE;
+
+pub(super) fn row() -> Row {
+    Row { title: "The exporter", panels: [costs(), failures(), state()].concat() }
+}
+
+fn costs() -> Vec<Panel> {
+    // Every process of a host may have metrics of these names.
+    let ours = format!("and on ({NODE}) {}", SCOPE.of(BUILD_INFO));
+    vec![
+            Panel::graph(
+                "CPU of the exporter",
+                "CPUs that the exporter itself uses, its iterators in the kernel included.",
+                Unit::Cpus,
+                "exporter",
+                format!("sum by ({NODE}) (rate({}[{GRAPH}])) {ours}", SCOPE.of(PROCESS_CPU)),
+            )
+            .size(6, 7),
+            Panel::graph(
+                "Memory of the exporter",
+                "Resident memory of the exporter.",
+                Unit::Bytes,
+                "exporter",
+                format!("max by ({NODE}) ({}) {ours}", SCOPE.of(PROCESS_RESIDENT_MEMORY)),
+            )
+            .size(6, 7),
+            Panel::graph(
+                "Reading",
+                "Time that each part of the last reading took.",
+                Unit::Seconds,
+                "{{collector}}",
+                format!("max by (job, instance, collector) ({})", SCOPE.of(COLLECT_DURATION)),
+            )
+            .stacked()
+            .size(6, 7),
+            Panel::graph(
+                "OTLP",
+                "Points that the receiver accepted or rejected, and points dropped, per second; none where the exporter is only scraped.",
+                Unit::PerSecond,
+                "{{outcome}}",
+                format!("sum by (job, instance, outcome) (rate({}[{GRAPH}]))", SCOPE.of(OTLP_POINTS)),
+            )
+            .and(
+                "dropped: {{reason}}",
+                format!("sum by (job, instance, reason) (rate({}[{GRAPH}])) > 0", SCOPE.of(OTLP_DROPPED_POINTS)),
+            )
+            .size(6, 7),
+    ]
+}
+
+fn failures() -> Vec<Panel> {
+    let issues = format!(
+        "sum by (job, instance, collector, call, error) (increase({}[$__range])) > 0",
+        SCOPE.of(ISSUES)
+    );
+    vec![
+            Panel::table(
+                "What could not be seen",
+                "Sources that do not see everything, and why; the page on privileges has the remedies.",
+                &[label("feature", "Source"), label("reason", "Reason"), label("instance", "Instance")],
+                vec![Query::new(
+                    "Info",
+                    Unit::Count,
+                    format!("max by (job, instance, feature, reason) ({} == 0)", SCOPE.of(FEATURE_AVAILABLE)),
+                )],
+                &[("Source", false)],
+            )
+            .hide("Info")
+            .size(8, 7),
+            Panel::table(
+                "What could not be read",
+                "Failures to read something in the selected time, by the call that failed.",
+                &[label("collector", "Collector"), label("call", "Call"), label("error", "Error"), label("instance", "Instance")],
+                vec![Query::new("Failures", Unit::Count, issues)],
+                &[("Failures", true)],
+            )
+            .size(8, 7),
+            Panel::table(
+                "Collectors",
+                "Each part of the reading: whether it read everything that its rights allow, how long it took, and how old its results are.",
+                &[label("collector", "Collector"), label("reader", "Reader"), label("instance", "Instance")],
+                vec![
+                    Query::new("Success", Unit::Count, collector(COLLECT_SUCCESS)),
+                    Query::new("Duration", Unit::Seconds, collector(COLLECT_DURATION)),
+                    Query::new("Age", Unit::Seconds, collector(COLLECT_AGE)),
+                ],
+                &[("Success", false)],
+            )
+            .size(8, 7),
+    ]
+}
+
+fn state() -> Vec<Panel> {
+    vec![
+        Panel::stat(
+            "Run statistics",
+            "Whether the exporter or the sysctl has the kernel count runs and run times: 1 or 0.",
+            Unit::Count,
+            format!("max({})", SCOPE.of(RUN_STATS_ENABLED)),
+        ),
+        Panel::stat(
+            "Dropped series",
+            "Series left out to stay under --max-series; no data without that limit.",
+            Unit::Count,
+            format!("sum({})", SCOPE.of(DROPPED_SERIES)),
+        )
+        .from(1.0, "orange", "objects are missing in every panel above"),
+        Panel::stat(
+            "OTLP backlog",
+            "Encoded requests that wait for the receiver.",
+            Unit::Bytes,
+            format!("sum({})", SCOPE.of(OTLP_BACKLOG)),
+        ),
+        Panel::table(
+            "Build",
+            "Version of the exporter, its source revision and its compiler.",
+            &[
+                label("version", "Version"),
+                label("revision", "Revision"),
+                label("rustc", "Compiler"),
+                label("instance", "Instance"),
+            ],
+            vec![Query::new(
+                "Info",
+                Unit::Count,
+                format!("max by (job, instance, version, revision, rustc) ({})", SCOPE.of(BUILD_INFO)),
+            )],
+            &[],
+        )
+        .hide("Info")
+        .size(15, 4),
+    ]
+}
+
+fn collector(metric: Metric) -> String {
+    format!("max by (job, instance, collector, reader) ({})", SCOPE.of(metric))
+}

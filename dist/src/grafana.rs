@@ -1,0 +1,568 @@
+//! Dashboards of Grafana, as far as these need them: variables, panels in rows, tables made of several queries.
+//! Entry point: [`Dashboard`]. The JSON is what Grafana 11 and later import and provision.
+
+use serde_json::{Map, Value, json};
+
+use crate::names::Metric;
+
+/// Version of Grafana's schema of dashboards. Grafana migrates older ones when it loads them.
+const SCHEMA_VERSION: u32 = 41;
+
+/// Columns of Grafana's grid.
+const COLUMNS: u32 = 24;
+
+/// The data source that a panel or variable queries: the one that the variable `datasource` selects.
+fn datasource() -> Value {
+    json!({"type": "prometheus", "uid": "${datasource}"})
+}
+
+/// A dashboard.
+#[derive(Clone, Debug)]
+pub struct Dashboard {
+    /// Identity in links and files.
+    pub uid: &'static str,
+    /// Title.
+    pub title: &'static str,
+    /// What it shows, in one sentence.
+    pub description: &'static str,
+    /// Variables after `datasource` and `job`.
+    pub variables: Vec<Variable>,
+    /// Panels, in rows.
+    pub rows: Vec<Row>,
+}
+
+/// Panels below a heading.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The heading.
+    pub title: &'static str,
+    /// Its panels, from left to right.
+    pub panels: Vec<Panel>,
+}
+
+/// A variable.
+#[derive(Clone, Debug)]
+pub enum Variable {
+    /// The values of a label.
+    Label {
+        /// Name of the variable and of the label.
+        name: &'static str,
+        /// Words before it.
+        label: &'static str,
+        /// Selector of the series.
+        selector: String,
+    },
+    /// Exporters, by the names of their nodes.
+    Node {
+        /// Whether several or all can be selected.
+        several: bool,
+        /// Expression of series with the labels `instance` and `node`.
+        nodes: String,
+    },
+    /// A text to type.
+    Text {
+        /// Its name.
+        name: &'static str,
+        /// Words before it.
+        label: &'static str,
+        /// The text at first.
+        value: &'static str,
+    },
+}
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// CPUs: one is 100 %.
+    Cpus,
+    /// A part of a whole.
+    Ratio,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds since 1970.
+    Date,
+    /// Events per second.
+    PerSecond,
+    /// Bytes per second.
+    BytesPerSecond,
+    /// A number of things.
+    Count,
+}
+
+impl Unit {
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Cpus | Self::Ratio => "percentunit",
+            Self::Bytes => "bytes",
+            Self::Seconds => "s",
+            Self::Date => "dateTimeAsIso",
+            Self::PerSecond => "cps",
+            Self::BytesPerSecond => "Bps",
+            Self::Count => "short",
+        }
+    }
+}
+
+/// A value from which on a number is coloured, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Threshold {
+    /// The first such value.
+    pub from: f64,
+    /// The colour.
+    pub color: &'static str,
+    /// Why from there, as the end of a sentence.
+    pub reason: &'static str,
+}
+
+/// A query, and what its legend or column is called.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The expression.
+    pub expression: String,
+    /// Legend of its lines, with labels in double braces; or heading of its column.
+    pub title: String,
+    /// Unit of its column; in a graph, that of the panel.
+    pub unit: Unit,
+}
+
+impl Query {
+    /// Returns a query.
+    pub fn new(title: impl Into<String>, unit: Unit, expression: impl Into<String>) -> Self {
+        Self { expression: expression.into(), title: title.into(), unit }
+    }
+}
+
+/// A label as a column of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Name of the label.
+    pub label: &'static str,
+    /// Heading.
+    pub title: &'static str,
+    /// What a click opens.
+    pub link: Option<Link>,
+}
+
+/// A link from a cell of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Its words.
+    pub title: &'static str,
+    /// Identity of the dashboard.
+    pub uid: &'static str,
+    /// Variable of that dashboard which the value of the cell sets.
+    pub variable: &'static str,
+}
+
+/// A panel.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// Title.
+    pub title: &'static str,
+    /// What it shows, in one sentence.
+    pub description: &'static str,
+    /// Columns of the grid.
+    pub width: u32,
+    /// Rows of the grid.
+    pub height: u32,
+    /// Its queries.
+    pub queries: Vec<Query>,
+    /// Colours.
+    pub thresholds: Vec<Threshold>,
+    /// How it draws.
+    pub kind: PanelKind,
+}
+
+/// How a panel draws.
+#[derive(Clone, Debug)]
+pub enum PanelKind {
+    /// One number.
+    Stat,
+    /// Lines over time.
+    Graph {
+        /// Whether lines add up.
+        stacked: bool,
+    },
+    /// A table: one row for each set of labels, one column for each query.
+    Table {
+        /// Labels, from left to right.
+        columns: Vec<Column>,
+        /// Columns to sort by, the largest value first where `true`.
+        sort: Vec<(&'static str, bool)>,
+        /// Queries that only bring labels: their values, always 1, are hidden.
+        hidden: Vec<&'static str>,
+        /// A column drawn as a bar, from 0 to 1.
+        bar: Option<&'static str>,
+    },
+}
+
+impl Panel {
+    /// Returns a number.
+    pub fn stat(
+        title: &'static str,
+        description: &'static str,
+        unit: Unit,
+        expression: impl Into<String>,
+    ) -> Self {
+        let queries = vec![Query::new(title, unit, expression)];
+        Self {
+            title,
+            description,
+            width: 3,
+            height: 4,
+            queries,
+            thresholds: Vec::new(),
+            kind: PanelKind::Stat,
+        }
+    }
+
+    /// Returns lines over time.
+    pub fn graph(
+        title: &'static str,
+        description: &'static str,
+        unit: Unit,
+        legend: &'static str,
+        expression: impl Into<String>,
+    ) -> Self {
+        let queries = vec![Query::new(legend, unit, expression)];
+        let kind = PanelKind::Graph { stacked: false };
+        Self { title, description, width: 8, height: 8, queries, thresholds: Vec::new(), kind }
+    }
+
+    /// Returns a table.
+    #[must_use]
+    pub fn table(
+        title: &'static str,
+        description: &'static str,
+        columns: &[Column],
+        queries: Vec<Query>,
+        sort: &[(&'static str, bool)],
+    ) -> Self {
+        let kind =
+            PanelKind::Table { columns: columns.into(), sort: sort.into(), hidden: Vec::new(), bar: None };
+        Self { title, description, width: COLUMNS, height: 10, queries, thresholds: Vec::new(), kind }
+    }
+
+    /// Sets the size.
+    #[must_use]
+    pub const fn size(mut self, width: u32, height: u32) -> Self {
+        self.width = width;
+        self.height = height;
+        self
+    }
+
+    /// Adds a query.
+    #[must_use]
+    pub fn and(mut self, title: &'static str, expression: impl Into<String>) -> Self {
+        let unit = self.queries[0].unit;
+        self.queries.push(Query::new(title, unit, expression));
+        self
+    }
+
+    /// Adds up the lines of a graph.
+    #[must_use]
+    pub fn stacked(mut self) -> Self {
+        self.kind = PanelKind::Graph { stacked: true };
+        self
+    }
+
+    /// Colours values.
+    #[must_use]
+    pub fn from(mut self, from: f64, color: &'static str, reason: &'static str) -> Self {
+        self.thresholds.push(Threshold { from, color, reason });
+        self
+    }
+
+    /// Hides the values of a query of a table, which only brings labels.
+    #[must_use]
+    pub fn hide(mut self, title: &'static str) -> Self {
+        if let PanelKind::Table { hidden, .. } = &mut self.kind {
+            hidden.push(title);
+        }
+        self
+    }
+
+    /// Draws a column of a table as a bar.
+    #[must_use]
+    pub fn bar(mut self, title: &'static str) -> Self {
+        if let PanelKind::Table { bar, .. } = &mut self.kind {
+            *bar = Some(title);
+        }
+        self
+    }
+
+    /// Returns the description, and the reasons of the colours.
+    fn words(&self) -> String {
+        let mut words = self.description.to_owned();
+        for Threshold { color, reason, .. } in &self.thresholds {
+            let mut letters = color.chars();
+            let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+            words.push(' ');
+            words.extend(first);
+            words.push_str(letters.as_str());
+            words.push_str(": ");
+            words.push_str(reason);
+            words.push('.');
+        }
+        words
+    }
+
+    fn json(&self, id: u32, x: u32, y: u32) -> Value {
+        let targets: Vec<Value> =
+            self.queries.iter().zip(b'A'..).map(|(query, letter)| self.target(query, letter)).collect();
+        let mut panel = json!({
+            "id": id,
+            "type": match self.kind {
+                PanelKind::Stat => "stat",
+                PanelKind::Graph { .. } => "timeseries",
+                PanelKind::Table { .. } => "table",
+            },
+            "title": self.title,
+            "description": self.words(),
+            "datasource": datasource(),
+            "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
+            "targets": targets,
+            "fieldConfig": {"defaults": self.defaults(), "overrides": self.overrides()},
+            "options": self.options(),
+        });
+        if let Some(transformations) = self.transformations() {
+            panel["transformations"] = transformations;
+        }
+        panel
+    }
+
+    fn target(&self, query: &Query, letter: u8) -> Value {
+        let mut target = json!({
+            "refId": char::from(letter).to_string(),
+            "datasource": datasource(),
+            "editorMode": "code",
+            "expr": query.expression,
+        });
+        match self.kind {
+            PanelKind::Graph { .. } => {
+                target["legendFormat"] = query.title.clone().into();
+                target["range"] = true.into();
+            }
+            PanelKind::Stat => target["instant"] = true.into(),
+            PanelKind::Table { .. } => {
+                target["instant"] = true.into();
+                target["format"] = "table".into();
+            }
+        }
+        target
+    }
+
+    fn defaults(&self) -> Value {
+        let mut steps =
+            vec![json!({"color": if self.thresholds.is_empty() { "text" } else { "green" }, "value": null})];
+        steps.extend(self.thresholds.iter().map(|step| json!({"color": step.color, "value": step.from})));
+        let mut defaults = json!({"thresholds": {"mode": "absolute", "steps": steps}});
+        match &self.kind {
+            PanelKind::Stat => {
+                defaults["unit"] = self.queries[0].unit.id().into();
+                defaults["color"] = json!({"mode": "thresholds"});
+            }
+            PanelKind::Graph { stacked } => {
+                defaults["unit"] = self.queries[0].unit.id().into();
+                defaults["min"] = 0.into();
+                defaults["color"] = json!({"mode": "palette-classic"});
+                let group = if *stacked { "normal" } else { "none" };
+                let lines = if self.thresholds.is_empty() { "off" } else { "dashed" };
+                defaults["custom"] = json!({
+                    "drawStyle": "line",
+                    "fillOpacity": if *stacked { 30 } else { 5 },
+                    "showPoints": "never",
+                    "stacking": {"group": "A", "mode": group},
+                    "thresholdsStyle": {"mode": lines},
+                });
+            }
+            PanelKind::Table { .. } => defaults["custom"] = json!({"filterable": true}),
+        }
+        defaults
+    }
+
+    fn overrides(&self) -> Value {
+        let PanelKind::Table { columns, hidden, bar, .. } = &self.kind else { return json!([]) };
+        let mut overrides = Vec::new();
+        for query in self.queries.iter().filter(|query| !hidden.contains(&&*query.title)) {
+            let mut properties = vec![json!({"id": "unit", "value": query.unit.id()})];
+            if *bar == Some(&query.title) {
+                properties.push(json!({"id": "min", "value": 0}));
+                properties.push(json!({"id": "max", "value": 1}));
+                properties
+                    .push(json!({"id": "custom.cellOptions", "value": {"type": "gauge", "mode": "basic"}}));
+            }
+            overrides.push(by_name(&query.title, &properties));
+        }
+        for column in columns {
+            let Some(Link { title, uid, variable }) = column.link else { continue };
+            let url = format!(
+                "/d/{uid}?${{datasource:queryparam}}&${{job:queryparam}}&var-instance=${{__data.fields[\"Instance\"]}}\
+                 &var-{variable}=${{__value.raw}}&${{__url_time_range}}"
+            );
+            let links = json!([{"title": title, "url": url}]);
+            overrides.push(by_name(column.title, &[json!({"id": "links", "value": links})]));
+        }
+        overrides.into()
+    }
+
+    fn options(&self) -> Value {
+        match &self.kind {
+            PanelKind::Stat => json!({
+                "colorMode": "value",
+                "graphMode": "none",
+                "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
+            }),
+            PanelKind::Graph { .. } => json!({
+                "legend": {"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": ["lastNotNull", "max"]},
+                "tooltip": {"mode": "multi", "sort": "desc"},
+            }),
+            PanelKind::Table { sort, .. } => {
+                let sort: Vec<Value> =
+                    sort.iter().map(|(column, desc)| json!({"displayName": column, "desc": desc})).collect();
+                json!({"showHeader": true, "cellHeight": "sm", "sortBy": sort})
+            }
+        }
+    }
+
+    /// Joins the results of the queries, names the columns and puts them in order.
+    fn transformations(&self) -> Option<Value> {
+        let PanelKind::Table { columns, hidden, .. } = &self.kind else { return None };
+        let value = |letter: u8| match self.queries.len() {
+            1 => "Value".to_owned(),
+            _ => format!("Value #{}", char::from(letter)),
+        };
+        let mut names: Vec<String> = columns.iter().map(|column| column.label.to_owned()).collect();
+        let mut titles: Vec<&str> = columns.iter().map(|column| column.title).collect();
+        let mut excluded = Map::from_iter([("Time".to_owned(), Value::Bool(true))]);
+        // The exporter is one of several that only the job tells apart, which the variable has selected.
+        for label in ["job"].into_iter().filter(|label| columns.iter().all(|column| column.label != *label)) {
+            excluded.insert(label.to_owned(), true.into());
+        }
+        for (query, letter) in self.queries.iter().zip(b'A'..) {
+            if hidden.contains(&&*query.title) {
+                excluded.insert(value(letter), true.into());
+            } else {
+                names.push(value(letter));
+                titles.push(&query.title);
+            }
+        }
+        let order: Map<String, Value> =
+            names.iter().cloned().zip((0..).map(|index: u32| index.into())).collect();
+        let renamed: Map<String, Value> =
+            names.iter().cloned().zip(titles.iter().map(|&title| title.into())).collect();
+        let organize = json!({"excludeByName": excluded, "indexByName": order, "renameByName": renamed});
+        let mut transformations = Vec::new();
+        if self.queries.len() > 1 {
+            transformations.push(json!({"id": "merge", "options": {}}));
+        }
+        transformations.push(json!({"id": "organize", "options": organize}));
+        Some(transformations.into())
+    }
+}
+
+fn by_name(name: &str, properties: &[Value]) -> Value {
+    json!({"matcher": {"id": "byName", "options": name}, "properties": properties})
+}
+
+impl Variable {
+    fn json(&self) -> Value {
+        let query = |name: &str, label: &str, query: String, several: bool| {
+            let mut variable = json!({
+                "name": name,
+                "label": label,
+                "type": "query",
+                "datasource": datasource(),
+                "query": {"query": query, "refId": name},
+                // Also when the time range changes: exporters come and go.
+                "refresh": 2,
+                "sort": 5,
+                "multi": several,
+                "includeAll": several,
+            });
+            if several {
+                // Also what does not have the label.
+                variable["allValue"] = ".*".into();
+                variable["current"] = json!({"text": ["All"], "value": ["$__all"]});
+            }
+            variable
+        };
+        match self {
+            Self::Label { name, label, selector } => {
+                query(name, label, format!("label_values({selector}, {name})"), true)
+            }
+            Self::Node { several, nodes } => {
+                let mut variable = query("instance", "Node", format!("query_result({nodes})"), *several);
+                variable["regex"] = r#"/instance="(?<value>[^"]*)".*[{,]node="(?<text>[^"]*)"/"#.into();
+                variable
+            }
+            Self::Text { name, label, value } => json!({
+                "name": name,
+                "label": label,
+                "type": "textbox",
+                "query": value,
+                "current": {"text": value, "value": value},
+            }),
+        }
+    }
+}
+
+impl Dashboard {
+    /// Returns the dashboard as Grafana imports it.
+    #[must_use]
+    pub fn json(&self, jobs: Metric) -> Value {
+        let mut variables = vec![
+            json!({"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "regex": ""}),
+            Variable::Label { name: "job", label: "Job", selector: jobs.to_string() }.json(),
+        ];
+        variables.extend(self.variables.iter().map(Variable::json));
+        json!({
+            "uid": self.uid,
+            "title": self.title,
+            "description": self.description,
+            "tags": ["ebpf"],
+            "schemaVersion": SCHEMA_VERSION,
+            "editable": true,
+            "graphTooltip": 1,
+            "time": {"from": "now-1h", "to": "now"},
+            "timezone": "browser",
+            "refresh": "30s",
+            "links": [{
+                "type": "dashboards", "title": "eBPF", "tags": ["ebpf"], "asDropdown": false, "icon": "external link",
+                "includeVars": true, "keepTime": true, "targetBlank": false, "tooltip": "", "url": "",
+            }],
+            "templating": {"list": variables},
+            "annotations": {"list": []},
+            "panels": self.panels(),
+        })
+    }
+
+    /// Returns headings and panels, placed from left to right and from top to bottom.
+    fn panels(&self) -> Vec<Value> {
+        let mut panels = Vec::new();
+        let mut y = 0;
+        let mut ids = 1..;
+        let mut id = || ids.next().expect("a range without end has a next number");
+        for row in &self.rows {
+            panels.push(json!({
+                "id": id(), "type": "row", "title": row.title, "collapsed": false, "panels": [],
+                "gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": 1},
+            }));
+            y += 1;
+            let (mut x, mut tallest) = (0, 0);
+            for panel in &row.panels {
+                if x + panel.width > COLUMNS {
+                    y += tallest;
+                    (x, tallest) = (0, 0);
+                }
+                panels.push(panel.json(id(), x, y));
+                x += panel.width;
+                tallest = tallest.max(panel.height);
+            }
+            y += tallest;
+        }
+        panels
+    }
+}
