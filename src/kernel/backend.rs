@@ -95,7 +95,7 @@ impl<I, W: Default> Backend<I, W> {
 pub fn describe_choices(choices: &[Choice]) -> String {
     let how = |choice: &Choice| match (choice.reader, choice.part) {
         (Some(ReaderKind::Iter), _) => "by BPF iterators",
-        (Some(ReaderKind::Walk), Part::Holder) => "from /proc",
+        (Some(ReaderKind::Walk), Part::Holder | Part::Pin) => "from /proc",
         (Some(ReaderKind::Walk), _) => "by id",
         (None, _) => "not at all",
     };
@@ -170,6 +170,11 @@ mod tests {
         let old = choices([false, true, false], ReaderChoice::Auto);
         assert_eq!(describe_choices(&old), "maps by BPF iterators, programs, links and BTF objects by id");
         assert_eq!(old[0].reason.as_deref(), Some("old"));
+        let in_proc = |part| Choice { part, reader: Some(ReaderKind::Walk), reason: None };
+        assert_eq!(
+            describe_choices(&[in_proc(Part::Holder), in_proc(Part::Pin)]),
+            "holders and pins from /proc"
+        );
         let walk = choices([true, true, true], ReaderChoice::Only(ReaderKind::Walk));
         assert_eq!(describe_choices(&walk), "programs, maps, links and BTF objects by id");
         let iter = choices([true, true, false], ReaderChoice::Only(ReaderKind::Iter));

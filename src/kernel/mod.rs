@@ -82,7 +82,7 @@ impl Reader {
         });
         let (programs, maps, links, files, bpffs, own_objects) = match iterators {
             Some(Iterators { programs, maps, links, files, bpffs, own_objects }) => {
-                (Some(programs), Some(maps), Some(links), Some(files), bpffs.ok(), own_objects)
+                (Some(programs), Some(maps), Some(links), Some(files), Some(bpffs), own_objects)
             }
             None => (None, None, None, None, None, Vec::new()),
         };
@@ -93,6 +93,17 @@ impl Reader {
         // The kernel has no iterator over them.
         choices.push(Choice { part: Part::Btf, reader: Some(ReaderKind::Walk), reason: None });
         let files = Backend::choose(Part::Holder, options.reader, files, &mut choices);
+        // Without the kernel's list of bpffs, pins are read from the mounts in /proc, whatever backend is wanted for objects.
+        let bpffs = bpffs.and_then(|bpffs| {
+            let unlisted = |Refusal { reason, .. }| {
+                choices.push(Choice {
+                    part: Part::Pin,
+                    reader: Some(ReaderKind::Walk),
+                    reason: Some(reason),
+                });
+            };
+            bpffs.map_err(unlisted).ok()
+        });
         Self {
             options,
             started_at: clock::now(),
@@ -231,8 +242,14 @@ impl Default for Reader {
 
 /// Returns why one of the iterators could not be loaded.
 fn refusal_of(iterators: &Iterators) -> Option<&Refusal> {
-    let Iterators { programs, maps, links, files, .. } = iterators;
-    let refusals = [programs.as_ref().err(), maps.as_ref().err(), links.as_ref().err(), files.as_ref().err()];
+    let Iterators { programs, maps, links, files, bpffs, own_objects: _ } = iterators;
+    let refusals = [
+        programs.as_ref().err(),
+        maps.as_ref().err(),
+        links.as_ref().err(),
+        files.as_ref().err(),
+        bpffs.as_ref().err(),
+    ];
     refusals.into_iter().flatten().next()
 }
 

@@ -82,7 +82,7 @@ pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snap
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
     info!("kernel {release}: reading {}", kernel::describe_choices(reader.choices()));
     for Choice { part, reader, reason } in reader.choices() {
-        let backend = if *part == Part::Holder { "from /proc" } else { "by id" };
+        let backend = if matches!(part, Part::Holder | Part::Pin) { "from /proc" } else { "by id" };
         match (reason, reader) {
             (Some(reason), Some(_)) => info!("reading {}s {backend}: {reason}", part.as_str()),
             (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", part.as_str()),
