@@ -110,7 +110,7 @@ mod tests {
 
     fn exporter() -> Exporter {
         let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };
-        Exporter { build, process: None, resource: Arc::default(), delivery: None }
+        Exporter { build, process: None, resource: Arc::default(), destinations: Vec::new(), delivery: None }
     }
 
     /// A source whose readings are counted.

@@ -129,7 +129,13 @@ pub(super) fn resolve(
         _ => true,
     });
     let arguments: Vec<_> = given.iter().map(|(_, given)| &given.argument).collect();
-    match parse(&arguments).and_then(|matches| Flags::from_arg_matches(&matches)) {
+    let flags = parse(&arguments).and_then(|matches| {
+        let mut flags = Flags::from_arg_matches(&matches)?;
+        // Variables are among the arguments by now.
+        flags.otlp.otlp_grpc_is_given = matches.value_source("otlp_grpc") == Some(ValueSource::CommandLine);
+        Ok(flags)
+    });
+    match flags {
         Ok(flags) => Resolved::Flags(Box::new(flags)),
         // A flag that is given before the subcommand and after it, or a missing one whose value was wrong.
         Err(error) => {

@@ -168,6 +168,10 @@ pub(super) struct OtlpFlags {
     #[arg(long, alias = "otel-grpc", value_name = "ENDPOINT", default_value = "localhost:4317", value_parser = values::or_none(values::receiver))]
     pub(super) otlp_grpc: Setting<Uri>,
 
+    /// Whether a flag or a variable gives `otlp_grpc`: filled in by the resolution of both.
+    #[arg(skip)]
+    pub(super) otlp_grpc_is_given: bool,
+
     /// Time between two pushes, such as 10s or 1m30s
     ///
     /// From 1s to 24h, with a unit: ms, s, m or h.

@@ -81,6 +81,8 @@ pub struct Collection {
 pub struct Otlp {
     /// The receiver.
     pub endpoint: Uri,
+    /// Whether a flag or a variable gives the receiver: the default one may not exist.
+    pub configured: bool,
     /// Headers of every request.
     pub headers: Vec<(String, String)>,
     /// Limit of a request.
@@ -91,6 +93,15 @@ pub struct Otlp {
     pub max_request: usize,
     /// Limit of what waits for the receiver, in bytes.
     pub backlog: u64,
+}
+
+impl Otlp {
+    /// Returns scheme, host and port of the receiver: `http://localhost:4317`.
+    #[must_use]
+    pub fn receiver(&self) -> String {
+        let text = self.endpoint.to_string();
+        text.trim_end_matches('/').to_owned()
+    }
 }
 
 /// What the resource is made of.
@@ -180,6 +191,7 @@ pub fn parse(
             }
             let otlp = endpoint.map(|endpoint| Otlp {
                 endpoint,
+                configured: otlp.otlp_grpc_is_given,
                 headers: telemetry.headers,
                 timeout: telemetry.timeout,
                 interval: otlp.interval,

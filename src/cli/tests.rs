@@ -54,6 +54,25 @@ fn a_receiver_is_a_host_or_a_url() {
 }
 
 #[test]
+fn a_receiver_is_configured_if_a_flag_or_a_variable_gives_it() {
+    let is_configured = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let otlp = otlp_with(arguments, variables);
+        assert_eq!(otlp.receiver(), "http://localhost:4317", "the same receiver in each case");
+        otlp.configured
+    };
+    assert!(!is_configured(&[], &[]));
+    assert!(!is_configured(&["--interval", "5s"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]));
+    assert!(is_configured(&["--otlp-grpc", "localhost:4317"], &[]));
+    for variable in [
+        "BPF_METRICS_EXPORTER_OTLP_GRPC",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ] {
+        assert!(is_configured(&[], &[(variable, "http://localhost:4317")]), "{variable}");
+    }
+}
+
+#[test]
 fn flags_win_over_variables_and_signal_specific_variables_over_general_ones() {
     let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:1");
     let special = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://special:2");

@@ -14,8 +14,19 @@ pub struct Exporter {
     pub process: Option<OwnProcess>,
     /// Attributes of its OpenTelemetry resource.
     pub resource: Arc<[(String, String)]>,
+    /// Receivers over OTLP; empty without one.
+    pub destinations: Vec<Destination>,
     /// Delivery over OTLP; `None` without a receiver.
     pub delivery: Option<Delivery>,
+}
+
+/// A receiver over OTLP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Scheme, host and port: `http://localhost:4317`.
+    pub endpoint: String,
+    /// Whether a flag or a variable gives it: the default receiver may not exist.
+    pub configured: bool,
 }
 
 /// Version, source revision and compiler of the program.

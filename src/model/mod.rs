@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::attachment::{Cgroup, Device, FunctionObject, NetNs, Symbol, Target, Within};
 pub use self::collection::{Collector, Issue, Part, ReaderKind, RunStats};
 pub use self::enums::ObjectType;
-pub use self::exporter::{Backlog, Build, Delivery, Exporter, Tally};
+pub use self::exporter::{Backlog, Build, Delivery, Destination, Exporter, Tally};
 pub use self::feature::{Capability, Feature, FeatureState, Reason};
 pub(crate) use self::hash::hash;
 pub use self::hook::{AttachPointStatus, AttachmentScan, Content, Hook};

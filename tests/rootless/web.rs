@@ -52,6 +52,7 @@ fn serve_from(
         resource: [("service.name", "web"), ("k8s.node.name", "n\"1\""), ("k8s.node-name", "2")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
+        destinations: Vec::new(),
         delivery: None,
     });
     let (stop, stopped) = watch::channel(false);

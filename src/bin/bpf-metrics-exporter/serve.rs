@@ -18,7 +18,7 @@ use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
-use bpf_metrics_exporter::model::{BootTime, Build, Exporter};
+use bpf_metrics_exporter::model::{BootTime, Build, Destination, Exporter};
 use bpf_metrics_exporter::source::{Source, run_blocking};
 use bpf_metrics_exporter::{lookup, web};
 use tokio::sync::watch;
@@ -107,6 +107,8 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let ledger = otlp.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
     let resource: Arc<[_]> = attributes(resource, &listen, otlp.as_ref()).into();
     let process = Arc::new(Mutex::new(own_process::read()));
+    let destination = |otlp: &Otlp| Destination { endpoint: otlp.receiver(), configured: otlp.configured };
+    let destinations: Vec<_> = otlp.iter().map(destination).collect();
     let exporter = {
         let (about, ledger, process) = (build(started_at), ledger.clone(), Arc::clone(&process));
         let resource = Arc::clone(&resource);
@@ -114,6 +116,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             build: about.clone(),
             process: *process.lock().expect("no reading panics"),
             resource: Arc::clone(&resource),
+            destinations: destinations.clone(),
             delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
         }
     };
@@ -205,8 +208,7 @@ fn push(
     source: Source,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let receiver = otlp.endpoint.to_string();
-    let receiver = receiver.trim_end_matches('/').to_owned();
+    let receiver = otlp.receiver();
     let client = GrpcClient::new(otlp.endpoint, &otlp.headers, otlp.timeout)?;
     let encoder = Encoder::new(resource, otlp.max_request);
     let queue = Arc::new(MemoryQueue::new(otlp.backlog, Arc::clone(&ledger)));

@@ -2,13 +2,14 @@
 
 use crate::metrics::Birth::{Observed, Reported};
 use crate::metrics::Carries::{Info, Key};
-use crate::metrics::LabelValue::Text;
+use crate::metrics::LabelValue::{Flag, Text};
 use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
 use crate::model::{
-    Backlog, BootTime, Build, Collector, FeatureState, Issue, OwnProcess, Part, RunStats, Tally, hash,
+    Backlog, BootTime, Build, Collector, Destination, FeatureState, Issue, OwnProcess, Part, RunStats, Tally,
+    hash,
 };
 
 /// Whether run statistics are on, by who turns them on.
@@ -279,6 +280,33 @@ const fn process(
 ) -> Metric<OwnProcess> {
     Metric { name, kind: Gauge, unit, help, source, since: "", carries: Key, read }
 }
+
+/// Receivers of the push.
+pub static OTLP_DESTINATION: Entity<Destination> = Entity {
+    title: "OTLP destinations",
+    key: &[Label {
+        name: "endpoint",
+        help: "scheme, host and port of the receiver",
+        read: |d| Some(Text(&d.endpoint)),
+    }],
+    info: &[Label {
+        name: "configured",
+        help: "whether a flag or a variable gives the receiver, rather than the default: `true` or `false`",
+        read: |d| Some(Flag(d.configured)),
+    }],
+    metrics: &[Metric {
+        name: "bpf_exporter_otlp_destination_info",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "A receiver that points are pushed to; always 1. Absent with --otlp-grpc none.",
+        source: "the exporter",
+        since: "",
+        carries: Info,
+        read: |_| Some(Int(1)),
+    }],
+    object: None,
+    series: |d| Series::fixed(hash(&d.endpoint), None),
+};
 
 /// Points by outcome at the receiver.
 pub static OTLP_POINTS: Entity<Tally> = Entity {

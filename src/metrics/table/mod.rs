@@ -9,7 +9,8 @@ mod owners;
 use std::slice;
 
 pub use self::exporter::{
-    BUILD, COLLECTOR, FEATURE, ISSUE, OTLP_BACKLOG, OTLP_DROPPED, OTLP_POINTS, OTLP_REQUESTS, PROCESS,
+    BUILD, COLLECTOR, FEATURE, ISSUE, OTLP_BACKLOG, OTLP_DESTINATION, OTLP_DROPPED, OTLP_POINTS,
+    OTLP_REQUESTS, PROCESS,
 };
 pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
 pub use self::hooks::{ATTACH_POINT, HOOK};
@@ -65,6 +66,7 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&BUILD, exporter.map(|exporter| slice::from_ref(&exporter.build)));
     let process = exporter.and_then(|exporter| exporter.process.as_ref());
     visitor.entity(&PROCESS, process.map(slice::from_ref));
+    visitor.entity(&OTLP_DESTINATION, exporter.map(|exporter| &*exporter.destinations));
     let delivery = exporter.and_then(|exporter| exporter.delivery.as_ref());
     visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));
     visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));

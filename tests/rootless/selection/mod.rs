@@ -11,7 +11,8 @@ use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::select::{Key, MetricFilter, Rule, Selected, Selection};
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, visit};
 use bpf_metrics_exporter::model::{
-    Backlog, BootTime, Build, Delivery, Exporter, Kind, OwnProcess, Owner, OwnerKind, Snapshot, Tally,
+    Backlog, BootTime, Build, Delivery, Destination, Exporter, Kind, OwnProcess, Owner, OwnerKind, Snapshot,
+    Tally,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -88,6 +89,7 @@ fn exporter() -> Exporter {
             started_at: since,
         }),
         resource: Arc::default(),
+        destinations: vec![Destination { endpoint: "http://localhost:4317".to_owned(), configured: false }],
         delivery: Some(Delivery {
             points: vec![tally("accepted"), tally("rejected")],
             dropped: vec![tally("refused")],

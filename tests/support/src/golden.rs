@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::export::json;
 use bpf_metrics_exporter::model::{
-    Backlog, BootTime, Build, Delivery, Exporter, OwnProcess, Snapshot, Tally,
+    Backlog, BootTime, Build, Delivery, Destination, Exporter, OwnProcess, Snapshot, Tally,
 };
 
 /// The directory of the main package.
@@ -45,6 +45,7 @@ pub fn exporter(since: BootTime) -> Exporter {
             started_at: since,
         }),
         resource: resource.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        destinations: vec![Destination { endpoint: "http://collector:4317".to_owned(), configured: true }],
         delivery: Some(Delivery {
             points: vec![tally("accepted", 140), tally("rejected", 2)],
             dropped: vec![tally("refused", 0), tally("backlog_full", 7), tally("shutdown", 0)],
