@@ -5,7 +5,7 @@
 use crate::enrich::cgroup::CgroupIdentity;
 use crate::export::prometheus::{self, Format};
 use crate::export::{json, otlp, table};
-use crate::host::{kallsyms::KernelSymbols, mounts, procfs};
+use crate::host::{kallsyms::KernelSymbols, mounts, posture, procfs};
 use crate::kernel::fuzzing as kernel;
 use crate::kernel::iter::fuzzing as iter;
 use crate::{lookup, text};
@@ -14,7 +14,7 @@ use crate::{lookup, text};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The parsers.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     ("accept", accept),
     ("btf", kernel::btf),
     ("cgroup", cgroup),
@@ -35,6 +35,7 @@ pub const TARGETS: [Target; 20] = [
     ("procfs", procfs::fuzz),
     ("snapshot", snapshot),
     ("text", printable),
+    ("vmallocinfo", posture::fuzz),
 ];
 
 fn accept(bytes: &[u8]) {

@@ -1,4 +1,4 @@
-//! Linux interfaces other than bpf(2): processes, mounts, cgroups, namespaces, netlink, clocks and symbols.
+//! Linux interfaces other than bpf(2): processes, mounts, cgroups, namespaces, netlink, clocks, symbols and settings.
 //!
 //! Independent of BPF objects but for their kinds and ids.
 
@@ -12,4 +12,5 @@ pub(crate) mod namespaces;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub mod own_process;
+pub(crate) mod posture;
 pub(crate) mod procfs;

@@ -37,10 +37,11 @@ use crate::host::clock::{self, HostClock};
 use crate::host::issues::Issues;
 use crate::host::kallsyms::KernelSymbols;
 use crate::host::namespaces::Rights;
+use crate::host::posture::PostureReader;
 use crate::host::procfs;
 use crate::model::{
-    BootTime, Capability, Collector, Feature, FeatureState, Kind, Part, ProcessFiles, ReaderKind, Reason,
-    RunStats, Snapshot,
+    BootTime, Capability, Collector, Feature, FeatureState, HostPosture, Kind, Part, ProcessFiles,
+    ReaderKind, Reason, RunStats, Snapshot,
 };
 
 /// Reads the kernel, and caches immutable facts across readings.
@@ -67,6 +68,7 @@ pub struct Reader {
     /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
     own_objects: Vec<(Kind, u32)>,
     names: Resolver,
+    posture: PostureReader,
 }
 
 impl Reader {
@@ -86,7 +88,7 @@ impl Reader {
             }
             None => (None, None, None, None, None, Vec::new()),
         };
-        let mut choices = Vec::with_capacity(5);
+        let mut choices = Vec::with_capacity(6);
         let programs = Backend::choose(Part::Program, options.reader, programs, &mut choices);
         let maps = Backend::choose(Part::Map, options.reader, maps, &mut choices);
         let links = Backend::choose(Part::Link, options.reader, links, &mut choices);
@@ -122,6 +124,7 @@ impl Reader {
             bpffs,
             own_objects,
             names: Resolver::default(),
+            posture: PostureReader::default(),
         }
     }
 
@@ -167,7 +170,7 @@ impl Reader {
         let run_stats = self.run_stats.now(&mut self.issues);
         let count_up_to = self.options.count_by_walking;
         let mut cx = ReadContext::new(taken_at, count_up_to, &mut self.issues, &mut self.names);
-        let mut collectors = Vec::with_capacity(4);
+        let mut collectors = Vec::with_capacity(5);
         let mut programs =
             table(&mut self.programs, &mut cx, &mut collectors, iter::Programs::read, walk::<ProgramTable>);
         run_stats::mask(run_stats, programs.as_deref_mut());
@@ -177,6 +180,7 @@ impl Reader {
             walk::<BtfTable>(&mut self.btfs, cx)
         });
         self.names.end_reading();
+        let posture = self.posture(&mut collectors);
         let features = self.features(run_stats);
         Snapshot {
             features,
@@ -184,6 +188,7 @@ impl Reader {
             maps,
             links,
             btfs,
+            posture,
             run_stats,
             collectors,
             issues: self.issues.all().to_vec(),
@@ -194,6 +199,20 @@ impl Reader {
 }
 
 impl Reader {
+    /// Reads the settings of the host.
+    fn posture(&mut self, collectors: &mut Vec<Collector>) -> HostPosture {
+        let started = Instant::now();
+        let (posture, age) = self.posture.read(&mut self.issues);
+        collectors.push(Collector {
+            part: Part::Host,
+            reader: None,
+            duration: started.elapsed(),
+            age,
+            success: !self.issues.any(Part::Host),
+        });
+        posture
+    }
+
     /// Returns the state of the sources that this reading used.
     fn features(&mut self, run_stats: RunStats) -> Vec<FeatureState> {
         let rights = self.issues.rights();
@@ -210,7 +229,8 @@ impl Reader {
         if by_id.contains(&ReaderKind::Walk) {
             features.push(self.issues.state(Feature::ObjectsById));
         }
-        let of_every_reading = [Feature::MapMemory, Feature::BtfObjects, Feature::KernelSymbols];
+        let of_every_reading =
+            [Feature::MapMemory, Feature::BtfObjects, Feature::KernelSymbols, Feature::HostSettings];
         features.extend(of_every_reading.map(|feature| self.issues.state(feature)));
         let state = self.issues.state(Feature::RunStatistics);
         if run_stats.is_on() {

@@ -27,12 +27,23 @@ pub enum Part {
     Cgroup,
     /// Attachments.
     Hook,
+    /// Settings of the kernel, and the memory of machine code.
+    Host,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 8] =
-        [Self::Program, Self::Map, Self::Link, Self::Btf, Self::Holder, Self::Pin, Self::Cgroup, Self::Hook];
+    pub const ALL: [Self; 9] = [
+        Self::Program,
+        Self::Map,
+        Self::Link,
+        Self::Btf,
+        Self::Holder,
+        Self::Pin,
+        Self::Cgroup,
+        Self::Hook,
+        Self::Host,
+    ];
 
     /// Returns the word used in labels and messages.
     #[must_use]
@@ -46,6 +57,7 @@ impl Part {
             Self::Pin => "pin",
             Self::Cgroup => "cgroup",
             Self::Hook => "hook",
+            Self::Host => "host",
         }
     }
 }

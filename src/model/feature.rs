@@ -65,6 +65,8 @@ pub enum Reason {
     MountNamespace,
     /// Cgroups outside of the visible part of the hierarchy are not visible.
     CgroupNamespace,
+    /// Sysctls of the initial network namespace are not visible.
+    NetworkNamespace,
     /// The kernel hides the addresses of its symbols (`kptr_restrict`).
     KptrRestrict,
     /// This kernel does not have it.
@@ -75,13 +77,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, with one capability for all.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UserNamespace,
         Self::PidNamespace,
         Self::Hidepid,
         Self::Missing(Capability::SysAdmin),
         Self::MountNamespace,
         Self::CgroupNamespace,
+        Self::NetworkNamespace,
         Self::KptrRestrict,
         Self::Kernel,
         Self::Refused,
@@ -99,6 +102,7 @@ impl Reason {
             Self::Hidepid => "hidepid",
             Self::MountNamespace => "mount_namespace",
             Self::CgroupNamespace => "cgroup_namespace",
+            Self::NetworkNamespace => "network_namespace",
             Self::KptrRestrict => "kptr_restrict",
         }
     }
@@ -149,6 +153,12 @@ impl Reason {
                 host: "podman, docker: `--cgroupns host`, or `-v /sys/fs/cgroup:/sys/fs/cgroup:ro`",
                 systemd: "`ProtectControlGroups=yes` rather than `private` or `strict`",
                 kubernetes: "`hostPath` of `/sys/fs/cgroup`, or `hostPID: true`",
+            },
+            Self::NetworkNamespace => &Explanation {
+                cause: "sysctls of the host's network namespace are not visible",
+                host: "podman, docker: `--network host`",
+                systemd: "`PrivateNetwork=no`",
+                kubernetes: "`hostNetwork: true`",
             },
             Self::KptrRestrict => &Explanation {
                 cause: "/proc/kallsyms shows no addresses (sysctl kernel.kptr_restrict)",
@@ -244,6 +254,8 @@ pub enum Feature {
     PerfEventHooks,
     /// Objects in maps, and attachments to maps.
     MapContents,
+    /// Settings of the kernel for BPF, and the memory of machine code.
+    HostSettings,
 }
 
 /// One row of the table.
@@ -269,7 +281,7 @@ pub struct FeatureRow {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Iterators,
         Self::ObjectsById,
         Self::MapMemory,
@@ -284,6 +296,7 @@ impl Feature {
         Self::NetworkHooks,
         Self::PerfEventHooks,
         Self::MapContents,
+        Self::HostSettings,
     ];
 
     /// Returns its row.
@@ -476,6 +489,22 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
         needs: "CAP_SYS_ADMIN",
         since: "",
         refusals: &[("BPF_MAP_GET_FD_BY_ID", Capability::SysAdmin)],
+    },
+    FeatureRow {
+        name: "host_settings",
+        parts: &[Part::Host],
+        sees: "sysctls of BPF and its JIT, and the memory of machine code (/proc/vmallocinfo)",
+        complete: "each file of them that the kernel has could be read, in the host's network namespace",
+        without: "some of these values are missing",
+        needs: "the host's network namespace, and CAP_SYS_ADMIN; without uid 0 also CAP_NET_ADMIN and CAP_DAC_READ_SEARCH",
+        since: "",
+        refusals: &[
+            ("/proc/sys/net/core/bpf_jit_harden", Capability::NetAdmin),
+            ("/proc/sys/net/core/bpf_jit_harden", Capability::SysAdmin),
+            ("/proc/sys/net/core/bpf_jit_limit", Capability::NetAdmin),
+            ("/proc/sys/net/core/bpf_jit_limit", Capability::SysAdmin),
+            ("/proc/vmallocinfo", Capability::DacReadSearch),
+        ],
     },
 ];
 

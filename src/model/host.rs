@@ -1,6 +1,8 @@
-//! What identifies a host, and the exporter's own process.
+//! What identifies a host, its settings for BPF, and the exporter's own process.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::time::BootTime;
 
@@ -20,6 +22,25 @@ pub struct HostIdentity {
     pub os_version: Option<String>,
     /// Release of the kernel. Source: `/proc/sys/kernel/osrelease`.
     pub kernel_release: Option<String>,
+}
+
+/// Settings of the kernel for BPF, and the memory of machine code. A field is `None` if it could not be read, or if the kernel
+/// does not have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPosture {
+    /// Source: `/proc/sys/net/core/bpf_jit_enable`.
+    pub jit_enabled: Option<u32>,
+    /// Source: `/proc/sys/net/core/bpf_jit_harden`.
+    pub jit_harden: Option<u32>,
+    /// Source: `/proc/sys/kernel/unprivileged_bpf_disabled`.
+    pub unprivileged_disabled: Option<u32>,
+    /// Limit of the memory for machine code, in bytes. Source: `/proc/sys/net/core/bpf_jit_limit`.
+    pub jit_limit: Option<u64>,
+    /// Memory allocated for machine code, in bytes, up to a minute old. Source: `/proc/vmallocinfo`.
+    ///
+    /// The kernel does not report what counts towards the limit (`bpf_jit_current`, `kernel/bpf/core.c`): where programs share
+    /// packs, only the used part of each does.
+    pub jit_used: Option<u64>,
 }
 
 /// Resources that the exporter's own process uses.

@@ -26,7 +26,7 @@ pub use self::exporter::{Backlog, Build, Delivery, Destination, Exporter, Tally}
 pub use self::feature::{Capability, Feature, FeatureState, Reason};
 pub(crate) use self::hash::hash;
 pub use self::hook::{AttachPointStatus, AttachmentScan, Content, Hook};
-pub use self::host::{HostIdentity, OwnProcess};
+pub use self::host::{HostIdentity, HostPosture, OwnProcess};
 pub use self::kind::{Kind, Object};
 pub use self::object::{Btf, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 pub use self::owner::{
@@ -74,6 +74,9 @@ pub struct Snapshot {
     /// missing.
     #[serde(default)]
     pub totals: Vec<KindTotal>,
+    /// Settings of the kernel for BPF.
+    #[serde(default)]
+    pub posture: HostPosture,
     /// Whether run statistics are on, and for how long they have been.
     pub run_stats: RunStats,
     /// How each part of the reading went.
@@ -103,6 +106,7 @@ impl Snapshot {
             hooks: None,
             owners: Vec::new(),
             totals: Vec::new(),
+            posture: HostPosture::default(),
             run_stats: RunStats::default(),
             collectors: Vec::new(),
             features: Vec::new(),
@@ -208,6 +212,7 @@ impl Snapshot {
             first_read_at: self.first_read_at,
             clock: self.clock,
             run_stats: self.run_stats,
+            posture: self.posture,
         }
     }
 }

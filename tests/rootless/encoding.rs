@@ -160,7 +160,7 @@ proptest! {
             + len(look.map(|look| look.hooks.len())) + len(look.map(|look| look.attach_points.len()))
             + rows(snapshot.owners.len())
             + rows(uses) + rows(1 + usize::from(snapshot.run_stats.by_sysctl.is_some())) + rows(1)
-            + rows(snapshot.totals.len()) + rows(snapshot.collectors.len())
+            + rows(snapshot.totals.len()) + rows(1) + rows(snapshot.collectors.len())
             + rows(snapshot.features.len()) + rows(Part::ALL.len() + snapshot.issues.len());
         prop_assert_eq!(text.lines().count(), expected);
     }

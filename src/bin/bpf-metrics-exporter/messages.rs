@@ -184,6 +184,7 @@ pub(super) fn issue(issue: &Issue) -> String {
         Part::Pin => "reading pins".to_owned(),
         Part::Cgroup => "looking up cgroup paths".to_owned(),
         Part::Hook => "scanning hooks".to_owned(),
+        Part::Host => "reading the settings of the host".to_owned(),
     };
     format!("{what} was incomplete: {call} failed: {error}{times}")
 }

@@ -61,13 +61,14 @@ pub static COLLECTOR: Entity<Collector> = Entity {
         Label {
             name: "collector",
             help: "part of the reading: the table of `program`, `map`, `link` or `btf` objects, `holder` (files and names of processes), \
-               `pin` (the mounted bpffs), `cgroup` (paths of cgroups) or `hook` (attachments)",
+               `pin` (the mounted bpffs), `cgroup` (paths of cgroups), `hook` (attachments) or `host` (settings of the kernel, memory of \
+               machine code)",
             read: |c| Some(Text(c.part.as_str())),
         },
         Label {
             name: "reader",
             help: "how it is read: `iter` (by a BPF iterator, a few reads in all), `walk` (by id, a few system calls per object; \
-               processes in /proc), `fs` (in a file system: bpffs or cgroups) or `query` (by queries of each place of attachments)",
+               processes in /proc), `fs` (in a file system: bpffs, cgroups, /proc) or `query` (by queries of each place of attachments)",
             read: |c| reader(c).map(Text),
         },
     ],
@@ -112,7 +113,7 @@ pub static COLLECTOR: Entity<Collector> = Entity {
 fn reader(collector: &Collector) -> Option<&'static str> {
     match (collector.reader, collector.part) {
         (Some(reader), _) => Some(reader.as_str()),
-        (None, Part::Pin | Part::Cgroup) => Some("fs"),
+        (None, Part::Pin | Part::Cgroup | Part::Host) => Some("fs"),
         (None, Part::Hook) => Some("query"),
         (None, Part::Program | Part::Map | Part::Link | Part::Btf | Part::Holder) => None,
     }

@@ -5,6 +5,7 @@ mod exporter;
 mod hooks;
 mod objects;
 mod owners;
+mod posture;
 
 use std::slice;
 
@@ -16,6 +17,7 @@ pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
 pub use self::hooks::{ATTACH_POINT, HOOK};
 pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
 pub use self::owners::{DROPPED, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER};
+pub use self::posture::POSTURE;
 use super::LabelValue::{Integer, Number, Text};
 use super::select::MetricFilter;
 use super::{Entity, LabelValue, Sample, Visitor};
@@ -42,6 +44,7 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&ATTACH_POINT, scan.map(|AttachmentScan { attach_points, .. }| &**attach_points));
     visitor.entity(&OWNER, snapshot.map(|snapshot| &*snapshot.owners));
     visitor.entity(&HOST, snapshot.map(|snapshot| &*snapshot.totals));
+    visitor.entity(&POSTURE, snapshot.map(|snapshot| slice::from_ref(&snapshot.posture)));
     let dropped = sample.and_then(|sample| sample.dropped);
     visitor.entity(&DROPPED, dropped.as_ref().map(slice::from_ref));
     let by = |snapshot: &Snapshot| -> Vec<_> {

@@ -35,7 +35,7 @@ fn assert_all_refused(snapshot: &Snapshot) {
         let reason = snapshot.feature(feature).expect("it is reported").reason;
         assert_eq!(reason, Some(Reason::Missing(model::Capability::SysAdmin)));
     }
-    assert!(snapshot.collectors.len() == 4 && snapshot.collectors.iter().all(|collector| collector.success));
+    assert!(snapshot.collectors.len() == 5 && snapshot.collectors.iter().all(|collector| collector.success));
 }
 
 pub(crate) fn none() {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    BootTime, Btf, Collector, Feature, FeatureState, Issue, Kind, Link, LinkFacts, Map, MapFacts, ObjectType,
-    Program, ProgramFacts, ReaderKind, Reason, RunStats, Snapshot, Tag, WallClock,
+    BootTime, Btf, Collector, Feature, FeatureState, HostPosture, Issue, Kind, Link, LinkFacts, Map,
+    MapFacts, ObjectType, Program, ProgramFacts, ReaderKind, Reason, RunStats, Snapshot, Tag, WallClock,
 };
 use jiff::Timestamp;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -187,6 +187,19 @@ fn features() -> impl Strategy<Value = Vec<FeatureState>> {
     })
 }
 
+fn posture() -> impl Strategy<Value = HostPosture> {
+    let numbers = (option::of(0..3_u32), option::of(0..3_u32), option::of(0..3_u32));
+    (numbers, option::of(any::<u64>()), option::of(any::<u64>())).prop_map(
+        |((jit_enabled, jit_harden, unprivileged_disabled), jit_limit, jit_used)| HostPosture {
+            jit_enabled,
+            jit_harden,
+            unprivileged_disabled,
+            jit_limit,
+            jit_used,
+        },
+    )
+}
+
 /// Any snapshot.
 pub fn snapshot() -> impl Strategy<Value = Snapshot> {
     let tables = (
@@ -206,9 +219,17 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
         },
     );
     let owned = (owned::holders(), owned::pins(), owned::hooks(), owned::owners(), owned::totals());
-    let went = (collectors(), features(), issues());
+    let went = (collectors(), features(), issues(), posture());
     (tables, owned, run_stats, went, moment(), moment(), clock()).prop_map(
-        |(tables, owned, run_stats, (collectors, features, issues), taken_at, reader_started_at, clock)| {
+        |(
+            tables,
+            owned,
+            run_stats,
+            (collectors, features, issues, posture),
+            taken_at,
+            reader_started_at,
+            clock,
+        )| {
             let (programs, maps, links, btfs) = tables;
             let (holders, pins, hooks, owners, totals) = owned;
             Snapshot {
@@ -225,6 +246,7 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
                 hooks,
                 owners,
                 totals,
+                posture,
                 run_stats,
                 collectors,
                 features,
