@@ -17,8 +17,18 @@ pub struct File {
     pub text: String,
 }
 
+impl File {
+    /// Returns its name without the folders.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 /// Returns every file that is made here.
 #[must_use]
 pub fn files() -> Vec<File> {
-    [dashboards::files(), rules::files(), stack::files()].concat()
+    let mut files = [dashboards::files(), rules::files()].concat();
+    files.extend(stack::files(&files));
+    files
 }

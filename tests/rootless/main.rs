@@ -12,4 +12,5 @@ mod generated;
 mod golden;
 mod lookup;
 mod selection;
+mod stack;
 mod web;

@@ -1,6 +1,6 @@
-// A small OpenTelemetry Collector for the wire tests: it takes OTLP over gRPC
-// and HTTP, prints what arrived (debug), passes it on (otlp, otlphttp) or drops
-// it (nop).
+// A small OpenTelemetry Collector for the tests: it takes OTLP over gRPC and
+// HTTP, prints what arrived (debug), passes it on (otlp, otlphttp) or drops it
+// (nop), with the processors of dist/stack/otelcol.yaml.
 //
 // Debian packages the Collector's Go sources but no program, and the usual
 // ways to a binary (a release download, the Collector builder with the Go
@@ -25,6 +25,7 @@ import (
 	"go.opentelemetry.io/collector/otelcol"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/batchprocessor"
+	"go.opentelemetry.io/collector/processor/memorylimiterprocessor"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
@@ -42,6 +43,7 @@ func factories() (f otelcol.Factories, err error) {
 	}
 	if f.Processors, err = otelcol.MakeFactoryMap[processor.Factory](
 		batchprocessor.NewFactory(),
+		memorylimiterprocessor.NewFactory(),
 	); err != nil {
 		return f, err
 	}
@@ -58,7 +60,7 @@ func main() {
 	settings := otelcol.CollectorSettings{
 		BuildInfo: component.BuildInfo{
 			Command:     "otelcol",
-			Description: "OpenTelemetry Collector for the wire tests",
+			Description: "OpenTelemetry Collector for the tests",
 			Version:     version,
 		},
 		Factories: factories,
