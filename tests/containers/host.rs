@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use bpf_metrics_exporter::enrich::cgroup::CgroupIdentity;
@@ -12,6 +13,8 @@ use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions};
 use bpf_metrics_exporter::model::ReaderKind;
 
 use super::holder;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use test_support::objects::wait_until;
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -50,9 +53,7 @@ pub(crate) fn root_of_image(directory: &Path) -> PathBuf {
         fs::create_dir(root.join(mounted)).expect("there is room");
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("it is installed");
-    let archive = directory.join("image.tar");
-    output(command("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."));
-    archive
+    root
 }
 
 pub(crate) fn processes() -> impl Iterator<Item = u32> {
@@ -152,4 +153,26 @@ pub(crate) fn unmount_below(directory: &Path) {
     for point in below {
         output(command("umount").arg("-l").arg(point));
     }
+}
+
+/// Runs this in network and mount namespaces of its own, with a `/run` of its own: every port is free there, and interfaces, rules of
+/// the firewall and mounts are gone afterwards.
+pub(crate) fn isolated(work: impl FnOnce() + Send + 'static) {
+    // The namespaces of a thread are those of the processes that it starts.
+    let thread = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("root may");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("root may");
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("root may");
+        output(command("busybox").args(["ip", "link", "set", "lo", "up"]));
+        work();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Returns the network namespace of the calling thread.
+pub(crate) fn network_namespace() -> PathBuf {
+    fs::read_link("/proc/thread-self/ns/net").expect("Linux has /proc")
 }

@@ -9,6 +9,7 @@ mod host;
 mod owned;
 mod pod;
 mod podman;
+mod stack;
 mod view;
 
 fn main() -> ExitCode {
@@ -29,8 +30,13 @@ fn main() -> ExitCode {
         ),
         trials::trial(
             "pods_of_containerd_are_identified_and_named".to_owned(),
-            missing,
+            missing.clone(),
             pod::identified_and_named,
+        ),
+        trials::trial(
+            "the_stack_shows_what_the_exporter_pushes_and_leaves_nothing".to_owned(),
+            missing.or_else(stack::missing),
+            stack::plays,
         ),
     ])
 }

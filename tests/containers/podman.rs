@@ -36,16 +36,28 @@ default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 events_logger = "none"
 lock_type = "file"
 [network]
-network_config_dir = "{}/cni"
+network_backend = "netavark"
+network_config_dir = "{}/networks"
 "#,
             directory.display()
         );
         fs::write(directory.join("containers.conf"), settings).expect("the test directory is writable");
         let podman = Self { directory };
-        let archive = host::root_of_image(directory);
-        let waits = "CMD [\"/bin/busybox\",\"sleep\",\"3600\"]";
-        output(podman.command().args(["import", "--change", waits]).arg(archive).arg(IMAGE));
+        let root = host::root_of_image(directory);
+        podman.import(&root, IMAGE, &[r#"CMD ["/bin/busybox","sleep","3600"]"#]);
         podman
+    }
+
+    /// Makes an image of a root directory, with these instructions of a Dockerfile.
+    pub(crate) fn import(&self, root: &Path, name: &str, instructions: &[&str]) {
+        let archive = root.with_extension("tar");
+        output(command("tar").arg("-C").arg(root).arg("-cf").arg(&archive).arg("."));
+        let mut import = self.command();
+        import.arg("import");
+        for instruction in instructions {
+            import.args(["--change", instruction]);
+        }
+        output(import.arg(&archive).arg(name));
     }
 
     pub(crate) fn command(&self) -> Command {

@@ -11,6 +11,7 @@ pub mod objects;
 pub mod points;
 pub mod readers;
 pub mod receiver;
+pub mod receivers;
 pub mod root;
 pub mod run_stats;
 pub mod running;
