@@ -233,6 +233,9 @@ fn settings_agree_with_each_other() {
     let provider = file("grafana", &format!("{folder}/dashboards/grafana-dashboards.yaml"));
     let [provider] = &items(&provider["providers"]).collect::<Vec<_>>()[..] else { panic!("{provider}") };
     assert_eq!(provider["options"]["path"], DASHBOARDS);
+    let home = &containers["grafana"].environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"];
+    let home: Value = serde_json::from_str(&containers["grafana"].files[home]).expect("it is JSON");
+    assert_eq!(home["title"], "eBPF Subsystem Metrics");
 }
 
 #[test]

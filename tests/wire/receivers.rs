@@ -1,6 +1,5 @@
 //! The receivers: paths, configuration and queries. The configuration is JSON, which is also YAML.
 
-use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use crate::processes::{Process, SOON, eventually};
 use crate::received;
 use crate::series::{self, Values};
 use test_support::http::{free_address, get};
+use test_support::receivers;
 
 /// A program that `tests/receivers/install` installs.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +27,9 @@ pub(crate) enum Receiver {
 }
 
 impl Receiver {
-    /// Returns its path, if it is installed: below `RECEIVERS`, or where `tests/receivers/install` puts it.
+    /// Returns its path, if it is installed.
     pub(crate) fn path(self) -> PathBuf {
-        let installed = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/receivers");
-        let folder = env::var_os("RECEIVERS").map_or_else(installed, PathBuf::from);
-        folder.join("bin").join(match self {
+        receivers::path(match self {
             Self::Collector => "otelcol",
             Self::Prometheus => "prometheus",
             Self::PrometheusOtlp => "prometheus-otlp",
