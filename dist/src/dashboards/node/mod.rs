@@ -204,7 +204,7 @@ fn maps() -> Row {
                 "Entries that each of the ten fastest growing maps gains in an hour, by the slope of the last half hour.",
                 Unit::Count,
                 "{{name}} ({{id}})",
-                format!("topk(10, {} > 0)", of_selected_maps(&growth)),
+                format!("topk(10, {})", of_selected_maps(&format!("({growth} > 0)"))),
             )
             .size(6, 8),
             Panel::graph(

@@ -1,0 +1,187 @@
+//! Every expression of the dashboards, evaluated by a Prometheus that has the same two exporters by several routes: each must say what
+//! the objects made for it are.
+
+mod expected;
+mod scene;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use test_support::http::free_address;
+
+use self::expected::{Expected, Row, expected};
+use self::scene::Scene;
+use crate::exporter::Exporter;
+use crate::processes::{Scratch, eventually};
+use crate::receivers::{Collector, Destination, Prometheus, Receiver, Verbosity};
+
+/// Until the objects are on every route, and rates have two points.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Number of nodes of the fleet that has one node which lacks a program: 10 of 11 are at least 90 %.
+const ALIKE: usize = 10;
+
+/// An expression of a dashboard.
+struct Query {
+    /// Identity of the dashboard.
+    dashboard: String,
+    /// Title of the panel, or name of the variable.
+    place: String,
+    /// Letter of the query in its panel.
+    letter: String,
+    expression: String,
+}
+
+/// A way for series into Prometheus, and the exporter that is looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    job: String,
+    instance: String,
+    /// Whether the exporter lacks a program that the others have.
+    lacks: bool,
+}
+
+pub(crate) fn test() {
+    let scratch = Scratch::new();
+    let mut scene = Scene::new(&scratch.folder("bpf"));
+    let prometheus_address = free_address();
+    let collector = Collector::start(
+        &scratch.folder("collector"),
+        free_address(),
+        Verbosity::Normal,
+        Some(Destination::Prometheus(prometheus_address)),
+    );
+    // The second exporter reports one program less, as a node that lacks it.
+    let flags = |lacking: bool| {
+        let mut flags = vec!["--hooks-interval", "1s", "--max-series", "1000000", "--bpffs", scene.bpffs()];
+        if lacking {
+            flags.extend(["--except", "kind=program,name=dash_lonely"]);
+        }
+        flags
+    };
+    let exporters = [("one", false), ("other", true)].map(|(name, lacking)| {
+        let attributes = format!("host.name=node-{name},k8s.cluster.name=east,service.instance.id={name}");
+        let environment = [("OTEL_RESOURCE_ATTRIBUTES", Path::new(&attributes))];
+        Exporter::start_in(&environment, &scratch.folder(name), collector.receives, "1s", &flags(lacking))
+    });
+    let [one, other] = exporters.each_ref().map(|exporter| exporter.serves);
+    let scrape = |job: &str, targets: Value| json!({"job_name": job, "static_configs": targets});
+    let alike = (0..ALIKE).map(|copy| json!({"targets": [one], "labels": {"instance": format!("copy-{copy}")}}));
+    let lacking = json!({"targets": [other], "labels": {"instance": "lacking"}});
+    let mut scoped = scrape("scoped", json!([{"targets": [one, other]}]));
+    // The labels that the Collector's own exporter for Prometheus adds to every series.
+    let scope = ["otel_scope_name", "otel_scope_version", "otel_scope_schema_url"];
+    scoped["metric_relabel_configs"] =
+        scope.iter().map(|label| json!({"target_label": label, "replacement": "bpf-metrics-exporter"})).collect();
+    let scrapes = [
+        scrape("scraped", json!([{"targets": [one, other]}])),
+        scoped,
+        scrape("fleet", alike.chain([lacking]).collect()),
+    ];
+    let prometheus = Prometheus::start_at(
+        &scratch.folder("prometheus"),
+        prometheus_address,
+        Receiver::PrometheusOtlp,
+        &scrapes,
+    );
+    let route = |job: &str, instance: &str, lacks| Route { job: job.to_owned(), instance: instance.to_owned(), lacks };
+    let routes = [
+        route("scraped", &one.to_string(), false),
+        route("scoped", &one.to_string(), false),
+        route("bpf-metrics-exporter", "one", false),
+        route("bpf-metrics-exporter", "other", true),
+        route("fleet", "lacking", true),
+    ];
+    for route in &routes {
+        eventually(&format!("{route:?} has what will go"), LIMIT, || scene.is_seen(&prometheus, &route.job, &route.instance));
+    }
+    scene.remove();
+
+    let queries = queries();
+    let mut open: BTreeSet<(usize, usize)> =
+        (0..routes.len()).flat_map(|route| (0..queries.len()).map(move |query| (route, query))).collect();
+    eventually("every expression says what is there", LIMIT, || {
+        scene.work();
+        let mut failures = Vec::new();
+        open.retain(|&(route, query)| {
+            let result = check(&scene, &prometheus, &routes[route], &queries[query]);
+            failures.extend(result.as_ref().err().cloned());
+            result.is_err()
+        });
+        if failures.is_empty() { Ok(()) } else { Err(format!("{} of them: {}", failures.len(), failures.join("\n"))) }
+    });
+    assert_eq!(prometheus.process.log(), "", "Prometheus logs something");
+}
+
+/// Returns the expressions of all dashboards.
+fn queries() -> Vec<Query> {
+    let mut queries = Vec::new();
+    for file in dist::dashboards::files() {
+        let dashboard: Value = serde_json::from_str(&file.text).expect("it is JSON");
+        let text = |value: &Value| value.as_str().expect("it is text").to_owned();
+        let uid = text(&dashboard["uid"]);
+        for panel in dashboard["panels"].as_array().into_iter().flatten() {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let [letter, expression] = ["refId", "expr"].map(|name| text(&target[name]));
+                queries.push(Query { dashboard: uid.clone(), place: text(&panel["title"]), letter, expression });
+            }
+        }
+        for variable in dashboard["templating"]["list"].as_array().into_iter().flatten() {
+            let Some(call) = variable["query"]["query"].as_str() else { continue };
+            let (function, inside) = call.split_once('(').expect("it is a call");
+            let inside = inside.strip_suffix(')').expect("it is a call");
+            let expression = match function {
+                "label_values" => {
+                    let (selector, label) = inside.rsplit_once(", ").expect("the label is last");
+                    format!("count by ({label}) ({selector})")
+                }
+                _ => inside.to_owned(),
+            };
+            let place = text(&variable["name"]);
+            queries.push(Query { dashboard: uid.clone(), place, letter: "variable".to_owned(), expression });
+        }
+    }
+    assert!(queries.len() > 100, "there are {}", queries.len());
+    queries
+}
+
+/// Compares what an expression yields by a route with what is there.
+fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -> Result<(), String> {
+    let Query { dashboard, place, letter, expression } = query;
+    let [program, map] = scene.object(place, letter).map(|id| id.to_string());
+    let variables = [
+        ("$__rate_interval", "15s"),
+        ("$__range_s", "3600"),
+        ("$__range", "2m"),
+        ("$job", &route.job),
+        ("$instance", &route.instance),
+        ("$owner", ".*"),
+        ("$type_name", ".*"),
+        ("$type", ".*"),
+        ("$name", ".*"),
+        ("$program", &program),
+        ("$map", &map),
+    ];
+    let expression = variables.iter().fold(expression.clone(), |text, (name, value)| text.replace(name, value));
+    let rows = prometheus.rows(&expression)?;
+    let failed = |what: &str| {
+        let shown: Vec<&Row> = rows.iter().take(3).collect();
+        format!("{dashboard}, {place} {letter}, {route:?}: {what}\n  {expression}\n  {} rows: {shown:?}", rows.len())
+    };
+    let Some(expected) = expected(scene, route, dashboard, place, letter) else {
+        panic!("{}", failed("nothing says what to expect; see expected.rs"));
+    };
+    let holds = match &expected {
+        Expected::Row(labels, value) => rows.iter().any(|row| {
+            let is = |(label, value): &(&str, String)| row.labels.get(*label) == Some(value);
+            labels.iter().all(is) && value(row.value)
+        }),
+        Expected::NoRow(labels) => {
+            rows.iter().all(|row| labels.iter().any(|(label, value)| row.labels.get(*label) != Some(value)))
+        }
+        Expected::Anything(_) => true,
+    };
+    if holds { Ok(()) } else { Err(failed(&format!("not {expected:?}"))) }
+}
