@@ -170,6 +170,10 @@ fn panels_are_described_and_do_not_overlap() {
             let description = panel["description"].as_str().unwrap_or_default();
             assert!(is_row || description.ends_with('.'), "{path}: {} has no sentence", panel["title"]);
         }
+        let mut titles = std::collections::BTreeSet::new();
+        for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+            assert!(titles.insert(panel["title"].to_string()), "{path}: {} occurs twice", panel["title"]);
+        }
         let mut ids: Vec<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
         ids.sort_unstable();
         ids.dedup();

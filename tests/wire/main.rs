@@ -5,6 +5,7 @@
 mod big_node;
 mod clock;
 mod contract;
+mod dashboards;
 mod documents;
 mod endings;
 mod exporter;
@@ -43,6 +44,11 @@ const TESTS: &[Test] = &[
     ),
     ("promtool_accepts_the_exposition", routes::promtool, &[Promtool]),
     ("every_documented_expression_evaluates_with_two_targets", queries::test, &[Prometheus]),
+    (
+        "every_expression_of_a_dashboard_says_what_is_there_by_every_route",
+        dashboards::test,
+        &[Collector, PrometheusOtlp],
+    ),
     ("the_documented_expressions_yield_cpu_shares", shares::test, &[Promtool]),
     ("the_questions_of_the_readme_have_answers", shares::test_questions, &[Promtool]),
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),

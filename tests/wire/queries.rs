@@ -53,8 +53,8 @@ pub(crate) fn test() {
         let value = without_threshold(expression);
         eventually(&format!("{document}: {expression}"), SOON, || {
             herd.programs()[0].run(64, 10).expect("it runs");
-            prometheus.evaluate(expression)?;
-            match prometheus.evaluate(value)? {
+            prometheus.rows(expression)?;
+            match prometheus.rows(value)?.len() {
                 0 if has_data => Err(format!("{value} yields nothing")),
                 _ => Ok(()),
             }

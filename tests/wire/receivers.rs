@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::processes::{Process, SOON, eventually};
 use crate::received;
-use crate::series::{self, Values};
+use crate::series::{self, Row, Values};
 use test_support::http::{free_address, get};
 use test_support::receivers;
 
@@ -133,11 +133,11 @@ impl Prometheus {
         Self::start_with(&mut Command::new(Receiver::Prometheus.path()), folder, &settings)
     }
 
-    /// Starts one that takes OTLP, with its files in `folder` and the settings it has by default.
-    pub(crate) fn start_receiving(folder: &Path) -> Self {
+    /// Starts one that takes OTLP, with its files in `folder` and these settings.
+    pub(crate) fn start_receiving(folder: &Path, settings: &Value) -> Self {
         let mut command = Command::new(Receiver::PrometheusOtlp.path());
         command.arg("--web.enable-otlp-receiver");
-        Self::start_with(&mut command, folder, &json!({}))
+        Self::start_with(&mut command, folder, settings)
     }
 
     fn start_with(command: &mut Command, folder: &Path, settings: &Value) -> Self {
@@ -165,21 +165,15 @@ impl Prometheus {
         query(self.serves, selector, SystemTime::now())
     }
 
-    /// Returns the number of series that an expression yields, a scalar counted as one.
+    /// Returns what an expression yields now; a scalar is a row without labels.
     ///
     /// # Errors
     ///
     /// The response, also if the expression is malformed or cannot be evaluated.
-    pub(crate) fn evaluate(&self, expression: &str) -> Result<usize, String> {
+    pub(crate) fn rows(&self, expression: &str) -> Result<Vec<Row>, String> {
         let expression = utf8_percent_encode(expression, NON_ALPHANUMERIC);
         let answer = get(self.serves, &format!("/api/v1/query?query={expression}"))?;
-        let value: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
-        match (&value["status"], &value["data"]["resultType"], &value["data"]["result"]) {
-            (Value::String(status), Value::String(kind), Value::Array(series)) if status == "success" => {
-                Ok(if kind == "scalar" { 1 } else { series.len() })
-            }
-            _ => Err(answer),
-        }
+        series::rows(&answer).ok_or(answer)
     }
 
     /// Returns type, help and unit of a metric family.

@@ -113,7 +113,7 @@ pub(crate) fn same_series() {
 /// Prometheus' own OTLP receiver, with its default settings.
 pub(crate) fn own_receiver() {
     let scratch = Scratch::new();
-    let receives = Prometheus::start_receiving(&scratch.folder("receiver"));
+    let receives = Prometheus::start_receiving(&scratch.folder("receiver"), &serde_json::json!({}));
     let objects = Objects::load();
     let mut routes = Routes::start(&scratch, &receives.endpoint());
     let values = routes.agree(|selector| receives.query(selector));

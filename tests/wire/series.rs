@@ -91,3 +91,30 @@ pub(crate) fn of_answer(answer: &str) -> Result<Values, String> {
     });
     samples.ok_or_else(|| format!("no samples: {answer}"))
 }
+
+/// A row of what an expression yields: the labels that are left, and the value.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) labels: Labels,
+    pub(crate) value: f64,
+}
+
+/// Returns the rows of an answer of Prometheus' query API, a scalar as one without labels; `None` if it is no result.
+pub(crate) fn rows(answer: &str) -> Option<Vec<Row>> {
+    let answer: Value = serde_json::from_str(answer).ok()?;
+    let value = |sample: &Value| sample[1].as_str()?.parse().ok();
+    let result = &answer["data"]["result"];
+    match answer["data"]["resultType"].as_str()? {
+        "scalar" => Some(vec![Row { labels: Labels::new(), value: value(result)? }]),
+        "vector" => {
+            let row = |row: &Value| {
+                Some(Row {
+                    labels: serde_json::from_value(row["metric"].clone()).ok()?,
+                    value: value(&row["value"])?,
+                })
+            };
+            result.as_array()?.iter().map(row).collect()
+        }
+        _ => None,
+    }
+}

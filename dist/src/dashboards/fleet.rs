@@ -163,7 +163,7 @@ fn nodes() -> Row {
         title: "Nodes",
         panels: vec![
             Panel::table(
-                "Nodes",
+                "Node by node",
                 "One row for each node.",
                 &NODES,
                 queries.into(),

@@ -5,13 +5,6 @@ use std::fmt;
 use super::Route;
 use super::scene::Scene;
 
-/// A series of a result.
-#[derive(Clone, Debug)]
-pub(crate) struct Row {
-    pub(crate) labels: crate::series::Labels,
-    pub(crate) value: f64,
-}
-
 /// What a result must have.
 pub(super) enum Expected {
     /// A row with these labels, and a value for which this is true.
@@ -58,6 +51,7 @@ pub(super) fn expected(
     letter: &str,
 ) -> Option<Expected> {
     match dashboard {
+        _ if place == "job" => Some(row([("job", &route.job)], POSITIVE)),
         "ebpf-subsystem-metrics" => node(scene, place, letter),
         "ebpf-fleet" => fleet(scene, route, place, letter),
         "ebpf-object" => of_object(scene, place, letter),
@@ -66,14 +60,17 @@ pub(super) fn expected(
 }
 
 fn node(scene: &Scene, place: &str, letter: &str) -> Option<Expected> {
-    let [user, missing, first] = [&scene.user, scene.recursion.program(), scene.first()].map(|program| program.id());
+    let [user, missing, first] =
+        [&scene.user, scene.recursion.program(), scene.first()].map(|program| program.id());
     let [full, ring] = [scene.full.map(), scene.ring.map()].map(|map| map.id());
     let growing = scene.growing.borrow().map().id();
     Some(match (place, letter) {
         ("Programs" | "Maps" | "Links" | "CPU" | "Memory" | "Maps almost full", _) => row([], POSITIVE),
         ("Orphaned" | "Orphans", _) => Anything("a host that hides something has no orphans"),
         ("Sources incomplete", _) => row([], ANY),
-        ("CPU by program" | "Runs by program", _) | ("Programs by CPU", "B" | "C" | "D") => object(user, POSITIVE),
+        ("CPU by program" | "Runs by program", _) | ("Programs by CPU", "B" | "C" | "D") => {
+            object(user, POSITIVE)
+        }
         ("Programs by CPU", "A" | "F") => object(user, POSITIVE),
         ("Missed runs", "A") | ("Programs by CPU", "E") => object(missing, POSITIVE),
         ("Missed runs", "B") => Anything("only probes of the kernel miss runs by link"),
@@ -86,18 +83,23 @@ fn node(scene: &Scene, place: &str, letter: &str) -> Option<Expected> {
         }
         ("Maps by fill", _) => object(full, POSITIVE),
         ("CPU by owner" | "Memory by owner" | "Owners", _) => row([], POSITIVE),
-        ("Hooks in order of execution", "A") => {
-            row([("prog_id", &first.to_string()), ("name", "dash_first"), ("hook", "cgroup_inet_ingress")], ONE)
-        }
+        ("Hooks in order of execution", "A") => row(
+            [("prog_id", &first.to_string()), ("name", "dash_first"), ("hook", "cgroup_inet_ingress")],
+            ONE,
+        ),
         ("Hooks in order of execution", _) => {
             let second = scene.links[1].program()?.id();
             row([("prog_id", &second.to_string())], ONE)
         }
-        ("Links", _) => row([("link_id", &scene.links[0].id().to_string()), ("name", "dash_first")], ONE),
+        ("Links and their targets", _) => {
+            row([("link_id", &scene.links[0].id().to_string()), ("name", "dash_first")], ONE)
+        }
         ("Objects", _) => row([("kind", "map")], POSITIVE),
         ("Loads and detachments", "A") => row([], POSITIVE),
         ("Loads and detachments", _) => row([("hook", "cgroup_inet_ingress")], POSITIVE),
-        ("Loaded in the time range", _) => row([("id", &user.to_string()), ("name", "dash_user")], |value| value > 1.7e12),
+        ("Loaded in the time range", _) => {
+            row([("id", &user.to_string()), ("name", "dash_user")], |value| value > 1.7e12)
+        }
         ("Gone in the time range", _) => row([("name", "dash_gone")], POSITIVE),
         ("Maps new in the time range", _) => object(full, ONE),
         ("Hooks without a program", _) => row([("hook", "cgroup_inet_ingress")], ZERO),
@@ -108,7 +110,9 @@ fn node(scene: &Scene, place: &str, letter: &str) -> Option<Expected> {
         ("OTLP", "A") => row([("outcome", "accepted")], POSITIVE),
         ("OTLP", _) => NoRow(Vec::new()),
         ("What could not be seen", _) => Anything("root sees everything on most hosts"),
-        ("What could not be read", _) => Anything("nothing fails, unless something of others ends in between"),
+        ("What could not be read", _) => {
+            Anything("nothing fails, unless something of others ends in between")
+        }
         ("Run statistics", _) | ("Build", _) => row([], ONE),
         ("Dropped series", _) => row([], ZERO),
         ("OTLP backlog", _) => row([], ANY),
@@ -124,28 +128,32 @@ fn fleet(scene: &Scene, route: &Route, place: &str, letter: &str) -> Option<Expe
     let full = scene.full.map().id();
     let lonely = || vec![("name", "dash_lonely".to_owned())];
     let node = if route.lacks { "node-other" } else { "node-one" };
-    let of_node = |value| row([("instance", &route.instance), ("node", node), ("k8s_cluster_name", "east")], value);
+    let of_node =
+        |value| row([("instance", &route.instance), ("node", node), ("k8s_cluster_name", "east")], value);
     // All nodes but one have the program that one lacks.
     let differs = route.job == "fleet";
     Some(match (place, letter) {
         ("Nodes that differ", _) => row([], if differs { ONE } else { ZERO }),
         ("Dropped points", _) => row([], ANY),
-        ("Orphaned", _) | ("Nodes", "F") => Anything("a host that hides something has no orphans"),
-        ("Nodes", "H") if !differs => of_node(ZERO),
-        ("Nodes", "I") => Anything("root sees everything on most hosts"),
-        // The title of a number and of a table: the number has no labels.
-        ("Nodes", "A") => row([], POSITIVE),
-        ("Nodes", _) => of_node(POSITIVE),
-        ("Programs" | "Maps" | "CPU" | "Memory", _) => row([], POSITIVE),
+        ("Orphaned", _) | ("Node by node", "F") => Anything("a host that hides something has no orphans"),
+        ("Node by node", "H") if !differs => of_node(ZERO),
+        ("Node by node", "I") => Anything("root sees everything on most hosts"),
+        ("Node by node", _) => of_node(POSITIVE),
+        ("Nodes" | "Programs" | "Maps" | "CPU" | "Memory", _) => row([], POSITIVE),
         ("Clusters", _) => row([("k8s_cluster_name", "east")], POSITIVE),
         ("CPU by node" | "Memory by node", _) => row([("k8s_cluster_name", "east")], POSITIVE),
-        ("Programs that some nodes lack", "A") if differs => row([("name", "dash_lonely")], |value| value == 10.0),
-        ("Programs that some nodes lack", "B") if differs => row([("name", "dash_lonely")], ONE),
-        ("Missing on the selected node", _) if differs => row([("name", "dash_lonely")], |value| value == 10.0),
-        ("Only on the selected node", _) if !differs && !route.lacks => row([("name", "dash_lonely")], ONE),
-        ("Programs that some nodes lack" | "Missing on the selected node" | "Only on the selected node", _) => {
-            NoRow(lonely())
+        ("Programs that some nodes lack", "A") if differs => {
+            row([("name", "dash_lonely")], |value| value == 10.0)
         }
+        ("Programs that some nodes lack", "B") if differs => row([("name", "dash_lonely")], ONE),
+        ("Missing on the selected node", _) if differs => {
+            row([("name", "dash_lonely")], |value| value == 10.0)
+        }
+        ("Only on the selected node", _) if !differs && !route.lacks => row([("name", "dash_lonely")], ONE),
+        (
+            "Programs that some nodes lack" | "Missing on the selected node" | "Only on the selected node",
+            _,
+        ) => NoRow(lonely()),
         ("Owners" | "CPU by owner", _) => row([], POSITIVE),
         ("Fullest maps", _) => row([("id", &full.to_string()), ("k8s_cluster_name", "east")], ONE),
         ("Largest maps", _) => row([("k8s_cluster_name", "east")], POSITIVE),
@@ -159,7 +167,9 @@ fn of_object(scene: &Scene, place: &str, letter: &str) -> Option<Expected> {
     let full = scene.full.map().id().to_string();
     Some(match (place, letter) {
         ("Facts", _) => row([("id", &user), ("name", "dash_user"), ("type", "socket_filter")], ONE),
-        ("Memory" | "Age" | "Machine code" | "Verified instructions" | "Entries" | "Maximum", _) => row([], POSITIVE),
+        ("Memory" | "Age" | "Machine code" | "Verified instructions" | "Entries" | "Maximum", _) => {
+            row([], POSITIVE)
+        }
         ("Fill", _) => row([], ONE),
         ("Growth per hour", _) => row([], POSITIVE),
         ("CPU" | "Time per run", _) | ("Runs", "A") => row([("name", "dash_user")], POSITIVE),

@@ -11,11 +11,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::http::free_address;
 
-use self::expected::{Expected, Row, expected};
+use self::expected::{Expected, expected};
 use self::scene::Scene;
 use crate::exporter::Exporter;
 use crate::processes::{Scratch, eventually};
-use crate::receivers::{Collector, Destination, Prometheus, Receiver, Verbosity};
+use crate::receivers::{Collector, Prometheus, Verbosity};
+use crate::series::Row;
 
 /// Until the objects are on every route, and rates have two points.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -46,13 +47,7 @@ pub(crate) struct Route {
 pub(crate) fn test() {
     let scratch = Scratch::new();
     let mut scene = Scene::new(&scratch.folder("bpf"));
-    let prometheus_address = free_address();
-    let collector = Collector::start(
-        &scratch.folder("collector"),
-        free_address(),
-        Verbosity::Normal,
-        Some(Destination::Prometheus(prometheus_address)),
-    );
+    let receives = free_address();
     // The second exporter reports one program less, as a node that lacks it.
     let flags = |lacking: bool| {
         let mut flags = vec!["--hooks-interval", "1s", "--max-series", "1000000", "--bpffs", scene.bpffs()];
@@ -64,29 +59,36 @@ pub(crate) fn test() {
     let exporters = [("one", false), ("other", true)].map(|(name, lacking)| {
         let attributes = format!("host.name=node-{name},k8s.cluster.name=east,service.instance.id={name}");
         let environment = [("OTEL_RESOURCE_ATTRIBUTES", Path::new(&attributes))];
-        Exporter::start_in(&environment, &scratch.folder(name), collector.receives, "1s", &flags(lacking))
+        Exporter::start_in(&environment, &scratch.folder(name), receives, "1s", &flags(lacking))
     });
     let [one, other] = exporters.each_ref().map(|exporter| exporter.serves);
     let scrape = |job: &str, targets: Value| json!({"job_name": job, "static_configs": targets});
-    let alike = (0..ALIKE).map(|copy| json!({"targets": [one], "labels": {"instance": format!("copy-{copy}")}}));
+    let alike =
+        (0..ALIKE).map(|copy| json!({"targets": [one], "labels": {"instance": format!("copy-{copy}")}}));
     let lacking = json!({"targets": [other], "labels": {"instance": "lacking"}});
     let mut scoped = scrape("scoped", json!([{"targets": [one, other]}]));
     // The labels that the Collector's own exporter for Prometheus adds to every series.
     let scope = ["otel_scope_name", "otel_scope_version", "otel_scope_schema_url"];
-    scoped["metric_relabel_configs"] =
-        scope.iter().map(|label| json!({"target_label": label, "replacement": "bpf-metrics-exporter"})).collect();
+    scoped["metric_relabel_configs"] = scope
+        .iter()
+        .map(|label| json!({"target_label": label, "replacement": "bpf-metrics-exporter"}))
+        .collect();
     let scrapes = [
         scrape("scraped", json!([{"targets": [one, other]}])),
         scoped,
         scrape("fleet", alike.chain([lacking]).collect()),
     ];
-    let prometheus = Prometheus::start_at(
-        &scratch.folder("prometheus"),
-        prometheus_address,
-        Receiver::PrometheusOtlp,
-        &scrapes,
-    );
-    let route = |job: &str, instance: &str, lacks| Route { job: job.to_owned(), instance: instance.to_owned(), lacks };
+    let settings =
+        json!({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": scrapes});
+    let prometheus = Prometheus::start_receiving(&scratch.folder("prometheus"), &settings);
+    // Where it takes OTLP is known only now; the exporters retry until then.
+    let next = prometheus.endpoint();
+    let _collector = Collector::start(&scratch.folder("collector"), receives, Verbosity::Normal, Some(&next));
+    let route = |job: &str, instance: &str, lacks| Route {
+        job: job.to_owned(),
+        instance: instance.to_owned(),
+        lacks,
+    };
     let routes = [
         route("scraped", &one.to_string(), false),
         route("scoped", &one.to_string(), false),
@@ -95,7 +97,9 @@ pub(crate) fn test() {
         route("fleet", "lacking", true),
     ];
     for route in &routes {
-        eventually(&format!("{route:?} has what will go"), LIMIT, || scene.is_seen(&prometheus, &route.job, &route.instance));
+        eventually(&format!("{route:?} has what will go"), LIMIT, || {
+            scene.is_seen(&prometheus, &route.job, &route.instance)
+        });
     }
     scene.remove();
 
@@ -110,7 +114,11 @@ pub(crate) fn test() {
             failures.extend(result.as_ref().err().cloned());
             result.is_err()
         });
-        if failures.is_empty() { Ok(()) } else { Err(format!("{} of them: {}", failures.len(), failures.join("\n"))) }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{} of them: {}", failures.len(), failures.join("\n")))
+        }
     });
     assert_eq!(prometheus.process.log(), "", "Prometheus logs something");
 }
@@ -125,7 +133,12 @@ fn queries() -> Vec<Query> {
         for panel in dashboard["panels"].as_array().into_iter().flatten() {
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let [letter, expression] = ["refId", "expr"].map(|name| text(&target[name]));
-                queries.push(Query { dashboard: uid.clone(), place: text(&panel["title"]), letter, expression });
+                queries.push(Query {
+                    dashboard: uid.clone(),
+                    place: text(&panel["title"]),
+                    letter,
+                    expression,
+                });
             }
         }
         for variable in dashboard["templating"]["list"].as_array().into_iter().flatten() {
@@ -164,11 +177,15 @@ fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -
         ("$program", &program),
         ("$map", &map),
     ];
-    let expression = variables.iter().fold(expression.clone(), |text, (name, value)| text.replace(name, value));
+    let expression =
+        variables.iter().fold(expression.clone(), |text, (name, value)| text.replace(name, value));
     let rows = prometheus.rows(&expression)?;
     let failed = |what: &str| {
         let shown: Vec<&Row> = rows.iter().take(3).collect();
-        format!("{dashboard}, {place} {letter}, {route:?}: {what}\n  {expression}\n  {} rows: {shown:?}", rows.len())
+        format!(
+            "{dashboard}, {place} {letter}, {route:?}: {what}\n  {expression}\n  {} rows: {shown:?}",
+            rows.len()
+        )
     };
     let Some(expected) = expected(scene, route, dashboard, place, letter) else {
         panic!("{}", failed("nothing says what to expect; see expected.rs"));

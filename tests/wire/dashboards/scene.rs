@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 
 use test_support::objects::uapi::{map_flag, map_type, program_type};
-use test_support::objects::{Cgroup, Filled, Link, Map, MapSpec, Mount, Pin, Program, ProgramSpec, Recursion, Ring, Shape};
+use test_support::objects::{
+    Cgroup, Filled, Link, Map, MapSpec, Mount, Pin, Program, ProgramSpec, Recursion, Ring, Shape,
+};
 
 use crate::receivers::Prometheus;
 
@@ -45,7 +47,10 @@ impl Scene {
         let cgroup_program =
             |name| Program::load(&ProgramSpec { name, ..ProgramSpec::ready(program_type::CGROUP_SKB)? });
         let [cgroup, left] = [Cgroup::new()?, Cgroup::new()?];
-        let links = [cgroup_program("dash_first")?.link_cgroup(&cgroup)?, cgroup_program("dash_second")?.link_cgroup(&cgroup)?];
+        let links = [
+            cgroup_program("dash_first")?.link_cgroup(&cgroup)?,
+            cgroup_program("dash_second")?.link_cgroup(&cgroup)?,
+        ];
         let going = (Program::using("dash_gone", &[])?, cgroup_program("dash_detached")?.link_cgroup(&left)?);
         let mount = Mount::visible(c"bpf", folder)?;
         let pin = user.pin(&folder.join("dash_pin"))?;

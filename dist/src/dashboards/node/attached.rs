@@ -67,7 +67,7 @@ pub(super) fn hooks() -> Row {
             .hide("Info")
             .size(12, 10),
             Panel::table(
-                "Links",
+                "Links and their targets",
                 "What each link attaches, and to what.",
                 &LINKS,
                 vec![Query::new("Info", Unit::Count, links)],
