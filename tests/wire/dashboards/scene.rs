@@ -20,13 +20,14 @@ pub(super) struct Scene {
     pub(super) growing: RefCell<Filled>,
     pub(super) ring: Ring,
     pub(super) user: Program,
-    pub(super) lonely: Program,
     pub(super) recursion: Recursion,
     pub(super) links: [Link; 2],
     /// What is removed once it was seen: a program, and a program at a hook whose target stays.
     going: Option<(Program, Link)>,
     pub(super) pin: Pin,
     bpffs: String,
+    /// One exporter does not report it.
+    _lonely: Program,
     _mount: Mount,
     _cgroups: [Cgroup; 2],
 }
@@ -60,7 +61,7 @@ impl Scene {
             growing: Filled::empty(growing)?.into(),
             ring,
             user,
-            lonely: Program::using("dash_lonely", &[])?,
+            _lonely: Program::using("dash_lonely", &[])?,
             recursion: Recursion::new()?,
             links,
             going: Some(going),

@@ -5,13 +5,52 @@ use crate::dashboards::{GRAPH, label};
 use crate::grafana::{Panel, Query, Row, Unit};
 use crate::names::{
     BUILD_INFO, COLLECT_AGE, COLLECT_DURATION, COLLECT_SUCCESS, DROPPED_SERIES, FEATURE_AVAILABLE, ISSUES,
-    Metric, OTLP_BACKLOG, OTLP_DROPPED_POINTS, OTLP_POINTS, PROCESS_CPU, PROCESS_RESIDENT_MEMORY,
-    RUN_STATS_ENABLED,
+    JIT_ENABLED, JIT_HARDEN, JIT_LIMIT, JIT_USED, Metric, OTLP_BACKLOG, OTLP_DROPPED_POINTS, OTLP_POINTS,
+    PROCESS_CPU, PROCESS_RESIDENT_MEMORY, RUN_STATS_ENABLED, UNPRIVILEGED_DISABLED,
 };
 use crate::promql::NODE;
 
 pub(super) fn row() -> Row {
     Row { title: "The exporter", panels: [costs(), failures(), state()].concat() }
+}
+
+/// The host's settings for BPF.
+pub(super) fn host() -> Row {
+    let max = |metric| format!("max({})", SCOPE.of(metric));
+    let by_node = |metric| format!("max by ({NODE}) ({})", SCOPE.of(metric));
+    Row {
+        title: "The host",
+        panels: vec![
+            Panel::graph(
+                "JIT memory",
+                "Memory that the JIT compiler allocated for machine code, and its limit; an upper bound of what the kernel counts, \
+                 seccomp filters included.",
+                Unit::Bytes,
+                "used",
+                by_node(JIT_USED),
+            )
+            .and("limit", by_node(JIT_LIMIT))
+            .size(15, 6),
+            Panel::stat(
+                "JIT compiler",
+                "The sysctl net.core.bpf_jit_enable: 1 if programs are compiled, 0 if they are interpreted.",
+                Unit::Count,
+                max(JIT_ENABLED),
+            ),
+            Panel::stat(
+                "JIT hardening",
+                "The sysctl net.core.bpf_jit_harden: 0 is off, 1 is for unprivileged programs, 2 is for all.",
+                Unit::Count,
+                max(JIT_HARDEN),
+            ),
+            Panel::stat(
+                "Unprivileged BPF",
+                "The sysctl kernel.unprivileged_bpf_disabled: 0 permits bpf(2) to every user, 1 and 2 do not.",
+                Unit::Count,
+                max(UNPRIVILEGED_DISABLED),
+            ),
+        ],
+    }
 }
 
 fn costs() -> Vec<Panel> {

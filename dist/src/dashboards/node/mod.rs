@@ -42,6 +42,7 @@ pub(super) fn dashboard() -> Dashboard {
             owners(),
             attached::hooks(),
             attached::changes(),
+            exporter::host(),
             exporter::row(),
         ],
     }
