@@ -6,8 +6,8 @@ default:
 # Formatting, lints, documentation and tests
 check:
     cargo fmt --all --check
-    cargo clippy --locked --all-targets -- --deny warnings
-    RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
+    cargo clippy --locked --workspace --all-targets -- --deny warnings
+    RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
     cargo test --locked
 
 # Everything, with real receivers
