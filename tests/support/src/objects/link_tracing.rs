@@ -242,7 +242,7 @@ impl Link {
         Self::on_own_functions(&[probe::offset_of_probed()?])
     }
 
-    /// Probes on `probe::probed` and [`probe::probed_as_well`], without a perf event.
+    /// Probes on two functions of this program, without a perf event.
     ///
     /// # Errors
     /// As [`Self::uprobe_multi`].
