@@ -8,7 +8,8 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::thread;
 use std::time::Duration;
 
 use dist::names::{MAP_ENTRIES, MAP_INFO, MAP_MAX_ENTRIES, Metric, PROGRAM_INFO, PROGRAM_RUNS};
@@ -227,9 +228,7 @@ fn assert_takes_logs(podman: &Podman<'_>, collector: SocketAddr, body: &str) {
     assert_eq!(answer, r#"{"partialSuccess":{}}"#);
     eventually("the record is printed", SOON, || {
         let logs = podman.command().args(["logs", "bpf-metrics-collector"]).output();
-        let logs = logs.expect("podman is installed");
-        let logs =
-            [logs.stdout, logs.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        let logs = both(&logs.expect("podman is installed"));
         if logs.contains(&format!("Body: Str({body})")) { Ok(()) } else { Err(logs) }
     });
 }
@@ -281,6 +280,28 @@ fn assert_is_gone(podman: &Podman<'_>, services: &[Service], pids: &BTreeSet<Str
     assert_eq!(list(&["network", "ls", "--quiet"]), BTreeSet::from(["podman".to_owned()]));
 }
 
+/// Shows the logs of the containers if the test fails.
+struct Logs<'a>(&'a Podman<'a>, &'a [Service]);
+
+impl Drop for Logs<'_> {
+    #[expect(clippy::print_stderr, reason = "the test that failed is of no other help")]
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for Service { name, .. } in self.1 {
+            let logs =
+                self.0.command().args(["logs", "--tail", "20", &format!("bpf-metrics-{name}")]).output();
+            eprintln!("--- {name}: {}", logs.map_or_else(|error| error.to_string(), |logs| both(&logs)));
+        }
+    }
+}
+
+/// Returns all that a command printed.
+fn both(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
+}
+
 pub(crate) fn plays() {
     isolated(|| {
         let directory = TempDir::with_prefix("stack-").expect("the test directory is writable");
@@ -296,6 +317,7 @@ pub(crate) fn plays() {
 fn play(podman: &Podman<'_>, files: &[dist::File], services: &[Service]) {
     let [collector, prometheus, grafana] = [4318, 9090, 3000].map(local);
     let in_root = |arguments: &[&str]| output(podman.command().current_dir(ROOT).args(arguments));
+    let _logs = Logs(podman, services);
     in_root(&["play", "kube", FILE]);
     let pids = lines(podman.command().args(["ps", "--format", "{{.Pid}}"]));
     assert_eq!(pids.len(), services.len() + 1, "the containers, and that of the pod");
