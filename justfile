@@ -31,10 +31,10 @@ bpf:
 bench:
     cargo bench --locked
 
-# Writes the dashboards, rules and the stack in dist/ and the root
+# Writes the dashboards, rules and the stack in dist/ and the root, and what docs/alerts.md says of the rules
 dashboards:
-    UPDATE=1 cargo test --locked --test rootless -- dist::files
+    UPDATE=1 cargo test --locked --test rootless -- dist::files rules::docs
 
 # Accept changed outputs: read the diff before you commit it
 update:
-    UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files
+    UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files rules::docs

@@ -11,6 +11,7 @@ mod encoding;
 mod generated;
 mod golden;
 mod lookup;
+mod rules;
 mod selection;
 mod stack;
 mod web;

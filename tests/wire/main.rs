@@ -2,6 +2,7 @@
 //! `tests/receivers/install` installs below `target/receivers`, or `RECEIVERS`. They are a binary apart from the other root tests, which
 //! also run in guests without these programs.
 
+mod alerts;
 mod big_node;
 mod clock;
 mod contract;
@@ -51,6 +52,9 @@ const TESTS: &[Test] = &[
     ),
     ("the_documented_expressions_yield_cpu_shares", shares::test, &[Promtool]),
     ("the_questions_of_the_readme_have_answers", shares::test_questions, &[Promtool]),
+    ("promtool_accepts_the_rules", alerts::check, &[Promtool]),
+    ("each_alert_fires_on_its_fault_and_not_below", alerts::faults, &[Promtool]),
+    ("no_alert_fires_in_ordinary_life", alerts::ordinary_life, &[Promtool]),
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),
     ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),
     ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),

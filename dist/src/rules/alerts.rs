@@ -1,0 +1,430 @@
+//! The alerts. They look at what is true on any fleet: an alert that fires in ordinary life is worse than none. None joins the name of
+//! a node or an owner into its expression: the alert would end, or begin anew, when such a series is late, missing or renamed.
+//! Templates of the annotations query these names instead, for the alerts that are active.
+
+use crate::names::{
+    BUILD_INFO, COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, LINK_INFO,
+    LINK_MISSED, MAP_FILL, MAP_INFO, Metric, OBJECTS, OBJECTS_ORPHANED, OTLP_DROPPED_POINTS, OTLP_POINTS,
+    PROGRAM_INFO, PROGRAM_RUNS, RUN_STATS_COVERED,
+};
+use crate::promql::{NODE, OBJECT, Scope};
+
+use super::Severity::{Critical, Info, Warning};
+use super::recording::{NODE_ALIAS, NODE_NAME, PROGRAM_MISSES, PROGRAMS, RING_FLOOR, WITHOUT_COMMON};
+use super::{Alert, Group, Rule};
+
+/// Hooks of the network and of cgroups. Tracing tools that end leave other hooks without a program.
+const LASTING_HOOKS: &str = r#"hook=~"xdp|tc.*|netkit.*|cgroup.*|netfilter|sk_lookup|flow_dissector""#;
+
+/// Labels that identify a hook and its target.
+const HOOK: &str = "job, instance, hook, target, netns";
+
+/// Returns all alerts.
+#[must_use]
+pub fn groups() -> Vec<Group> {
+    let group =
+        |name, alerts: Vec<Alert>| Group { name, rules: alerts.into_iter().map(Rule::Alert).collect() };
+    vec![
+        group("bpf-alerts-maps", vec![map_full(), map_filling_up(), ring_buffer_backlog()]),
+        group("bpf-alerts-programs", vec![program_misses_runs(), link_misses_runs(), program_set_differs()]),
+        group("bpf-alerts-hosts", vec![hook_lost_program(), orphans_grow()]),
+        group(
+            "bpf-alerts-exporters",
+            vec![
+                exporter_absent(),
+                exporter_silent(),
+                points_dropped(),
+                collector_failing(),
+                series_dropped(),
+            ],
+        ),
+    ]
+}
+
+/// Returns all alerts.
+pub fn all() -> impl Iterator<Item = Alert> {
+    let rules = groups().into_iter().flat_map(|group| group.rules);
+    rules.filter_map(|rule| match rule {
+        Rule::Alert(alert) => Some(alert),
+        Rule::Recording(_) => None,
+    })
+}
+
+fn map_full() -> Alert {
+    let full = format!("max by ({OBJECT}) ({}) >= 1", Scope::ALL.of(MAP_FILL));
+    let earlier =
+        ["30m", "1h", "2h", "4h"].map(|age| format!("{} offset {age} < 1", Scope::ALL.of(MAP_FILL)));
+    Alert {
+        name: "BpfMapFull",
+        reason: "Full means that the map refuses the next entry; types that make room by themselves have no fill. Many maps are made \
+                 as large as what they hold and are filled when they are loaded: so a map counts only if it was not full at one of \
+                 four earlier moments, at most four hours ago. Each moment is twice as long ago as the one before, so a map that \
+                 took some time to fill up is reported for at least as long, and after four hours full it is taken as made so. \
+                 Moments rather than a quantile over hours: a range would read every sample of every map in each evaluation. \
+                 15 minutes, since a map that is full for a moment has lost little.",
+        expression: format!(
+            "{full}\nand on ({OBJECT})\n(\n  {}\n)",
+            earlier.join(&format!("\n  or on ({OBJECT}) "))
+        ),
+        after: "15m",
+        severity: Warning,
+        summary: "A BPF map is full and refuses new entries",
+        description: format!(
+            "Map {MAP} on {} has had no room for another entry for 15 minutes{}.",
+            node(),
+            owner(MAP_INFO)
+        ),
+    }
+}
+
+fn map_filling_up() -> Alert {
+    let fill = format!("max by ({OBJECT}) ({})", Scope::ALL.of(MAP_FILL));
+    let earlier = |age: &str| format!("max by ({OBJECT}) ({} offset {age})", Scope::ALL.of(MAP_FILL));
+    Alert {
+        name: "BpfMapFillingUp",
+        reason: "Less than 30 % is left, and the growth of the last 30 minutes and that of the last 15 minutes would each use it up \
+                 within the hour. Two windows, so that neither a jump long ago nor one just now is taken for a trend. A map that is \
+                 populated in one go, at load or when an agent synchronizes, grows in the shorter window for 15 minutes, so the \
+                 alert waits for 20. A map that fills up and is emptied again within that time is ordinary, too. Differences \
+                 between moments rather than a regression: a range would read every sample of every map in each evaluation.",
+        expression: format!(
+            "{fill} > 0.7\n\
+             and on ({OBJECT})\n\
+             ({fill} + on ({OBJECT}) 2 * ({fill} - on ({OBJECT}) {}) > 1)\n\
+             and on ({OBJECT})\n\
+             ({fill} + on ({OBJECT}) 4 * ({fill} - on ({OBJECT}) {}) > 1)",
+            earlier("30m"),
+            earlier("15m"),
+        ),
+        after: "20m",
+        severity: Warning,
+        summary: "A BPF map will be full within the hour",
+        description: format!(
+            "Map {MAP} on {} is {{{{ $value | humanizePercentage }}}} full and will refuse entries within the hour{}.",
+            node(),
+            owner(MAP_INFO)
+        ),
+    }
+}
+
+fn ring_buffer_backlog() -> Alert {
+    Alert {
+        name: "BpfRingBufferBacklog",
+        reason: "What counts is the floor: the smallest backlog of ten minutes. A consumer that drains its buffer in bursts, or starts \
+                 late, brings it to 0, however full the buffer is in between. A floor of half of the buffer means that the consumer \
+                 does not keep up, or has stopped. One of a tenth that grows by a twentieth of the buffer in ten minutes reaches \
+                 the end within three hours. 10 minutes more: a consumer that comes every quarter of an hour leaves a floor for less.",
+        expression: format!(
+            "{RING_FLOOR} > 0.5\n\
+             or on ({OBJECT})\n\
+             ({RING_FLOOR} > 0.1 and on ({OBJECT}) ({RING_FLOOR} - on ({OBJECT}) {RING_FLOOR} offset 10m > 0.05))"
+        ),
+        after: "10m",
+        severity: Warning,
+        summary: "The consumer of a BPF ring buffer does not keep up",
+        description: format!(
+            "{{{{ $value | humanizePercentage }}}} of ring buffer {MAP} on {} have been waiting for their consumer for more than ten \
+             minutes{}. When it is full, events are lost.",
+            node(),
+            owner(MAP_INFO)
+        ),
+    }
+}
+
+fn program_misses_runs() -> Alert {
+    let runs = Scope::ALL.runs_per_second("5m");
+    let covered = format!("sum by ({NODE}) (rate({}[5m])) > 0", Scope::ALL.of(RUN_STATS_COVERED));
+    Alert {
+        name: "BpfProgramMissesRuns",
+        reason: "The kernel skips a run if the program, or for probes another one, is running on that CPU. It counts this always, and \
+                 runs only while run statistics are on, so runs are divided by the seconds in which they were counted. One run in a \
+                 hundred is where totals and samples of a tool become visibly wrong, and below one per second nothing is. While run \
+                 statistics are off the share is unknown: then ten per second, which is one in a hundred of a thousand runs per \
+                 second. Fewer may matter to a program that runs seldom, and is not reported.",
+        expression: format!(
+            "({PROGRAM_MISSES} > on ({OBJECT}) (0.01 * ({runs})))\n\
+             or on ({OBJECT})\n\
+             ({PROGRAM_MISSES} > 10 unless on ({NODE}) {covered})"
+        ),
+        after: "15m",
+        severity: Warning,
+        summary: "A BPF program misses runs",
+        description: format!(
+            "The kernel skips {{{{ $value | humanize }}}} runs per second of program {PROGRAM} on {}{}: what it counts or enforces is \
+             incomplete.",
+            node(),
+            owner(PROGRAM_INFO)
+        ),
+    }
+}
+
+fn link_misses_runs() -> Alert {
+    let missed = format!("sum by ({NODE}, prog_id) (rate({}[5m]))", Scope::ALL.of(LINK_MISSED));
+    let runs = format!(
+        r#"sum by ({NODE}, prog_id) (label_replace(rate({}[5m]), "prog_id", "$1", "id", "(.+)"))"#,
+        Scope::ALL.with(PROGRAM_RUNS, r#"type="kprobe""#),
+    );
+    let covered = format!("sum by ({NODE}) (rate({}[5m]))", Scope::ALL.of(RUN_STATS_COVERED));
+    Alert {
+        name: "BpfLinkMissesRuns",
+        reason: "As BpfProgramMissesRuns, for what the probe misses before the program is reached: it is hit while another probe runs, or \
+                 more calls of the function are in progress than it can follow. Links of probes only; their programs are of type \
+                 `kprobe`, and runs of others are not looked at.",
+        expression: format!(
+            "({missed} > 1 and on ({NODE}, prog_id) ({missed} > on ({NODE}, prog_id) (0.01 * ({runs} / on ({NODE}) group_left {covered}))))\n\
+             or on ({NODE}, prog_id)\n\
+             ({missed} > 10 unless on ({NODE}) {covered} > 0)"
+        ),
+        after: "15m",
+        severity: Warning,
+        summary: "The links of a BPF program miss runs",
+        description: format!(
+            "The probes of program {{{{ $labels.prog_id }}}} on {} miss {{{{ $value | humanize }}}} runs per second{}.",
+            node(),
+            with_first(
+                LINK_INFO,
+                &["job", "instance", "prog_id"],
+                r#"{{ with . | first | label "target" }}, the first at {{ . }}{{ end }}"#,
+            ),
+        ),
+    }
+}
+
+fn program_set_differs() -> Alert {
+    let listed = Scope::ALL.with(OBJECTS, r#"kind="program""#);
+    Alert {
+        name: "BpfProgramSetDiffers",
+        reason: "Programs that at least 90 % of at least five nodes of the job have, by name and type. A rolling upgrade changes the \
+                 number of nodes without a program by more than one in an hour, and such programs are left out; so a node is \
+                 reported when it stayed behind. 30 minutes: a new node, or an agent that restarts, has its programs by then. \
+                 Nodes of another role need a job of their own, if they are less than a tenth of their job.",
+        expression: format!(
+            "(\n  count by (job) ({WITHOUT_COMMON})\n  \
+             - on (job) group_right ()\n  \
+             (\n    \
+             count by ({NODE}) ({PROGRAMS} and on (job, name, type) {WITHOUT_COMMON})\n    \
+             or on ({NODE}) 0 * max by ({NODE}) ({listed})\n  )\n) > 0"
+        ),
+        after: "30m",
+        severity: Warning,
+        summary: "A node lacks BPF programs that the others have",
+        description: format!(
+            "{} lacks {{{{ $value }}}} of the programs that at least 90 % of the nodes of job {{{{ $labels.job }}}} have.",
+            node()
+        ),
+    }
+}
+
+fn hook_lost_program() -> Alert {
+    let programs =
+        |age: &str| format!("max by ({HOOK}) ({}{age})", Scope::ALL.with(HOOK_PROGRAMS, LASTING_HOOKS));
+    let now = programs("");
+    Alert {
+        name: "BpfHookLostProgram",
+        reason: "A scan found a program detached while the interface, cgroup or namespace was still there, and now there are fewer than \
+                 an hour ago and than two hours ago. One of these moments alone may fall into the life of a tool that attached \
+                 its program for less than an hour. A program that is replaced leaves their number as it was. When a target is \
+                 removed, as with a pod, its series end. 10 minutes, so that an agent can restart. The alert ends after an hour: \
+                 then the hook is taken as meant so, and one without programs is no longer reported.",
+        expression: format!(
+            "({now} < on ({HOOK}) {})\n\
+             and on ({HOOK})\n\
+             ({now} < on ({HOOK}) {})\n\
+             and on ({HOOK})\n\
+             (max by ({HOOK}) (increase({}[1h])) > 0)",
+            programs(" offset 1h"),
+            programs(" offset 2h"),
+            Scope::ALL.with(HOOK_DETACHED_PROGRAMS, LASTING_HOOKS),
+        ),
+        after: "10m",
+        severity: Critical,
+        summary: "A hook has lost a BPF program while its target is still there",
+        description: format!(
+            "Hook {{{{ $labels.hook }}}}{{{{ with $labels.target }}}} of {{{{ . }}}}{{{{ end }}}} on {} has {{{{ $value }}}} programs, \
+             fewer than in the last hours.",
+            node()
+        ),
+    }
+}
+
+fn orphans_grow() -> Alert {
+    let floor = |age: &str| {
+        format!("min by ({NODE}, kind) (min_over_time({}[1h]{age}))", Scope::ALL.of(OBJECTS_ORPHANED))
+    };
+    Alert {
+        name: "BpfObjectsOrphanedGrow",
+        reason: "The smallest number of an hour leaves out objects that were in transit between two processes. Five more than six hours \
+                 ago, since the kernel may keep a program array when a tool that lists objects by id opens it in the moment of its \
+                 removal: this happens now and then, and a loader that leaks does so at each restart or for each connection.",
+        expression: format!("{} - on ({NODE}, kind) {} >= 5", floor(""), floor(" offset 6h")),
+        after: "5m",
+        severity: Warning,
+        summary: "BPF objects leak",
+        description: format!(
+            "{} has {{{{ $value }}}} more objects of kind {{{{ $labels.kind }}}} than six hours ago that nothing holds.",
+            node()
+        ),
+    }
+}
+
+fn exporter_absent() -> Alert {
+    let exporters = format!("max by ({NODE}) (last_over_time({}[1d]))", Scope::ALL.of(BUILD_INFO));
+    let down = format!("max by ({NODE}) ({}) == 0", Scope::ALL.select("up", ""));
+    let names = format!(
+        "({NODE_ALIAS} or on ({NODE}, node) (last_over_time({NODE_ALIAS}[1d]) and on ({NODE}) {down}))"
+    );
+    let without = |nodes: &str| {
+        format!(
+            "(\n  {nodes} unless on (node) {names}\n  \
+             and on () (count({nodes} and on (node) {names}) >= on () 0.5 * count({nodes}))\n)"
+        )
+    };
+    let of_kubernetes = format!("group by (node) ({})", Scope::ALL.select("kube_node_info", ""));
+    let of_node_exporter = format!(
+        r#"group by (node) (label_replace({}, "node", "$1", "nodename", "(.+)"))"#,
+        Scope::ALL.select("node_uname_info", "")
+    );
+    Alert {
+        name: "BpfExporterAbsent",
+        reason: "Either a scrape fails of a target that was an exporter within the last day, or kube-state-metrics or node_exporter know a \
+                 node that has none, by any name that it has, while at least half of their nodes have one: below that, \
+                 it was meant for some nodes only. 15 minutes: a restart takes one, a new image some, and a new node is known before \
+                 its exporter runs.",
+        expression: format!(
+            "({down} and on ({NODE}) {exporters})\nor on ({NODE}, node)\n{}\nor on ({NODE}, node)\n{}",
+            without(&of_kubernetes),
+            without(&of_node_exporter)
+        ),
+        after: "15m",
+        severity: Warning,
+        summary: "A node has no bpf-metrics-exporter",
+        description: format!(
+            "{{{{ if $labels.instance }}}}The exporter on {} cannot be scraped.{{{{ else }}}}Node {{{{ $labels.node }}}} has no exporter, \
+             and at least half of the nodes have one.{{{{ end }}}}",
+            past_node()
+        ),
+    }
+}
+
+fn exporter_silent() -> Alert {
+    let build = Scope::ALL.of(BUILD_INFO);
+    Alert {
+        name: "BpfExporterSilent",
+        reason: "An exporter that pushes was there in the last hour and is not now. Nothing says whether its node was removed, so it is \
+                 only an information, and ends after the hour; BpfExporterAbsent knows which nodes there should be. Targets of scrapes \
+                 are left out. 10 minutes: a restart keeps the instance.",
+        expression: format!(
+            "max by ({NODE}) (last_over_time({build}[1h]))\n\
+             unless on ({NODE}) {build}\n\
+             unless on ({NODE}) last_over_time({}[1h])",
+            Scope::ALL.select("up", "")
+        ),
+        after: "10m",
+        severity: Info,
+        summary: "An exporter no longer pushes",
+        description: format!(
+            "The exporter on {} has sent nothing for ten minutes. If the node was removed, nothing is wrong.",
+            past_node()
+        ),
+    }
+}
+
+fn points_dropped() -> Alert {
+    let dropped = Scope::ALL.with(OTLP_DROPPED_POINTS, r#"reason!="shutdown""#);
+    let accepted = Scope::ALL.with(OTLP_POINTS, r#"outcome="accepted""#);
+    Alert {
+        name: "BpfPointsDropped",
+        reason: "An exporter that is only scraped has the default receiver, which nobody runs: so it counts only where the receiver has \
+                 accepted points since the exporter was started. A refusal or an overflow that does not repeat stays below \
+                 15 minutes of points dropped within ten minutes each. What is dropped at the exit is ordinary while the receiver is down.",
+        expression: format!(
+            "sum by ({NODE}, reason) (increase({dropped}[10m])) > 0\nand on ({NODE})\n({accepted} > 0)"
+        ),
+        after: "15m",
+        severity: Warning,
+        summary: "An exporter drops points",
+        description: format!(
+            "The exporter on {} has dropped {{{{ $value | humanize }}}} points in ten minutes ({{{{ $labels.reason }}}}).",
+            node()
+        ),
+    }
+}
+
+fn collector_failing() -> Alert {
+    let issues = format!(
+        r#"{{{{ with printf "topk(1, increase({ISSUES}{{job=%q,instance=%q,collector=%q,call!=\"\"}}[15m]) > 0)" $labels.job $labels.instance $labels.collector | query }}}}"#
+    );
+    Alert {
+        name: "BpfCollectorFailing",
+        reason: "A right that was not granted is no failure: this is an error in spite of the right. 15 minutes, since a reading that \
+                 fails once is repeated.",
+        expression: format!("max by ({NODE}, collector) ({}) == 0", Scope::ALL.of(COLLECT_SUCCESS)),
+        after: "15m",
+        severity: Warning,
+        summary: "An exporter fails to read a part of the BPF objects",
+        description: format!(
+            "The exporter on {} has failed to read all of collector {{{{ $labels.collector }}}} for 15 minutes\
+             {issues}{{{{ with . | first }}}}: {{{{ .Labels.call }}}} returns {{{{ .Labels.error }}}}{{{{ end }}}}{{{{ end }}}}.",
+            node()
+        ),
+    }
+}
+
+fn series_dropped() -> Alert {
+    Alert {
+        name: "BpfSeriesDropped",
+        reason: "Any, since each series that is dropped is missing in a query, and an alert about it cannot fire. An hour: a burst of \
+                 short-lived objects may exceed the limit for a while, which is what the limit is for.",
+        expression: format!("max by ({NODE}) ({}) > 0", Scope::ALL.of(DROPPED_SERIES)),
+        after: "1h",
+        severity: Info,
+        summary: "An exporter drops series of objects",
+        description: format!(
+            "The exporter on {} has been dropping series for an hour, now {{{{ $value }}}}, to stay below --max-series.",
+            node()
+        ),
+    }
+}
+
+/// A map in a description.
+const MAP: &str = "{{ $labels.id }} ({{ $labels.name }})";
+
+/// A program in a description.
+const PROGRAM: &str = "{{ $labels.id }} ({{ $labels.name }}, {{ $labels.type }})";
+
+/// Returns a template for the name of the alert's node. It falls back on the instance.
+fn node() -> String {
+    format!(
+        r#"{{{{ with printf "{NODE_NAME}{{job=%q,instance=%q}}" $labels.job $labels.instance | query }}}}{NAME_OF_NODE}"#
+    )
+}
+
+/// Returns the same for an exporter that may be gone.
+fn past_node() -> String {
+    format!(
+        r#"{{{{ with printf "last_over_time({NODE_NAME}{{job=%q,instance=%q}}[1d])" $labels.job $labels.instance | query }}}}{NAME_OF_NODE}"#
+    )
+}
+
+/// The rest of these templates.
+const NAME_OF_NODE: &str = r#"{{ . | first | label "node" }}{{ else }}{{ $labels.instance }}{{ end }}"#;
+
+/// Returns a template for the owner of the alert's object, or nothing if it is not known.
+fn owner(info: Metric) -> String {
+    with_first(
+        info,
+        &["job", "instance", "id"],
+        r#"{{ with . | first | label "owner" }}; its owner is {{ . }}{{ end }}"#,
+    )
+}
+
+/// Returns a template that is rendered with the series of a metric that have the alert's values of these labels.
+fn with_first(metric: Metric, labels: &[&str], template: &str) -> String {
+    let matchers: Vec<String> = labels.iter().map(|label| format!("{label}=%q")).collect();
+    let values: Vec<String> = labels.iter().map(|label| format!("$labels.{label}")).collect();
+    format!(
+        r#"{{{{ with printf "{metric}{{{}}}" {} | query }}}}{template}{{{{ end }}}}"#,
+        matchers.join(","),
+        values.join(" ")
+    )
+}

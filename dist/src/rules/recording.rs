@@ -1,0 +1,199 @@
+//! Series that need a join, or that several alerts use: names of nodes, owners of what costs most, totals of namespaces, and which
+//! programs the nodes of a fleet have in common.
+
+use crate::names::{
+    BUILD_INFO, MAP_BACKLOG, MAP_FILL, MAP_MAX_ENTRIES, OBJECTS, OWNER_INFO, OWNER_LINKS, OWNER_MAPS,
+    OWNER_MEM, OWNER_PROGRAMS, OWNER_RUN_TIME, PROGRAM_INFO, PROGRAM_RECURSION_MISSES, RUN_STATS_COVERED,
+};
+use crate::promql::{NODE, OBJECT, Scope};
+
+use super::{Group, Recording, Rule};
+
+/// The node of each exporter.
+pub const NODE_NAME: &str = "instance:bpf_node:info";
+/// Each name of the node of each exporter.
+pub const NODE_ALIAS: &str = "instance:bpf_node_alias:info";
+/// CPUs used by programs.
+pub const PROGRAM_CPU: &str = "program:bpf_cpu_usage:rate5m";
+/// Fill of maps.
+pub const MAP_FILL_OF_OWNER: &str = "map:bpf_map_fill:ratio";
+/// Memory of namespaces.
+pub const NAMESPACE_MEM: &str = "namespace:bpf_mem_bytes:sum";
+/// CPUs used by namespaces.
+pub const NAMESPACE_CPU: &str = "namespace:bpf_cpu_usage:rate5m";
+/// Objects of namespaces.
+pub const NAMESPACE_OBJECTS: &str = "namespace:bpf_objects:sum";
+/// Share of ring buffers that has not been consumed for ten minutes.
+pub const RING_FLOOR: &str = "map:bpf_ring_backlog:ratio_min10m";
+/// Missed runs of programs.
+pub const PROGRAM_MISSES: &str = "program:bpf_recursion_misses:rate5m";
+/// Programs by name.
+pub const PROGRAMS: &str = "instance_name:bpf_programs:count";
+/// Nodes of a job without a program that others have, by name.
+pub const WITHOUT: &str = "name:bpf_nodes_without_program:count";
+/// The same for programs that almost all nodes have.
+pub const WITHOUT_COMMON: &str = "name:bpf_nodes_without_common_program:count";
+
+/// Types of ring buffers: `BPF_MAP_TYPE_RINGBUF` and `BPF_MAP_TYPE_USER_RINGBUF`.
+const RING_TYPES: &str = r#"type=~"27|31""#;
+
+/// Labels that identify an owner.
+const OWNER: &str = "job, instance, owner_kind, owner";
+
+/// Returns all recording rules.
+#[must_use]
+pub fn groups() -> Vec<Group> {
+    // Nodes first: other rules of their group use them.
+    let nodes = [nodes(), namespaces()].concat();
+    let group =
+        |name, rules: Vec<Recording>| Group { name, rules: rules.into_iter().map(Rule::Recording).collect() };
+    vec![group("bpf-nodes", nodes), group("bpf-objects", objects()), group("bpf-fleet", fleet())]
+}
+
+fn nodes() -> Vec<Recording> {
+    let exporters = Scope::ALL.of(BUILD_INFO);
+    let alias = |label: &str| {
+        let targets = Scope::ALL.select("target_info", &format!(r#"{label}!="""#));
+        format!(
+            r#"group by ({NODE}, node) (label_replace({targets}, "node", "$1", "{label}", "(.+)") and on ({NODE}) {exporters})"#
+        )
+    };
+    vec![
+        Recording {
+            record: NODE_NAME,
+            about: "Name of the node of each exporter: that of Kubernetes, else of the host, else the instance. Over OTLP, \
+                    `instance` is a UUID. The cluster is kept where the resource has `k8s.cluster.name`.",
+            expression: Scope::ALL.nodes(),
+        },
+        Recording {
+            record: NODE_ALIAS,
+            about: "A series for each name that a node has, to find nodes that have no exporter.",
+            expression: format!("{}\nor on ({NODE}, node)\n{}", alias("host_name"), alias("k8s_node_name")),
+        },
+    ]
+}
+
+fn namespaces() -> Vec<Recording> {
+    let pods = format!(
+        r"topk by ({OWNER}) (1, {})",
+        Scope::ALL.with(OWNER_INFO, r#"owner_kind="pod",k8s_namespace_name!="""#)
+    );
+    // Summed per node first: the join with the names of nodes then has few series.
+    let total = |value: &str| {
+        format!(
+            "sum by (job, k8s_cluster_name, k8s_namespace_name) (\n  \
+               sum by ({NODE}, k8s_namespace_name) (\n    \
+                 {value}\n    \
+                 * on ({OWNER}) group_left (k8s_namespace_name) {pods}\n  \
+               )\n  \
+               * on ({NODE}) group_left (k8s_cluster_name) {NODE_NAME}\n\
+             )"
+        )
+    };
+    let of_pods = |metric| Scope::ALL.with(metric, r#"owner_kind="pod""#);
+    let gauge = |metric| total(&format!("max by ({OWNER}) ({})", of_pods(metric)));
+    let cpu = format!(
+        "sum by ({OWNER}) (rate({}[5m])) / on ({NODE}) group_left sum by ({NODE}) (rate({}[5m]))",
+        of_pods(OWNER_RUN_TIME),
+        Scope::ALL.of(RUN_STATS_COVERED),
+    );
+    let kinds = [(OWNER_PROGRAMS, "program"), (OWNER_MAPS, "map"), (OWNER_LINKS, "link")];
+    let objects = kinds
+        .map(|(metric, kind)| format!(r#"label_replace({}, "kind", "{kind}", "", "")"#, gauge(metric)))
+        .join("\nor on (job, k8s_cluster_name, k8s_namespace_name, kind)\n");
+    vec![
+        Recording {
+            record: NAMESPACE_MEM,
+            about: "Memory of the programs and maps of all pods of a namespace.",
+            expression: gauge(OWNER_MEM),
+        },
+        Recording {
+            record: NAMESPACE_CPU,
+            about: "CPUs used by the programs of all pods of a namespace.",
+            expression: total(&cpu),
+        },
+        Recording {
+            record: NAMESPACE_OBJECTS,
+            about: "Objects of all pods of a namespace, by kind.",
+            expression: objects,
+        },
+    ]
+}
+
+fn objects() -> Vec<Recording> {
+    vec![
+        Recording {
+            record: PROGRAM_CPU,
+            about: "CPUs used by each program, with its owner. Programs that use less than a ten-thousandth of a CPU are left out: \
+                    on most nodes these are almost all, and each would be one more series. Costs a rate of each program.",
+            expression: format!(
+                "({} > 0.0001)\n* on ({OBJECT}) group_left (owner_kind, owner)\n{}",
+                Scope::ALL.cpu_share("5m"),
+                Scope::ALL.program_info(""),
+            ),
+        },
+        Recording {
+            record: MAP_FILL_OF_OWNER,
+            about: "Fill of each map that refuses entries when it is full, with its owner; of maps that are more than half full, since \
+                    the others are many and nobody waits for them.",
+            expression: format!(
+                "(max by ({OBJECT}) ({}) > 0.5)\n* on ({OBJECT}) group_left (type_name, owner_kind, owner)\n{}",
+                Scope::ALL.of(MAP_FILL),
+                Scope::ALL.map_info(""),
+            ),
+        },
+        Recording {
+            record: RING_FLOOR,
+            about: "Share of each ring buffer that was waiting for its consumer all the time in ten minutes. A consumer that \
+                    drains it in bursts brings this to 0. The maximum number of entries of a ring buffer is its size in bytes. \
+                    A node has few ring buffers, so the range costs little.",
+            expression: format!(
+                "min by ({OBJECT}) (min_over_time({}[10m]))\n/ on ({OBJECT})\nmax by ({OBJECT}) ({})",
+                Scope::ALL.of(MAP_BACKLOG),
+                Scope::ALL.with(MAP_MAX_ENTRIES, RING_TYPES),
+            ),
+        },
+        Recording {
+            record: PROGRAM_MISSES,
+            about: "Missed runs of each program that misses more than one per second.",
+            expression: format!(
+                "sum by ({OBJECT}) (rate({}[5m])) > 1",
+                Scope::ALL.of(PROGRAM_RECURSION_MISSES)
+            ),
+        },
+    ]
+}
+
+fn fleet() -> Vec<Recording> {
+    // Programs without a name say nothing. Those for devices are made for each container and unit. The exporter's own are where it is.
+    const NAMED: &str = r#"name!="",name!~"bpf_metrics_exporter_.*",type!="cgroup_device""#;
+    let nodes =
+        format!("count by (job) (count by ({NODE}) ({}))", Scope::ALL.with(OBJECTS, r#"kind="program""#));
+    vec![
+        Recording {
+            record: PROGRAMS,
+            about: "Programs of each node by name and type: ids are new after each load, and tags differ while a new version is \
+                    rolled out. Reads the information of each program once; what follows has a series per name.",
+            expression: format!("count by ({NODE}, name, type) ({})", Scope::ALL.with(PROGRAM_INFO, NAMED)),
+        },
+        Recording {
+            record: WITHOUT,
+            about: "Nodes of a job without a program of this name and type, for each that a node of the job has.",
+            expression: format!(
+                "{nodes}\n- on (job) group_right ()\ncount by (job, name, type) ({PROGRAMS})"
+            ),
+        },
+        Recording {
+            record: WITHOUT_COMMON,
+            about: "The same for programs that at least 90 % of the nodes of a job have, of at least five: with fewer, one node \
+                    would be more than a tenth. While a version with other programs is rolled out, the number of nodes without one \
+                    changes by more than one in an hour; such a program is left out, and so is one that is new to the job. Nodes \
+                    that are added or removed change nothing.",
+            expression: format!(
+                "({WITHOUT} <= on (job) group_left () (0.1 * ({nodes} >= 5)))\n\
+                 and on (job, name, type)\n\
+                 (abs({WITHOUT} - on (job, name, type) {WITHOUT} offset 1h) <= 1)"
+            ),
+        },
+    ]
+}

@@ -1,0 +1,589 @@
+//! For each alert, its fault and what is just not one.
+
+use dist::names::{
+    COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, LINK_INFO, LINK_MISSED,
+    MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, OBJECTS_ORPHANED, OTLP_DROPPED_POINTS, OTLP_POINTS,
+    PROGRAM_INFO, PROGRAM_RECURSION_MISSES, PROGRAM_RUNS,
+};
+use serde_json::{Value, json};
+
+use super::input::{AGENT, Input, Node, always, ramp, step};
+
+/// Series, and what an alert makes of them.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) alert: &'static str,
+    pub(super) what: &'static str,
+    pub(super) input: Input,
+    /// The minute in which it fires.
+    pub(super) at: u32,
+    /// What fires, or nothing if it never does.
+    pub(super) expected: Vec<Expected>,
+}
+
+/// An alert that fires.
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// Its labels without the severity.
+    pub(super) labels: Value,
+    pub(super) description: String,
+}
+
+/// Two nodes whose objects have the same ids. The second one is healthy.
+const SICK: Node = Node::pushed(1);
+const HEALTHY: Node = Node::scraped(2);
+
+/// Returns all cases.
+pub(super) fn cases() -> Vec<Case> {
+    [
+        map_full(),
+        map_filling_up(),
+        ring_buffer_backlog(),
+        program_misses_runs(),
+        link_misses_runs(),
+        program_set_differs(),
+        hook_lost_program(),
+        orphans_grow(),
+        exporter_absent(),
+        exporter_silent(),
+        points_dropped(),
+        collector_failing(),
+        series_dropped(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Returns series of both nodes with their exporters.
+fn two_nodes(minutes: u32) -> Input {
+    let mut input = Input::new(minutes);
+    for node in [SICK, HEALTHY] {
+        input.add_exporter(node, |_| true);
+    }
+    input
+}
+
+fn of_sick(labels: &Value) -> Value {
+    let mut all = json!({"job": "bpf", "instance": SICK.instance()});
+    for (label, value) in labels.as_object().expect("it is written as one") {
+        all[label] = value.clone();
+    }
+    all
+}
+
+/// Returns a case with one alert of the first node.
+fn fires(
+    alert: &'static str,
+    what: &'static str,
+    at: u32,
+    input: Input,
+    labels: &Value,
+    description: &str,
+) -> Case {
+    let expected = Expected { labels: of_sick(labels), description: description.to_owned() };
+    Case { alert, what, input, at, expected: vec![expected] }
+}
+
+fn silent(alert: &'static str, what: &'static str, input: Input) -> Case {
+    Case { alert, what, at: input.minutes, input, expected: Vec::new() }
+}
+
+const MAP: &str = r#"id="7",name="conntrack",type="1""#;
+
+fn map_labels() -> Value {
+    json!({"id": "7", "name": "conntrack", "type": "1"})
+}
+
+/// Returns both nodes with a map, which has this fill on the first, and is half full on the second.
+fn with_fill(minutes: u32, fill: impl Fn(u32) -> Option<f64>) -> Input {
+    let mut input = two_nodes(minutes);
+    for node in [SICK, HEALTHY] {
+        let labels =
+            format!(r#"{MAP},map_id="7",owner_kind="pod",owner="kube-system/agent",type_name="hash""#);
+        input.add(node, MAP_INFO, &labels, always(1.0));
+    }
+    input.add(SICK, MAP_FILL, MAP, fill);
+    input.add(HEALTHY, MAP_FILL, MAP, always(0.5));
+    input
+}
+
+fn map_full() -> Vec<Case> {
+    const ALERT: &str = "BpfMapFull";
+    let full = "Map 7 (conntrack) on node-1 has had no room for another entry for 15 minutes; \
+                its owner is kube-system/agent.";
+    let fills_up = || with_fill(400, ramp(60, 0.1, 0.01, 1.0));
+    let without_names = || {
+        let mut input = with_fill(400, ramp(60, 0.1, 0.01, 1.0));
+        let is_info = |series: &Value| {
+            let name = series["series"].as_str().expect("it is text");
+            name.starts_with("target_info") || name.starts_with("bpf_map_info")
+        };
+        input.series.retain(|series| !is_info(series));
+        input
+    };
+    // Full after 150 minutes.
+    let nameless = "Map 7 (conntrack) on 6ba7b810-9dad-51d1-80b4-000000000001 has had no room for another entry for \
+                    15 minutes.";
+    vec![
+        fires(ALERT, "a map that fills up", 166, fills_up(), &map_labels(), full),
+        fires(ALERT, "three hours later", 330, fills_up(), &map_labels(), full),
+        fires(ALERT, "without names", 166, without_names(), &map_labels(), nameless),
+        silent(ALERT, "a map with room for one more", with_fill(400, ramp(60, 0.1, 0.01, 0.9999))),
+        silent(ALERT, "a map filled at load", with_fill(400, |minute| (minute >= 60).then_some(1.0))),
+        silent(
+            ALERT,
+            "a map filled within the minute after load",
+            with_fill(400, |minute| match minute {
+                0..60 => None,
+                60 => Some(0.4),
+                _ => Some(1.0),
+            }),
+        ),
+        silent(
+            ALERT,
+            "a map that is full for ten minutes in an hour",
+            with_fill(400, |minute| Some(if minute % 60 < 10 { 1.0 } else { 0.6 })),
+        ),
+    ]
+}
+
+fn map_filling_up() -> Vec<Case> {
+    const ALERT: &str = "BpfMapFillingUp";
+    let filling = "Map 7 (conntrack) on node-1 is 82.5% full and will refuse entries within the hour; \
+                   its owner is kube-system/agent.";
+    vec![
+        // 30 % per hour: it is above 70 % after two hours, and 82.5 % full 25 minutes later.
+        fires(ALERT, "steady growth", 145, with_fill(200, ramp(0, 0.1, 0.005, 1.0)), &map_labels(), filling),
+        silent(ALERT, "growth that needs two hours", with_fill(200, ramp(0, 0.45, 0.002, 0.8))),
+        silent(ALERT, "growth below 70 %", with_fill(200, ramp(0, 0.0, 0.01, 0.69))),
+        silent(ALERT, "a map populated at load", with_fill(200, |minute| (minute >= 60).then_some(0.9))),
+        silent(ALERT, "a map populated later at once", with_fill(200, step(60, 0.1, 0.95))),
+        silent(
+            ALERT,
+            "a map that is cleaned up every 40 minutes",
+            with_fill(400, |minute| Some(0.5 + 0.01 * f64::from(minute % 40))),
+        ),
+    ]
+}
+
+const RING: &str = r#"id="8",name="events",type="27""#;
+
+fn with_backlog(minutes: u32, backlog: impl Fn(u32) -> Option<f64>) -> Input {
+    let mut input = two_nodes(minutes);
+    for node in [SICK, HEALTHY] {
+        input.add(node, MAP_MAX_ENTRIES, RING, always(4096.0));
+        input.add(
+            node,
+            MAP_INFO,
+            &format!(r#"{RING},owner_kind="unit",owner="tracer.service""#),
+            always(1.0),
+        );
+    }
+    input.add(SICK, MAP_BACKLOG, RING, backlog);
+    input.add(HEALTHY, MAP_BACKLOG, RING, always(100.0));
+    input
+}
+
+fn ring_buffer_backlog() -> Vec<Case> {
+    const ALERT: &str = "BpfRingBufferBacklog";
+    let labels = json!({"id": "8", "name": "events", "type": "27"});
+    let waits = |share: &str| {
+        format!(
+            "{share} of ring buffer 8 (events) on node-1 have been waiting for their consumer for more than ten minutes; \
+             its owner is tracer.service. When it is full, events are lost."
+        )
+    };
+    vec![
+        fires(
+            ALERT,
+            "a consumer that stopped",
+            60,
+            with_backlog(120, step(20, 0.0, 3072.0)),
+            &labels,
+            &waits("75%"),
+        ),
+        // 5.9 % in ten minutes. It stays where it is at the end, so that the smallest value of the window is clear.
+        fires(
+            ALERT,
+            "a growing backlog",
+            61,
+            with_backlog(120, ramp(0, 0.0, 24.0, 1200.0)),
+            &labels,
+            &waits("29.3%"),
+        ),
+        silent(ALERT, "a backlog that stays", with_backlog(240, always(2000.0))),
+        silent(ALERT, "a backlog that grows slowly", with_backlog(300, ramp(0, 0.0, 5.0, 1500.0))),
+        silent(
+            ALERT,
+            "bursts",
+            with_backlog(300, |minute| Some(if minute % 15 == 0 { 0.0 } else { 4000.0 })),
+        ),
+    ]
+}
+
+const PROGRAM: &str = r#"id="9",name="trace_exec",type="kprobe""#;
+
+/// Returns both nodes with a program of so many runs and misses per minute; only the first one misses any.
+fn with_misses(runs: Option<f64>, misses: f64, covered: f64) -> Input {
+    let mut input = two_nodes(90);
+    for node in [SICK, HEALTHY] {
+        input.add(
+            node,
+            PROGRAM_INFO,
+            &format!(r#"{PROGRAM},prog_id="9",owner_kind="unit",owner="tracer.service""#),
+            always(1.0),
+        );
+        if let Some(runs) = runs {
+            input.add(node, PROGRAM_RUNS, PROGRAM, ramp(0, 5.0, runs, f64::MAX));
+        }
+        input.add_covered(node, covered);
+    }
+    input.add(SICK, PROGRAM_RECURSION_MISSES, PROGRAM, ramp(0, 3.0, misses, f64::MAX));
+    input.add(HEALTHY, PROGRAM_RECURSION_MISSES, PROGRAM, always(3.0));
+    input
+}
+
+fn program_misses_runs() -> Vec<Case> {
+    const ALERT: &str = "BpfProgramMissesRuns";
+    let labels = json!({"id": "9", "name": "trace_exec", "type": "kprobe"});
+    let misses = |rate: &str| {
+        format!(
+            "The kernel skips {rate} runs per second of program 9 (trace_exec, kprobe) on node-1; \
+             its owner is tracer.service: what it counts or enforces is incomplete."
+        )
+    };
+    vec![
+        fires(ALERT, "2 % missed", 60, with_misses(Some(6000.0), 120.0, 60.0), &labels, &misses("2")),
+        // A tenth of 6,000 runs is counted, in a tenth of the time.
+        fires(ALERT, "2 % missed, sampled", 60, with_misses(Some(600.0), 120.0, 6.0), &labels, &misses("2")),
+        fires(ALERT, "statistics are off", 60, with_misses(None, 720.0, 0.0), &labels, &misses("12")),
+        silent(ALERT, "0.9 % missed", with_misses(Some(60_000.0), 540.0, 60.0)),
+        silent(ALERT, "0.9 % missed, sampled", with_misses(Some(6000.0), 540.0, 6.0)),
+        silent(ALERT, "one in two, but less than one per second", with_misses(Some(100.0), 54.0, 60.0)),
+        silent(ALERT, "9 per second, statistics are off", with_misses(None, 540.0, 0.0)),
+    ]
+}
+
+fn with_link_misses(runs: Option<f64>, missed: f64, covered: f64) -> Input {
+    let mut input = with_misses(runs, 0.0, covered);
+    for node in [SICK, HEALTHY] {
+        for (link, target) in [(20, "do_exit"), (21, "do_exit")] {
+            let labels = format!(r#"id="{link}",prog_id="9",type="7""#);
+            input.add(node, LINK_INFO, &format!(r#"{labels},target="{target}""#), always(1.0));
+            let missed = if node.number == SICK.number { missed / 2.0 } else { 0.0 };
+            input.add(node, LINK_MISSED, &labels, ramp(0, 0.0, missed, f64::MAX));
+        }
+    }
+    input
+}
+
+fn link_misses_runs() -> Vec<Case> {
+    const ALERT: &str = "BpfLinkMissesRuns";
+    let labels = json!({"prog_id": "9"});
+    let misses = |rate: &str| {
+        format!("The probes of program 9 on node-1 miss {rate} runs per second, the first at do_exit.")
+    };
+    vec![
+        fires(ALERT, "2 % missed", 60, with_link_misses(Some(600.0), 120.0, 6.0), &labels, &misses("2")),
+        fires(ALERT, "statistics are off", 60, with_link_misses(None, 720.0, 0.0), &labels, &misses("12")),
+        silent(ALERT, "0.9 % missed", with_link_misses(Some(6000.0), 540.0, 6.0)),
+        silent(ALERT, "9 per second, statistics are off", with_link_misses(None, 540.0, 0.0)),
+    ]
+}
+
+/// Returns ten nodes with the programs of an agent; `has` says which node has a program in a minute.
+fn with_agents(minutes: u32, has: impl Fn(u32, &str, u32) -> bool) -> Input {
+    let mut input = Input::new(minutes);
+    for number in 1..=10 {
+        let node = if number % 2 == 0 { Node::scraped(number) } else { Node::pushed(number) };
+        input.add_exporter(node, |_| true);
+        for (id, (name, kind)) in (1..).zip(AGENT) {
+            // Ids and tags differ between nodes.
+            let labels = format!(r#"id="{}",name="{name}",type="{kind}",tag="{number}""#, id + number);
+            input.add(node, PROGRAM_INFO, &labels, |minute| has(number, name, minute).then_some(1.0));
+        }
+        let own = r#"id="900",name="bpf_metrics_exporter_map",type="tracing""#;
+        input.add(node, PROGRAM_INFO, own, always(1.0));
+    }
+    input
+}
+
+fn program_set_differs() -> Vec<Case> {
+    const ALERT: &str = "BpfProgramSetDiffers";
+    let lacks = |number: u32| {
+        format!("node-1 lacks {number} of the programs that at least 90 % of the nodes of job bpf have.")
+    };
+    vec![
+        fires(
+            ALERT,
+            "a program is not loaded on one node",
+            160,
+            with_agents(240, |node, name, minute| !(node == 1 && name == "balance" && minute >= 100)),
+            &json!({}),
+            &lacks(1),
+        ),
+        fires(
+            ALERT,
+            "an agent is not running on one node",
+            160,
+            with_agents(240, |node, _, minute| !(node == 1 && minute >= 100)),
+            &json!({}),
+            &lacks(4),
+        ),
+        silent(
+            ALERT,
+            "an agent is not running for 25 minutes",
+            with_agents(240, |node, _, minute| !(node == 1 && (100..125).contains(&minute))),
+        ),
+        silent(
+            ALERT,
+            "a fifth of the nodes is without",
+            with_agents(240, |node, name, minute| !(node <= 2 && name == "balance" && minute >= 100)),
+        ),
+        silent(
+            ALERT,
+            "a program is rolled out over three hours",
+            with_agents(400, |node, name, minute| name != "balance" || minute >= 100 + 20 * node),
+        ),
+    ]
+}
+
+const HOOK: &str = r#"hook="tcx_ingress",target="eth0",netns="4026531840""#;
+
+/// Returns both nodes with a hook.
+fn with_hook(
+    hook: &str,
+    programs: impl Fn(u32) -> Option<f64>,
+    detached: impl Fn(u32) -> Option<f64>,
+) -> Input {
+    let mut input = two_nodes(300);
+    input.add(SICK, HOOK_PROGRAMS, hook, programs);
+    input.add(SICK, HOOK_DETACHED_PROGRAMS, hook, detached);
+    input.add(HEALTHY, HOOK_PROGRAMS, hook, always(2.0));
+    input.add(HEALTHY, HOOK_DETACHED_PROGRAMS, hook, always(0.0));
+    input
+}
+
+fn hook_lost_program() -> Vec<Case> {
+    const ALERT: &str = "BpfHookLostProgram";
+    let labels = json!({"hook": "tcx_ingress", "target": "eth0", "netns": "4026531840"});
+    let lost = "Hook tcx_ingress of eth0 on node-1 has 1 programs, fewer than in the last hours.";
+    let kprobe = r#"hook="kprobe",target="do_exit""#;
+    vec![
+        fires(
+            ALERT,
+            "one of two",
+            165,
+            with_hook(HOOK, step(150, 2.0, 1.0), step(150, 0.0, 1.0)),
+            &labels,
+            lost,
+        ),
+        silent(ALERT, "replaced", with_hook(HOOK, always(2.0), step(150, 0.0, 1.0))),
+        silent(
+            ALERT,
+            "a function that is traced no more",
+            with_hook(kprobe, step(150, 2.0, 0.0), step(150, 0.0, 2.0)),
+        ),
+        silent(
+            ALERT,
+            "a tool of 50 minutes",
+            with_hook(
+                HOOK,
+                |minute| Some(if (150..200).contains(&minute) { 2.0 } else { 1.0 }),
+                step(200, 0.0, 1.0),
+            ),
+        ),
+        silent(
+            ALERT,
+            "an agent that restarts in five minutes",
+            with_hook(
+                HOOK,
+                |minute| Some(if (150..155).contains(&minute) { 0.0 } else { 2.0 }),
+                step(150, 0.0, 2.0),
+            ),
+        ),
+        silent(
+            ALERT,
+            "an interface that is removed",
+            with_hook(HOOK, |minute| (minute < 150).then_some(2.0), |minute| (minute < 150).then_some(0.0)),
+        ),
+    ]
+}
+
+fn with_orphans(orphans: impl Fn(u32) -> Option<f64>) -> Input {
+    let mut input = two_nodes(600);
+    input.add(SICK, OBJECTS_ORPHANED, r#"kind="map""#, orphans);
+    input.add(HEALTHY, OBJECTS_ORPHANED, r#"kind="map""#, always(9.0));
+    input
+}
+
+fn orphans_grow() -> Vec<Case> {
+    const ALERT: &str = "BpfObjectsOrphanedGrow";
+    let leak = "node-1 has 5 more objects of kind map than six hours ago that nothing holds.";
+    vec![
+        fires(
+            ALERT,
+            "five in six hours",
+            500,
+            with_orphans(step(430, 1.0, 6.0)),
+            &json!({"kind": "map"}),
+            leak,
+        ),
+        silent(ALERT, "four in six hours", with_orphans(step(430, 1.0, 5.0))),
+        silent(
+            ALERT,
+            "in transit",
+            with_orphans(|minute| Some(if minute % 10 == 0 { 0.0 } else { f64::from(minute % 50) })),
+        ),
+    ]
+}
+
+/// Adds nodes to what kube-state-metrics and node_exporter know.
+fn know_nodes(input: &mut Input, numbers: std::ops::RangeInclusive<u32>) {
+    for number in numbers {
+        let labels = format!(r#"job="kube-state-metrics",instance="k:8080",node="node-{number}""#);
+        input.add_plain("kube_node_info", &labels, always(1.0));
+        let labels = format!(r#"job="node",instance="10.0.0.{number}:9100",nodename="ip-10-0-0-{number}""#);
+        input.add_plain("node_uname_info", &labels, always(1.0));
+    }
+}
+
+fn exporter_absent() -> Vec<Case> {
+    const ALERT: &str = "BpfExporterAbsent";
+    let down = || {
+        let mut input = Input::new(120);
+        input.add_exporter(SICK, |_| true);
+        input.add_exporter(HEALTHY, |minute| minute < 60);
+        know_nodes(&mut input, 1..=2);
+        input
+    };
+    let lacking = |known: u32| {
+        let mut input = two_nodes(60);
+        know_nodes(&mut input, 1..=known);
+        input
+    };
+    let node = |name: &str| Expected {
+        labels: json!({"node": name}),
+        description: format!("Node {name} has no exporter, and at least half of the nodes have one."),
+    };
+    let of_healthy = Expected {
+        labels: json!({"job": "bpf", "instance": HEALTHY.instance()}),
+        description: "The exporter on node-2 cannot be scraped.".to_owned(),
+    };
+    let mut other = two_nodes(60);
+    other.add_plain("up", r#"job="other",instance="10.0.0.1:80""#, always(0.0));
+    let mut restart = Input::new(120);
+    restart.add_exporter(HEALTHY, |minute| !(60..70).contains(&minute));
+    know_nodes(&mut restart, 2..=2);
+    vec![
+        Case { alert: ALERT, what: "a target is down", input: down(), at: 80, expected: vec![of_healthy] },
+        Case {
+            alert: ALERT,
+            what: "a node has none",
+            input: lacking(3),
+            at: 30,
+            expected: vec![node("ip-10-0-0-3"), node("node-3")],
+        },
+        silent(ALERT, "most nodes have none", lacking(5)),
+        silent(ALERT, "each node has one", lacking(2)),
+        silent(ALERT, "a target that never was one", other),
+        silent(ALERT, "a restart of ten minutes", restart),
+    ]
+}
+
+fn exporter_silent() -> Vec<Case> {
+    const ALERT: &str = "BpfExporterSilent";
+    let gone = |node: Node, back: u32| {
+        let mut input = Input::new(240);
+        input.add_exporter(node, move |minute| !(100..back).contains(&minute));
+        input
+    };
+    let says =
+        "The exporter on node-1 has sent nothing for ten minutes. If the node was removed, nothing is wrong.";
+    vec![
+        fires(ALERT, "a pushing exporter ends", 115, gone(SICK, 240), &json!({}), says),
+        silent(ALERT, "a restart of nine minutes", gone(SICK, 109)),
+        silent(ALERT, "a target of a scrape", gone(HEALTHY, 240)),
+    ]
+}
+
+fn with_drops(dropped: impl Fn(u32) -> Option<f64>, accepted: f64) -> Input {
+    let mut input = two_nodes(90);
+    for reason in ["refused", "backlog_full", "shutdown"] {
+        let labels = format!(r#"reason="{reason}""#);
+        let is_it = reason == "backlog_full";
+        input.add(
+            SICK,
+            OTLP_DROPPED_POINTS,
+            &labels,
+            |minute| if is_it { dropped(minute) } else { Some(0.0) },
+        );
+        input.add(HEALTHY, OTLP_DROPPED_POINTS, &labels, always(0.0));
+    }
+    for node in [SICK, HEALTHY] {
+        input.add(node, OTLP_POINTS, r#"outcome="accepted""#, always(accepted));
+    }
+    input
+}
+
+fn points_dropped() -> Vec<Case> {
+    const ALERT: &str = "BpfPointsDropped";
+    let drops = "The exporter on node-1 has dropped 1k points in ten minutes (backlog_full).";
+    vec![
+        fires(
+            ALERT,
+            "points are dropped all the time",
+            60,
+            with_drops(ramp(20, 0.0, 100.0, f64::MAX), 5000.0),
+            &json!({"reason": "backlog_full"}),
+            drops,
+        ),
+        silent(ALERT, "once", with_drops(step(20, 0.0, 100_000.0), 5000.0)),
+        silent(ALERT, "without a receiver", with_drops(ramp(20, 0.0, 100.0, f64::MAX), 0.0)),
+    ]
+}
+
+fn with_failure(fails: impl Fn(u32) -> bool) -> Input {
+    let mut input = two_nodes(60);
+    let success = format!("{COLLECT_SUCCESS}{{");
+    input.series.retain(|series| !series["series"].as_str().expect("it is text").starts_with(&success));
+    let labels = r#"collector="map",reader="iter""#;
+    input.add(SICK, COLLECT_SUCCESS, labels, |minute| Some(f64::from(u8::from(!fails(minute)))));
+    input.add(HEALTHY, COLLECT_SUCCESS, labels, always(1.0));
+    let issue = r#"collector="map",call="BPF_MAP_GET_FD_BY_ID",error="EMFILE""#;
+    input.add(SICK, ISSUES, issue, ramp(20, 0.0, 3.0, f64::MAX));
+    input.add(SICK, ISSUES, r#"collector="map""#, always(0.0));
+    input
+}
+
+fn collector_failing() -> Vec<Case> {
+    const ALERT: &str = "BpfCollectorFailing";
+    let fails = "The exporter on node-1 has failed to read all of collector map for 15 minutes: \
+                 BPF_MAP_GET_FD_BY_ID returns EMFILE.";
+    vec![
+        fires(ALERT, "maps", 40, with_failure(|minute| minute >= 20), &json!({"collector": "map"}), fails),
+        silent(ALERT, "14 minutes", with_failure(|minute| (20..34).contains(&minute))),
+    ]
+}
+
+fn with_dropped_series(dropped: impl Fn(u32) -> Option<f64>) -> Input {
+    let mut input = two_nodes(120);
+    input.add(SICK, DROPPED_SERIES, r#"reason="max_series""#, dropped);
+    input.add(HEALTHY, DROPPED_SERIES, r#"reason="max_series""#, always(0.0));
+    input
+}
+
+fn series_dropped() -> Vec<Case> {
+    const ALERT: &str = "BpfSeriesDropped";
+    let drops =
+        "The exporter on node-1 has been dropping series for an hour, now 40, to stay below --max-series.";
+    vec![
+        fires(ALERT, "dropped for an hour", 90, with_dropped_series(step(20, 0.0, 40.0)), &json!({}), drops),
+        silent(
+            ALERT,
+            "dropped for 50 minutes",
+            with_dropped_series(|minute| Some(if (20..70).contains(&minute) { 40.0 } else { 0.0 })),
+        ),
+    ]
+}
