@@ -439,7 +439,7 @@ fn orphans_grow() -> Vec<Case> {
     ]
 }
 
-/// Adds nodes to what kube-state-metrics and node_exporter know.
+/// Adds nodes to what kube-state-metrics and `node_exporter` know.
 fn know_nodes(input: &mut Input, numbers: std::ops::RangeInclusive<u32>) {
     for number in numbers {
         let labels = format!(r#"job="kube-state-metrics",instance="k:8080",node="node-{number}""#);

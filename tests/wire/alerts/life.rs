@@ -82,7 +82,7 @@ fn exporter(input: &mut Input, node: Node) {
     let build = |version: &str| format!(r#"version="{version}""#);
     let [old, new] = [build("0.1.0"), build("0.1.1")];
     input.add(node, dist::names::BUILD_INFO, &old, seen(node, |minute| (minute < KILL + 5).then_some(1.0)));
-    input.add(node, dist::names::BUILD_INFO, &new, seen(node, |minute| (minute >= KILL + 1).then_some(1.0)));
+    input.add(node, dist::names::BUILD_INFO, &new, seen(node, |minute| (minute > KILL).then_some(1.0)));
     let listed = seen(node, |minute| Some(f64::from(40 + minute % 7)));
     input.add(node, dist::names::OBJECTS, r#"kind="program""#, listed);
     let covered = if number == SAMPLED { 6.0 } else { 60.0 };
@@ -285,12 +285,12 @@ fn hooks(input: &mut Input, node: Node) {
     for pod in 0..6 {
         let lives = move |minute: u32| minute / 40 % 6 == (pod + number) % 6;
         let programs = move |minute: u32| lives(minute).then_some(2.0);
-        let none = |_: u32| Some(0.0);
-        hook("cgroup_inet_ingress", &format!("/kubepods/pod{pod}"), &programs, &none);
-        hook("tcx_ingress", &format!("veth{pod}"), &programs, &none);
+        let no_loss = always(0.0);
+        hook("cgroup_inet_ingress", &format!("/kubepods/pod{pod}"), &programs, &no_loss);
+        hook("tcx_ingress", &format!("veth{pod}"), &programs, &no_loss);
         // A pod of the same name has fewer programs the next time.
         let fewer = move |minute: u32| lives(minute).then_some(if minute < 360 { 2.0 } else { 1.0 });
-        hook("cgroup_device", &format!("/kubepods/pod{pod}"), &fewer, &none);
+        hook("cgroup_device", &format!("/kubepods/pod{pod}"), &fewer, &no_loss);
     }
 }
 
