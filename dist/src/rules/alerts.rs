@@ -3,9 +3,9 @@
 //! Templates of the annotations query these names instead, for the alerts that are active.
 
 use crate::names::{
-    BUILD_INFO, COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, LINK_INFO,
-    LINK_MISSED, MAP_FILL, MAP_INFO, Metric, OBJECTS, OBJECTS_ORPHANED, OTLP_DROPPED_POINTS, OTLP_POINTS,
-    PROGRAM_INFO, PROGRAM_RUNS, RUN_STATS_COVERED,
+    BUILD_INFO, COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, JIT_LIMIT,
+    JIT_USED, LINK_INFO, LINK_MISSED, MAP_FILL, MAP_INFO, Metric, OBJECTS, OBJECTS_ORPHANED,
+    OTLP_DESTINATION_INFO, OTLP_DROPPED_POINTS, OTLP_POINTS, PROGRAM_INFO, PROGRAM_RUNS, RUN_STATS_COVERED,
 };
 use crate::promql::{NODE, OBJECT, Scope};
 
@@ -27,7 +27,7 @@ pub fn groups() -> Vec<Group> {
     vec![
         group("bpf-alerts-maps", vec![map_full(), map_filling_up(), ring_buffer_backlog()]),
         group("bpf-alerts-programs", vec![program_misses_runs(), link_misses_runs(), program_set_differs()]),
-        group("bpf-alerts-hosts", vec![hook_lost_program(), orphans_grow()]),
+        group("bpf-alerts-hosts", vec![hook_lost_program(), orphans_grow(), jit_memory_near_limit()]),
         group(
             "bpf-alerts-exporters",
             vec![
@@ -267,6 +267,25 @@ fn orphans_grow() -> Alert {
     }
 }
 
+fn jit_memory_near_limit() -> Alert {
+    let bytes = |metric| format!("max by ({NODE}) ({})", Scope::ALL.of(metric));
+    Alert {
+        name: "BpfJitMemoryNearLimit",
+        reason: "At the limit it is too late: containers fail to start, and a fifth is time to raise it. Not earlier, since what is used is \
+                 an upper bound: of a pack that few programs share, the whole counts. What is loaded and removed at once, as when \
+                 many containers start, is gone after 15 minutes.",
+        expression: format!("{} / on ({NODE}) {} > 0.8", bytes(JIT_USED), bytes(JIT_LIMIT)),
+        after: "15m",
+        severity: Critical,
+        summary: "The memory for machine code of BPF programs is almost used up",
+        description: format!(
+            "{} uses {{{{ $value | humanizePercentage }}}} of the memory for machine code. Above the limit, seccomp filters of new \
+             containers fail to load.",
+            node()
+        ),
+    }
+}
+
 fn exporter_absent() -> Alert {
     let exporters = format!("max by ({NODE}) (last_over_time({}[1d]))", Scope::ALL.of(BUILD_INFO));
     let down = format!("max by ({NODE}) ({}) == 0", Scope::ALL.select("up", ""));
@@ -331,14 +350,15 @@ fn exporter_silent() -> Alert {
 
 fn points_dropped() -> Alert {
     let dropped = Scope::ALL.with(OTLP_DROPPED_POINTS, r#"reason!="shutdown""#);
+    let configured = Scope::ALL.with(OTLP_DESTINATION_INFO, r#"configured="true""#);
     let accepted = Scope::ALL.with(OTLP_POINTS, r#"outcome="accepted""#);
     Alert {
         name: "BpfPointsDropped",
-        reason: "An exporter that is only scraped has the default receiver, which nobody runs: so it counts only where the receiver has \
-                 accepted points since the exporter was started. A refusal or an overflow that does not repeat stays below \
-                 15 minutes of points dropped within ten minutes each. What is dropped at the exit is ordinary while the receiver is down.",
+        reason: "An exporter that is only scraped has the default receiver, which nobody runs: so it counts only where a flag or variable \
+                 gives the receiver, or where it has accepted points since the exporter was started. A refusal or an overflow that does \
+                 not repeat is not reported: it leaves the window of ten minutes before the 15 are over. What is dropped at the exit is ordinary while the receiver is down.",
         expression: format!(
-            "sum by ({NODE}, reason) (increase({dropped}[10m])) > 0\nand on ({NODE})\n({accepted} > 0)"
+            "sum by ({NODE}, reason) (increase({dropped}[10m])) > 0\nand on ({NODE})\n({configured} or on ({NODE}) {accepted} > 0)"
         ),
         after: "15m",
         severity: Warning,

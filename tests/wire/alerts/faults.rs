@@ -1,9 +1,10 @@
 //! For each alert, its fault and what is just not one.
 
 use dist::names::{
-    COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, LINK_INFO, LINK_MISSED,
-    MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, OBJECTS_ORPHANED, OTLP_DROPPED_POINTS, OTLP_POINTS,
-    PROGRAM_INFO, PROGRAM_RECURSION_MISSES, PROGRAM_RUNS,
+    COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, JIT_LIMIT, JIT_USED,
+    LINK_INFO, LINK_MISSED, MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, OBJECTS_ORPHANED,
+    OTLP_DESTINATION_INFO, OTLP_DROPPED_POINTS, OTLP_POINTS, PROGRAM_INFO, PROGRAM_RECURSION_MISSES,
+    PROGRAM_RUNS,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +45,7 @@ pub(super) fn cases() -> Vec<Case> {
         program_set_differs(),
         hook_lost_program(),
         orphans_grow(),
+        jit_memory_near_limit(),
         exporter_absent(),
         exporter_silent(),
         points_dropped(),
@@ -439,6 +441,37 @@ fn orphans_grow() -> Vec<Case> {
     ]
 }
 
+fn with_machine_code(used: impl Fn(u32) -> Option<f64>) -> Input {
+    let mut input = two_nodes(60);
+    for node in [SICK, HEALTHY] {
+        input.add(node, JIT_LIMIT, "", always(1000.0));
+    }
+    input.add(SICK, JIT_USED, "", used);
+    input.add(HEALTHY, JIT_USED, "", always(300.0));
+    input
+}
+
+fn jit_memory_near_limit() -> Vec<Case> {
+    const ALERT: &str = "BpfJitMemoryNearLimit";
+    let near = "node-1 uses 85% of the memory for machine code. Above the limit, seccomp filters of new containers fail to load.";
+    vec![
+        fires(
+            ALERT,
+            "more than four fifths",
+            40,
+            with_machine_code(step(20, 300.0, 850.0)),
+            &json!({}),
+            near,
+        ),
+        silent(ALERT, "four fifths", with_machine_code(always(800.0))),
+        silent(
+            ALERT,
+            "many containers start",
+            with_machine_code(|minute| Some(if (20..34).contains(&minute) { 990.0 } else { 300.0 })),
+        ),
+    ]
+}
+
 /// Adds nodes to what kube-state-metrics and `node_exporter` know.
 fn know_nodes(input: &mut Input, numbers: std::ops::RangeInclusive<u32>) {
     for number in numbers {
@@ -508,8 +541,13 @@ fn exporter_silent() -> Vec<Case> {
     ]
 }
 
-fn with_drops(dropped: impl Fn(u32) -> Option<f64>, accepted: f64) -> Input {
+/// `is_configured` is whether the exporters were started with a receiver.
+fn with_drops(dropped: impl Fn(u32) -> Option<f64>, is_configured: bool, accepted: f64) -> Input {
     let mut input = two_nodes(90);
+    for node in [SICK, HEALTHY] {
+        let labels = format!(r#"endpoint="http://localhost:4317",configured="{is_configured}""#);
+        input.add(node, OTLP_DESTINATION_INFO, &labels, always(1.0));
+    }
     for reason in ["refused", "backlog_full", "shutdown"] {
         let labels = format!(r#"reason="{reason}""#);
         let is_it = reason == "backlog_full";
@@ -533,14 +571,22 @@ fn points_dropped() -> Vec<Case> {
     vec![
         fires(
             ALERT,
-            "points are dropped all the time",
+            "the receiver that was configured has never been there",
             60,
-            with_drops(ramp(20, 0.0, 100.0, f64::MAX), 5000.0),
+            with_drops(ramp(20, 0.0, 100.0, f64::MAX), true, 0.0),
             &json!({"reason": "backlog_full"}),
             drops,
         ),
-        silent(ALERT, "once", with_drops(step(20, 0.0, 100_000.0), 5000.0)),
-        silent(ALERT, "without a receiver", with_drops(ramp(20, 0.0, 100.0, f64::MAX), 0.0)),
+        fires(
+            ALERT,
+            "the receiver at the default address is gone",
+            60,
+            with_drops(ramp(20, 0.0, 100.0, f64::MAX), false, 5000.0),
+            &json!({"reason": "backlog_full"}),
+            drops,
+        ),
+        silent(ALERT, "once", with_drops(step(20, 0.0, 100_000.0), true, 5000.0)),
+        silent(ALERT, "without a receiver", with_drops(ramp(20, 0.0, 100.0, f64::MAX), false, 0.0)),
     ]
 }
 

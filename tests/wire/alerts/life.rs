@@ -2,9 +2,9 @@
 
 use dist::names::{
     COLLECT_SUCCESS, DROPPED_SERIES, FEATURE_AVAILABLE, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES,
-    LINK_MISSED, MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, OBJECTS_ORPHANED, OTLP_DROPPED_POINTS,
-    OTLP_POINTS, OWNER_INFO, OWNER_MAPS, OWNER_MEM, OWNER_RUN_TIME, PROGRAM_INFO, PROGRAM_RECURSION_MISSES,
-    PROGRAM_RUN_TIME, PROGRAM_RUNS,
+    JIT_LIMIT, JIT_USED, LINK_MISSED, MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, OBJECTS_ORPHANED,
+    OTLP_DROPPED_POINTS, OTLP_POINTS, OWNER_INFO, OWNER_MAPS, OWNER_MEM, OWNER_RUN_TIME, PROGRAM_INFO,
+    PROGRAM_RECURSION_MISSES, PROGRAM_RUN_TIME, PROGRAM_RUNS,
 };
 
 use super::input::{AGENT, Input, Node, Route, always, ramp, step};
@@ -121,6 +121,10 @@ fn exporter(input: &mut Input, node: Node) {
         input.add(node, OBJECTS_ORPHANED, r#"kind="map""#, seen(node, orphans));
         input.add(node, OBJECTS_ORPHANED, r#"kind="program""#, seen(node, always(0.0)));
     }
+    // Many containers start at once.
+    input.add(node, JIT_LIMIT, "", seen(node, always(1000.0)));
+    let used = |minute: u32| Some(if (540..550).contains(&minute) { 900.0 } else { 500.0 });
+    input.add(node, JIT_USED, "", seen(node, used));
     // A burst of short-lived objects exceeds --max-series for a while.
     let dropped = |minute: u32| Some(if (400..420).contains(&minute) { 500.0 } else { 0.0 });
     input.add(node, DROPPED_SERIES, r#"reason="max_series""#, seen(node, dropped));
@@ -296,6 +300,9 @@ fn hooks(input: &mut Input, node: Node) {
 
 fn delivery(input: &mut Input, node: Node) {
     let drops = node.number == ONLY_SCRAPED;
+    let configured = if drops { "false" } else { "true" };
+    let labels = format!(r#"endpoint="http://localhost:4317",configured="{configured}""#);
+    input.add(node, OTLP_DESTINATION_INFO, &labels, seen(node, always(1.0)));
     let accepted = if drops { always(0.0) } else { always(1_000_000.0) };
     input.add(node, OTLP_POINTS, r#"outcome="accepted""#, seen(node, accepted));
     // The receiver refuses a request once.
