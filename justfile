@@ -31,6 +31,10 @@ bpf:
 bench:
     cargo bench --locked
 
+# Ten hours of ordinary life in ten minutes, with real objects and a real Prometheus: no alert may fire
+ordinary-life seconds="600":
+    ORDINARY_LIFE={{seconds}} cargo test --locked --test wire -- real_life
+
 # Writes the dashboards, rules and the stack in dist/ and the root, and what docs/alerts.md says of the rules
 dashboards:
     UPDATE=1 cargo test --locked --test rootless -- dist::files rules::docs

@@ -30,10 +30,23 @@ impl Exporter {
         interval: &str,
         more: &[&str],
     ) -> Self {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(any_port, environment, folder, &receiver.to_string(), interval, more)
+    }
+
+    /// The same, serving at this address, and pushing to a receiver or to `none`.
+    pub(crate) fn start_at(
+        serves: SocketAddr,
+        environment: &[(&str, &Path)],
+        folder: &Path,
+        receiver: &str,
+        interval: &str,
+        more: &[&str],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
         command.envs(environment.iter().copied());
-        command.args(["--otlp-grpc", &receiver.to_string(), "--interval", interval]);
-        command.args(["--web.listen-address", "127.0.0.1:0"]).args(more);
+        command.args(["--otlp-grpc", receiver, "--interval", interval]);
+        command.args(["--web.listen-address", &serves.to_string()]).args(more);
         let mut process = Process::start("bpf-metrics-exporter", &mut command, folder);
         let line = process.says("serving Prometheus metrics on");
         let address = line.split("http://").nth(1).and_then(|url| url.split('/').next()?.parse().ok());

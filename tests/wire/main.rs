@@ -11,6 +11,7 @@ mod documents;
 mod endings;
 mod exporter;
 mod identity;
+mod ordinary_life;
 mod outages;
 mod processes;
 mod queries;
@@ -55,6 +56,7 @@ const TESTS: &[Test] = &[
     ("promtool_accepts_the_rules", alerts::check, &[Promtool]),
     ("each_alert_fires_on_its_fault_and_not_below", alerts::faults, &[Promtool]),
     ("no_alert_fires_in_ordinary_life", alerts::ordinary_life, &[Promtool]),
+    ("no_alert_fires_in_an_hour_of_real_life", ordinary_life::test, &[Prometheus]),
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),
     ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),
     ("an_exporter_started_before_the_collector_delivers_all", outages::early_start, &[Collector]),

@@ -133,6 +133,40 @@ impl Prometheus {
         Self::start_with(&mut Command::new(Receiver::Prometheus.path()), folder, &settings)
     }
 
+    /// The same with a file of rules, in which series last for this time after their last sample.
+    pub(crate) fn start_with_rules(
+        folder: &Path,
+        scrapes: &[SocketAddr],
+        rules: &str,
+        lookback: &str,
+    ) -> Self {
+        let file = folder.join("rules.yaml");
+        fs::write(&file, rules).unwrap_or_else(|error| panic!("failed to write {}: {error}", file.display()));
+        let settings = json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "rule_files": [file],
+            "scrape_configs": [{"job_name": "wire", "static_configs": [{"targets": scrapes}]}],
+        });
+        let mut command = Command::new(Receiver::Prometheus.path());
+        command.arg(option("query.lookback-delta", lookback));
+        Self::start_with(&mut command, folder, &settings)
+    }
+
+    /// Returns the rules that could not be evaluated, with their errors, and the number of those that could.
+    ///
+    /// # Errors
+    ///
+    /// The response otherwise.
+    pub(crate) fn rules(&self) -> Result<(Vec<String>, usize), String> {
+        let answer = get(self.serves, "/api/v1/rules")?;
+        let value: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
+        let groups = value["data"]["groups"].as_array().ok_or(answer)?;
+        let rules: Vec<&Value> =
+            groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+        let failed = rules.iter().filter(|rule| rule["health"] == "err").map(ToString::to_string).collect();
+        Ok((failed, rules.iter().filter(|rule| rule["health"] == "ok").count()))
+    }
+
     /// Starts one that takes OTLP, with its files in `folder` and these settings.
     pub(crate) fn start_receiving(folder: &Path, settings: &Value) -> Self {
         let mut command = Command::new(Receiver::PrometheusOtlp.path());

@@ -1,5 +1,5 @@
-//! Targets that go, and other tools that run: neither is the loss of a program. Each test looks at the inputs of the alerts in
-//! `docs/owners.md`: an attach point that has no program, or that one was detached from.
+//! Targets that go, and other tools that run: neither is the loss of a program. Each test looks at the inputs of the alert of
+//! lost programs: an attach point that has no program, or that one was detached from.
 
 use std::time::Duration;
 

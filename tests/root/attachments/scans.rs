@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
 
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
@@ -12,6 +11,7 @@ use bpf_metrics_exporter::model::{AttachPointStatus, AttachmentScan, Hook, Issue
 
 use super::readers;
 use test_support::objects::{Cgroup, Link, Network, Program, every_link_kind, uapi};
+use test_support::root;
 
 /// Collects, with a scan each time.
 pub(crate) fn enricher(every_netns: bool) -> Enricher {
@@ -34,7 +34,7 @@ pub(crate) fn look(every_netns: bool) -> Arc<AttachmentScan> {
 /// large, of which a test makes one.
 pub(crate) fn looked(snapshot: &Snapshot) -> Arc<AttachmentScan> {
     let excused = |issue: &Issue| {
-        issue.call.starts_with("/proc/PID/") && some_process_refuses()
+        issue.call.starts_with("/proc/PID/") && root::some_process_refuses()
             || (&*issue.call, &*issue.error) == ("BPF_MAP_LOOKUP_ELEM", "E2BIG")
     };
     let issues = snapshot.issues.iter().filter(|issue| issue.part == Part::Hook && issue.count > 0);
@@ -43,13 +43,6 @@ pub(crate) fn looked(snapshot: &Snapshot) -> Arc<AttachmentScan> {
     let collector = snapshot.collectors.iter().find(|collector| collector.part == Part::Hook);
     assert_eq!(collector.map(|collector| collector.success), Some(issues.is_empty()));
     snapshot.hooks.clone().expect("it was waited for")
-}
-
-/// Returns whether there is a process whose namespaces not even root may read, as in some virtual machines.
-fn some_process_refuses() -> bool {
-    let processes = fs::read_dir("/proc").expect("Linux has /proc");
-    let mut links = processes.flatten().map(|process| fs::read_link(process.path().join("ns/net")));
-    links.any(|link| link.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied))
 }
 
 /// Scans from inside a network namespace.
