@@ -20,7 +20,7 @@ use test_support::running::Running;
 /// Name of the image in Podman.
 pub(crate) const IMAGE: &str = "localhost/busybox:1";
 
-/// Podman with all its state in one directory. Dropping it removes its containers.
+/// Podman with all its state in one directory. Dropping it removes its pods and containers.
 pub(crate) struct Podman<'a> {
     directory: &'a Path,
 }
@@ -84,10 +84,16 @@ network_config_dir = "{}/networks"
 
 impl Drop for Podman<'_> {
     fn drop(&mut self) {
-        let removed = self.command().args(["rm", "--force", "--time", "0", "--all"]).output();
+        // A pod is more than the containers that one can remove.
+        let removed = [&["pod", "rm"][..], &["rm"]].map(|what| {
+            self.command()
+                .args(what)
+                .args(["--force", "--time", "0", "--all"])
+                .output()
+                .map(|done| done.status.success())
+        });
         host::unmount_below(self.directory);
-        let removed = removed.map(|output| output.status.success());
-        assert!(matches!(removed, Ok(true)) || std::thread::panicking(), "{removed:?}");
+        assert!(matches!(removed, [Ok(true), Ok(true)]) || std::thread::panicking(), "{removed:?}");
     }
 }
 
