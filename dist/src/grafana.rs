@@ -11,6 +11,9 @@ const SCHEMA_VERSION: u32 = 41;
 /// Columns of Grafana's grid.
 const COLUMNS: u32 = 24;
 
+/// Pixels of a column that is drawn as a bar.
+const BAR_WIDTH: u32 = 180;
+
 /// The data source that a panel or variable queries: the one that the variable `datasource` selects.
 fn datasource() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
@@ -103,6 +106,15 @@ impl Unit {
             Self::Count => "short",
         }
     }
+
+    /// Returns the pixels that a column of a table needs.
+    const fn width(self) -> u32 {
+        match self {
+            Self::Date => 170,
+            Self::PerSecond | Self::BytesPerSecond | Self::Seconds => 120,
+            Self::Cpus | Self::Ratio | Self::Bytes | Self::Count => 100,
+        }
+    }
 }
 
 /// A value from which on a number is coloured, and why.
@@ -143,6 +155,17 @@ pub struct Column {
     pub title: &'static str,
     /// What a click opens.
     pub link: Option<Link>,
+}
+
+impl Column {
+    /// Returns the pixels that it needs if that is known. The others share what is left.
+    fn width(&self) -> Option<u32> {
+        match self.label {
+            "id" | "link_id" | "prog_id" | "map_id" => Some(100),
+            "owner_kind" => Some(110),
+            _ => None,
+        }
+    }
 }
 
 /// A link from a cell of a table.
@@ -293,6 +316,21 @@ impl Panel {
         self
     }
 
+    /// Returns the panel without a column for the exporter where all rows are of the selected one.
+    fn without_instance(&self) -> Self {
+        let is_of_selected = |query: &Query| {
+            query.expression.contains(r#"instance=~"$instance""#)
+                && !query.expression.contains(r#"instance=~".+""#)
+        };
+        let mut panel = self.clone();
+        if let PanelKind::Table { columns, .. } = &mut panel.kind
+            && self.queries.iter().all(is_of_selected)
+        {
+            columns.retain(|column| column.label != "instance");
+        }
+        panel
+    }
+
     /// Returns the description, and the reasons of the colours.
     fn words(&self) -> String {
         let mut words = self.description.to_owned();
@@ -378,7 +416,8 @@ impl Panel {
                     "thresholdsStyle": {"mode": lines},
                 });
             }
-            PanelKind::Table { .. } => defaults["custom"] = json!({"filterable": true}),
+            // Grafana's own least width, 150, is more than most columns need.
+            PanelKind::Table { .. } => defaults["custom"] = json!({"filterable": true, "minWidth": 100}),
         }
         defaults
     }
@@ -388,7 +427,12 @@ impl Panel {
         let mut overrides = Vec::new();
         for query in self.queries.iter().filter(|query| !hidden.contains(&&*query.title)) {
             let mut properties = vec![json!({"id": "unit", "value": query.unit.id()})];
-            if *bar == Some(&query.title) {
+            let is_bar = *bar == Some(&query.title);
+            // The heading needs its space, too.
+            let heading = u32::try_from(query.title.len()).unwrap_or_default() * 8 + 28;
+            let width = if is_bar { BAR_WIDTH } else { query.unit.width().max(heading) };
+            properties.push(json!({"id": "custom.width", "value": width}));
+            if is_bar {
                 properties.push(json!({"id": "min", "value": 0}));
                 properties.push(json!({"id": "max", "value": 1}));
                 properties
@@ -396,14 +440,28 @@ impl Panel {
             }
             overrides.push(by_name(&query.title, &properties));
         }
+        // A table of one exporter has no such column.
+        let instance = if columns.iter().any(|column| column.label == "instance") {
+            r#"&var-instance=${__data.fields["Instance"]}"#
+        } else {
+            "&${instance:queryparam}"
+        };
         for column in columns {
-            let Some(Link { title, uid, variable }) = column.link else { continue };
-            let url = format!(
-                "/d/{uid}?${{datasource:queryparam}}&${{job:queryparam}}&var-instance=${{__data.fields[\"Instance\"]}}\
-                 &var-{variable}=${{__value.raw}}&${{__url_time_range}}"
-            );
-            let links = json!([{"title": title, "url": url}]);
-            overrides.push(by_name(column.title, &[json!({"id": "links", "value": links})]));
+            let mut properties = Vec::new();
+            if let Some(width) = column.width() {
+                properties.push(json!({"id": "custom.width", "value": width}));
+            }
+            if let Some(Link { title, uid, variable }) = column.link {
+                let instance = if variable == "instance" { "" } else { instance };
+                let url = format!(
+                    "/d/{uid}?${{datasource:queryparam}}&${{job:queryparam}}{instance}\
+                     &var-{variable}=${{__value.raw}}&${{__url_time_range}}"
+                );
+                properties.push(json!({"id": "links", "value": [{"title": title, "url": url}]}));
+            }
+            if !properties.is_empty() {
+                overrides.push(by_name(column.title, &properties));
+            }
         }
         overrides.into()
     }
@@ -416,7 +474,10 @@ impl Panel {
                 "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
             }),
             PanelKind::Graph { .. } => json!({
-                "legend": {"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": ["lastNotNull", "max"]},
+                "legend": {
+                    "displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": ["lastNotNull", "max"],
+                    "sortBy": "Last *", "sortDesc": true,
+                },
                 "tooltip": {"mode": "multi", "sort": "desc"},
             }),
             PanelKind::Table { sort, .. } => {
@@ -437,8 +498,11 @@ impl Panel {
         let mut names: Vec<String> = columns.iter().map(|column| column.label.to_owned()).collect();
         let mut titles: Vec<&str> = columns.iter().map(|column| column.title).collect();
         let mut excluded = Map::from_iter([("Time".to_owned(), Value::Bool(true))]);
-        // The exporter is one of several that only the job tells apart, which the variable has selected.
-        for label in ["job"].into_iter().filter(|label| columns.iter().all(|column| column.label != *label)) {
+        // These identify rows, and where they are no columns they are the same in all, or another column says the same.
+        for label in ["job", "instance", "prog_id", "map_id", "type"]
+            .into_iter()
+            .filter(|label| columns.iter().all(|column| column.label != *label))
+        {
             excluded.insert(label.to_owned(), true.into());
         }
         for (query, letter) in self.queries.iter().zip(b'A'..) {
@@ -495,7 +559,9 @@ impl Variable {
             }
             Self::Node { several, nodes } => {
                 let mut variable = query("instance", "Node", format!("query_result({nodes})"), *several);
-                variable["regex"] = r#"/instance="(?<value>[^"]*)".*[{,]node="(?<text>[^"]*)"/"#.into();
+                // Applied to `{instance="…",job="…",node="…"} 1 1700000000000`, whose labels may come in any order.
+                let regex = r#"/(?=.*[{,]instance="(?<value>[^"]*)").*[{,]node="(?<text>[^"]*)"/"#;
+                variable["regex"] = regex.into();
                 variable
             }
             Self::Text { name, label, value } => json!({
@@ -539,6 +605,11 @@ impl Dashboard {
         })
     }
 
+    /// Whether the variable `instance` is one exporter, not several.
+    fn selects_one_node(&self) -> bool {
+        self.variables.iter().any(|variable| matches!(variable, Variable::Node { several: false, .. }))
+    }
+
     /// Returns headings and panels, placed from left to right and from top to bottom.
     fn panels(&self) -> Vec<Value> {
         let mut panels = Vec::new();
@@ -553,6 +624,7 @@ impl Dashboard {
             y += 1;
             let (mut x, mut tallest) = (0, 0);
             for panel in &row.panels {
+                let panel = if self.selects_one_node() { panel.without_instance() } else { panel.clone() };
                 if x + panel.width > COLUMNS {
                     y += tallest;
                     (x, tallest) = (0, 0);

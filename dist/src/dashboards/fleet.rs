@@ -334,6 +334,7 @@ fn maps() -> Row {
                 &[("Fill", true)],
             )
             .bar("Fill")
+            .from(0.9, "orange", "the map soon refuses entries, unless it was sized for exactly what it has")
             .size(12, 10),
             Panel::table(
                 "Largest maps",

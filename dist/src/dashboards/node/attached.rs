@@ -64,8 +64,7 @@ pub(super) fn hooks() -> Row {
                 ],
                 &[("Hook", false), ("Target", false), ("Position", false)],
             )
-            .hide("Info")
-            .size(12, 10),
+            .hide("Info"),
             Panel::table(
                 "Links and their targets",
                 "What each link attaches, and to what.",
@@ -73,8 +72,7 @@ pub(super) fn hooks() -> Row {
                 vec![Query::new("Info", Unit::Count, links)],
                 &[("Type", false), ("Target", false)],
             )
-            .hide("Info")
-            .size(12, 10),
+            .hide("Info"),
         ],
     }
 }
@@ -91,7 +89,7 @@ const GONE: [Column; 4] =
     [label("name", "Program"), label("type", "Type"), label("id", "Id"), label("instance", "Instance")];
 
 const NEW_MAPS: [Column; 4] =
-    [label("name", "Map"), label("type", "Type number"), map_id("id", "Id"), label("instance", "Instance")];
+    [label("name", "Map"), label("type_name", "Type"), map_id("id", "Id"), label("instance", "Instance")];
 
 pub(super) fn changes() -> Row {
     let loaded = SCOPE.of(PROGRAM_LOAD_TIME);
@@ -103,7 +101,7 @@ pub(super) fn changes() -> Row {
         "1000 * max by ({OBJECT}) (last_over_time({loaded}[$__range])) unless on ({OBJECT}) {loaded}"
     );
     let map = SCOPE.of(MAP_INFO);
-    let new_maps = format!("max by ({OBJECT}) ({map}) unless on ({OBJECT}) {map} offset $__range");
+    let new_maps = format!("max by ({OBJECT}, type_name) ({map}) unless on ({OBJECT}) {map} offset $__range");
     Row {
         title: "What came and went",
         panels: vec![
@@ -139,7 +137,7 @@ pub(super) fn changes() -> Row {
                 vec![Query::new("Loaded", Unit::Date, came)],
                 &[("Loaded", true)],
             )
-            .size(9, 8),
+            .size(12, 8),
             Panel::table(
                 "Gone in the time range",
                 "Programs that were there in the selected time and are no more.",
@@ -147,7 +145,7 @@ pub(super) fn changes() -> Row {
                 vec![Query::new("Loaded", Unit::Date, gone)],
                 &[("Loaded", true)],
             )
-            .size(8, 8),
+            .size(12, 8),
             Panel::table(
                 "Maps new in the time range",
                 "Maps that were not there at the beginning of the selected time.",
@@ -156,7 +154,7 @@ pub(super) fn changes() -> Row {
                 &[("Map", false)],
             )
             .hide("Info")
-            .size(7, 8),
+            .size(12, 8),
             Panel::table(
                 "Hooks without a program",
                 "Hooks that lost their last program within an hour while their target is still there.",
@@ -168,7 +166,7 @@ pub(super) fn changes() -> Row {
                 )],
                 &[("Hook", false)],
             )
-            .size(24, 6),
+            .size(12, 8),
         ],
     }
 }

@@ -232,7 +232,8 @@ fn maps() -> Row {
                 &[("Fill", true)],
             )
             .hide("Info")
-            .bar("Fill"),
+            .bar("Fill")
+            .from(0.9, "orange", "the map soon refuses entries, unless it was sized for exactly what it has"),
         ],
     }
 }
