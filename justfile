@@ -39,6 +39,14 @@ ordinary-life seconds="600":
 dashboards:
     UPDATE=1 cargo test --locked --test rootless -- dist::files rules::docs
 
+# Checks the dashboards by Grafana's types
+dashboards-check:
+    tests/dashboards/check
+
+# Draws the picture of the README from real programs, which takes the minutes and a release build
+picture minutes="10":
+    tests/dashboards/picture/make {{minutes}}
+
 # Accept changed outputs: read the diff before you commit it
 update:
     UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files rules::docs
