@@ -24,6 +24,17 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// Number of nodes of the fleet that has one node which lacks a program: 10 of 11 are at least 90 %.
 const ALIKE: usize = 10;
 
+/// What dashboards of the exporter that this one descends from query: the contract's names, without labels.
+const OLDER: [&str; 7] = [
+    "bpf_program_info",
+    "bpf_map_info",
+    "sum(bpf_program_info)",
+    "sum(bpf_map_info)",
+    "sum by() (bpf_program_verified_instructions_total)",
+    "sum(bpf_program_size_translated_bytes_total)",
+    "sum(bpf_program_mem_bytes_total)",
+];
+
 /// An expression of a dashboard.
 struct Query {
     /// Identity of the dashboard.
@@ -120,6 +131,10 @@ pub(crate) fn test() {
             Err(format!("{} of them: {}", failures.len(), failures[..failures.len().min(3)].join("\n")))
         }
     });
+    for expression in OLDER {
+        let rows = prometheus.rows(expression).expect("it is evaluated");
+        assert!(!rows.is_empty() && rows.iter().all(|row| row.value > 0.0), "{expression}: {rows:?}");
+    }
     assert_eq!(prometheus.process.log(), "", "Prometheus logs something");
 }
 

@@ -172,8 +172,11 @@ fn maps() -> Row {
     let by_map = |metric| format!("max by ({OBJECT}) ({})", SCOPE.of(metric));
     let fill = by_map(MAP_FILL);
     let growth = format!("max by ({OBJECT}) ({})", per_hour(&SCOPE.of(MAP_ENTRIES)));
-    let any = format!("0 * {}", SCOPE.of(MAP_MAX_ENTRIES));
-    let top = format!("topk(100, {})", of_selected_maps(&format!("({fill} or on ({OBJECT}) {any})")));
+    // A ring buffer has no fill; its backlog is compared with its size. Other maps come last, in any order.
+    let backlog = format!("{} / on ({OBJECT}) {}", by_map(MAP_BACKLOG), by_map(MAP_MAX_ENTRIES),);
+    let any = format!("0 * {}", by_map(MAP_MAX_ENTRIES));
+    let rank = format!("({fill} or on ({OBJECT}) {backlog} or on ({OBJECT}) {any})");
+    let top = format!("topk(100, {})", of_selected_maps(&rank));
     let column = |expression: &str| among(expression, OBJECT, &top);
     let queries = vec![
         Query::new(
@@ -226,7 +229,7 @@ fn maps() -> Row {
             .size(6, 8),
             Panel::table(
                 "Maps by fill",
-                "The 100 fullest maps, with their owners; maps that never refuse entries have no fill.",
+                "The 100 fullest maps, ring buffers by their backlog, with their owners; maps that never refuse entries have no fill.",
                 &MAP_COLUMNS,
                 queries,
                 &[("Fill", true)],
