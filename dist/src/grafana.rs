@@ -111,8 +111,8 @@ impl Unit {
     const fn width(self) -> u32 {
         match self {
             Self::Date => 170,
-            Self::PerSecond | Self::BytesPerSecond | Self::Seconds => 120,
-            Self::Cpus | Self::Ratio | Self::Bytes | Self::Count => 100,
+            Self::PerSecond | Self::BytesPerSecond => 120,
+            Self::Cpus | Self::Ratio | Self::Bytes | Self::Seconds | Self::Count => 100,
         }
     }
 }
