@@ -92,6 +92,11 @@ function step(largest, unit) {
   return [1, 2, 2.5, 5, 10].find((times) => times * factor >= wanted * 0.999) * factor;
 }
 
+/** Returns a number of an axis without zeros at its end. */
+function short(text) {
+  return text.replace(/(\.\d*?)0+(?!\d)/, '$1').replace(/\.(?!\d)/, '');
+}
+
 /** Returns the largest value that is drawn. */
 function largestOf(result, stacked) {
   const sums = new Map();
@@ -132,7 +137,7 @@ function chart({ result, fieldConfig: { defaults } }, { width, height }, { from,
       min: defaults.min,
       max: Math.max(Math.ceil((largest / interval) * 0.999), 1) * interval,
       interval,
-      axisLabel: { color: '#9fa0ac', fontSize: 11.5, formatter: (value) => format(value, unit) },
+      axisLabel: { color: '#9fa0ac', fontSize: 11.5, formatter: (value) => short(format(value, unit)) },
       splitLine: { lineStyle: { color: '#24262c' } },
     },
     series: result.map(({ name, points }, index) => {
