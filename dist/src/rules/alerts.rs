@@ -83,16 +83,18 @@ fn map_filling_up() -> Alert {
     Alert {
         name: "BpfMapFillingUp",
         reason: "Less than 30 % is left, and the growth of the last 30 minutes and that of the last 15 minutes would each use it up \
-                 within the hour. Two windows, so that neither a jump long ago nor one just now is taken for a trend. A map that is \
+                 within the hour: the fill and twice the one, or four times the other, are more than 1. Two windows, so that \
+                 neither a jump long ago nor one just now is taken for a trend. A map that is \
                  populated in one go, at load or when an agent synchronizes, grows in the shorter window for 15 minutes, so the \
                  alert waits for 20. A map that fills up and is emptied again within that time is ordinary, too. Differences \
                  between moments rather than a regression: a range would read every sample of every map in each evaluation.",
+        // The fill and twice its growth in half an hour: fill + 2 * (fill - earlier), with each read once.
         expression: format!(
             "{fill} > 0.7\n\
              and on ({OBJECT})\n\
-             ({fill} + on ({OBJECT}) 2 * ({fill} - on ({OBJECT}) {}) > 1)\n\
+             (3 * {fill} - on ({OBJECT}) 2 * {} > 1)\n\
              and on ({OBJECT})\n\
-             ({fill} + on ({OBJECT}) 4 * ({fill} - on ({OBJECT}) {}) > 1)",
+             (5 * {fill} - on ({OBJECT}) 4 * {} > 1)",
             earlier("30m"),
             earlier("15m"),
         ),
