@@ -173,7 +173,7 @@ fn maps() -> Row {
     let fill = by_map(MAP_FILL);
     let growth = format!("max by ({OBJECT}) ({})", per_hour(&SCOPE.of(MAP_ENTRIES)));
     // A ring buffer has no fill; its backlog is compared with its size. Other maps come last, in any order.
-    let backlog = format!("{} / on ({OBJECT}) {}", by_map(MAP_BACKLOG), by_map(MAP_MAX_ENTRIES),);
+    let backlog = format!("{} / on ({OBJECT}) {}", by_map(MAP_BACKLOG), by_map(MAP_MAX_ENTRIES));
     let any = format!("0 * {}", by_map(MAP_MAX_ENTRIES));
     let rank = format!("({fill} or on ({OBJECT}) {backlog} or on ({OBJECT}) {any})");
     let top = format!("topk(100, {})", of_selected_maps(&rank));
