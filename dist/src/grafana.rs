@@ -92,6 +92,8 @@ pub enum Unit {
     BytesPerSecond,
     /// A number of things.
     Count,
+    /// A state: the word for each number.
+    State(&'static [(u32, &'static str)]),
 }
 
 impl Unit {
@@ -104,7 +106,15 @@ impl Unit {
             Self::PerSecond => "cps",
             Self::BytesPerSecond => "Bps",
             Self::Count => "short",
+            Self::State(_) => "none",
         }
+    }
+
+    /// Returns the words for numbers, as Grafana's value mappings.
+    fn mappings(self) -> Option<Value> {
+        let Self::State(words) = self else { return None };
+        let word = |&(number, word): &(u32, &str)| (number.to_string(), json!({"text": word}));
+        Some(json!([{"type": "value", "options": words.iter().map(word).collect::<Map<_, _>>()}]))
     }
 
     /// Returns the pixels that a column of a table needs.
@@ -112,7 +122,7 @@ impl Unit {
         match self {
             Self::Date => 170,
             Self::PerSecond | Self::BytesPerSecond => 120,
-            Self::Cpus | Self::Ratio | Self::Bytes | Self::Seconds | Self::Count => 100,
+            Self::Cpus | Self::Ratio | Self::Bytes | Self::Seconds | Self::Count | Self::State(_) => 100,
         }
     }
 }
@@ -399,8 +409,12 @@ impl Panel {
         let mut defaults = json!({"thresholds": {"mode": "absolute", "steps": steps}});
         match &self.kind {
             PanelKind::Stat => {
-                defaults["unit"] = self.queries[0].unit.id().into();
+                let unit = self.queries[0].unit;
+                defaults["unit"] = unit.id().into();
                 defaults["color"] = json!({"mode": "thresholds"});
+                if let Some(mappings) = unit.mappings() {
+                    defaults["mappings"] = mappings;
+                }
             }
             PanelKind::Graph { stacked } => {
                 defaults["unit"] = self.queries[0].unit.id().into();
@@ -427,6 +441,7 @@ impl Panel {
         let mut overrides = Vec::new();
         for query in self.queries.iter().filter(|query| !hidden.contains(&&*query.title)) {
             let mut properties = vec![json!({"id": "unit", "value": query.unit.id()})];
+            properties.extend(query.unit.mappings().map(|value| json!({"id": "mappings", "value": value})));
             let is_bar = *bar == Some(&query.title);
             // The heading needs its space, too.
             let heading = u32::try_from(query.title.len()).unwrap_or_default() * 8 + 28;

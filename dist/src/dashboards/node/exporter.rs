@@ -34,19 +34,19 @@ pub(super) fn host() -> Row {
             Panel::stat(
                 "JIT compiler",
                 "The sysctl net.core.bpf_jit_enable: 1 if programs are compiled, 0 if they are interpreted.",
-                Unit::Count,
+                Unit::State(&[(0, "off"), (1, "on"), (2, "debug")]),
                 max(JIT_ENABLED),
             ),
             Panel::stat(
                 "JIT hardening",
                 "The sysctl net.core.bpf_jit_harden: 0 is off, 1 is for unprivileged programs, 2 is for all.",
-                Unit::Count,
+                Unit::State(&[(0, "off"), (1, "unprivileged"), (2, "all")]),
                 max(JIT_HARDEN),
             ),
             Panel::stat(
                 "Unprivileged BPF",
                 "The sysctl kernel.unprivileged_bpf_disabled: 0 permits bpf(2) to every user, 1 and 2 do not.",
-                Unit::Count,
+                Unit::State(&[(0, "permitted"), (1, "disabled"), (2, "disabled")]),
                 max(UNPRIVILEGED_DISABLED),
             ),
         ],
@@ -129,7 +129,7 @@ fn failures() -> Vec<Panel> {
                 "Each part of the reading: whether it read everything that its rights allow, how long it took, and how old its results are.",
                 &[label("collector", "Collector"), label("reader", "Reader"), label("instance", "Instance")],
                 vec![
-                    Query::new("Success", Unit::Count, collector(COLLECT_SUCCESS)),
+                    Query::new("Success", Unit::State(&[(0, "failed"), (1, "ok")]), collector(COLLECT_SUCCESS)),
                     Query::new("Duration", Unit::Seconds, collector(COLLECT_DURATION)),
                     Query::new("Age", Unit::Seconds, collector(COLLECT_AGE)),
                 ],
@@ -143,8 +143,8 @@ fn state() -> Vec<Panel> {
     vec![
         Panel::stat(
             "Run statistics",
-            "Whether the exporter or the sysctl has the kernel count runs and run times: 1 or 0.",
-            Unit::Count,
+            "Whether the exporter or the sysctl has the kernel count runs and run times.",
+            Unit::State(&[(0, "off"), (1, "on")]),
             format!("max({})", SCOPE.of(RUN_STATS_ENABLED)),
         ),
         Panel::stat(
