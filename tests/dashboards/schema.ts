@@ -1,7 +1,7 @@
 // The dashboards' types: those of Grafana, and stricter where Grafana's say "anything". `check` has TypeScript compare the JSON
 // with `Written`, so that an unknown key, a wrong type or a word that is none of an enumeration is an error.
 
-import type { Dashboard, FieldConfig, Panel, RowPanel, TableCellOptions } from '@grafana/schema';
+import type { Dashboard, FieldConfig, Panel, RowPanel, TableCellOptions, ValueMapping } from '@grafana/schema';
 import type * as Stat from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
 import type * as Table from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
 import type * as TimeSeries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
@@ -34,6 +34,7 @@ type Target = {
 type Property =
   | { id: 'unit'; value: string }
   | { id: 'min' | 'max' | 'custom.width'; value: number }
+  | { id: 'mappings'; value: Json<ValueMapping>[] }
   | { id: 'links'; value: { title: string; url: string }[] }
   | { id: 'custom.cellOptions'; value: Json<TableCellOptions> };
 
