@@ -21,10 +21,13 @@ const MOST_RENAMES: u8 = 4;
 pub(super) struct HolderCache {
     processes: HashMap<(u32, u64), CachedProcess>,
     cgroups: HashMap<u64, CachedHolder<Arc<str>>>,
-    pins: HashMap<Arc<str>, CachedHolder<()>>,
+    pins: HashMap<PinDirectory, CachedHolder<()>>,
     /// Revision of the names in their identities.
     revision: u64,
 }
+
+/// A directory of pins: its path and [`Pin::bpffs`].
+type PinDirectory = (Arc<str>, Option<Arc<str>>);
 
 /// A process as a holder, and what it was made from.
 #[derive(Debug)]
@@ -139,9 +142,11 @@ impl HolderCache {
     }
 
     /// Returns a directory of pins as a holder.
-    fn pins(&mut self, directory: &Arc<str>) -> Arc<Owner> {
-        let cached = self.pins.entry(Arc::clone(directory)).or_insert_with(|| {
-            let identity = Identity { pin: Some(directory.to_string()), ..Identity::default() };
+    fn pins(&mut self, directory: &Arc<str>, bpffs: Option<&Arc<str>>) -> Arc<Owner> {
+        let key = (Arc::clone(directory), bpffs.cloned());
+        let cached = self.pins.entry(key).or_insert_with(|| {
+            let (pin, bpffs) = (Some(directory.to_string()), bpffs.cloned());
+            let identity = Identity { pin, bpffs, ..Identity::default() };
             CachedHolder { seen_as: (), cgroup: None, owner: Arc::new(Owner::from(identity)), used: true }
         });
         cached.used = true;
@@ -183,8 +188,8 @@ pub(super) fn collect(
             holders.of_mut(kind).push(Holder { id, held_by: HeldBy::Process, owner });
         }
     }
-    for Pin { kind, id, directory, .. } in snapshot.pins.iter().flatten() {
-        let owner = cache.pins(directory);
+    for Pin { kind, id, directory, bpffs, .. } in snapshot.pins.iter().flatten() {
+        let owner = cache.pins(directory, bpffs.as_ref());
         holders.of_mut(*kind).push(Holder { id: *id, held_by: HeldBy::Pin, owner });
     }
     holders.maps.extend(creators);
@@ -206,6 +211,8 @@ fn retain_objects(rows: &mut Vec<Holder>, ids: &[u32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::enrich::names::{NameSourceId, PodName};
     use crate::model::{BootTime, Btf, Map, MapFacts, ObjectType, WallClock};
@@ -290,17 +297,24 @@ mod tests {
             memory_cgroup: None,
             owner: None,
         };
-        let pin = |id, path: &str, directory: &str| Pin {
+        let pin = |id, path: &str, directory: &str, bpffs: Option<&str>| Pin {
             kind: Kind::Map,
             id,
             path: path.into(),
             directory: directory.into(),
+            bpffs: bpffs.map(Into::into),
         };
         let btf = Btf { id: 4, name: None, kernel: None, size: 1, first_seen: BootTime::default() };
         let snapshot = Snapshot {
             maps: Some(vec![map(2), map(3)]),
             btfs: Some(vec![Arc::new(btf)]),
-            pins: Some(vec![pin(3, "/b/x/1", "/b/x"), pin(3, "/b/x/2", "/b/x"), pin(3, "/b/y", "/b/y")]),
+            pins: Some(vec![
+                pin(3, "/b/x/1", "/b/x", None),
+                pin(3, "/b/x/1", "/b/x", Some("0:45")),
+                pin(3, "/b/x/2", "/b/x", None),
+                pin(3, "/b/x/2", "/b/x", Some("0:45")),
+                pin(3, "/b/y", "/b/y", None),
+            ]),
             ..Snapshot::begun(BootTime::default(), BootTime::default(), WallClock::default())
         };
         let (names, mut cache) = (NameCache::default(), HolderCache::default());
@@ -311,15 +325,26 @@ mod tests {
             Arc::new(Owner::from(Identity { unit: Some("u.service".to_owned()), ..Identity::default() }));
         let creators = vec![Holder { id: 2, held_by: HeldBy::Creator, owner: unit }];
         let holders = collect(&snapshot, &[(process, &files)], creators, &mut cache);
-        let found: Vec<_> = holders.maps.iter().map(|h| (h.id, h.held_by.as_str(), h.owner.name())).collect();
-        let mut pins = [(3, "pin", "/b/x"), (3, "pin", "/b/y")];
-        pins.sort_by_key(|&(.., directory)| cache.pins(&directory.into()).key());
-        let expected = [(2, "creator", "u.service"), (3, "process", "agent"), pins[0], pins[1]];
-        let mut sorted = found.clone();
-        sorted.sort_unstable();
-        let mut wanted = expected.to_vec();
-        wanted.sort_unstable();
-        assert_eq!(sorted, wanted);
+        let order = |h: &Holder| (h.id, h.held_by, h.owner.key());
+        assert!(holders.maps.is_sorted_by(|one, other| order(one) < order(other)));
+        let mut found: Vec<_> = holders
+            .maps
+            .iter()
+            .map(|h| (h.id, h.held_by.as_str(), h.owner.name(), h.owner.bpffs.as_deref()))
+            .collect();
+        found.sort_unstable();
+        let expected = [
+            (2, "creator", "u.service", None),
+            (3, "pin", "/b/x", None),
+            (3, "pin", "/b/x", Some("0:45")),
+            (3, "pin", "/b/y", None),
+            (3, "process", "agent", None),
+        ];
+        assert_eq!(found, expected);
+        let owners = holders.maps.iter().map(|h| Owner::from(h.owner.top_level()));
+        let of_pins: HashSet<u64> =
+            owners.filter(|owner| owner.name() == "/b/x").map(|owner| owner.key()).collect();
+        assert_eq!(of_pins.len(), 1, "owners of the same kind and name are one");
         assert_eq!(holders.btfs.len(), 1);
         assert!(holders.programs.is_empty(), "no table of programs was read");
     }

@@ -98,7 +98,13 @@ mod tests {
 
     #[test]
     fn a_value_cannot_add_lines_or_reorder_text() {
-        let pin = |path: &str| Pin { kind: Kind::Map, id: 7, path: path.into(), directory: path.into() };
+        let pin = |path: &str| Pin {
+            kind: Kind::Map,
+            id: 7,
+            path: path.into(),
+            directory: path.into(),
+            bpffs: None,
+        };
         let pins = Some(vec![pin("/b/one\n8\t\u{1b}[1m"), pin("/b/two\u{202e}\u{200b}")]);
         let start = BootTime::default();
         let snapshot = Snapshot { pins, ..Snapshot::begun(start, start, WallClock::default()) };

@@ -52,14 +52,23 @@ pub(crate) fn read_of_first_process(root: &Path) -> io::Result<Vec<Mount>> {
 /// Mounts of other mount namespaces.
 #[derive(Debug, Default)]
 pub(crate) struct OtherMounts {
-    /// The mounts, with paths through `/proc/PID/root`.
-    pub(crate) mounts: Vec<Mount>,
+    /// The mounts, with paths as in their namespace.
+    pub(crate) mounts: Vec<OtherMount>,
     /// Why the mounts of some process are unknown.
     pub(crate) refused: Option<Error>,
 }
 
+/// A mount of another mount namespace, and a process there.
+#[derive(Debug)]
+pub(crate) struct OtherMount {
+    pub(crate) mount: Mount,
+    pub(crate) pid: u32,
+    /// Its root directory, `/proc/PID/root`, through which the mount can be reached.
+    pub(crate) root: PathBuf,
+}
+
 /// Returns the mounts of a type of file system in the mount namespaces of all visible processes, other than ours. Of each
-/// namespace the process with the lowest pid is used, which usually lives longest: its pid is in the paths.
+/// namespace the process with the lowest pid is used, which usually lives longest.
 ///
 /// A mount namespace without a process is not found, nor are mounts that are in no namespace (`fsmount`).
 pub(crate) fn of_other_namespaces(root: &Path, file_system: &str) -> OtherMounts {
@@ -80,19 +89,21 @@ pub(crate) fn of_other_namespaces(root: &Path, file_system: &str) -> OtherMounts
         }
     };
     processes.sort_unstable();
-    for (_, process) in processes {
+    for (pid, process) in processes {
         let mounts = fs::read_link(process.join("ns/mnt")).and_then(|namespace| {
             if seen.contains(&namespace) {
                 return Ok(Vec::new());
             }
-            let mounts = read_below(&process.join("mountinfo"), &process.join("root"))?;
+            let mounts = parse(&fs::read(process.join("mountinfo"))?);
             // Only now: if the process had ended, another one may be in the same namespace.
             seen.insert(namespace);
             Ok(mounts)
         });
         match mounts {
             Ok(mounts) => {
-                others.mounts.extend(mounts.into_iter().filter(|mount| mount.file_system == file_system));
+                let mounts = mounts.into_iter().filter(|mount| mount.file_system == file_system);
+                let root = process.join("root");
+                others.mounts.extend(mounts.map(|mount| OtherMount { mount, pid, root: root.clone() }));
             }
             // A process that is ending has no namespaces (`mounts_open_common`, `fs/proc_namespace.c`).
             Err(error) if is_gone(&error) || errno_of(&error) == Errno::EINVAL => {}
@@ -196,10 +207,12 @@ mod tests {
         process("9", "mnt:[3]", Some(BPF));
         let others = of_other_namespaces(root.path(), "bpf");
         assert_eq!(others.refused, None);
-        let points: Vec<_> = others.mounts.iter().map(|mount| mount.point.clone()).collect();
-        let point = |pid: &str| root.path().join("proc").join(pid).join("root/sys/fs/bpf");
-        assert_eq!(points, [point("7"), point("9")]);
-        assert_eq!(others.mounts[0].device, makedev(0, 40));
+        let found: Vec<_> = others.mounts.iter().map(|other| (other.pid, other.root.clone())).collect();
+        let through = |pid: u32| (pid, root.path().join(format!("proc/{pid}/root")));
+        assert_eq!(found, [through(7), through(9)]);
+        for OtherMount { mount, .. } in others.mounts {
+            assert_eq!((mount.device, mount.point), (makedev(0, 40), "/sys/fs/bpf".into()));
+        }
         let nothing = of_other_namespaces(Path::new("/nonexistent"), "bpf");
         assert!(nothing.mounts.is_empty() && nothing.refused.is_some(), "without /proc nothing is known");
     }

@@ -63,7 +63,7 @@ pub struct Snapshot {
     pub btfs: Option<Vec<Arc<Btf>>>,
     /// Holders of these objects. `None` if they could not be read or were not collected.
     pub holders: Option<Holders>,
-    /// Pinned objects by path. `None` if no bpffs could be read.
+    /// Pinned objects by path and bpffs. `None` if no bpffs could be read.
     pub pins: Option<Vec<Pin>>,
     /// Attachments, as of the last scan. `None` before the first.
     pub hooks: Option<Arc<AttachmentScan>>,

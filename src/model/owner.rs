@@ -132,6 +132,8 @@ pub struct Identity {
     pub unit: Option<String>,
     /// A directory of pins.
     pub pin: Option<String>,
+    /// Of a directory of pins as a holder, [`Pin::bpffs`]: directories of several mount namespaces can have the same path.
+    pub bpffs: Option<Arc<str>>,
     /// What several owners have in common.
     pub group: Option<OwnerGroup>,
 }
@@ -178,7 +180,7 @@ impl Identity {
     }
 
     /// Returns the owner it belongs to: of a process in a container of a pod, only the pod; of a process in none, all processes of
-    /// its name.
+    /// its name; of a directory of pins, all of its path.
     #[must_use]
     pub fn top_level(&self) -> Self {
         let Self { pod, container, identified_by, unit, pin, .. } = self.clone();
@@ -211,6 +213,7 @@ impl Identity {
             identified_by: same(self.identified_by.as_ref(), other.identified_by.as_ref()),
             unit: same(self.unit.as_ref(), other.unit.as_ref()),
             pin: same(self.pin.as_ref(), other.pin.as_ref()),
+            bpffs: same(self.bpffs.as_ref(), other.bpffs.as_ref()),
             group: same(self.group.as_ref(), other.group.as_ref()),
         };
         if let (Some(one), Some(other)) = (&self.pod, &other.pod) {
@@ -224,12 +227,13 @@ impl Identity {
         common
     }
 
-    /// Returns a number that identifies it: a process by its pid and start, also if its names change; everything else, and owners
-    /// in particular, by kind and name.
+    /// Returns a number that identifies it: a process by its pid and start, also if its names change; a directory of pins in
+    /// another mount namespace also by its bpffs; everything else, and owners in particular, by kind and name.
     fn key(&self, name: &str) -> u64 {
-        match &self.process {
-            Some(process) => hash((process.pid, process.started_at_boot_ns)),
-            None => hash((self.kind(), name)),
+        match (&self.process, &self.bpffs) {
+            (Some(process), _) => hash((process.pid, process.started_at_boot_ns)),
+            (None, Some(bpffs)) => hash((self.kind(), name, bpffs)),
+            (None, None) => hash((self.kind(), name)),
         }
     }
 }
@@ -270,7 +274,8 @@ impl Owner {
         &self.name
     }
 
-    /// Returns a number that identifies it: a process by its pid and start, an owner by its kind and name.
+    /// Returns a number that identifies it: a process by its pid and start, a directory of pins by its path and bpffs, an owner by
+    /// its kind and name.
     #[must_use]
     pub const fn key(&self) -> u64 {
         self.key
@@ -396,10 +401,13 @@ pub struct Pin {
     pub kind: Kind,
     /// Id of the pinned object.
     pub id: u32,
-    /// Path of the pin.
+    /// Path of the pin, in our mount namespace or in that of [`Self::bpffs`].
     pub path: Arc<str>,
     /// The first directory below the mount that contains it, usually that of its loader; the path itself if there is none.
     pub directory: Arc<str>,
+    /// The device number of the file system as `0:45`, if the path is one of another mount namespace: the same path may lead to
+    /// another file system in each of them. Source: `super_block.s_dev`.
+    pub bpffs: Option<Arc<str>>,
 }
 
 /// A process and the objects it has descriptors of.

@@ -8,6 +8,7 @@ use bpf_metrics_exporter::metrics::{Entity, Metric, Rows, Sample, Visitor, prome
 use bpf_metrics_exporter::model::Exporter;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
+use serde_json::Value;
 use test_support::golden as files;
 
 use files::{SNAPSHOT, snapshot};
@@ -26,6 +27,31 @@ fn json_is_the_model() {
         SNAPSHOT,
         &json::render(&Selected::all(snapshot().into())).expect("a snapshot is JSON"),
     );
+}
+
+/// A snapshot of a version that did not distinguish the file systems of pins.
+#[test]
+fn json_without_file_systems_of_pins_is_read() {
+    fn remove(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("bpffs");
+                fields.values_mut().for_each(remove);
+            }
+            Value::Array(values) => values.iter_mut().for_each(remove),
+            _ => {}
+        }
+    }
+    let text = json::render(&Selected::all(snapshot().into())).expect("a snapshot is JSON");
+    let mut older: Value = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!(older["pins"][2]["bpffs"], "0:45");
+    remove(&mut older);
+    let read = json::parse(&older.to_string()).expect("it is a snapshot");
+    let mut expected = snapshot().pins.expect("it has pins");
+    for pin in &mut expected {
+        pin.bpffs = None;
+    }
+    assert_eq!(read.snapshot.pins, Some(expected));
 }
 
 #[test]

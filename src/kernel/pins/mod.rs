@@ -34,7 +34,7 @@ pub(crate) struct PinScan {
     pub(crate) taken_at: BootTime,
     /// How long it took.
     pub(crate) duration: Duration,
-    /// The pins by path, each once. `None` if the mounts could not be read.
+    /// The pins by path and bpffs, each once. `None` if the mounts could not be read.
     pub(crate) pins: Option<Vec<Pin>>,
     /// The device numbers of the bpffs that exist and could not be reached.
     pub(crate) missing: Vec<u64>,
@@ -81,7 +81,7 @@ impl Pins {
 
     /// Finds every pin within the limits of a scan. Takes up to a second of CPU time where somebody fills a bpffs.
     ///
-    /// The pins of a bpffs have the paths of the view that shows the most of it. Its other views are walked only for what other
+    /// The pins of a bpffs have the paths of the view that shows the most of it, as in its mount namespace. Its other views are walked only for what other
     /// mounts hide in the first.
     ///
     /// `existing` are the device numbers of all bpffs of the host, if they are known. A bpffs that our own mounts do not show is
@@ -123,9 +123,9 @@ impl Pins {
             directories.extend(walk.directories);
         }
         self.cache.end_scan(directories, times);
-        pins.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        pins.sort_unstable_by(|one, other| (&one.path, &one.bpffs).cmp(&(&other.path, &other.bpffs)));
         // The kernel may list an entry twice while others come and go.
-        pins.dedup_by(|later, first| later.path == first.path);
+        pins.dedup_by(|later, first| (&later.path, &later.bpffs) == (&first.path, &first.bpffs));
         (pins, visited)
     }
 }

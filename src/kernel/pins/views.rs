@@ -1,16 +1,18 @@
 //! The directories from which each bpffs can be seen, the best view of it first.
 //! Entry point: [`views`]. Independent of what is pinned.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, major, minor};
 use nix::sys::statfs::{BPF_FS_MAGIC, fstatfs};
 
 use crate::host::issues::Issues;
-use crate::host::mounts::{self, Mount};
+use crate::host::mounts::{self, Mount, OtherMount};
 use crate::host::procfs;
 use crate::model::{Capability, Feature, Part, Reason};
 use crate::sys::{Error, Result, failed};
@@ -29,11 +31,27 @@ pub(crate) struct View {
     pub(crate) device: u64,
     /// Distance from the root of the bpffs, in directories.
     depth: usize,
-    /// Whether the user named it.
-    given: bool,
+    origin: Origin,
     /// Length of the path.
     len: usize,
+    /// The path in its mount namespace.
     pub(crate) path: PathBuf,
+    /// The root directory of a process in that namespace; `None` for ours.
+    root: Option<PathBuf>,
+}
+
+/// How a view was found. No order depends on which processes of a mount namespace live: the paths of pins would change with
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// A mount in our mount namespace.
+    Own,
+    /// The user named it.
+    Given,
+    /// A mount in the mount namespace of the first process, usually that of the host.
+    FirstProcess,
+    /// A mount in any other mount namespace, where its creator chose the path.
+    OtherProcess,
 }
 
 /// An open view.
@@ -44,13 +62,28 @@ pub(crate) struct OpenView {
 }
 
 impl View {
-    fn new(device: u64, depth: usize, given: bool, path: PathBuf) -> Self {
-        Self { device, depth, given, len: path.as_os_str().len(), path }
+    fn new(device: u64, depth: usize, origin: Origin, path: PathBuf, root: Option<PathBuf>) -> Self {
+        Self { device, depth, origin, len: path.as_os_str().len(), path, root }
     }
 
-    fn of_mount(mount: Mount) -> Self {
+    fn of_mount(mount: Mount, origin: Origin, root: Option<PathBuf>) -> Self {
         let depth = mount.root.components().count().saturating_sub(1);
-        Self::new(mount.device, depth, false, mount.point)
+        Self::new(mount.device, depth, origin, mount.point, root)
+    }
+
+    fn of_own_mount(mount: Mount) -> Self {
+        Self::of_mount(mount, Origin::Own, None)
+    }
+
+    fn of_other_mount(OtherMount { mount, pid, root }: OtherMount) -> Self {
+        let origin = if pid == 1 { Origin::FirstProcess } else { Origin::OtherProcess };
+        Self::of_mount(mount, origin, Some(root))
+    }
+
+    /// Returns what distinguishes its paths from those of other mount namespaces: the device number of the bpffs, which is the
+    /// same in each of them, as `0:45`. `None` if they are paths of ours.
+    pub(crate) fn bpffs(&self) -> Option<Arc<str>> {
+        self.root.as_ref().map(|_| format!("{}:{}", major(self.device), minor(self.device)).into())
     }
 
     /// Returns whether it shows the bpffs from its root.
@@ -60,9 +93,13 @@ impl View {
 
     /// Opens the directory; `None` where another file system is mounted over it, or it is gone.
     pub(crate) fn open(&self, issues: &mut Issues) -> Option<OpenView> {
-        let (fd, device, inode) = match open_directory(&self.path) {
+        let below = |root: &PathBuf| root.join(self.path.strip_prefix("/").unwrap_or(&self.path));
+        let path = self.root.as_ref().map_or(Cow::Borrowed(&self.path), |root| Cow::Owned(below(root)));
+        let (fd, device, inode) = match open_directory(&path) {
             Ok(opened) => opened,
-            Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) if !self.given => return None,
+            Err(Error { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) if self.origin != Origin::Given => {
+                return None;
+            }
             Err(error) => {
                 issues.record(Part::Pin, error);
                 return None;
@@ -82,13 +119,13 @@ pub(crate) fn views(given: &[PathBuf], existing: Option<&[u64]>, issues: &mut Is
         .map_err(|error| issues.record(Part::Pin, failed("mountinfo")(error)))
         .ok()?;
     let mounts = mounts.into_iter().filter(|mount| mount.file_system == BPFFS);
-    let mut views: Vec<_> = mounts.map(View::of_mount).collect();
+    let mut views: Vec<_> = mounts.map(View::of_own_mount).collect();
     for path in given {
         match device_and_inode(path) {
             // The distance from the root is unknown, but larger than that of any view that shows the root.
             Ok((device, inode)) => {
                 let depth = if inode == ROOT { 0 } else { usize::MAX };
-                views.push(View::new(device, depth, true, path.clone()));
+                views.push(View::new(device, depth, Origin::Given, path.clone(), None));
             }
             Err(error) => issues.record(Part::Pin, error),
         }
@@ -99,7 +136,7 @@ pub(crate) fn views(given: &[PathBuf], existing: Option<&[u64]>, issues: &mut Is
         if existing.is_none() {
             limit_by_processes(others.refused, issues);
         }
-        views.extend(others.mounts.into_iter().map(View::of_mount));
+        views.extend(others.mounts.into_iter().map(View::of_other_mount));
     }
     views.sort_unstable();
     views.dedup();
@@ -135,19 +172,41 @@ fn open_directory(path: &Path) -> Result<(OwnedFd, u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::Origin::{FirstProcess, Given, OtherProcess, Own};
     use super::*;
 
     #[test]
+    fn the_names_of_pins_elsewhere_do_not_depend_on_the_process() {
+        let other = |pid: u32, minor| {
+            let mount = Mount {
+                device: libc::makedev(0, minor),
+                root: "/".into(),
+                point: "/sys/fs/bpf".into(),
+                file_system: BPFFS.to_owned(),
+                options: String::new(),
+            };
+            View::of_other_mount(OtherMount { mount, pid, root: format!("/proc/{pid}/root").into() })
+        };
+        for view in [other(7, 300), other(123, 300)] {
+            assert_eq!((view.path.to_str(), view.bpffs().as_deref()), (Some("/sys/fs/bpf"), Some("0:300")));
+        }
+        assert!(other(1, 45) < other(7, 45) && other(7, 45).origin == OtherProcess);
+        assert_eq!(View::new(45, 0, Own, "/sys/fs/bpf".into(), None).bpffs(), None);
+    }
+
+    #[test]
     fn the_view_that_shows_the_most_comes_first() {
-        let view = |device, depth, given, path: &str| View::new(device, depth, given, path.into());
+        let view = |device, depth, origin, path: &str| View::new(device, depth, origin, path.into(), None);
         let best_first = [
-            view(1, 0, false, "/z"),
-            view(1, 0, false, "/bb"),
-            view(1, 0, false, "/bc"),
-            view(1, 0, true, "/a"),
-            view(1, 1, false, "/a"),
-            view(1, usize::MAX, true, "/"),
-            view(2, 0, false, "/"),
+            view(1, 0, Own, "/z"),
+            view(1, 0, Own, "/bb"),
+            view(1, 0, Own, "/bc"),
+            view(1, 0, Given, "/a"),
+            view(1, 0, FirstProcess, "/bb"),
+            view(1, 0, OtherProcess, "/a"),
+            view(1, 1, Own, "/a"),
+            view(1, usize::MAX, Given, "/"),
+            view(2, 0, Own, "/"),
         ];
         assert!(best_first.is_sorted(), "{best_first:?}");
     }
@@ -159,7 +218,7 @@ mod tests {
         for _ in 0..2 {
             issues.start_reading();
             let views = views(&given, Some(&[]), &mut issues).expect("there is /proc");
-            assert!(views.iter().all(|view| !view.given));
+            assert!(views.iter().all(|view| view.origin != Given));
             let recorded: Vec<_> =
                 issues.all().iter().map(|issue| (&*issue.call, &*issue.error, issue.count)).collect();
             assert_eq!(recorded, [("fstatfs", "ENODEV", 1), ("open", "ENOENT", 1)]);

@@ -38,6 +38,8 @@ pub(super) struct FileSystemWalk<'a> {
     hidden: Vec<u64>,
     /// The number of the view.
     view: u32,
+    /// What distinguishes its paths from those of other mount namespaces.
+    bpffs: Option<Arc<str>>,
 }
 
 /// Memory for a pin, without its path.
@@ -80,6 +82,7 @@ impl<'a> FileSystemWalk<'a> {
             listed: HashMap::new(),
             hidden: Vec::new(),
             view: 0,
+            bpffs: None,
         }
     }
 
@@ -92,6 +95,7 @@ impl<'a> FileSystemWalk<'a> {
             }
             if let Some(opened) = view.open(self.issues) {
                 self.view += 1;
+                self.bpffs = view.bpffs();
                 from_root |= view.is_from_root();
                 self.walk(view, opened);
             }
@@ -264,7 +268,7 @@ impl<'a> FileSystemWalk<'a> {
             self.cache.pins.entry(file).or_insert(CachedPin { kind, id, path, directory, listed: 0 })
         };
         cached.listed = self.cache.scan;
-        Ok(Some(cached.pin()))
+        Ok(Some(cached.pin(self.bpffs.clone())))
     }
 
     fn file(&self, inode: u64) -> FileId {
@@ -273,9 +277,9 @@ impl<'a> FileSystemWalk<'a> {
 }
 
 impl CachedPin {
-    fn pin(&self) -> Pin {
+    fn pin(&self, bpffs: Option<Arc<str>>) -> Pin {
         let Self { kind, id, path, directory, .. } = self;
-        Pin { kind: *kind, id: *id, path: Arc::clone(path), directory: Arc::clone(directory) }
+        Pin { kind: *kind, id: *id, path: Arc::clone(path), directory: Arc::clone(directory), bpffs }
     }
 }
 

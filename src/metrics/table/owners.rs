@@ -98,6 +98,11 @@ macro_rules! holders {
                     help: "`process` (it has a descriptor), `pin`, or `creator` (its memory cgroup is charged for the object)",
                     read: |h| Some(Text(h.held_by.as_str())),
                 },
+                Label {
+                    name: "bpffs",
+                    help: "of a directory of pins with a path in another mount namespace, as of `bpf_pin_info`",
+                    read: |h| h.owner.bpffs.as_deref().map(Text),
+                },
                 ; |h| h.owner
             ],
             info: identity_labels![
@@ -154,7 +159,17 @@ pub static PIN: Entity<Pin> = Entity {
             read: |p| Some(Text(p.kind.as_str())),
         },
         Label { name: "id", help: "its id", read: |p| Some(Number(p.id)) },
-        Label { name: "path", help: "path of the pin", read: |p| Some(Text(&p.path)) },
+        Label {
+            name: "path",
+            help: "path of the pin, in the exporter's mount namespace; where that does not show it, in another one",
+            read: |p| Some(Text(&p.path)),
+        },
+        Label {
+            name: "bpffs",
+            help: "device number of the bpffs, as in `/proc/PID/mountinfo` (`0:45`), if the path is one of another mount namespace; \
+                   else absent",
+            read: |p| p.bpffs.as_deref().map(Text),
+        },
     ],
     info: &[],
     metrics: &[Metric {
@@ -168,7 +183,13 @@ pub static PIN: Entity<Pin> = Entity {
         read: |_| Some(Int(1)),
     }],
     object: Some(|p| Object { kind: p.kind, id: p.id }),
-    series: |p| Series::fixed(hash((p.kind, p.id, &p.path)), None),
+    series: |p| {
+        let id = match &p.bpffs {
+            Some(bpffs) => hash((p.kind, p.id, &p.path, bpffs)),
+            None => hash((p.kind, p.id, &p.path)),
+        };
+        Series::fixed(id, None)
+    },
 };
 
 /// Owners and their totals.

@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::sched::{CloneFlags, setns};
+
 use super::{cgroups, floods};
 use test_support::objects::{Map, Mount, uapi};
 
@@ -21,6 +23,7 @@ pub(crate) fn run() -> Option<ExitCode> {
     match &*role {
         "loader" => load_and_leave(&argument),
         "mounts" => mount_for_itself(&argument),
+        "enters" => enter_mounts(&argument),
         "cgroup-loader" => {
             cgroups::enter(argument.parent().expect("it is a file in a directory"));
             load_and_leave(&wait_for_line());
@@ -42,14 +45,31 @@ fn load_and_leave(path: &Path) {
     println(&map.id().to_string());
 }
 
-/// Mounts a bpffs in a mount namespace of its own, with a pin in a directory, and waits for its input to end.
+/// Mounts a bpffs in a mount namespace of its own, and pins a map in a directory of it. For each line of its input it does so again,
+/// with the same map, and at the end of its input it exits.
 fn mount_for_itself(at: &Path) {
-    crate::unshare_mounts();
-    let _mount = Mount::visible(c"bpf", at).expect("it can be mounted");
-    fs::create_dir(at.join("agent")).expect("it can be made");
     let map = Map::ready(uapi::map_type::ARRAY, "elsewhere").expect("it can be made");
-    let _pin = map.pin(&at.join("agent/map")).expect("it can be pinned");
-    println(&map.id().to_string());
+    let mut mounted = Vec::new();
+    let mut line = String::from("\n");
+    while !line.is_empty() {
+        crate::unshare_mounts();
+        let mount = Mount::visible(c"bpf", at).expect("it can be mounted");
+        fs::create_dir(at.join("agent")).expect("it can be made");
+        let pin = map.pin(&at.join("agent/map")).expect("it can be pinned");
+        mounted.push((pin, mount));
+        println(&map.id().to_string());
+        line.clear();
+        std::io::stdin().read_line(&mut line).expect("it is a pipe");
+    }
+    // The pins and mounts end with the mount namespaces.
+    std::mem::forget(mounted);
+}
+
+/// Enters a mount namespace, and waits for its input to end.
+fn enter_mounts(namespace: &Path) {
+    let namespace = fs::File::open(namespace).expect("root may");
+    setns(namespace, CloneFlags::CLONE_NEWNS).expect("root may");
+    println("entered");
     let _end = std::io::stdin().read_to_end(&mut Vec::new()).expect("it is a pipe");
 }
 

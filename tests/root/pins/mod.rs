@@ -38,6 +38,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("pins_hidden_by_a_mount_are_reported_by_another", views::hidden),
     Test::new("a_bpffs_below_another_is_reported_by_its_own_path", views::nested),
     Test::new("a_bpffs_of_another_mount_namespace_is_read_through_its_process", views::other_namespace),
+    Test::new("pins_keep_their_series_when_they_are_read_through_another_process", views::other_process),
+    Test::new("equal_paths_in_two_mount_namespaces_are_distinct_series", views::equal_paths),
     Test::new("another_pin_at_the_same_path_replaces_the_first", lifetimes::reused_path),
     Test::new("renamed_pins_have_their_new_path", lifetimes::renamed),
     Test::new("pins_that_come_and_go_cause_no_issue", lifetimes::churn),

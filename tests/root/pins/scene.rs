@@ -64,12 +64,14 @@ pub(crate) fn map(name: &str) -> Map {
 /// An expected pin: path, kind and id.
 pub(crate) type Expected = (String, Kind, u32);
 
-/// Returns the pins below a directory, in the reported order, without those that the kernel itself puts into each bpffs.
+/// Returns the pins below a directory of our mount namespace, in the reported order, without those that the kernel itself puts into
+/// each bpffs.
 pub(crate) fn below(snapshot: &Snapshot, directory: &Path) -> Vec<Expected> {
     let row = |pin: &Found| (pin.path.to_string(), pin.kind, pin.id);
     pins(snapshot)
         .iter()
-        .filter(|pin| Path::new(&*pin.path).starts_with(directory) && !is_preloaded(&pin.path))
+        .filter(|pin| pin.bpffs.is_none() && Path::new(&*pin.path).starts_with(directory))
+        .filter(|pin| !is_preloaded(&pin.path))
         .map(row)
         .collect()
 }
@@ -77,7 +79,8 @@ pub(crate) fn below(snapshot: &Snapshot, directory: &Path) -> Vec<Expected> {
 /// Returns all pins.
 pub(crate) fn pins(snapshot: &Snapshot) -> &[Found] {
     let pins = snapshot.pins.as_deref().expect("it is known what is mounted");
-    assert!(pins.is_sorted_by(|one, other| one.path < other.path), "by path, and each once");
+    let order = |pin: &'_ Found| (pin.path.clone(), pin.bpffs.clone());
+    assert!(pins.is_sorted_by(|one, other| order(one) < order(other)), "by path and bpffs, and each once");
     pins
 }
 

@@ -158,7 +158,7 @@ fn reading(cycle: u32) -> Snapshot {
     };
     let pin = |id| {
         let path = format!("/sys/fs/bpf/{id}");
-        Pin { kind: Kind::Map, id, path: path.into(), directory: "/sys/fs/bpf".into() }
+        Pin { kind: Kind::Map, id, path: path.into(), directory: "/sys/fs/bpf".into(), bpffs: None }
     };
     let total = |(kind, objects): (Kind, u32)| KindTotal {
         since: THEN,

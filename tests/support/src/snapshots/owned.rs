@@ -39,17 +39,23 @@ fn identity() -> impl Strategy<Value = Identity> {
     let group = text().prop_map(|name| OwnerGroup { kind: OwnerKind::Process, name });
     (
         (option::of(process), option::of(container), option::of(pod), option::of(identified_by)),
-        (option::of(text()), option::of(text()), option::of(group)),
+        (option::of(text()), option::of(text()), bpffs(), option::of(group)),
     )
-        .prop_map(|((process, container, pod, identified_by), (unit, pin, group))| Identity {
+        .prop_map(|((process, container, pod, identified_by), (unit, pin, bpffs, group))| Identity {
             process,
             container,
             pod,
             identified_by,
             unit,
             pin,
+            bpffs,
             group,
         })
+}
+
+/// None, or one of a few file systems.
+fn bpffs() -> impl Strategy<Value = Option<Arc<str>>> {
+    option::of((40_u32..43).prop_map(|minor| format!("0:{minor}").into()))
 }
 
 /// Anybody.
@@ -81,14 +87,20 @@ pub(super) fn holders() -> impl Strategy<Value = Option<Holders>> {
     option::of(holders)
 }
 
-/// Any pins, each path once.
+/// Any pins, each path of a file system once.
 pub(super) fn pins() -> impl Strategy<Value = Option<Vec<Pin>>> {
-    let pins = vec((kind(), any::<u32>(), text(), text()), 0..8).prop_map(|pins| {
-        let by_path: BTreeMap<String, Pin> = pins
+    let pins = vec((kind(), any::<u32>(), text(), text(), bpffs()), 0..8).prop_map(|pins| {
+        let by_path: BTreeMap<(String, Option<Arc<str>>), Pin> = pins
             .into_iter()
-            .map(|(kind, id, path, directory)| {
-                let pin = Pin { kind, id, path: (&*path).into(), directory: directory.into() };
-                (path, pin)
+            .map(|(kind, id, path, directory, bpffs)| {
+                let pin = Pin {
+                    kind,
+                    id,
+                    path: (&*path).into(),
+                    directory: directory.into(),
+                    bpffs: bpffs.clone(),
+                };
+                ((path, bpffs), pin)
             })
             .collect();
         by_path.into_values().collect()
