@@ -34,7 +34,6 @@ metrics! {
     PROGRAM_INFO = "bpf_program_info",
     PROGRAM_LOAD_TIME = "bpf_program_load_time",
     PROGRAM_SIZE_JITTED = "bpf_program_size_jitted_bytes",
-    PROGRAM_SIZE_TRANSLATED = "bpf_program_size_translated_bytes",
     PROGRAM_MEM = "bpf_program_mem_bytes",
     PROGRAM_VERIFIED_INSTRUCTIONS = "bpf_program_verified_instructions",
     PROGRAM_RUN_TIME = "bpf_program_run_time",
@@ -51,7 +50,6 @@ metrics! {
     LINK_MISSED = "bpf_link_missed",
     PROGRAM_HOLDER_INFO = "bpf_program_holder_info",
     MAP_HOLDER_INFO = "bpf_map_holder_info",
-    LINK_HOLDER_INFO = "bpf_link_holder_info",
     PIN_INFO = "bpf_pin_info",
     HOOK_INFO = "bpf_hook_info",
     HOOK_POSITION = "bpf_hook_position",
@@ -84,12 +82,9 @@ metrics! {
     OTLP_DESTINATION_INFO = "bpf_exporter_otlp_destination_info",
     OTLP_POINTS = "bpf_exporter_otlp_points",
     OTLP_DROPPED_POINTS = "bpf_exporter_otlp_dropped_points",
-    OTLP_REQUESTS = "bpf_exporter_otlp_requests",
     OTLP_BACKLOG = "bpf_exporter_otlp_backlog_bytes",
     PROCESS_CPU = "process_cpu",
     PROCESS_RESIDENT_MEMORY = "process_resident_memory_bytes",
-    PROCESS_OPEN_FDS = "process_open_fds",
-    PROCESS_START_TIME = "process_start_time",
 }
 
 /// The Prometheus name of each metric of the table, by its OTLP name.

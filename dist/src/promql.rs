@@ -18,7 +18,7 @@ pub struct Scope(&'static str);
 
 impl Scope {
     /// Those that the variables of a dashboard select.
-    pub const SELECTED: Self = Self(r#"job=~"$job",instance=~"$instance""#);
+    pub const SELECTED: Self = Self(r#"job=~"$job",instance="$instance""#);
     /// All exporters of the selected jobs.
     pub const FLEET: Self = Self(r#"job=~"$job",instance=~".+""#);
     /// All exporters, for rules.
@@ -76,7 +76,7 @@ impl Scope {
     #[must_use]
     pub fn seconds_per_run(self, window: &str) -> String {
         let [time, runs] = [PROGRAM_RUN_TIME, PROGRAM_RUNS]
-            .map(|counter| format!("sum by ({OBJECT}) (rate({}[{window}]))", self.of(counter)));
+            .map(|counter| format!("max by ({OBJECT}) (rate({}[{window}]))", self.of(counter)));
         format!("{time} / on ({OBJECT}) ({runs} > 0)")
     }
 
@@ -85,7 +85,7 @@ impl Scope {
     pub fn per_covered_second(self, counter: Metric, window: &str) -> String {
         let covered = self.of(RUN_STATS_COVERED);
         format!(
-            "sum by ({OBJECT}) (rate({}[{window}])) / on ({NODE}) group_left sum by ({NODE}) (rate({covered}[{window}]))",
+            "max by ({OBJECT}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({covered}[{window}]))",
             self.of(counter),
         )
     }

@@ -22,7 +22,8 @@ pub(super) fn dashboard() -> Dashboard {
         uid: "ebpf-fleet",
         title: "eBPF Fleet",
         description: "The eBPF of all nodes: what each costs, which nodes differ from the others, and who owns most.",
-        variables: vec![Variable::Node { several: false, nodes: SCOPE.nodes() }],
+        refresh: "5m",
+        variables: vec![Variable::Node { nodes: SCOPE.nodes() }],
         rows: vec![overview(), nodes(), differences(), owners(), maps()],
     }
 }
@@ -35,7 +36,7 @@ fn cpu_by_node(window: &str) -> String {
 /// Returns the CPUs by run times of this counter, added up by labels that include those of the node.
 fn share_of_covered(counter: Metric, by: &str, window: &str) -> String {
     format!(
-        "sum by ({by}) (rate({}[{window}])) / on ({NODE}) group_left sum by ({NODE}) (rate({}[{window}]))",
+        "max by ({by}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({}[{window}]))",
         SCOPE.of(counter),
         SCOPE.of(RUN_STATS_COVERED),
     )
@@ -51,13 +52,13 @@ fn overview() -> Row {
                 "Programs",
                 "Programs on all nodes.",
                 Unit::Count,
-                format!("sum({})", SCOPE.with(OBJECTS, r#"kind="program""#)),
+                format!("sum({})", of_nodes(OBJECTS, r#"kind="program""#)),
             ),
             Panel::stat(
                 "Maps",
                 "Maps on all nodes.",
                 Unit::Count,
-                format!("sum({})", SCOPE.with(OBJECTS, r#"kind="map""#)),
+                format!("sum({})", of_nodes(OBJECTS, r#"kind="map""#)),
             ),
             Panel::stat(
                 "CPU",
@@ -69,13 +70,13 @@ fn overview() -> Row {
                 "Memory",
                 "Memory charged for the programs and maps of all nodes.",
                 Unit::Bytes,
-                format!("sum({})", SCOPE.of(OBJECTS_MEM)),
+                format!("sum({})", of_nodes(OBJECTS_MEM, "")),
             ),
             Panel::stat(
                 "Orphaned",
                 "Objects without a holder on all nodes that can tell.",
                 Unit::Count,
-                format!("sum({})", SCOPE.of(OBJECTS_ORPHANED)),
+                format!("sum({})", of_nodes(OBJECTS_ORPHANED, "")),
             )
             .from(1.0, "orange", "their memory stays until the node reboots"),
             Panel::stat(
@@ -89,7 +90,10 @@ fn overview() -> Row {
                 "Dropped points",
                 "OTLP points dropped per second on all nodes.",
                 Unit::PerSecond,
-                format!("sum(rate({}[{NOW}])) or vector(0)", SCOPE.of(OTLP_DROPPED_POINTS)),
+                format!(
+                    "sum(max by (job, instance, reason) (rate({}[{NOW}]))) or vector(0)",
+                    SCOPE.of(OTLP_DROPPED_POINTS)
+                ),
             )
             .from(0.001, "orange", "points are lost, unless these nodes are only scraped"),
         ],
@@ -142,10 +146,16 @@ const NODES: [Column; 3] = [
 
 const CLUSTERS: [Column; 2] = [label("job", "Job"), label("k8s_cluster_name", "Cluster")];
 
+/// Returns a metric of each node and kind, once: a route that adds labels may have the series of two versions of the exporter.
+fn of_nodes(metric: Metric, matchers: &str) -> String {
+    format!("max by (job, instance, kind) ({})", SCOPE.with(metric, matchers))
+}
+
 fn nodes() -> Row {
-    let by_node = |metric, matchers: &str| format!("sum by ({NODE}) ({})", SCOPE.with(metric, matchers));
-    let full = format!("count by ({NODE}) ({} > 0.9)", SCOPE.of(MAP_FILL));
-    let unseen = format!("count by ({NODE}) ({} == 0)", SCOPE.of(FEATURE_AVAILABLE));
+    let by_node = |metric, matchers: &str| format!("sum by ({NODE}) ({})", of_nodes(metric, matchers));
+    let full = format!("count by ({NODE}) (max by ({OBJECT}) ({}) > 0.9)", SCOPE.of(MAP_FILL));
+    let unseen =
+        format!("count by ({NODE}) (max by (job, instance, feature) ({}) == 0)", SCOPE.of(FEATURE_AVAILABLE));
     let columns = [
         ("Programs", Unit::Count, by_node(OBJECTS, r#"kind="program""#)),
         ("Maps", Unit::Count, by_node(OBJECTS, r#"kind="map""#)),
@@ -279,7 +289,7 @@ const WORKLOADS: [Column; 3] = [label("owner_kind", "Kind"), label("workload", "
 fn owners() -> Row {
     let sum = |values: &str| format!("sum by (job, owner_kind, workload) ({})", workloads(values));
     let owner = "job, instance, owner_kind, owner";
-    let by_owner = |metric| format!("sum by ({owner}) ({})", SCOPE.of(metric));
+    let by_owner = |metric| format!("max by ({owner}) ({})", SCOPE.of(metric));
     let cpu = |window| share_of_covered(OWNER_RUN_TIME, owner, window);
     let nodes = format!("group by ({owner}) ({})", SCOPE.of(OWNER_INFO));
     Row {
@@ -313,8 +323,9 @@ fn owners() -> Row {
     }
 }
 
-const MAPS: [Column; 5] = [
+const MAPS: [Column; 6] = [
     label("node", "Node"),
+    label("k8s_cluster_name", "Cluster"),
     label("name", "Map"),
     label("type", "Type number"),
     map_id("id", "Id"),

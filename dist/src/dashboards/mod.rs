@@ -50,23 +50,21 @@ const fn map_id(label: &'static str, title: &'static str) -> Column {
 }
 
 /// Labels of a program, and of what is known of it.
-const PROGRAM_COLUMNS: [Column; 6] = [
+const PROGRAM_COLUMNS: [Column; 5] = [
     label("name", "Program"),
     label("type", "Type"),
     program_id("id", "Id"),
     label("owner_kind", "Owner kind"),
     label("owner", "Owner"),
-    label("instance", "Instance"),
 ];
 
 /// Labels of a map, and of what is known of it. Its type is the word.
-const MAP_COLUMNS: [Column; 6] = [
+const MAP_COLUMNS: [Column; 5] = [
     label("name", "Map"),
     label("type_name", "Type"),
     map_id("id", "Id"),
     label("owner_kind", "Owner kind"),
     label("owner", "Owner"),
-    label("instance", "Instance"),
 ];
 
 /// Returns the objects of one expression that are in another.
@@ -74,7 +72,7 @@ fn among(expression: &str, on: &str, others: &str) -> String {
     format!("{expression} and on ({on}) ({others})")
 }
 
-/// Returns how many map types' growth per hour is: the slope of half an hour.
+/// Returns the growth of a gauge in an hour, by the slope of the last half hour.
 fn per_hour(selector: &str) -> String {
     format!("deriv({selector}[30m]) * 3600")
 }

@@ -23,8 +23,9 @@ pub(super) fn dashboard() -> Dashboard {
         uid: super::OBJECT_UID,
         title: "eBPF Object",
         description: "One program or map: its facts, costs, maps, links, holders, pins and history. Open it from a table of another dashboard.",
+        refresh: "30s",
         variables: vec![
-            Variable::Node { several: false, nodes: Scope::FLEET.nodes() },
+            Variable::Node { nodes: Scope::FLEET.nodes() },
             Variable::Text { name: "program", label: "Program id", value: "" },
             Variable::Text { name: "map", label: "Map id", value: "" },
         ],
@@ -149,12 +150,12 @@ fn history() -> Row {
             )
             .and(
                 "missed",
-                format!("sum by ({OBJECT}) (rate({}[{GRAPH}]))", program(PROGRAM_RECURSION_MISSES)),
+                format!("max by ({OBJECT}) (rate({}[{GRAPH}]))", program(PROGRAM_RECURSION_MISSES)),
             )
             .and(
                 "missed by link {{id}}",
                 format!(
-                    "sum by (job, instance, id) (rate({}[{GRAPH}]))",
+                    "max by (job, instance, id) (rate({}[{GRAPH}]))",
                     SCOPE.with(LINK_MISSED, r#"prog_id="$program""#)
                 ),
             ),
@@ -191,39 +192,31 @@ fn history() -> Row {
     }
 }
 
-const MAPS: [Column; 5] = [
-    label("name", "Map"),
-    label("type_name", "Type"),
-    map_id("map_id", "Map id"),
-    label("owner", "Owner"),
-    label("instance", "Instance"),
-];
+const MAPS: [Column; 4] =
+    [label("name", "Map"), label("type_name", "Type"), map_id("map_id", "Map id"), label("owner", "Owner")];
 
-const PROGRAMS: [Column; 5] = [
+const PROGRAMS: [Column; 4] = [
     label("name", "Program"),
     label("type", "Type"),
     program_id("prog_id", "Program id"),
     label("owner", "Owner"),
-    label("instance", "Instance"),
 ];
 
-const LINKS: [Column; 7] = [
+const LINKS: [Column; 6] = [
     label("link_id", "Link id"),
     label("type_name", "Type"),
     label("attach_type", "Attach type"),
     label("target", "Target"),
     label("netns", "Network namespace"),
     program_id("prog_id", "Program id"),
-    label("instance", "Instance"),
 ];
 
-const HOOKS: [Column; 6] = [
+const HOOKS: [Column; 5] = [
     label("hook", "Hook"),
     label("target", "Target"),
     label("netns", "Network namespace"),
     label("link_id", "Link id"),
     program_id("prog_id", "Program id"),
-    label("instance", "Instance"),
 ];
 
 fn relations() -> Row {
@@ -244,7 +237,8 @@ fn programs_and_maps() -> Vec<Panel> {
                 "Info",
                 Unit::Count,
                 format!(
-                    "{used} * on (job, instance, map_id) group_left (name, type_name, owner) {map_names}"
+                    "max by (job, instance, map_id, name, type_name, owner) (\
+                         {used} * on (job, instance, map_id) group_left (name, type_name, owner) {map_names})"
                 ),
             )],
             &[("Map", false)],
@@ -259,7 +253,8 @@ fn programs_and_maps() -> Vec<Panel> {
                 "Info",
                 Unit::Count,
                 format!(
-                    "{using} * on (job, instance, prog_id) group_left (name, type, owner) {program_names}"
+                    "max by (job, instance, prog_id, name, type, owner) (\
+                         {using} * on (job, instance, prog_id) group_left (name, type, owner) {program_names})"
                 ),
             )],
             &[("Program", false)],
@@ -315,22 +310,24 @@ fn places() -> Vec<Panel> {
     ]
 }
 
-const HOLDERS: [Column; 7] = [
+const HOLDERS: [Column; 6] = [
     label("held_by", "Held by"),
     label("owner_kind", "Owner kind"),
     label("owner", "Owner"),
     label("process_pid", "Pid"),
     label("process_executable_name", "Executable"),
     label("k8s_container_name", "Container"),
-    label("instance", "Instance"),
 ];
 
-const PINS: [Column; 2] = [label("path", "Path"), label("instance", "Instance")];
+const PINS: [Column; 1] = [label("path", "Path")];
 
 fn holders() -> Row {
     let labels = HOLDERS.map(|column| column.label).join(", ");
-    let held =
-        format!("max by (job, {labels}) ({} or {})", program(PROGRAM_HOLDER_INFO), map(MAP_HOLDER_INFO));
+    let held = format!(
+        "max by (job, instance, {labels}) ({} or {})",
+        program(PROGRAM_HOLDER_INFO),
+        map(MAP_HOLDER_INFO)
+    );
     let pins = format!(
         "max by (job, instance, path) ({} or {})",
         SCOPE.with(PIN_INFO, r#"kind="program",id="$program""#),

@@ -11,6 +11,8 @@ use super::scene::Scene;
 pub(super) enum Expected {
     /// A row with these labels, and a value for which this is true.
     Row(Vec<(&'static str, String)>, fn(f64) -> bool),
+    /// One value, that of this other expression.
+    Same(&'static str),
     /// No row with these labels.
     NoRow(Vec<(&'static str, String)>),
     /// It depends on the host, for this reason.
@@ -21,13 +23,14 @@ impl fmt::Debug for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Row(labels, _) => write!(f, "a row with {labels:?} and the value"),
+            Self::Same(other) => write!(f, "the value of {other}"),
             Self::NoRow(labels) => write!(f, "no row with {labels:?}"),
             Self::Anything(reason) => f.write_str(reason),
         }
     }
 }
 
-use Expected::{Anything, NoRow};
+use Expected::{Anything, NoRow, Same};
 
 const POSITIVE: fn(f64) -> bool = |value| value > 0.0;
 const ZERO: fn(f64) -> bool = |value| value.abs() < 1e-9;
@@ -55,11 +58,27 @@ pub(super) fn expected(
 ) -> Option<Expected> {
     match dashboard {
         _ if place == "job" => Some(row([("job", &route.job)], POSITIVE)),
+        // The other exporter does not report one of the programs that it counts.
+        "ebpf-subsystem-metrics" if !route.lacks && counted(place).is_some() => counted(place),
         "ebpf-subsystem-metrics" => node(scene, place, letter),
         "ebpf-fleet" => fleet(scene, route, place, letter),
         "ebpf-object" => of_object(scene, place, letter),
         _ => None,
     }
+}
+
+/// Returns what the totals of a node are, by its objects.
+fn counted(place: &str) -> Option<Expected> {
+    Some(Same(match place {
+        "Programs" => r#"count(count by (id) (bpf_program_info{job="$job",instance="$instance"}))"#,
+        "Maps" => r#"count(count by (id) (bpf_map_info{job="$job",instance="$instance"}))"#,
+        "Links" => r#"count(count by (id) (bpf_link_info{job="$job",instance="$instance"}))"#,
+        "Memory" => {
+            r#"sum(max by (id) (bpf_program_mem_bytes_total{job="$job",instance="$instance"}))
+               + sum(max by (id) (bpf_map_mem_bytes{job="$job",instance="$instance"}))"#
+        }
+        _ => return None,
+    }))
 }
 
 #[expect(clippy::match_same_arms, reason = "one arm for each panel, in the order of the dashboard")]
@@ -148,7 +167,8 @@ fn fleet(scene: &Scene, route: &Route, place: &str, letter: &str) -> Option<Expe
         ("Node by node", "H") if !differs => of_node(ZERO),
         ("Node by node", "I") => Anything("root sees everything on most hosts"),
         ("Node by node", _) => of_node(POSITIVE),
-        ("Nodes" | "Programs" | "Maps" | "CPU" | "Memory", _) => row([], POSITIVE),
+        ("Nodes", _) => Same(r#"count(count by (instance) (bpf_exporter_build_info{job="$job"}))"#),
+        ("Programs" | "Maps" | "CPU" | "Memory", _) => row([], POSITIVE),
         ("Clusters", _) => row([("k8s_cluster_name", "east")], POSITIVE),
         ("CPU by node" | "Memory by node", _) => row([("k8s_cluster_name", "east")], POSITIVE),
         ("Programs that some nodes lack", "A") if differs => row([("name", "dash_lonely")], TEN),

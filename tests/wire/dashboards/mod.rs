@@ -44,6 +44,8 @@ struct Query {
     /// Letter of the query in its panel.
     letter: String,
     expression: String,
+    /// Labels that a table shows or leaves out; `None` if it is no table.
+    labels: Option<BTreeSet<String>>,
 }
 
 /// A way for series into Prometheus, and the exporter that is looked at.
@@ -77,16 +79,20 @@ pub(crate) fn test() {
     let alike =
         (0..ALIKE).map(|copy| json!({"targets": [one], "labels": {"instance": format!("copy-{copy}")}}));
     let lacking = json!({"targets": [other], "labels": {"instance": "lacking"}});
-    let mut scoped = scrape("scoped", json!([{"targets": [one, other]}]));
-    // The labels that the Collector's own exporter for Prometheus adds to every series.
-    let scope = ["otel_scope_name", "otel_scope_version", "otel_scope_schema_url"];
-    scoped["metric_relabel_configs"] = scope
-        .iter()
-        .map(|label| json!({"target_label": label, "replacement": "bpf-metrics-exporter"}))
-        .collect();
+    // The labels that the Collector's own exporter for Prometheus adds to every series, of two versions: after an update there are
+    // both for some minutes.
+    let scoped = |version: &str| {
+        let targets = json!([{"targets": [one, other], "labels": {"job": "scoped"}}]);
+        let mut scoped = scrape(&format!("scoped-{version}"), targets);
+        let label = |label: &str, value: &str| json!({"target_label": format!("otel_scope_{label}"), "replacement": value});
+        scoped["metric_relabel_configs"] =
+            json!([label("name", "bpf-metrics-exporter"), label("version", version)]);
+        scoped
+    };
     let scrapes = [
         scrape("scraped", json!([{"targets": [one, other]}])),
-        scoped,
+        scoped("1"),
+        scoped("2"),
         scrape("fleet", alike.chain([lacking]).collect()),
     ];
     let settings =
@@ -146,6 +152,7 @@ fn queries() -> Vec<Query> {
         let text = |value: &Value| value.as_str().expect("it is text").to_owned();
         let uid = text(&dashboard["uid"]);
         for panel in dashboard["panels"].as_array().into_iter().flatten() {
+            let labels = (panel["type"] == "table").then(|| labels(panel));
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let [letter, expression] = ["refId", "expr"].map(|name| text(&target[name]));
                 queries.push(Query {
@@ -153,6 +160,7 @@ fn queries() -> Vec<Query> {
                     place: text(&panel["title"]),
                     letter,
                     expression,
+                    labels: labels.clone(),
                 });
             }
         }
@@ -168,16 +176,33 @@ fn queries() -> Vec<Query> {
                 _ => inside.to_owned(),
             };
             let place = text(&variable["name"]);
-            queries.push(Query { dashboard: uid.clone(), place, letter: "variable".to_owned(), expression });
+            queries.push(Query {
+                dashboard: uid.clone(),
+                place,
+                letter: "variable".to_owned(),
+                expression,
+                labels: None,
+            });
         }
     }
     assert!(queries.len() > 100, "there are {}", queries.len());
     queries
 }
 
+/// Returns the labels that a table has as columns or leaves out.
+fn labels(table: &Value) -> BTreeSet<String> {
+    let organize = table["transformations"]
+        .as_array()
+        .and_then(|steps| steps.iter().find(|step| step["id"] == "organize"))
+        .expect("tables name their columns");
+    let names = ["indexByName", "excludeByName"]
+        .map(|part| organize["options"][part].as_object().expect("it is there"));
+    names.into_iter().flat_map(|part| part.keys().cloned()).collect()
+}
+
 /// Compares what an expression yields by a route with what is there.
 fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -> Result<(), String> {
-    let Query { dashboard, place, letter, expression } = query;
+    let Query { dashboard, place, letter, expression, labels } = query;
     let [program, map] = scene.object(place, letter).map(|id| id.to_string());
     let variables = [
         ("$__rate_interval", "15s"),
@@ -192,8 +217,9 @@ fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -
         ("$program", &program),
         ("$map", &map),
     ];
-    let expression =
-        variables.iter().fold(expression.clone(), |text, (name, value)| text.replace(name, value));
+    let substitute =
+        |text: &str| variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
+    let expression = substitute(expression);
     let rows = prometheus.rows(&expression)?;
     let failed = |what: &str| {
         let shown: Vec<&Row> = rows.iter().take(3).collect();
@@ -213,7 +239,17 @@ fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -
         Expected::NoRow(labels) => {
             rows.iter().all(|row| labels.iter().any(|(label, value)| row.labels.get(*label) != Some(value)))
         }
+        Expected::Same(other) => {
+            let others = prometheus.rows(&substitute(other))?;
+            let value = |rows: &[Row]| rows.first().map(|row| row.value);
+            rows.len() == 1
+                && value(&rows).zip(value(&others)).is_some_and(|(one, other)| (one - other).abs() < 0.5)
+        }
         Expected::Anything(_) => true,
     };
+    if let Some(labels) = labels {
+        let stray = rows.iter().flat_map(|row| row.labels.keys()).find(|label| !labels.contains(*label));
+        assert_eq!(stray, None, "{}", failed("a label is no column of the table"));
+    }
     if holds { Ok(()) } else { Err(failed(&format!("not {expected:?}"))) }
 }

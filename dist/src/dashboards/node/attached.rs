@@ -11,7 +11,7 @@ use crate::promql::{NODE, OBJECT};
 
 const HOOK: &str = "job, instance, hook, target, netns, prog_id, link_id";
 
-const HOOKS: [Column; 9] = [
+const HOOKS: [Column; 8] = [
     label("hook", "Hook"),
     label("target", "Target"),
     label("netns", "Network namespace"),
@@ -20,10 +20,9 @@ const HOOKS: [Column; 9] = [
     label("link_id", "Link id"),
     label("owner_kind", "Owner kind"),
     label("owner", "Owner"),
-    label("instance", "Instance"),
 ];
 
-const LINKS: [Column; 9] = [
+const LINKS: [Column; 8] = [
     label("link_id", "Link id"),
     label("type_name", "Type"),
     label("attach_type", "Attach type"),
@@ -32,7 +31,6 @@ const LINKS: [Column; 9] = [
     program_id("prog_id", "Program id"),
     label("owner_kind", "Owner kind"),
     label("owner", "Owner"),
-    label("instance", "Instance"),
 ];
 
 pub(super) fn hooks() -> Row {
@@ -62,7 +60,7 @@ pub(super) fn hooks() -> Row {
                         format!("max by ({HOOK}) ({})", SCOPE.of(HOOK_POSITION)),
                     ),
                 ],
-                &[("Hook", false), ("Target", false), ("Position", false)],
+                &[("Hook", false), ("Target", false), ("Network namespace", false), ("Position", false)],
             )
             .hide("Info"),
             Panel::table(
@@ -77,19 +75,12 @@ pub(super) fn hooks() -> Row {
     }
 }
 
-const CAME: [Column; 5] = [
-    label("name", "Program"),
-    label("type", "Type"),
-    program_id("id", "Id"),
-    label("owner", "Owner"),
-    label("instance", "Instance"),
-];
+const CAME: [Column; 4] =
+    [label("name", "Program"), label("type", "Type"), program_id("id", "Id"), label("owner", "Owner")];
 
-const GONE: [Column; 4] =
-    [label("name", "Program"), label("type", "Type"), label("id", "Id"), label("instance", "Instance")];
+const GONE: [Column; 3] = [label("name", "Program"), label("type", "Type"), label("id", "Id")];
 
-const NEW_MAPS: [Column; 4] =
-    [label("name", "Map"), label("type_name", "Type"), map_id("id", "Id"), label("instance", "Instance")];
+const NEW_MAPS: [Column; 3] = [label("name", "Map"), label("type_name", "Type"), map_id("id", "Id")];
 
 pub(super) fn changes() -> Row {
     let loaded = SCOPE.of(PROGRAM_LOAD_TIME);
@@ -110,25 +101,25 @@ pub(super) fn changes() -> Row {
                 "Objects of each kind over time.",
                 Unit::Count,
                 "{{kind}}",
-                format!("sum by (job, instance, kind) ({})", SCOPE.of(OBJECTS)),
+                format!("max by (job, instance, kind) ({})", SCOPE.of(OBJECTS)),
             ),
             Panel::graph(
                 "Loads and detachments",
                 "Programs loaded in the last five minutes that are still there, and programs detached from a hook whose target is still there.",
                 Unit::Count,
                 "loaded in 5 minutes",
-                format!("count by ({NODE}) ({loaded} > time() - 300) or on ({NODE}) 0 * max by ({NODE}) ({})", SCOPE.of(BUILD_INFO)),
+                format!("count by ({NODE}) (max by ({OBJECT}) ({loaded}) > time() - 300) or on ({NODE}) 0 * max by ({NODE}) ({})", SCOPE.of(BUILD_INFO)),
             )
             .and(
                 "detached from {{hook}} {{target}}",
-                format!("sum by (job, instance, hook, target) (increase({}[5m])) > 0", SCOPE.of(HOOK_DETACHED_PROGRAMS)),
+                format!("max by (job, instance, hook, target, netns) (increase({}[5m])) > 0", SCOPE.of(HOOK_DETACHED_PROGRAMS)),
             ),
             Panel::graph(
                 "Orphans",
                 "Objects of each kind that no process, pin, link or hook holds; absent unless everything could be seen.",
                 Unit::Count,
                 "{{kind}}",
-                format!("sum by (job, instance, kind) ({})", SCOPE.of(OBJECTS_ORPHANED)),
+                format!("max by (job, instance, kind) ({})", SCOPE.of(OBJECTS_ORPHANED)),
             ),
             Panel::table(
                 "Loaded in the time range",
@@ -158,7 +149,7 @@ pub(super) fn changes() -> Row {
             Panel::table(
                 "Hooks without a program",
                 "Hooks that lost their last program within an hour while their target is still there.",
-                &[label("hook", "Hook"), label("target", "Target"), label("netns", "Network namespace"), label("instance", "Instance")],
+                &[label("hook", "Hook"), label("target", "Target"), label("netns", "Network namespace")],
                 vec![Query::new(
                     "Programs",
                     Unit::Count,

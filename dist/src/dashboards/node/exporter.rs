@@ -62,7 +62,7 @@ fn costs() -> Vec<Panel> {
                 "CPUs that the exporter itself uses, its iterators in the kernel included.",
                 Unit::Cpus,
                 "exporter",
-                format!("sum by ({NODE}) (rate({}[{GRAPH}])) {ours}", SCOPE.of(PROCESS_CPU)),
+                format!("max by ({NODE}) (rate({}[{GRAPH}])) {ours}", SCOPE.of(PROCESS_CPU)),
             )
             .size(6, 7),
             Panel::graph(
@@ -87,11 +87,11 @@ fn costs() -> Vec<Panel> {
                 "Points that the receiver accepted or rejected, and points dropped, per second; none where the exporter is only scraped.",
                 Unit::PerSecond,
                 "{{outcome}}",
-                format!("sum by (job, instance, outcome) (rate({}[{GRAPH}]))", SCOPE.of(OTLP_POINTS)),
+                format!("max by (job, instance, outcome) (rate({}[{GRAPH}]))", SCOPE.of(OTLP_POINTS)),
             )
             .and(
                 "dropped: {{reason}}",
-                format!("sum by (job, instance, reason) (rate({}[{GRAPH}])) > 0", SCOPE.of(OTLP_DROPPED_POINTS)),
+                format!("max by (job, instance, reason) (rate({}[{GRAPH}])) > 0", SCOPE.of(OTLP_DROPPED_POINTS)),
             )
             .size(6, 7),
     ]
@@ -99,14 +99,14 @@ fn costs() -> Vec<Panel> {
 
 fn failures() -> Vec<Panel> {
     let issues = format!(
-        "sum by (job, instance, collector, call, error) (increase({}[$__range])) > 0",
+        "max by (job, instance, collector, call, error) (increase({}[$__range])) > 0",
         SCOPE.of(ISSUES)
     );
     vec![
             Panel::table(
                 "What could not be seen",
                 "Sources that do not see everything, and why; the page on privileges has the remedies.",
-                &[label("feature", "Source"), label("reason", "Reason"), label("instance", "Instance")],
+                &[label("feature", "Source"), label("reason", "Reason")],
                 vec![Query::new(
                     "Info",
                     Unit::Count,
@@ -119,7 +119,7 @@ fn failures() -> Vec<Panel> {
             Panel::table(
                 "What could not be read",
                 "Failures to read something in the selected time, by the call that failed.",
-                &[label("collector", "Collector"), label("call", "Call"), label("error", "Error"), label("instance", "Instance")],
+                &[label("collector", "Collector"), label("call", "Call"), label("error", "Error")],
                 vec![Query::new("Failures", Unit::Count, issues)],
                 &[("Failures", true)],
             )
@@ -127,7 +127,7 @@ fn failures() -> Vec<Panel> {
             Panel::table(
                 "Collectors",
                 "Each part of the reading: whether it read everything that its rights allow, how long it took, and how old its results are.",
-                &[label("collector", "Collector"), label("reader", "Reader"), label("instance", "Instance")],
+                &[label("collector", "Collector"), label("reader", "Reader")],
                 vec![
                     Query::new("Success", Unit::State(&[(0, "failed"), (1, "ok")]), collector(COLLECT_SUCCESS)),
                     Query::new("Duration", Unit::Seconds, collector(COLLECT_DURATION)),
@@ -151,24 +151,19 @@ fn state() -> Vec<Panel> {
             "Dropped series",
             "Series left out to stay under --max-series; no data without that limit.",
             Unit::Count,
-            format!("sum({})", SCOPE.of(DROPPED_SERIES)),
+            format!("max({})", SCOPE.of(DROPPED_SERIES)),
         )
         .from(1.0, "orange", "objects are missing in every panel above"),
         Panel::stat(
             "OTLP backlog",
             "Encoded requests that wait for the receiver.",
             Unit::Bytes,
-            format!("sum({})", SCOPE.of(OTLP_BACKLOG)),
+            format!("max({})", SCOPE.of(OTLP_BACKLOG)),
         ),
         Panel::table(
             "Build",
             "Version of the exporter, its source revision and its compiler.",
-            &[
-                label("version", "Version"),
-                label("revision", "Revision"),
-                label("rustc", "Compiler"),
-                label("instance", "Instance"),
-            ],
+            &[label("version", "Version"), label("revision", "Revision"), label("rustc", "Compiler")],
             vec![Query::new(
                 "Info",
                 Unit::Count,

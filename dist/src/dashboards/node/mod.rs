@@ -28,8 +28,9 @@ pub(super) fn dashboard() -> Dashboard {
         uid: "ebpf-subsystem-metrics",
         title: "eBPF Subsystem Metrics",
         description: "The eBPF programs, maps, links and hooks of a node: whose they are, what they cost, what is about to fill up.",
+        refresh: "30s",
         variables: vec![
-            Variable::Node { several: false, nodes: Scope::FLEET.nodes() },
+            Variable::Node { nodes: Scope::FLEET.nodes() },
             Variable::Label { name: "owner", label: "Owner", selector: SCOPE.of(OWNER_INFO) },
             Variable::Label { name: "type", label: "Program type", selector: SCOPE.of(PROGRAM_INFO) },
             Variable::Label { name: "type_name", label: "Map type", selector: SCOPE.of(MAP_INFO) },
@@ -49,14 +50,15 @@ pub(super) fn dashboard() -> Dashboard {
 }
 
 fn overview() -> Row {
-    let objects = |kind: &str| format!("sum({})", SCOPE.with(OBJECTS, &format!(r#"kind="{kind}""#)));
+    let objects = |kind: &str| format!("max({})", SCOPE.with(OBJECTS, &format!(r#"kind="{kind}""#)));
     let cpu = format!(
-        "sum(sum by ({NODE}) (rate({}[{NOW}])) / on ({NODE}) sum by ({NODE}) (rate({}[{NOW}])))",
+        "sum(max by ({NODE}) (rate({}[{NOW}])) / on ({NODE}) max by ({NODE}) (rate({}[{NOW}])))",
         SCOPE.of(OBJECTS_RUN_TIME),
         SCOPE.of(RUN_STATS_COVERED),
     );
-    let full = format!("count({} > 0.9) or vector(0)", SCOPE.of(MAP_FILL));
-    let missing = format!("count({} == 0) or vector(0)", SCOPE.of(FEATURE_AVAILABLE));
+    let full = format!("count(max by ({OBJECT}) ({}) > 0.9) or vector(0)", SCOPE.of(MAP_FILL));
+    let missing =
+        format!("count(max by (job, instance, feature) ({}) == 0) or vector(0)", SCOPE.of(FEATURE_AVAILABLE));
     Row {
         title: "Overview",
         panels: vec![
@@ -68,7 +70,7 @@ fn overview() -> Row {
                 "Memory",
                 "Memory charged for all programs and maps.",
                 Unit::Bytes,
-                format!("sum({})", SCOPE.of(OBJECTS_MEM)),
+                format!("sum(max by (kind) ({}))", SCOPE.of(OBJECTS_MEM)),
             ),
             Panel::stat("Maps almost full", "Maps of which more than 90 % is used, of those that refuse entries when they are full.", Unit::Count, full)
                 .from(1.0, "orange", "such a map soon refuses entries, unless it was sized for exactly what it has"),
@@ -76,7 +78,7 @@ fn overview() -> Row {
                 "Orphaned",
                 "Objects that no process, pin, link or hook holds; no data unless everything could be seen.",
                 Unit::Count,
-                format!("sum({})", SCOPE.of(OBJECTS_ORPHANED)),
+                format!("sum(max by (kind) ({}))", SCOPE.of(OBJECTS_ORPHANED)),
             )
             .from(1.0, "orange", "an object without a holder cannot be used any more, yet its memory stays until reboot"),
             Panel::stat("Sources incomplete", "Sources of facts that do not see everything, for want of a right, a kernel feature or a view of the host.", Unit::Count, missing)
@@ -107,16 +109,16 @@ fn of_selected_maps(values: &str) -> String {
 
 fn programs() -> Row {
     let graph = |expression: String| format!("topk(10, {})", of_selected_programs(&expression));
-    let missed = format!("sum by ({OBJECT}) (rate({}[{GRAPH}])) > 0", SCOPE.of(PROGRAM_RECURSION_MISSES));
+    let missed = format!("max by ({OBJECT}) (rate({}[{GRAPH}])) > 0", SCOPE.of(PROGRAM_RECURSION_MISSES));
     let missed_links =
-        format!("sum by (job, instance, id, prog_id) (rate({}[{GRAPH}])) > 0", SCOPE.of(LINK_MISSED));
+        format!("max by (job, instance, id, prog_id) (rate({}[{GRAPH}])) > 0", SCOPE.of(LINK_MISSED));
     // Where run statistics are off nothing has a CPU share; programs are listed all the same.
-    let any = format!("0 * {}", SCOPE.of(PROGRAM_MEM));
+    let any = format!("0 * max by ({OBJECT}) ({})", SCOPE.of(PROGRAM_INFO));
     let cpu = SCOPE.cpu_share(NOW);
     let top = format!("topk(100, {})", of_selected_programs(&format!("({cpu} or on ({OBJECT}) {any})")));
     let column = |expression: &str| among(expression, OBJECT, &top);
-    let sum = |metric| format!("sum by ({OBJECT}) ({})", SCOPE.of(metric));
-    let recent_misses = format!("sum by ({OBJECT}) (rate({}[{NOW}]))", SCOPE.of(PROGRAM_RECURSION_MISSES));
+    let max = |metric| format!("max by ({OBJECT}) ({})", SCOPE.of(metric));
+    let recent_misses = format!("max by ({OBJECT}) (rate({}[{NOW}]))", SCOPE.of(PROGRAM_RECURSION_MISSES));
     let queries = vec![
         Query::new(
             "Info",
@@ -127,7 +129,7 @@ fn programs() -> Row {
         Query::new("Runs", Unit::PerSecond, column(&SCOPE.runs_per_second(NOW))),
         Query::new("Time per run", Unit::Seconds, column(&SCOPE.seconds_per_run(NOW))),
         Query::new("Missed runs", Unit::PerSecond, column(&recent_misses)),
-        Query::new("Memory", Unit::Bytes, column(&sum(PROGRAM_MEM))),
+        Query::new("Memory", Unit::Bytes, column(&max(PROGRAM_MEM))),
     ];
     Row {
         title: "Programs",
@@ -174,7 +176,7 @@ fn maps() -> Row {
     let growth = format!("max by ({OBJECT}) ({})", per_hour(&SCOPE.of(MAP_ENTRIES)));
     // A ring buffer has no fill; its backlog is compared with its size. Other maps come last, in any order.
     let backlog = format!("{} / on ({OBJECT}) {}", by_map(MAP_BACKLOG), by_map(MAP_MAX_ENTRIES));
-    let any = format!("0 * {}", by_map(MAP_MAX_ENTRIES));
+    let any = format!("0 * {}", by_map(MAP_INFO));
     let rank = format!("({fill} or on ({OBJECT}) {backlog} or on ({OBJECT}) {any})");
     let top = format!("topk(100, {})", of_selected_maps(&rank));
     let column = |expression: &str| among(expression, OBJECT, &top);
@@ -241,15 +243,14 @@ fn maps() -> Row {
     }
 }
 
-const COLUMNS: [Column; 3] =
-    [label("owner_kind", "Kind"), label("owner", "Owner"), label("instance", "Instance")];
+const COLUMNS: [Column; 2] = [label("owner_kind", "Kind"), label("owner", "Owner")];
 
 fn owners() -> Row {
     let matchers = r#"owner=~"$owner""#;
-    let by_owner = |metric| format!("sum by ({OWNER}) ({})", SCOPE.with(metric, matchers));
+    let by_owner = |metric| format!("max by ({OWNER}) ({})", SCOPE.with(metric, matchers));
     let cpu = |window: &str| {
         format!(
-            "sum by ({OWNER}) (rate({}[{window}])) / on ({NODE}) group_left sum by ({NODE}) (rate({}[{window}]))",
+            "max by ({OWNER}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({}[{window}]))",
             SCOPE.with(OWNER_RUN_TIME, matchers),
             SCOPE.of(RUN_STATS_COVERED),
         )

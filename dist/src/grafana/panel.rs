@@ -1,131 +1,11 @@
-//! Dashboards of Grafana, as far as these need them: variables, panels in rows, tables made of several queries.
-//! Entry point: [`Dashboard`]. The JSON is what Grafana 11 and later import and provision.
+//! Panels: numbers, graphs, and tables made of several queries. Entry points: [`Panel::stat`], [`Panel::graph`], [`Panel::table`].
 
 use serde_json::{Map, Value, json};
 
-use crate::names::Metric;
-
-/// Version of Grafana's schema of dashboards. Grafana migrates older ones when it loads them.
-const SCHEMA_VERSION: u32 = 41;
-
-/// Columns of Grafana's grid.
-const COLUMNS: u32 = 24;
+use super::{COLUMNS, Unit, datasource};
 
 /// Pixels of a column that is drawn as a bar.
 const BAR_WIDTH: u32 = 180;
-
-/// The data source that a panel or variable queries: the one that the variable `datasource` selects.
-fn datasource() -> Value {
-    json!({"type": "prometheus", "uid": "${datasource}"})
-}
-
-/// A dashboard.
-#[derive(Clone, Debug)]
-pub struct Dashboard {
-    /// Identity in links and files.
-    pub uid: &'static str,
-    /// Title.
-    pub title: &'static str,
-    /// What it shows, in one sentence.
-    pub description: &'static str,
-    /// Variables after `datasource` and `job`.
-    pub variables: Vec<Variable>,
-    /// Panels, in rows.
-    pub rows: Vec<Row>,
-}
-
-/// Panels below a heading.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// The heading.
-    pub title: &'static str,
-    /// Its panels, from left to right.
-    pub panels: Vec<Panel>,
-}
-
-/// A variable.
-#[derive(Clone, Debug)]
-pub enum Variable {
-    /// The values of a label.
-    Label {
-        /// Name of the variable and of the label.
-        name: &'static str,
-        /// Words before it.
-        label: &'static str,
-        /// Selector of the series.
-        selector: String,
-    },
-    /// Exporters, by the names of their nodes.
-    Node {
-        /// Whether several or all can be selected.
-        several: bool,
-        /// Expression of series with the labels `instance` and `node`.
-        nodes: String,
-    },
-    /// A text to type.
-    Text {
-        /// Its name.
-        name: &'static str,
-        /// Words before it.
-        label: &'static str,
-        /// The text at first.
-        value: &'static str,
-    },
-}
-
-/// What a number counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// CPUs: one is 100 %.
-    Cpus,
-    /// A part of a whole.
-    Ratio,
-    /// Bytes.
-    Bytes,
-    /// Seconds.
-    Seconds,
-    /// Milliseconds since 1970.
-    Date,
-    /// Events per second.
-    PerSecond,
-    /// Bytes per second.
-    BytesPerSecond,
-    /// A number of things.
-    Count,
-    /// A state: the word for each number.
-    State(&'static [(u32, &'static str)]),
-}
-
-impl Unit {
-    const fn id(self) -> &'static str {
-        match self {
-            Self::Cpus | Self::Ratio => "percentunit",
-            Self::Bytes => "bytes",
-            Self::Seconds => "s",
-            Self::Date => "dateTimeAsIso",
-            Self::PerSecond => "cps",
-            Self::BytesPerSecond => "Bps",
-            Self::Count => "short",
-            Self::State(_) => "none",
-        }
-    }
-
-    /// Returns the words for numbers, as Grafana's value mappings.
-    fn mappings(self) -> Option<Value> {
-        let Self::State(words) = self else { return None };
-        let word = |&(number, word): &(u32, &str)| (number.to_string(), json!({"text": word}));
-        Some(json!([{"type": "value", "options": words.iter().map(word).collect::<Map<_, _>>()}]))
-    }
-
-    /// Returns the pixels that a column of a table needs.
-    const fn width(self) -> u32 {
-        match self {
-            Self::Date => 170,
-            Self::PerSecond | Self::BytesPerSecond => 120,
-            Self::Cpus | Self::Ratio | Self::Bytes | Self::Seconds | Self::Count | Self::State(_) => 100,
-        }
-    }
-}
 
 /// A value from which on a number is coloured, and why.
 #[derive(Clone, Copy, Debug)]
@@ -326,21 +206,6 @@ impl Panel {
         self
     }
 
-    /// Returns the panel without a column for the exporter where all rows are of the selected one.
-    fn without_instance(&self) -> Self {
-        let is_of_selected = |query: &Query| {
-            query.expression.contains(r#"instance=~"$instance""#)
-                && !query.expression.contains(r#"instance=~".+""#)
-        };
-        let mut panel = self.clone();
-        if let PanelKind::Table { columns, .. } = &mut panel.kind
-            && self.queries.iter().all(is_of_selected)
-        {
-            columns.retain(|column| column.label != "instance");
-        }
-        panel
-    }
-
     /// Returns the description, and the reasons of the colours.
     fn words(&self) -> String {
         let mut words = self.description.to_owned();
@@ -357,7 +222,8 @@ impl Panel {
         words
     }
 
-    fn json(&self, id: u32, x: u32, y: u32) -> Value {
+    /// Returns the panel at this place of the grid.
+    pub(super) fn json(&self, id: u32, x: u32, y: u32) -> Value {
         let targets: Vec<Value> =
             self.queries.iter().zip(b'A'..).map(|(query, letter)| self.target(query, letter)).collect();
         let mut panel = json!({
@@ -468,9 +334,15 @@ impl Panel {
             }
             if let Some(Link { title, uid, variable }) = column.link {
                 let instance = if variable == "instance" { "" } else { instance };
+                // Grafana keeps the value of a text that a link does not name.
+                let cleared = match variable {
+                    "program" => "&var-map=",
+                    "map" => "&var-program=",
+                    _ => "",
+                };
                 let url = format!(
                     "/d/{uid}?${{datasource:queryparam}}&${{job:queryparam}}{instance}\
-                     &var-{variable}=${{__value.raw}}&${{__url_time_range}}"
+                     &var-{variable}=${{__value.raw}}{cleared}&${{__url_time_range}}"
                 );
                 properties.push(json!({"id": "links", "value": [{"title": title, "url": url}]}));
             }
@@ -520,6 +392,15 @@ impl Panel {
         {
             excluded.insert(label.to_owned(), true.into());
         }
+        // Grafana leaves the letter out if only one of several queries yields something, most likely the first.
+        if let [first, _, ..] = &*self.queries {
+            if hidden.contains(&&*first.title) {
+                excluded.insert("Value".to_owned(), true.into());
+            } else {
+                names.push("Value".to_owned());
+                titles.push(&first.title);
+            }
+        }
         for (query, letter) in self.queries.iter().zip(b'A'..) {
             if hidden.contains(&&*query.title) {
                 excluded.insert(value(letter), true.into());
@@ -544,112 +425,4 @@ impl Panel {
 
 fn by_name(name: &str, properties: &[Value]) -> Value {
     json!({"matcher": {"id": "byName", "options": name}, "properties": properties})
-}
-
-impl Variable {
-    fn json(&self) -> Value {
-        let query = |name: &str, label: &str, query: String, several: bool| {
-            let mut variable = json!({
-                "name": name,
-                "label": label,
-                "type": "query",
-                "datasource": datasource(),
-                "query": {"query": query, "refId": name},
-                // Also when the time range changes: exporters come and go.
-                "refresh": 2,
-                "sort": 5,
-                "multi": several,
-                "includeAll": several,
-            });
-            if several {
-                // Also what does not have the label.
-                variable["allValue"] = ".*".into();
-                variable["current"] = json!({"text": ["All"], "value": ["$__all"]});
-            }
-            variable
-        };
-        match self {
-            Self::Label { name, label, selector } => {
-                query(name, label, format!("label_values({selector}, {name})"), true)
-            }
-            Self::Node { several, nodes } => {
-                let mut variable = query("instance", "Node", format!("query_result({nodes})"), *several);
-                // Applied to `{instance="…",job="…",node="…"} 1 1700000000000`, whose labels may come in any order.
-                let regex = r#"/(?=.*[{,]instance="(?<value>[^"]*)").*[{,]node="(?<text>[^"]*)"/"#;
-                variable["regex"] = regex.into();
-                variable
-            }
-            Self::Text { name, label, value } => json!({
-                "name": name,
-                "label": label,
-                "type": "textbox",
-                "query": value,
-                "current": {"text": value, "value": value},
-            }),
-        }
-    }
-}
-
-impl Dashboard {
-    /// Returns the dashboard as Grafana imports it.
-    #[must_use]
-    pub fn json(&self, jobs: Metric) -> Value {
-        let mut variables = vec![
-            json!({"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "regex": ""}),
-            Variable::Label { name: "job", label: "Job", selector: jobs.to_string() }.json(),
-        ];
-        variables.extend(self.variables.iter().map(Variable::json));
-        json!({
-            "uid": self.uid,
-            "title": self.title,
-            "description": self.description,
-            "tags": ["ebpf"],
-            "schemaVersion": SCHEMA_VERSION,
-            "editable": true,
-            "graphTooltip": 1,
-            "time": {"from": "now-1h", "to": "now"},
-            "timezone": "browser",
-            "refresh": "30s",
-            "links": [{
-                "type": "dashboards", "title": "eBPF", "tags": ["ebpf"], "asDropdown": false, "icon": "external link",
-                "includeVars": true, "keepTime": true, "targetBlank": false, "tooltip": "", "url": "",
-            }],
-            "templating": {"list": variables},
-            "annotations": {"list": []},
-            "panels": self.panels(),
-        })
-    }
-
-    /// Whether the variable `instance` is one exporter, not several.
-    fn selects_one_node(&self) -> bool {
-        self.variables.iter().any(|variable| matches!(variable, Variable::Node { several: false, .. }))
-    }
-
-    /// Returns headings and panels, placed from left to right and from top to bottom.
-    fn panels(&self) -> Vec<Value> {
-        let mut panels = Vec::new();
-        let mut y = 0;
-        let mut ids = 1..;
-        let mut id = || ids.next().expect("a range without end has a next number");
-        for row in &self.rows {
-            panels.push(json!({
-                "id": id(), "type": "row", "title": row.title, "collapsed": false, "panels": [],
-                "gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": 1},
-            }));
-            y += 1;
-            let (mut x, mut tallest) = (0, 0);
-            for panel in &row.panels {
-                let panel = if self.selects_one_node() { panel.without_instance() } else { panel.clone() };
-                if x + panel.width > COLUMNS {
-                    y += tallest;
-                    (x, tallest) = (0, 0);
-                }
-                panels.push(panel.json(id(), x, y));
-                x += panel.width;
-                tallest = tallest.max(panel.height);
-            }
-            y += tallest;
-        }
-        panels
-    }
 }
