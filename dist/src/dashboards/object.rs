@@ -319,7 +319,7 @@ const HOLDERS: [Column; 6] = [
     label("k8s_container_name", "Container"),
 ];
 
-const PINS: [Column; 1] = [label("path", "Path")];
+const PINS: [Column; 2] = [label("path", "Path"), label("bpffs", "File system")];
 
 fn holders() -> Row {
     let labels = HOLDERS.map(|column| column.label).join(", ");
@@ -329,7 +329,7 @@ fn holders() -> Row {
         map(MAP_HOLDER_INFO)
     );
     let pins = format!(
-        "max by (job, instance, path) ({} or {})",
+        "max by (job, instance, path, bpffs) ({} or {})",
         SCOPE.with(PIN_INFO, r#"kind="program",id="$program""#),
         SCOPE.with(PIN_INFO, r#"kind="map",id="$map""#),
     );
@@ -345,7 +345,7 @@ fn holders() -> Row {
             )
             .hide("Info")
             .size(14, 8),
-            Panel::table("Pins", "Paths in a bpffs at which the object is pinned.", &PINS, vec![Query::new("Info", Unit::Count, pins)], &[("Path", false)])
+            Panel::table("Pins", "Paths at which the object is pinned; of a bpffs in another mount namespace with its device number.", &PINS, vec![Query::new("Info", Unit::Count, pins)], &[("Path", false)])
                 .hide("Info")
                 .size(10, 8),
         ],
