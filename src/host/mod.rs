@@ -12,5 +12,5 @@ pub(crate) mod namespaces;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub mod own_process;
-pub(crate) mod posture;
+pub mod posture;
 pub(crate) mod procfs;

@@ -1,4 +1,4 @@
-//! Settings of the kernel for BPF, and the memory of machine code, from `/proc`. Entry point: [`PostureReader::read`].
+//! Settings of the kernel for BPF, and the memory of machine code, from `/proc`. Entry point: [`HostSettingsReader::read`].
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read};
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::issues::Issues;
-use crate::model::{Feature, HostPosture, Part, Reason};
+use crate::model::{Feature, HostSettings, Part, Reason};
 use crate::sys::{Error, Result, errno_of, failed};
 
 const JIT_ENABLE: &str = "/proc/sys/net/core/bpf_jit_enable";
@@ -23,8 +23,9 @@ const VMALLOCINFO: &str = "/proc/vmallocinfo";
 const NET_SYSCTLS: &str = "/proc/sys/net/core";
 const ONLY_IN_INITIAL: &str = "/proc/sys/net/core/dev_weight";
 
-/// The shortest time between two readings of `/proc/vmallocinfo`, and the part of the time that they may take: there is a line for
-/// each thread of the host, of about a microsecond.
+/// The shortest time between two readings of `/proc/vmallocinfo`, and the part of the time that they may take: a line takes one to
+/// three microseconds, and each area of the kernel's virtual memory has one. Stacks of threads and areas that were freed but not yet
+/// unmapped are most of them.
 const INTERVAL: Duration = Duration::from_mins(1);
 const SHARE: u32 = 1000;
 
@@ -34,7 +35,7 @@ const MAX_LEN: u64 = 16 << 20;
 /// Functions that allocate memory for machine code and count it towards the limit (`kernel/bpf/core.c`, `kernel/bpf/trampoline.c`),
 /// without the suffixes of compilers. Which one is the caller depends on what the compiler inlines. The page of each dispatcher
 /// (`bpf_dispatcher_change_prog`) does not count towards the limit.
-const ALLOCATORS: [&[u8]; 9] = [
+pub const ALLOCATORS: [&[u8]; 9] = [
     b"bpf_jit_alloc_exec",
     b"bpf_jit_alloc_exec_page",
     b"bpf_jit_binary_alloc",
@@ -46,63 +47,88 @@ const ALLOCATORS: [&[u8]; 9] = [
     b"arch_alloc_bpf_trampoline",
 ];
 
-/// Reads the settings, and keeps the memory of machine code for a while.
-#[derive(Debug, Default)]
-pub(crate) struct PostureReader {
-    used: Option<CachedSize>,
+/// What `/proc/vmallocinfo` says of the memory of machine code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MachineCode {
+    /// Its size, in bytes.
+    Bytes(u64),
+    /// No line is about it: there is none, or the kernel names a common allocator as the caller.
+    Unnamed,
+    /// The file has no line at all.
+    Empty,
 }
 
-/// The memory of machine code, as last read.
+/// Reads the settings and the size of the memory of machine code, and caches the size.
+#[derive(Debug, Default)]
+pub(crate) struct HostSettingsReader {
+    cached: Option<CachedMachineCode>,
+}
+
+/// The memory of machine code, or why it could not be read, at the last attempt.
 #[derive(Debug)]
-struct CachedSize {
-    bytes: Option<u64>,
+struct CachedMachineCode {
+    found: Result<MachineCode>,
     read_at: Instant,
     took: Duration,
 }
 
-impl CachedSize {
+impl CachedMachineCode {
     fn is_due(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.read_at) >= INTERVAL.max(self.took.saturating_mul(SHARE))
     }
 }
 
-impl PostureReader {
+impl HostSettingsReader {
     /// Reads the settings, and how old the memory of machine code is. What could not be read is `None`, and an issue or a limit.
-    pub(crate) fn read(&mut self, issues: &mut Issues) -> (HostPosture, Duration) {
+    pub(crate) fn read(&mut self, issues: &mut Issues) -> (HostSettings, Duration) {
         let began = Instant::now();
-        let posture = HostPosture {
-            jit_enabled: setting(JIT_ENABLE, issues),
+        let jit_enabled = setting(JIT_ENABLE, issues);
+        let machine_code = self.machine_code(|| File::open(VMALLOCINFO), issues);
+        let posture = HostSettings {
+            jit_enabled,
             jit_harden: setting(JIT_HARDEN, issues),
             unprivileged_disabled: setting(UNPRIVILEGED_DISABLED, issues),
             jit_limit: setting(JIT_LIMIT, issues),
-            jit_used: self.jit_used(issues),
+            jit_used: used(jit_enabled, machine_code, issues),
         };
         if Path::new(NET_SYSCTLS).exists() && !Path::new(ONLY_IN_INITIAL).exists() {
             issues.limit(Feature::HostSettings, Reason::NetworkNamespace);
         }
-        let age = self.used.as_ref().map(|used| began.saturating_duration_since(used.read_at));
+        let age = self.cached.as_ref().map(|cached| began.saturating_duration_since(cached.read_at));
         (posture, age.unwrap_or_default())
     }
 
-    fn jit_used(&mut self, issues: &mut Issues) -> Option<u64> {
+    /// Returns what the file says, or said not long ago; `None` if it is not there or could not be read. An attempt that failed is
+    /// an issue of each reading until the next one.
+    fn machine_code<F: Read>(
+        &mut self,
+        open: impl FnOnce() -> io::Result<F>,
+        issues: &mut Issues,
+    ) -> Option<MachineCode> {
         let read_at = Instant::now();
-        if self.used.as_ref().is_none_or(|used| used.is_due(read_at)) {
-            self.used = None;
-            let file = match File::open(VMALLOCINFO) {
-                Ok(file) => file,
-                Err(error) => {
-                    record(VMALLOCINFO, &error, issues);
-                    return None;
-                }
-            };
-            let bytes = page_size().and_then(|page_size| allocated(file, page_size));
-            let bytes = bytes.unwrap_or_else(|error| {
-                issues.record(Part::Host, error);
-                None
-            });
-            self.used = Some(CachedSize { bytes, read_at, took: read_at.elapsed() });
+        let fresh = self.cached.take().filter(|cached| !cached.is_due(read_at));
+        let cached = if let Some(cached) = fresh {
+            cached
+        } else {
+            let file = open().map_err(|error| record(VMALLOCINFO, &error, issues)).ok()?;
+            let found = page_size().and_then(|page_size| machine_code_in(file, page_size));
+            CachedMachineCode { found, read_at, took: read_at.elapsed() }
+        };
+        let found = self.cached.insert(cached).found;
+        found.map_err(|error| issues.record(Part::Host, error)).ok()
+    }
+}
+
+/// Returns the size of the memory of machine code. It is unknown where the JIT is enabled and no line is about it: the network code
+/// of the kernel itself has programs, so that there is some.
+fn used(jit_enabled: Option<u32>, machine_code: Option<MachineCode>, issues: &mut Issues) -> Option<u64> {
+    match machine_code? {
+        MachineCode::Bytes(bytes) => Some(bytes),
+        MachineCode::Unnamed if jit_enabled.is_some_and(|enabled| enabled > 0) => {
+            issues.limit(Feature::HostSettings, Reason::Kernel);
+            None
         }
-        self.used.as_ref()?.bytes
+        MachineCode::Unnamed | MachineCode::Empty => None,
     }
 }
 
@@ -125,13 +151,14 @@ fn page_size() -> Result<u64> {
     size.and_then(|size| u64::try_from(size).ok()).ok_or(Error::new("sysconf", Errno::EINVAL))
 }
 
-/// Returns the memory in `/proc/vmallocinfo` that is allocated for machine code of BPF programs, in bytes; `None` if no line is
-/// about it, as where the kernel names a common allocator as the caller: then it is unknown.
-fn allocated(file: impl Read, page_size: u64) -> Result<Option<u64>> {
+/// Adds up the memory in `/proc/vmallocinfo` that is allocated for machine code of BPF programs.
+fn machine_code_in(file: impl Read, page_size: u64) -> Result<MachineCode> {
     let mut file = BufReader::with_capacity(1 << 16, file.take(MAX_LEN));
     let mut line = Vec::new();
     let mut pages = None;
+    let mut is_empty = true;
     while file.read_until(b'\n', &mut line).map_err(failed(VMALLOCINFO))? > 0 {
+        is_empty = false;
         if let Some(of_line) = jit_pages(&line) {
             pages = Some(of_line.saturating_add(pages.unwrap_or(0)));
         }
@@ -140,7 +167,11 @@ fn allocated(file: impl Read, page_size: u64) -> Result<Option<u64>> {
     if file.get_ref().limit() == 0 {
         return Err(Error::new(VMALLOCINFO, Errno::E2BIG));
     }
-    Ok(pages.map(|pages: u64| pages.saturating_mul(page_size)))
+    Ok(match pages {
+        Some(pages) => MachineCode::Bytes(u64::saturating_mul(pages, page_size)),
+        None if is_empty => MachineCode::Empty,
+        None => MachineCode::Unnamed,
+    })
 }
 
 /// Returns the number of pages in a line about machine code: `0xADDRESS-0xADDRESS 2101248 bpf_prog_pack_alloc+0x28b/0x3a0 pages=512
@@ -157,7 +188,7 @@ fn jit_pages(line: &[u8]) -> Option<u64> {
 
 /// Entry point of a fuzzer.
 pub(crate) fn fuzz(bytes: &[u8]) {
-    let _size = allocated(bytes, 4096);
+    let _size = machine_code_in(bytes, 4096);
 }
 
 #[cfg(test)]
@@ -176,29 +207,102 @@ mod tests {
             0xffffffffc0010000-0xffffffffc0012000    8192 execmem_alloc+0x8e/0x140 pages=1 vmalloc N0=1\n\
             0xffffffffc0014000-0xffffffffc0016000    8192 vmap\n\
             0xffffffffc0018000-0xffffffffc001a000    8192\n";
-        assert_eq!(allocated(file.as_bytes(), 4096), Ok(Some(515 * 4096)));
-        assert_eq!(allocated(file.as_bytes(), 65536), Ok(Some(515 * 65536)));
+        assert_eq!(machine_code_in(file.as_bytes(), 4096), Ok(MachineCode::Bytes(515 * 4096)));
+        assert_eq!(machine_code_in(file.as_bytes(), 65536), Ok(MachineCode::Bytes(515 * 65536)));
     }
+
+    const UNNAMED: &str = "0xc0000000-0xc0005000 20480 execmem_alloc+0x94/0x3e0 pages=4 vmalloc N0=4\n";
 
     #[test]
     fn memory_is_unknown_where_no_line_names_the_jit() {
-        let file = "0xc0000000-0xc0005000 20480 execmem_alloc+0x94/0x3e0 pages=4 vmalloc N0=4\n";
-        assert_eq!(allocated(file.as_bytes(), 4096), Ok(None));
-        assert_eq!(allocated(&b""[..], 4096), Ok(None));
+        assert_eq!(machine_code_in(UNNAMED.as_bytes(), 4096), Ok(MachineCode::Unnamed));
+        assert_eq!(machine_code_in(&b""[..], 4096), Ok(MachineCode::Empty));
+    }
+
+    #[test]
+    fn unknown_memory_is_a_limit_of_the_kernel_if_its_jit_is_enabled() {
+        let reason_of = |jit_enabled, found| {
+            let mut issues = Issues::default();
+            assert_eq!(used(jit_enabled, found, &mut issues), None);
+            assert_eq!(issues.all(), []);
+            issues.state(Feature::HostSettings).reason
+        };
+        for enabled in [1, 2] {
+            assert_eq!(reason_of(Some(enabled), Some(MachineCode::Unnamed)), Some(Reason::Kernel));
+        }
+        for jit_enabled in [None, Some(0)] {
+            assert_eq!(reason_of(jit_enabled, Some(MachineCode::Unnamed)), None);
+        }
+        assert_eq!(reason_of(Some(1), Some(MachineCode::Empty)), None);
+        assert_eq!(reason_of(Some(1), None), None);
+        let mut issues = Issues::default();
+        assert_eq!(used(Some(1), Some(MachineCode::Bytes(4096)), &mut issues), Some(4096));
+        assert_eq!(issues.state(Feature::HostSettings).reason, None);
     }
 
     #[test]
     fn a_file_beyond_the_limit_is_an_error_rather_than_a_part_of_the_sum() {
         let line = "0xc0000000-0xc0002000 8192 bpf_prog_pack_alloc+0x94/0x3e0 pages=1 vmalloc N0=1\n";
-        let endless = io::Cursor::new(line).chain(io::repeat(b'\n'));
-        assert_eq!(allocated(endless, 4096), Err(Error::new(VMALLOCINFO, Errno::E2BIG)));
+        let endless = io::Cursor::new(line).chain(io::repeat(b'x'));
+        assert_eq!(machine_code_in(endless, 4096), Err(Error::new(VMALLOCINFO, Errno::E2BIG)));
+    }
+
+    /// A file that cannot be read.
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(Errno::ENOMEM.into())
+        }
+    }
+
+    fn not_opened() -> io::Result<io::Empty> {
+        panic!("it is read once a minute")
+    }
+
+    #[test]
+    fn a_failed_attempt_is_an_issue_of_each_reading_until_the_next() {
+        for broken in [true, false] {
+            let (mut reader, mut issues) = (HostSettingsReader::default(), Issues::default());
+            let open = || -> io::Result<Box<dyn Read>> {
+                Ok(if broken { Box::new(Broken) } else { Box::new(io::repeat(b'x')) })
+            };
+            assert_eq!(reader.machine_code(open, &mut issues), None);
+            for total in 2..4 {
+                issues.start_reading();
+                assert!(!issues.any(Part::Host));
+                assert_eq!(reader.machine_code(not_opened, &mut issues), None);
+                let [issue] = issues.all() else { panic!("{:?}", issues.all()) };
+                let error = if broken { "ENOMEM" } else { "E2BIG" };
+                assert_eq!((&*issue.error, issue.count, issue.total), (error, 1, total));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_cached() {
+        let (mut reader, mut issues) = (HostSettingsReader::default(), Issues::default());
+        let found = reader.machine_code(|| Ok(UNNAMED.as_bytes()), &mut issues);
+        assert_eq!(found, Some(MachineCode::Unnamed));
+        assert_eq!(reader.machine_code(not_opened, &mut issues), found);
+        assert_eq!(issues.all(), []);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_tried_in_each_reading() {
+        let (mut reader, mut issues) = (HostSettingsReader::default(), Issues::default());
+        let refused = || Err::<io::Empty, _>(io::Error::from(Errno::ENFILE));
+        assert_eq!(reader.machine_code(refused, &mut issues), None);
+        assert!(issues.any(Part::Host));
+        let found = reader.machine_code(|| Ok(UNNAMED.as_bytes()), &mut issues);
+        assert_eq!(found, Some(MachineCode::Unnamed));
     }
 
     #[test]
     fn the_memory_is_read_again_after_a_while_that_is_long_if_it_took_long() {
         let is_due = |age, took| {
             let read_at = Instant::now();
-            CachedSize { bytes: None, read_at, took }.is_due(read_at + age)
+            CachedMachineCode { found: Ok(MachineCode::Empty), read_at, took }.is_due(read_at + age)
         };
         let millisecond = Duration::from_millis(1);
         assert!(!is_due(INTERVAL / 2, millisecond));

@@ -37,10 +37,10 @@ use crate::host::clock::{self, HostClock};
 use crate::host::issues::Issues;
 use crate::host::kallsyms::KernelSymbols;
 use crate::host::namespaces::Rights;
-use crate::host::posture::PostureReader;
+use crate::host::posture::HostSettingsReader;
 use crate::host::procfs;
 use crate::model::{
-    BootTime, Capability, Collector, Feature, FeatureState, HostPosture, Kind, Part, ProcessFiles,
+    BootTime, Capability, Collector, Feature, FeatureState, HostSettings, Kind, Part, ProcessFiles,
     ReaderKind, Reason, RunStats, Snapshot,
 };
 
@@ -68,7 +68,7 @@ pub struct Reader {
     /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
     own_objects: Vec<(Kind, u32)>,
     names: Resolver,
-    posture: PostureReader,
+    posture: HostSettingsReader,
 }
 
 impl Reader {
@@ -124,7 +124,7 @@ impl Reader {
             bpffs,
             own_objects,
             names: Resolver::default(),
-            posture: PostureReader::default(),
+            posture: HostSettingsReader::default(),
         }
     }
 
@@ -200,7 +200,7 @@ impl Reader {
 
 impl Reader {
     /// Reads the settings of the host.
-    fn posture(&mut self, collectors: &mut Vec<Collector>) -> HostPosture {
+    fn posture(&mut self, collectors: &mut Vec<Collector>) -> HostSettings {
         let started = Instant::now();
         let (posture, age) = self.posture.read(&mut self.issues);
         collectors.push(Collector {

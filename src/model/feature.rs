@@ -494,7 +494,8 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
         name: "host_settings",
         parts: &[Part::Host],
         sees: "sysctls of BPF and its JIT, and the memory of machine code (/proc/vmallocinfo)",
-        complete: "each file of them that the kernel has could be read, in the host's network namespace",
+        complete: "each file of them that the kernel has could be read, in the host's network namespace, and where its JIT is \
+                   enabled, the kernel names the JIT's allocators in /proc/vmallocinfo",
         without: "some of these values are missing",
         needs: "the host's network namespace, and CAP_SYS_ADMIN; without uid 0 also CAP_NET_ADMIN and CAP_DAC_READ_SEARCH",
         since: "",

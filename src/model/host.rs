@@ -27,7 +27,7 @@ pub struct HostIdentity {
 /// Settings of the kernel for BPF, and the memory of machine code. A field is `None` if it could not be read, or if the kernel
 /// does not have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPosture {
+pub struct HostSettings {
     /// Source: `/proc/sys/net/core/bpf_jit_enable`.
     pub jit_enabled: Option<u32>,
     /// Source: `/proc/sys/net/core/bpf_jit_harden`.

@@ -26,7 +26,7 @@ pub use self::exporter::{Backlog, Build, Delivery, Destination, Exporter, Tally}
 pub use self::feature::{Capability, Feature, FeatureState, Reason};
 pub(crate) use self::hash::hash;
 pub use self::hook::{AttachPointStatus, AttachmentScan, Content, Hook};
-pub use self::host::{HostIdentity, HostPosture, OwnProcess};
+pub use self::host::{HostIdentity, HostSettings, OwnProcess};
 pub use self::kind::{Kind, Object};
 pub use self::object::{Btf, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
 pub use self::owner::{
@@ -76,7 +76,7 @@ pub struct Snapshot {
     pub totals: Vec<KindTotal>,
     /// Settings of the kernel for BPF.
     #[serde(default)]
-    pub posture: HostPosture,
+    pub posture: HostSettings,
     /// Whether run statistics are on, and for how long they have been.
     pub run_stats: RunStats,
     /// How each part of the reading went.
@@ -106,7 +106,7 @@ impl Snapshot {
             hooks: None,
             owners: Vec::new(),
             totals: Vec::new(),
-            posture: HostPosture::default(),
+            posture: HostSettings::default(),
             run_stats: RunStats::default(),
             collectors: Vec::new(),
             features: Vec::new(),

@@ -5,10 +5,10 @@ use crate::metrics::MetricKind::Gauge;
 use crate::metrics::Unit::Bytes;
 use crate::metrics::Value::Int;
 use crate::metrics::{Entity, Metric, Series, Unit, Value};
-use crate::model::HostPosture;
+use crate::model::HostSettings;
 
 /// Settings of the kernel, and the memory of machine code.
-pub static POSTURE: Entity<HostPosture> = Entity {
+pub static POSTURE: Entity<HostSettings> = Entity {
     title: "Settings of the host",
     key: &[],
     info: &[],
@@ -29,7 +29,7 @@ pub static POSTURE: Entity<HostPosture> = Entity {
         ),
         setting(
             "bpf_unprivileged_disabled",
-            "Whether unprivileged users may not use bpf(2): 0 (they may), 1 (not until reboot) or 2 (not until it is changed).",
+            "Whether bpf(2) is refused to unprivileged users: 0 (no), 1 (until reboot), 2 (until it is changed).",
             "`/proc/sys/kernel/unprivileged_bpf_disabled`",
             "4.4",
             |p| p.unprivileged_disabled.map(|number| Int(number.into())),
@@ -45,7 +45,7 @@ pub static POSTURE: Entity<HostPosture> = Entity {
             "bpf_jit_used_bytes",
             "Memory allocated for machine code, that of classic BPF (seccomp and socket filters) included; where programs share \
              packs (x86_64 since 5.18), an upper bound of what counts towards the limit; absent where the kernel does not name \
-             the JIT as the caller.",
+             the JIT as the caller (bpf_exporter_feature_available of host_settings is then 0, with reason kernel).",
             "`/proc/vmallocinfo`: `bpf_prog_pack_alloc`, `bpf_jit_binary_alloc` and other callers",
             |p| p.jit_used.map(Value::count),
         ),
@@ -60,8 +60,8 @@ const fn setting(
     help: &'static str,
     source: &'static str,
     since: &'static str,
-    read: fn(&HostPosture) -> Option<Value>,
-) -> Metric<HostPosture> {
+    read: fn(&HostSettings) -> Option<Value>,
+) -> Metric<HostSettings> {
     Metric { name, kind: Gauge, unit: Unit::None, help, source, since, carries: Key, read }
 }
 
@@ -70,7 +70,7 @@ const fn bytes(
     name: &'static str,
     help: &'static str,
     source: &'static str,
-    read: fn(&HostPosture) -> Option<Value>,
-) -> Metric<HostPosture> {
+    read: fn(&HostSettings) -> Option<Value>,
+) -> Metric<HostSettings> {
     Metric { name, kind: Gauge, unit: Bytes, help, source, since: "4.20", carries: Key, read }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
-    BootTime, Btf, Collector, Feature, FeatureState, HostPosture, Issue, Kind, Link, LinkFacts, Map,
+    BootTime, Btf, Collector, Feature, FeatureState, HostSettings, Issue, Kind, Link, LinkFacts, Map,
     MapFacts, ObjectType, Program, ProgramFacts, ReaderKind, Reason, RunStats, Snapshot, Tag, WallClock,
 };
 use jiff::Timestamp;
@@ -187,10 +187,10 @@ fn features() -> impl Strategy<Value = Vec<FeatureState>> {
     })
 }
 
-fn posture() -> impl Strategy<Value = HostPosture> {
+fn posture() -> impl Strategy<Value = HostSettings> {
     let numbers = (option::of(0..3_u32), option::of(0..3_u32), option::of(0..3_u32));
     (numbers, option::of(any::<u64>()), option::of(any::<u64>())).prop_map(
-        |((jit_enabled, jit_harden, unprivileged_disabled), jit_limit, jit_used)| HostPosture {
+        |((jit_enabled, jit_harden, unprivileged_disabled), jit_limit, jit_used)| HostSettings {
             jit_enabled,
             jit_harden,
             unprivileged_disabled,
