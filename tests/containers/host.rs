@@ -15,6 +15,7 @@ use bpf_metrics_exporter::model::ReaderKind;
 use super::holder;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
 use test_support::objects::wait_until;
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -144,9 +145,29 @@ impl Drop for Cgroups {
     }
 }
 
-/// Unmounts everything below a directory.
+/// A temporary directory, whose removal is checked: a mount or a process that is left there prevents it.
+pub(crate) struct Directory(Option<TempDir>);
+
+impl Directory {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self(Some(TempDir::with_prefix(prefix).expect("the test directory is writable")))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.as_ref().expect("it is taken by `drop` only").path()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let removed = self.0.take().map(TempDir::close);
+        assert!(matches!(removed, Some(Ok(()))) || thread::panicking(), "{removed:?}");
+    }
+}
+
+/// Unmounts everything below a directory, in the mount namespace of the calling thread.
 pub(crate) fn unmount_below(directory: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux has /proc");
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("Linux has /proc");
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
     let mut below: Vec<_> = points.filter(|point| point.starts_with(directory)).collect();
     below.reverse();

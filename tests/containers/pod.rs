@@ -16,10 +16,9 @@ use tonic::transport::Endpoint;
 use tonic_prost::ProstCodec;
 
 use super::holder;
-use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
+use super::host::{self, Cgroups, Directory, SOON, assert_holds, command, output, places, process_in};
 use super::owned::Watched;
 use super::podman::{IMAGE, Podman};
-use tempfile::TempDir;
 use test_support::background_lookup::BackgroundLookup;
 use test_support::objects::wait_until;
 use test_support::running::Running;
@@ -295,8 +294,8 @@ fn run_pod(containerd: &Containerd<'_>, root: &Path, objects: &str) -> (String, 
 }
 
 pub(crate) fn identified_and_named() {
-    let directory = TempDir::with_prefix("containerd-").expect("the test directory is writable");
-    let images = TempDir::with_prefix("images-").expect("the test directory is writable");
+    let directory = Directory::new("containerd-");
+    let images = Directory::new("images-");
     let _cgroups = Cgroups::new("kubepods");
     let archive = images.path().join("archive");
     {

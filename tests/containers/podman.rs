@@ -10,9 +10,8 @@ use bpf_metrics_exporter::lookup::{Settings, Sockets};
 use bpf_metrics_exporter::model::IdentifiedBy;
 
 use super::holder;
-use super::host::{self, Cgroups, SOON, assert_holds, command, output, places, process_in};
+use super::host::{self, Cgroups, Directory, SOON, assert_holds, command, output, places, process_in};
 use super::owned::Watched;
-use tempfile::TempDir;
 use test_support::background_lookup::BackgroundLookup;
 use test_support::objects::wait_until;
 use test_support::running::Running;
@@ -98,7 +97,7 @@ impl Drop for Podman<'_> {
 }
 
 pub(crate) fn identified_and_named() {
-    let directory = TempDir::with_prefix("podman-").expect("the test directory is writable");
+    let directory = Directory::new("podman-");
     let _cgroups = Cgroups::new("libpod_parent");
     let podman = Podman::new(directory.path());
     let name = format!("podman{}", std::process::id());

@@ -1,6 +1,6 @@
 //! `metrics-stack.yaml`, unchanged, as Podman plays it. No image is pulled: under the names of the images are stand-ins, with the
 //! same paths, users and volumes. In those of the Collector and Prometheus are the programs that the other tests use, too, built from
-//! the sources of the same versions; in place of Grafana is an HTTP server that serves the files of its container. What Grafana makes
+//! Debian's sources: the test tells if their versions are not those of the images. In place of Grafana is an HTTP server that serves the files of its container. What Grafana makes
 //! of them is not tested.
 
 use std::collections::BTreeSet;
@@ -16,14 +16,13 @@ use dist::names::{MAP_ENTRIES, MAP_INFO, MAP_MAX_ENTRIES, Metric, PROGRAM_INFO, 
 use dist::stack::services::{self, Service};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use test_support::http::{get, post_json};
 use test_support::objects::uapi::{map_type, program_type};
 use test_support::objects::{Map, Program, wait_until};
 use test_support::receivers;
 use test_support::running::Running;
 
-use super::host::{self, Cgroups, SOON, command, isolated, network_namespace, output};
+use super::host::{self, Cgroups, Directory, SOON, command, isolated, network_namespace, output};
 use super::podman::Podman;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -75,6 +74,12 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// A receiver's program.
+fn command_of(program: &str) -> Command {
+    let path = receivers::path(program);
+    command(path.to_str().expect("the path is UTF-8"))
+}
+
 /// Makes the stand-ins.
 struct StandIns<'a> {
     podman: &'a Podman<'a>,
@@ -84,6 +89,8 @@ struct StandIns<'a> {
 
 impl StandIns<'_> {
     fn make(&self) {
+        self.compare_version("collector", COLLECTOR);
+        self.compare_version("prometheus", PROMETHEUS);
         // The users and paths are those of the Dockerfiles of the three projects.
         let root = self.root("collector", &[("otelcol", &receivers::path(COLLECTOR))]);
         self.import("collector", &root, &["USER 10001", r#"ENTRYPOINT ["/otelcol"]"#]);
@@ -117,6 +124,25 @@ impl StandIns<'_> {
                 .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         }
         root
+    }
+
+    /// Tells whether a program is of another version than the image for which it stands in: Debian's sources move on.
+    #[expect(clippy::print_stderr, reason = "it is no failure, but the stack may follow")]
+    fn compare_version(&self, service: &str, program: &str) {
+        let service = self.services.iter().find(|each| each.name == service).expect("it is in the stack");
+        let tag = service.version.trim_start_matches('v');
+        let printed = output(command_of(program).arg("--version"));
+        let line = printed.lines().next().unwrap_or_default();
+        let is_same = |word: &str| {
+            let word = word.trim_start_matches('v');
+            word.strip_prefix(tag).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
+        };
+        if !line.split_whitespace().any(is_same) {
+            eprintln!(
+                "tested with {line:?}, but metrics-stack.yaml has {}:{}",
+                service.image, service.version
+            );
+        }
     }
 
     fn import(&self, service: &str, root: &Path, instructions: &[&str]) {
@@ -304,7 +330,7 @@ fn both(output: &Output) -> String {
 
 pub(crate) fn plays() {
     isolated(|| {
-        let directory = TempDir::with_prefix("stack-").expect("the test directory is writable");
+        let directory = Directory::new("stack-");
         let _cgroups = Cgroups::new("libpod_parent");
         let podman = Podman::new(directory.path());
         let files = dist::files();

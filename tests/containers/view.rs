@@ -9,12 +9,11 @@ use std::process::Command;
 use bpf_metrics_exporter::model::{
     Feature, HeldBy, Kind, Owner, OwnerKind, Part, Process, ReaderKind, Reason, Snapshot,
 };
-use tempfile::TempDir;
 use test_support::objects::{Map, Mount, uapi::map_type, wait_until};
 use test_support::running::Running;
 
 use super::holder;
-use super::host::{Cgroups, SOON, output};
+use super::host::{Cgroups, Directory, SOON, output};
 use super::podman::{IMAGE, Podman};
 
 /// Path of the exporter in the container.
@@ -128,7 +127,7 @@ fn compare(given: Given, host: &Snapshot, inside: &Snapshot, objects: &Objects) 
 }
 
 pub(crate) fn agrees_with_the_host() {
-    let directory = TempDir::with_prefix("view-").expect("the test directory is writable");
+    let directory = Directory::new("view-");
     let _cgroups = Cgroups::new("libpod_parent");
     let bpffs = directory.path().join("bpffs");
     fs::create_dir(&bpffs).expect("the test directory is writable");

@@ -13,7 +13,7 @@ const modules = path.join(root, 'target/dashboards/node_modules');
 const folder = path.join(root, 'dist/grafana');
 
 /** The packages whose types the dashboards have to fit. */
-const SCHEMAS = ['@grafana/schema', 'grafana-schema-11'];
+const SCHEMAS = ['@grafana/schema', 'grafana-schema-12', 'grafana-schema-11'];
 
 /** Mistakes, each made in an otherwise correct dashboard. */
 const MISTAKES = {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use dist::stack::services::DASHBOARDS;
+use dist::stack::services::{DASHBOARDS, RULES};
 use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -224,7 +224,10 @@ fn settings_agree_with_each_other() {
     assert!(is_published("prometheus", 9090));
 
     let prometheus = file("prometheus", "/etc/prometheus/stack/prometheus.yaml");
-    assert_eq!(prometheus["rule_files"], serde_json::json!(["/etc/prometheus/rules/*.yaml"]));
+    let rules: BTreeSet<String> = items(&prometheus["rule_files"]).map(text).collect();
+    let mounted = containers["prometheus"].files.keys().filter(|path| path.starts_with(RULES));
+    assert_eq!(rules, mounted.cloned().collect());
+    assert!(!rules.is_empty());
 
     let folder = "/etc/grafana/provisioning";
     let source = file("grafana", &format!("{folder}/datasources/grafana-datasource.yaml"));
@@ -238,6 +241,32 @@ fn settings_agree_with_each_other() {
     assert_eq!(home["title"], "eBPF Subsystem Metrics");
 }
 
+/// What the Collector has accepted is delivered, and what it cannot deliver is refused, for the exporter to keep it.
+#[test]
+fn the_collector_drops_no_metrics() {
+    let collector = parse(&of_kube()["collector"].files["/etc/otelcol/stack/otelcol.yaml"]);
+    let exporter = &collector["exporters"]["otlp_http"];
+    assert_eq!(exporter["retry_on_failure"]["max_elapsed_time"], 0);
+    let queue = &exporter["sending_queue"];
+    assert!(number(&queue["queue_size"]) > 0);
+    assert_eq!(queue["block_on_overflow"], Value::Null);
+    // A batch processor answers before the queue takes or refuses the request.
+    assert_eq!(
+        collector["service"]["pipelines"]["metrics"]["processors"],
+        serde_json::json!(["memory_limiter"])
+    );
+}
+
+#[test]
+fn the_dashboards_are_checked_by_the_types_of_the_grafana_in_the_stack() {
+    let image = &of_kube()["grafana"].image;
+    let (_, version) = image.rsplit_once(':').expect("it has a tag");
+    let packages: Value = serde_json::from_str(&read("tests/dashboards/package.json")).expect("it is JSON");
+    let schema = text(&packages["dependencies"]["grafana-schema-12"]);
+    assert_eq!(schema, format!("npm:@grafana/schema@{version}"));
+    assert!(read("tests/dashboards/check.cjs").contains("'grafana-schema-12'"));
+}
+
 #[test]
 fn the_stack_has_every_dashboard_and_every_rule() {
     let containers = of_kube();
@@ -245,7 +274,7 @@ fn the_stack_has_every_dashboard_and_every_rule() {
         let Some((folder, name)) = path.rsplit_once('/') else { continue };
         let (service, folder) = match folder {
             "dist/grafana" => ("grafana", DASHBOARDS),
-            "dist/prometheus" => ("prometheus", "/etc/prometheus/rules"),
+            "dist/prometheus" => ("prometheus", RULES),
             _ => continue,
         };
         assert_eq!(containers[service].files.get(&format!("{folder}/{name}")), Some(&text), "{path}");

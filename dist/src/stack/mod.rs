@@ -3,6 +3,7 @@
 
 mod compose;
 mod kube;
+mod prometheus;
 pub mod services;
 mod yaml;
 
@@ -12,11 +13,12 @@ use crate::File;
 /// context, so none may be in the root of the repository.
 pub const NAME: &str = "bpf-metrics";
 
-/// Returns `metrics-stack.yaml` and `compose.yaml`, with the dashboards and rules among `made`.
+/// Returns `metrics-stack.yaml`, `compose.yaml` and the configuration of Prometheus, with the dashboards and rules among `made`.
 #[must_use]
 pub fn files(made: &[File]) -> Vec<File> {
     let services = services::all(made);
     vec![
+        prometheus::file(&services::in_folder(made, "dist/prometheus")),
         File { path: "metrics-stack.yaml".to_owned(), text: kube::render(&services) },
         File { path: "compose.yaml".to_owned(), text: compose::render(&services) },
     ]

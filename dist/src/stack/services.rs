@@ -1,6 +1,7 @@
 //! The services of the stack: their images, ports, settings and files. `metrics-stack.yaml` and `compose.yaml` are made of this
 //! table.
 
+use super::prometheus;
 use crate::File;
 
 /// A server in a container.
@@ -58,6 +59,9 @@ pub const PUBLISHED_ON: &str = "127.0.0.1";
 /// Path of the folder of dashboards in the container.
 pub const DASHBOARDS: &str = "/etc/grafana/dashboards";
 
+/// Path of the folder of rules in the container.
+pub const RULES: &str = "/etc/prometheus/rules";
+
 /// Returns a file of the repository, which is at this path and is not made here.
 macro_rules! kept {
     ($path:literal) => {
@@ -65,20 +69,23 @@ macro_rules! kept {
     };
 }
 
+/// Returns those files that are directly in a folder.
+pub(super) fn in_folder(files: &[File], folder: &str) -> Vec<File> {
+    let is_there = |file: &&File| file.path.rsplit_once('/').is_some_and(|(of, _)| of == folder);
+    files.iter().filter(is_there).cloned().collect()
+}
+
 /// Returns the services, with the dashboards and rules among `made`.
 #[must_use]
 pub fn all(made: &[File]) -> Vec<Service> {
-    let in_folder = |folder: &str| -> Vec<File> {
-        let is_there = |file: &&File| file.path.rsplit_once('/').is_some_and(|(of, _)| of == folder);
-        made.iter().filter(is_there).cloned().collect()
-    };
+    let rules = in_folder(made, "dist/prometheus");
     vec![
         Service {
             name: "collector",
             purpose: "OpenTelemetry Collector: takes OTLP from the exporter",
             image: "docker.io/otel/opentelemetry-collector",
             version: "0.152.0",
-            origin: "The version that the tests run, and once that of \"Install the Collector with Docker\" at opentelemetry.io.",
+            origin: "Version of Debian's sources when the stack was last tested (2026-11-28).",
             ports: &[Port(4317, "OTLP over gRPC"), Port(4318, "OTLP over HTTP")],
             arguments: &[Argument("--config=/etc/otelcol/stack/otelcol.yaml", "")],
             environment: &[],
@@ -94,12 +101,15 @@ pub fn all(made: &[File]) -> Vec<Service> {
             purpose: "Prometheus: keeps the metrics and evaluates the rules",
             image: "docker.io/prom/prometheus",
             version: "v3.5.3",
-            origin: "The version that the tests run: 3.5.3 of 2026-04-27, by its CHANGELOG.md.",
+            origin: "Version of Debian's sources when the stack was last tested (2026-11-28).",
             ports: &[Port(9090, "Its own pages and API")],
             arguments: &[
                 Argument("--config.file=/etc/prometheus/stack/prometheus.yaml", ""),
                 Argument("--storage.tsdb.path=/prometheus", ""),
-                Argument("--storage.tsdb.retention.time=7d", "Whatever comes first."),
+                Argument(
+                    "--storage.tsdb.retention.time=7d",
+                    "The limits of time and of size: what is beyond either is deleted.",
+                ),
                 Argument("--storage.tsdb.retention.size=2GB", ""),
                 Argument("--web.enable-otlp-receiver", ""),
             ],
@@ -108,13 +118,9 @@ pub fn all(made: &[File]) -> Vec<Service> {
                 Folder {
                     name: "bpf-metrics-prometheus",
                     path: "/etc/prometheus/stack",
-                    files: vec![kept!("dist/stack/prometheus.yaml")],
+                    files: vec![prometheus::file(&rules)],
                 },
-                Folder {
-                    name: "bpf-metrics-rules",
-                    path: "/etc/prometheus/rules",
-                    files: in_folder("dist/prometheus"),
-                },
+                Folder { name: "bpf-metrics-rules", path: RULES, files: rules },
             ],
             uses: &[],
         },
@@ -137,15 +143,19 @@ pub fn all(made: &[File]) -> Vec<Service> {
                 Variable(
                     "GF_ANALYTICS_REPORTING_ENABLED",
                     "false",
-                    "No request leaves the machine: no statistics of use, no look for updates, no news, no pictures of users, no plugins.",
+                    "Settings that keep requests on the machine: no statistics of use, no look for updates, no news, no pictures of users, no \
+                     plugins, no snapshots elsewhere. That they suffice is not tested.",
                 ),
                 Variable("GF_ANALYTICS_CHECK_FOR_UPDATES", "false", ""),
                 Variable("GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES", "false", ""),
+                Variable("GF_ANALYTICS_FEEDBACK_LINKS_ENABLED", "false", ""),
                 Variable("GF_NEWS_NEWS_FEED_ENABLED", "false", ""),
                 Variable("GF_SECURITY_DISABLE_GRAVATAR", "true", ""),
                 Variable("GF_PLUGINS_PREINSTALL_DISABLED", "true", ""),
+                Variable("GF_PLUGINS_PREINSTALL_AUTO_UPDATE", "false", ""),
                 Variable("GF_PLUGINS_PLUGIN_ADMIN_ENABLED", "false", ""),
                 Variable("GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED", "true", ""),
+                Variable("GF_SNAPSHOTS_EXTERNAL_ENABLED", "false", ""),
             ],
             folders: vec![
                 Folder {
@@ -158,7 +168,11 @@ pub fn all(made: &[File]) -> Vec<Service> {
                     path: "/etc/grafana/provisioning/dashboards",
                     files: vec![kept!("dist/stack/grafana-dashboards.yaml")],
                 },
-                Folder { name: "bpf-metrics-dashboards", path: DASHBOARDS, files: in_folder("dist/grafana") },
+                Folder {
+                    name: "bpf-metrics-dashboards",
+                    path: DASHBOARDS,
+                    files: in_folder(made, "dist/grafana"),
+                },
             ],
             uses: &["prometheus"],
         },
