@@ -3,7 +3,8 @@
 //! such as those of the instrumentation scope.
 
 use crate::names::{
-    BUILD_INFO, MAP_FILL, MAP_INFO, Metric, PROGRAM_INFO, PROGRAM_RUN_TIME, PROGRAM_RUNS, RUN_STATS_COVERED,
+    BUILD_INFO, DROPPED_SERIES, MAP_INFO, Metric, OBJECTS, PROGRAM_INFO, PROGRAM_RUN_TIME, PROGRAM_RUNS,
+    RUN_STATS_COVERED,
 };
 
 /// Labels that identify an exporter.
@@ -11,6 +12,13 @@ pub const NODE: &str = "job, instance";
 
 /// Labels that identify a program or a map of an exporter.
 pub const OBJECT: &str = "job, instance, id, name, type";
+
+/// Labels that identify a program on all nodes of a job: its id differs from node to node.
+pub const PROGRAM_OF_JOB: &str = "job, name, type";
+
+/// Programs that nodes are compared by. Those without a name say nothing. Those for devices are made for each container and unit.
+/// The exporter's own depend on the kernel.
+const COMPARED: &str = r#"name!="",name!~"bpf_metrics_exporter_.*",type!="cgroup_device""#;
 
 /// The exporters that an expression is about.
 #[derive(Clone, Copy, Debug)]
@@ -83,20 +91,48 @@ impl Scope {
     /// Returns the growth of a counter of programs per second in which run statistics were on.
     #[must_use]
     pub fn per_covered_second(self, counter: Metric, window: &str) -> String {
-        let covered = self.of(RUN_STATS_COVERED);
+        self.growth_per_covered_second(counter, "", OBJECT, window)
+    }
+
+    /// Returns the same for a counter with these matchers, whose series these labels identify.
+    #[must_use]
+    pub fn growth_per_covered_second(
+        self,
+        counter: Metric,
+        matchers: &str,
+        by: &str,
+        window: &str,
+    ) -> String {
         format!(
-            "max by ({OBJECT}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({covered}[{window}]))",
-            self.of(counter),
+            "max by ({by}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({}[{window}]))",
+            self.with(counter, matchers),
+            self.of(RUN_STATS_COVERED),
         )
     }
 
-    /// Returns the fill of each map that refuses entries when it is full, with its owner.
+    /// Returns a series for each node that can be compared with others: one that drops series does not list all of its programs.
     #[must_use]
-    pub fn fill_with_owner(self) -> String {
+    pub fn comparable_nodes(self) -> String {
         format!(
-            "max by ({OBJECT}) ({}) * on ({OBJECT}) group_left (type_name, owner_kind, owner) {}",
-            self.of(MAP_FILL),
-            self.map_info(""),
+            r#"group by ({NODE}) ({}) unless on ({NODE}) {} > 0"#,
+            self.with(OBJECTS, r#"kind="program""#),
+            self.of(DROPPED_SERIES),
+        )
+    }
+
+    /// Returns the number of such nodes of each job.
+    #[must_use]
+    pub fn number_of_comparable_nodes(self) -> String {
+        format!("count by (job) ({})", self.comparable_nodes())
+    }
+
+    /// Returns the programs of such nodes by name and type: ids are new after each load, and tags differ between versions.
+    #[must_use]
+    pub fn programs_by_name(self) -> String {
+        format!(
+            "count by ({NODE}, name, type) ({}) and on ({NODE}) ({})",
+            self.with(PROGRAM_INFO, COMPARED),
+            self.comparable_nodes(),
         )
     }
 
@@ -116,4 +152,12 @@ impl Scope {
         }
         format!("max by ({NODE}, node, k8s_cluster_name) ({nodes})")
     }
+}
+
+/// Returns the programs that nearly all nodes of a job have, with how many do: all nodes but a tenth, or but one if there are fewer
+/// than ten. With fewer than five, there is no telling which of them differs. `with` is the number of nodes that have each program,
+/// and `nodes` that of all nodes of each job.
+#[must_use]
+pub fn common_programs(with: &str, nodes: &str) -> String {
+    format!("{with} >= on (job) group_left () (({nodes} >= 5) - on (job) clamp_min({nodes} / 10, 1))")
 }

@@ -31,7 +31,7 @@ fn selectors_have_the_matchers_of_the_scope() {
 
 #[test]
 fn shared_expressions_are_valid() {
-    for expression in [Scope::ALL.cpu_share("5m"), Scope::ALL.fill_with_owner(), Scope::SELECTED.nodes()] {
+    for expression in [Scope::ALL.cpu_share("5m"), Scope::ALL.map_info(""), Scope::SELECTED.nodes()] {
         parser::parse(&expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
     }
 }

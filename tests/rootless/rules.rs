@@ -10,12 +10,15 @@ use promql_parser::util::visitor::{ExprVisitor, walk_expr};
 use test_support::golden;
 
 /// Matches without `job` and `instance` that are right, and why.
-const MATCHES_WITHOUT_NODE: [(&[&str], &str); 5] = [
+const MATCHES_WITHOUT_NODE: [(&[&str], &str); 8] = [
     (&["job"], "nodes are compared with the others of their job"),
     (&["job", "name", "type"], "programs of a job, by name"),
+    (&["job", "type"], "numbers of programs of a job"),
     (&["node"], "nodes that have no exporter have no instance"),
+    (&["cluster", "node"], "the same, where the cluster is known"),
+    (&["source", "cluster", "node"], "nodes that others know"),
     (&["job", "k8s_cluster_name", "k8s_namespace_name", "kind"], "totals of a namespace over all nodes"),
-    (&[], "numbers of nodes"),
+    (&["source", "cluster"], "numbers of nodes that others know"),
 ];
 
 /// Every match of two vectors in an expression: its labels, or `None` where it matches on all labels.

@@ -54,6 +54,7 @@ const TESTS: &[Test] = &[
     ("the_documented_expressions_yield_cpu_shares", shares::test, &[Promtool]),
     ("the_questions_of_the_readme_have_answers", shares::test_questions, &[Promtool]),
     ("promtool_accepts_the_rules", alerts::check, &[Promtool]),
+    ("each_recording_rule_yields_what_it_says", alerts::recorded, &[Promtool]),
     ("each_alert_fires_on_its_fault_and_not_below", alerts::faults, &[Promtool]),
     ("no_alert_fires_in_ordinary_life", alerts::ordinary_life, &[Promtool]),
     ("no_alert_fires_in_an_hour_of_real_life", ordinary_life::test, &[Prometheus]),

@@ -7,15 +7,9 @@ use crate::names::{
     OBJECTS_RUN_TIME, OTLP_DROPPED_POINTS, OWNER_INFO, OWNER_LINKS, OWNER_MAPS, OWNER_MEM, OWNER_PROGRAMS,
     OWNER_RUN_TIME, PROGRAM_INFO, RUN_STATS_COVERED,
 };
-use crate::promql::{NODE, OBJECT, Scope};
+use crate::promql::{self, NODE, OBJECT, PROGRAM_OF_JOB as PROGRAM, Scope};
 
 const SCOPE: Scope = Scope::FLEET;
-
-/// A program without its id, which differs from node to node.
-const PROGRAM: &str = "job, name, type";
-
-/// The part of the nodes that have a program from which on it is missed where it is not.
-const MOST: &str = "0.9";
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -81,9 +75,9 @@ fn overview() -> Row {
             .from(1.0, "orange", "their memory stays until the node reboots"),
             Panel::stat(
                 "Nodes that differ",
-                "Nodes that lack a program which at least 90 % of the nodes have.",
+                "Nodes that lack a program which nearly all nodes of their job have: all but a tenth or one, of at least five.",
                 Unit::Count,
-                format!("count({} > 0) or vector(0)", missing()),
+                format!("count(({}) > 0) or vector(0)", missing()),
             )
             .from(1.0, "orange", "an agent is missing or has not loaded everything there"),
             Panel::stat(
@@ -100,33 +94,29 @@ fn overview() -> Row {
     }
 }
 
-/// Returns the programs that most nodes have, and how many do.
+/// Returns the programs that nearly all nodes have, and how many do.
 fn common() -> String {
-    format!("{} >= on (job) group_left {MOST} * {}", nodes_with_program(), number_of_nodes())
+    promql::common_programs(&nodes_with_program(), &number_of_nodes())
 }
 
-/// Returns the number of nodes that have a program of each name and type. The exporter's own iterators depend on the kernel.
+/// Returns the number of nodes that have a program of each name and type.
 fn nodes_with_program() -> String {
-    let programs = SCOPE.with(PROGRAM_INFO, r#"name!~"bpf_metrics_exporter_.*""#);
-    format!("count by ({PROGRAM}) (group by ({PROGRAM}, instance) ({programs}))")
+    format!("count by ({PROGRAM}) ({})", SCOPE.programs_by_name())
 }
 
 /// Returns the number of nodes of each job.
 fn number_of_nodes() -> String {
-    format!("count by (job) (group by ({NODE}) ({}))", SCOPE.with(OBJECTS, r#"kind="program""#))
+    SCOPE.number_of_comparable_nodes()
 }
 
-/// Returns how many of the programs that most nodes have are missing on each.
+/// Returns how many of the programs that nearly all nodes have are missing on each.
 fn missing() -> String {
     let all = format!("count by (job) ({})", common());
-    let here = format!(
-        "count by ({NODE}) (group by ({PROGRAM}, instance) ({}) and on ({PROGRAM}) ({}))",
-        SCOPE.of(PROGRAM_INFO),
-        common(),
-    );
-    let none = format!("0 * group by ({NODE}) ({})", SCOPE.with(OBJECTS, r#"kind="program""#));
-    // The minuend has one series for each job, so the nodes are on the other side.
-    format!("-(({here} or on ({NODE}) {none}) - on (job) group_left {all})")
+    let here =
+        format!("count by ({NODE}) (({}) and on ({PROGRAM}) ({}))", SCOPE.programs_by_name(), common());
+    let none = format!("0 * ({})", SCOPE.comparable_nodes());
+    // The minuend has one series for each job, so the nodes are on the other side. A job without such programs misses none.
+    format!("-(({here} or on ({NODE}) {none}) - on (job) group_left {all}) or on ({NODE}) {none}")
 }
 
 /// Returns the nodes' values with the labels of their names.
@@ -227,7 +217,7 @@ fn differences() -> Row {
         panels: vec![
             Panel::table(
                 "Programs that some nodes lack",
-                "Programs, by name and type, that at least 90 % of the nodes have, but not all.",
+                "Programs, by name and type, that nearly all nodes have, but not all.",
                 &PROGRAMS,
                 vec![
                     Query::new(
@@ -246,12 +236,17 @@ fn differences() -> Row {
             .size(8, 10),
             Panel::table(
                 "Missing on the selected node",
-                "Programs that at least 90 % of the nodes have, and the node selected above has not.",
+                "Programs that nearly all nodes have, and the node selected above has not.",
                 &PROGRAMS,
                 vec![Query::new(
                     "Nodes with it",
                     Unit::Count,
-                    format!("({}) unless on ({PROGRAM}) {selected}", common()),
+                    // What a node that drops series has is not known.
+                    format!(
+                        "({}) and on (job) ({}) unless on ({PROGRAM}) {selected}",
+                        common(),
+                        Scope::SELECTED.comparable_nodes()
+                    ),
                 )],
                 &[("Nodes with it", true)],
             )

@@ -4,17 +4,23 @@
 
 use crate::names::{
     BUILD_INFO, COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, JIT_LIMIT,
-    JIT_USED, LINK_INFO, LINK_MISSED, MAP_FILL, MAP_INFO, Metric, OBJECTS, OBJECTS_ORPHANED,
+    JIT_USED, LINK_INFO, LINK_MISSED, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, Metric, OBJECTS_ORPHANED,
     OTLP_DESTINATION_INFO, OTLP_DROPPED_POINTS, OTLP_POINTS, PROGRAM_INFO, PROGRAM_RUNS, RUN_STATS_COVERED,
 };
-use crate::promql::{NODE, OBJECT, Scope};
+use crate::promql::{NODE, OBJECT, PROGRAM_OF_JOB, Scope};
 
-use super::Severity::{Critical, Info, Warning};
-use super::recording::{NODE_ALIAS, NODE_NAME, PROGRAM_MISSES, PROGRAMS, RING_FLOOR, WITHOUT_COMMON};
+use super::Severity::{Info, Warning};
+use super::recording::{
+    COVERED_NODE, KNOWN_NODE, NODE_NAME, NODES, PROGRAM_MISSES, PROGRAMS, RING_FLOOR, WITH_COMMON, WITHOUT,
+    WITHOUT_COMMON,
+};
 use super::{Alert, Group, Rule};
 
 /// Hooks of the network and of cgroups. Tracing tools that end leave other hooks without a program.
 const LASTING_HOOKS: &str = r#"hook=~"xdp|tc.*|netkit.*|cgroup.*|netfilter|sk_lookup|flow_dissector""#;
+
+/// Fill from which on a map is full: a table at its limit has one entry more or less from one moment to the next.
+const FULL: &str = "0.99";
 
 /// Labels that identify a hook and its target.
 const HOOK: &str = "job, instance, hook, target, netns";
@@ -26,7 +32,10 @@ pub fn groups() -> Vec<Group> {
         |name, alerts: Vec<Alert>| Group { name, rules: alerts.into_iter().map(Rule::Alert).collect() };
     vec![
         group("bpf-alerts-maps", vec![map_full(), map_filling_up(), ring_buffer_backlog()]),
-        group("bpf-alerts-programs", vec![program_misses_runs(), link_misses_runs(), program_set_differs()]),
+        group(
+            "bpf-alerts-programs",
+            vec![program_misses_runs(), link_misses_runs(), program_set_differs(), common_program_lost()],
+        ),
         group("bpf-alerts-hosts", vec![hook_lost_program(), orphans_grow(), jit_memory_near_limit()]),
         group(
             "bpf-alerts-exporters",
@@ -50,27 +59,34 @@ pub fn all() -> impl Iterator<Item = Alert> {
     })
 }
 
+/// Returns the maps that are large enough for their fill to mean something.
+fn large_maps() -> String {
+    format!("{} >= 64", Scope::ALL.of(MAP_MAX_ENTRIES))
+}
+
 fn map_full() -> Alert {
-    let full = format!("max by ({OBJECT}) ({}) >= 1", Scope::ALL.of(MAP_FILL));
-    let earlier =
-        ["30m", "1h", "2h", "4h"].map(|age| format!("{} offset {age} < 1", Scope::ALL.of(MAP_FILL)));
+    let fill = Scope::ALL.of(MAP_FILL);
+    let earlier = ["30m", "1h", "2h", "4h"].map(|age| format!("{fill} offset {age} <= {FULL}"));
     Alert {
         name: "BpfMapFull",
-        reason: "Full means that the map refuses the next entry; types that make room by themselves have no fill. Many maps are made \
-                 as large as what they hold and are filled when they are loaded: so a map counts only if it was not full at one of \
+        reason: "A full map refuses the next entry; types that make room by themselves have no fill. More than 99 %, since a table \
+                 whose entries come and go is at its limit although one is free at the moment. Maps of fewer than 64 entries are left \
+                 out: they are flags, slots and settings, of which all are set sooner or later. Many maps are made \
+                 as large as their contents and are filled when they are loaded: so a map counts only if it was not full at one of \
                  four earlier moments, at most four hours ago. Each moment is twice as long ago as the one before, so a map that \
-                 took some time to fill up is reported for at least as long, and after four hours full it is taken as made so. \
-                 Moments rather than a quantile over hours: a range would read every sample of every map in each evaluation. \
-                 15 minutes, since a map that is full for a moment has lost little.",
+                 took some time to fill up is reported for at least as long. One that has been full for four hours is no longer \
+                 reported. Moments rather than a quantile over hours: a range would read every sample of every map in each \
+                 evaluation. 15 minutes, since a map that is full for a moment has lost little.",
         expression: format!(
-            "{full}\nand on ({OBJECT})\n(\n  {}\n)",
+            "max by ({OBJECT}) ({fill}) > {FULL}\nand on ({OBJECT}) {}\nand on ({OBJECT})\n(\n  {}\n)",
+            large_maps(),
             earlier.join(&format!("\n  or on ({OBJECT}) "))
         ),
         after: "15m",
         severity: Warning,
         summary: "A BPF map is full and refuses new entries",
         description: format!(
-            "Map {MAP} on {} has had no room for another entry for 15 minutes{}.",
+            "Map {MAP} on {} has had no room, or nearly none, for another entry for 15 minutes{}.",
             node(),
             owner(MAP_INFO)
         ),
@@ -82,21 +98,21 @@ fn map_filling_up() -> Alert {
     let earlier = |age: &str| format!("max by ({OBJECT}) ({} offset {age})", Scope::ALL.of(MAP_FILL));
     Alert {
         name: "BpfMapFillingUp",
-        reason: "Less than 30 % is left, and the growth of the last 30 minutes and that of the last 15 minutes would each use it up \
-                 within the hour: the fill and twice the one, or four times the other, are more than 1. Two windows, so that \
+        reason: "Between 70 % and 99 %, where BpfMapFull begins, and the growth of the last 30 minutes and that of the last 15 minutes \
+                 would each use up the rest within the hour: the fill and twice the one, or four times the other, are more than 1. \
+                 So the fill is more than a third of 1 and two earlier fills, or a fifth of 1 and four. Two windows, so that \
                  neither a jump long ago nor one just now is taken for a trend. A map that is \
                  populated in one go, at load or when an agent synchronizes, grows in the shorter window for 15 minutes, so the \
                  alert waits for 20. A map that fills up and is emptied again within that time is ordinary, too. Differences \
                  between moments rather than a regression: a range would read every sample of every map in each evaluation.",
-        // The fill and twice its growth in half an hour: fill + 2 * (fill - earlier), with each read once.
         expression: format!(
-            "{fill} > 0.7\n\
-             and on ({OBJECT})\n\
-             (3 * {fill} - on ({OBJECT}) 2 * {} > 1)\n\
-             and on ({OBJECT})\n\
-             (5 * {fill} - on ({OBJECT}) 4 * {} > 1)",
+            "{fill} > 0.7 <= {FULL}\n  \
+             > on ({OBJECT}) ((1 + 2 * {}) / 3)\n  \
+             > on ({OBJECT}) ((1 + 4 * {}) / 5)\n\
+             and on ({OBJECT}) {}",
             earlier("30m"),
             earlier("15m"),
+            large_maps(),
         ),
         after: "20m",
         severity: Warning,
@@ -141,8 +157,8 @@ fn program_misses_runs() -> Alert {
         reason: "The kernel skips a run if the program, or for probes another one, is running on that CPU. It counts this always, and \
                  runs only while run statistics are on, so runs are divided by the seconds in which they were counted. One run in a \
                  hundred is where totals and samples of a tool become visibly wrong, and below one per second nothing is. While run \
-                 statistics are off the share is unknown: then ten per second, which is one in a hundred of a thousand runs per \
-                 second. Fewer may matter to a program that runs seldom, and is not reported.",
+                 statistics are off the share is unknown: then ten per second, which is 1 % of a program that runs a thousand times \
+                 per second. Fewer may matter to a program that runs seldom, and is not reported.",
         expression: format!(
             "({PROGRAM_MISSES} > on ({OBJECT}) (0.01 * ({runs})))\n\
              or on ({OBJECT})\n\
@@ -193,57 +209,109 @@ fn link_misses_runs() -> Alert {
 }
 
 fn program_set_differs() -> Alert {
-    let listed = Scope::ALL.with(OBJECTS, r#"kind="program""#);
     Alert {
         name: "BpfProgramSetDiffers",
-        reason: "Programs that at least 90 % of at least five nodes of the job have, by name and type. A rolling upgrade changes the \
+        reason: "Programs that nearly all nodes of the job have, by name and type: all but a tenth, or but one of five to nine nodes. \
+                 With fewer than five, there is no telling which of them differs. A rolling upgrade changes the \
                  number of nodes without a program by more than one in an hour, and such programs are left out; so a node is \
                  reported when it stayed behind. 30 minutes: a new node, or an agent that restarts, has its programs by then. \
+                 Nodes that drop series are left out. \
                  Nodes of another role need a job of their own, if they are less than a tenth of their job.",
         expression: format!(
             "(\n  count by (job) ({WITHOUT_COMMON})\n  \
              - on (job) group_right ()\n  \
              (\n    \
-             count by ({NODE}) ({PROGRAMS} and on (job, name, type) {WITHOUT_COMMON})\n    \
-             or on ({NODE}) 0 * max by ({NODE}) ({listed})\n  )\n) > 0"
+             count by ({NODE}) ({PROGRAMS} and on ({PROGRAM_OF_JOB}) {WITHOUT_COMMON})\n    \
+             or on ({NODE}) 0 * ({})\n  )\n) > 0",
+            Scope::ALL.comparable_nodes()
         ),
         after: "30m",
         severity: Warning,
         summary: "A node lacks BPF programs that the others have",
         description: format!(
-            "{} lacks {{{{ $value }}}} of the programs that at least 90 % of the nodes of job {{{{ $labels.job }}}} have.",
+            "{} lacks {{{{ $value }}}} of the programs that nearly all nodes of job {{{{ $labels.job }}}} have.",
             node()
         ),
     }
 }
 
+fn common_program_lost() -> Alert {
+    let earlier = format!("{WITH_COMMON} offset 6h");
+    let number = |programs: &str| format!("count by (job, type) ({programs})");
+    Alert {
+        name: "BpfCommonProgramLost",
+        reason: "BpfProgramSetDiffers is about single nodes: when more of them lose a program, it is no longer one that nearly all \
+                 have. So these are compared with six hours ago. A program that is replaced by another one of its type leaves the \
+                 number of such programs as it was. While a version is rolled out, the number of nodes without a program changes by \
+                 more than one in an hour; so the alert begins an hour and a half after the last node, and ends six hours after the \
+                 first. An information, since most likely an agent was removed on purpose.",
+        expression: format!(
+            "count by (job) (\n  \
+               (\n    \
+                 {earlier}\n    \
+                 unless on ({PROGRAM_OF_JOB}) {WITH_COMMON}\n    \
+                 unless on ({PROGRAM_OF_JOB}) abs({WITHOUT} - on ({PROGRAM_OF_JOB}) {WITHOUT} offset 1h) > 1\n    \
+                 unless on ({PROGRAM_OF_JOB}) ({WITHOUT} offset 1h unless on ({PROGRAM_OF_JOB}) {WITHOUT})\n  \
+               )\n  \
+               and on (job, type)\n  \
+               ({} > on (job, type) ({} or on (job, type) 0 * {}))\n  \
+               and on (job) ({NODES} >= 5 and on (job) {NODES} offset 1h)\n\
+             )",
+            number(&earlier),
+            number(WITH_COMMON),
+            number(&earlier),
+        ),
+        after: "30m",
+        severity: Info,
+        summary: "Many nodes of a job have lost BPF programs",
+        description: "{{ $value }} programs that nearly all nodes of job {{ $labels.job }} had six hours ago are missing on more than a \
+                      tenth of them, and no other one came instead. If an agent was removed, nothing is wrong."
+            .to_owned(),
+    }
+}
+
 fn hook_lost_program() -> Alert {
-    let programs =
-        |age: &str| format!("max by ({HOOK}) ({}{age})", Scope::ALL.with(HOOK_PROGRAMS, LASTING_HOOKS));
+    let select = |matchers: &str, age: &str| {
+        format!("max by ({HOOK}) ({}{age})", Scope::ALL.with(HOOK_PROGRAMS, matchers))
+    };
+    let programs = |age: &str| select(LASTING_HOOKS, age);
     let now = programs("");
+    // The same direction of the same device, by the older or the newer of these hooks.
+    let of_tc = |age: &str| select(r#"hook=~"tcx?_.*""#, age);
+    let direction =
+        |hooks: &str| format!(r#"label_replace({hooks}, "direction", "$1", "hook", "tcx?_(.*)")"#);
+    let place = "job, instance, target, netns, direction";
+    let lost = format!(
+        "({now} < on ({HOOK}) {})\n  \
+         and on ({HOOK})\n  \
+         ({now} < on ({HOOK}) {})\n  \
+         and on ({HOOK})\n  \
+         (max by ({HOOK}) (increase({}[1h])) > 0)",
+        programs(" offset 1h"),
+        programs(" offset 2h"),
+        Scope::ALL.with(HOOK_DETACHED_PROGRAMS, LASTING_HOOKS),
+    );
+    let gained =
+        format!("{} unless on ({HOOK}) ({} <= on ({HOOK}) {})", of_tc(""), of_tc(""), of_tc(" offset 1h"));
     Alert {
         name: "BpfHookLostProgram",
         reason: "A scan found a program detached while the interface, cgroup or namespace was still there, and now there are fewer than \
                  an hour ago and than two hours ago. One of these moments alone may fall into the life of a tool that attached \
-                 its program for less than an hour. A program that is replaced leaves their number as it was. When a target is \
-                 removed, as with a pod, its series end. 10 minutes, so that an agent can restart. The alert ends after an hour: \
-                 then the hook is taken as meant so, and one without programs is no longer reported.",
+                 its program for less than an hour. A program that is replaced leaves their number as it was, and one that moves \
+                 between tc and tcx leaves more at the other hook of its direction, which is looked at, too. When a target is \
+                 removed, as with a pod, its series end. 10 minutes, so that an agent can restart. The alert ends after an hour, \
+                 whether or not the program is back: nothing says how many programs a hook should have, only how many it had.",
         expression: format!(
-            "({now} < on ({HOOK}) {})\n\
-             and on ({HOOK})\n\
-             ({now} < on ({HOOK}) {})\n\
-             and on ({HOOK})\n\
-             (max by ({HOOK}) (increase({}[1h])) > 0)",
-            programs(" offset 1h"),
-            programs(" offset 2h"),
-            Scope::ALL.with(HOOK_DETACHED_PROGRAMS, LASTING_HOOKS),
+            "max by ({HOOK}) (\n  {}\n  unless on ({place})\n  {}\n)",
+            direction(&format!("(\n  {lost}\n  )")),
+            direction(&format!("({gained})")),
         ),
         after: "10m",
-        severity: Critical,
+        severity: Warning,
         summary: "A hook has lost a BPF program while its target is still there",
         description: format!(
             "Hook {{{{ $labels.hook }}}}{{{{ with $labels.target }}}} of {{{{ . }}}}{{{{ end }}}} on {} has {{{{ $value }}}} programs, \
-             fewer than in the last hours.",
+             fewer than in the last hours. This alert ends an hour after the loss, whether or not the program is back.",
             node()
         ),
     }
@@ -273,12 +341,12 @@ fn jit_memory_near_limit() -> Alert {
     let bytes = |metric| format!("max by ({NODE}) ({})", Scope::ALL.of(metric));
     Alert {
         name: "BpfJitMemoryNearLimit",
-        reason: "At the limit it is too late: containers fail to start, and a fifth is time to raise it. Not earlier, since what is used is \
+        reason: "Containers fail to start when the limit is reached, so the alert fires when a fifth is left. Not earlier, since the usage is \
                  an upper bound: of a pack that few programs share, the whole counts. What is loaded and removed at once, as when \
                  many containers start, is gone after 15 minutes.",
         expression: format!("{} / on ({NODE}) {} > 0.8", bytes(JIT_USED), bytes(JIT_LIMIT)),
         after: "15m",
-        severity: Critical,
+        severity: Warning,
         summary: "The memory for machine code of BPF programs is almost used up",
         description: format!(
             "{} uses {{{{ $value | humanizePercentage }}}} of the memory for machine code. Above the limit, seccomp filters of new \
@@ -291,36 +359,29 @@ fn jit_memory_near_limit() -> Alert {
 fn exporter_absent() -> Alert {
     let exporters = format!("max by ({NODE}) (last_over_time({}[1d]))", Scope::ALL.of(BUILD_INFO));
     let down = format!("max by ({NODE}) ({}) == 0", Scope::ALL.select("up", ""));
-    let names = format!(
-        "({NODE_ALIAS} or on ({NODE}, node) (last_over_time({NODE_ALIAS}[1d]) and on ({NODE}) {down}))"
-    );
-    let without = |nodes: &str| {
-        format!(
-            "(\n  {nodes} unless on (node) {names}\n  \
-             and on () (count({nodes} and on (node) {names}) >= on () 0.5 * count({nodes}))\n)"
-        )
-    };
-    let of_kubernetes = format!("group by (node) ({})", Scope::ALL.select("kube_node_info", ""));
-    let of_node_exporter = format!(
-        r#"group by (node) (label_replace({}, "node", "$1", "nodename", "(.+)"))"#,
-        Scope::ALL.select("node_uname_info", "")
-    );
+    let number = |nodes: &str| format!("count by (source, cluster) ({nodes})");
     Alert {
         name: "BpfExporterAbsent",
         reason: "Either a scrape fails of a target that was an exporter within the last day, or kube-state-metrics or node_exporter know a \
-                 node that has none, by any name that it has, while at least half of their nodes have one: below that, \
-                 it was meant for some nodes only. 15 minutes: a restart takes one, a new image some, and a new node is known before \
-                 its exporter runs.",
+                 node that has none, by any name that it has, while at least half of the nodes that they know in its cluster have \
+                 one: below that, it was meant for some nodes only. 15 minutes: a restart takes one, a new image some, and a new node \
+                 is known before its exporter runs.",
         expression: format!(
-            "({down} and on ({NODE}) {exporters})\nor on ({NODE}, node)\n{}\nor on ({NODE}, node)\n{}",
-            without(&of_kubernetes),
-            without(&of_node_exporter)
+            "({down} and on ({NODE}) {exporters})\n\
+             or on ({NODE}, source, cluster, node)\n\
+             (\n  \
+               {KNOWN_NODE} unless on (source, cluster, node) {COVERED_NODE}\n  \
+               and on (source, cluster) ({} >= on (source, cluster) (0.5 * {}))\n\
+             )",
+            number(COVERED_NODE),
+            number(KNOWN_NODE),
         ),
         after: "15m",
         severity: Warning,
         summary: "A node has no bpf-metrics-exporter",
         description: format!(
-            "{{{{ if $labels.instance }}}}The exporter on {} cannot be scraped.{{{{ else }}}}Node {{{{ $labels.node }}}} has no exporter, \
+            "{{{{ if $labels.instance }}}}The exporter on {} cannot be scraped. This alert ends a day after the last scrape.\
+             {{{{ else }}}}Node {{{{ $labels.node }}}}{{{{ with $labels.cluster }}}} of cluster {{{{ . }}}}{{{{ end }}}} has no exporter, \
              and at least half of the nodes have one.{{{{ end }}}}",
             past_node()
         ),
@@ -333,7 +394,8 @@ fn exporter_silent() -> Alert {
         name: "BpfExporterSilent",
         reason: "An exporter that pushes was there in the last hour and is not now. Nothing says whether its node was removed, so it is \
                  only an information, and ends after the hour; BpfExporterAbsent knows which nodes there should be. Targets of scrapes \
-                 are left out. 10 minutes: a restart keeps the instance.",
+                 are left out. 10 minutes: a restart keeps the instance. Of an exporter that was killed, Prometheus returns the last \
+                 samples for five minutes more.",
         expression: format!(
             "max by ({NODE}) (last_over_time({build}[1h]))\n\
              unless on ({NODE}) {build}\n\
@@ -344,29 +406,44 @@ fn exporter_silent() -> Alert {
         severity: Info,
         summary: "An exporter no longer pushes",
         description: format!(
-            "The exporter on {} has sent nothing for ten minutes. If the node was removed, nothing is wrong.",
+            "The exporter on {} has sent nothing for at least ten minutes. If the node was removed, nothing is wrong.",
             past_node()
         ),
     }
 }
 
 fn points_dropped() -> Alert {
-    let dropped = Scope::ALL.with(OTLP_DROPPED_POINTS, r#"reason!="shutdown""#);
+    let dropped = |matchers: &str| Scope::ALL.with(OTLP_DROPPED_POINTS, matchers);
+    let refused = dropped(r#"reason!~"shutdown|backlog_full""#);
+    let overflow = dropped(r#"reason="backlog_full""#);
+    let by = format!("{NODE}, reason");
     let configured = Scope::ALL.with(OTLP_DESTINATION_INFO, r#"configured="true""#);
     let accepted = Scope::ALL.with(OTLP_POINTS, r#"outcome="accepted""#);
     Alert {
         name: "BpfPointsDropped",
         reason: "An exporter that is only scraped has the default receiver, which nobody runs: so it counts only where a flag or variable \
-                 gives the receiver, or where it has accepted points since the exporter was started. A refusal or an overflow that does \
-                 not repeat is not reported: it leaves the window of ten minutes before the 15 are over. What is dropped at the exit is ordinary while the receiver is down.",
+                 gives the receiver, or where it has accepted points since the exporter was started. Points that do not fit into the \
+                 backlog are dropped while the receiver is unreachable. An exporter that only pushes has no samples of that time; so \
+                 the count is compared with the last one that is at least an hour old, of up to a day before, and any growth counts. \
+                 A refusal that does not repeat within 20 minutes is not reported. What is dropped at the exit is ordinary while the \
+                 receiver is down. 5 minutes: what is lost is lost, and nothing can be waited for.",
         expression: format!(
-            "sum by ({NODE}, reason) (increase({dropped}[10m])) > 0\nand on ({NODE})\n({configured} or on ({NODE}) {accepted} > 0)"
+            "(\n  \
+               (sum by ({by}) (increase({refused}[1h])) > 0\n    \
+                 and on ({by}) sum by ({by}) (increase({refused}[10m])) > 0\n    \
+                 and on ({by}) sum by ({by}) (increase({refused}[10m] offset 10m)) > 0)\n  \
+               or on ({by})\n  \
+               (sum by ({by}) ({overflow}) - on ({by}) sum by ({by}) (last_over_time({overflow}[1d] offset 1h)) > 0)\n\
+             )\n\
+             and on ({NODE})\n\
+             ({configured} or on ({NODE}) {accepted} > 0)"
         ),
-        after: "15m",
+        after: "5m",
         severity: Warning,
         summary: "An exporter drops points",
         description: format!(
-            "The exporter on {} has dropped {{{{ $value | humanize }}}} points in ten minutes ({{{{ $labels.reason }}}}).",
+            "The exporter on {} has dropped {{{{ $value | humanize }}}} points in an hour, or since its last sample before that \
+             ({{{{ $labels.reason }}}}).",
             node()
         ),
     }
@@ -378,8 +455,8 @@ fn collector_failing() -> Alert {
     );
     Alert {
         name: "BpfCollectorFailing",
-        reason: "A right that was not granted is no failure: this is an error in spite of the right. 15 minutes, since a reading that \
-                 fails once is repeated.",
+        reason: "A collector that lacks a right does not count as failing, so this is another error. 15 minutes, since a reading that fails \
+                 once is repeated.",
         expression: format!("max by ({NODE}, collector) ({}) == 0", Scope::ALL.of(COLLECT_SUCCESS)),
         after: "15m",
         severity: Warning,

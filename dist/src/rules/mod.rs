@@ -82,11 +82,12 @@ pub struct Alert {
 /// Time for which an alert fires on when its series are missing, so that a restart of the exporter does not resolve it.
 pub const KEEP_FIRING: &str = "5m";
 
+/// The annotation with the section of an alert. Not `runbook` or `runbook_url`, which tools make a link of: it is a path.
+pub const RUNBOOK: &str = "runbook_section";
+
 /// Severity of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Something does not work: now.
-    Critical,
     /// Something does not work well, or will not work: in working hours.
     Warning,
     /// Good to know.
@@ -96,7 +97,6 @@ pub enum Severity {
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Critical => "critical",
             Self::Warning => "warning",
             Self::Info => "info",
         })
@@ -145,7 +145,7 @@ pub fn yaml(groups: &[Group]) -> String {
                     text.push_str("        annotations:\n");
                     block(&mut text, "          summary", alert.summary);
                     block(&mut text, "          description", &alert.description);
-                    block(&mut text, "          runbook", &alert.runbook());
+                    block(&mut text, &format!("          {RUNBOOK}"), &alert.runbook());
                 }
             }
         }

@@ -2,10 +2,10 @@
 //! programs the nodes of a fleet have in common.
 
 use crate::names::{
-    BUILD_INFO, MAP_BACKLOG, MAP_FILL, MAP_MAX_ENTRIES, OBJECTS, OWNER_INFO, OWNER_LINKS, OWNER_MAPS,
-    OWNER_MEM, OWNER_PROGRAMS, OWNER_RUN_TIME, PROGRAM_INFO, PROGRAM_RECURSION_MISSES, RUN_STATS_COVERED,
+    BUILD_INFO, MAP_BACKLOG, MAP_FILL, MAP_MAX_ENTRIES, OWNER_INFO, OWNER_LINKS, OWNER_MAPS, OWNER_MEM,
+    OWNER_PROGRAMS, OWNER_RUN_TIME, PROGRAM_RECURSION_MISSES,
 };
-use crate::promql::{NODE, OBJECT, Scope};
+use crate::promql::{self, NODE, OBJECT, PROGRAM_OF_JOB, Scope};
 
 use super::{Group, Recording, Rule};
 
@@ -13,6 +13,10 @@ use super::{Group, Recording, Rule};
 pub const NODE_NAME: &str = "instance:bpf_node:info";
 /// Each name of the node of each exporter.
 pub const NODE_ALIAS: &str = "instance:bpf_node_alias:info";
+/// Nodes that other exporters know, each with its cluster.
+pub const KNOWN_NODE: &str = "node:bpf_known_node:info";
+/// Those of them that have an exporter.
+pub const COVERED_NODE: &str = "node:bpf_covered_node:info";
 /// CPUs used by programs.
 pub const PROGRAM_CPU: &str = "program:bpf_cpu_usage:rate5m";
 /// Fill of maps.
@@ -29,9 +33,13 @@ pub const RING_FLOOR: &str = "map:bpf_ring_backlog:ratio_min10m";
 pub const PROGRAM_MISSES: &str = "program:bpf_recursion_misses:rate5m";
 /// Programs by name.
 pub const PROGRAMS: &str = "instance_name:bpf_programs:count";
+/// Nodes of a job that can be compared.
+pub const NODES: &str = "job:bpf_comparable_nodes:count";
 /// Nodes of a job without a program that others have, by name.
 pub const WITHOUT: &str = "name:bpf_nodes_without_program:count";
-/// The same for programs that almost all nodes have.
+/// Nodes of a job with a program that nearly all of them have, by name.
+pub const WITH_COMMON: &str = "name:bpf_nodes_with_common_program:count";
+/// Nodes of a job without such a program, while this number is steady.
 pub const WITHOUT_COMMON: &str = "name:bpf_nodes_without_common_program:count";
 
 /// Types of ring buffers: `BPF_MAP_TYPE_RINGBUF` and `BPF_MAP_TYPE_USER_RINGBUF`.
@@ -51,13 +59,6 @@ pub fn groups() -> Vec<Group> {
 }
 
 fn nodes() -> Vec<Recording> {
-    let exporters = Scope::ALL.of(BUILD_INFO);
-    let alias = |label: &str| {
-        let targets = Scope::ALL.select("target_info", &format!(r#"{label}!="""#));
-        format!(
-            r#"group by ({NODE}, node) (label_replace({targets}, "node", "$1", "{label}", "(.+)") and on ({NODE}) {exporters})"#
-        )
-    };
     vec![
         Recording {
             record: NODE_NAME,
@@ -67,10 +68,68 @@ fn nodes() -> Vec<Recording> {
         },
         Recording {
             record: NODE_ALIAS,
-            about: "A series for each name that a node has, to find nodes that have no exporter.",
+            about: "A series for each name that a node has, to find nodes that have no exporter; with its cluster, where that is known.",
             expression: format!("{}\nor on ({NODE}, node)\n{}", alias("host_name"), alias("k8s_node_name")),
         },
+        Recording {
+            record: KNOWN_NODE,
+            about: "Nodes that kube-state-metrics and node_exporter know, with their cluster, where a label `k8s_cluster_name` or \
+                    `cluster` says it.",
+            expression: format!(
+                "{}\nor on (source, cluster, node)\n{}",
+                known("kube-state-metrics", "kube_node_info", "node"),
+                known("node_exporter", "node_uname_info", "nodename"),
+            ),
+        },
+        Recording {
+            record: COVERED_NODE,
+            about: "Those of them that have an exporter, which may be down. Where one side does not say the cluster, the name decides.",
+            expression: covered(),
+        },
     ]
+}
+
+/// Returns the nodes of exporters by one of their names.
+fn alias(label: &str) -> String {
+    let targets = Scope::ALL.select("target_info", &format!(r#"{label}!="""#));
+    let named = format!(
+        r#"label_replace({targets} and on ({NODE}) {}, "node", "$1", "{label}", "(.+)")"#,
+        Scope::ALL.of(BUILD_INFO)
+    );
+    format!("group by ({NODE}, cluster, node) ({})", with_cluster(&named))
+}
+
+/// Returns the nodes that another exporter knows.
+fn known(source: &str, metric: &str, label: &str) -> String {
+    let named =
+        format!(r#"label_replace({}, "node", "$1", "{label}", "(.+)")"#, Scope::ALL.select(metric, ""));
+    let of_source = format!(r#"label_replace({}, "source", "{source}", "", "")"#, with_cluster(&named));
+    format!("group by (source, cluster, node) ({of_source})")
+}
+
+/// Returns series with their cluster in one label, wherever it was.
+fn with_cluster(series: &str) -> String {
+    format!(r#"label_replace({series}, "cluster", "$1", "k8s_cluster_name", "(.+)")"#)
+}
+
+fn covered() -> String {
+    // The names of an exporter that is down are those that it had.
+    let names = |matchers: &str| {
+        let names = Scope::ALL.select(NODE_ALIAS, matchers);
+        let down = Scope::ALL.select("up", "");
+        format!("({names} or on ({NODE}, node) (last_over_time({names}[1d]) and on ({NODE}) {down} == 0))")
+    };
+    format!(
+        "({KNOWN_NODE} and on (cluster, node) {})\n\
+         or on (source, cluster, node)\n\
+         ({KNOWN_NODE} and on (node) {})\n\
+         or on (source, cluster, node)\n\
+         ({} and on (node) {})",
+        names(""),
+        names(r#"cluster="""#),
+        Scope::ALL.select(KNOWN_NODE, r#"cluster="""#),
+        names(""),
+    )
 }
 
 fn namespaces() -> Vec<Recording> {
@@ -92,11 +151,7 @@ fn namespaces() -> Vec<Recording> {
     };
     let of_pods = |metric| Scope::ALL.with(metric, r#"owner_kind="pod""#);
     let gauge = |metric| total(&format!("max by ({OWNER}) ({})", of_pods(metric)));
-    let cpu = format!(
-        "sum by ({OWNER}) (rate({}[5m])) / on ({NODE}) group_left sum by ({NODE}) (rate({}[5m]))",
-        of_pods(OWNER_RUN_TIME),
-        Scope::ALL.of(RUN_STATS_COVERED),
-    );
+    let cpu = Scope::ALL.growth_per_covered_second(OWNER_RUN_TIME, r#"owner_kind="pod""#, OWNER, "5m");
     let kinds = [(OWNER_PROGRAMS, "program"), (OWNER_MAPS, "map"), (OWNER_LINKS, "link")];
     let objects = kinds
         .map(|(metric, kind)| format!(r#"label_replace({}, "kind", "{kind}", "", "")"#, gauge(metric)))
@@ -165,34 +220,40 @@ fn objects() -> Vec<Recording> {
 }
 
 fn fleet() -> Vec<Recording> {
-    // Programs without a name say nothing. Those for devices are made for each container and unit. The exporter's own are where it is.
-    const NAMED: &str = r#"name!="",name!~"bpf_metrics_exporter_.*",type!="cgroup_device""#;
-    let nodes =
-        format!("count by (job) (count by ({NODE}) ({}))", Scope::ALL.with(OBJECTS, r#"kind="program""#));
+    let with = format!("count by ({PROGRAM_OF_JOB}) ({PROGRAMS})");
     vec![
         Recording {
             record: PROGRAMS,
             about: "Programs of each node by name and type: ids are new after each load, and tags differ while a new version is \
-                    rolled out. Reads the information of each program once; what follows has a series per name.",
-            expression: format!("count by ({NODE}, name, type) ({})", Scope::ALL.with(PROGRAM_INFO, NAMED)),
+                    rolled out. Nodes that drop series are left out, since their programs are not all known. Reads the information \
+                    of each program once; what follows has a series per name.",
+            expression: Scope::ALL.programs_by_name(),
+        },
+        Recording {
+            record: NODES,
+            about: "Nodes of each job that do not drop series.",
+            expression: Scope::ALL.number_of_comparable_nodes(),
         },
         Recording {
             record: WITHOUT,
             about: "Nodes of a job without a program of this name and type, for each that a node of the job has.",
-            expression: format!(
-                "{nodes}\n- on (job) group_right ()\ncount by (job, name, type) ({PROGRAMS})"
-            ),
+            expression: format!("{NODES}\n- on (job) group_right ()\n{with}"),
+        },
+        Recording {
+            record: WITH_COMMON,
+            about: "Nodes of a job with a program, for programs that nearly all of them have: all but a tenth, or but one if there are \
+                    fewer than ten. With fewer than five, there is no telling which of them differs.",
+            expression: promql::common_programs(&with, NODES),
         },
         Recording {
             record: WITHOUT_COMMON,
-            about: "The same for programs that at least 90 % of the nodes of a job have, of at least five: with fewer, one node \
-                    would be more than a tenth. While a version with other programs is rolled out, the number of nodes without one \
-                    changes by more than one in an hour; such a program is left out, and so is one that is new to the job. Nodes \
-                    that are added or removed change nothing.",
+            about: "Nodes of a job without such a program. While a version with other programs is rolled out, the number of nodes \
+                    without one changes by more than one in an hour; such a program is left out, and so is one that is new to the \
+                    job. Nodes that are added or removed change nothing.",
             expression: format!(
-                "({WITHOUT} <= on (job) group_left () (0.1 * ({nodes} >= 5)))\n\
-                 and on (job, name, type)\n\
-                 (abs({WITHOUT} - on (job, name, type) {WITHOUT} offset 1h) <= 1)"
+                "{WITHOUT}\n\
+                 and on ({PROGRAM_OF_JOB}) {WITH_COMMON}\n\
+                 and on ({PROGRAM_OF_JOB}) (abs({WITHOUT} - on ({PROGRAM_OF_JOB}) {WITHOUT} offset 1h) <= 1)"
             ),
         },
     ]

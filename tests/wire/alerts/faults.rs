@@ -31,8 +31,8 @@ pub(super) struct Expected {
 }
 
 /// Two nodes whose objects have the same ids. The second one is healthy.
-const SICK: Node = Node::pushed(1);
-const HEALTHY: Node = Node::scraped(2);
+pub(super) const SICK: Node = Node::pushed(1);
+pub(super) const HEALTHY: Node = Node::scraped(2);
 
 /// Returns all cases.
 pub(super) fn cases() -> Vec<Case> {
@@ -43,6 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
         program_misses_runs(),
         link_misses_runs(),
         program_set_differs(),
+        common_program_lost(),
         hook_lost_program(),
         orphans_grow(),
         jit_memory_near_limit(),
@@ -58,7 +59,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Returns series of both nodes with their exporters.
-fn two_nodes(minutes: u32) -> Input {
+pub(super) fn two_nodes(minutes: u32) -> Input {
     let mut input = Input::new(minutes);
     for node in [SICK, HEALTHY] {
         input.add_exporter(node, |_| true);
@@ -98,12 +99,18 @@ fn map_labels() -> Value {
 }
 
 /// Returns both nodes with a map, which has this fill on the first, and is half full on the second.
-fn with_fill(minutes: u32, fill: impl Fn(u32) -> Option<f64>) -> Input {
+pub(super) fn with_fill(minutes: u32, fill: impl Fn(u32) -> Option<f64>) -> Input {
+    with_fill_of(1000.0, minutes, fill)
+}
+
+/// Returns the same for a map of so many entries.
+fn with_fill_of(max_entries: f64, minutes: u32, fill: impl Fn(u32) -> Option<f64>) -> Input {
     let mut input = two_nodes(minutes);
     for node in [SICK, HEALTHY] {
         let labels =
             format!(r#"{MAP},map_id="7",owner_kind="pod",owner="kube-system/agent",type_name="hash""#);
         input.add(node, MAP_INFO, &labels, always(1.0));
+        input.add(node, MAP_MAX_ENTRIES, MAP, always(max_entries));
     }
     input.add(SICK, MAP_FILL, MAP, fill);
     input.add(HEALTHY, MAP_FILL, MAP, always(0.5));
@@ -112,7 +119,7 @@ fn with_fill(minutes: u32, fill: impl Fn(u32) -> Option<f64>) -> Input {
 
 fn map_full() -> Vec<Case> {
     const ALERT: &str = "BpfMapFull";
-    let full = "Map 7 (conntrack) on node-1 has had no room for another entry for 15 minutes; \
+    let full = "Map 7 (conntrack) on node-1 has had no room, or nearly none, for another entry for 15 minutes; \
                 its owner is kube-system/agent.";
     let fills_up = || with_fill(400, ramp(60, 0.1, 0.01, 1.0));
     let without_names = || {
@@ -125,13 +132,22 @@ fn map_full() -> Vec<Case> {
         input
     };
     // Full after 150 minutes.
-    let nameless = "Map 7 (conntrack) on 6ba7b810-9dad-51d1-80b4-000000000001 has had no room for another entry for \
-                    15 minutes.";
+    let nameless = "Map 7 (conntrack) on 6ba7b810-9dad-51d1-80b4-000000000001 has had no room, or nearly none, for another \
+                    entry for 15 minutes.";
+    // Entries come and go at the limit.
+    let churn = |minute: u32| match minute {
+        0..150 => Some(0.1 + 0.005 * f64::from(minute)),
+        _ => Some(if minute % 2 == 0 { 1.0 } else { 0.9999 }),
+    };
     vec![
         fires(ALERT, "a map that fills up", 166, fills_up(), &map_labels(), full),
         fires(ALERT, "three hours later", 330, fills_up(), &map_labels(), full),
         fires(ALERT, "without names", 166, without_names(), &map_labels(), nameless),
-        silent(ALERT, "a map with room for one more", with_fill(400, ramp(60, 0.1, 0.01, 0.9999))),
+        fires(ALERT, "a table whose entries come and go", 166, with_fill(400, churn), &map_labels(), full),
+        fires(ALERT, "64 entries", 166, with_fill_of(64.0, 400, churn), &map_labels(), full),
+        silent(ALERT, "a map with some room", with_fill(400, ramp(60, 0.1, 0.01, 0.99))),
+        silent(ALERT, "a flag that is set late", with_fill_of(1.0, 400, step(60, 0.0, 1.0))),
+        silent(ALERT, "63 slots", with_fill_of(63.0, 400, ramp(60, 0.1, 0.01, 1.0))),
         silent(ALERT, "a map filled at load", with_fill(400, |minute| (minute >= 60).then_some(1.0))),
         silent(
             ALERT,
@@ -157,6 +173,8 @@ fn map_filling_up() -> Vec<Case> {
     vec![
         // 30 % per hour: it is above 70 % after two hours, and 82.5 % full 25 minutes later.
         fires(ALERT, "steady growth", 145, with_fill(200, ramp(0, 0.1, 0.005, 1.0)), &map_labels(), filling),
+        silent(ALERT, "a map that is full soon", with_fill(200, ramp(30, 0.7, 0.02, 1.0))),
+        silent(ALERT, "a few slots", with_fill_of(20.0, 200, ramp(0, 0.1, 0.005, 1.0))),
         silent(ALERT, "growth that needs two hours", with_fill(200, ramp(0, 0.45, 0.002, 0.8))),
         silent(ALERT, "growth below 70 %", with_fill(200, ramp(0, 0.0, 0.01, 0.69))),
         silent(ALERT, "a map populated at load", with_fill(200, |minute| (minute >= 60).then_some(0.9))),
@@ -171,7 +189,7 @@ fn map_filling_up() -> Vec<Case> {
 
 const RING: &str = r#"id="8",name="events",type="27""#;
 
-fn with_backlog(minutes: u32, backlog: impl Fn(u32) -> Option<f64>) -> Input {
+pub(super) fn with_backlog(minutes: u32, backlog: impl Fn(u32) -> Option<f64>) -> Input {
     let mut input = two_nodes(minutes);
     for node in [SICK, HEALTHY] {
         input.add(node, MAP_MAX_ENTRIES, RING, always(4096.0));
@@ -227,7 +245,7 @@ fn ring_buffer_backlog() -> Vec<Case> {
 const PROGRAM: &str = r#"id="9",name="trace_exec",type="kprobe""#;
 
 /// Returns both nodes with a program of so many runs and misses per minute; only the first one misses any.
-fn with_misses(runs: Option<f64>, misses: f64, covered: f64) -> Input {
+pub(super) fn with_misses(runs: Option<f64>, misses: f64, covered: f64) -> Input {
     let mut input = two_nodes(90);
     for node in [SICK, HEALTHY] {
         input.add(
@@ -294,34 +312,75 @@ fn link_misses_runs() -> Vec<Case> {
     ]
 }
 
-/// Returns ten nodes with the programs of an agent; `has` says which node has a program in a minute.
-fn with_agents(minutes: u32, has: impl Fn(u32, &str, u32) -> bool) -> Input {
+/// Returns nodes with the programs of an agent; `has` says which node has a program in a minute.
+pub(super) fn with_agents(nodes: u32, minutes: u32, has: impl Fn(u32, &str, u32) -> bool) -> Input {
+    with_programs(nodes, minutes, &AGENT, has)
+}
+
+/// Returns the same with these programs, by name and type.
+fn with_programs(
+    nodes: u32,
+    minutes: u32,
+    programs: &[(&str, &str)],
+    has: impl Fn(u32, &str, u32) -> bool,
+) -> Input {
     let mut input = Input::new(minutes);
-    for number in 1..=10 {
+    for number in 1..=nodes {
         let node = if number % 2 == 0 { Node::scraped(number) } else { Node::pushed(number) };
         input.add_exporter(node, |_| true);
-        for (id, (name, kind)) in (1..).zip(AGENT) {
+        for (id, (name, kind)) in (1..).zip(programs) {
             // Ids and tags differ between nodes.
             let labels = format!(r#"id="{}",name="{name}",type="{kind}",tag="{number}""#, id + number);
             input.add(node, PROGRAM_INFO, &labels, |minute| has(number, name, minute).then_some(1.0));
         }
+        // Neither the exporter's own programs nor those for devices say anything.
         let own = r#"id="900",name="bpf_metrics_exporter_map",type="tracing""#;
-        input.add(node, PROGRAM_INFO, own, always(1.0));
+        input.add(node, PROGRAM_INFO, own, |_| (number > 1).then_some(1.0));
+        let device = r#"id="901",name="sd_devices",type="cgroup_device""#;
+        input.add(node, PROGRAM_INFO, device, |_| (number > 1).then_some(1.0));
+        let nameless = r#"id="902",type="cgroup_skb""#;
+        input.add(node, PROGRAM_INFO, nameless, |_| (number > 1).then_some(1.0));
     }
     input
 }
 
 fn program_set_differs() -> Vec<Case> {
     const ALERT: &str = "BpfProgramSetDiffers";
-    let lacks = |number: u32| {
-        format!("node-1 lacks {number} of the programs that at least 90 % of the nodes of job bpf have.")
+    let lacks =
+        |number: u32| format!("node-1 lacks {number} of the programs that nearly all nodes of job bpf have.");
+    let without_balance = |nodes: u32| {
+        with_agents(nodes, 240, |node, name, minute| !(node == 1 && name == "balance" && minute >= 100))
+    };
+    let drops = || {
+        let mut input = without_balance(10);
+        input.add(SICK, DROPPED_SERIES, "", always(3.0));
+        input
+    };
+    let two_of = |nodes: u32| {
+        with_agents(nodes, 240, |node, name, minute| !(node <= 2 && name == "balance" && minute >= 100))
     };
     vec![
         fires(
             ALERT,
-            "a program is not loaded on one node",
+            "a program is not loaded on one of ten",
             160,
-            with_agents(240, |node, name, minute| !(node == 1 && name == "balance" && minute >= 100)),
+            without_balance(10),
+            &json!({}),
+            &lacks(1),
+        ),
+        fires(
+            ALERT,
+            "a program is not loaded on one of nine",
+            160,
+            without_balance(9),
+            &json!({}),
+            &lacks(1),
+        ),
+        fires(
+            ALERT,
+            "a program is not loaded on one of five",
+            160,
+            without_balance(5),
             &json!({}),
             &lacks(1),
         ),
@@ -329,25 +388,84 @@ fn program_set_differs() -> Vec<Case> {
             ALERT,
             "an agent is not running on one node",
             160,
-            with_agents(240, |node, _, minute| !(node == 1 && minute >= 100)),
+            with_agents(10, 240, |node, _, minute| !(node == 1 && minute >= 100)),
             &json!({}),
             &lacks(4),
         ),
+        silent(ALERT, "a program is not loaded on one of four", without_balance(4)),
+        silent(ALERT, "a node that drops series", drops()),
         silent(
             ALERT,
             "an agent is not running for 25 minutes",
-            with_agents(240, |node, _, minute| !(node == 1 && (100..125).contains(&minute))),
+            with_agents(10, 240, |node, _, minute| !(node == 1 && (100..125).contains(&minute))),
         ),
-        silent(
-            ALERT,
-            "a fifth of the nodes is without",
-            with_agents(240, |node, name, minute| !(node <= 2 && name == "balance" && minute >= 100)),
-        ),
+        silent(ALERT, "a fifth of ten nodes is without", two_of(10)),
+        silent(ALERT, "two of nine nodes are without", two_of(9)),
         silent(
             ALERT,
             "a program is rolled out over three hours",
-            with_agents(400, |node, name, minute| name != "balance" || minute >= 100 + 20 * node),
+            with_agents(10, 400, |node, name, minute| name != "balance" || minute >= 100 + 20 * node),
         ),
+    ]
+}
+
+fn common_program_lost() -> Vec<Case> {
+    const ALERT: &str = "BpfCommonProgramLost";
+    let lost = |programs: u32| {
+        vec![Expected {
+            labels: json!({"job": "bpf"}),
+            description: format!(
+                "{programs} programs that nearly all nodes of job bpf had six hours ago are missing on more than a tenth of them, \
+                 and no other one came instead. If an agent was removed, nothing is wrong."
+            ),
+        }]
+    };
+    let half = |nodes: u32| {
+        with_agents(nodes, 800, move |node, name, minute| {
+            !(node <= nodes / 2 && name == "balance" && minute >= 400)
+        })
+    };
+    let uninstalled = with_agents(10, 800, |node, _, minute| minute < 400 + 10 * node);
+    let renamed = [AGENT.as_slice(), &[("balance_v2", "xdp")]].concat();
+    let replaced = with_programs(10, 800, &renamed, |node, name, minute| match name {
+        "balance" => minute < 400 + 15 * node,
+        "balance_v2" => minute >= 400 + 15 * node,
+        _ => true,
+    });
+    let ended = {
+        let mut input = Input::new(800);
+        for number in 1..=10 {
+            let node = Node::scraped(number);
+            input.add_exporter(node, |minute| minute < 400);
+            input.add(node, PROGRAM_INFO, r#"id="1",name="balance",type="xdp""#, |minute| {
+                (minute < 400).then_some(1.0)
+            });
+        }
+        input
+    };
+    vec![
+        Case {
+            alert: ALERT,
+            what: "half of the nodes lose one",
+            input: half(10),
+            at: 500,
+            expected: lost(1),
+        },
+        Case {
+            alert: ALERT,
+            what: "an agent is uninstalled",
+            input: uninstalled,
+            at: 600,
+            expected: lost(4),
+        },
+        silent(ALERT, "a program is replaced over two hours and a half", replaced),
+        silent(ALERT, "half of four nodes", half(4)),
+        silent(
+            ALERT,
+            "half of the nodes for an hour",
+            with_agents(10, 800, |node, _, minute| !(node <= 5 && (400..460).contains(&minute))),
+        ),
+        silent(ALERT, "all exporters end", ended),
     ]
 }
 
@@ -370,7 +488,19 @@ fn with_hook(
 fn hook_lost_program() -> Vec<Case> {
     const ALERT: &str = "BpfHookLostProgram";
     let labels = json!({"hook": "tcx_ingress", "target": "eth0", "netns": "4026531840"});
-    let lost = "Hook tcx_ingress of eth0 on node-1 has 1 programs, fewer than in the last hours.";
+    let ends = "This alert ends an hour after the loss, whether or not the program is back.";
+    let lost =
+        format!("Hook tcx_ingress of eth0 on node-1 has 1 programs, fewer than in the last hours. {ends}");
+    // An agent moves its program from tc to tcx, in one direction.
+    let moved = |from: &str| {
+        let of = |hook: &str| format!(r#"hook="{hook}",target="eth0",netns="4026531840""#);
+        let mut input = with_hook(&of(from), step(150, 1.0, 0.0), step(150, 0.0, 1.0));
+        input.add(SICK, HOOK_PROGRAMS, &of("tcx_ingress"), |minute| (minute >= 150).then_some(1.0));
+        input.add(SICK, HOOK_DETACHED_PROGRAMS, &of("tcx_ingress"), |minute| (minute >= 150).then_some(0.0));
+        input
+    };
+    let egress =
+        format!("Hook tc_egress of eth0 on node-1 has 0 programs, fewer than in the last hours. {ends}");
     let kprobe = r#"hook="kprobe",target="do_exit""#;
     vec![
         fires(
@@ -379,8 +509,17 @@ fn hook_lost_program() -> Vec<Case> {
             165,
             with_hook(HOOK, step(150, 2.0, 1.0), step(150, 0.0, 1.0)),
             &labels,
-            lost,
+            &lost,
         ),
+        fires(
+            ALERT,
+            "of one direction while the other one moves",
+            165,
+            moved("tc_egress"),
+            &json!({"hook": "tc_egress", "target": "eth0", "netns": "4026531840"}),
+            &egress,
+        ),
+        silent(ALERT, "moved from tc to tcx", moved("tc_ingress")),
         silent(ALERT, "replaced", with_hook(HOOK, always(2.0), step(150, 0.0, 1.0))),
         silent(
             ALERT,
@@ -473,7 +612,7 @@ fn jit_memory_near_limit() -> Vec<Case> {
 }
 
 /// Adds nodes to what kube-state-metrics and `node_exporter` know.
-fn know_nodes(input: &mut Input, numbers: std::ops::RangeInclusive<u32>) {
+pub(super) fn know_nodes(input: &mut Input, numbers: std::ops::RangeInclusive<u32>) {
     for number in numbers {
         let labels = format!(r#"job="kube-state-metrics",instance="k:8080",node="node-{number}""#);
         input.add_plain("kube_node_info", &labels, always(1.0));
@@ -496,13 +635,31 @@ fn exporter_absent() -> Vec<Case> {
         know_nodes(&mut input, 1..=known);
         input
     };
-    let node = |name: &str| Expected {
-        labels: json!({"node": name}),
+    let node = |source: &str, name: &str| Expected {
+        labels: json!({"source": source, "node": name}),
         description: format!("Node {name} has no exporter, and at least half of the nodes have one."),
     };
     let of_healthy = Expected {
         labels: json!({"job": "bpf", "instance": HEALTHY.instance()}),
-        description: "The exporter on node-2 cannot be scraped.".to_owned(),
+        description: "The exporter on node-2 cannot be scraped. This alert ends a day after the last scrape."
+            .to_owned(),
+    };
+    // Nodes of two clusters have the same names. The exporters are in the first one.
+    let clusters = || {
+        let mut input = two_nodes(60);
+        for (cluster, nodes) in [("east", 3), ("west", 2)] {
+            for number in 1..=nodes {
+                let labels =
+                    format!(r#"job="k",instance="{cluster}",cluster="{cluster}",node="node-{number}""#);
+                input.add_plain("kube_node_info", &labels, always(1.0));
+            }
+        }
+        input
+    };
+    let of_east = Expected {
+        labels: json!({"source": "kube-state-metrics", "cluster": "east", "node": "node-3"}),
+        description: "Node node-3 of cluster east has no exporter, and at least half of the nodes have one."
+            .to_owned(),
     };
     let mut other = two_nodes(60);
     other.add_plain("up", r#"job="other",instance="10.0.0.1:80""#, always(0.0));
@@ -516,7 +673,14 @@ fn exporter_absent() -> Vec<Case> {
             what: "a node has none",
             input: lacking(3),
             at: 30,
-            expected: vec![node("ip-10-0-0-3"), node("node-3")],
+            expected: vec![node("kube-state-metrics", "node-3"), node("node_exporter", "ip-10-0-0-3")],
+        },
+        Case {
+            alert: ALERT,
+            what: "another cluster has none",
+            input: clusters(),
+            at: 30,
+            expected: vec![of_east],
         },
         silent(ALERT, "most nodes have none", lacking(5)),
         silent(ALERT, "each node has one", lacking(2)),
@@ -532,8 +696,7 @@ fn exporter_silent() -> Vec<Case> {
         input.add_exporter(node, move |minute| !(100..back).contains(&minute));
         input
     };
-    let says =
-        "The exporter on node-1 has sent nothing for ten minutes. If the node was removed, nothing is wrong.";
+    let says = "The exporter on node-1 has sent nothing for at least ten minutes. If the node was removed, nothing is wrong.";
     vec![
         fires(ALERT, "a pushing exporter ends", 115, gone(SICK, 240), &json!({}), says),
         silent(ALERT, "a restart of nine minutes", gone(SICK, 109)),
@@ -541,52 +704,89 @@ fn exporter_silent() -> Vec<Case> {
     ]
 }
 
-/// `is_configured` is whether the exporters were started with a receiver.
-fn with_drops(dropped: impl Fn(u32) -> Option<f64>, is_configured: bool, accepted: f64) -> Input {
-    let mut input = two_nodes(90);
-    for node in [SICK, HEALTHY] {
+/// Returns both nodes with their deliveries; the first one, or the second, drops points for a reason. `is_configured` is whether the
+/// exporters were started with a receiver.
+fn with_drops(
+    node: Node,
+    reason: &str,
+    dropped: impl Fn(u32) -> Option<f64>,
+    is_configured: bool,
+    accepted: f64,
+) -> Input {
+    let mut input = two_nodes(400);
+    for other in [SICK, HEALTHY] {
         let labels = format!(r#"endpoint="http://localhost:4317",configured="{is_configured}""#);
-        input.add(node, OTLP_DESTINATION_INFO, &labels, always(1.0));
-    }
-    for reason in ["refused", "backlog_full", "shutdown"] {
-        let labels = format!(r#"reason="{reason}""#);
-        let is_it = reason == "backlog_full";
-        input.add(
-            SICK,
-            OTLP_DROPPED_POINTS,
-            &labels,
-            |minute| if is_it { dropped(minute) } else { Some(0.0) },
-        );
-        input.add(HEALTHY, OTLP_DROPPED_POINTS, &labels, always(0.0));
-    }
-    for node in [SICK, HEALTHY] {
-        input.add(node, OTLP_POINTS, r#"outcome="accepted""#, always(accepted));
+        input.add(other, OTLP_DESTINATION_INFO, &labels, always(1.0));
+        input.add(other, OTLP_POINTS, r#"outcome="accepted""#, always(accepted));
+        for of in ["refused", "backlog_full", "shutdown"] {
+            let is_it = other.number == node.number && of == reason;
+            input.add(other, OTLP_DROPPED_POINTS, &format!(r#"reason="{of}""#), |minute| {
+                if is_it { dropped(minute) } else { Some(0.0) }
+            });
+        }
     }
     input
 }
 
 fn points_dropped() -> Vec<Case> {
     const ALERT: &str = "BpfPointsDropped";
-    let drops = "The exporter on node-1 has dropped 1k points in ten minutes (backlog_full).";
+    let drops = |node: Node, reason: &str, points: &str| Expected {
+        labels: json!({"job": "bpf", "instance": node.instance(), "reason": reason}),
+        description: format!(
+            "The exporter on {} has dropped {points} points in an hour, or since its last sample before that ({reason}).",
+            node.name()
+        ),
+    };
+    // An exporter that only pushes has no samples of the time in which it dropped points.
+    let gap = |until: u32| {
+        move |minute: u32| match minute {
+            _ if minute < 100 => Some(0.0),
+            _ if minute < until => None,
+            _ => Some(12_000.0),
+        }
+    };
+    let grows = || ramp(20, 0.0, 100.0, f64::MAX);
+    let full = "backlog_full";
+    let case = |what, at, input, expected| Case { alert: ALERT, what, input, at, expected: vec![expected] };
     vec![
-        fires(
-            ALERT,
-            "the receiver that was configured has never been there",
-            60,
-            with_drops(ramp(20, 0.0, 100.0, f64::MAX), true, 0.0),
-            &json!({"reason": "backlog_full"}),
-            drops,
+        case(
+            "a scraped exporter whose configured receiver has never been there",
+            200,
+            with_drops(HEALTHY, full, grows(), true, 0.0),
+            drops(HEALTHY, full, "6k"),
         ),
-        fires(
-            ALERT,
-            "the receiver at the default address is gone",
-            60,
-            with_drops(ramp(20, 0.0, 100.0, f64::MAX), false, 5000.0),
-            &json!({"reason": "backlog_full"}),
-            drops,
+        case(
+            "a scraped exporter whose receiver at the default address is gone",
+            200,
+            with_drops(HEALTHY, full, grows(), false, 5000.0),
+            drops(HEALTHY, full, "6k"),
         ),
-        silent(ALERT, "once", with_drops(step(20, 0.0, 100_000.0), true, 5000.0)),
-        silent(ALERT, "without a receiver", with_drops(ramp(20, 0.0, 100.0, f64::MAX), false, 0.0)),
+        case(
+            "a pushing exporter after 40 minutes without a receiver",
+            150,
+            with_drops(SICK, full, gap(140), true, 5000.0),
+            drops(SICK, full, "12k"),
+        ),
+        case(
+            "a pushing exporter after three hours without a receiver",
+            300,
+            with_drops(SICK, full, gap(280), true, 5000.0),
+            drops(SICK, full, "12k"),
+        ),
+        case(
+            "the receiver refuses all the time",
+            200,
+            with_drops(SICK, "refused", grows(), true, 5000.0),
+            drops(SICK, "refused", "6k"),
+        ),
+        silent(ALERT, "refused once", with_drops(SICK, "refused", step(20, 0.0, 100_000.0), true, 5000.0)),
+        silent(ALERT, "dropped at the exit", with_drops(SICK, "shutdown", grows(), true, 5000.0)),
+        silent(ALERT, "without a receiver", with_drops(HEALTHY, full, grows(), false, 0.0)),
+        silent(
+            ALERT,
+            "a gap without a loss",
+            with_drops(SICK, full, |minute| (!(100..280).contains(&minute)).then_some(7.0), true, 5000.0),
+        ),
     ]
 }
 

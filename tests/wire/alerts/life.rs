@@ -212,7 +212,7 @@ fn owners(input: &mut Input, node: Node) {
 fn maps(input: &mut Input, node: Node) {
     let restarted = 100 + 10 * node.number;
     let since = move |minute: u32, from: u32| (minute >= from).then_some(());
-    let mut map = |id: u32, name: &str, fill: &dyn Fn(u32) -> Option<f64>| {
+    let mut map_of = |max_entries: f64, id: u32, name: &str, fill: &dyn Fn(u32) -> Option<f64>| {
         let key = format!(r#"id="{id}",name="{name}",type="1""#);
         for (owner, from, until) in
             [("kube-system/agent", 0, KILL + 5), ("kube-system/other", KILL + 1, MINUTES + 1)]
@@ -222,7 +222,13 @@ fn maps(input: &mut Input, node: Node) {
             input.add(node, MAP_INFO, &labels, seen(node, there));
         }
         input.add(node, MAP_FILL, &key, seen(node, fill));
+        let there = |minute| fill(minute).map(|_| max_entries);
+        input.add(node, MAP_MAX_ENTRIES, &key, seen(node, there));
     };
+    // A flag that is set hours after the load, and slots that are taken one by one.
+    map_of(1.0, 7, "enabled", &step(330, 0.0, 1.0));
+    map_of(16.0, 8, "listeners", &|minute| Some((f64::from(minute / 5) / 16.0).min(1.0)));
+    let mut map = |id: u32, name: &str, fill: &dyn Fn(u32) -> Option<f64>| map_of(1000.0, id, name, fill);
     // Made as large as what it holds; loaded again at each restart, once in the middle of a reading.
     map(1, "backends", &|minute| (minute < restarted).then_some(1.0));
     map(201, "backends", &|minute| {
@@ -279,6 +285,11 @@ fn hooks(input: &mut Input, node: Node) {
     // A tool looks at the traffic for half an hour.
     let with_tool = |minute: u32| Some(if (200..230).contains(&minute) { 2.0 } else { 1.0 });
     hook("tcx_ingress", "eth0", &with_tool, &step(230, 0.0, 1.0));
+    // An agent moves its programs from tc to tcx, and those of another direction back.
+    for (from, to) in [("tc_ingress", "tcx_ingress"), ("tcx_egress", "tc_egress")] {
+        hook(from, "eth1", &step(270, 1.0, 0.0), &step(270, 0.0, 1.0));
+        hook(to, "eth1", &|minute| (minute >= 270).then_some(1.0), &always(0.0));
+    }
     // Another one traces functions, which leaves their hooks empty for an hour.
     let traced = |minute: u32| match minute {
         0..330 | 395.. => None,

@@ -3,6 +3,7 @@
 mod faults;
 mod input;
 mod life;
+mod recorded;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -30,6 +31,27 @@ pub(crate) fn faults() {
         (rules_of(alert), cases.map(as_test).collect())
     };
     test_rules(alerts.iter().map(of_alert).collect());
+}
+
+pub(crate) fn recorded() {
+    let recordings: Vec<&str> =
+        rules::recording::groups().iter().flat_map(|group| &group.rules).map(Rule::name).collect();
+    let cases = recorded::cases();
+    let tested: Vec<&str> = cases.iter().map(|case| case.record).collect();
+    assert_eq!(tested, recordings, "each rule has a case");
+    let test = |case: &recorded::Case| {
+        let at = format!("{}m", case.input.minutes);
+        let sample = |(labels, value): &(String, f64)| json!({"labels": format!("{}{{{labels}}}", case.record), "value": value});
+        let samples: Vec<Value> = case.expected.iter().map(sample).collect();
+        let test = json!({
+            "name": case.record,
+            "interval": "1m",
+            "input_series": case.input.series,
+            "promql_expr_test": [{"expr": case.record, "eval_time": at, "exp_samples": samples}],
+        });
+        (rules_of(case.record), vec![test])
+    };
+    test_rules(cases.iter().map(test).collect());
 }
 
 pub(crate) fn ordinary_life() {
@@ -85,7 +107,7 @@ fn test_of(name: &str, input: &input::Input, alert: Option<(&Alert, u32)>, expec
                 json!({"exp_labels": labels, "exp_annotations": {
                     "summary": alert.summary,
                     "description": expected.description,
-                    "runbook": alert.runbook(),
+                    rules::RUNBOOK: alert.runbook(),
                 }})
             };
             let alerts: Vec<Value> = expected.iter().map(fires).collect();
