@@ -114,7 +114,7 @@ impl Scope {
     #[must_use]
     pub fn comparable_nodes(self) -> String {
         format!(
-            r#"group by ({NODE}) ({}) unless on ({NODE}) {} > 0"#,
+            "group by ({NODE}) ({}) unless on ({NODE}) {} > 0",
             self.with(OBJECTS, r#"kind="program""#),
             self.of(DROPPED_SERIES),
         )

@@ -137,7 +137,7 @@ fn map_full() -> Vec<Case> {
     // Entries come and go at the limit.
     let churn = |minute: u32| match minute {
         0..150 => Some(0.1 + 0.005 * f64::from(minute)),
-        _ => Some(if minute % 2 == 0 { 1.0 } else { 0.9999 }),
+        _ => Some(if minute.is_multiple_of(2) { 1.0 } else { 0.9999 }),
     };
     vec![
         fires(ALERT, "a map that fills up", 166, fills_up(), &map_labels(), full),
