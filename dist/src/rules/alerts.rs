@@ -59,9 +59,9 @@ pub fn all() -> impl Iterator<Item = Alert> {
     })
 }
 
-/// Returns the maps that are large enough for their fill to mean something.
-fn large_maps() -> String {
-    format!("{} >= 64", Scope::ALL.of(MAP_MAX_ENTRIES))
+/// Returns the maps that are too small for their fill to mean something; none where this metric is not exported.
+fn small_maps() -> String {
+    format!("{} < 64", Scope::ALL.of(MAP_MAX_ENTRIES))
 }
 
 fn map_full() -> Alert {
@@ -78,8 +78,8 @@ fn map_full() -> Alert {
                  reported. Moments rather than a quantile over hours: a range would read every sample of every map in each \
                  evaluation. 15 minutes, since a map that is full for a moment has lost little.",
         expression: format!(
-            "max by ({OBJECT}) ({fill}) > {FULL}\nand on ({OBJECT}) {}\nand on ({OBJECT})\n(\n  {}\n)",
-            large_maps(),
+            "max by ({OBJECT}) ({fill}) > {FULL}\nunless on ({OBJECT}) {}\nand on ({OBJECT})\n(\n  {}\n)",
+            small_maps(),
             earlier.join(&format!("\n  or on ({OBJECT}) "))
         ),
         after: "15m",
@@ -109,10 +109,10 @@ fn map_filling_up() -> Alert {
             "{fill} > 0.7 <= {FULL}\n  \
              > on ({OBJECT}) ((1 + 2 * {}) / 3)\n  \
              > on ({OBJECT}) ((1 + 4 * {}) / 5)\n\
-             and on ({OBJECT}) {}",
+             unless on ({OBJECT}) {}",
             earlier("30m"),
             earlier("15m"),
-            large_maps(),
+            small_maps(),
         ),
         after: "20m",
         severity: Warning,
