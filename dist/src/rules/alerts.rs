@@ -426,7 +426,7 @@ fn points_dropped() -> Alert {
                  backlog are dropped while the receiver is unreachable. An exporter that only pushes has no samples of that time; so \
                  the count is compared with the last one that is at least an hour old, of up to a day before, and any growth counts. \
                  A refusal that does not repeat within 20 minutes is not reported. What is dropped at the exit is ordinary while the \
-                 receiver is down. 5 minutes: what is lost is lost, and nothing can be waited for.",
+                 receiver is down. 5 minutes: waiting longer would not undo a loss.",
         expression: format!(
             "(\n  \
                (sum by ({by}) (increase({refused}[1h])) > 0\n    \

@@ -127,7 +127,7 @@ fn exporter(input: &mut Input, node: Node) {
     input.add(node, JIT_USED, "", seen(node, used));
     // A burst of short-lived objects exceeds --max-series for a while.
     let dropped = |minute: u32| Some(if (400..420).contains(&minute) { 500.0 } else { 0.0 });
-    input.add(node, DROPPED_SERIES, r#"reason="max_series""#, seen(node, dropped));
+    input.add(node, DROPPED_SERIES, "", seen(node, dropped));
     let labels = format!(r#"job="kube-state-metrics",instance="k:8080",node="{}""#, node.name());
     input.add_plain("kube_node_info", &labels, |minute| exists(node, minute).then_some(1.0));
     let labels = format!(r#"job="node",instance="10.0.0.{number}:9100",nodename="ip-10-0-0-{number}""#);

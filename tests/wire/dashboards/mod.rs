@@ -21,7 +21,7 @@ use crate::series::Row;
 /// Until the objects are on every route, and rates have two points.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Number of nodes of the fleet that has one node which lacks a program: 10 of 11 are at least 90 %.
+/// Number of nodes of the fleet that has one node which lacks a program: 10 of 11 are nearly all.
 const ALIKE: usize = 10;
 
 /// What dashboards of the exporter that this one descends from query: the contract's names, without labels.
