@@ -13,6 +13,15 @@ pub const NODE: &str = "job, instance";
 /// Labels that identify a program or a map of an exporter.
 pub const OBJECT: &str = "job, instance, id, name, type";
 
+/// Labels that identify an owner of objects of an exporter.
+pub const OWNER: &str = "job, instance, owner_kind, owner";
+
+/// Labels that identify a hook and its target.
+pub const HOOK: &str = "job, instance, hook, target, netns";
+
+/// Labels that identify a program at a hook and its target.
+pub const ATTACHMENT: &str = "job, instance, hook, target, netns, prog_id, link_id";
+
 /// Labels that identify a program on all nodes of a job: its id differs from node to node.
 pub const PROGRAM_OF_JOB: &str = "job, name, type";
 
@@ -54,30 +63,36 @@ impl Scope {
         }
     }
 
-    /// Returns one `bpf_program_info` for each program. For some minutes after an exporter was killed there may be two: the
-    /// one it has sent last, and that of the next process, which may differ in a label.
+    /// Returns one series of a metric for each set of these labels. For some minutes after an exporter was killed there may be two:
+    /// the one it has sent last, and that of the next process, which may differ in another label.
+    #[must_use]
+    pub fn one_of_each(self, by: &str, metric: Metric, matchers: &str) -> String {
+        format!("topk by ({by}) (1, {})", self.with(metric, matchers))
+    }
+
+    /// Returns one `bpf_program_info` for each program.
     #[must_use]
     pub fn program_info(self, matchers: &str) -> String {
-        format!("topk by ({OBJECT}) (1, {})", self.with(PROGRAM_INFO, matchers))
+        self.one_of_each(OBJECT, PROGRAM_INFO, matchers)
     }
 
     /// Returns one `bpf_map_info` for each map.
     #[must_use]
     pub fn map_info(self, matchers: &str) -> String {
-        format!("topk by ({OBJECT}) (1, {})", self.with(MAP_INFO, matchers))
+        self.one_of_each(OBJECT, MAP_INFO, matchers)
     }
 
     /// Returns the CPUs that each program used, averaged over a window. Run times grow only while run statistics are on, so the
     /// divisor is the time in which they were.
     #[must_use]
     pub fn cpu_share(self, window: &str) -> String {
-        self.per_covered_second(PROGRAM_RUN_TIME, window)
+        self.per_covered_second(PROGRAM_RUN_TIME, "", OBJECT, window)
     }
 
     /// Returns the runs per second of each program.
     #[must_use]
     pub fn runs_per_second(self, window: &str) -> String {
-        self.per_covered_second(PROGRAM_RUNS, window)
+        self.per_covered_second(PROGRAM_RUNS, "", OBJECT, window)
     }
 
     /// Returns the seconds that each program needs for a run.
@@ -88,21 +103,10 @@ impl Scope {
         format!("{time} / on ({OBJECT}) ({runs} > 0)")
     }
 
-    /// Returns the growth of a counter of programs per second in which run statistics were on.
+    /// Returns the growth per second in which run statistics were on of a counter with these matchers, whose series these labels
+    /// identify, those of the exporter among them.
     #[must_use]
-    pub fn per_covered_second(self, counter: Metric, window: &str) -> String {
-        self.growth_per_covered_second(counter, "", OBJECT, window)
-    }
-
-    /// Returns the same for a counter with these matchers, whose series these labels identify.
-    #[must_use]
-    pub fn growth_per_covered_second(
-        self,
-        counter: Metric,
-        matchers: &str,
-        by: &str,
-        window: &str,
-    ) -> String {
+    pub fn per_covered_second(self, counter: Metric, matchers: &str, by: &str, window: &str) -> String {
         format!(
             "max by ({by}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({}[{window}]))",
             self.with(counter, matchers),

@@ -4,10 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{SysconfVar, sysconf};
 
 use super::clock::ProcTime;
-use super::procfs::stat_field;
+use super::procfs::{page_size, stat_field};
 use crate::model::OwnProcess;
 
 /// Reads the resources that this process uses. `None` without `/proc`.
@@ -16,12 +15,10 @@ pub fn read() -> Option<OwnProcess> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let StatFields { cpu_ticks, threads, start_ticks, virtual_memory, resident_pages } = stat_fields(&stat)?;
     let proc_time = ProcTime::of_this_process();
-    let page_size =
-        sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok())?;
     let (max_fds, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     Some(OwnProcess {
         cpu: Duration::from_nanos(cpu_ticks.saturating_mul(proc_time.tick)),
-        resident_memory: resident_pages.saturating_mul(page_size),
+        resident_memory: resident_pages.saturating_mul(page_size()),
         virtual_memory,
         threads,
         // The descriptor of the directory itself is one of them.

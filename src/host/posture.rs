@@ -7,9 +7,9 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::unistd::{SysconfVar, sysconf};
 
 use super::issues::Issues;
+use super::procfs::page_size;
 use crate::model::{Feature, HostSettings, Part, Reason};
 use crate::sys::{Error, Result, errno_of, failed};
 
@@ -111,7 +111,7 @@ impl HostSettingsReader {
             cached
         } else {
             let file = open().map_err(|error| record(VMALLOCINFO, &error, issues)).ok()?;
-            let found = page_size().and_then(|page_size| machine_code_in(file, page_size));
+            let found = machine_code_in(file, page_size());
             CachedMachineCode { found, read_at, took: read_at.elapsed() }
         };
         let found = self.cached.insert(cached).found;
@@ -144,11 +144,6 @@ fn record(path: &'static str, error: &io::Error, issues: &mut Issues) {
     if error.kind() != io::ErrorKind::NotFound {
         issues.record(Part::Host, Error::new(path, errno_of(error)));
     }
-}
-
-fn page_size() -> Result<u64> {
-    let size = sysconf(SysconfVar::PAGE_SIZE).map_err(|errno| Error::new("sysconf", errno))?;
-    size.and_then(|size| u64::try_from(size).ok()).ok_or(Error::new("sysconf", Errno::EINVAL))
 }
 
 /// Adds up the memory in `/proc/vmallocinfo` that is allocated for machine code of BPF programs.

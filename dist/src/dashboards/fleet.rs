@@ -5,9 +5,9 @@ use crate::grafana::{Column, Dashboard, Link, Panel, Query, Row, Unit, Variable}
 use crate::names::{
     BUILD_INFO, FEATURE_AVAILABLE, MAP_FILL, MAP_MEM, Metric, OBJECTS, OBJECTS_MEM, OBJECTS_ORPHANED,
     OBJECTS_RUN_TIME, OTLP_DROPPED_POINTS, OWNER_INFO, OWNER_LINKS, OWNER_MAPS, OWNER_MEM, OWNER_PROGRAMS,
-    OWNER_RUN_TIME, PROGRAM_INFO, RUN_STATS_COVERED,
+    OWNER_RUN_TIME, PROGRAM_INFO,
 };
-use crate::promql::{self, NODE, OBJECT, PROGRAM_OF_JOB as PROGRAM, Scope};
+use crate::promql::{self, NODE, OBJECT, OWNER, PROGRAM_OF_JOB as PROGRAM, Scope};
 
 const SCOPE: Scope = Scope::FLEET;
 
@@ -24,16 +24,7 @@ pub(super) fn dashboard() -> Dashboard {
 
 /// Returns the CPUs that the programs of each node use.
 fn cpu_by_node(window: &str) -> String {
-    share_of_covered(OBJECTS_RUN_TIME, NODE, window)
-}
-
-/// Returns the CPUs by run times of this counter, added up by labels that include those of the node.
-fn share_of_covered(counter: Metric, by: &str, window: &str) -> String {
-    format!(
-        "max by ({by}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({}[{window}]))",
-        SCOPE.of(counter),
-        SCOPE.of(RUN_STATS_COVERED),
-    )
+    SCOPE.per_covered_second(OBJECTS_RUN_TIME, "", NODE, window)
 }
 
 fn overview() -> Row {
@@ -283,10 +274,9 @@ const WORKLOADS: [Column; 3] = [label("owner_kind", "Kind"), label("workload", "
 
 fn owners() -> Row {
     let sum = |values: &str| format!("sum by (job, owner_kind, workload) ({})", workloads(values));
-    let owner = "job, instance, owner_kind, owner";
-    let by_owner = |metric| format!("max by ({owner}) ({})", SCOPE.of(metric));
-    let cpu = |window| share_of_covered(OWNER_RUN_TIME, owner, window);
-    let nodes = format!("group by ({owner}) ({})", SCOPE.of(OWNER_INFO));
+    let by_owner = |metric| format!("max by ({OWNER}) ({})", SCOPE.of(metric));
+    let cpu = |window| SCOPE.per_covered_second(OWNER_RUN_TIME, "", OWNER, window);
+    let nodes = format!("group by ({OWNER}) ({})", SCOPE.of(OWNER_INFO));
     Row {
         title: "Owners over all nodes",
         panels: vec![

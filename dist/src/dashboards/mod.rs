@@ -6,7 +6,7 @@ mod object;
 
 use crate::File;
 use crate::grafana::{Column, Dashboard, Link};
-use crate::names::BUILD_INFO;
+use crate::names::{BUILD_INFO, PROGRAM_INFO};
 use crate::promql::Scope;
 
 /// Identity of the dashboard of an object.
@@ -79,5 +79,5 @@ fn per_hour(selector: &str) -> String {
 
 /// Returns the name of each program as a label `name` beside `prog_id`, for joins of what only has its id.
 fn program_names(scope: Scope) -> String {
-    format!("topk by (job, instance, prog_id) (1, {})", scope.of(crate::names::PROGRAM_INFO))
+    scope.one_of_each("job, instance, prog_id", PROGRAM_INFO, "")
 }

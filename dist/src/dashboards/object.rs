@@ -8,7 +8,7 @@ use crate::names::{
     PROGRAM_LOAD_TIME, PROGRAM_MAP_INFO, PROGRAM_MEM, PROGRAM_RECURSION_MISSES, PROGRAM_SIZE_JITTED,
     PROGRAM_VERIFIED_INSTRUCTIONS,
 };
-use crate::promql::{OBJECT, Scope};
+use crate::promql::{ATTACHMENT, OBJECT, Scope};
 
 const SCOPE: Scope = Scope::SELECTED;
 
@@ -73,15 +73,8 @@ fn facts() -> Row {
     Row {
         title: "What it is",
         panels: vec![
-            Panel::table(
-                "Facts",
-                "What the kernel reports of the object, and its owner.",
-                &FACTS,
-                vec![Query::new("Info", Unit::Count, info)],
-                &[],
-            )
-            .hide("Info")
-            .size(24, 4),
+            Panel::list("Facts", "What the kernel reports of the object, and its owner.", &FACTS, info, &[])
+                .size(24, 4),
             Panel::stat(
                 "Memory",
                 "Memory charged for the object.",
@@ -226,40 +219,30 @@ fn relations() -> Row {
 fn programs_and_maps() -> Vec<Panel> {
     let used = SCOPE.with(PROGRAM_MAP_INFO, r#"prog_id="$program""#);
     let using = SCOPE.with(PROGRAM_MAP_INFO, r#"map_id="$map""#);
-    let map_names = format!("topk by (job, instance, map_id) (1, {})", SCOPE.of(MAP_INFO));
+    let map_names = SCOPE.one_of_each("job, instance, map_id", MAP_INFO, "");
     let program_names = program_names(SCOPE);
     vec![
-        Panel::table(
+        Panel::list(
             "Maps of the program",
             "Maps that the program uses.",
             &MAPS,
-            vec![Query::new(
-                "Info",
-                Unit::Count,
-                format!(
+            format!(
                     "max by (job, instance, map_id, name, type_name, owner) (\
                          {used} * on (job, instance, map_id) group_left (name, type_name, owner) {map_names})"
                 ),
-            )],
             &[("Map", false)],
         )
-        .hide("Info")
         .size(12, 8),
-        Panel::table(
+        Panel::list(
             "Programs with the map",
             "Programs that use the map.",
             &PROGRAMS,
-            vec![Query::new(
-                "Info",
-                Unit::Count,
-                format!(
+            format!(
                     "max by (job, instance, prog_id, name, type, owner) (\
                          {using} * on (job, instance, prog_id) group_left (name, type, owner) {program_names})"
                 ),
-            )],
             &[("Program", false)],
         )
-        .hide("Info")
         .size(12, 8),
     ]
 }
@@ -272,20 +255,14 @@ fn places() -> Vec<Panel> {
         SCOPE.with(PROGRAM_INFO, r#"prog_id="$program""#)
     );
     let link = "job, instance, link_id, type_name, attach_type, target, netns, prog_id";
-    let hook = "job, instance, hook, target, netns, prog_id, link_id";
     vec![
-            Panel::table(
+            Panel::list(
                 "Links",
                 "Links of the program, or of the programs that use the map.",
                 &LINKS,
-                vec![Query::new(
-                    "Info",
-                    Unit::Count,
-                    format!("max by ({link}) ({}) and on (job, instance, prog_id) {programs}", SCOPE.of(LINK_INFO)),
-                )],
+                format!("max by ({link}) ({}) and on (job, instance, prog_id) {programs}", SCOPE.of(LINK_INFO)),
                 &[("Type", false)],
             )
-            .hide("Info")
             .size(12, 8),
             Panel::table(
                 "Hooks",
@@ -295,12 +272,12 @@ fn places() -> Vec<Panel> {
                     Query::new(
                         "Info",
                         Unit::Count,
-                        format!("max by ({hook}) ({}) and on (job, instance, prog_id) {programs}", SCOPE.of(HOOK_INFO)),
+                        format!("max by ({ATTACHMENT}) ({}) and on (job, instance, prog_id) {programs}", SCOPE.of(HOOK_INFO)),
                     ),
                     Query::new(
                         "Position",
                         Unit::Count,
-                        format!("max by ({hook}) ({}) and on (job, instance, prog_id) {programs}", SCOPE.of(HOOK_POSITION)),
+                        format!("max by ({ATTACHMENT}) ({}) and on (job, instance, prog_id) {programs}", SCOPE.of(HOOK_POSITION)),
                     ),
                 ],
                 &[("Hook", false), ("Position", false)],
@@ -336,17 +313,15 @@ fn holders() -> Row {
     Row {
         title: "Who keeps it",
         panels: vec![
-            Panel::table(
+            Panel::list(
                 "Holders",
                 "Processes with a descriptor of the object, directories in which it is pinned, and the cgroup of its creator.",
                 &HOLDERS,
-                vec![Query::new("Info", Unit::Count, held)],
+                held,
                 &[("Held by", false)],
             )
-            .hide("Info")
             .size(14, 8),
-            Panel::table("Pins", "Paths at which the object is pinned; of a bpffs in another mount namespace with its device number.", &PINS, vec![Query::new("Info", Unit::Count, pins)], &[("Path", false)])
-                .hide("Info")
+            Panel::list("Pins", "Paths at which the object is pinned; of a bpffs in another mount namespace with its device number.", &PINS, pins, &[("Path", false)])
                 .size(10, 8),
         ],
     }

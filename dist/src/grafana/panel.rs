@@ -158,6 +158,20 @@ impl Panel {
         Self { title, description, width: COLUMNS, height: 10, queries, thresholds: Vec::new(), kind }
     }
 
+    /// Returns a table of the labels of an expression, without its values.
+    #[must_use]
+    pub fn list(
+        title: &'static str,
+        description: &'static str,
+        columns: &[Column],
+        expression: String,
+        sort: &[(&'static str, bool)],
+    ) -> Self {
+        const INFO: &str = "Info";
+        Self::table(title, description, columns, vec![Query::new(INFO, Unit::Count, expression)], sort)
+            .hide(INFO)
+    }
+
     /// Sets the size.
     #[must_use]
     pub const fn size(mut self, width: u32, height: u32) -> Self {

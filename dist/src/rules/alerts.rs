@@ -7,7 +7,7 @@ use crate::names::{
     JIT_USED, LINK_INFO, LINK_MISSED, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, Metric, OBJECTS_ORPHANED,
     OTLP_DESTINATION_INFO, OTLP_DROPPED_POINTS, OTLP_POINTS, PROGRAM_INFO, PROGRAM_RUNS, RUN_STATS_COVERED,
 };
-use crate::promql::{NODE, OBJECT, PROGRAM_OF_JOB, Scope};
+use crate::promql::{HOOK, NODE, OBJECT, PROGRAM_OF_JOB, Scope};
 
 use super::Severity::{Info, Warning};
 use super::recording::{
@@ -21,9 +21,6 @@ const LASTING_HOOKS: &str = r#"hook=~"xdp|tc.*|netkit.*|cgroup.*|netfilter|sk_lo
 
 /// Fill from which on a map is full: a table at its limit has one entry more or less from one moment to the next.
 const FULL: &str = "0.99";
-
-/// Labels that identify a hook and its target.
-const HOOK: &str = "job, instance, hook, target, netns";
 
 /// Returns all alerts.
 #[must_use]

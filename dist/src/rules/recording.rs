@@ -5,7 +5,7 @@ use crate::names::{
     BUILD_INFO, MAP_BACKLOG, MAP_FILL, MAP_MAX_ENTRIES, OWNER_INFO, OWNER_LINKS, OWNER_MAPS, OWNER_MEM,
     OWNER_PROGRAMS, OWNER_RUN_TIME, PROGRAM_RECURSION_MISSES,
 };
-use crate::promql::{self, NODE, OBJECT, PROGRAM_OF_JOB, Scope};
+use crate::promql::{self, NODE, OBJECT, OWNER, PROGRAM_OF_JOB, Scope};
 
 use super::{Group, Recording, Rule};
 
@@ -44,9 +44,6 @@ pub const WITHOUT_COMMON: &str = "name:bpf_nodes_without_common_program:count";
 
 /// Types of ring buffers: `BPF_MAP_TYPE_RINGBUF` and `BPF_MAP_TYPE_USER_RINGBUF`.
 const RING_TYPES: &str = r#"type=~"27|31""#;
-
-/// Labels that identify an owner.
-const OWNER: &str = "job, instance, owner_kind, owner";
 
 /// Returns all recording rules.
 #[must_use]
@@ -133,10 +130,7 @@ fn covered() -> String {
 }
 
 fn namespaces() -> Vec<Recording> {
-    let pods = format!(
-        r"topk by ({OWNER}) (1, {})",
-        Scope::ALL.with(OWNER_INFO, r#"owner_kind="pod",k8s_namespace_name!="""#)
-    );
+    let pods = Scope::ALL.one_of_each(OWNER, OWNER_INFO, r#"owner_kind="pod",k8s_namespace_name!="""#);
     // Summed per node first: the join with the names of nodes then has few series.
     let total = |value: &str| {
         format!(
@@ -151,7 +145,7 @@ fn namespaces() -> Vec<Recording> {
     };
     let of_pods = |metric| Scope::ALL.with(metric, r#"owner_kind="pod""#);
     let gauge = |metric| total(&format!("max by ({OWNER}) ({})", of_pods(metric)));
-    let cpu = Scope::ALL.growth_per_covered_second(OWNER_RUN_TIME, r#"owner_kind="pod""#, OWNER, "5m");
+    let cpu = Scope::ALL.per_covered_second(OWNER_RUN_TIME, r#"owner_kind="pod""#, OWNER, "5m");
     let kinds = [(OWNER_PROGRAMS, "program"), (OWNER_MAPS, "map"), (OWNER_LINKS, "link")];
     let objects = kinds
         .map(|(metric, kind)| format!(r#"label_replace({}, "kind", "{kind}", "", "")"#, gauge(metric)))

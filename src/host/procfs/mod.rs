@@ -14,6 +14,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{SysconfVar, sysconf};
 
 use self::text::{cgroup_path, file_name, object_id, object_of_file, start_ticks};
 pub(crate) use self::text::{object_kind, stat_field};
@@ -24,6 +25,12 @@ use crate::model::{Feature, Kind, Part, ProcessFiles, Reason};
 use crate::sys::os::share_descriptors;
 use crate::sys::{Error, Result, errno_of, failed};
 use crate::text::{escaped, printable};
+
+/// Returns the size of a memory page, in bytes: the kernel counts memory in pages.
+pub(crate) fn page_size() -> u64 {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().expect("Linux reports the page size");
+    u64::try_from(size).expect("a size is not negative")
+}
 
 /// Returns the processes that have descriptors of BPF objects, with these objects, in ascending order of pids. Of this process,
 /// only `own_objects` are included. `None`, and an issue, without `/proc`; an issue for each process that cannot be read. Limits the

@@ -12,6 +12,7 @@ use zerocopy::FromBytes;
 use super::Table;
 use super::records::{IterRequest, MAX_REPORTED_MAPS, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
 use crate::ascending::Ascending;
+use crate::host::procfs::page_size;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{BootTime, Kind, Program, ProgramFacts, Tag};
@@ -215,13 +216,6 @@ impl ParsedProgramFacts<'_> {
             map_ids: self.map_ids.map(map_ids),
         }
     }
-}
-
-/// Returns the size of a memory page, in bytes.
-fn page_size() -> u64 {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
-    let size = size.ok().flatten().expect("Linux reports the page size");
-    u64::try_from(size).expect("a size is not negative")
 }
 
 #[cfg(test)]

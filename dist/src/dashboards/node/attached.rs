@@ -7,9 +7,7 @@ use crate::names::{
     BUILD_INFO, HOOK_DETACHED_PROGRAMS, HOOK_INFO, HOOK_POSITION, HOOK_PROGRAMS, LINK_INFO, MAP_INFO,
     OBJECTS, OBJECTS_ORPHANED, PROGRAM_LOAD_TIME,
 };
-use crate::promql::{NODE, OBJECT};
-
-const HOOK: &str = "job, instance, hook, target, netns, prog_id, link_id";
+use crate::promql::{ATTACHMENT, HOOK, NODE, OBJECT};
 
 const HOOKS: [Column; 8] = [
     label("hook", "Hook"),
@@ -36,9 +34,9 @@ const LINKS: [Column; 8] = [
 pub(super) fn hooks() -> Row {
     let names = program_names(SCOPE);
     // A struct_ops map is attached without a program.
-    let attached = format!("max by ({HOOK}) ({})", SCOPE.of(HOOK_INFO));
+    let attached = format!("max by ({ATTACHMENT}) ({})", SCOPE.of(HOOK_INFO));
     let hooks = format!(
-        "{attached} * on (job, instance, prog_id) group_left (name, owner_kind, owner) {names} or on ({HOOK}) {attached}"
+        "{attached} * on (job, instance, prog_id) group_left (name, owner_kind, owner) {names} or on ({ATTACHMENT}) {attached}"
     );
     let link = "job, instance, link_id, type_name, attach_type, target, prog_id, owner_kind, owner";
     let listed = format!("max by ({link}) ({})", SCOPE.with(LINK_INFO, r#"owner=~"$owner""#));
@@ -57,20 +55,19 @@ pub(super) fn hooks() -> Row {
                     Query::new(
                         "Position",
                         Unit::Count,
-                        format!("max by ({HOOK}) ({})", SCOPE.of(HOOK_POSITION)),
+                        format!("max by ({ATTACHMENT}) ({})", SCOPE.of(HOOK_POSITION)),
                     ),
                 ],
                 &[("Hook", false), ("Target", false), ("Network namespace", false), ("Position", false)],
             )
             .hide("Info"),
-            Panel::table(
+            Panel::list(
                 "Links and their targets",
                 "What each link attaches, and to what.",
                 &LINKS,
-                vec![Query::new("Info", Unit::Count, links)],
+                links,
                 &[("Type", false), ("Target", false)],
-            )
-            .hide("Info"),
+            ),
         ],
     }
 }
@@ -112,7 +109,7 @@ pub(super) fn changes() -> Row {
             )
             .and(
                 "detached from {{hook}} {{target}}",
-                format!("max by (job, instance, hook, target, netns) (increase({}[5m])) > 0", SCOPE.of(HOOK_DETACHED_PROGRAMS)),
+                format!("max by ({HOOK}) (increase({}[5m])) > 0", SCOPE.of(HOOK_DETACHED_PROGRAMS)),
             ),
             Panel::graph(
                 "Orphans",
@@ -137,14 +134,13 @@ pub(super) fn changes() -> Row {
                 &[("Loaded", true)],
             )
             .size(12, 8),
-            Panel::table(
+            Panel::list(
                 "Maps new in the time range",
                 "Maps that were not there at the beginning of the selected time.",
                 &NEW_MAPS,
-                vec![Query::new("Info", Unit::Count, new_maps)],
+                new_maps,
                 &[("Map", false)],
             )
-            .hide("Info")
             .size(12, 8),
             Panel::table(
                 "Hooks without a program",
@@ -153,7 +149,7 @@ pub(super) fn changes() -> Row {
                 vec![Query::new(
                     "Programs",
                     Unit::Count,
-                    format!("max by (job, instance, hook, target, netns) ({} == 0)", SCOPE.of(HOOK_PROGRAMS)),
+                    format!("max by ({HOOK}) ({} == 0)", SCOPE.of(HOOK_PROGRAMS)),
                 )],
                 &[("Hook", false)],
             )

@@ -103,18 +103,13 @@ fn failures() -> Vec<Panel> {
         SCOPE.of(ISSUES)
     );
     vec![
-            Panel::table(
+            Panel::list(
                 "What could not be seen",
                 "Sources that do not see everything, and why; the page on privileges has the remedies.",
                 &[label("feature", "Source"), label("reason", "Reason")],
-                vec![Query::new(
-                    "Info",
-                    Unit::Count,
-                    format!("max by (job, instance, feature, reason) ({} == 0)", SCOPE.of(FEATURE_AVAILABLE)),
-                )],
+                format!("max by (job, instance, feature, reason) ({} == 0)", SCOPE.of(FEATURE_AVAILABLE)),
                 &[("Source", false)],
             )
-            .hide("Info")
             .size(8, 7),
             Panel::table(
                 "What could not be read",
@@ -160,18 +155,13 @@ fn state() -> Vec<Panel> {
             Unit::Bytes,
             format!("max({})", SCOPE.of(OTLP_BACKLOG)),
         ),
-        Panel::table(
+        Panel::list(
             "Build",
             "Version of the exporter, its source revision and its compiler.",
             &[label("version", "Version"), label("revision", "Revision"), label("rustc", "Compiler")],
-            vec![Query::new(
-                "Info",
-                Unit::Count,
-                format!("max by (job, instance, version, revision, rustc) ({})", SCOPE.of(BUILD_INFO)),
-            )],
+            format!("max by (job, instance, version, revision, rustc) ({})", SCOPE.of(BUILD_INFO)),
             &[],
         )
-        .hide("Info")
         .size(15, 4),
     ]
 }

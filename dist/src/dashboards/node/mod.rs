@@ -8,9 +8,9 @@ use crate::grafana::{Column, Dashboard, Panel, Query, Row, Unit, Variable};
 use crate::names::{
     FEATURE_AVAILABLE, LINK_MISSED, MAP_BACKLOG, MAP_ENTRIES, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, MAP_MEM,
     OBJECTS, OBJECTS_MEM, OBJECTS_ORPHANED, OBJECTS_RUN_TIME, OWNER_INFO, OWNER_LINKS, OWNER_MAPS, OWNER_MEM,
-    OWNER_PROGRAMS, OWNER_RUN_TIME, PROGRAM_INFO, PROGRAM_MEM, PROGRAM_RECURSION_MISSES, RUN_STATS_COVERED,
+    OWNER_PROGRAMS, OWNER_RUN_TIME, PROGRAM_INFO, PROGRAM_MEM, PROGRAM_RECURSION_MISSES,
 };
-use crate::promql::{NODE, OBJECT, Scope};
+use crate::promql::{NODE, OBJECT, OWNER, Scope};
 
 const SCOPE: Scope = Scope::SELECTED;
 
@@ -19,9 +19,6 @@ const PROGRAMS: &str = r#"type=~"$type",name=~"$name",owner=~"$owner""#;
 
 /// Matchers of the variables about maps, for `bpf_map_info`.
 const MAPS: &str = r#"type_name=~"$type_name",name=~"$name",owner=~"$owner""#;
-
-/// Labels of an owner.
-const OWNER: &str = "job, instance, owner_kind, owner";
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -51,11 +48,7 @@ pub(super) fn dashboard() -> Dashboard {
 
 fn overview() -> Row {
     let objects = |kind: &str| format!("max({})", SCOPE.with(OBJECTS, &format!(r#"kind="{kind}""#)));
-    let cpu = format!(
-        "sum(max by ({NODE}) (rate({}[{NOW}])) / on ({NODE}) max by ({NODE}) (rate({}[{NOW}])))",
-        SCOPE.of(OBJECTS_RUN_TIME),
-        SCOPE.of(RUN_STATS_COVERED),
-    );
+    let cpu = format!("sum({})", SCOPE.per_covered_second(OBJECTS_RUN_TIME, "", NODE, NOW));
     let full = format!("count(max by ({OBJECT}) ({}) > 0.9) or vector(0)", SCOPE.of(MAP_FILL));
     let missing =
         format!("count(max by (job, instance, feature) ({}) == 0) or vector(0)", SCOPE.of(FEATURE_AVAILABLE));
@@ -248,13 +241,7 @@ const COLUMNS: [Column; 2] = [label("owner_kind", "Kind"), label("owner", "Owner
 fn owners() -> Row {
     let matchers = r#"owner=~"$owner""#;
     let by_owner = |metric| format!("max by ({OWNER}) ({})", SCOPE.with(metric, matchers));
-    let cpu = |window: &str| {
-        format!(
-            "max by ({OWNER}) (rate({}[{window}])) / on ({NODE}) group_left max by ({NODE}) (rate({}[{window}]))",
-            SCOPE.with(OWNER_RUN_TIME, matchers),
-            SCOPE.of(RUN_STATS_COVERED),
-        )
-    };
+    let cpu = |window| SCOPE.per_covered_second(OWNER_RUN_TIME, matchers, OWNER, window);
     let queries = vec![
         Query::new("CPU", Unit::Cpus, cpu(NOW)),
         Query::new("Memory", Unit::Bytes, by_owner(OWNER_MEM)),
