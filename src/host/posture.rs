@@ -1,4 +1,4 @@
-//! Settings of the kernel for BPF, and the memory of machine code, from `/proc`. Entry point: [`HostSettingsReader::read`].
+//! Settings of the kernel for BPF, and the memory of machine code, from `/proc`. Entry point: `HostSettingsReader::read`.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read};
