@@ -44,3 +44,5 @@ pub mod sys;
 pub mod text;
 #[doc(hidden)]
 pub mod web;
+#[doc(hidden)]
+pub mod worker;

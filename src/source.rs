@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use tokio::task::JoinError;
 
 use crate::metrics::select::Selected;
 use crate::model::{Exporter, Snapshot};
+use crate::worker::Worker;
 
 /// Maximum age of a reading that counts as fresh.
 pub const FRESHNESS: Duration = Duration::from_secs(1);
@@ -18,6 +18,8 @@ pub const FRESHNESS: Duration = Duration::from_secs(1);
 pub struct Source {
     /// Locked while a reading is taken, so that others wait without occupying a thread each.
     readings: Arc<Mutex<Readings>>,
+    /// The thread of readings.
+    worker: Worker,
     exporter: Arc<dyn Fn() -> Exporter + Send + Sync>,
 }
 
@@ -37,15 +39,16 @@ struct Readings {
 }
 
 impl Source {
-    /// Returns a source that takes a reading with `read` and selects what to export of it with `select`, once per reading.
+    /// Returns a source that takes a reading on `worker` with `read` and selects what to export of it with `select`, once per reading.
     /// `exporter` returns the state of the exporter itself.
     pub fn new(
+        worker: Worker,
         read: impl FnMut() -> Snapshot + Send + 'static,
         select: impl FnMut(Arc<Snapshot>) -> Selected + Send + 'static,
         exporter: impl Fn() -> Exporter + Send + Sync + 'static,
     ) -> Self {
         let readings = Readings { read: Box::new(read), select: Box::new(select), last: None };
-        Self { readings: Arc::new(Mutex::new(readings)), exporter: Arc::new(exporter) }
+        Self { readings: Arc::new(Mutex::new(readings)), worker, exporter: Arc::new(exporter) }
     }
 
     /// Returns the state of the exporter itself, now.
@@ -67,17 +70,7 @@ impl Source {
         if let Some(reading) = readings.begun_since(moment) {
             return reading;
         }
-        run_blocking(move || readings.take()).await
-    }
-}
-
-/// Runs a function on a thread where it may block, and returns its result. A panic continues in the caller; if the runtime
-/// stops before the function starts, there is no result to wait for and the caller waits until it is dropped.
-pub async fn run_blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(function).await.map_err(JoinError::try_into_panic) {
-        Ok(result) => result,
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        Err(Err(_cancelled)) => std::future::pending().await,
+        self.worker.run(move || readings.take()).await
     }
 }
 
@@ -121,7 +114,8 @@ mod tests {
             counter.fetch_add(1, Ordering::Relaxed);
             read()
         };
-        (Source::new(read, Selected::all, exporter), readings)
+        let worker = Worker::start("reading").expect("a thread");
+        (Source::new(worker, read, Selected::all, exporter), readings)
     }
 
     #[tokio::test]

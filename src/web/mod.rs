@@ -22,7 +22,8 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::export::prometheus::{self, Format};
-use crate::source::{Source, run_blocking};
+use crate::source::Source;
+use crate::worker::Worker;
 
 /// Listens on a port of an address, or of every address of this host.
 ///
@@ -42,36 +43,42 @@ pub fn bind(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves on a listener until `stop`, and finishes requests in flight.
+/// Serves on a listener until `stop`, and finishes requests in flight. Responses are rendered on `renderer`.
 ///
 /// # Errors
 ///
 /// If the listener cannot be used.
-pub async fn serve(listener: TcpListener, source: Source, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    source: Source,
+    renderer: Worker,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let stopped = async move {
         // An error means that the sender is gone: stop as well.
         let _: Result<_, watch::error::RecvError> = stop.wait_for(|stop| *stop).await.map(drop);
     };
-    axum::serve(listener, router(source)).with_graceful_shutdown(stopped).await
+    axum::serve(listener, router(source, renderer)).with_graceful_shutdown(stopped).await
 }
 
 #[derive(Clone)]
 struct Pages {
     source: Source,
+    renderer: Worker,
     /// Size of the last response: the next one will be similar.
     size_hint: Arc<AtomicUsize>,
 }
 
 /// Returns the routes.
-pub fn router(source: Source) -> Router {
+pub fn router(source: Source, renderer: Worker) -> Router {
     let compress = CompressionLayer::new().quality(CompressionLevel::Fastest);
     Router::new()
         .route("/", get(landing))
         .route("/metrics", get(metrics).layer(compress))
         .route("/-/healthy", get(|| async { "healthy\n" }))
         .route("/-/ready", get(ready))
-        .with_state(Pages { source, size_hint: Arc::default() })
+        .with_state(Pages { source, renderer, size_hint: Arc::default() })
 }
 
 async fn landing(State(pages): State<Pages>) -> Response {
@@ -89,13 +96,14 @@ async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&accept.join(","));
     let selected = pages.source.latest().await.selected;
     let exporter = pages.source.exporter();
+    let size_hint = pages.size_hint;
     let render = move || {
         let sample = selected.sample(Some(&exporter));
-        let text = prometheus::render(sample, format, pages.size_hint.load(Ordering::Relaxed));
-        pages.size_hint.store(text.len(), Ordering::Relaxed);
+        let text = prometheus::render(sample, format, size_hint.load(Ordering::Relaxed));
+        size_hint.store(text.len(), Ordering::Relaxed);
         text
     };
-    let text = run_blocking(render).await;
+    let text = pages.renderer.run(render).await;
     ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each top-level module and those it may name. The binary wires, and may name all.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("model", &[]),
     ("cli", &["model", "kernel", "enrich", "lookup", "metrics"]),
     ("ascending", &[]),
@@ -22,9 +22,23 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("enrich", &["model", "sys", "host", "kernel", "ascending", "text"]),
     ("lookup", &["enrich", "backoff", "outage", "error_chain", "grpc_response", "text"]),
     ("metrics", &["model"]),
-    ("source", &["model", "metrics"]),
-    ("export", &["model", "metrics", "source", "backoff", "outage", "error_chain", "grpc_response", "text"]),
-    ("web", &["metrics", "source", "export"]),
+    ("worker", &[]),
+    ("source", &["model", "metrics", "worker"]),
+    (
+        "export",
+        &[
+            "model",
+            "metrics",
+            "source",
+            "worker",
+            "backoff",
+            "outage",
+            "error_chain",
+            "grpc_response",
+            "text",
+        ],
+    ),
+    ("web", &["metrics", "source", "export", "worker"]),
 ];
 
 /// The only names that `enrich` may use from the layers that call the kernel and read its tables.

@@ -9,6 +9,7 @@ use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{BootTime, Build, Exporter, Snapshot};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::web;
+use bpf_metrics_exporter::worker::Worker;
 use flate2::read::GzDecoder;
 use tokio::sync::watch;
 
@@ -46,7 +47,7 @@ fn serve_from(
     };
     let build =
         Build { started_at: BootTime::default(), version: "1.2.3", revision: None, rustc: Some("1.95.0") };
-    let source = Source::new(read, select, move || Exporter {
+    let source = Source::new(worker("reading"), read, select, move || Exporter {
         build: build.clone(),
         process: None,
         resource: [("service.name", "web"), ("k8s.node.name", "n\"1\""), ("k8s.node-name", "2")]
@@ -57,8 +58,12 @@ fn serve_from(
     });
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.spawn(web::serve(listener, source, stopped));
+    runtime.spawn(web::serve(listener, source, worker("rendering"), stopped));
     Server { address, readings, _stop: stop, _runtime: runtime }
+}
+
+fn worker(name: &str) -> Worker {
+    Worker::start(name).expect("a thread")
 }
 
 /// Returns the status, the headers in lower case, and the body of a response.

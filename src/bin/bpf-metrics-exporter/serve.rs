@@ -19,7 +19,8 @@ use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{BootTime, Build, Destination, Exporter};
-use bpf_metrics_exporter::source::{Source, run_blocking};
+use bpf_metrics_exporter::source::Source;
+use bpf_metrics_exporter::worker::Worker;
 use bpf_metrics_exporter::{lookup, web};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -75,10 +76,11 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         .context("failed to start the runtime")?;
     // Before the first reading, during which SIGHUP would end the program, and the kernel would ignore SIGTERM if it is pid 1.
     let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
+    let [reading, rendering, encoding] = start_workers()?;
     let names = NameCache::awaiting_lookups();
     let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
     let mut warned = Warned::default();
-    let first = run_blocking(move || {
+    let first = reading.run(move || {
         let first = reader.read();
         (reader, first)
     });
@@ -138,19 +140,19 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         limit.warn_of(&selected);
         selected
     };
-    let source = Source::new(read, select, exporter);
+    let source = Source::new(reading.clone(), read, select, exporter);
 
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::new();
-        serve_prometheus(&mut tasks, listeners, &source, &stopped);
+        serve_prometheus(&mut tasks, listeners, &source, &rendering, &stopped);
         let names = lookup::run(names, lookup, stopped.clone());
         tasks.spawn(async {
             names.await;
             Ok(())
         });
         if let Some((otlp, ledger)) = otlp.zip(ledger) {
-            push(&mut tasks, otlp, &resource, ledger, source.clone(), &stopped)?;
+            push(&mut tasks, otlp, &resource, ledger, source.clone(), encoding, &stopped)?;
         } else {
             info!("OTLP push disabled (--otlp-grpc none)");
         }
@@ -159,6 +161,13 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     // A reading that is still running has no use any more.
     runtime.shutdown_background();
     result
+}
+
+/// Starts the threads on which readings are taken, scrapes rendered and pushes encoded. None is made later, when a limit on
+/// processes may refuse it.
+fn start_workers() -> anyhow::Result<[Worker; 3]> {
+    let start = |name| Worker::start(name).context("failed to start a thread");
+    Ok([start("reading")?, start("rendering")?, start("encoding")?])
 }
 
 /// Returns the attributes of the resource.
@@ -185,6 +194,7 @@ fn serve_prometheus(
     tasks: &mut Tasks,
     listeners: Vec<TcpListener>,
     source: &Source,
+    rendering: &Worker,
     stopped: &watch::Receiver<bool>,
 ) {
     if listeners.is_empty() {
@@ -194,7 +204,7 @@ fn serve_prometheus(
         info!("serving Prometheus metrics on {}", urls.join(", "));
     }
     for listener in listeners {
-        let serve = web::serve(listener, source.clone(), stopped.clone());
+        let serve = web::serve(listener, source.clone(), rendering.clone(), stopped.clone());
         tasks.spawn(async { serve.await.context("failed to serve Prometheus metrics") });
     }
 }
@@ -206,6 +216,7 @@ fn push(
     resource: &[(String, String)],
     ledger: Arc<Ledger>,
     source: Source,
+    encoding: Worker,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let receiver = otlp.receiver();
@@ -216,7 +227,7 @@ fn push(
 
     let (stopped, filled) = (stopped.clone(), Arc::clone(&queue));
     tasks.spawn(async move {
-        produce(source, encoder, filled, otlp.interval, stopped).await;
+        produce(source, encoding, encoder, filled, otlp.interval, stopped).await;
         Ok(())
     });
     tasks.spawn(async move {

@@ -8,6 +8,7 @@ pub mod ledger;
 mod produce;
 pub mod queue;
 pub mod resource;
+pub mod settings;
 pub mod transport;
 mod wire;
 

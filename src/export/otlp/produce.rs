@@ -12,11 +12,13 @@ use tracing::debug;
 use super::encode::Encoder;
 use super::queue::MemoryQueue;
 use crate::metrics::Sample;
-use crate::source::{FRESHNESS, Source, run_blocking};
+use crate::source::{FRESHNESS, Source};
+use crate::worker::Worker;
 
-/// Encodes a sample at once and then at each interval. On `stop` encodes a last one and closes the queue.
+/// Encodes a sample at once and then at each interval, on `worker`. On `stop` encodes a last one and closes the queue.
 pub async fn produce(
     source: Source,
+    worker: Worker,
     mut encoder: Encoder,
     queue: Arc<MemoryQueue>,
     interval: Duration,
@@ -40,12 +42,14 @@ pub async fn produce(
         let exporter = source.exporter();
         let target = Arc::clone(&queue);
         let wait = DeliveryWait { until: now + interval / 2, stop: stop.clone(), waited: Duration::ZERO };
-        encoder = run_blocking(move || {
-            let sample = reading.selected.sample(Some(&exporter));
-            fill(&target, &mut encoder, sample, wait);
-            encoder
-        })
-        .await;
+        let runtime = Handle::current();
+        encoder = worker
+            .run(move || {
+                let sample = reading.selected.sample(Some(&exporter));
+                fill(&runtime, &target, &mut encoder, sample, wait);
+                encoder
+            })
+            .await;
         if stopping {
             queue.close();
             return;
@@ -55,8 +59,13 @@ pub async fn produce(
 
 /// Pushes a sample, each request when the one before it is delivered: its buffer then serves for the next one, so a node with
 /// 138,000 points needs the memory of three requests, not of sixteen.
-fn fill(queue: &MemoryQueue, encoder: &mut Encoder, sample: Sample<'_>, mut wait: DeliveryWait) {
-    let runtime = Handle::current();
+fn fill(
+    runtime: &Handle,
+    queue: &MemoryQueue,
+    encoder: &mut Encoder,
+    sample: Sample<'_>,
+    mut wait: DeliveryWait,
+) {
     let start = Instant::now();
     let (mut points, mut bytes, mut requests) = (0, 0, 0);
     queue.begin_sample();
