@@ -10,6 +10,7 @@ use bpf_metrics_exporter::export::otlp::deliver;
 use bpf_metrics_exporter::export::otlp::encode::{Items, Request, Signal};
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
+use bpf_metrics_exporter::export::otlp::settings::Compression;
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::export::otlp::transport::grpc::{GrpcClient, SetupError};
 use bpf_metrics_exporter::model::BootTime;
@@ -82,7 +83,11 @@ fn request(name: &str, points: u64) -> Request {
         schema_url: name.to_owned(),
         ..Default::default()
     });
-    Request { bytes: message.encode_to_vec().into(), items: Items { signal: Signal::Metrics, count: points } }
+    Request {
+        bytes: message.encode_to_vec().into(),
+        compression: Compression::None,
+        items: Items { signal: Signal::Metrics, count: points },
+    }
 }
 
 fn name(message: &ExportMetricsServiceRequest) -> &str {

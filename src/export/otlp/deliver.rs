@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::encode::Request;
 use super::ledger::Ledger;
 use super::queue::MemoryQueue;
-use super::transport::{Answer, Failure, Retry, Transport};
+use super::transport::{Answer, Failure, FailureKind, Remedy, Retry, Transport};
 use crate::backoff::Backoff;
 use crate::outage::OutageLog;
 
@@ -55,8 +55,10 @@ fn settle(
 ) -> Option<Retry> {
     match result {
         Ok(answer) => outcomes.succeeded(&request, &answer, queue),
-        Err(Failure { reason, retry: None }) => outcomes.refused(&request, reason),
-        Err(Failure { reason, retry: Some(retry) }) => {
+        Err(Failure { kind, reason, remedy: Remedy::Split | Remedy::Drop }) => {
+            outcomes.refused(&request, kind, &reason);
+        }
+        Err(Failure { reason, remedy: Remedy::Retry(retry), .. }) => {
             outcomes.failed(&request, &reason);
             queue.retry();
             return Some(retry);
@@ -99,7 +101,7 @@ struct OutcomeLog<'a> {
     /// Dropped items when the outage began.
     overflowed_before: u64,
     /// The permanent error of the last request.
-    last_refusal: Option<String>,
+    last_refusal: Option<FailureKind>,
     /// The message of the last answer.
     last_message: String,
 }
@@ -156,21 +158,21 @@ impl<'a> OutcomeLog<'a> {
         }
     }
 
-    fn refused(&mut self, request: &Request, reason: String) {
+    fn refused(&mut self, request: &Request, kind: FailureKind, reason: &str) {
         // The receiver answers, so the outage is over.
         self.outage.end();
         let (receiver, items) = (self.receiver, request.items);
         let counts = self.ledger.of(items.signal);
         counts.failed.add(1);
         counts.refused.add(items.count);
-        if self.last_refusal.as_ref() == Some(&reason) {
+        if self.last_refusal == Some(kind) {
             debug!("{receiver} refused another {items}: {reason}");
         } else {
             warn!(
                 "{receiver} refused {items}, which are dropped: {reason}; \
                  further refusals are only counted in bpf_exporter_otlp_dropped_points"
             );
-            self.last_refusal = Some(reason);
+            self.last_refusal = Some(kind);
         }
     }
 

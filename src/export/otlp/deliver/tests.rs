@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::export::otlp::encode::{Items, Signal};
 use crate::export::otlp::ledger::SignalCounts;
+use crate::export::otlp::settings::Compression;
 use crate::model::BootTime;
 
 const MAX_BYTES: u64 = 300;
@@ -135,11 +136,13 @@ fn counts(ledger: &Ledger) -> Counts {
 
 /// The result of a transport.
 fn result(outcome: &Outcome) -> Result<Answer, Failure> {
-    let failure = |retry| Err(Failure { reason: "no".to_owned(), retry });
+    let failure = |remedy| {
+        Err(Failure { kind: FailureKind::Grpc(tonic::Code::Unknown), reason: "no".to_owned(), remedy })
+    };
     match *outcome {
         Outcome::Accepted { rejected } => Ok(Answer { rejected, message: String::new() }),
-        Outcome::Refused => failure(None),
-        Outcome::Failed | Outcome::Cancelled => failure(Some(Retry::WithBackoff)),
+        Outcome::Refused => failure(Remedy::Drop),
+        Outcome::Failed | Outcome::Cancelled => failure(Remedy::Retry(Retry::WithBackoff)),
     }
 }
 
@@ -161,7 +164,7 @@ proptest! {
                 }
                 Step::Push { bytes, count } => {
                     let items = Items { signal: Signal::Metrics, count };
-                    queue.push(Arc::new(Request { bytes: vec![0; bytes].into(), items }));
+                    queue.push(Arc::new(Request { bytes: vec![0; bytes].into(), compression: Compression::None, items }));
                     model.push(bytes, count);
                     pushed += count;
                 }

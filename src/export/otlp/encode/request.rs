@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use prost::bytes::Bytes;
 
 use super::buffers::BufferPool;
+use crate::export::otlp::settings::Compression;
 use crate::export::otlp::wire;
 use crate::metrics::{Metric, MetricKind, Value};
 use crate::model::WallClock;
@@ -21,12 +22,14 @@ const CUMULATIVE: u64 = 2;
 pub struct Request {
     /// The message: `ExportMetricsServiceRequest` for metrics.
     pub bytes: Bytes,
+    /// How [`Request::bytes`] are compressed.
+    pub compression: Compression,
     /// Content of the message.
     pub items: Items,
 }
 
 impl Request {
-    /// Returns the size of the message in bytes.
+    /// Returns the size of the message in bytes, as compressed.
     pub(crate) fn size(&self) -> u64 {
         self.bytes.len() as u64
     }
@@ -213,7 +216,7 @@ impl<'a> RequestWriter<'a> {
         let bytes = Bytes::from(buffer);
         self.buffers.keep(&bytes);
         let items = Items { signal: Signal::Metrics, count: std::mem::take(&mut self.points) };
-        (self.emit)(Request { bytes, items });
+        (self.emit)(Request { bytes, compression: Compression::None, items });
     }
 }
 

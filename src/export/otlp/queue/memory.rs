@@ -189,10 +189,11 @@ mod tests {
 
     use super::*;
     use crate::export::otlp::encode::{Items, Signal};
+    use crate::export::otlp::settings::Compression;
     use crate::model::BootTime;
 
     fn request(bytes: usize, count: u64) -> Request {
-        Request { bytes: vec![0; bytes].into(), items: Items { signal: Signal::Metrics, count } }
+        Request { bytes: vec![0; bytes].into(), compression: Compression::None, items: Items { signal: Signal::Metrics, count } }
     }
 
     fn queue(max_bytes: u64) -> (MemoryQueue, Arc<Ledger>) {

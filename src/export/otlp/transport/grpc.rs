@@ -20,7 +20,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::{Answer, Failure, Retry};
+use super::{Answer, Failure, FailureKind, Remedy, Retry};
 use crate::error_chain::error_chain;
 use crate::export::otlp::encode::{Request, Signal};
 use crate::grpc_response;
@@ -92,7 +92,11 @@ impl GrpcClient {
         request.headers_mut().clone_from(&self.headers);
         let call = async {
             if let Err(error) = poll_fn(|context| self.channel.poll_ready(context)).await {
-                return Err(Failure { reason: error_chain(&error), retry: Some(Retry::WithBackoff) });
+                return Err(Failure {
+                    kind: FailureKind::Connect,
+                    reason: error_chain(&error),
+                    remedy: Remedy::Retry(Retry::WithBackoff),
+                });
             }
             let response =
                 self.channel.call(request).await.map_err(|error| Status::from_error(Box::new(error)));
@@ -107,7 +111,7 @@ impl GrpcClient {
         // Without a reset from the peer, the kernel would keep this connection for minutes.
         self.channel = self.endpoint.connect_lazy();
         let reason = format!("no answer within {:?}", self.timeout);
-        Err(Failure { reason, retry: Some(Retry::WithBackoff) })
+        Err(Failure { kind: FailureKind::Timeout, reason, remedy: Remedy::Retry(Retry::WithBackoff) })
     }
 }
 
@@ -136,7 +140,8 @@ fn classify(status: &Status) -> Failure {
         Code::ResourceExhausted => delay.map(Retry::After),
         _ => std::error::Error::source(status).map(|_| Retry::WithBackoff),
     };
-    Failure { reason: error_chain(status), retry }
+    let remedy = retry.map_or(Remedy::Drop, Remedy::Retry);
+    Failure { kind: FailureKind::Grpc(status.code()), reason: error_chain(status), remedy }
 }
 
 /// `ExportMetricsServiceResponse` and `ExportLogsServiceResponse`, which have the same fields.
@@ -265,9 +270,9 @@ mod tests {
             let with_delay = classify(&Status::with_error_details(code, message.clone(), details));
             let without = classify(&Status::new(code, message));
             prop_assert!(with_delay.reason == without.reason && without.reason.len() <= MAX_LEN);
-            prop_assert!(without.retry.is_none_or(|retry| retry == Retry::WithBackoff));
-            prop_assert!(without.retry.is_none() || with_delay.retry.is_some());
-            prop_assert!(with_delay.retry.is_none_or(|retry| matches!(retry, Retry::After(_))));
+            prop_assert!(matches!(without.remedy, Remedy::Drop | Remedy::Retry(Retry::WithBackoff)));
+            prop_assert!(without.remedy == Remedy::Drop || with_delay.remedy != Remedy::Drop);
+            prop_assert!(matches!(with_delay.remedy, Remedy::Drop | Remedy::Retry(Retry::After(_))));
         }
 
         #[test]
@@ -291,7 +296,7 @@ mod tests {
         ];
         for code in (0..17).map(Code::from_i32).filter(|code| *code != Code::Ok) {
             let failure = classify(&Status::new(code, "text"));
-            assert_eq!(failure.retry.is_some(), retried.contains(&code), "{code:?}");
+            assert_eq!(failure.remedy != Remedy::Drop, retried.contains(&code), "{code:?}");
             assert!(failure.reason.contains("text"), "{}", failure.reason);
         }
     }
@@ -300,7 +305,7 @@ mod tests {
     fn a_broken_connection_is_retryable() {
         let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         let status = Status::from_error(Box::new(broken));
-        assert_eq!(classify(&status).retry, Some(Retry::WithBackoff), "{status:?}");
+        assert_eq!(classify(&status).remedy, Remedy::Retry(Retry::WithBackoff), "{status:?}");
     }
 
     #[test]
@@ -309,8 +314,11 @@ mod tests {
         let details = || ErrorDetails::with_retry_info(Some(delay));
         for code in [Code::ResourceExhausted, Code::Unavailable] {
             let failure = classify(&Status::with_error_details(code, "busy", details()));
-            assert_eq!(failure.retry, Some(Retry::After(delay)), "{code:?}");
+            assert_eq!(failure.remedy, Remedy::Retry(Retry::After(delay)), "{code:?}");
         }
-        assert_eq!(classify(&Status::with_error_details(Code::InvalidArgument, "no", details())).retry, None);
+        assert_eq!(
+            classify(&Status::with_error_details(Code::InvalidArgument, "no", details())).remedy,
+            Remedy::Drop
+        );
     }
 }
