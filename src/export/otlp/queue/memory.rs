@@ -193,7 +193,11 @@ mod tests {
     use crate::model::BootTime;
 
     fn request(bytes: usize, count: u64) -> Request {
-        Request { bytes: vec![0; bytes].into(), compression: Compression::None, items: Items { signal: Signal::Metrics, count } }
+        Request {
+            bytes: vec![0; bytes].into(),
+            compression: Compression::None,
+            items: Items { signal: Signal::Metrics, count },
+        }
     }
 
     fn queue(max_bytes: u64) -> (MemoryQueue, Arc<Ledger>) {
