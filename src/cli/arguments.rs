@@ -3,7 +3,6 @@
 //! clap stops at the first wrong value. So the arguments are first split without a look at values, each value is then checked by
 //! itself, and what is right is parsed in the end. Structural mistakes, such as an unknown flag, still stop at once.
 
-use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
 
@@ -12,58 +11,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches as _};
 
-use super::flags::{self, Flags, PREFIX, PROGRAM};
-use super::{ConfigErrors, values};
-
-/// The environment. An empty variable counts as unset, as the OpenTelemetry specification has it.
-#[derive(Debug)]
-pub(super) struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    pub(super) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        Self(variables.into_iter().filter(|(_, value)| !value.is_empty()).collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
-    }
-
-    /// The first of several variables that is set, and its name.
-    pub(super) fn first<'n>(&self, names: &[&'n str], errors: &mut ConfigErrors) -> Option<(&'n str, &str)> {
-        let (name, value) = names.iter().find_map(|&name| Some((name, self.get(name)?)))?;
-        let text = value.to_str().ok_or_else(|| "the value is not UTF-8".to_owned());
-        Some((name, errors.keep(name, text)?))
-    }
-
-    /// Warns of variables that look like ours and are not.
-    fn warn_of_unknown(&self, known: &[String], warnings: &mut Vec<String>) {
-        for name in self.0.keys().filter_map(|name| name.to_str()) {
-            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-            if known.iter().any(|known| known == name) || is_service_link(rest) {
-                continue;
-            }
-            let near = values::nearest(name, known.iter().map(String::as_str));
-            let advice = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            warnings.push(format!("unknown environment variable {name} is ignored{advice}"));
-        }
-    }
-}
-
-/// Whether Kubernetes sets such a variable for a Service that is called like this program: `…_SERVICE_HOST`, `…_PORT_10048_TCP`.
-fn is_service_link(rest: &str) -> bool {
-    rest == "PORT"
-        || rest == "SERVICE_HOST"
-        || rest.starts_with("SERVICE_PORT")
-        || rest
-            .strip_prefix("PORT_")
-            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-}
-
-/// Variables of the OpenTelemetry specification that have a flag, the more specific one first.
-const OTHERS: [(&str, &[&str]); 2] = [
-    ("otlp-grpc", &["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]),
-    ("interval", &["OTEL_METRIC_EXPORT_INTERVAL"]),
-];
+use super::environment::Environment;
+use super::flags::{self, Flags, PROGRAM};
+use super::{ConfigErrors, push};
 
 /// A flag that is set.
 struct Given {
@@ -112,7 +62,10 @@ pub(super) fn resolve(
         }
         given.extend(given_on_command_line(target, matches));
     }
-    add_variables(target, environment, &mut given, errors);
+    let mut ignored = Vec::new();
+    // A subcommand does without the noise of variables that are set for the exporter.
+    let of_otel = if prefix.len() == 1 { &mut *warnings } else { &mut ignored };
+    add_variables(target, environment, &mut given, errors, of_otel);
     let known: Vec<String> = std::iter::once(&typed)
         .chain(typed.get_subcommands())
         .flat_map(|command| command.get_arguments().filter_map(flags::variable))
@@ -129,12 +82,7 @@ pub(super) fn resolve(
         _ => true,
     });
     let arguments: Vec<_> = given.iter().map(|(_, given)| &given.argument).collect();
-    let flags = parse(&arguments).and_then(|matches| {
-        let mut flags = Flags::from_arg_matches(&matches)?;
-        // Variables are among the arguments by now.
-        flags.otlp.otlp_grpc_is_given = matches.value_source("otlp_grpc") == Some(ValueSource::CommandLine);
-        Ok(flags)
-    });
+    let flags = parse(&arguments).and_then(|matches| Flags::from_arg_matches(&matches));
     match flags {
         Ok(flags) => Resolved::Flags(Box::new(flags)),
         // A flag that is given before the subcommand and after it, or a missing one whose value was wrong.
@@ -194,6 +142,7 @@ fn add_variables(
     environment: &Environment,
     all: &mut Vec<(String, Given)>,
     errors: &mut ConfigErrors,
+    warnings: &mut Vec<String>,
 ) {
     for arg in command.get_arguments() {
         let (id, switch) = (arg.get_id().as_str(), flags::switch_of(arg));
@@ -203,15 +152,8 @@ fn add_variables(
         }
         let Some(variable) = flags::variable(arg) else { continue };
         let Some(value) = environment.get(&variable) else {
-            let otel = OTHERS.iter().find(|(flag, _)| arg.get_long() == Some(flag));
-            if let Some((name, value)) = otel.and_then(|(_, names)| environment.first(names, errors)) {
-                let value = if id == "interval" {
-                    errors.keep(name, values::with_unit(value))
-                } else {
-                    Some(value.to_owned())
-                };
-                all.extend(value.map(|value| (id.to_owned(), given(arg, value.as_ref(), Some(name)))));
-            }
+            let otel = push::as_flag(id, environment, warnings);
+            all.extend(otel.map(|(name, value)| (id.to_owned(), given(arg, value.as_ref(), Some(name)))));
             continue;
         };
         match (switch, flags::separator(arg), value.to_str()) {

@@ -17,10 +17,12 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use http::Uri;
 
+use super::endpoint;
+use super::otel;
 use super::rules;
 use super::values::{self, ListenAddress, Setting};
+use crate::export::otlp::settings::{Compression, Endpoint};
 use crate::kernel::{ReaderChoice, RunStatsMode};
 use crate::metrics::select::Rule;
 use crate::model::ReaderKind;
@@ -35,18 +37,21 @@ const SHORT_EPILOGUE: &str = "\
 Every flag can also be set by an environment variable, such as BPF_METRICS_EXPORTER_LOG_LEVEL; --help names it. --help also has \
 details and examples.";
 
-const LONG_EPILOGUE: &str = "\
+/// What follows the flags in `--help`.
+fn long_epilogue() -> String {
+    let names: Vec<_> = otel::honoured_names().map(|name| format!("    {name}")).collect();
+    format!("{ENVIRONMENT}\n{}\n\n{LONG_EPILOGUE}", names.join("\n"))
+}
+
+const ENVIRONMENT: &str = "\
 Environment:
   Every flag can be set by the variable that its help names. The command line wins over BPF_METRICS_EXPORTER_*, which wins over OTEL_*. An empty variable counts as unset. Every --no-FLAG has a --FLAG that undoes it.
 
-  These variables of the OpenTelemetry specification are read as well:
-    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT
-    OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_METRICS_HEADERS
-    OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_METRICS_TIMEOUT
-    OTEL_METRIC_EXPORT_INTERVAL, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES
+  These variables of the OpenTelemetry specification are read as well. OTEL_EXPORTER_OTLP_METRICS_* wins over OTEL_EXPORTER_OTLP_*. docs/opentelemetry-variables.md says what each does, and which others there are.";
 
+const LONG_EPILOGUE: &str = "\
 Signals:
-  SIGTERM and SIGINT: export once more, for at most 5 s, and exit. SIGHUP is ignored.
+  SIGTERM and SIGINT: export once more, for at most 5 s, and exit. SIGHUP: read files again.
 
 Exit codes:
   0  success
@@ -84,7 +89,7 @@ Examples:
     version,
     long_version = long_version(),
     after_help = SHORT_EPILOGUE,
-    after_long_help = LONG_EPILOGUE,
+    after_long_help = long_epilogue(),
     disable_help_subcommand = true,
     max_term_width = 120
 )]
@@ -161,16 +166,26 @@ pub(super) struct CollectionFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "OTLP")]
 pub(super) struct OtlpFlags {
-    /// OTLP receiver to push to over gRPC, or none
+    /// OTLP receiver to push to over gRPC, or none [default: localhost:4317]
     ///
-    /// HOST[:PORT] or http://HOST[:PORT] without TLS (port 4317 if none is given), https://HOST[:PORT] with TLS (port 443).
-    /// `none` disables the push.
-    #[arg(long, alias = "otel-grpc", value_name = "ENDPOINT", default_value = "localhost:4317", value_parser = values::or_none(values::receiver))]
-    pub(super) otlp_grpc: Setting<Uri>,
+    /// HOST[:PORT] or http://HOST[:PORT] without TLS (port 4317 if none is given), https://HOST[:PORT] with TLS (port 443), unix:/PATH.
+    /// `none` disables the push. The default holds if there is no --otlp-http and no variable of OpenTelemetry either. Repeatable:
+    /// each receiver has a queue of its own.
+    #[arg(long, alias = "otel-grpc", value_name = "ENDPOINT", value_parser = values::or_none(endpoint::of_grpc_flag))]
+    pub(super) otlp_grpc: Vec<Setting<Endpoint>>,
 
-    /// Whether a flag or a variable gives `otlp_grpc`: filled in by the resolution of both.
-    #[arg(skip)]
-    pub(super) otlp_grpc_is_given: bool,
+    /// OTLP receiver to push to over HTTP, or none
+    ///
+    /// http://HOST[:PORT] without TLS (port 4318 if none is given), https://HOST[:PORT] with TLS (port 443), unix:/PATH. The path is
+    /// /v1/metrics unless the URL has another. Repeatable.
+    #[arg(long, value_name = "URL", value_parser = values::or_none(endpoint::of_http_flag))]
+    pub(super) otlp_http: Vec<Setting<Endpoint>>,
+
+    /// Compression of requests, gzip beyond this host
+    ///
+    /// Without the flag gzip, and none for receivers on loopback and Unix sockets.
+    #[arg(long, value_name = "COMPRESSION", value_parser = one_of(&COMPRESSIONS))]
+    pub(super) otlp_compression: Option<Compression>,
 
     /// Time between two pushes, such as 10s or 1m30s
     ///
@@ -189,7 +204,19 @@ pub(super) struct OtlpFlags {
     /// The oldest requests are dropped first; the newest one is always kept.
     #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = values::backlog_bytes)]
     pub(super) otlp_backlog_bytes: u64,
+
+    /// Directory to keep unsent data in across restarts
+    ///
+    /// By default it is kept in memory only. Must exist, and no other process may use it.
+    #[arg(long, value_name = "DIR", value_parser = values::directory)]
+    pub(super) otlp_backlog_dir: Option<PathBuf>,
 }
+
+const COMPRESSIONS: [(&str, &str, Compression); 3] = [
+    ("none", "no compression", Compression::None),
+    ("gzip", "which every receiver takes", Compression::Gzip),
+    ("zstd", "which the OpenTelemetry Collector takes, at less CPU time", Compression::Zstd),
+];
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prometheus endpoint")]
@@ -363,9 +390,10 @@ pub enum LogLevel {
 
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the words are the values")]
 pub enum LogFormat {
+    /// For people.
     Text,
+    /// A JSON object per line.
     Json,
 }
 

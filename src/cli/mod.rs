@@ -4,7 +4,12 @@
 //! the network; of files only `--bpffs` and `--host-root` are looked up.
 
 mod arguments;
+mod endpoint;
+mod environment;
 mod flags;
+mod otel;
+mod proxy;
+mod push;
 mod rules;
 mod values;
 
@@ -12,13 +17,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Uri;
-
-use self::arguments::{Environment, Resolved, resolve};
+use self::arguments::{Resolved, resolve};
+use self::environment::Environment;
 use self::flags::{CollectionFlags, Flags, PROGRAM, Subcommands};
 pub use self::flags::{LogFormat, LogLevel, SnapshotFormat};
+pub use self::otel::markdown as opentelemetry_variables;
+use self::push::Pushed;
 pub use self::values::ListenAddress;
 use self::values::Setting;
+use crate::export::otlp::settings::Push;
 use crate::lookup::Sockets;
 use crate::metrics::select::{MetricFilter, Selection};
 use crate::{enrich, kernel, lookup};
@@ -43,7 +50,9 @@ pub enum Command {
 #[derive(Debug)]
 pub struct Export {
     /// The push; `None` for none.
-    pub otlp: Option<Otlp>,
+    pub push: Option<Push>,
+    /// The time between two readings that are printed to standard output; `None` to print none.
+    pub console: Option<Duration>,
     /// The addresses of the Prometheus endpoint.
     pub listen: Vec<ListenAddress>,
     /// What the resource is made of.
@@ -74,34 +83,6 @@ pub struct Collection {
     pub lookup: lookup::Settings,
     /// Which series to export.
     pub selection: Selection,
-}
-
-/// Options of the push.
-#[derive(Debug)]
-pub struct Otlp {
-    /// The receiver.
-    pub endpoint: Uri,
-    /// Whether a flag or a variable gives the receiver: the default one may not exist.
-    pub configured: bool,
-    /// Headers of every request.
-    pub headers: Vec<(String, String)>,
-    /// Limit of a request.
-    pub timeout: Duration,
-    /// Time between two pushes.
-    pub interval: Duration,
-    /// Where requests are split, in bytes.
-    pub max_request: usize,
-    /// Limit of what waits for the receiver, in bytes.
-    pub backlog: u64,
-}
-
-impl Otlp {
-    /// Returns scheme, host and port of the receiver: `http://localhost:4317`.
-    #[must_use]
-    pub fn receiver(&self) -> String {
-        let text = self.endpoint.to_string();
-        text.trim_end_matches('/').to_owned()
-    }
 }
 
 /// What the resource is made of.
@@ -178,26 +159,16 @@ pub fn parse(
         None => {
             let log = log(&collection);
             let listen = listen(web.web_listen_address, &mut errors);
-            let endpoint = otlp.otlp_grpc.into_option();
-            if endpoint.is_none() && listen.is_empty() && errors.lines.is_empty() {
+            let Pushed { push, console } = push::resolve(otlp, &environment, &mut errors, &mut warnings);
+            if push.is_none() && console.is_none() && listen.is_empty() && errors.lines.is_empty() {
                 errors.lines.push(
-                    "--otlp-grpc none and --web.listen-address none leave nothing to do; give one of them a value"
+                    "nothing is pushed, printed or served, which leaves nothing to do; give --otlp-grpc, --otlp-http or \
+                     --web.listen-address a value other than none"
                         .to_owned(),
                 );
             }
-            let telemetry = Telemetry::read(&environment, &mut errors);
-            if endpoint.is_some() {
-                warnings.extend(unsupported(&environment, &mut errors));
-            }
-            let otlp = endpoint.map(|endpoint| Otlp {
-                endpoint,
-                configured: otlp.otlp_grpc_is_given,
-                headers: telemetry.headers,
-                timeout: telemetry.timeout,
-                interval: otlp.interval,
-                max_request: otlp.otlp_max_request_bytes,
-                backlog: otlp.otlp_backlog_bytes,
-            });
+            let telemetry = Telemetry::read(&environment, &mut errors, &mut warnings);
+            environment.warn_of_unknown_otel(&mut warnings);
             let resource = Resource {
                 service_name: telemetry.service_name,
                 attributes: telemetry.resource,
@@ -206,7 +177,7 @@ pub fn parse(
                 host_root: resource.host_root,
             };
             let collection = collect(collection, &mut errors, &mut warnings);
-            (Command::Export(Box::new(Export { otlp, listen, resource, collection })), log)
+            (Command::Export(Box::new(Export { push, console, listen, resource, collection })), log)
         }
         Some(Subcommands::Snapshot(snapshot)) => {
             let log = log(&snapshot.collection);
@@ -305,58 +276,23 @@ fn without_effect_on_json(selection: &Selection) -> impl Iterator<Item = String>
     given.map(|(_, flag)| format!("{flag} no effect with --format json"))
 }
 
-/// The variables that have no flag: of the OpenTelemetry specification, and the usual one in a pod.
+/// What variables without a flag say of the resource.
 struct Telemetry {
-    headers: Vec<(String, String)>,
-    timeout: Duration,
     service_name: Option<String>,
     resource: Vec<(String, String)>,
     node_name: Option<String>,
 }
 
 impl Telemetry {
-    fn read(environment: &Environment, errors: &mut ConfigErrors) -> Self {
-        let mut first = |names: &[&'static str]| {
-            environment.first(names, errors).map(|(name, value)| (name, value.to_owned()))
-        };
-        let headers = first(&["OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"]);
-        let timeout = first(&["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"]);
-        let resource = first(&["OTEL_RESOURCE_ATTRIBUTES"]);
-        let service_name = first(&["OTEL_SERVICE_NAME"]).map(|(_, name)| name);
-        let node_name = first(&["NODE_NAME"]).map(|(_, name)| name);
-        let headers = headers.and_then(|(name, value)| errors.keep(name, values::headers(&value)));
-        let timeout = timeout.and_then(|(name, value)| errors.keep(name, values::milliseconds(&value)));
-        let resource =
-            resource.and_then(|(name, value)| errors.keep(name, values::resource_attributes(&value)));
+    fn read(environment: &Environment, errors: &mut ConfigErrors, warnings: &mut Vec<String>) -> Self {
+        let service_name = environment.read(&otel::SERVICE_NAME, warnings, |text| Ok(text.to_owned()));
+        let resource = environment.read(&otel::RESOURCE_ATTRIBUTES, warnings, values::resource_attributes);
         Self {
-            headers: headers.unwrap_or_default(),
-            timeout: timeout.unwrap_or(Duration::from_secs(10)),
-            service_name,
-            resource: resource.unwrap_or_default(),
-            node_name,
+            service_name: service_name.map(|(_, name)| name),
+            resource: resource.map_or_else(Vec::new, |(_, attributes)| attributes),
+            node_name: environment.text("NODE_NAME", errors).map(str::to_owned),
         }
     }
-}
-
-/// Warnings of OpenTelemetry variables that are set to what is not supported.
-fn unsupported(environment: &Environment, errors: &mut ConfigErrors) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (what, supported) in
-        [("PROTOCOL", "grpc"), ("COMPRESSION", "none"), ("CERTIFICATE", ""), ("CLIENT_CERTIFICATE", "")]
-    {
-        let names = [format!("OTEL_EXPORTER_OTLP_METRICS_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")];
-        if let Some((name, value)) = environment.first(&names.each_ref().map(String::as_str), errors)
-            && value != supported
-        {
-            let instead = if supported.is_empty() {
-                "it is ignored".to_owned()
-            } else {
-                format!("{supported} is used")
-            };
-            warnings.push(format!("{name}={value} is not supported: {instead}"));
-        }
-    }
-    warnings
 }
 
 fn completions(shell: clap_complete::Shell) -> String {

@@ -1,6 +1,9 @@
+mod otel;
+
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::*;
+use crate::export::otlp::settings::{Compression, Destination, Endpoint, Protocol};
 use crate::kernel::{ReaderChoice, RunStatsMode};
 use crate::metrics::select::{Key, Rule};
 use crate::model::ReaderKind;
@@ -17,8 +20,20 @@ fn export_with(arguments: &[&str], variables: &[(&str, &str)]) -> Export {
     }
 }
 
-fn otlp_with(arguments: &[&str], variables: &[(&str, &str)]) -> Otlp {
-    export_with(arguments, variables).otlp.expect("it pushes")
+fn push_with(arguments: &[&str], variables: &[(&str, &str)]) -> Push {
+    export_with(arguments, variables).push.expect("it pushes")
+}
+
+/// The only receiver.
+fn destination_with(arguments: &[&str], variables: &[(&str, &str)]) -> Destination {
+    let [destination] = &push_with(arguments, variables).destinations[..] else { panic!("one receiver") };
+    destination.clone()
+}
+
+/// Every receiver as the log names it.
+fn receivers(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    let destinations = push_with(arguments, variables).destinations;
+    destinations.iter().map(|destination| destination.endpoint.to_string()).collect()
 }
 
 fn errors(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
@@ -29,36 +44,94 @@ fn errors(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
 fn everything_has_a_default() {
     let export = export_with(&[], &[]);
     assert_eq!(export.listen, [ListenAddress { host: Some("127.0.0.1".into()), port: 10048 }]);
-    let otlp = export.otlp.expect("it pushes");
-    assert_eq!(otlp.endpoint, "http://localhost:4317");
-    assert_eq!((otlp.interval, otlp.timeout), (Duration::from_secs(10), Duration::from_secs(10)));
-    assert_eq!(otlp.max_request, 3_670_016, "3.5 MiB");
+    assert_eq!(export.console, None);
+    let push = export.push.expect("it pushes");
+    assert_eq!((push.interval, push.interval_timeout), (Duration::from_secs(10), None));
+    assert_eq!((push.max_request, push.backlog_dir), (3_670_016, None), "3.5 MiB");
+    let [destination] = &push.destinations[..] else { panic!("one receiver") };
+    assert_eq!(destination.endpoint.to_string(), "http://localhost:4317");
+    assert_eq!((destination.protocol, destination.configured), (Protocol::Grpc, false));
+    assert_eq!(destination.timeout, Duration::from_secs(10));
+    assert_eq!((destination.compression, &destination.proxy), (Compression::None, &None));
 }
 
 #[test]
-fn a_receiver_is_a_host_or_a_url() {
+fn a_receiver_over_grpc_is_a_host_a_url_or_a_socket() {
     for (given, endpoint) in [
-        ("collector", "http://collector:4317/"),
-        ("collector:1234", "http://collector:1234/"),
-        ("[::1]:4317", "http://[::1]:4317/"),
-        ("http://collector:4317", "http://collector:4317/"),
-        ("http://collector:4317/", "http://collector:4317/"),
-        ("https://collector", "https://collector:443/"),
+        ("collector", "http://collector:4317"),
+        ("collector:1234", "http://collector:1234"),
+        ("[::1]:4317", "http://[::1]:4317"),
+        ("http://collector:4317", "http://collector:4317"),
+        ("HTTP://collector:4317/", "http://collector:4317"),
+        ("https://collector", "https://collector:443"),
+        ("http://[fe80::1%25eth0]:1", "http://[fe80::1%eth0]:1"),
+        ("[fe80::1%eth0]:1", "http://[fe80::1%eth0]:1"),
+        ("unix:/run/otlp.sock", "unix:/run/otlp.sock"),
+        ("UNIX:///run/otlp.sock", "unix:/run/otlp.sock"),
+        ("unix:otlp.sock", "unix:otlp.sock"),
+        ("dns:collector:1", "http://collector:1"),
+        ("dns:///collector", "http://collector:4317"),
     ] {
         for flag in ["--otlp-grpc", "--otel-grpc"] {
-            assert_eq!(otlp_with(&[flag, given], &[]).endpoint, endpoint, "{flag} {given}");
+            let destination = destination_with(&[flag, given], &[]);
+            assert_eq!(destination.endpoint.to_string(), endpoint, "{flag} {given}");
+            assert_eq!((destination.protocol, destination.configured), (Protocol::Grpc, true));
         }
-        assert_eq!(otlp_with(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", given)]).endpoint, endpoint, "{given}");
     }
-    assert!(export_with(&["--otlp-grpc", "none"], &[]).otlp.is_none());
+    for none in ["--otlp-grpc", "--otlp-http"] {
+        assert!(export_with(&[none, "none"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x")]).push.is_none());
+    }
+}
+
+#[test]
+fn a_receiver_over_http_is_a_url_with_the_path_of_metrics_or_its_own() {
+    for (given, endpoint) in [
+        ("collector", "http://collector:4318/v1/metrics"),
+        ("http://collector:1234/", "http://collector:1234/v1/metrics"),
+        ("https://collector/otlp/v1/metrics", "https://collector:443/otlp/v1/metrics"),
+        ("HTTPS://[::1]", "https://[::1]:443/v1/metrics"),
+    ] {
+        let destination = destination_with(&["--otlp-http", given], &[]);
+        assert_eq!(destination.endpoint.to_string(), endpoint);
+        assert_eq!((destination.protocol, destination.configured), (Protocol::HttpProtobuf, true));
+    }
+    let socket = Endpoint::Unix { socket: "/run/otlp.sock".into(), path: "/v1/metrics".to_owned() };
+    assert_eq!(destination_with(&["--otlp-http=unix:/run/otlp.sock"], &[]).endpoint, socket);
+}
+
+#[test]
+fn there_are_as_many_receivers_as_flags_give() {
+    let flags = ["--otlp-grpc=a", "--otlp-http=http://b", "--otlp-grpc=https://c:1"];
+    let all = ["http://a:4317", "https://c:1", "http://b:4318/v1/metrics"];
+    assert_eq!(receivers(&flags, &[]), all);
+    let variables =
+        [("BPF_METRICS_EXPORTER_OTLP_GRPC", "a,https://c:1"), ("BPF_METRICS_EXPORTER_OTLP_HTTP", "http://b")];
+    assert_eq!(receivers(&[], &variables), all);
+    assert_eq!(receivers(&["--otlp-grpc=none", "--otlp-http=b"], &[]), ["http://b:4318/v1/metrics"]);
+    assert_eq!(
+        errors(&["--otlp-grpc=a", "--otlp-grpc=http://a:4317"], &[]),
+        ["the receiver http://a:4317 is given twice"]
+    );
+    assert_eq!(
+        errors(&["--otlp-grpc=a", "--otlp-grpc=none"], &[]),
+        ["--otlp-grpc: none and another value exclude each other"]
+    );
+    let many: Vec<_> = (0..17).map(|number| format!("--otlp-grpc=host{number}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    assert_eq!(errors(&many, &[]), ["17 receivers are more than 16"]);
+    assert_eq!(receivers(&many[..16], &[]).len(), 16);
 }
 
 #[test]
 fn a_receiver_is_configured_if_a_flag_or_a_variable_gives_it() {
     let is_configured = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let otlp = otlp_with(arguments, variables);
-        assert_eq!(otlp.receiver(), "http://localhost:4317", "the same receiver in each case");
-        otlp.configured
+        let destination = destination_with(arguments, variables);
+        assert_eq!(
+            destination.endpoint.to_string(),
+            "http://localhost:4317",
+            "the same receiver in each case"
+        );
+        destination.configured
     };
     assert!(!is_configured(&[], &[]));
     assert!(!is_configured(&["--interval", "5s"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]));
@@ -76,31 +149,38 @@ fn a_receiver_is_configured_if_a_flag_or_a_variable_gives_it() {
 fn flags_win_over_variables_and_signal_specific_variables_over_general_ones() {
     let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:1");
     let special = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://special:2");
-    assert_eq!(otlp_with(&["--otlp-grpc", "flag:3"], &[general, special]).endpoint, "http://flag:3/");
-    assert_eq!(otlp_with(&[], &[general, special]).endpoint, "http://special:2/");
-    assert_eq!(otlp_with(&[], &[general, (special.0, "")]).endpoint, "http://general:1/", "empty is not set");
+    assert_eq!(receivers(&["--otlp-grpc", "flag:3"], &[general, special]), ["http://flag:3"]);
+    assert_eq!(receivers(&["--otlp-http", "flag:3"], &[general, special]), ["http://flag:3/v1/metrics"]);
+    assert_eq!(receivers(&[], &[general, special]), ["http://special:2"]);
+    assert_eq!(receivers(&[], &[general, (special.0, "")]), ["http://general:1"], "empty is not set");
     let interval = [("OTEL_METRIC_EXPORT_INTERVAL", "60000")];
-    assert_eq!(otlp_with(&[], &interval).interval, Duration::from_mins(1));
-    assert_eq!(otlp_with(&["--interval", "1m 30s"], &interval).interval, Duration::from_secs(90));
+    assert_eq!(push_with(&[], &interval).interval, Duration::from_mins(1));
+    assert_eq!(push_with(&["--interval", "1m 30s"], &interval).interval, Duration::from_secs(90));
 }
 
 #[test]
-fn otel_variables_are_read_as_specified() {
-    let Export { otlp, resource, .. } = export_with(
-        &[],
-        &[
-            ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20abc%3D%3D, x-tenant = a"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
-            ("OTEL_SERVICE_NAME", "mine"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=node-1,team=a%2Cb"),
-        ],
+fn requests_are_compressed_beyond_this_host() {
+    let compression = |arguments: &[&str]| destination_with(arguments, &[]).compression;
+    for local in
+        ["localhost", "LOCALHOST:1", "a.localhost", "127.8.9.1", "[::1]", "[::ffff:127.0.0.1]:1", "unix:/s"]
+    {
+        assert_eq!(compression(&["--otlp-grpc", local]), Compression::None, "{local}");
+    }
+    for remote in ["collector", "128.0.0.1", "[::2]", "localhost.example", "https://a"] {
+        assert_eq!(compression(&["--otlp-grpc", remote]), Compression::Gzip, "{remote}");
+    }
+    assert_eq!(compression(&["--otlp-grpc=a", "--otlp-compression=none"]), Compression::None);
+    assert_eq!(compression(&["--otlp-grpc=[::1]", "--otlp-compression=zstd"]), Compression::Zstd);
+}
+
+#[test]
+fn a_directory_for_the_backlog_exists() {
+    let directory = push_with(&["--otlp-backlog-dir=/proc"], &[]).backlog_dir;
+    assert_eq!(directory.as_deref(), Some(std::path::Path::new("/proc")));
+    assert_eq!(
+        errors(&["--otlp-backlog-dir=/nowhere"], &[]),
+        ["--otlp-backlog-dir: /nowhere does not exist"]
     );
-    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let otlp = otlp.expect("it pushes");
-    assert_eq!(otlp.headers, [pair("authorization", "Basic abc=="), pair("x-tenant", "a")]);
-    assert_eq!(otlp.timeout, Duration::from_millis(2500));
-    assert_eq!(resource.service_name.as_deref(), Some("mine"));
-    assert_eq!(resource.attributes, [pair("k8s.node.name", "node-1"), pair("team", "a,b")]);
 }
 
 #[test]
@@ -137,9 +217,7 @@ fn all_wrong_values_are_reported_at_once() {
         &[
             ("BPF_METRICS_EXPORTER_OTLP_BACKLOG_BYTES", "much"),
             ("BPF_METRICS_EXPORTER_HOLDERS", "perhaps"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "no-equals-sign"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "=x"),
         ],
     );
     for part in [
@@ -154,13 +232,10 @@ fn all_wrong_values_are_reported_at_once() {
         "\"70000\" is not a port",
         "--log.level: \"loud\"",
         "--otlp-max-request-bytes: \"1\"",
-        "OTEL_EXPORTER_OTLP_HEADERS: a member has no '='",
-        "OTEL_EXPORTER_OTLP_TIMEOUT: \"soon\"",
-        "OTEL_RESOURCE_ATTRIBUTES: the attribute",
     ] {
         assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), 1, "{part} in {lines:#?}");
     }
-    assert_eq!(lines.len(), 14, "{lines:#?}");
+    assert_eq!(lines.len(), 11, "{lines:#?}");
     assert!(lines.iter().all(|line| !line.contains('\n')));
 }
 
@@ -172,13 +247,21 @@ fn malformed_receivers_have_their_own_messages() {
         ("host:port", "\"port\" is not a port"),
         ("host:", "\"\" is not a port"),
         ("http://host:4318/v1/metrics", "takes no path"),
-        ("http://user:secret@host", "credentials"),
+        ("http://user:hunter2@host", "credentials"),
+        ("unix:", "the path of the socket is missing"),
+        ("unix://run/otlp.sock", "begins with a slash"),
+        ("dns://8.8.8.8", "the name after dns://SERVER/ is missing"),
+        ("http://[fe80::1%25]:1", "not a zone"),
+        ("http://[fe80::g]:1", "not an IPv6 address"),
+        ("a&b:1", "characters that names have not"),
+        ("http://host?token=hunter2", "takes no path"),
         ("::1:4317", "IPv6 address needs brackets"),
         ("a host:1", "contains a space"),
         ("grpc://host:1", "unknown scheme"),
     ] {
         let lines = errors(&["--otlp-grpc", given], &[]);
         assert!(lines.len() == 1 && lines[0].contains(part), "{given}: {lines:?}");
+        assert!(!lines[0].contains("hunter2"), "{lines:?}");
     }
 }
 
@@ -203,7 +286,7 @@ fn an_interval_is_from_a_second_to_a_day() {
         assert_eq!(errors(&[&hooks], &[]), [format!("--hooks-interval: {message}")]);
     }
     for (given, seconds) in [("1s", 1), ("1m 30s", 90), ("24h", 86_400), ("1d", 86_400)] {
-        assert_eq!(otlp_with(&["--interval", given], &[]).interval, Duration::from_secs(seconds));
+        assert_eq!(push_with(&["--interval", given], &[]).interval, Duration::from_secs(seconds));
     }
 }
 
@@ -245,29 +328,10 @@ fn run_statistics_are_on_off_or_sampled() {
 }
 
 #[test]
-fn a_secret_in_a_bad_header_list_is_not_shown() {
-    let lines = errors(&[], &[("OTEL_EXPORTER_OTLP_HEADERS", "ok=1,hunter2")]);
-    assert!(!lines.concat().contains("hunter2"), "{lines:?}");
-}
-
-#[test]
 fn nothing_to_do_is_an_error() {
     let lines = errors(&["--otlp-grpc=none", "--web.listen-address=none"], &[]);
     assert!(lines[0].contains("nothing to do"), "{lines:?}");
     assert_eq!(errors(&["--web.listen-address=none", "--web.listen-address=:1"], &[]).len(), 1);
-}
-
-#[test]
-fn unsupported_otel_variables_are_warned_of() {
-    let warnings = |variables: &[(&str, &str)]| warnings(&[], variables);
-    let protocol = warnings(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]);
-    assert_eq!(protocol, ["OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf is not supported: grpc is used"]);
-    let certificate = warnings(&[("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "/ca.pem")]);
-    assert_eq!(
-        certificate,
-        ["OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE=/ca.pem is not supported: it is ignored"]
-    );
-    assert!(warnings(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).is_empty());
 }
 
 fn snapshot_with(arguments: &[&str], variables: &[(&str, &str)]) -> SnapshotCommand {
@@ -395,8 +459,11 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 23] = [
+const OTHER: [(&str, &str); 26] = [
     ("otlp-grpc", "collector:1"),
+    ("otlp-http", "http://collector:1"),
+    ("otlp-compression", "zstd"),
+    ("otlp-backlog-dir", "/proc"),
     ("interval", "11s"),
     ("otlp-max-request-bytes", "70000"),
     ("otlp-backlog-bytes", "1"),
@@ -455,7 +522,7 @@ fn the_command_line_wins_over_own_variables_and_those_over_otel() {
     let own = ("BPF_METRICS_EXPORTER_INTERVAL", "20s");
     let otel = ("OTEL_METRIC_EXPORT_INTERVAL", "30000");
     let interval =
-        |arguments: &[&str], variables: &[(&str, &str)]| otlp_with(arguments, variables).interval.as_secs();
+        |arguments: &[&str], variables: &[(&str, &str)]| push_with(arguments, variables).interval.as_secs();
     assert_eq!(interval(&["--interval=10s"], &[own, otel]), 10);
     assert_eq!(interval(&[], &[own, otel]), 20);
     assert_eq!(interval(&[], &[otel]), 30);
@@ -516,7 +583,7 @@ fn values_that_are_not_utf8_are_reported() {
     assert_eq!(lines, ["--interval: the value is not UTF-8"]);
     let variables = [
         ("BPF_METRICS_EXPORTER_INTERVAL", "BPF_METRICS_EXPORTER_INTERVAL: the value is not UTF-8"),
-        ("OTEL_SERVICE_NAME", "OTEL_SERVICE_NAME: the value is not UTF-8"),
+        ("NODE_NAME", "NODE_NAME: the value is not UTF-8"),
     ];
     for (name, line) in variables {
         let lines = parse(vec![PROGRAM.into()], [(name.into(), bad())]).expect_err("it is wrong").lines;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::Uri;
 use jiff::{Span, SpanRelativeTo};
 use percent_encoding::percent_decode_str;
 
@@ -121,29 +120,6 @@ pub(super) fn metric_pattern(text: &str) -> Result<String, String> {
     Err(format!("{text:?} matches no metric; {advice}"))
 }
 
-/// A receiver: a host with or without a port, or a URL.
-pub(super) fn receiver(text: &str) -> Result<Uri, String> {
-    let advice = "give HOST:PORT, http://HOST:PORT, https://HOST:PORT, or none";
-    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-    if scheme != "http" && scheme != "https" {
-        return Err(format!("unknown scheme {scheme:?} in {text:?}; {advice}"));
-    }
-    let malformed = |what: &str| format!("malformed endpoint {text:?}: {what}; {advice}");
-    let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |end| rest.split_at(end));
-    if !matches!(path, "" | "/") {
-        return Err(malformed("OTLP over gRPC takes no path"));
-    }
-    if authority.contains('@') {
-        return Err(malformed("credentials belong in OTEL_EXPORTER_OTLP_HEADERS"));
-    }
-    let (host, port) = split_port(authority).map_err(|what| malformed(&what))?;
-    if host.is_empty() {
-        return Err(malformed("the host is missing"));
-    }
-    let port = port.unwrap_or(if scheme == "https" { 443 } else { 4317 });
-    format!("{scheme}://{host}:{port}").parse().map_err(|error| malformed(&format!("{error}")))
-}
-
 /// An address to listen on: a host or nothing, a colon and a port.
 pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let advice = "give HOST:PORT or none";
@@ -155,7 +131,7 @@ pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
 }
 
 /// Splits `host:port`, `[v6]:port` and either without a port; the brackets stay.
-fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
+pub(super) fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
     let (host, port) = match text.rfind(':') {
         Some(colon) if !text[colon..].contains(']') => (&text[..colon], Some(&text[colon + 1..])),
         _ => (text, None),
@@ -202,17 +178,23 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| format!("{text:?} is negative"))
 }
 
+/// No limit, as the OpenTelemetry specification suggests: 49 days.
+pub(super) const FOR_EVER: Duration = Duration::from_millis(u32::MAX as u64);
+
 /// A number of milliseconds in OpenTelemetry's variables as a flag has it, with its unit.
 pub(super) fn with_unit(text: &str) -> Result<String, String> {
-    milliseconds(text).map(|duration| format!("{}ms", duration.as_millis()))
+    milliseconds(text).map(|milliseconds| format!("{milliseconds}ms"))
 }
 
-/// A time in whole milliseconds, more than none.
-pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
-    match text.trim().parse() {
-        Ok(0) | Err(_) => Err(format!("{text:?} is not a number of milliseconds above 0")),
-        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-    }
+/// A limit in OpenTelemetry's variables; `None` for no limit, which is 0 there.
+pub(super) fn timeout(text: &str) -> Result<Option<Duration>, String> {
+    let limit = Duration::from_millis(milliseconds(text)?).min(FOR_EVER);
+    Ok((!limit.is_zero()).then_some(limit))
+}
+
+/// A whole number of milliseconds.
+fn milliseconds(text: &str) -> Result<u64, String> {
+    text.trim().parse().map_err(|_| format!("{text:?} is not a whole number of milliseconds, 0 or more"))
 }
 
 /// Where requests are split.
@@ -230,44 +212,66 @@ fn bytes<T: Copy + FromStr + PartialOrd + Display>(text: &str, least: T, most: T
     bytes.ok_or_else(|| format!("{text:?} is not a number of bytes from {least} to {most}"))
 }
 
-/// A list of headers: `name=value,name=value`, values percent-encoded.
-pub(super) fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut headers = pairs(text, "name=value,name=value")?;
-    for (name, value) in &mut headers {
-        name.make_ascii_lowercase();
-        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
-        if name.is_empty() || !name.bytes().all(legal) || name.ends_with("-bin") || name.starts_with("grpc-")
-        {
-            return Err(format!("{name:?} is not a header that can be set: use letters, digits, -, _ and ."));
-        }
-        if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-            return Err(format!("the value of header {name:?} has characters that are not visible ASCII"));
+/// Headers that a request has by itself, and those of its connection.
+const OWN_HEADERS: [&str; 9] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// A list of headers, `name=value,name=value` with percent-encoded values, and what is wrong with the members that it lacks. No message
+/// shows a value.
+pub(super) fn headers(text: &str) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut headers, mut problems) = (Vec::new(), Vec::new());
+    for member in members(text) {
+        match pair(member).and_then(header) {
+            Ok(header) => headers.push(header),
+            Err(problem) => problems.push(problem),
         }
     }
-    Ok(headers)
+    (headers, problems)
+}
+
+fn header((mut name, value): (String, String)) -> Result<(String, String), String> {
+    name.make_ascii_lowercase();
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    if name.is_empty() || !name.bytes().all(legal) {
+        return Err("its name has other characters than letters, digits, -, _ and .".to_owned());
+    }
+    if OWN_HEADERS.contains(&name.as_str()) || name.ends_with("-bin") || name.starts_with("grpc-") {
+        return Err(format!("{name:?} cannot be set"));
+    }
+    if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        return Err(format!("the value of {name:?} has characters that are not visible ASCII"));
+    }
+    Ok((name, value))
 }
 
 /// A list of attributes: `key=value,key=value`, values percent-encoded.
 pub(super) fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, String> {
-    let attributes = pairs(text, "key=value,key=value")?;
+    let attributes: Vec<_> = members(text).map(pair).collect::<Result<_, _>>()?;
     match attributes.iter().find(|(key, _)| key.is_empty()) {
         Some((_, value)) => Err(format!("the attribute with the value {value:?} has no name")),
         None => Ok(attributes),
     }
 }
 
-fn pairs(text: &str, form: &str) -> Result<Vec<(String, String)>, String> {
+fn members(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|member| !member.is_empty())
+}
+
+/// A member of a list, decoded. It may be a secret: the message does not show it.
+fn pair(member: &str) -> Result<(String, String), String> {
     let decode = |part: &str| {
         let decoded = percent_decode_str(part.trim()).decode_utf8();
-        decoded.map(String::from).map_err(|_| format!("{part:?} is not UTF-8 when decoded"))
+        decoded.map(String::from).map_err(|_| "it is not UTF-8 when decoded".to_owned())
     };
-    let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
-    members
-        .map(|member| {
-            // The text may be a secret: the message does not show it.
-            let (key, value) =
-                member.split_once('=').ok_or_else(|| format!("a member has no '='; the form is {form}"))?;
-            Ok((decode(key)?, decode(value)?))
-        })
-        .collect()
+    let (key, value) = member.split_once('=').ok_or("it has no '='; the form is name=value,name=value")?;
+    Ok((decode(key)?, decode(value)?))
 }

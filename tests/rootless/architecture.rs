@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Each top-level module and those it may name. The binary wires, and may name all.
 const ARROWS: [(&str, &[&str]); 19] = [
     ("model", &[]),
-    ("cli", &["model", "kernel", "enrich", "lookup", "metrics"]),
+    ("cli", &["model", "kernel", "enrich", "lookup", "metrics", "export"]),
     ("ascending", &[]),
     ("backoff", &[]),
     ("outage", &[]),

@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 
 use test_support::golden;
 
+use bpf_metrics_exporter::cli;
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, generate, prometheus_name, visit};
 use bpf_metrics_exporter::model::feature;
 
 #[test]
 fn docs_metrics_is_up_to_date() {
     golden::assert_golden("docs/metrics.md", &generate::markdown());
+}
+
+#[test]
+fn docs_opentelemetry_variables_is_up_to_date() {
+    golden::assert_golden("docs/opentelemetry-variables.md", &cli::opentelemetry_variables());
 }
 
 #[test]

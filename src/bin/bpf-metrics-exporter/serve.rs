@@ -6,19 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Otlp, Resource};
+use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Resource};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
+use bpf_metrics_exporter::export::otlp::settings::{Destination, Protocol, Push};
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
 use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
-use bpf_metrics_exporter::model::{BootTime, Build, Destination, Exporter};
+use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::worker::Worker;
 use bpf_metrics_exporter::{lookup, web};
@@ -67,7 +68,7 @@ fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> 
 }
 
 fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
-    let Export { otlp, listen, resource, collection } = export;
+    let Export { push, console: _, listen, resource, collection } = export;
     let Collection { kernel, enrich, lookup, selection } = collection;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -106,11 +107,15 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let started_at = first.reader_started_at;
     drop(first);
 
-    let ledger = otlp.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
-    let resource: Arc<[_]> = attributes(resource, &listen, otlp.as_ref()).into();
+    let ledger = push.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
+    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
+    let resource: Arc<[_]> = attributes(resource, &listen, receivers).into();
     let process = Arc::new(Mutex::new(own_process::read()));
-    let destination = |otlp: &Otlp| Destination { endpoint: otlp.receiver(), configured: otlp.configured };
-    let destinations: Vec<_> = otlp.iter().map(destination).collect();
+    let destination = |receiver: &Destination| model::Destination {
+        endpoint: receiver.endpoint.to_string(),
+        configured: receiver.configured,
+    };
+    let destinations: Vec<_> = receivers.iter().map(destination).collect();
     let exporter = {
         let (about, ledger, process) = (build(started_at), ledger.clone(), Arc::clone(&process));
         let resource = Arc::clone(&resource);
@@ -151,10 +156,10 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             names.await;
             Ok(())
         });
-        if let Some((otlp, ledger)) = otlp.zip(ledger) {
-            push(&mut tasks, otlp, &resource, ledger, source.clone(), encoding, &stopped)?;
+        if let Some((push, ledger)) = push.zip(ledger) {
+            start_push(&mut tasks, push, &resource, ledger, source.clone(), encoding, &stopped)?;
         } else {
-            info!("OTLP push disabled (--otlp-grpc none)");
+            info!("nothing is pushed over OTLP");
         }
         until_stopped(tasks, stop, signals).await
     });
@@ -171,13 +176,17 @@ fn start_workers() -> anyhow::Result<[Worker; 3]> {
 }
 
 /// Returns the attributes of the resource.
-fn attributes(resource: Resource, listen: &[ListenAddress], otlp: Option<&Otlp>) -> Vec<(String, String)> {
+fn attributes(
+    resource: Resource,
+    listen: &[ListenAddress],
+    receivers: &[Destination],
+) -> Vec<(String, String)> {
     let Resource { service_name, attributes, node_name, default_node_name, host_root } = resource;
     let user = resource::UserAttributes { service_name, attributes, node_name, default_node_name };
     let listen =
         listen.iter().map(|address| format!("{}:{}", address.host.as_deref().unwrap_or(""), address.port));
-    let receiver = otlp.map(|otlp| otlp.endpoint.to_string());
-    let deployment: Vec<_> = identity::deployment().into_iter().chain(listen).chain(receiver).collect();
+    let receivers = receivers.iter().map(|receiver| receiver.endpoint.to_string());
+    let deployment: Vec<_> = identity::deployment().into_iter().chain(listen).chain(receivers).collect();
     resource::attributes(&identity::host_identity(host_root.as_deref()), &user, &deployment)
 }
 
@@ -209,25 +218,28 @@ fn serve_prometheus(
     }
 }
 
-/// Starts the tasks that push to a receiver.
-fn push(
+/// Starts the tasks that push to the first receiver.
+fn start_push(
     tasks: &mut Tasks,
-    otlp: Otlp,
+    push: Push,
     resource: &[(String, String)],
     ledger: Arc<Ledger>,
     source: Source,
     encoding: Worker,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let receiver = otlp.receiver();
-    let client = GrpcClient::new(otlp.endpoint, &otlp.headers, otlp.timeout)?;
-    let encoder = Encoder::new(resource, otlp.max_request);
-    let queue = Arc::new(MemoryQueue::new(otlp.backlog, Arc::clone(&ledger)));
-    info!("pushing to {receiver} over OTLP/gRPC every {:?}", otlp.interval);
+    let Push { destinations, interval, max_request, backlog, .. } = push;
+    let destination = destinations.into_iter().next().context("there is no receiver")?;
+    let receiver = destination.endpoint.to_string();
+    anyhow::ensure!(destination.protocol == Protocol::Grpc, "{receiver}: OTLP over HTTP is not supported");
+    let client = GrpcClient::new(receiver.parse()?, &destination.headers, destination.timeout)?;
+    let encoder = Encoder::new(resource, max_request);
+    let queue = Arc::new(MemoryQueue::new(backlog, Arc::clone(&ledger)));
+    info!("pushing to {receiver} over OTLP/gRPC every {interval:?}");
 
     let (stopped, filled) = (stopped.clone(), Arc::clone(&queue));
     tasks.spawn(async move {
-        produce(source, encoding, encoder, filled, otlp.interval, stopped).await;
+        produce(source, encoding, encoder, filled, interval, stopped).await;
         Ok(())
     });
     tasks.spawn(async move {
