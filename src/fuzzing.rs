@@ -14,7 +14,7 @@ use crate::{lookup, text};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The parsers.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     ("accept", accept),
     ("btf", kernel::btf),
     ("cgroup", cgroup),
@@ -23,6 +23,7 @@ pub const TARGETS: [Target; 21] = [
     ("fdinfo", kernel::fdinfo),
     ("grpc-answer", otlp::transport::grpc::fuzz_answer),
     ("grpc-status", otlp::transport::grpc::fuzz_status),
+    ("http-answer", otlp::transport::http::fuzz_http),
     ("iter-files", iter::files),
     ("iter-links", iter::links),
     ("iter-maps", iter::maps),

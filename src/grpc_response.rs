@@ -1,49 +1,163 @@
 //! Reads a unary gRPC response from a peer that may send anything.
 //! Entry point: [`read`].
 
-use http::HeaderMap;
-use http_body::Frame;
+use std::error::Error;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use http_body::Body;
 use http_body_util::BodyExt as _;
-use tonic::body::Body;
-use tonic::codec::{Decoder, Streaming};
+use prost::bytes::{Buf as _, Bytes};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 /// The header with the details of a status.
 const DETAILS: &str = "grpc-status-details-bin";
 
+/// Length of what precedes a message: whether it is compressed, and its length.
+const PREFIX_LEN: usize = 5;
+
+/// The longest text that is read of an answer that is not gRPC, in bytes.
+pub(crate) const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// Why there is no message.
+#[derive(Debug)]
+pub(crate) enum ResponseError {
+    /// The peer says so.
+    Status(Status),
+    /// The answer is not gRPC. A proxy sends such, whatever the peer behind it speaks.
+    Http {
+        /// Its status.
+        status: StatusCode,
+        /// Its headers.
+        headers: HeaderMap,
+        /// The beginning of its text.
+        text: Vec<u8>,
+    },
+    /// The answer ended before its status.
+    Cut(Option<Box<dyn Error + Send + Sync>>),
+    /// The message is longer than the limit.
+    TooLarge,
+    /// The answer breaks the protocol.
+    Malformed(&'static str),
+}
+
+/// The status that a library has to report for what is not one of the peer. Source: the gRPC specification, "HTTP to gRPC Status Code
+/// Mapping", and "Status codes and their use in gRPC".
+impl From<ResponseError> for Status {
+    fn from(error: ResponseError) -> Self {
+        match error {
+            ResponseError::Status(status) => status,
+            ResponseError::Http { status, .. } => {
+                Self::new(code_of(status), format!("the answer is not gRPC: HTTP status {status}"))
+            }
+            ResponseError::Cut(None) => Self::unavailable("the answer ended before its status"),
+            ResponseError::Cut(Some(error)) => Self::unavailable(format!("the answer broke off: {error}")),
+            ResponseError::TooLarge => Self::out_of_range("the answer is too long"),
+            ResponseError::Malformed(problem) => Self::internal(problem),
+        }
+    }
+}
+
+/// Returns the gRPC code of an answer that has only an HTTP status. Source: the gRPC specification, "HTTP to gRPC Status Code Mapping".
+pub(crate) fn code_of(status: StatusCode) -> Code {
+    match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
+    }
+}
+
 /// Reads one message followed by a status in the trailers, or only a status in the headers. `None` for a success without a message;
-/// a longer message than `max_len`, or than 4 MiB, is an error.
+/// a message of more than `max_len` bytes is an error.
 ///
 /// # Errors
 ///
 /// The status of the peer, or what is wrong with its response.
-pub(crate) async fn read<D>(
-    decoder: D,
-    response: http::Response<Body>,
-    max_len: Option<usize>,
-) -> Result<Option<D::Item>, Status>
+pub(crate) async fn read<B>(
+    response: http::Response<B>,
+    max_len: usize,
+) -> Result<Option<Bytes>, ResponseError>
 where
-    D: Decoder<Error = Status> + Send + 'static,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (mut head, body) = response.into_parts();
-    if let Some(status) = status(&mut head.headers)
-        && status.code() != Code::Ok
-    {
-        return Err(status);
+    let (mut head, mut body) = response.into_parts();
+    let mut status = status(&mut head.headers);
+    if let Some(status) = status.take_if(|status| status.code() != Code::Ok) {
+        return Err(ResponseError::Status(status));
     }
-    let body = body.map_frame(|frame| match frame.into_trailers() {
-        Ok(mut trailers) => {
-            drop_invalid_details(&mut trailers);
-            Frame::trailers(trailers)
+    let content = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let is_grpc = content.len() >= 16 && content[..16].eq_ignore_ascii_case(b"application/grpc");
+    if status.is_none() && (head.status != StatusCode::OK || !is_grpc) {
+        let text = read_text(body).await;
+        return Err(ResponseError::Http { status: head.status, headers: head.headers, text });
+    }
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ResponseError::Cut(Some(error.into())))?;
+        match frame.into_data() {
+            Ok(data) => {
+                let missing = PREFIX_LEN.saturating_sub(bytes.len()).min(data.len());
+                bytes.extend_from_slice(&data[..missing]);
+                if length(&bytes).is_some_and(|length| length > max_len) {
+                    return Err(ResponseError::TooLarge);
+                }
+                bytes.extend_from_slice(&data[missing..]);
+                if bytes.len() > PREFIX_LEN.saturating_add(max_len) {
+                    return Err(ResponseError::TooLarge);
+                }
+            }
+            Err(frame) => {
+                if let Ok(mut trailers) = frame.into_trailers() {
+                    status = self::status(&mut trailers).or(status);
+                }
+            }
         }
-        Err(frame) => frame,
-    });
-    let mut messages = Streaming::new_response(decoder, body, head.status, None, max_len);
-    let message = messages.message().await?;
-    // The status follows the message.
-    messages.trailers().await?;
-    Ok(message)
+    }
+    match status {
+        None => Err(ResponseError::Cut(None)),
+        Some(status) if status.code() != Code::Ok => Err(ResponseError::Status(status)),
+        Some(_) => message(bytes.into()),
+    }
+}
+
+/// Returns the length of a message that its prefix announces, once that is complete.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(1..PREFIX_LEN)?.try_into().ok()?;
+    usize::try_from(u32::from_be_bytes(length)).ok()
+}
+
+/// Returns the one message of a body. Source: the gRPC specification, "Length-Prefixed-Message".
+fn message(mut bytes: Bytes) -> Result<Option<Bytes>, ResponseError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let length = length(&bytes).ok_or(ResponseError::Malformed("the answer ends within its prefix"))?;
+    if bytes[0] != 0 {
+        return Err(ResponseError::Malformed("the answer is compressed, which was not offered"));
+    }
+    bytes.advance(PREFIX_LEN);
+    if bytes.len() != length {
+        return Err(ResponseError::Malformed("the answer is not exactly one message"));
+    }
+    Ok(Some(bytes))
+}
+
+/// Reads the beginning of a body, as far as there is one.
+pub(crate) async fn read_text<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Vec<u8> {
+    let mut text = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { break };
+        text.extend_from_slice(&data[..data.len().min(MAX_TEXT_BYTES - text.len())]);
+        if text.len() == MAX_TEXT_BYTES {
+            break;
+        }
+    }
+    text
 }
 
 /// Returns the status in headers or trailers.
@@ -64,36 +178,63 @@ fn drop_invalid_details(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
-    use prost::bytes::Bytes;
-    use tonic::codec::Codec as _;
-    use tonic_prost::ProstCodec;
+    use http_body_util::{Empty, Full};
 
     use super::*;
 
-    fn headers(details: &'static str) -> HeaderMap {
-        let values = [("grpc-status", "14"), ("grpc-message", "busy%0A"), (DETAILS, details)];
+    fn headers(values: &[(&'static str, &'static str)]) -> HeaderMap {
         values
-            .into_iter()
+            .iter()
             .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
             .collect()
     }
 
+    /// Reads an answer with these headers, this body and these trailers.
+    async fn answered(
+        head: &[(&'static str, &'static str)],
+        body: &'static [u8],
+        trailers: Option<HeaderMap>,
+    ) -> Result<Option<Bytes>, ResponseError> {
+        let body = Full::new(Bytes::from_static(body));
+        let mut response = http::Response::new(body.with_trailers(async move { trailers.map(Ok) }));
+        *response.headers_mut() = headers(head);
+        read(response.map(Box::pin), 9).await
+    }
+
+    const GRPC: (&str, &str) = ("content-type", "application/grpc+proto");
+
     #[tokio::test]
     async fn invalid_details_in_headers_and_trailers_are_dropped() {
         for details in ["(", "a", "CA4", "=", ""] {
-            let mut only_head = http::Response::new(Body::empty());
-            *only_head.headers_mut() = headers(details);
-            let trailers = async move { Some(Ok(headers(details))) };
-            let body = Full::new(Bytes::from_static(&[0; 5])).with_trailers(trailers);
-            for response in [only_head, http::Response::new(Body::new(body))] {
-                let decoder = ProstCodec::<(), ()>::default().decoder();
-                let status =
-                    read(decoder, response, None).await.expect_err("the status is that of a failure");
+            let status = [("grpc-status", "14"), ("grpc-message", "busy%0A"), (DETAILS, details)];
+            let mut only_head = http::Response::new(Empty::<Bytes>::new());
+            *only_head.headers_mut() = headers(&status);
+            let trailers = Some(headers(&status));
+            for result in [read(only_head, 9).await, answered(&[GRPC], &[0; 5], trailers).await] {
+                let Err(ResponseError::Status(status)) = result else { panic!("{result:?}") };
                 assert_eq!((status.code(), status.message()), (Code::Unavailable, "busy\n"), "{details}");
                 let expected: &[u8] = if details == "CA4" { &[8, 14] } else { &[] };
                 assert_eq!(status.details(), expected, "{details}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_one_message_and_a_status() {
+        let ok = || Some(headers(&[("grpc-status", "0")]));
+        let read = answered(&[GRPC], b"\0\0\0\0\x02ab", ok()).await;
+        assert_eq!(read.expect("an answer").as_deref(), Some(&b"ab"[..]));
+        assert_eq!(answered(&[GRPC], b"", ok()).await.expect("a success"), None);
+        assert!(matches!(answered(&[GRPC], b"\0\0\0\0\0", None).await, Err(ResponseError::Cut(None))));
+        for body in [&b"\0\0\0\0"[..], b"\x01\0\0\0\0", b"\0\0\0\0\x03ab", b"\0\0\0\0\x01ab"] {
+            let read = answered(&[GRPC], body, ok()).await;
+            assert!(matches!(read, Err(ResponseError::Malformed(_))), "{body:?}: {read:?}");
+        }
+        for body in [&b"\0\x01\0\0\0"[..], b"\0\0\0\0\x09 more than nine bytes"] {
+            let read = answered(&[GRPC], body, ok()).await;
+            assert!(matches!(read, Err(ResponseError::TooLarge)), "{body:?}: {read:?}");
+        }
+        let page = answered(&[("content-type", "text/html")], b"<html>", ok()).await;
+        assert!(matches!(page, Err(ResponseError::Http { text, .. }) if text == b"<html>"));
     }
 }

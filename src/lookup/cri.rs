@@ -13,14 +13,12 @@ use http_body_util::Full;
 use prost::bytes::Bytes;
 use tonic::body::Body;
 use tonic::client::GrpcService as _;
-use tonic::codec::Codec as _;
 use tonic::metadata::GRPC_CONTENT_TYPE;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
-use tonic_prost::ProstCodec;
 
 use self::messages::{
-    ContainerMetadata, CriContainer, Empty, ListContainersResponse, ListPodSandboxResponse, PodSandbox,
+    ContainerMetadata, CriContainer, ListContainersResponse, ListPodSandboxResponse, PodSandbox,
     PodSandboxMetadata,
 };
 use super::{LookupError, LookupResult, MAX_RESPONSE_BYTES};
@@ -75,9 +73,9 @@ where
         .body(Body::new(Full::new(Bytes::from_static(EMPTY))))
         .expect("service and method are letters and dots");
     let response = channel.call(request).await.map_err(|error| Status::from_error(Box::new(error)))?;
-    let decoder = ProstCodec::<Empty, T>::default().decoder();
-    let message = grpc_response::read(decoder, response, Some(MAX_RESPONSE_BYTES)).await?;
-    message.ok_or_else(|| Status::internal("the response is empty"))
+    let message = grpc_response::read(response, MAX_RESPONSE_BYTES).await?;
+    let message = message.ok_or_else(|| Status::internal("the response is empty"))?;
+    T::decode(message).map_err(|error| Status::internal(format!("the response is malformed: {error}")))
 }
 
 fn names_of(containers: ListContainersResponse, sandboxes: ListPodSandboxResponse) -> LookupResult {

@@ -2,12 +2,11 @@
 //! contract and is deliberately not derived from the exporter's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-use test_support::{points, receiver};
+use test_support::{points, receiver, transport};
 
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::resource;
-use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
+use bpf_metrics_exporter::export::otlp::settings::Protocol;
 use bpf_metrics_exporter::host::identity;
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::model::Snapshot;
@@ -36,8 +35,7 @@ const CONTRACT: [(&str, bool, &str, &[&str]); 11] = [
 /// Sends the snapshot to a receiver; returns the received points by metric, and the attributes of the resource.
 async fn received(snapshot: &Snapshot) -> (BTreeMap<String, Vec<Point>>, points::Labels) {
     let mut receiver = receiver::start(([127, 0, 0, 1], 0).into(), receiver::ok).await;
-    let uri = format!("http://{}", receiver.address).parse().expect("an address is a URI");
-    let mut client = GrpcClient::new(uri, &[], Duration::from_secs(10)).expect("no TLS and no headers");
+    let mut client = transport::connect(&transport::destination(Protocol::Grpc, receiver.address));
     let attributes =
         resource::attributes(&identity::host_identity(None), &resource::UserAttributes::default(), &[]);
     let mut encoder = Encoder::new(&attributes, 1 << 20);

@@ -4,25 +4,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use test_support::receiver;
+use test_support::{receiver, transport};
 
 use bpf_metrics_exporter::export::otlp::deliver;
-use bpf_metrics_exporter::export::otlp::encode::{Items, Request, Signal};
+use bpf_metrics_exporter::export::otlp::encode::Request;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
-use bpf_metrics_exporter::export::otlp::settings::Compression;
-use bpf_metrics_exporter::export::otlp::transport::Transport;
-use bpf_metrics_exporter::export::otlp::transport::grpc::{GrpcClient, SetupError};
+use bpf_metrics_exporter::export::otlp::settings::Protocol;
 use bpf_metrics_exporter::model::BootTime;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
-use prost::Message as _;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use test_support::receiver::Answer;
+use test_support::transport::request;
 
 const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,13 +33,14 @@ struct Delivery {
 }
 
 fn start(address: SocketAddr, headers: &[(String, String)], timeout: Duration) -> Delivery {
-    let uri = format!("http://{address}").parse().expect("an address is a URI");
-    let client = GrpcClient::new(uri, headers, timeout).expect("the headers are legal");
+    let mut destination = transport::destination(Protocol::Grpc, address);
+    (destination.headers, destination.timeout) = (headers.to_vec(), timeout);
+    let transport = transport::connect(&destination);
     let ledger = Arc::new(Ledger::new(BootTime::default()));
     let queue = Arc::new(MemoryQueue::new(1 << 20, Arc::clone(&ledger)));
     let task = tokio::spawn({
         let (queue, ledger) = (Arc::clone(&queue), Arc::clone(&ledger));
-        async move { deliver(&queue, &ledger, Transport::Grpc(client), "the receiver").await }
+        async move { deliver(&queue, &ledger, transport, "the receiver").await }
     });
     Delivery { queue, ledger, task }
 }
@@ -74,20 +73,6 @@ async fn until(mut reached: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(DEADLINE, reached).await.expect("the condition is reached in time");
-}
-
-/// Returns a request that is identified by its resource's schema, with a nominal number of points.
-fn request(name: &str, points: u64) -> Request {
-    let mut message = ExportMetricsServiceRequest::default();
-    message.resource_metrics.push(opentelemetry_proto::tonic::metrics::v1::ResourceMetrics {
-        schema_url: name.to_owned(),
-        ..Default::default()
-    });
-    Request {
-        bytes: message.encode_to_vec().into(),
-        compression: Compression::None,
-        items: Items { signal: Signal::Metrics, count: points },
-    }
 }
 
 fn name(message: &ExportMetricsServiceRequest) -> &str {
@@ -245,12 +230,4 @@ async fn requests_carry_headers_and_user_agent() {
     assert!(text("user-agent").expect("requests have a user agent").starts_with("bpf-metrics-exporter/"));
     assert!(text("grpc-timeout").is_some(), "requests have a deadline");
     delivery.finish().await;
-}
-
-#[tokio::test]
-async fn an_invalid_header_is_refused() {
-    let uri = "http://localhost:4317".parse().expect("a URI");
-    let header = [("not a name".to_owned(), String::new())];
-    let client = GrpcClient::new(uri, &header, DEADLINE);
-    assert!(matches!(client, Err(SetupError::Header(name)) if name == "not a name"));
 }

@@ -14,7 +14,6 @@ use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
 use bpf_metrics_exporter::export::otlp::settings::{Destination, Protocol, Push};
 use bpf_metrics_exporter::export::otlp::transport::Transport;
-use bpf_metrics_exporter::export::otlp::transport::grpc::GrpcClient;
 use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
@@ -231,11 +230,15 @@ fn start_push(
     let Push { destinations, interval, max_request, backlog, .. } = push;
     let destination = destinations.into_iter().next().context("there is no receiver")?;
     let receiver = destination.endpoint.to_string();
-    anyhow::ensure!(destination.protocol == Protocol::Grpc, "{receiver}: OTLP over HTTP is not supported");
-    let client = GrpcClient::new(receiver.parse()?, &destination.headers, destination.timeout)?;
+    let protocol = match destination.protocol {
+        Protocol::Grpc => "OTLP/gRPC",
+        Protocol::HttpProtobuf => "OTLP/HTTP",
+    };
+    let resolver = Worker::start("resolving").context("failed to start a thread")?;
+    let transport = Transport::new(&destination, resolver)?;
     let encoder = Encoder::new(resource, max_request);
     let queue = Arc::new(MemoryQueue::new(backlog, Arc::clone(&ledger)));
-    info!("pushing to {receiver} over OTLP/gRPC every {interval:?}");
+    info!("pushing to {receiver} over {protocol} every {interval:?}");
 
     let (stopped, filled) = (stopped.clone(), Arc::clone(&queue));
     tasks.spawn(async move {
@@ -243,7 +246,7 @@ fn start_push(
         Ok(())
     });
     tasks.spawn(async move {
-        deliver(&queue, &ledger, Transport::Grpc(client), &receiver).await;
+        deliver(&queue, &ledger, transport, &receiver).await;
         Ok(())
     });
     Ok(())

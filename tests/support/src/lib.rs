@@ -16,4 +16,5 @@ pub mod root;
 pub mod run_stats;
 pub mod running;
 pub mod snapshots;
+pub mod transport;
 pub mod trials;

@@ -1,24 +1,81 @@
 //! Transports to a receiver. A transport sends a request and classifies the outcome; the delivery only obeys.
 //! Entry point: [`Transport::export`].
+//!
+//! [`connector`] opens a stream, by [`tls`] and [`proxy`] if need be; [`connection`] speaks HTTP on it; [`grpc`] and [`http`] say what a
+//! request and an answer are in each protocol.
 
-pub mod grpc;
+mod answer;
+mod connection;
+mod connector;
+pub(crate) mod grpc;
+pub(crate) mod http;
+mod payload;
+mod proxy;
+mod stream;
+mod tls;
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use ::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, USER_AGENT};
+use ::http::uri::{Authority, PathAndQuery, Scheme};
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use hyper::body::Incoming;
 use tonic::Code;
+use tracing::warn;
 
-use self::grpc::GrpcClient;
+use self::connection::Connection;
+use self::connector::{Connector, Stage};
+use self::payload::Payload;
+pub use self::tls::TlsError;
 use super::encode::Request;
+use super::settings::{Destination, Endpoint, Protocol};
+use crate::error_chain::error_chain;
+use crate::text::printable;
+use crate::worker::Worker;
 
 /// The longest answer that is read, in bytes: an answer to a request has a few hundred.
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 
+/// Source: the OTLP exporter specification, "User Agent": the product, then the library.
+const USER_AGENT_VALUE: &str = concat!(
+    "bpf-metrics-exporter/",
+    env!("CARGO_PKG_VERSION"),
+    " OTel-OTLP-Exporter-Rust/",
+    env!("CARGO_PKG_VERSION")
+);
+
 /// A connection to a receiver.
-#[derive(Debug)]
-pub enum Transport {
-    /// OTLP/gRPC.
-    Grpc(GrpcClient),
+pub struct Transport {
+    protocol: Protocol,
+    connector: Connector,
+    /// The connection of the last request.
+    connection: Option<Connection>,
+    scheme: Scheme,
+    authority: Authority,
+    /// The path of metrics for OTLP/HTTP.
+    path: String,
+    /// Headers of every request.
+    headers: HeaderMap,
+    timeout: Duration,
+}
+
+/// Invalid settings of a transport.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The header is invalid.
+    #[error("failed to use header {0:?}: names are words of ASCII, values visible ASCII")]
+    Header(String),
+    /// The host or the path cannot be in a request.
+    #[error("failed to use the address {0}: host or path has characters that a URL cannot have")]
+    Address(String),
+    /// The proxy is not supported.
+    #[error("failed to use the proxy: {0}")]
+    Proxy(&'static str),
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Answer of a receiver that accepted a request.
@@ -101,15 +158,182 @@ pub enum Retry {
     After(Duration),
 }
 
+impl Failure {
+    fn retryable(kind: FailureKind, reason: String) -> Self {
+        Self { kind, reason, remedy: Remedy::Retry(Retry::WithBackoff) }
+    }
+
+    fn dropping(kind: FailureKind, reason: String) -> Self {
+        Self { kind, reason, remedy: Remedy::Drop }
+    }
+
+    /// The receiver may have accepted the request, and would answer a repetition as long.
+    fn too_large() -> Self {
+        let reason = format!("the answer has more than {MAX_ANSWER_BYTES} bytes");
+        Self::dropping(FailureKind::AnswerTooLarge, reason)
+    }
+}
+
 impl Transport {
-    /// Sends a request.
+    /// Returns a transport that connects with its first request, and again after the connection is lost. Names are looked up on the
+    /// thread of the resolver.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address, a header, the proxy or a file for TLS cannot be used.
+    pub fn new(destination: &Destination, resolver: Worker) -> Result<Self, SetupError> {
+        let connector = Connector::new(destination, resolver)?;
+        let invalid = || SetupError::Address(destination.endpoint.to_string());
+        let (scheme, authority, path) = match &destination.endpoint {
+            Endpoint::Tcp { tls, host, port, path } => {
+                let scheme = if *tls { Scheme::HTTPS } else { Scheme::HTTP };
+                (scheme, connector::authority(host, *port), path)
+            }
+            Endpoint::Unix { path, .. } => (Scheme::HTTP, "localhost".to_owned(), path),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        let path: PathAndQuery = path.parse().map_err(|_| invalid())?;
+        let authority = Authority::try_from(authority).map_err(|_| invalid())?;
+        let mut headers = given_headers(&destination.headers)?;
+        if !headers.contains_key(USER_AGENT) {
+            headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+        }
+        match destination.protocol {
+            Protocol::Grpc => headers.extend(grpc::headers(destination.timeout)),
+            Protocol::HttpProtobuf => {
+                headers.extend(http::headers());
+                let host = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?;
+                headers.insert(HOST, host);
+            }
+        }
+        Ok(Self {
+            protocol: destination.protocol,
+            connector,
+            connection: None,
+            scheme,
+            authority,
+            path: path.as_str().to_owned(),
+            headers,
+            timeout: destination.timeout,
+        })
+    }
+
+    /// Sends a request. The time limit covers everything, from looking up the name to the end of the answer.
     ///
     /// # Errors
     ///
     /// Fails if the receiver is unreachable, does not answer in time, or refuses the request.
     pub async fn export(&mut self, request: &Request) -> Result<Answer, Failure> {
-        match self {
-            Self::Grpc(client) => client.export(request).await,
+        if let Ok(result) = tokio::time::timeout(self.timeout, self.attempt(request)).await {
+            return result;
         }
+        let reason = format!("{} within {:?}", self.connector.stage, self.timeout);
+        Err(Failure::retryable(FailureKind::Timeout, reason))
     }
+
+    async fn attempt(&mut self, request: &Request) -> Result<Answer, Failure> {
+        if self.connector.renew() {
+            self.connection = None;
+        }
+        if let Some(connection) = self.connection.take_if(|connection| !connection.is_closed())
+            && let Ok(result) = self.exchange(connection, request).await
+        {
+            return result;
+        }
+        // A receiver may close a connection just when it is used again: that is no failure. The same request on a new one is as a retry.
+        let stream = self.connector.connect().await?;
+        let connection = Connection::open(stream, self.protocol).await;
+        let connection = connection.map_err(|error| broken(&error))?;
+        self.exchange(connection, request).await.map_err(|error| broken(&error))?
+    }
+
+    /// Sends a request and reads the answer; keeps the connection if it can be used again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the connection ends before the answer begins.
+    async fn exchange(
+        &mut self,
+        mut connection: Connection,
+        request: &Request,
+    ) -> Result<Result<Answer, Failure>, hyper::Error> {
+        self.connector.stage = Stage::Answer;
+        let response: ::http::Response<Incoming> = connection.send(self.request(request)).await?;
+        let result = match self.protocol {
+            Protocol::Grpc => grpc::read(response).await,
+            Protocol::HttpProtobuf => http::read(response).await,
+        };
+        if !matches!(result, Err(Failure { kind: FailureKind::Broken, .. })) {
+            connection.finish();
+            self.connection = Some(connection);
+        }
+        Ok(result)
+    }
+
+    fn request(&self, request: &Request) -> ::http::Request<Payload> {
+        let mut headers = self.headers.clone();
+        let (payload, uri) = match self.protocol {
+            Protocol::Grpc => {
+                let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+                (grpc::request(request, &mut headers), uri.path_and_query(grpc::path(request.items.signal)))
+            }
+            // A request to an origin has the host in a header.
+            Protocol::HttpProtobuf => {
+                let path = http::path(&self.path, request.items.signal);
+                (http::request(request, &mut headers), Uri::builder().path_and_query(path))
+            }
+        };
+        let mut request = ::http::Request::post(uri.build().expect("its parts were checked")).body(payload);
+        let request_headers = request.as_mut().expect("its parts were checked").headers_mut();
+        *request_headers = headers;
+        request.expect("its parts were checked")
+    }
+}
+
+/// Returns the headers that the user gave, without those that the protocol sets.
+fn given_headers(given: &[(String, String)]) -> Result<HeaderMap, SetupError> {
+    /// The protocol depends on them.
+    const SET: [HeaderName; 6] = [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING];
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let invalid = || SetupError::Header(name.clone());
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| invalid())?;
+        if SET.contains(&name) || name.as_str().starts_with("grpc-") {
+            warn!("header {name} is set by the protocol; the given value is ignored");
+            continue;
+        }
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// Describes an answer that is no answer of the protocol: the status and the text, on one line.
+fn page(status: StatusCode, text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ");
+    let separator = if text.is_empty() { "" } else { ": " };
+    printable(format!("HTTP status {status}{separator}{text}").as_bytes())
+}
+
+/// Classifies the end of a connection. It is not an answer, whatever the peer may have meant by it, and it may pass.
+fn broken(error: &(dyn Error + 'static)) -> Failure {
+    let reason = error_chain(error);
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    if causes.any(is_too_large) {
+        return Failure::dropping(
+            FailureKind::AnswerTooLarge,
+            format!("the head of the answer is too long: {reason}"),
+        );
+    }
+    Failure::retryable(FailureKind::Broken, reason)
+}
+
+/// Returns whether the head of an answer was beyond the limit. In HTTP/2 it is the only error of ours that ends only the stream.
+fn is_too_large(error: &(dyn Error + 'static)) -> bool {
+    let http = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large);
+    let http2 = error.downcast_ref::<h2::Error>();
+    http || http2.is_some_and(|error| error.is_library() && error.is_reset())
 }
