@@ -37,6 +37,8 @@ pub mod metrics;
 pub mod model;
 mod outage;
 #[doc(hidden)]
+pub mod sandbox;
+#[doc(hidden)]
 pub mod source;
 #[doc(hidden)]
 pub mod sys;

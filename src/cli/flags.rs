@@ -26,6 +26,7 @@ use crate::export::otlp::settings::{Compression, Endpoint};
 use crate::kernel::{ReaderChoice, RunStatsMode};
 use crate::metrics::select::Rule;
 use crate::model::ReaderKind;
+use crate::sandbox::UserIds;
 
 /// The name of the program.
 pub(super) const PROGRAM: &str = "bpf-metrics-exporter";
@@ -105,6 +106,9 @@ pub(super) struct Flags {
 
     #[command(flatten)]
     pub(super) resource: ResourceFlags,
+
+    #[command(flatten)]
+    pub(super) privileges: PrivilegeFlags,
 
     #[command(flatten)]
     pub(super) collection: CollectionFlags,
@@ -226,6 +230,39 @@ pub(super) struct WebFlags {
     /// `:PORT` listens on every address of the host, `none` disables the endpoint. Repeatable.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:10048", value_parser = values::or_none(values::listen_address))]
     pub(super) web_listen_address: Vec<Setting<ListenAddress>>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Privileges")]
+pub(super) struct PrivilegeFlags {
+    /// User to become at start: NAME, UID or UID:GID
+    ///
+    /// The capabilities that readings need are kept; supplementary groups are not. Needs root.
+    #[arg(long, value_name = "USER", value_parser = UserIds::parse)]
+    pub(super) user: Option<UserIds>,
+
+    /// Give up everything that needs a capability after the start
+    ///
+    /// Programs, maps, links and their holders are still read, by BPF iterators that are loaded at start (Linux 5.19). Memory of maps,
+    /// BTF objects and attachments are missing; `doctor` says what else.
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    pub(super) least_privilege: bool,
+
+    /// Keep every capability that the process was started with
+    #[arg(long = "no-drop-capabilities", action = ArgAction::SetFalse)]
+    pub(super) drop_capabilities: bool,
+
+    /// Do not refuse system calls that the exporter does not use
+    #[arg(long = "no-seccomp", action = ArgAction::SetFalse)]
+    pub(super) seccomp: bool,
+
+    /// Do not restrict which files may be opened and which ports connected to
+    #[arg(long = "no-landlock", action = ArgAction::SetFalse)]
+    pub(super) landlock: bool,
+
+    /// Let the process gain privileges, be traced and dump its memory
+    #[arg(long = "no-harden-process", action = ArgAction::SetFalse)]
+    pub(super) harden_process: bool,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::arguments::{Resolved, resolve};
 use self::environment::Environment;
-use self::flags::{CollectionFlags, Flags, PROGRAM, Subcommands};
+use self::flags::{CollectionFlags, Flags, PROGRAM, PrivilegeFlags, Subcommands};
 pub use self::flags::{LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
@@ -28,6 +28,7 @@ use self::values::Setting;
 use crate::export::otlp::settings::Push;
 use crate::lookup::Sockets;
 use crate::metrics::select::{MetricFilter, Selection};
+use crate::sandbox::SandboxOptions;
 use crate::{enrich, kernel, lookup};
 
 /// At most a fiftieth of the time is spent on searching for descriptors, by the iterator or in `/proc`: 20 ms once a second, and on a
@@ -57,6 +58,8 @@ pub struct Export {
     pub listen: Vec<ListenAddress>,
     /// What the resource is made of.
     pub resource: Resource,
+    /// What the process gives up.
+    pub sandbox: SandboxOptions,
     /// Options of what is read.
     pub collection: Collection,
 }
@@ -154,7 +157,7 @@ pub fn parse(
         Resolved::Print(text) => return Ok(Invocation::Print(text)),
         Resolved::Nothing => return Err(errors),
     };
-    let Flags { command, otlp, web, resource, collection } = flags;
+    let Flags { command, otlp, web, resource, privileges, collection } = flags;
     let (command, log) = match command {
         None => {
             let log = log(&collection);
@@ -176,8 +179,13 @@ pub fn parse(
                 default_node_name: telemetry.node_name,
                 host_root: resource.host_root,
             };
-            let collection = collect(collection, &mut errors, &mut warnings);
-            (Command::Export(Box::new(Export { push, console, listen, resource, collection })), log)
+            let sandbox = sandbox(&privileges);
+            let mut collection = collect(collection, &mut errors, &mut warnings);
+            if sandbox.least {
+                // Each query of a scan needs a capability.
+                collection.enrich.hooks = None;
+            }
+            (Command::Export(Box::new(Export { push, console, listen, resource, sandbox, collection })), log)
         }
         Some(Subcommands::Snapshot(snapshot)) => {
             let log = log(&snapshot.collection);
@@ -206,6 +214,17 @@ fn finish(errors: ConfigErrors, invocation: Invocation) -> Result<Invocation, Co
 
 fn log(flags: &CollectionFlags) -> Log {
     Log { level: flags.log.log_level, format: flags.log.log_format }
+}
+
+fn sandbox(flags: &PrivilegeFlags) -> SandboxOptions {
+    SandboxOptions {
+        user: flags.user,
+        harden: flags.harden_process,
+        capabilities: flags.drop_capabilities,
+        seccomp: flags.seccomp,
+        landlock: flags.landlock,
+        least: flags.least_privilege,
+    }
 }
 
 fn listen(given: Vec<Setting<ListenAddress>>, errors: &mut ConfigErrors) -> Vec<ListenAddress> {

@@ -21,7 +21,6 @@ mod run_stats;
 mod targets;
 mod walk;
 
-use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,7 +34,6 @@ use self::targets::resolver::Resolver;
 use self::walk::{BtfTable, CachedObject, LinkTable, MapTable, ObjectTable, ProgramTable, walk};
 use crate::host::clock::{self, HostClock};
 use crate::host::issues::Issues;
-use crate::host::kallsyms::KernelSymbols;
 use crate::host::namespaces::Rights;
 use crate::host::posture::HostSettingsReader;
 use crate::host::procfs;
@@ -77,6 +75,13 @@ impl Reader {
     /// Statistics are sampled in a thread, which keeps the current capabilities of the calling thread and ends with the reader.
     #[must_use]
     pub fn new(options: ReaderOptions) -> Self {
+        Self::restricted(options, || ())
+    }
+
+    /// As [`Self::new`]. Calls `restrict` once everything that needs more rights than readings is done, and no thread was started: the
+    /// iterators are loaded, run statistics are on unless they are sampled, and the addresses of the kernel's symbols are readable.
+    #[must_use]
+    pub fn restricted(options: ReaderOptions, restrict: impl FnOnce()) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
         let state = iterators.as_ref().map(|iterators| FeatureState {
             feature: Feature::Iterators,
@@ -106,13 +111,18 @@ impl Reader {
             };
             bpffs.map_err(unlisted).ok()
         });
+        let mut names = Resolver::default();
+        names.keep_symbols();
+        let always_on =
+            (options.run_stats == RunStatsMode::On).then(|| RunStatsControl::new(RunStatsMode::On));
+        restrict();
         Self {
             options,
             started_at: clock::now(),
             clock: HostClock::default(),
             first_read_at: None,
             issues: Issues::default(),
-            run_stats: RunStatsControl::new(options.run_stats),
+            run_stats: always_on.unwrap_or_else(|| RunStatsControl::new(options.run_stats)),
             choices,
             iterators: state,
             symbols: None,
@@ -123,7 +133,7 @@ impl Reader {
             files,
             bpffs,
             own_objects,
-            names: Resolver::default(),
+            names,
             posture: HostSettingsReader::default(),
         }
     }
@@ -247,8 +257,7 @@ impl Reader {
         if let Some((_, shows)) = self.symbols.filter(|(read_with, _)| *read_with == rights) {
             return shows;
         }
-        let shows =
-            File::open("/proc/kallsyms").and_then(KernelSymbols::are_hidden).is_ok_and(|hidden| !hidden);
+        let shows = self.names.shows_symbols();
         self.symbols = Some((rights, shows));
         shows
     }

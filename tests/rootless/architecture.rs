@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each top-level module and those it may name. The binary wires, and may name all.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("model", &[]),
-    ("cli", &["model", "kernel", "enrich", "lookup", "metrics", "export"]),
+    ("cli", &["model", "kernel", "enrich", "lookup", "metrics", "export", "sandbox"]),
     ("ascending", &[]),
     ("backoff", &[]),
     ("outage", &[]),
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("error_chain", &["text"]),
     ("sys", &["model"]),
     ("host", &["model", "sys", "text"]),
+    ("sandbox", &["model", "sys"]),
     ("kernel", &["model", "sys", "host", "ascending", "text"]),
     ("enrich", &["model", "sys", "host", "kernel", "ascending", "text"]),
     ("lookup", &["enrich", "backoff", "outage", "error_chain", "grpc_response", "text"]),

@@ -120,16 +120,27 @@ pub(super) struct Warned {
     features: HashMap<Feature, Reason>,
     /// The wall clock of the last reading.
     clock: Option<WallClock>,
+    /// Whether features are given up on purpose: what is missing is no warning then.
+    gives_up: bool,
 }
 
 impl Warned {
+    /// Returns one for an exporter that gives up features on purpose, or does not.
+    pub(super) fn of(gives_up: bool) -> Self {
+        Self { gives_up, ..Self::default() }
+    }
+
     /// Logs what is new in a snapshot: a feature that is not available again when the reason changes.
     pub(super) fn warn_of(&mut self, snapshot: &Snapshot) {
         if let Some(before) = self.clock.replace(snapshot.clock).filter(|&before| before != snapshot.clock) {
             warn!("{}", clock_was_set(before, snapshot.clock));
         }
         for message in self.features(&snapshot.features) {
-            warn!("{message}");
+            if self.gives_up {
+                info!("given up (--least-privilege): {message}");
+            } else {
+                warn!("{message}");
+            }
         }
         for issue in &snapshot.issues {
             if self.issues.insert((issue.part, issue.call.to_string(), issue.error.to_string())) {

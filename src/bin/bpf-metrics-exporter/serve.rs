@@ -1,6 +1,8 @@
 //! Exports until a signal arrives: one source of snapshots, the Prometheus endpoint, the push, and the lookup of names.
 
+use std::fs::DirBuilder;
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,13 +14,14 @@ use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
-use bpf_metrics_exporter::export::otlp::settings::{Destination, Protocol, Push};
+use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Protocol, Push, TlsFiles};
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter};
+use bpf_metrics_exporter::sandbox::{Files, Needs, Sandbox};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::worker::Worker;
 use bpf_metrics_exporter::{lookup, web};
@@ -46,12 +49,54 @@ pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let confined = match confine(&export) {
+        Ok(confined) => confined,
+        Err(error) => return finish(Err(error)),
+    };
     log::start(log);
     for warning in warnings {
         warn!("{warning}");
     }
     messages::warn_of_missing_sockets(&export.collection.lookup);
-    finish(run(export, listeners))
+    finish(run(export, listeners, confined))
+}
+
+/// A process that has given up what it can, and the thread of readings, which keeps more than all others.
+struct Confined {
+    sandbox: Arc<Sandbox>,
+    reading: Worker,
+}
+
+/// Restricts this thread, and with it every thread that is started later. Called before any other is.
+fn confine(export: &Export) -> anyhow::Result<Confined> {
+    let options = export.sandbox;
+    let needs = Needs { hooks: export.collection.enrich.hooks.is_some(), nothing: options.least };
+    let sandbox = Arc::new(Sandbox::enter(options, needs).map_err(anyhow::Error::msg)?);
+    let reading = start_worker("reading")?;
+    sandbox.restrict_others(&files(export));
+    Ok(Confined { sandbox, reading })
+}
+
+/// Returns what the outputs open once the exporter runs.
+fn files(export: &Export) -> Files {
+    let mut files = Files::default();
+    for destination in export.push.iter().flat_map(|push| &push.destinations) {
+        if let Endpoint::Tcp { port, .. } = destination.endpoint {
+            files.ports.push(port);
+        }
+        if let Some(proxy) = &destination.proxy {
+            let default = if proxy.scheme_str() == Some("https") { 443 } else { 80 };
+            files.ports.push(proxy.port_u16().unwrap_or(default));
+        }
+        let TlsFiles { authorities, certificate, key } = destination.tls.clone();
+        files.read.extend([authorities, certificate, key].into_iter().flatten());
+    }
+    if let Some(directory) = export.push.as_ref().and_then(|push| push.backlog_dir.as_ref()) {
+        // Access is granted to what exists. Who writes there reports why it does not.
+        let _reported_later = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        files.write.push(directory.clone());
+    }
+    files
 }
 
 /// Listens on every address, or returns a line for each that failed.
@@ -66,8 +111,10 @@ fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> 
     if lines.is_empty() { Ok(listeners) } else { Err(lines) }
 }
 
-fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
-    let Export { push, console: _, listen, resource, collection } = export;
+fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyhow::Result<()> {
+    let Export { push, console: _, listen, resource, sandbox: options, collection } = export;
+    let Confined { sandbox, reading } = confined;
+    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
     let Collection { kernel, enrich, lookup, selection } = collection;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -76,13 +123,20 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         .context("failed to start the runtime")?;
     // Before the first reading, during which SIGHUP would end the program, and the kernel would ignore SIGTERM if it is pid 1.
     let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
-    let [reading, rendering, encoding] = start_workers()?;
+    let (rendering, encoding) = (start_worker("rendering")?, start_worker("encoding")?);
     let names = NameCache::awaiting_lookups();
-    let mut reader = Enricher::new(Reader::new(kernel), enrich, names.clone());
-    let mut warned = Warned::default();
-    let first = reading.run(move || {
-        let first = reader.read();
-        (reader, first)
+    let mut warned = Warned::of(options.least);
+    let first = reading.run({
+        let (names, sandbox) = (names.clone(), Arc::clone(&sandbox));
+        let addresses = addresses(&listen, receivers);
+        move || {
+            // The identity of the host may be readable to root only.
+            let resource = attributes(resource, addresses);
+            let reader = Reader::restricted(kernel, || sandbox.restrict_readings());
+            let mut reader = Enricher::new(reader, enrich, names);
+            let first = reader.read();
+            (reader, first, resource)
+        }
     });
     let first = runtime.block_on(async {
         tokio::select! {
@@ -93,7 +147,7 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
             }
         }
     });
-    let Some((mut reader, first)) = first else {
+    let Some((mut reader, first, resource)) = first else {
         // The reading is still running.
         runtime.shutdown_background();
         return Ok(());
@@ -102,13 +156,13 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         anyhow::bail!(messages::not_permitted());
     }
     messages::log_start(&reader, kernel.run_stats, &first);
+    info!("sandbox: {sandbox}");
     warned.warn_of(&first);
     let started_at = first.reader_started_at;
     drop(first);
 
     let ledger = push.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
-    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
-    let resource: Arc<[_]> = attributes(resource, &listen, receivers).into();
+    let resource: Arc<[_]> = resource.into();
     let process = Arc::new(Mutex::new(own_process::read()));
     let destination = |receiver: &Destination| model::Destination {
         endpoint: receiver.endpoint.to_string(),
@@ -167,25 +221,25 @@ fn run(export: Export, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     result
 }
 
-/// Starts the threads on which readings are taken, scrapes rendered and pushes encoded. None is made later, when a limit on
-/// processes may refuse it.
-fn start_workers() -> anyhow::Result<[Worker; 3]> {
-    let start = |name| Worker::start(name).context("failed to start a thread");
-    Ok([start("reading")?, start("rendering")?, start("encoding")?])
+/// Starts a thread on which readings are taken, scrapes rendered or pushes encoded. None is made later, when a limit on processes may
+/// refuse it.
+fn start_worker(name: &str) -> anyhow::Result<Worker> {
+    Worker::start(name).context("failed to start a thread")
 }
 
-/// Returns the attributes of the resource.
-fn attributes(
-    resource: Resource,
-    listen: &[ListenAddress],
-    receivers: &[Destination],
-) -> Vec<(String, String)> {
-    let Resource { service_name, attributes, node_name, default_node_name, host_root } = resource;
-    let user = resource::UserAttributes { service_name, attributes, node_name, default_node_name };
+/// Returns what distinguishes this exporter from others on its host by its flags.
+fn addresses(listen: &[ListenAddress], receivers: &[Destination]) -> Vec<String> {
     let listen =
         listen.iter().map(|address| format!("{}:{}", address.host.as_deref().unwrap_or(""), address.port));
     let receivers = receivers.iter().map(|receiver| receiver.endpoint.to_string());
-    let deployment: Vec<_> = identity::deployment().into_iter().chain(listen).chain(receivers).collect();
+    listen.chain(receivers).collect()
+}
+
+/// Returns the attributes of the resource.
+fn attributes(resource: Resource, addresses: Vec<String>) -> Vec<(String, String)> {
+    let Resource { service_name, attributes, node_name, default_node_name, host_root } = resource;
+    let user = resource::UserAttributes { service_name, attributes, node_name, default_node_name };
+    let deployment: Vec<_> = identity::deployment().into_iter().chain(addresses).collect();
     resource::attributes(&identity::host_identity(host_root.as_deref()), &user, &deployment)
 }
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +26,8 @@ use crate::text::{bounded, printable};
 pub(crate) struct Resolver {
     /// The directory that stands for `/`.
     root: PathBuf,
+    /// `/proc/kallsyms`, if it was opened before: the kernel shows addresses to who could see them then.
+    kallsyms: Option<fs::File>,
     cgroups: Cgroups,
     btf: BtfCache,
     names: ReadingNames,
@@ -57,6 +59,7 @@ impl Resolver {
     pub(crate) fn below(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            kallsyms: None,
             cgroups: Cgroups::unified_below(root),
             btf: BtfCache::below(root),
             names: ReadingNames::default(),
@@ -157,10 +160,34 @@ impl Resolver {
         units.flatten().filter_map(unit).collect()
     }
 
+    /// Opens the addresses of the kernel's symbols now, so that they stay readable without the rights of the calling thread.
+    ///
+    /// Source: `kallsyms_open`, `kernel/kallsyms.c`: what is shown depends on the rights of the opener. An error is that of the reading
+    /// that needs them.
+    pub(crate) fn keep_symbols(&mut self) {
+        self.kallsyms = self.open_symbols().ok();
+    }
+
+    /// Returns whether the kernel shows addresses of its symbols.
+    pub(crate) fn shows_symbols(&self) -> bool {
+        self.open_symbols().and_then(KernelSymbols::are_hidden).is_ok_and(|hidden| !hidden)
+    }
+
+    fn open_symbols(&self) -> io::Result<fs::File> {
+        match &self.kallsyms {
+            Some(kept) => {
+                let mut file = kept.try_clone()?;
+                file.rewind()?;
+                Ok(file)
+            }
+            None => fs::File::open(self.root.join("proc/kallsyms")),
+        }
+    }
+
     /// Returns the symbol at or before an address of the kernel's code, and the distance from it.
     pub(crate) fn symbol(&mut self, address: u64) -> Option<(String, u64)> {
         if self.names.symbols.is_none() {
-            let file = fs::File::open(self.root.join("proc/kallsyms"));
+            let file = self.open_symbols();
             let symbols = self.note(file).and_then(|file| self.note(KernelSymbols::read(file)));
             self.names.symbols = Some(symbols.unwrap_or_default());
         }
