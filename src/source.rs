@@ -62,6 +62,11 @@ impl Source {
         self.begun_since(Instant::now().checked_sub(FRESHNESS)).await
     }
 
+    /// Returns the last reading, however old it is; `None` before the first. Waits for one that is being taken.
+    pub async fn last(&self) -> Option<Reading> {
+        self.readings.lock().await.begun_since(None)
+    }
+
     /// Returns a reading that began at this moment or later; any at all for `None`, a moment before the machine started.
     ///
     /// A reading continues if its caller goes away: it holds the lock itself and serves the next caller.

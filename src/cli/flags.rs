@@ -245,7 +245,7 @@ pub(super) struct PrivilegeFlags {
     ///
     /// Programs, maps, links and their holders are still read, by BPF iterators that are loaded at start (Linux 5.19). Memory of maps,
     /// BTF objects and attachments are missing; `doctor` says what else.
-    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
     pub(super) least_privilege: bool,
 
     /// Keep every capability that the process was started with

@@ -47,6 +47,11 @@ pub(super) fn or_none<T>(
     move |text| if text == "none" { Ok(Setting::None) } else { parse(text).map(Setting::Value) }
 }
 
+/// Parses `true` or `false`, for a switch that is off by default.
+pub(super) fn true_or_false(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "it is neither true nor false".to_owned())
+}
+
 /// The one of several words that is most like a given one, if any is like it. The measure and the threshold are clap's.
 pub(super) fn nearest<'a>(given: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = words.into_iter().map(|word| (strsim::jaro(given, word), word));

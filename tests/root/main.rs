@@ -9,6 +9,7 @@ mod counts;
 mod owners;
 mod pins;
 mod run_stats;
+mod sandbox;
 mod suite;
 mod tls;
 mod view;
@@ -20,7 +21,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 9] = [
+const MODULES: [(&str, &[Test]); 10] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -30,11 +31,12 @@ const MODULES: [(&str, &[Test]); 9] = [
     ("attachments", attachments::TESTS),
     ("tls", tls::TESTS),
     ("view", view::TESTS),
+    ("sandbox", sandbox::TESTS),
 ];
 
 fn main() -> ExitCode {
     // Some tests start this program as another process.
-    for helper in [backends::helper, owners::helper, pins::helper, view::helper] {
+    for helper in [backends::helper, owners::helper, pins::helper, view::helper, sandbox::helper] {
         if let Some(code) = helper() {
             return code;
         }

@@ -5,6 +5,7 @@ mod messages;
 mod serve;
 mod signals;
 mod snapshot;
+mod supervisor;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

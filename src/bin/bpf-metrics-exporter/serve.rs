@@ -31,6 +31,7 @@ use tracing::{debug, info, warn};
 
 use crate::messages::{self, Warned};
 use crate::signals::Signals;
+use crate::supervisor::Supervisor;
 use crate::{finish, log};
 
 /// Limit of the last export.
@@ -213,6 +214,13 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
             start_push(&mut tasks, push, &resource, ledger, source.clone(), encoding, &stopped)?;
         } else {
             info!("nothing is pushed over OTLP");
+        }
+        if let Some(supervisor) = Supervisor::from_environment() {
+            let supervise = supervisor.run(source.clone(), stopped.clone());
+            tasks.spawn(async {
+                supervise.await;
+                Ok(())
+            });
         }
         until_stopped(tasks, stop, signals).await
     });

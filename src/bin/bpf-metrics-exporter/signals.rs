@@ -5,6 +5,8 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
+use crate::supervisor;
+
 /// The signals that the program handles.
 pub(super) struct Signals {
     interrupt: Signal,
@@ -28,7 +30,10 @@ impl Signals {
             tokio::select! {
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.hang_up.recv() => info!("SIGHUP ignored: there is no configuration to reload; restart to change flags"),
+                _ = self.hang_up.recv() => {
+                    info!("SIGHUP ignored: there is no configuration to reload; restart to change flags");
+                    supervisor::reloaded();
+                }
             }
         }
     }

@@ -1,0 +1,125 @@
+//! What the service manager hears of the exporter: that it is ready, reloads and stops, its status, and that readings go on
+//! (`sd_notify(3)`, `Type=notify` of systemd). Entry point: [`Supervisor::run`].
+//!
+//! The watchdog is fed by readings: before it is due, [`Source`] is asked for a recent one, and takes it only if no scrape and no push
+//! did. If that does not return, the watchdog is not fed, and the service manager ends the exporter.
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use bpf_metrics_exporter::model::Snapshot;
+use bpf_metrics_exporter::source::{Reading, Source};
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+/// How often the status changes at most.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Tells the service manager of this process, if there is one.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    /// The time within which the watchdog is to be fed; `None` without one.
+    watchdog: Option<Duration>,
+}
+
+impl Supervisor {
+    /// Reads what the service manager wants from the environment; `None` without a service manager.
+    pub(super) fn from_environment() -> Option<Self> {
+        env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())?;
+        let mut microseconds = 0;
+        let has_watchdog = sd_notify::watchdog_enabled(false, &mut microseconds) && microseconds > 0;
+        Some(Self { watchdog: has_watchdog.then(|| Duration::from_micros(microseconds)) })
+    }
+
+    /// Reports that the exporter is ready, and from then on its status and that readings go on, until `stopped` is true.
+    pub(super) async fn run(self, source: Source, mut stopped: watch::Receiver<bool>) {
+        notify(&[NotifyState::Ready]);
+        if let Some(watchdog) = self.watchdog {
+            info!("the watchdog of the service manager is fed by readings, one in {:?}", watchdog / 2);
+        }
+        let supervise = async {
+            let every = self.watchdog.map_or(STATUS_INTERVAL, |watchdog| (watchdog / 2).min(STATUS_INTERVAL));
+            let mut ticks = interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut status_at: Option<Instant> = None;
+            loop {
+                ticks.tick().await;
+                let moment = self.watchdog.and_then(|watchdog| Instant::now().checked_sub(watchdog / 2));
+                // Without a watchdog no reading is taken for the status.
+                let Some(reading) = self.reading(&source, moment).await else { continue };
+                if self.watchdog.is_some() {
+                    notify(&[NotifyState::Watchdog]);
+                }
+                if status_at.is_none_or(|at| at.elapsed() >= STATUS_INTERVAL) {
+                    notify(&[NotifyState::Status(&status(&reading.snapshot))]);
+                    status_at = Some(Instant::now());
+                }
+            }
+        };
+        tokio::select! {
+            // A dropped sender means stop as well.
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = supervise => {}
+        }
+        notify(&[NotifyState::Stopping]);
+    }
+
+    /// Returns a reading that began at this moment or later; without a watchdog the last one.
+    async fn reading(&self, source: &Source, moment: Option<Instant>) -> Option<Reading> {
+        if self.watchdog.is_some() { Some(source.begun_since(moment).await) } else { source.last().await }
+    }
+}
+
+/// Reports that a signal to reload was handled. Without a service manager nothing happens.
+pub(super) fn reloaded() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => {
+            notify(&[NotifyState::Reloading, now]);
+            notify(&[NotifyState::Ready]);
+        }
+        Err(error) => warn!("the service manager cannot be told of the reload: {error}"),
+    }
+}
+
+/// What a reading found, in a line.
+fn status(snapshot: &Snapshot) -> String {
+    let count = |count: Option<usize>, what| format!("{} {what}", count.map_or("?".to_owned(), |n| n.to_string()));
+    let missing = snapshot.features.iter().filter(|feature| feature.reason.is_some()).count();
+    let mut line = [
+        count(snapshot.programs.as_ref().map(Vec::len), "programs"),
+        count(snapshot.maps.as_ref().map(Vec::len), "maps"),
+        count(snapshot.links.as_ref().map(Vec::len), "links"),
+        count(snapshot.btfs.as_ref().map(Vec::len), "BTF objects"),
+    ]
+    .join(", ");
+    if missing > 0 {
+        line += &format!("; {missing} features not available");
+    }
+    line
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        debug!("the service manager cannot be told of {states:?}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bpf_metrics_exporter::model::{BootTime, Feature, FeatureState, Reason, WallClock};
+
+    use super::*;
+
+    #[test]
+    fn the_status_is_a_line_of_counts() {
+        let mut snapshot = Snapshot {
+            programs: Some(Vec::new()),
+            ..Snapshot::begun(BootTime::default(), BootTime::default(), WallClock::default())
+        };
+        assert_eq!(status(&snapshot), "0 programs, ? maps, ? links, ? BTF objects");
+        snapshot.features.push(FeatureState { feature: Feature::Pins, reason: Some(Reason::Kernel) });
+        assert!(status(&snapshot).ends_with("; 1 features not available"));
+    }
+}

@@ -1,0 +1,112 @@
+//! The running exporter, and what the kernel says of its threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use test_support::http;
+use test_support::running::Running;
+
+/// The capabilities that readings need once the iterators are loaded: SYS_ADMIN, SYS_PTRACE, NET_ADMIN and DAC_READ_SEARCH.
+pub(super) const OF_READINGS: u64 = 1 << 21 | 1 << 19 | 1 << 12 | 1 << 2;
+
+/// An exporter that serves metrics.
+pub(super) struct Exporter {
+    running: Running,
+    address: SocketAddr,
+    /// Its log until it serves.
+    pub(super) log: Vec<String>,
+}
+
+/// What `/proc/PID/task/TID/status` says of a thread.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Thread {
+    pub(super) uid: u32,
+    pub(super) effective: u64,
+    pub(super) permitted: u64,
+    pub(super) bounding: u64,
+    pub(super) no_new_privileges: bool,
+    pub(super) filtered: bool,
+}
+
+impl Exporter {
+    /// Starts the program with these arguments, and waits until it serves.
+    pub(super) fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+        command.args(["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0", "--hooks-interval", "1s"]);
+        command.args(arguments).stderr(Stdio::piped());
+        let mut running = Running(command.spawn().expect("it starts"));
+        let stderr = BufReader::new(running.0.stderr.take().expect("a pipe"));
+        let mut log = Vec::new();
+        for line in stderr.lines() {
+            let line = line.expect("the log is text");
+            let url = line.split_once("http://").map(|(_, url)| url.trim_end_matches("/metrics").to_owned());
+            log.push(line);
+            if let Some(url) = url {
+                return Self { running, address: url.parse().expect("an address"), log };
+            }
+        }
+        panic!("it does not serve: {log:#?}");
+    }
+
+    /// Returns a scrape.
+    pub(super) fn scrape(&self) -> String {
+        http::get(self.address, "/metrics").expect("it serves")
+    }
+
+    /// Returns the names of all metric families.
+    pub(super) fn families(&self) -> BTreeSet<String> {
+        let scrape = self.scrape();
+        let families = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        families.map(str::to_owned).collect()
+    }
+
+    /// Returns the line of the log that describes the sandbox.
+    pub(super) fn sandbox(&self) -> &str {
+        let line = self.log.iter().find_map(|line| line.split_once("sandbox: "));
+        line.expect("it is logged").1
+    }
+
+    /// Returns the time on a CPU so far, of all threads.
+    pub(super) fn cpu_time(&self) -> Duration {
+        let of_threads = self.tasks().into_iter().map(|task| fs::read_to_string(format!("{task}/schedstat")));
+        let nanoseconds = |text: String| text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
+        Duration::from_nanos(of_threads.flatten().map(nanoseconds).sum::<u64>())
+    }
+
+    fn tasks(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.running.0.id())).expect("it runs");
+        tasks.flatten().map(|task| task.path().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Returns its threads by name, several of one name once each.
+    pub(super) fn threads(&self) -> Vec<(String, Thread)> {
+        let describe = |task: String| {
+            // A scan may end meanwhile.
+            let name = fs::read_to_string(format!("{task}/comm")).ok()?.trim().to_owned();
+            let status = fs::read_to_string(format!("{task}/status")).ok()?;
+            let fields: BTreeMap<&str, &str> =
+                status.lines().filter_map(|line| line.split_once(":\t")).collect();
+            let set = |field: &str| u64::from_str_radix(fields[field], 16).expect("it is hexadecimal");
+            let uid = fields["Uid"].split('\t').next().expect("there are four");
+            let thread = Thread {
+                uid: uid.parse().expect("a number"),
+                effective: set("CapEff"),
+                permitted: set("CapPrm"),
+                bounding: set("CapBnd"),
+                no_new_privileges: fields["NoNewPrivs"] == "1",
+                filtered: fields["Seccomp"] == "2",
+            };
+            Some((name, thread))
+        };
+        self.tasks().into_iter().filter_map(describe).collect()
+    }
+}
+
+/// Returns whether a thread takes readings or scans.
+pub(super) fn reads(name: &str) -> bool {
+    ["reading", "pins", "hooks", "netns", "run statistics"].contains(&name)
+}

@@ -1,0 +1,152 @@
+//! The same metrics with every layer as with none, and what each thread keeps.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use test_support::objects::{Herd, Link, wait_until};
+
+use super::exporter::{Exporter, OF_READINGS, reads};
+
+const SOON: Duration = Duration::from_secs(30);
+
+const NOBODY: u32 = 65534;
+
+/// What turns every layer off.
+const UNRESTRICTED: &[&str] =
+    &["--no-drop-capabilities", "--no-seccomp", "--no-landlock", "--no-harden-process"];
+
+/// Objects of several kinds, so that most families have a value.
+struct Scene {
+    herd: Herd,
+    _links: Vec<Link>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let herd = Herd::new(4, 4).expect("root may make them");
+        let links = [Link::tcx(), Link::raw_tracepoint(), Link::cgroup()].into_iter().flatten().collect();
+        Self { herd, _links: links }
+    }
+}
+
+fn assert_restricted(exporter: &Exporter, uid: u32, of_readings: u64) {
+    let threads = exporter.threads();
+    assert!(threads.len() >= 4, "{threads:#?}");
+    for (name, thread) in threads {
+        let expected = if reads(&name) { of_readings } else { 0 };
+        assert_eq!((thread.effective, thread.permitted), (expected, expected), "{name}");
+        assert_eq!((thread.uid, thread.bounding), (uid, 0), "{name}");
+        assert!(thread.no_new_privileges && thread.filtered, "{name}: {thread:?}");
+    }
+}
+
+pub(crate) fn as_nobody() {
+    let _scene = Scene::new();
+    let arguments = ["--netns", "all"];
+    let root = Exporter::start(&[&arguments, UNRESTRICTED].concat());
+    let nobody = Exporter::start(&[&arguments[..], &["--user", "nobody"]].concat());
+    assert!(nobody.sandbox().contains("landlock") && nobody.sandbox().contains("seccomp"), "{}", nobody.sandbox());
+    let mut differing = (BTreeSet::new(), BTreeSet::new());
+    // Attachments come with the end of a scan.
+    let same = wait_until("both have the same families", SOON, || {
+        differing = (root.families(), nobody.families());
+        Ok(differing.0 == differing.1 && differing.0.contains("bpf_hook_info"))
+    });
+    let (root_only, nobody_only): (Vec<_>, Vec<_>) = (
+        differing.0.difference(&differing.1).collect(),
+        differing.1.difference(&differing.0).collect(),
+    );
+    same.unwrap_or_else(|error| panic!("{error}: only as root {root_only:?}, only as nobody {nobody_only:?}"));
+    assert_restricted(&nobody, NOBODY, OF_READINGS);
+    // What root sees all of, nobody does.
+    let features = |exporter: &Exporter| {
+        let scrape = exporter.scrape();
+        let available = scrape.lines().filter(|line| line.starts_with("bpf_exporter_feature_available{"));
+        available.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(features(&root), features(&nobody));
+    // And once more, after restrictions of everything that was only opened at start.
+    assert!(nobody.scrape().contains("bpf_exporter_collect_success{collector=\"map\",reader=\"iter\"} 1"));
+}
+
+pub(crate) fn turned_off() {
+    let _scene = Scene::new();
+    let only = |flag: &'static str| {
+        let exporter = Exporter::start(&[flag]);
+        let threads = exporter.threads();
+        let off = exporter.sandbox().split_once("; off: ").map(|(_, off)| off.to_owned());
+        assert_eq!(off.as_deref(), Some(flag), "{}", exporter.sandbox());
+        threads.into_iter().map(|(_, thread)| thread).collect::<Vec<_>>()
+    };
+    assert!(only("--no-seccomp").iter().all(|thread| !thread.filtered && thread.no_new_privileges));
+    assert!(only("--no-landlock").iter().all(|thread| thread.filtered));
+    for thread in only("--no-drop-capabilities") {
+        assert!(thread.effective & OF_READINGS == OF_READINGS && thread.bounding != 0, "{thread:?}");
+    }
+    // The filter needs it, and sets it.
+    assert!(only("--no-harden-process").iter().all(|thread| thread.filtered));
+
+    let all = Exporter::start(UNRESTRICTED);
+    assert!(all.sandbox().starts_with("readings: unrestricted; other threads: unrestricted;"), "{}", all.sandbox());
+    for (name, thread) in all.threads() {
+        assert!(!thread.filtered && !thread.no_new_privileges && thread.effective == thread.permitted, "{name}");
+        assert!(thread.effective.count_ones() > 10, "{name}: {thread:?}");
+    }
+    let without_hooks = Exporter::start(&["--hooks-interval", "none"]);
+    let reading = without_hooks.threads().into_iter().find(|(name, _)| name == "reading").expect("it is there");
+    assert_eq!(reading.1.effective, OF_READINGS & !(1 << 12), "no query needs CAP_NET_ADMIN");
+}
+
+pub(crate) fn least() {
+    let scene = Scene::new();
+    let root = Exporter::start(UNRESTRICTED);
+    let least = Exporter::start(&["--user", "nobody", "--least-privilege"]);
+    assert!(least.sandbox().contains("readings: no capabilities, landlock"), "{}", least.sandbox());
+    let of_objects = |exporter: &Exporter| {
+        let families = exporter.families();
+        let of_objects = |family: &String| {
+            ["bpf_program_", "bpf_map_", "bpf_link_"].iter().any(|start| family.starts_with(start))
+        };
+        families.into_iter().filter(of_objects).collect::<BTreeSet<_>>()
+    };
+    let mut of_root = of_objects(&root);
+    assert!(of_root.remove("bpf_map_mem_bytes"), "it is read by id: {of_root:?}");
+    assert!(of_root.len() > 10, "{of_root:?}");
+    assert_eq!(of_root, of_objects(&least));
+    for _ in 0..3 {
+        let scrape = least.scrape();
+        for program in scene.herd.programs() {
+            let info = format!("bpf_program_info{{id=\"{}\"", program.id());
+            assert!(scrape.contains(&info), "{info} is missing");
+        }
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    assert_restricted(&least, NOBODY, 0);
+}
+
+/// Compares CPU times of as many readings and scrapes, by id: the most system calls per reading, and each with a condition.
+pub(crate) fn cost() {
+    const ROUNDS: u32 = 12;
+    let _herd = Herd::new(300, 300).expect("root may make them");
+    let of = |exporter: &Exporter| {
+        let before = exporter.cpu_time();
+        exporter.scrape();
+        exporter.cpu_time() - before
+    };
+    for reader in ["walk", "iter"] {
+        let reading = ["--kernel-reader", reader, "--hooks-interval", "none"];
+        let with = Exporter::start(&reading);
+        let without = Exporter::start(&[&reading[..], UNRESTRICTED].concat());
+        let mut times = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            // A scrape shares a reading that is less than a second old.
+            std::thread::sleep(Duration::from_millis(1050));
+            times.0.push(of(&with));
+            times.1.push(of(&without));
+        }
+        let least = |times: &[Duration]| times.iter().min().expect("there are some").as_secs_f64();
+        let ratio = least(&times.0) / least(&times.1);
+        println!("{reader}: a cycle takes {ratio:.2} times as long with every layer ({times:.1?})");
+        assert!(ratio < 1.5, "{reader}: {ratio}");
+    }
+}

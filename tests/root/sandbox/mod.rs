@@ -1,0 +1,20 @@
+//! What the exporter gives up once it runs: it still reports the same, and an attempt to do more is refused.
+
+mod exporter;
+mod families;
+mod inside;
+
+use test_support::readers;
+
+use crate::suite::Test;
+
+pub(crate) use inside::run as helper;
+
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("as_nobody_with_every_layer_the_same_families_as_root_with_none", families::as_nobody),
+    Test::new("each_layer_can_be_turned_off", families::turned_off),
+    Test::new("with_least_privilege_iterators_need_no_capability", families::least)
+        .requires(&[readers::iterators_missing]),
+    Test::new("from_inside_more_is_refused", inside::refused),
+    Test::new("filters_cost_a_cycle_little", families::cost),
+];
