@@ -127,13 +127,16 @@ impl Sandbox {
     ///
     /// A sentence for the user if the process cannot become the wanted one, and must end.
     pub fn enter(options: SandboxOptions, needs: Needs) -> Result<Self, String> {
+        if options.capabilities {
+            // Another user lacks the capability that it takes.
+            rights::clear_bounding_set();
+        }
         if let Some(user) = options.user {
             user::become_user(user)?;
         }
         let process = if options.harden { harden() } else { LayerState::Off };
         let sandbox = Self { options, needs, process, restricted: Mutex::default() };
         if options.capabilities {
-            rights::clear_bounding_set();
             // Where it fails it fails again for each group of threads, and is reported there.
             let _reported_there = rights::keep(&rights::AT_START);
         } else if options.user.is_some() {

@@ -85,7 +85,8 @@ pub(super) fn reloaded() {
 
 /// What a reading found, in a line.
 fn status(snapshot: &Snapshot) -> String {
-    let count = |count: Option<usize>, what| format!("{} {what}", count.map_or("?".to_owned(), |n| n.to_string()));
+    let count =
+        |count: Option<usize>, what| format!("{} {what}", count.map_or("?".to_owned(), |n| n.to_string()));
     let missing = snapshot.features.iter().filter(|feature| feature.reason.is_some()).count();
     let mut line = [
         count(snapshot.programs.as_ref().map(Vec::len), "programs"),

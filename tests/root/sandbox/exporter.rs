@@ -36,7 +36,7 @@ impl Exporter {
     /// Starts the program with these arguments, and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
-        command.args(["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0", "--hooks-interval", "1s"]);
+        command.args(["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]);
         command.args(arguments).stderr(Stdio::piped());
         let mut running = Running(command.spawn().expect("it starts"));
         let stderr = BufReader::new(running.0.stderr.take().expect("a pipe"));
@@ -73,7 +73,8 @@ impl Exporter {
     /// Returns the time on a CPU so far, of all threads.
     pub(super) fn cpu_time(&self) -> Duration {
         let of_threads = self.tasks().into_iter().map(|task| fs::read_to_string(format!("{task}/schedstat")));
-        let nanoseconds = |text: String| text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
+        let nanoseconds =
+            |text: String| text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
         Duration::from_nanos(of_threads.flatten().map(nanoseconds).sum::<u64>())
     }
 

@@ -42,21 +42,25 @@ fn assert_restricted(exporter: &Exporter, uid: u32, of_readings: u64) {
 
 pub(crate) fn as_nobody() {
     let _scene = Scene::new();
-    let arguments = ["--netns", "all"];
+    let arguments = ["--netns", "all", "--hooks-interval", "1s"];
     let root = Exporter::start(&[&arguments, UNRESTRICTED].concat());
     let nobody = Exporter::start(&[&arguments[..], &["--user", "nobody"]].concat());
-    assert!(nobody.sandbox().contains("landlock") && nobody.sandbox().contains("seccomp"), "{}", nobody.sandbox());
+    assert!(
+        nobody.sandbox().contains("landlock") && nobody.sandbox().contains("seccomp"),
+        "{}",
+        nobody.sandbox()
+    );
     let mut differing = (BTreeSet::new(), BTreeSet::new());
     // Attachments come with the end of a scan.
     let same = wait_until("both have the same families", SOON, || {
         differing = (root.families(), nobody.families());
         Ok(differing.0 == differing.1 && differing.0.contains("bpf_hook_info"))
     });
-    let (root_only, nobody_only): (Vec<_>, Vec<_>) = (
-        differing.0.difference(&differing.1).collect(),
-        differing.1.difference(&differing.0).collect(),
-    );
-    same.unwrap_or_else(|error| panic!("{error}: only as root {root_only:?}, only as nobody {nobody_only:?}"));
+    let (root_only, nobody_only): (Vec<_>, Vec<_>) =
+        (differing.0.difference(&differing.1).collect(), differing.1.difference(&differing.0).collect());
+    same.unwrap_or_else(|error| {
+        panic!("{error}: only as root {root_only:?}, only as nobody {nobody_only:?}")
+    });
     assert_restricted(&nobody, NOBODY, OF_READINGS);
     // What root sees all of, nobody does.
     let features = |exporter: &Exporter| {
@@ -87,13 +91,21 @@ pub(crate) fn turned_off() {
     assert!(only("--no-harden-process").iter().all(|thread| thread.filtered));
 
     let all = Exporter::start(UNRESTRICTED);
-    assert!(all.sandbox().starts_with("readings: unrestricted; other threads: unrestricted;"), "{}", all.sandbox());
+    assert!(
+        all.sandbox().starts_with("readings: unrestricted; other threads: unrestricted;"),
+        "{}",
+        all.sandbox()
+    );
     for (name, thread) in all.threads() {
-        assert!(!thread.filtered && !thread.no_new_privileges && thread.effective == thread.permitted, "{name}");
+        assert!(
+            !thread.filtered && !thread.no_new_privileges && thread.effective == thread.permitted,
+            "{name}"
+        );
         assert!(thread.effective.count_ones() > 10, "{name}: {thread:?}");
     }
     let without_hooks = Exporter::start(&["--hooks-interval", "none"]);
-    let reading = without_hooks.threads().into_iter().find(|(name, _)| name == "reading").expect("it is there");
+    let reading =
+        without_hooks.threads().into_iter().find(|(name, _)| name == "reading").expect("it is there");
     assert_eq!(reading.1.effective, OF_READINGS & !(1 << 12), "no query needs CAP_NET_ADMIN");
 }
 

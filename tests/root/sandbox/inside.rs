@@ -11,7 +11,8 @@ use std::{env, thread};
 use bpf_metrics_exporter::kernel::{Reader, ReaderOptions};
 use bpf_metrics_exporter::sandbox::{Files, Needs, Sandbox, SandboxOptions, UserIds};
 use nix::sys::prctl;
-use test_support::objects::{Map, Program, map_type, program_type};
+use test_support::objects::uapi::{map_type, program_type};
+use test_support::objects::{Map, Program};
 
 /// Environment variable with a directory, which makes this program play the role.
 const ROLE: &str = "TRIES_TO_LEAVE_THE_SANDBOX";
@@ -38,7 +39,8 @@ pub(crate) fn refused() {
         .expect("it starts");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
-    let [others, readings]: [Attempts; 2] = serde_json::from_slice(&output.stdout).expect("they are attempts");
+    let [others, readings]: [Attempts; 2] =
+        serde_json::from_slice(&output.stdout).expect("they are attempts");
     let permitted = |attempts: &Attempts| {
         let permitted = attempts.iter().filter(|(_, error)| error.is_none()).map(|(what, _)| what.clone());
         permitted.collect::<Vec<_>>()
@@ -58,7 +60,13 @@ pub(crate) fn refused() {
     );
     assert_eq!(
         permitted(&readings),
-        ["look into process 1", "open a file to read", "read /proc/self/status", "read again", "start a thread"],
+        [
+            "look into another process",
+            "open a file to read",
+            "read /proc/self/status",
+            "read again",
+            "start a thread"
+        ],
         "{readings:#?}"
     );
 }
@@ -95,6 +103,11 @@ pub(crate) fn run() -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
+/// Returns a file in `/proc` of the process that started this one, which is no more restricted than root.
+fn parent(file: &str) -> String {
+    format!("/proc/{}/{file}", nix::unistd::getppid())
+}
+
 fn attempt<T>(attempts: &mut Attempts, what: &str, result: io::Result<T>) {
     attempts.insert(what.to_owned(), result.err().map(|error| error.to_string()));
 }
@@ -103,7 +116,7 @@ fn attempt<T>(attempts: &mut Attempts, what: &str, result: io::Result<T>) {
 fn of_both(directory: &Path, attempts: &mut Attempts) {
     attempt(attempts, "read /proc/self/status", fs::read_to_string("/proc/self/status"));
     attempt(attempts, "start a thread", thread::Builder::new().spawn(|| ()));
-    attempt(attempts, "load a program", Program::ready(program_type::SOCKET_FILTER));
+    attempt(attempts, "load a program", Program::ready(program_type::SOCKET_FILTER, "escape"));
     attempt(attempts, "create a map", Map::ready(map_type::ARRAY, "escape"));
     attempt(attempts, "execute a program", Command::new("/bin/true").stdin(Stdio::null()).status());
     attempt(attempts, "write a file", fs::write(directory.join("written"), "w"));
@@ -111,10 +124,14 @@ fn of_both(directory: &Path, attempts: &mut Attempts) {
     attempt(attempts, "append to a file", append);
     attempt(attempts, "become dumpable", prctl::set_dumpable(true).map_err(io::Error::from));
     attempt(attempts, "listen", TcpListener::bind(("127.0.0.1", 0)));
-    attempt(attempts, "mount", nix::mount::umount(directory).map_err(io::Error::from).or_else(|error| {
-        // EINVAL would mean that it was tried.
-        if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) }
-    }));
+    attempt(
+        attempts,
+        "mount",
+        nix::mount::umount(directory).map_err(io::Error::from).or_else(|error| {
+            // EINVAL would mean that it was tried.
+            if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) }
+        }),
+    );
 }
 
 fn of_others(directory: &Path, receiver: SocketAddr, other: SocketAddr) -> Attempts {
@@ -126,13 +143,19 @@ fn of_others(directory: &Path, receiver: SocketAddr, other: SocketAddr) -> Attem
     attempt("open the key again", fs::read(directory.join("tls/key.pem")).map(drop));
     attempt("write beside the key", fs::write(directory.join("tls/new"), ""));
     attempt("write into the backlog", fs::write(directory.join("backlog/new"), "b"));
-    attempt("rename in the backlog", fs::rename(directory.join("backlog/new"), directory.join("backlog/old")));
+    attempt(
+        "rename in the backlog",
+        fs::rename(directory.join("backlog/new"), directory.join("backlog/old")),
+    );
     attempt("rename out of the backlog", fs::rename(directory.join("backlog/old"), directory.join("old")));
     attempt("connect to the receiver", TcpStream::connect(receiver).map(drop));
     attempt("connect elsewhere", TcpStream::connect(other).map(drop));
     attempt("look up a name", "localhost:1".to_socket_addrs().map(drop));
-    attempt("look into process 1", fs::read_link("/proc/1/ns/net").map(drop));
-    attempt("query a program", Reader::new(ReaderOptions::default()).read().programs.map(drop).ok_or_else(refused_error));
+    attempt("look into another process", fs::read_link(parent("ns/net")).map(drop));
+    attempt(
+        "query a program",
+        Reader::new(ReaderOptions::default()).read().programs.map(drop).ok_or_else(refused_error),
+    );
     attempts
 }
 
@@ -145,10 +168,11 @@ fn of_readings(directory: &Path, receiver: SocketAddr, reader: &mut Reader) -> A
     of_both(directory, &mut attempts);
     let mut attempt = |what: &str, result: io::Result<()>| attempt(&mut attempts, what, result);
     attempt("open a file to read", File::open(directory.join("secret")).map(drop));
-    attempt("look into process 1", fs::read_link("/proc/1/ns/net").map(drop));
+    attempt("look into another process", fs::read_link(parent("ns/net")).map(drop));
     attempt("connect", TcpStream::connect(receiver).map(drop));
     let again = reader.read();
-    let whole = again.programs.is_some() && again.maps.is_some() && again.btfs.is_some() && again.issues.is_empty();
+    let whole =
+        again.programs.is_some() && again.maps.is_some() && again.btfs.is_some() && again.issues.is_empty();
     attempt("read again", if whole { Ok(()) } else { Err(refused_error()) });
     attempts
 }
