@@ -235,32 +235,37 @@ pub(super) struct WebFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Privileges")]
 pub(super) struct PrivilegeFlags {
-    /// User to become at start: NAME, UID or UID:GID
+    /// User to become at start
     ///
-    /// The capabilities that readings need are kept; supplementary groups are not. Needs root.
+    /// NAME, UID or UID:GID. The capabilities that readings need are kept; supplementary groups are not. Needs root.
     #[arg(long, value_name = "USER", value_parser = UserIds::parse)]
     pub(super) user: Option<UserIds>,
 
-    /// Give up everything that needs a capability after the start
+    /// Give up what needs capabilities
     ///
-    /// Programs, maps, links and their holders are still read, by BPF iterators that are loaded at start (Linux 5.19). Memory of maps,
+    /// After the start there is none. Programs, maps, links and their holders are still read, by BPF iterators that are loaded at start (Linux 5.19). Memory of maps,
     /// BTF objects and attachments are missing; `doctor` says what else.
     #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
     pub(super) least_privilege: bool,
 
-    /// Keep every capability that the process was started with
+    /// Keep every capability
     #[arg(long = "no-drop-capabilities", action = ArgAction::SetFalse)]
     pub(super) drop_capabilities: bool,
 
-    /// Do not refuse system calls that the exporter does not use
+    /// Do not filter system calls
+    ///
+    /// Without this, each thread can use only the calls that it needs.
     #[arg(long = "no-seccomp", action = ArgAction::SetFalse)]
     pub(super) seccomp: bool,
 
-    /// Do not restrict which files may be opened and which ports connected to
+    /// Do not restrict files and ports
+    ///
+    /// Without this, threads other than those of readings open only files that the flags name and those of the system, and connect only
+    /// to the ports of receivers.
     #[arg(long = "no-landlock", action = ArgAction::SetFalse)]
     pub(super) landlock: bool,
 
-    /// Let the process gain privileges, be traced and dump its memory
+    /// Allow new privileges, tracing and core dumps
     #[arg(long = "no-harden-process", action = ArgAction::SetFalse)]
     pub(super) harden_process: bool,
 }
