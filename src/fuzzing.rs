@@ -16,6 +16,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// The parsers.
 pub const TARGETS: [Target; 22] = [
     ("accept", accept),
+    ("backlog", otlp::queue::fuzz_records),
     ("btf", kernel::btf),
     ("cgroup", cgroup),
     ("cri", lookup::cri::fuzz),

@@ -35,6 +35,11 @@ impl Worker {
         Ok(Self { tasks })
     }
 
+    /// Gives the thread a function to run, and does not wait for it.
+    pub fn submit(&self, function: impl FnOnce() + Send + 'static) {
+        self.tasks.send(Box::new(function)).expect("the thread lives as long as a handle");
+    }
+
     /// Runs a function there and returns its result. It runs also if the caller goes away. A panic continues in the caller.
     pub async fn run<T: Send + 'static>(&self, function: impl FnOnce() -> T + Send + 'static) -> T {
         let (result, finished) = oneshot::channel();

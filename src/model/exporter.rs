@@ -23,7 +23,7 @@ pub struct Exporter {
 /// A receiver over OTLP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Scheme, host and port: `http://localhost:4317`.
+    /// Scheme, host, port and path, without secrets: `http://localhost:4317`.
     pub endpoint: String,
     /// Whether a flag or a variable gives it: the default receiver may not exist.
     pub configured: bool,
@@ -42,8 +42,8 @@ pub struct Build {
     pub rustc: Option<&'static str>,
 }
 
-/// Counters of the delivery over OTLP.
-#[derive(Clone, Debug)]
+/// Counters of the delivery over OTLP, to each destination.
+#[derive(Clone, Debug, Default)]
 pub struct Delivery {
     /// Points by outcome at the receiver.
     pub points: Vec<Tally>,
@@ -52,12 +52,14 @@ pub struct Delivery {
     /// Requests by outcome.
     pub requests: Vec<Tally>,
     /// Requests waiting to be sent.
-    pub backlog: Backlog,
+    pub backlog: Vec<Backlog>,
 }
 
 /// One of several counters that differ in a label.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Tally {
+    /// The receiver, as [`Destination::endpoint`].
+    pub destination: Arc<str>,
     /// Value of the label.
     pub label: &'static str,
     /// Value of the counter.
@@ -66,10 +68,12 @@ pub struct Tally {
     pub since: BootTime,
 }
 
-/// Requests waiting to be sent.
-#[derive(Clone, Copy, Debug)]
+/// Requests waiting to be sent to one receiver.
+#[derive(Clone, Debug)]
 pub struct Backlog {
-    /// Encoded size in bytes.
+    /// The receiver, as [`Destination::endpoint`].
+    pub destination: Arc<str>,
+    /// Size as kept, in bytes.
     pub bytes: u64,
     /// Start of the series: the exporter's start.
     pub since: BootTime,

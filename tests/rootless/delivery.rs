@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use test_support::{receiver, transport};
 
-use bpf_metrics_exporter::export::otlp::deliver;
-use bpf_metrics_exporter::export::otlp::encode::Request;
-use bpf_metrics_exporter::export::otlp::ledger::Ledger;
-use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
-use bpf_metrics_exporter::export::otlp::settings::Protocol;
+use bpf_metrics_exporter::export::otlp::encode::{Items, Request, Signal};
+use bpf_metrics_exporter::export::otlp::ledger::{Ledger, SignalCounts};
+use bpf_metrics_exporter::export::otlp::queue::Queue;
+use bpf_metrics_exporter::export::otlp::settings::{Compression, Protocol};
+use bpf_metrics_exporter::export::otlp::{DeliverySettings, RequestLimit, deliver};
 use bpf_metrics_exporter::model::BootTime;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -27,7 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A queue and its delivery.
 struct Delivery {
-    queue: Arc<MemoryQueue>,
+    queue: Arc<Queue>,
+    limit: Arc<RequestLimit>,
     ledger: Arc<Ledger>,
     task: JoinHandle<()>,
 }
@@ -36,21 +37,28 @@ fn start(address: SocketAddr, headers: &[(String, String)], timeout: Duration) -
     let mut destination = transport::destination(Protocol::Grpc, address);
     (destination.headers, destination.timeout) = (headers.to_vec(), timeout);
     let transport = transport::connect(&destination);
-    let ledger = Arc::new(Ledger::new(BootTime::default()));
-    let queue = Arc::new(MemoryQueue::new(1 << 20, Arc::clone(&ledger)));
+    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
+    let queue = Arc::new(Queue::new("the receiver", 1 << 20, Compression::None, Arc::clone(&ledger)));
+    let limit = Arc::new(RequestLimit::new(4 << 20));
+    let settings = DeliverySettings {
+        receiver: "the receiver".to_owned(),
+        compression: Compression::None,
+        interval: Duration::from_secs(10),
+        max_request: Arc::clone(&limit),
+    };
     let task = tokio::spawn({
         let (queue, ledger) = (Arc::clone(&queue), Arc::clone(&ledger));
-        async move { deliver(&queue, &ledger, transport, "the receiver").await }
+        async move { deliver(&queue, &ledger, transport, settings).await }
     });
-    Delivery { queue, ledger, task }
+    Delivery { queue, limit, ledger, task }
 }
 
 impl Delivery {
-    /// Pushes a sample.
+    /// Pushes a reading.
     fn push<const COUNT: usize>(&self, requests: [Request; COUNT]) {
-        self.queue.begin_sample();
+        self.queue.begin_reading();
         for request in requests {
-            self.queue.push(Arc::new(request));
+            self.queue.push(|_| request);
         }
     }
 
@@ -122,7 +130,7 @@ async fn refused_requests_are_counted_and_not_retried() {
         ANY.into(),
         in_turn(vec![
             Err(Status::invalid_argument("no")),
-            // Permanent without a delay: the request itself is too large.
+            // Permanent without a delay: the request itself is too large, and has nothing to divide.
             Err(Status::resource_exhausted("too large")),
         ]),
     )
@@ -230,4 +238,91 @@ async fn requests_carry_headers_and_user_agent() {
     assert!(text("user-agent").expect("requests have a user agent").starts_with("bpf-metrics-exporter/"));
     assert!(text("grpc-timeout").is_some(), "requests have a deadline");
     delivery.finish().await;
+}
+
+/// Returns a request of so many points, each with its number as its time.
+fn points(from: u64, count: u64) -> Request {
+    let point = |time| NumberDataPoint { time_unix_nano: time, ..Default::default() };
+    let data_points = (from..from + count).map(point).collect();
+    let metric = Metric { data: Some(metric::Data::Gauge(Gauge { data_points })), ..Default::default() };
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..Default::default() }];
+    let resource_metrics = vec![ResourceMetrics { scope_metrics, ..Default::default() }];
+    let message = ExportMetricsServiceRequest { resource_metrics };
+    let items = Items { signal: Signal::Metrics, count };
+    Request { bytes: message.encode_to_vec().into(), compression: Compression::None, items }
+}
+
+/// Returns the times of a request's points.
+fn times(message: &ExportMetricsServiceRequest) -> Vec<u64> {
+    let metrics = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+    let gauges = metrics.flat_map(|scope| &scope.metrics).map(|metric| match &metric.data {
+        Some(metric::Data::Gauge(gauge)) => gauge,
+        other => panic!("{other:?}"),
+    });
+    gauges.flat_map(|gauge| &gauge.data_points).map(|point| point.time_unix_nano).collect()
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_sent_in_parts_and_later_ones_are_smaller() {
+    const LIMIT: usize = 100 << 10;
+    const POINTS: u64 = 40_000;
+    let mut receiver = receiver::start(ANY.into(), |message: &ExportMetricsServiceRequest| {
+        if message.encoded_len() > LIMIT {
+            Err(Status::resource_exhausted("too large"))
+        } else {
+            receiver::ok(message)
+        }
+    })
+    .await;
+    let delivery = start(receiver.address, &[], DEADLINE);
+    let limit = Arc::clone(&delivery.limit);
+    delivery.push([points(1, POINTS)]);
+    until(|| delivery.ledger.metrics.accepted.get() == POINTS).await;
+    let split = delivery.ledger.metrics.split.get();
+    assert!((2..20).contains(&split), "{split} requests were too large");
+    assert!((64 << 10..=LIMIT).contains(&limit.get()), "{} bytes from now on", limit.get());
+    // A request that was encoded before.
+    delivery.push([points(POINTS + 1, POINTS)]);
+    let ledger = delivery.finish().await;
+    assert_eq!(ledger.metrics.split.get(), split, "it is divided before it is sent");
+    assert_eq!((ledger.metrics.accepted.get(), ledger.metrics.refused.get()), (2 * POINTS, 0));
+    let mut accepted = Vec::new();
+    while let Ok(received) = receiver.requests.try_recv() {
+        if received.message.encoded_len() <= LIMIT {
+            accepted.extend(times(&received.message));
+        }
+    }
+    assert!(accepted.into_iter().eq(1..=2 * POINTS), "every point arrives once, in order");
+}
+
+#[tokio::test]
+async fn a_single_point_that_is_too_large_is_dropped_and_the_others_arrive() {
+    let receiver = receiver::start(ANY.into(), |message: &ExportMetricsServiceRequest| {
+        if times(message).contains(&5) {
+            Err(Status::resource_exhausted("too large"))
+        } else {
+            receiver::ok(message)
+        }
+    })
+    .await;
+    let delivery = start(receiver.address, &[], DEADLINE);
+    delivery.push([points(1, 8)]);
+    let ledger = delivery.finish().await;
+    assert_eq!((ledger.metrics.accepted.get(), ledger.metrics.refused.get()), (7, 1));
+}
+
+#[tokio::test]
+async fn a_receiver_that_refuses_every_size_is_not_sent_each_point() {
+    let receiver = receiver::start(ANY.into(), |_: &ExportMetricsServiceRequest| {
+        Err(Status::resource_exhausted("too large"))
+    })
+    .await;
+    let delivery = start(receiver.address, &[], DEADLINE);
+    delivery.push([points(1, 40_000)]);
+    delivery.push([points(1, 40_000)]);
+    let ledger = delivery.finish().await;
+    let SignalCounts { split, failed, refused, .. } = &ledger.metrics;
+    assert_eq!(refused.get(), 80_000);
+    let requests = split.get() + failed.get();
+    assert!(requests < 300, "{requests} requests");
 }

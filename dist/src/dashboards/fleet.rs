@@ -76,7 +76,7 @@ fn overview() -> Row {
                 "OTLP points dropped per second on all nodes.",
                 Unit::PerSecond,
                 format!(
-                    "sum(max by (job, instance, reason) (rate({}[{NOW}]))) or vector(0)",
+                    "sum(max by (job, instance, destination, reason) (rate({}[{NOW}]))) or vector(0)",
                     SCOPE.of(OTLP_DROPPED_POINTS)
                 ),
             )

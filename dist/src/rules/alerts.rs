@@ -413,7 +413,7 @@ fn points_dropped() -> Alert {
     let dropped = |matchers: &str| Scope::ALL.with(OTLP_DROPPED_POINTS, matchers);
     let refused = dropped(r#"reason!~"shutdown|backlog_full""#);
     let overflow = dropped(r#"reason="backlog_full""#);
-    let by = format!("{NODE}, reason");
+    let (by, receiver) = (format!("{NODE}, destination, reason"), format!("{NODE}, destination"));
     let configured = Scope::ALL.with(OTLP_DESTINATION_INFO, r#"configured="true""#);
     let accepted = Scope::ALL.with(OTLP_POINTS, r#"outcome="accepted""#);
     Alert {
@@ -432,15 +432,15 @@ fn points_dropped() -> Alert {
                or on ({by})\n  \
                (sum by ({by}) ({overflow}) - on ({by}) sum by ({by}) (last_over_time({overflow}[1d] offset 1h)) > 0)\n\
              )\n\
-             and on ({NODE})\n\
-             ({configured} or on ({NODE}) {accepted} > 0)"
+             and on ({receiver})\n\
+             ({configured} or on ({receiver}) {accepted} > 0)"
         ),
         after: "5m",
         severity: Warning,
         summary: "An exporter drops points",
         description: format!(
-            "The exporter on {} has dropped {{{{ $value | humanize }}}} points in an hour, or since its last sample before that \
-             ({{{{ $labels.reason }}}}).",
+            "The exporter on {} has dropped {{{{ $value | humanize }}}} points for {{{{ $labels.destination }}}} in an hour, or since its last \
+             sample before that ({{{{ $labels.reason }}}}).",
             node()
         ),
     }

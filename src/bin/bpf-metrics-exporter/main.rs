@@ -2,6 +2,7 @@
 
 mod log;
 mod messages;
+mod push;
 mod serve;
 mod signals;
 mod snapshot;

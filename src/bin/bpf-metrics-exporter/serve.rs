@@ -11,12 +11,9 @@ use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Resource};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
-use bpf_metrics_exporter::export::otlp::queue::MemoryQueue;
-use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Protocol, Push, TlsFiles};
-use bpf_metrics_exporter::export::otlp::transport::Transport;
-use bpf_metrics_exporter::export::otlp::{deliver, produce, resource};
+use bpf_metrics_exporter::export::otlp::resource;
+use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Push, TlsFiles};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
@@ -32,12 +29,12 @@ use tracing::{debug, info, warn};
 use crate::messages::{self, Warned};
 use crate::signals::Signals;
 use crate::supervisor::Supervisor;
-use crate::{finish, log};
+use crate::{finish, log, push};
 
 /// Limit of the last export.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Tasks = JoinSet<anyhow::Result<()>>;
+pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
 
 /// Exports until a signal arrives.
 pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
@@ -162,7 +159,10 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
     let started_at = first.reader_started_at;
     drop(first);
 
-    let ledger = push.as_ref().map(|_| Arc::new(Ledger::new(started_at)));
+    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
+    let ledgers =
+        receivers.iter().map(|receiver| Arc::new(Ledger::new(&receiver.endpoint.to_string(), started_at)));
+    let ledgers: Arc<[Arc<Ledger>]> = ledgers.collect();
     let resource: Arc<[_]> = resource.into();
     let process = Arc::new(Mutex::new(own_process::read()));
     let destination = |receiver: &Destination| model::Destination {
@@ -171,14 +171,14 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
     };
     let destinations: Vec<_> = receivers.iter().map(destination).collect();
     let exporter = {
-        let (about, ledger, process) = (build(started_at), ledger.clone(), Arc::clone(&process));
+        let (about, ledgers, process) = (build(started_at), Arc::clone(&ledgers), Arc::clone(&process));
         let resource = Arc::clone(&resource);
         move || Exporter {
             build: about.clone(),
             process: *process.lock().expect("no reading panics"),
             resource: Arc::clone(&resource),
             destinations: destinations.clone(),
-            delivery: ledger.as_ref().map(|ledger| ledger.delivery()),
+            delivery: Some(Ledger::delivery(&ledgers)).filter(|_| !ledgers.is_empty()),
         }
     };
     if selection != Selection::default() {
@@ -210,8 +210,8 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
             names.await;
             Ok(())
         });
-        if let Some((push, ledger)) = push.zip(ledger) {
-            start_push(&mut tasks, push, &resource, ledger, source.clone(), encoding, &stopped)?;
+        if let Some(push) = push {
+            push::start(&mut tasks, push, &resource, &ledgers, &source, encoding, &stopped)?;
         } else {
             info!("nothing is pushed over OTLP");
         }
@@ -277,41 +277,6 @@ fn serve_prometheus(
         let serve = web::serve(listener, source.clone(), rendering.clone(), stopped.clone());
         tasks.spawn(async { serve.await.context("failed to serve Prometheus metrics") });
     }
-}
-
-/// Starts the tasks that push to the first receiver.
-fn start_push(
-    tasks: &mut Tasks,
-    push: Push,
-    resource: &[(String, String)],
-    ledger: Arc<Ledger>,
-    source: Source,
-    encoding: Worker,
-    stopped: &watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let Push { destinations, interval, max_request, backlog, .. } = push;
-    let destination = destinations.into_iter().next().context("there is no receiver")?;
-    let receiver = destination.endpoint.to_string();
-    let protocol = match destination.protocol {
-        Protocol::Grpc => "OTLP/gRPC",
-        Protocol::HttpProtobuf => "OTLP/HTTP",
-    };
-    let resolver = Worker::start("resolving").context("failed to start a thread")?;
-    let transport = Transport::new(&destination, resolver)?;
-    let encoder = Encoder::new(resource, max_request);
-    let queue = Arc::new(MemoryQueue::new(backlog, Arc::clone(&ledger)));
-    info!("pushing to {receiver} over {protocol} every {interval:?}");
-
-    let (stopped, filled) = (stopped.clone(), Arc::clone(&queue));
-    tasks.spawn(async move {
-        produce(source, encoding, encoder, filled, interval, stopped).await;
-        Ok(())
-    });
-    tasks.spawn(async move {
-        deliver(&queue, &ledger, transport, &receiver).await;
-        Ok(())
-    });
-    Ok(())
 }
 
 /// Waits for a signal, then for the tasks to finish: at most [`SHUTDOWN_TIMEOUT`], and not after a second signal.

@@ -1,37 +1,106 @@
-//! Delivery of one queue to one receiver: retries what is retryable, counts every outcome, and logs changes once.
+//! Delivery of one queue to one receiver: retries what is retryable, divides what is too large, and counts every outcome.
 //! Entry point: [`deliver`].
 
+mod outcomes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
-
-use super::encode::Request;
+use self::outcomes::OutcomeLog;
+use super::encode::{Compressor, Items, Request, halves, plain, plain_size};
 use super::ledger::Ledger;
-use super::queue::MemoryQueue;
-use super::transport::{Answer, Failure, FailureKind, Remedy, Retry, Transport};
+use super::queue::{Front, Queue};
+use super::settings::Compression;
+use super::transport::{Answer, Failure, Remedy, Retry, Transport};
 use crate::backoff::Backoff;
-use crate::outage::OutageLog;
 
-const BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
+/// The first delay after a failure.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+
+/// The longest delay of the sender's own. A receiver gets no more attempts than it would get readings, so it is no longer than the
+/// interval, either: after an outage, the newest reading is not late by more.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// The longest delay that a receiver can demand: a mistake of it must not end the export for good.
 const MAX_DEMANDED_DELAY: Duration = Duration::from_mins(10);
 
+/// The smallest size of requests that a receiver can demand, before compression: it concerns all destinations.
+const MIN_REQUEST: u64 = 64 << 10;
+
+/// How many requests below [`MIN_REQUEST`] are divided although the receiver accepts none: one that refuses everything as too large
+/// would otherwise get each point by itself, again and again.
+const MAX_SMALL_REFUSALS: u32 = 64;
+
+/// The size at which requests are split, lowered when a receiver refuses one as too large. Shared by the producer and the
+/// deliveries that it serves.
+#[derive(Debug)]
+pub struct RequestLimit(AtomicU64);
+
+impl RequestLimit {
+    /// Returns a limit of so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(AtomicU64::new(bytes as u64))
+    }
+
+    /// Returns the limit in bytes.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        usize::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    fn lower(&self, bytes: u64) {
+        self.0.fetch_min(bytes.max(MIN_REQUEST), Ordering::Relaxed);
+    }
+}
+
+/// Settings of a delivery.
+#[derive(Debug)]
+pub struct DeliverySettings {
+    /// The receiver, for the log.
+    pub receiver: String,
+    /// How it gets requests.
+    pub compression: Compression,
+    /// Time between two readings.
+    pub interval: Duration,
+    /// Lowered when the receiver refuses a request as too large.
+    pub max_request: Arc<RequestLimit>,
+}
+
 /// Sends the requests of the queue until it is closed and empty. Once it is closed, ends at the first failure. Drops what is
-/// left then, or when the delivery is cancelled.
-pub async fn deliver(queue: &MemoryQueue, ledger: &Ledger, mut transport: Transport, receiver: &str) {
-    let _guard = ShutDownGuard { queue };
-    let mut outcomes = OutcomeLog::new(receiver, ledger);
+/// left then, or when the delivery is cancelled, unless it is on disk.
+pub async fn deliver(
+    queue: &Arc<Queue>,
+    ledger: &Ledger,
+    mut transport: Transport,
+    settings: DeliverySettings,
+) {
+    let _guard = ShutDownGuard { queue, receiver: &settings.receiver };
+    let max = settings.interval.clamp(MIN_BACKOFF, MAX_BACKOFF);
+    let backoff = Backoff { min: MIN_BACKOFF, max };
+    let mut delivery = Delivery {
+        queue,
+        outcomes: OutcomeLog::new(&settings.receiver, ledger),
+        settings: &settings,
+        backoff,
+        parts: Parts::default(),
+        compressor: Compressor::default(),
+        limit: None,
+        small_refusals: 0,
+    };
     let mut failures = 0;
-    while let Some(request) = queue.front().await {
+    while let Some(front) = queue.front(delivery.parts.of).await {
+        let Some(request) = delivery.next_part(front) else { continue };
         let start = Instant::now();
         let result = transport.export(&request).await;
-        outcomes.trace(&request, &result, start.elapsed());
-        let Some(retry) = settle(queue, &mut outcomes, request, result) else {
+        delivery.outcomes.trace(&request, &result, start.elapsed());
+        let Some(delay) = delivery.settle(request, result, failures) else {
             failures = 0;
             continue;
         };
@@ -39,147 +108,193 @@ pub async fn deliver(queue: &MemoryQueue, ledger: &Ledger, mut transport: Transp
             break;
         }
         tokio::select! {
-            () = tokio::time::sleep(retry_delay(failures, retry)) => {}
+            () = tokio::time::sleep(delay) => {}
             () = queue.closed() => {}
         }
         failures += 1;
     }
-}
-
-/// Counts and logs the outcome of an attempt, then acknowledges the request. Returns when to retry it, if at all.
-fn settle(
-    queue: &MemoryQueue,
-    outcomes: &mut OutcomeLog<'_>,
-    request: Arc<Request>,
-    result: Result<Answer, Failure>,
-) -> Option<Retry> {
-    match result {
-        Ok(answer) => outcomes.succeeded(&request, &answer, queue),
-        Err(Failure { kind, reason, remedy: Remedy::Split | Remedy::Drop }) => {
-            outcomes.refused(&request, kind, &reason);
-        }
-        Err(Failure { reason, remedy: Remedy::Retry(retry), .. }) => {
-            outcomes.failed(&request, &reason);
-            queue.retry();
-            return Some(retry);
-        }
-    }
-    // The producer reuses the buffer as soon as the request is done.
-    drop(request);
-    queue.done();
-    None
+    queue.flush().await;
 }
 
 /// Drops the rest of the queue when the delivery ends or is cancelled.
 struct ShutDownGuard<'a> {
-    queue: &'a MemoryQueue,
+    queue: &'a Queue,
+    receiver: &'a str,
 }
 
 impl Drop for ShutDownGuard<'_> {
     fn drop(&mut self) {
-        let points = self.queue.shut_down();
-        if points > 0 {
-            warn!("stopping with {points} points not delivered");
+        let rest = self.queue.shut_down();
+        OutcomeLog::ended(self.receiver, rest.dropped, rest.kept);
+    }
+}
+
+/// State of a delivery.
+struct Delivery<'a> {
+    queue: &'a Arc<Queue>,
+    outcomes: OutcomeLog<'a>,
+    settings: &'a DeliverySettings,
+    backoff: Backoff,
+    parts: Parts,
+    compressor: Compressor,
+    /// Plain size of the smallest request that the receiver refused as too large, halved.
+    limit: Option<u64>,
+    /// Requests below [`MIN_REQUEST`] refused as too large since the last one that was accepted.
+    small_refusals: u32,
+}
+
+/// What is left to send of the request at the front of the queue: itself, or its parts.
+#[derive(Default)]
+struct Parts {
+    /// Id of the request in the queue.
+    of: Option<u64>,
+    left: VecDeque<Request>,
+    /// True if a part was accepted.
+    accepted: bool,
+}
+
+impl Delivery<'_> {
+    /// Returns what to send next; `None` if the request at the front cannot be read and is settled.
+    fn next_part(&mut self, front: Front) -> Option<Request> {
+        if let Some(request) = front.request {
+            let items = request.items;
+            match self.prepare(request) {
+                Ok(left) => self.parts = Parts { of: Some(front.id), left, accepted: false },
+                Err(error) => {
+                    self.queue.unreadable(items, &error);
+                    self.done();
+                    return None;
+                }
+            }
         }
+        let next = self.parts.left.front().cloned();
+        if next.is_none() {
+            self.done();
+        }
+        next
+    }
+
+    /// Brings a request into the form and size that the receiver takes.
+    fn prepare(&mut self, request: Request) -> io::Result<VecDeque<Request>> {
+        let compression = self.settings.compression;
+        let is_too_large =
+            self.limit.is_some_and(|limit| plain_size(&request).is_some_and(|size| size > limit));
+        // The request may have been left uncompressed, which every receiver takes.
+        let is_fine = request.compression == compression || request.compression == Compression::None;
+        if is_fine && !is_too_large {
+            return Ok(VecDeque::from([request]));
+        }
+        let mut fitting = VecDeque::new();
+        let mut rest = vec![plain(&request)?];
+        while let Some(request) = rest.pop() {
+            let is_too_large = self.limit.is_some_and(|limit| request.size() > limit);
+            match halves(&request).filter(|_| is_too_large) {
+                Some([first, second]) => rest.extend([second, first]),
+                None => fitting.push_back(self.compressor.compressed(&request, compression)),
+            }
+        }
+        Ok(fitting)
+    }
+
+    /// Counts and logs the outcome of an attempt. Returns how long to wait before the next one if the request is to be sent again.
+    fn settle(
+        &mut self,
+        request: Request,
+        result: Result<Answer, Failure>,
+        failures: u32,
+    ) -> Option<Duration> {
+        let items = request.items;
+        match result {
+            Ok(answer) => {
+                self.outcomes.accepted(items, &answer, self.queue);
+                self.parts.accepted = true;
+                self.small_refusals = 0;
+            }
+            Err(Failure { remedy: Remedy::Retry(retry), reason, .. }) => {
+                let delay = retry_delay(self.backoff, failures, retry);
+                self.outcomes.failed(items, Reason { reason: &reason, retry });
+                self.queue.retry();
+                return Some(delay);
+            }
+            Err(Failure { remedy: Remedy::Split, kind, reason }) => {
+                if self.split(&request, &reason) {
+                    return None;
+                }
+                self.outcomes.refused(items, kind, &reason);
+            }
+            Err(Failure { remedy: Remedy::Drop, kind, reason }) => {
+                self.outcomes.refused(items, kind, &reason)
+            }
+        }
+        // The producer reuses the buffer as soon as the request is done.
+        drop(request);
+        self.part_done(items);
+        None
+    }
+
+    /// Divides the request that was sent last; returns false if it cannot be divided.
+    fn split(&mut self, request: &Request, reason: &str) -> bool {
+        let size = plain_size(request).unwrap_or_else(|| request.size());
+        if size < MIN_REQUEST {
+            self.small_refusals = self.small_refusals.saturating_add(1);
+        }
+        if self.small_refusals > MAX_SMALL_REFUSALS {
+            return false;
+        }
+        let Some(halves) = halves(request) else { return false };
+        self.outcomes.split(request.items, size, reason);
+        let limit = self.limit.unwrap_or(u64::MAX).min(size / 2).max(MIN_REQUEST);
+        self.limit = Some(limit);
+        self.settings.max_request.lower(limit);
+        self.parts.left.pop_front();
+        for half in halves.into_iter().rev() {
+            self.parts.left.push_front(self.compressor.compressed(&half, self.settings.compression));
+        }
+        true
+    }
+
+    fn part_done(&mut self, items: Items) {
+        self.parts.left.pop_front();
+        if self.parts.left.is_empty() {
+            self.done();
+        } else {
+            self.queue.done_in_part(items);
+        }
+    }
+
+    fn done(&mut self) {
+        let accepted = std::mem::take(&mut self.parts).accepted;
+        self.queue.done(accepted);
     }
 }
 
 /// Returns how long to wait before the next attempt.
-fn retry_delay(failures: u32, retry: Retry) -> Duration {
-    let backoff = BACKOFF.delay(failures);
+fn retry_delay(backoff: Backoff, failures: u32, retry: Retry) -> Duration {
+    let backoff = backoff.delay(failures);
     match retry {
         Retry::WithBackoff => backoff,
         Retry::After(delay) => delay.min(MAX_DEMANDED_DELAY) + backoff / 10,
     }
 }
 
-/// Counts the outcome of each request, and logs changes of the receiver's behaviour once.
-struct OutcomeLog<'a> {
-    receiver: &'a str,
-    ledger: &'a Ledger,
-    outage: OutageLog,
-    /// Dropped items when the outage began.
-    overflowed_before: u64,
-    /// The permanent error of the last request.
-    last_refusal: Option<FailureKind>,
-    /// The message of the last answer.
-    last_message: String,
+/// Why an attempt failed, and the delay that the receiver demands.
+struct Reason<'a> {
+    reason: &'a str,
+    retry: Retry,
 }
 
-impl<'a> OutcomeLog<'a> {
-    fn new(receiver: &'a str, ledger: &'a Ledger) -> Self {
-        Self {
-            receiver,
-            ledger,
-            outage: OutageLog::new(format!("export to {receiver}")),
-            overflowed_before: 0,
-            last_refusal: None,
-            last_message: String::new(),
-        }
-    }
-
-    /// Logs every attempt at debug level.
-    fn trace(&self, request: &Request, result: &Result<Answer, Failure>, duration: Duration) {
-        let (receiver, items, bytes) = (self.receiver, request.items, request.size());
-        match result {
-            Ok(Answer { rejected: 0, message }) if message.is_empty() => {
-                debug!("{receiver} accepted {items}, {bytes} bytes in {duration:?}");
-            }
-            Ok(Answer { rejected, message }) => {
-                debug!("{receiver} rejected {rejected} of {items}, {bytes} bytes in {duration:?}: {message}");
-            }
-            Err(failure) => {
-                debug!("{receiver} did not accept {items}, {bytes} bytes in {duration:?}: {failure}");
-            }
-        }
-    }
-
-    fn succeeded(&mut self, request: &Request, answer: &Answer, queue: &MemoryQueue) {
-        let (receiver, ledger, items) = (self.receiver, self.ledger, request.items);
-        let rejected = answer.rejected.min(items.count);
-        let counts = ledger.of(items.signal);
-        counts.succeeded.add(1);
-        counts.accepted.add(items.count - rejected);
-        counts.rejected.add(rejected);
-        self.outage.recovered(|| {
-            let (waiting, dropped) = (queue.waiting(), ledger.overflowed() - self.overflowed_before);
-            format!("; {waiting} points waiting, {dropped} dropped")
-        });
-        if self.last_refusal.take().is_some() {
-            info!("export to {receiver} succeeds again");
-        }
-        if answer.message != self.last_message {
-            if rejected > 0 {
-                warn!("{receiver} rejected {rejected} of {items}: {}", answer.message);
-            } else if !answer.message.is_empty() {
-                warn!("{receiver} accepted all {items} with a warning: {}", answer.message);
-            }
-            self.last_message.clone_from(&answer.message);
-        }
-    }
-
-    fn refused(&mut self, request: &Request, kind: FailureKind, reason: &str) {
-        // The receiver answers, so the outage is over.
-        self.outage.end();
-        let (receiver, items) = (self.receiver, request.items);
-        let counts = self.ledger.of(items.signal);
-        counts.failed.add(1);
-        counts.refused.add(items.count);
-        if self.last_refusal == Some(kind) {
-            debug!("{receiver} refused another {items}: {reason}");
-        } else {
-            warn!(
-                "{receiver} refused {items}, which are dropped: {reason}; \
-                 further refusals are only counted in bpf_exporter_otlp_dropped_points"
-            );
-            self.last_refusal = Some(kind);
-        }
-    }
-
-    fn failed(&mut self, request: &Request, reason: &str) {
-        self.ledger.of(request.items.signal).retryable.add(1);
-        if self.outage.failed(reason) {
-            self.overflowed_before = self.ledger.overflowed();
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)?;
+        match self.retry {
+            Retry::After(delay) if delay > MAX_DEMANDED_DELAY => write!(
+                f,
+                "; the receiver demands a delay of {} s, of which {} s are used",
+                delay.as_secs(),
+                MAX_DEMANDED_DELAY.as_secs()
+            ),
+            Retry::After(delay) => write!(f, "; the receiver demands a delay of {} s", delay.as_secs_f64()),
+            Retry::WithBackoff => Ok(()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Counters of a delivery: what became of each item and request. Exported as metrics themselves.
 //! Entry point: [`Ledger`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::encode::Signal;
@@ -9,6 +10,7 @@ use crate::model::{Backlog, BootTime, Delivery, Tally};
 /// Counters of the delivery to one destination.
 #[derive(Debug)]
 pub struct Ledger {
+    destination: Arc<str>,
     since: BootTime,
     /// Counters of metrics; the items are data points.
     pub metrics: SignalCounts,
@@ -31,10 +33,14 @@ pub struct SignalCounts {
     pub overflowed: Count,
     /// Items dropped at shutdown.
     pub shut_down: Count,
+    /// Items in requests on disk that cannot be read any more.
+    pub unreadable: Count,
     /// Requests accepted by the receiver.
     pub succeeded: Count,
     /// Failed attempts that are retried.
     pub retryable: Count,
+    /// Requests that were too large, and were sent again in parts.
+    pub split: Count,
     /// Requests dropped after a permanent error.
     pub failed: Count,
 }
@@ -61,10 +67,11 @@ impl Count {
 }
 
 impl Ledger {
-    /// Returns counters that start at `since`.
+    /// Returns counters for a destination that start at `since`.
     #[must_use]
-    pub fn new(since: BootTime) -> Self {
+    pub fn new(destination: &str, since: BootTime) -> Self {
         Self {
+            destination: destination.into(),
             since,
             metrics: SignalCounts::default(),
             logs: SignalCounts::default(),
@@ -86,24 +93,37 @@ impl Ledger {
         self.metrics.overflowed.get() + self.logs.overflowed.get()
     }
 
-    /// Returns the current counts of metrics and the size of the queue.
+    /// Returns the current counts of metrics, and the size of the queue, of every destination.
     #[must_use]
-    pub fn delivery(&self) -> Delivery {
-        let (since, counts) = (self.since, &self.metrics);
-        let tally = |label, count: &Count| Tally { label, count: count.get(), since };
-        Delivery {
-            points: vec![tally("accepted", &counts.accepted), tally("rejected", &counts.rejected)],
-            dropped: vec![
-                tally("refused", &counts.refused),
-                tally("backlog_full", &counts.overflowed),
-                tally("shutdown", &counts.shut_down),
-            ],
-            requests: vec![
-                tally("success", &counts.succeeded),
-                tally("retryable", &counts.retryable),
-                tally("failed", &counts.failed),
-            ],
-            backlog: Backlog { bytes: self.backlog.get(), since },
+    pub fn delivery(ledgers: &[Arc<Self>]) -> Delivery {
+        let mut delivery = Delivery::default();
+        for ledger in ledgers {
+            let (destination, since, counts) = (&ledger.destination, ledger.since, &ledger.metrics);
+            let tally = |(label, count): (_, &Count)| Tally {
+                destination: Arc::clone(destination),
+                label,
+                count: count.get(),
+                since,
+            };
+            let points = [("accepted", &counts.accepted), ("rejected", &counts.rejected)];
+            let dropped = [
+                ("refused", &counts.refused),
+                ("backlog_full", &counts.overflowed),
+                ("shutdown", &counts.shut_down),
+                ("unreadable", &counts.unreadable),
+            ];
+            let requests = [
+                ("success", &counts.succeeded),
+                ("retryable", &counts.retryable),
+                ("split", &counts.split),
+                ("failed", &counts.failed),
+            ];
+            delivery.points.extend(points.map(tally));
+            delivery.dropped.extend(dropped.map(tally));
+            delivery.requests.extend(requests.map(tally));
+            let bytes = ledger.backlog.get();
+            delivery.backlog.push(Backlog { destination: Arc::clone(destination), bytes, since });
         }
+        delivery
     }
 }

@@ -1,6 +1,6 @@
 //! OTLP export: samples are encoded as requests ([`encode`]), queued ([`queue`]) and sent ([`transport`]).
-//! Entry points: [`produce()`] fills the queue at each interval, [`deliver()`] empties it. Neither blocks the other: the
-//! producer waits for the delivery only as long as its interval allows.
+//! Entry points: [`produce()`] fills the queues of several destinations at each interval, [`deliver()`] empties one of them. Neither
+//! blocks the other, and no destination another: the producer waits for one only as long as its interval allows.
 
 mod deliver;
 pub mod encode;
@@ -12,5 +12,5 @@ pub mod settings;
 pub mod transport;
 mod wire;
 
-pub use self::deliver::deliver;
-pub use self::produce::produce;
+pub use self::deliver::{DeliverySettings, RequestLimit, deliver};
+pub use self::produce::{Lane, Pace, produce};

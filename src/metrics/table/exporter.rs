@@ -286,8 +286,8 @@ const fn process(
 pub static OTLP_DESTINATION: Entity<Destination> = Entity {
     title: "OTLP destinations",
     key: &[Label {
-        name: "endpoint",
-        help: "scheme, host and port of the receiver",
+        name: "destination",
+        help: "scheme, host, port and path of the receiver, or its Unix socket",
         read: |d| Some(Text(&d.endpoint)),
     }],
     info: &[Label {
@@ -309,66 +309,90 @@ pub static OTLP_DESTINATION: Entity<Destination> = Entity {
     series: |d| Series::fixed(hash(&d.endpoint), None),
 };
 
+/// The receiver of a counter.
+const DESTINATION: Label<Tally> = Label {
+    name: "destination",
+    help: "the receiver, as in `bpf_exporter_otlp_destination_info`",
+    read: |t| Some(Text(&t.destination)),
+};
+
 /// Points by outcome at the receiver.
 pub static OTLP_POINTS: Entity<Tally> = Entity {
     title: "OTLP points",
-    key: &[Label {
-        name: "outcome",
-        help: "`accepted`, or `rejected` if the receiver accepted a request without some of its points",
-        read: |t| Some(Text(t.label)),
-    }],
+    key: &[
+        DESTINATION,
+        Label {
+            name: "outcome",
+            help: "`accepted`, or `rejected` if the receiver accepted a request without some of its points",
+            read: |t| Some(Text(t.label)),
+        },
+    ],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_points", "{point}", "Points by the receiver's response.")],
     object: None,
-    series: |t| Series::fixed(hash(t.label), Some(Observed(t.since))),
+    series: tally_series,
 };
 
 /// Dropped points by reason.
 pub static OTLP_DROPPED: Entity<Tally> = Entity {
     title: "Dropped OTLP points",
-    key: &[Label {
-        name: "reason",
-        help: "`refused` (a permanent error of the receiver), `backlog_full` or `shutdown`",
-        read: |t| Some(Text(t.label)),
-    }],
+    key: &[
+        DESTINATION,
+        Label {
+            name: "reason",
+            help: "`refused` (a permanent error of the receiver), `backlog_full`, `shutdown`, or `unreadable` (on a damaged disk)",
+            read: |t| Some(Text(t.label)),
+        },
+    ],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_dropped_points", "{point}", "Points dropped before delivery.")],
     object: None,
-    series: |t| Series::fixed(hash(t.label), Some(Observed(t.since))),
+    series: tally_series,
 };
 
 /// Requests by outcome.
 pub static OTLP_REQUESTS: Entity<Tally> = Entity {
     title: "OTLP requests",
-    key: &[Label {
-        name: "outcome",
-        help: "`success`, `retryable` (sent again) or `failed` (dropped)",
-        read: |t| Some(Text(t.label)),
-    }],
+    key: &[
+        DESTINATION,
+        Label {
+            name: "outcome",
+            help: "`success`, `retryable` (sent again), `split` (too large, sent again in parts) or `failed` (dropped)",
+            read: |t| Some(Text(t.label)),
+        },
+    ],
     info: &[],
     metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, retries included.")],
     object: None,
-    series: |t| Series::fixed(hash(t.label), Some(Observed(t.since))),
+    series: tally_series,
 };
 
 /// Requests waiting to be sent.
 pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
     title: "OTLP backlog",
-    key: &[],
+    key: &[Label {
+        name: "destination",
+        help: "the receiver, as in `bpf_exporter_otlp_destination_info`",
+        read: |b| Some(Text(&b.destination)),
+    }],
     info: &[],
     metrics: &[Metric {
         name: "bpf_exporter_otlp_backlog_bytes",
         kind: Gauge,
         unit: Bytes,
-        help: "Size of the encoded requests waiting to be sent.",
+        help: "Size of the encoded requests waiting to be sent, as kept in memory or on disk.",
         source: "the exporter",
         since: "",
         carries: Key,
         read: |b| Some(Value::count(b.bytes)),
     }],
     object: None,
-    series: |b| Series::fixed(0, Some(Observed(b.since))),
+    series: |b| Series::fixed(hash(&b.destination), Some(Observed(b.since))),
 };
+
+fn tally_series(tally: &Tally) -> Series {
+    Series::fixed(hash((&tally.destination, tally.label)), Some(Observed(tally.since)))
+}
 
 /// Returns a counter of the delivery over OTLP.
 const fn tally(name: &'static str, unit: &'static str, help: &'static str) -> Metric<Tally> {

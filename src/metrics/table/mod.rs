@@ -21,7 +21,7 @@ pub use self::posture::POSTURE;
 use super::LabelValue::{Integer, Number, Text};
 use super::select::MetricFilter;
 use super::{Entity, LabelValue, Sample, Visitor};
-use crate::model::{AttachmentScan, Delivery, Issue, NetNs, ObjectType, Part, Snapshot, Target};
+use crate::model::{AttachmentScan, Issue, NetNs, ObjectType, Part, Snapshot, Target};
 
 /// Visits every entity in the order of the table.
 pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
@@ -74,7 +74,7 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));
     visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));
     visitor.entity(&OTLP_REQUESTS, delivery.map(|delivery| &*delivery.requests));
-    visitor.entity(&OTLP_BACKLOG, delivery.map(|Delivery { backlog, .. }| slice::from_ref(backlog)));
+    visitor.entity(&OTLP_BACKLOG, delivery.map(|delivery| &*delivery.backlog));
 }
 
 /// Adds to each entity which of its metrics are exported.

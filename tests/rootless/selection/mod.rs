@@ -76,7 +76,7 @@ fn written(selected: &Selected) -> String {
 /// An exporter that pushes.
 fn exporter() -> Exporter {
     let since = BootTime::default();
-    let tally = |label| Tally { label, count: 0, since };
+    let tally = |label| Tally { destination: "http://localhost:4317".into(), label, count: 0, since };
     Exporter {
         build: Build { started_at: since, version: "1", revision: None, rustc: None },
         process: Some(OwnProcess {
@@ -94,7 +94,7 @@ fn exporter() -> Exporter {
             points: vec![tally("accepted"), tally("rejected")],
             dropped: vec![tally("refused")],
             requests: vec![tally("success")],
-            backlog: Backlog { bytes: 0, since },
+            backlog: vec![Backlog { destination: "http://localhost:4317".into(), bytes: 0, since }],
         }),
     }
 }

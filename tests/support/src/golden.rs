@@ -26,7 +26,7 @@ pub fn snapshot() -> Snapshot {
 /// Returns the state of an exporter that has served and pushed a snapshot, started at `since`.
 #[must_use]
 pub fn exporter(since: BootTime) -> Exporter {
-    let tally = |label, count| Tally { label, count, since };
+    let tally = |label, count| Tally { destination: "http://collector:4317".into(), label, count, since };
     let resource = [
         ("service.name", "golden"),
         ("service.version", "1.2.3"),
@@ -48,9 +48,14 @@ pub fn exporter(since: BootTime) -> Exporter {
         destinations: vec![Destination { endpoint: "http://collector:4317".to_owned(), configured: true }],
         delivery: Some(Delivery {
             points: vec![tally("accepted", 140), tally("rejected", 2)],
-            dropped: vec![tally("refused", 0), tally("backlog_full", 7), tally("shutdown", 0)],
-            requests: vec![tally("success", 3), tally("retryable", 1), tally("failed", 0)],
-            backlog: Backlog { bytes: 4096, since },
+            dropped: vec![
+                tally("refused", 0),
+                tally("backlog_full", 7),
+                tally("shutdown", 0),
+                tally("unreadable", 0),
+            ],
+            requests: vec![tally("success", 3), tally("retryable", 1), tally("split", 0), tally("failed", 0)],
+            backlog: vec![Backlog { destination: "http://collector:4317".into(), bytes: 4096, since }],
         }),
     }
 }

@@ -84,14 +84,20 @@ fn costs() -> Vec<Panel> {
             .size(6, 7),
             Panel::graph(
                 "OTLP",
-                "Points that the receiver accepted or rejected, and points dropped, per second; none where the exporter is only scraped.",
+                "Points that receivers accepted or rejected, and points dropped, per second; none where the exporter is only scraped.",
                 Unit::PerSecond,
                 "{{outcome}}",
-                format!("max by (job, instance, outcome) (rate({}[{GRAPH}]))", SCOPE.of(OTLP_POINTS)),
+                format!(
+                    "sum by (job, instance, outcome) (max by (job, instance, destination, outcome) (rate({}[{GRAPH}])))",
+                    SCOPE.of(OTLP_POINTS)
+                ),
             )
             .and(
                 "dropped: {{reason}}",
-                format!("max by (job, instance, reason) (rate({}[{GRAPH}])) > 0", SCOPE.of(OTLP_DROPPED_POINTS)),
+                format!(
+                    "sum by (job, instance, reason) (max by (job, instance, destination, reason) (rate({}[{GRAPH}]))) > 0",
+                    SCOPE.of(OTLP_DROPPED_POINTS)
+                ),
             )
             .size(6, 7),
     ]
@@ -151,9 +157,9 @@ fn state() -> Vec<Panel> {
         .from(1.0, "orange", "objects are missing in every panel above"),
         Panel::stat(
             "OTLP backlog",
-            "Encoded requests that wait for the receiver.",
+            "Encoded requests that wait for receivers.",
             Unit::Bytes,
-            format!("max({})", SCOPE.of(OTLP_BACKLOG)),
+            format!("sum(max by (destination) ({}))", SCOPE.of(OTLP_BACKLOG)),
         ),
         Panel::list(
             "Build",

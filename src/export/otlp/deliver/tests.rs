@@ -1,29 +1,44 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::export::otlp::encode::{Items, Signal};
+use crate::export::otlp::encode::Signal;
 use crate::export::otlp::ledger::SignalCounts;
-use crate::export::otlp::settings::Compression;
+use crate::export::otlp::queue::Disk;
+use crate::export::otlp::transport::FailureKind;
 use crate::model::BootTime;
+use crate::worker::Worker;
 
 const MAX_BYTES: u64 = 300;
+
+const BACKOFF: Backoff = Backoff { min: MIN_BACKOFF, max: MAX_BACKOFF };
 
 #[test]
 fn a_delay_given_by_the_receiver_is_the_minimum() {
     let delay = Duration::from_mins(1);
-    assert!(retry_delay(0, Retry::After(delay)) >= delay);
+    assert!(retry_delay(BACKOFF, 0, Retry::After(delay)) >= delay);
     assert!(
-        retry_delay(0, Retry::After(Duration::MAX)) <= MAX_DEMANDED_DELAY + BACKOFF.max,
+        retry_delay(BACKOFF, 0, Retry::After(Duration::MAX)) <= MAX_DEMANDED_DELAY + BACKOFF.max,
         "a mistake of the receiver"
     );
+}
+
+#[test]
+fn a_demanded_delay_above_the_bound_is_logged_with_the_bound() {
+    let reason = |delay| {
+        let retry = Retry::After(Duration::from_secs(delay));
+        Reason { reason: "busy", retry }.to_string()
+    };
+    assert_eq!(
+        reason(315_360_000),
+        "busy; the receiver demands a delay of 315360000 s, of which 600 s are used"
+    );
+    assert_eq!(reason(7), "busy; the receiver demands a delay of 7 s");
 }
 
 /// A step of the producer or of the delivery.
 #[derive(Clone, Debug)]
 enum Step {
-    BeginSample,
+    BeginReading,
     Push { bytes: usize, count: u64 },
     Front,
     Settle(Outcome),
@@ -47,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Outcome::Cancelled),
     ];
     prop_oneof![
-        20 => Just(Step::BeginSample),
+        20 => Just(Step::BeginReading),
         60 => (1..150_usize, 0..20_u64).prop_map(|(bytes, count)| Step::Push { bytes, count }),
         40 => Just(Step::Front),
         40 => outcome.prop_map(Step::Settle),
@@ -70,15 +85,19 @@ struct Counts {
 struct Model {
     requests: Vec<ModelRequest>,
     in_flight: bool,
-    sample: u32,
+    reading: u32,
+    /// The reading of the last request that was settled.
+    begun: Option<u32>,
     counts: Counts,
+    /// Requests survive the end of the delivery.
+    on_disk: bool,
 }
 
 #[derive(Debug)]
 struct ModelRequest {
     bytes: usize,
     count: u64,
-    sample: u32,
+    reading: u32,
 }
 
 impl Model {
@@ -91,10 +110,22 @@ impl Model {
     }
 
     fn push(&mut self, bytes: usize, count: u64) {
-        self.requests.push(ModelRequest { bytes, count, sample: self.sample });
-        let first = usize::from(self.in_flight);
-        while self.bytes() > MAX_BYTES && self.requests[first].sample != self.sample {
-            self.counts.overflowed += self.requests.remove(first).count;
+        self.requests.push(ModelRequest { bytes, count, reading: self.reading });
+        while self.bytes() > MAX_BYTES {
+            let first = usize::from(self.in_flight);
+            let mut readings: Vec<u32> =
+                self.requests[first..].iter().map(|request| request.reading).collect();
+            readings.retain(|reading| *reading != self.reading);
+            let begun = if self.in_flight { Some(self.requests[0].reading) } else { self.begun };
+            let whole = readings.iter().find(|reading| Some(**reading) != begun);
+            let Some(&oldest) = whole.or(readings.first()) else { return };
+            let mut index = 0;
+            self.requests.retain(|request| {
+                index += 1;
+                let keep = index <= first || request.reading != oldest;
+                self.counts.overflowed += if keep { 0 } else { request.count };
+                keep
+            });
         }
     }
 
@@ -103,22 +134,28 @@ impl Model {
             return;
         }
         self.in_flight = false;
+        if matches!(outcome, Outcome::Failed) {
+            return;
+        }
+        let ModelRequest { count, reading, .. } = self.requests.remove(0);
+        self.begun = Some(reading);
         match *outcome {
             Outcome::Accepted { rejected } => {
-                let count = self.requests.remove(0).count;
                 self.counts.rejected += rejected.min(count);
                 self.counts.accepted += count - rejected.min(count);
             }
-            Outcome::Refused => self.counts.refused += self.requests.remove(0).count,
-            Outcome::Failed | Outcome::Cancelled => {}
+            _ => self.counts.refused += count,
         }
     }
 
     fn shut_down(&mut self) -> u64 {
+        self.in_flight = false;
+        if self.on_disk {
+            return 0;
+        }
         let dropped = self.points();
         self.counts.shut_down += dropped;
         self.requests.clear();
-        self.in_flight = false;
         dropped
     }
 }
@@ -146,55 +183,105 @@ fn result(outcome: &Outcome) -> Result<Answer, Failure> {
     }
 }
 
+fn settings() -> DeliverySettings {
+    DeliverySettings {
+        receiver: "the receiver".to_owned(),
+        compression: Compression::None,
+        interval: Duration::from_secs(10),
+        max_request: Arc::new(RequestLimit::new(1 << 20)),
+    }
+}
+
+/// Takes the steps with a queue, and compares it with the model after each.
+async fn follow(
+    queue: Arc<Queue>,
+    ledger: &Ledger,
+    on_disk: bool,
+    steps: Vec<Step>,
+) -> Result<(), TestCaseError> {
+    let settings = settings();
+    let mut delivery = Delivery {
+        queue: &queue,
+        outcomes: OutcomeLog::new("the receiver", ledger),
+        settings: &settings,
+        backoff: BACKOFF,
+        parts: Parts::default(),
+        compressor: Compressor::default(),
+        limit: None,
+        small_refusals: 0,
+    };
+    let (mut model, mut front, mut pushed) = (Model { on_disk, ..Model::default() }, None, 0);
+    for step in steps {
+        match step {
+            Step::BeginReading => {
+                queue.begin_reading();
+                model.reading += 1;
+            }
+            Step::Push { bytes, count } => {
+                let items = Items { signal: Signal::Metrics, count };
+                let compression = Compression::None;
+                queue.push(|_| Request { bytes: vec![0; bytes].into(), compression, items });
+                queue.flush().await;
+                model.push(bytes, count);
+                pushed += count;
+            }
+            Step::Front if model.requests.is_empty() => {}
+            Step::Front => {
+                let next = queue.front(delivery.parts.of).await.expect("it is not empty");
+                let request = delivery.next_part(next).expect("it can be read");
+                let first = &model.requests[0];
+                prop_assert_eq!((request.bytes.len(), request.items.count), (first.bytes, first.count));
+                model.in_flight = true;
+                front = Some(request);
+            }
+            Step::Settle(outcome) => {
+                let Some(request) = front.take() else { continue };
+                if !matches!(outcome, Outcome::Cancelled) {
+                    let delay = delivery.settle(request, result(&outcome), 0);
+                    prop_assert_eq!(delay.is_some(), matches!(outcome, Outcome::Failed));
+                }
+                model.settle(&outcome);
+            }
+            Step::ShutDown => {
+                front = None;
+                delivery.parts = Parts::default();
+                prop_assert_eq!(queue.shut_down().dropped, model.shut_down());
+            }
+        }
+        prop_assert_eq!(&counts(ledger), &model.counts);
+        prop_assert_eq!(ledger.backlog.get(), model.bytes());
+        let in_flight = if model.in_flight { model.requests[0].count } else { 0 };
+        prop_assert_eq!(queue.waiting() + in_flight, model.points());
+        let Counts { accepted, rejected, refused, overflowed, shut_down } = counts(ledger);
+        prop_assert_eq!(accepted + rejected + refused + overflowed + shut_down + model.points(), pushed);
+    }
+    Ok(())
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+fn memory() -> (Queue, Arc<Ledger>) {
+    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
+    (Queue::new("the receiver", MAX_BYTES, Compression::None, Arc::clone(&ledger)), ledger)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_point_is_counted_once(steps in prop::collection::vec(step(), 0..200)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let ledger = Arc::new(Ledger::new(BootTime::default()));
-        let queue = MemoryQueue::new(MAX_BYTES, Arc::clone(&ledger));
-        let mut outcomes = OutcomeLog::new("the receiver", &ledger);
-        let (mut model, mut front, mut pushed) = (Model::default(), None, 0);
-        for step in steps {
-            match step {
-                Step::BeginSample => {
-                    queue.begin_sample();
-                    model.sample += 1;
-                }
-                Step::Push { bytes, count } => {
-                    let items = Items { signal: Signal::Metrics, count };
-                    queue.push(Arc::new(Request { bytes: vec![0; bytes].into(), compression: Compression::None, items }));
-                    model.push(bytes, count);
-                    pushed += count;
-                }
-                Step::Front if model.requests.is_empty() => {}
-                Step::Front => {
-                    let request = runtime.block_on(queue.front()).expect("it is not empty");
-                    let first = &model.requests[0];
-                    prop_assert_eq!((request.bytes.len(), request.items.count), (first.bytes, first.count));
-                    model.in_flight = true;
-                    front = Some(request);
-                }
-                Step::Settle(outcome) => {
-                    let Some(request) = front.take() else { continue };
-                    if !matches!(outcome, Outcome::Cancelled) {
-                        let retry = settle(&queue, &mut outcomes, request, result(&outcome));
-                        prop_assert_eq!(retry.is_some(), matches!(outcome, Outcome::Failed));
-                    }
-                    model.settle(&outcome);
-                }
-                Step::ShutDown => {
-                    front = None;
-                    prop_assert_eq!(queue.shut_down(), model.shut_down());
-                }
-            }
-            prop_assert_eq!(&counts(&ledger), &model.counts);
-            prop_assert_eq!(ledger.backlog.get(), model.bytes());
-            let in_flight = if model.in_flight { model.requests[0].count } else { 0 };
-            prop_assert_eq!(queue.waiting() + in_flight, model.points());
-            let Counts { accepted, rejected, refused, overflowed, shut_down } = counts(&ledger);
-            prop_assert_eq!(accepted + rejected + refused + overflowed + shut_down + model.points(), pushed);
-        }
+        let (queue, ledger) = memory();
+        runtime().block_on(follow(Arc::new(queue), &ledger, false, steps))?;
+    }
+
+    #[test]
+    fn every_point_is_counted_once_on_disk(steps in prop::collection::vec(step(), 0..60)) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (queue, ledger) = memory();
+        let worker = Worker::start("disk").expect("a thread");
+        let queue = Arc::new(queue.on(Disk::new(directory.path(), "the receiver", MAX_BYTES, worker)));
+        runtime().block_on(follow(queue, &ledger, true, steps))?;
     }
 }

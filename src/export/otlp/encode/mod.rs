@@ -2,16 +2,23 @@
 //! Entry point: [`Encoder::encode_each`]. Independent of the transport.
 
 mod buffers;
+mod compress;
+mod delta;
 mod request;
 mod series;
+mod split;
 
 use self::buffers::BufferPool;
+pub use self::compress::{Compressor, Forms, plain, plain_size};
+use self::delta::{CounterSeries, Deltas};
 pub use self::request::{Items, Request, Signal};
 use self::request::{Point, RequestHead, RequestWriter, nanoseconds};
 use self::series::{SampleTime, SentSeries, match_series};
+pub use self::split::halves;
+use super::settings::Temporality;
 use super::wire;
-use crate::metrics::{Entity, Metric, Rows, Sample, Visitor, visit};
-use crate::model::{Snapshot, WallClock};
+use crate::metrics::{Entity, Metric, MetricKind, Rows, Sample, Visitor, visit};
+use crate::model::{BootTime, Snapshot, WallClock};
 
 /// Encodes one sample after another. Remembers of each series its encoded attributes and which metrics had a point, to mark
 /// the end of a series.
@@ -24,10 +31,14 @@ pub struct Encoder {
     /// The clock of the last sample.
     clock: WallClock,
     buffers: BufferPool,
+    /// Only for [`Temporality::Delta`].
+    deltas: Option<Deltas>,
+    /// Requests of the last sample that the receiver accepted.
+    accepted: Vec<usize>,
 }
 
 impl Encoder {
-    /// Returns an encoder for one resource, with requests of at most `max_request` bytes (a single point may be longer).
+    /// Returns an encoder of cumulative counters for one resource, with requests of at most `max_request` bytes (a single point may be longer).
     #[must_use]
     pub fn new(resource: &[(String, String)], max_request: usize) -> Self {
         Self {
@@ -36,7 +47,30 @@ impl Encoder {
             sent: Vec::new(),
             clock: WallClock::default(),
             buffers: BufferPool::default(),
+            deltas: None,
+            accepted: Vec::new(),
         }
+    }
+
+    /// Encodes counters with this temporality from now on.
+    #[must_use]
+    pub fn with_temporality(self, temporality: Temporality) -> Self {
+        let deltas = match temporality {
+            Temporality::Cumulative => None,
+            Temporality::Delta => Some(Deltas::default()),
+        };
+        Self { deltas, ..self }
+    }
+
+    /// Splits requests at this size from now on.
+    pub fn set_max_request(&mut self, max_request: usize) {
+        self.max_request = max_request.min(wire::MAX_LEN);
+    }
+
+    /// Takes note that the receiver accepted these requests of the last sample, by their order, before the next one is encoded with
+    /// [`Temporality::Delta`].
+    pub fn acknowledge(&mut self, accepted: Vec<usize>) {
+        self.accepted = accepted;
     }
 
     /// Encodes a sample. A series that ended since the last sample gets a marker.
@@ -51,11 +85,18 @@ impl Encoder {
     pub fn encode_each(&mut self, sample: Sample<'_>, mut emit: impl FnMut(Request)) {
         let Snapshot { clock, taken_at, .. } = *sample.snapshot;
         let is_set = std::mem::replace(&mut self.clock, clock) != clock;
+        if let Some(deltas) = &mut self.deltas {
+            deltas.begin(&std::mem::take(&mut self.accepted));
+        }
+        let temporality = if self.deltas.is_some() { Temporality::Delta } else { Temporality::Cumulative };
+        let (head, buffers) = (&self.head, &mut self.buffers);
         let mut cycle = EncodingCycle {
             sent: &mut self.sent,
+            deltas: self.deltas.as_mut(),
+            exporter_since: sample.snapshot.reader_started_at,
             entity: 0,
             time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock, is_set },
-            requests: RequestWriter::new(self.max_request, clock, &self.head, &mut self.buffers, &mut emit),
+            requests: RequestWriter::new(self.max_request, clock, temporality, head, buffers, &mut emit),
         };
         visit(Some(sample), &mut cycle);
         cycle.requests.finish();
@@ -65,6 +106,8 @@ impl Encoder {
 /// One sample being encoded.
 struct EncodingCycle<'a> {
     sent: &'a mut Vec<Vec<SentSeries>>,
+    deltas: Option<&'a mut Deltas>,
+    exporter_since: BootTime,
     /// Index of the next entity.
     entity: usize,
     time: SampleTime,
@@ -77,17 +120,43 @@ impl Visitor for EncodingCycle<'_> {
         if self.sent.len() == self.entity {
             self.sent.push(Vec::new());
         }
-        let sent = &mut self.sent[self.entity];
+        let index = self.entity;
+        let sent = &mut self.sent[index];
         self.entity += 1;
         // The table could not be read: its series have not ended.
-        let Some(values) = values else { return };
+        let Some(values) = values else {
+            if let Some(deltas) = &mut self.deltas {
+                deltas.unread(index);
+            }
+            return;
+        };
         let mut ended = match_series(entity, values, sent, self.time);
         let time = self.time.nanoseconds;
+        if let Some(deltas) = &mut self.deltas {
+            values.iter().for_each(|value| deltas.seen(index, (entity.series)(value)));
+        }
 
         for (row, metric) in entity.rows(rows) {
             let bit = 1 << row;
             let mut open = None;
             let mut lost_value = false;
+            if metric.kind == MetricKind::Counter
+                && let Some(deltas) = &mut self.deltas
+            {
+                let (exporter_since, clock) = (self.exporter_since, self.time.clock);
+                for (value, sent) in values.iter().zip(sent.iter_mut()) {
+                    let series = (entity.series)(value);
+                    let counter = CounterSeries { entity: index, row, series, exporter_since, clock };
+                    let point = Point { start: None, time, value: (metric.read)(value) };
+                    if let Some((point, order)) = deltas.point(counter, point) {
+                        *order =
+                            self.requests.point(metric, &mut open, sent.attributes(metric.carries), point);
+                    }
+                }
+                self.requests.close(open);
+                // A difference has no end to mark: without another point nothing is added.
+                continue;
+            }
             for (value, sent) in values.iter().zip(sent.iter_mut()) {
                 if let Some(value) = (metric.read)(value) {
                     sent.metrics |= bit;

@@ -7,13 +7,15 @@ use jiff::Timestamp;
 use prost::bytes::Bytes;
 
 use super::buffers::BufferPool;
-use crate::export::otlp::settings::Compression;
+use crate::export::otlp::settings::{Compression, Temporality};
 use crate::export::otlp::wire;
 use crate::metrics::{Metric, MetricKind, Value};
 use crate::model::WallClock;
 
 /// `DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`: the series has ended.
 const NO_RECORDED_VALUE: u64 = 1;
+/// `AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA`.
+const DELTA: u64 = 1;
 /// `AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE`.
 const CUMULATIVE: u64 = 2;
 
@@ -103,12 +105,15 @@ pub(super) struct Point {
 pub(super) struct RequestWriter<'a> {
     max_request: usize,
     clock: WallClock,
+    temporality: Temporality,
     head: &'a RequestHead,
     buffers: &'a mut BufferPool,
     emit: &'a mut dyn FnMut(Request),
     /// The request being written; empty before its first metric.
     buffer: Vec<u8>,
     points: u64,
+    /// How many requests are complete.
+    complete: usize,
 }
 
 /// A metric being written.
@@ -123,21 +128,24 @@ impl<'a> RequestWriter<'a> {
     pub(super) fn new(
         max_request: usize,
         clock: WallClock,
+        temporality: Temporality,
         head: &'a RequestHead,
         buffers: &'a mut BufferPool,
         emit: &'a mut dyn FnMut(Request),
     ) -> Self {
-        Self { max_request, clock, head, buffers, emit, buffer: Vec::new(), points: 0 }
+        let (buffer, points, complete) = (Vec::new(), 0, 0);
+        Self { max_request, clock, temporality, head, buffers, emit, buffer, points, complete }
     }
 
-    /// Appends a point to the open metric, or opens the metric. Starts another request if this one would become too long.
+    /// Appends a point to the open metric, or opens the metric. Starts another request if this one would become too long. Returns the
+    /// order of the request with the point.
     pub(super) fn point<T>(
         &mut self,
         metric: &Metric<T>,
         open: &mut Option<OpenMetric>,
         attributes: &[u8],
         point: Point,
-    ) {
+    ) -> usize {
         /// A tag of one byte and eight bytes of number.
         const FIXED: usize = 9;
         /// The flags: a tag and a small number.
@@ -170,6 +178,7 @@ impl<'a> RequestWriter<'a> {
             None => wire::number(out, 8, NO_RECORDED_VALUE),
         }
         self.points += 1;
+        self.complete
     }
 
     fn open<T>(&mut self, metric: &Metric<T>) -> OpenMetric {
@@ -186,7 +195,11 @@ impl<'a> RequestWriter<'a> {
             MetricKind::Gauge => wire::open(out, 5),
             MetricKind::Counter => {
                 let sum = wire::open(out, 7);
-                wire::number(out, 2, CUMULATIVE);
+                let temporality = match self.temporality {
+                    Temporality::Cumulative => CUMULATIVE,
+                    Temporality::Delta => DELTA,
+                };
+                wire::number(out, 2, temporality);
                 wire::number(out, 3, u64::from(true));
                 sum
             }
@@ -216,6 +229,7 @@ impl<'a> RequestWriter<'a> {
         let bytes = Bytes::from(buffer);
         self.buffers.keep(&bytes);
         let items = Items { signal: Signal::Metrics, count: std::mem::take(&mut self.points) };
+        self.complete += 1;
         (self.emit)(Request { bytes, compression: Compression::None, items });
     }
 }

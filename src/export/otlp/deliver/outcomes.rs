@@ -1,0 +1,151 @@
+//! Counts of what became of requests, and the log of how a receiver behaves.
+//! Entry point: [`OutcomeLog`].
+//!
+//! The text of a receiver can differ each time; repeats are recognised by the kind of what happened, and logged again after
+//! [`REPEAT`] at the earliest, with a count.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::export::otlp::encode::{Items, Request};
+use crate::export::otlp::ledger::Ledger;
+use crate::export::otlp::queue::Queue;
+use crate::export::otlp::transport::{Answer, Failure, FailureKind};
+use crate::outage::OutageLog;
+
+/// How long a repeat of the same kind is only counted.
+const REPEAT: Duration = Duration::from_hours(1);
+
+/// Counts the outcome of each request, and logs changes of the receiver's behaviour once.
+pub(super) struct OutcomeLog<'a> {
+    receiver: &'a str,
+    ledger: &'a Ledger,
+    outage: OutageLog,
+    /// Dropped items when the outage began.
+    overflowed_before: u64,
+    /// When something of this kind was logged, and how often it happened since.
+    logged: HashMap<Kind, (Instant, u64)>,
+}
+
+/// What is logged once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Items were rejected from a request that was accepted.
+    Rejected,
+    /// A request was accepted with a message.
+    Warning,
+    Refused(FailureKind),
+    /// A request was divided.
+    Split,
+}
+
+impl<'a> OutcomeLog<'a> {
+    pub(super) fn new(receiver: &'a str, ledger: &'a Ledger) -> Self {
+        Self {
+            receiver,
+            ledger,
+            outage: OutageLog::new(format!("export to {receiver}")),
+            overflowed_before: 0,
+            logged: HashMap::new(),
+        }
+    }
+
+    /// Logs every attempt at debug level.
+    pub(super) fn trace(&self, request: &Request, result: &Result<Answer, Failure>, duration: Duration) {
+        let (receiver, items, bytes) = (self.receiver, request.items, request.size());
+        match result {
+            Ok(Answer { rejected: 0, message }) if message.is_empty() => {
+                debug!("{receiver} accepted {items}, {bytes} bytes in {duration:?}");
+            }
+            Ok(Answer { rejected, message }) => {
+                debug!("{receiver} rejected {rejected} of {items}, {bytes} bytes in {duration:?}: {message}");
+            }
+            Err(failure) => {
+                debug!("{receiver} did not accept {items}, {bytes} bytes in {duration:?}: {failure}");
+            }
+        }
+    }
+
+    pub(super) fn accepted(&mut self, items: Items, answer: &Answer, queue: &Queue) {
+        let (receiver, ledger) = (self.receiver, self.ledger);
+        let rejected = answer.rejected.min(items.count);
+        let counts = ledger.of(items.signal);
+        counts.succeeded.add(1);
+        counts.accepted.add(items.count - rejected);
+        counts.rejected.add(rejected);
+        self.outage.recovered(|| {
+            let (waiting, dropped) = (queue.waiting(), ledger.overflowed() - self.overflowed_before);
+            format!("; {waiting} points waiting, {dropped} dropped")
+        });
+        let message = &answer.message;
+        if rejected > 0 {
+            self.warn(Kind::Rejected, || format!("{receiver} rejected {rejected} of {items}: {message}"));
+        } else if !message.is_empty() {
+            self.warn(Kind::Warning, || format!("{receiver} accepted all {items} with a warning: {message}"));
+        }
+    }
+
+    pub(super) fn refused(&mut self, items: Items, kind: FailureKind, reason: &str) {
+        // The receiver answers, so the outage is over.
+        self.outage.end();
+        let counts = self.ledger.of(items.signal);
+        counts.failed.add(1);
+        counts.refused.add(items.count);
+        let receiver = self.receiver;
+        self.warn(Kind::Refused(kind), || {
+            format!("{receiver} refused {items}, which are dropped: {reason}; see bpf_exporter_otlp_dropped_points")
+        });
+    }
+
+    pub(super) fn split(&mut self, items: Items, bytes: u64, reason: &str) {
+        // The receiver answers, so the outage is over.
+        self.outage.end();
+        self.ledger.of(items.signal).split.add(1);
+        let receiver = self.receiver;
+        self.warn(Kind::Split, || {
+            format!(
+                "{receiver} refused {items} in {bytes} bytes as too large: {reason}; they are sent in parts, and later \
+                 requests are smaller; lower --otlp-max-request-bytes, or raise the receiver's limit"
+            )
+        });
+    }
+
+    /// Counts a failure after which the request is sent again.
+    pub(super) fn failed(&mut self, items: Items, reason: impl std::fmt::Display) {
+        self.ledger.of(items.signal).retryable.add(1);
+        if self.outage.failed(reason) {
+            self.overflowed_before = self.ledger.overflowed();
+        }
+    }
+
+    fn warn(&mut self, kind: Kind, line: impl FnOnce() -> String) {
+        let now = Instant::now();
+        match self.logged.get_mut(&kind) {
+            None => {
+                warn!("{}; repeats are logged once an hour", line());
+                self.logged.insert(kind, (now, 0));
+            }
+            Some((last, repeats)) if now.duration_since(*last) < REPEAT => {
+                *repeats += 1;
+                debug!("{}", line());
+            }
+            Some((last, repeats)) => {
+                warn!("{}; {repeats} times more since the last such line", line());
+                (*last, *repeats) = (now, 0);
+            }
+        }
+    }
+
+    /// Logs the end of the delivery.
+    pub(super) fn ended(receiver: &str, dropped: u64, kept: u64) {
+        if dropped > 0 {
+            warn!("stopping with {dropped} points for {receiver} not delivered");
+        }
+        if kept > 0 {
+            info!("stopping with {kept} points for {receiver} kept on disk for the next start");
+        }
+    }
+}

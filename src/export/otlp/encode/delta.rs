@@ -1,0 +1,210 @@
+//! What counters had when the receiver last acknowledged them, for points that are the difference.
+//! Entry point: [`Deltas`].
+
+use std::collections::HashMap;
+
+use super::request::{Point, nanoseconds};
+use crate::metrics::{Birth, Series, Value};
+use crate::model::{BootTime, WallClock};
+
+/// The counters of all objects.
+#[derive(Debug, Default)]
+pub(super) struct Deltas {
+    objects: HashMap<ObjectKey, ObjectCounters>,
+    /// Number of the sample.
+    sample: u64,
+}
+
+/// What has counters: labels that describe an object may change without another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ObjectKey {
+    entity: usize,
+    id: u64,
+    birth: Option<Birth>,
+}
+
+#[derive(Debug, Default)]
+struct ObjectCounters {
+    /// The last sample with the object.
+    sample: u64,
+    /// Each with its row.
+    counters: Vec<(usize, Counter)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counter {
+    /// What the receiver has; `None` if nothing yet, although the counter began while the exporter ran.
+    base: Option<Value>,
+    /// The time of `base`, in nanoseconds since 1970.
+    since: u64,
+    /// The value and time of the last point, and the request with it.
+    sent: Option<(Value, u64, usize)>,
+}
+
+impl Deltas {
+    /// Starts a sample. Of the last one, these requests were accepted, by their order.
+    pub(super) fn begin(&mut self, accepted: &[usize]) {
+        let last = self.sample;
+        self.objects.retain(|_, object| {
+            for (_, counter) in &mut object.counters {
+                if let Some((value, time, request)) = counter.sent.take()
+                    && accepted.contains(&request)
+                {
+                    (counter.base, counter.since) = (Some(value), time);
+                }
+            }
+            object.sample == last
+        });
+        self.sample += 1;
+    }
+
+    /// Keeps the counters of a value of the sample, whether it reports them or not.
+    pub(super) fn seen(&mut self, entity: usize, Series { id, birth, .. }: Series) {
+        self.objects.entry(ObjectKey { entity, id, birth }).or_default().sample = self.sample;
+    }
+
+    /// Keeps all counters of an entity that could not be read.
+    pub(super) fn unread(&mut self, entity: usize) {
+        for (_, object) in self.objects.iter_mut().filter(|(key, _)| key.entity == entity) {
+            object.sample = self.sample;
+        }
+    }
+
+    /// Returns the point of a counter, its growth since the last point that the receiver accepted, and where to note the order of
+    /// the request with it.
+    ///
+    /// `None` for the first value of a counter that began before the exporter: what it counted until then may have been sent by
+    /// an earlier run. A counter below its last value began again.
+    pub(super) fn point(&mut self, series: CounterSeries, point: Point) -> Option<(Point, &mut usize)> {
+        let value = point.value?;
+        let CounterSeries { entity, row, series: Series { id, birth, .. }, exporter_since, clock } = series;
+        let counters = &mut self.objects.entry(ObjectKey { entity, id, birth }).or_default().counters;
+        let index = counters.iter().position(|(of, _)| *of == row).unwrap_or_else(|| {
+            let began = birth.filter(|birth| began_since(*birth, exporter_since, clock));
+            let base = if began.is_some() { None } else { Some(value) };
+            let since = began.map_or(point.time, |birth| nanoseconds(birth.by(clock)));
+            counters.push((row, Counter { base, since, sent: None }));
+            counters.len() - 1
+        });
+        let counter = &mut counters[index].1;
+        if counter.base.is_some() && counter.since == point.time {
+            // Its first value.
+            return None;
+        }
+        let growth = match (counter.base, value) {
+            (Some(Value::Int(base)), Value::Int(value)) if value >= base => Value::Int(value - base),
+            (Some(Value::Float(base)), Value::Float(value)) if value >= base => Value::Float(value - base),
+            _ => value,
+        };
+        let start = Some(counter.since.min(point.time));
+        let (_, _, request) = counter.sent.insert((value, point.time, 0));
+        Some((Point { start, time: point.time, value: Some(growth) }, request))
+    }
+}
+
+/// A counter of a sample.
+#[derive(Clone, Copy)]
+pub(super) struct CounterSeries {
+    /// Index of the entity.
+    pub(super) entity: usize,
+    pub(super) row: usize,
+    pub(super) series: Series,
+    pub(super) exporter_since: BootTime,
+    pub(super) clock: WallClock,
+}
+
+/// Births that the kernel reports are in whole seconds: within the second of the exporter's start, an object counts as older.
+fn began_since(birth: Birth, exporter_since: BootTime, clock: WallClock) -> bool {
+    match birth {
+        Birth::Observed(time) => time >= exporter_since,
+        Birth::Reported(time) => clock.second(time) > clock.second(exporter_since),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SINCE: BootTime = BootTime::from_secs(100);
+
+    fn series(birth: Birth) -> CounterSeries {
+        let series = Series::fixed(1, Some(birth));
+        CounterSeries { entity: 0, row: 0, series, exporter_since: SINCE, clock: WallClock::default() }
+    }
+
+    fn point(time: u64, value: i64) -> Point {
+        Point { start: None, time, value: Some(Value::Int(value)) }
+    }
+
+    /// Returns the point of a sample, which is in this request.
+    fn next(deltas: &mut Deltas, birth: Birth, time: u64, value: i64, request: usize) -> Option<Point> {
+        deltas.seen(0, series(birth).series);
+        let (point, order) = deltas.point(series(birth), point(time, value))?;
+        *order = request;
+        Some(point)
+    }
+
+    fn int(point: Point) -> i64 {
+        match point.value {
+            Some(Value::Int(value)) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A reading: how much the counter grew, and whether the receiver accepted the last one.
+    type Reading = (i64, bool);
+
+    proptest! {
+        #[test]
+        fn what_was_accepted_adds_up_to_the_truth(readings in prop::collection::vec(any::<(u16, bool)>(), 1..50), is_new: bool) {
+            let readings: Vec<Reading> = readings.into_iter().map(|(grew, accepted)| (grew.into(), accepted)).collect();
+            let birth = Birth::Observed(if is_new { SINCE } else { BootTime::default() });
+            let mut deltas = Deltas::default();
+            let (mut value, mut sum, mut last, mut end) = (0, 0, None, None);
+            let first = if is_new { 0 } else { readings[0].0 };
+            for (time, &(grew, accepted)) in (1_000_000_000_000..).zip(&readings) {
+                let accepted: &[usize] = if accepted { &[3] } else { &[] };
+                if let Some(point) = last.take().filter(|_| !accepted.is_empty()) {
+                    sum += int(point);
+                    prop_assert!(end.is_none_or(|end| Some(end) == point.start), "windows follow each other");
+                    end = Some(point.time);
+                }
+                deltas.begin(accepted);
+                value += grew;
+                last = next(&mut deltas, birth, time, value, 3);
+            }
+            deltas.begin(&[3]);
+            sum += last.map_or(0, int);
+            prop_assert_eq!(sum, value - first);
+        }
+    }
+
+    #[test]
+    fn a_counter_that_began_again_counts_from_zero() {
+        let mut deltas = Deltas::default();
+        let mut next = |time, value| {
+            deltas.begin(&[0]);
+            self::next(&mut deltas, Birth::Observed(SINCE), time, value, 0).map(int)
+        };
+        assert_eq!([next(1, 7), next(2, 10), next(3, 2), next(4, 5)], [Some(7), Some(3), Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn only_an_object_that_ended_is_forgotten() {
+        let birth = Birth::Observed(SINCE);
+        let mut deltas = Deltas::default();
+        deltas.begin(&[]);
+        assert_eq!(next(&mut deltas, birth, 1, 7, 0).map(int), Some(7));
+        deltas.begin(&[0]);
+        deltas.unread(0);
+        deltas.begin(&[]);
+        deltas.seen(0, series(birth).series);
+        deltas.begin(&[]);
+        assert_eq!(next(&mut deltas, birth, 4, 9, 0).map(int), Some(2), "it was not reported in between");
+        deltas.begin(&[]);
+        deltas.begin(&[]);
+        assert!(deltas.objects.is_empty());
+    }
+}
