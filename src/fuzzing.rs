@@ -14,7 +14,7 @@ use crate::{lookup, text};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The parsers.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("accept", accept),
     ("backlog", otlp::queue::fuzz_records),
     ("btf", kernel::btf),

@@ -15,6 +15,10 @@ use bpf_metrics_exporter::model::BootTime;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
+use opentelemetry_proto::tonic::metrics::v1::{
+    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric,
+};
+use prost::Message as _;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -131,7 +135,7 @@ async fn refused_requests_are_counted_and_not_retried() {
         in_turn(vec![
             Err(Status::invalid_argument("no")),
             // Permanent without a delay: the request itself is too large, and has nothing to divide.
-            Err(Status::resource_exhausted("too large")),
+            Err(Status::resource_exhausted("message too large")),
         ]),
     )
     .await;
@@ -268,7 +272,7 @@ async fn a_request_that_is_too_large_is_sent_in_parts_and_later_ones_are_smaller
     const POINTS: u64 = 40_000;
     let mut receiver = receiver::start(ANY.into(), |message: &ExportMetricsServiceRequest| {
         if message.encoded_len() > LIMIT {
-            Err(Status::resource_exhausted("too large"))
+            Err(Status::resource_exhausted("message too large"))
         } else {
             receiver::ok(message)
         }
@@ -299,7 +303,7 @@ async fn a_request_that_is_too_large_is_sent_in_parts_and_later_ones_are_smaller
 async fn a_single_point_that_is_too_large_is_dropped_and_the_others_arrive() {
     let receiver = receiver::start(ANY.into(), |message: &ExportMetricsServiceRequest| {
         if times(message).contains(&5) {
-            Err(Status::resource_exhausted("too large"))
+            Err(Status::resource_exhausted("message too large"))
         } else {
             receiver::ok(message)
         }
@@ -314,7 +318,7 @@ async fn a_single_point_that_is_too_large_is_dropped_and_the_others_arrive() {
 #[tokio::test]
 async fn a_receiver_that_refuses_every_size_is_not_sent_each_point() {
     let receiver = receiver::start(ANY.into(), |_: &ExportMetricsServiceRequest| {
-        Err(Status::resource_exhausted("too large"))
+        Err(Status::resource_exhausted("message too large"))
     })
     .await;
     let delivery = start(receiver.address, &[], DEADLINE);

@@ -13,7 +13,7 @@ use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::resource;
-use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Push, TlsFiles};
+use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, TlsFiles};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};

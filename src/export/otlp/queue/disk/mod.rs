@@ -31,8 +31,7 @@ use uuid::Uuid;
 pub(crate) use self::record::fuzz as fuzz_records;
 use self::record::{HEADER, Header, SETTLED};
 use super::entries::{Entries, Location, Recovered, Settled};
-use crate::export::otlp::encode::{Items, Request};
-use crate::export::otlp::settings::Compression;
+use crate::export::otlp::encode::Request;
 use crate::outage::OutageLog;
 use crate::worker::Worker;
 
