@@ -14,4 +14,5 @@ mod lookup;
 mod rules;
 mod selection;
 mod stack;
+mod transport;
 mod web;

@@ -1,8 +1,10 @@
 //! What the tests, benchmarks and examples share. Entry points: [`objects`] makes real BPF objects, [`trials`] runs the tests that
 //! need them.
 
+pub mod answerer;
 pub mod background_lookup;
 pub mod bpftool;
+pub mod faults;
 pub mod golden;
 pub mod holding;
 pub mod http;

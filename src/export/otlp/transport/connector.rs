@@ -5,11 +5,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -151,24 +152,26 @@ impl Connector {
     async fn connect_tcp(&mut self, host: &str, port: u16) -> Result<Stream, Failure> {
         self.stage = Stage::Lookup;
         let failed = |reason| Failure::retryable(FailureKind::Connect, reason);
-        let addresses = match host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => self
+        let literal = address(host, port).transpose();
+        let addresses = match literal.map_err(|error| failed(format!("failed to use {host}: {error}")))? {
+            Some(address) => vec![address],
+            None => self
                 .resolve(host, port)
                 .await
                 .map_err(|error| failed(format!("failed to look up the name {host}: {error}")))?,
         };
         self.stage = Stage::Connect;
         let stream = connect_any(&addresses).await.map_err(|errors| {
-            let name = if host.parse::<IpAddr>().is_ok() { String::new() } else { format!("{host}, ") };
-            failed(format!("failed to connect to {name}{errors}"))
+            let name = if address(host, port).is_some() { "" } else { host };
+            let separator = if name.is_empty() { "" } else { ", " };
+            failed(format!("failed to connect to {name}{separator}{errors}"))
         })?;
         self.set_options(&stream)
             .map_err(|error| failed(format!("failed to set up the connection to {host}: {error}")))?;
         Ok(Box::new(stream))
     }
 
-    /// Looks up a name, or an IPv6 address with a zone.
+    /// Looks up a name.
     async fn resolve(&mut self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let lookup = self.lookup.get_or_insert_with(|| {
             let (resolver, name) = (self.resolver.clone(), host.to_owned());
@@ -189,6 +192,21 @@ impl Connector {
         setsockopt(stream, sockopt::TcpUserTimeout, &self.user_timeout)?;
         Ok(())
     }
+}
+
+/// Returns the address that a host is, if it is none to look up. The zone of an IPv6 address is an interface or its number: the system's
+/// resolver knows the name of one only for some addresses.
+///
+/// # Errors
+///
+/// Fails if there is no such interface at the moment.
+fn address(host: &str, port: u16) -> Option<io::Result<SocketAddr>> {
+    let Some((address, zone)) = host.split_once('%') else {
+        return host.parse().ok().map(|address: IpAddr| Ok(SocketAddr::new(address, port)));
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    let scope = zone.parse().or_else(|_| if_nametoindex(zone));
+    Some(scope.map(|scope| SocketAddrV6::new(address, port, 0, scope).into()).map_err(io::Error::from))
 }
 
 /// Returns the addresses of a name, those of both families in turn. Blocks.
@@ -265,9 +283,13 @@ mod tests {
     fn a_zone_is_part_of_the_address_but_not_of_the_request() {
         assert_eq!(authority("fe80::1%lo", 4317), "[fe80::1]:4317");
         assert_eq!(authority("localhost", 4317), "localhost:4317");
-        let found = look_up("fe80::1%lo", 4317).expect("the interface exists");
-        let SocketAddr::V6(address) = found[0] else { panic!("{found:?}") };
-        assert_eq!(address.scope_id(), 1, "the index of lo");
+        for host in ["fe80::1%lo", "fe80::1%1"] {
+            let found = address(host, 4317).expect("it is an address").expect("the interface exists");
+            let SocketAddr::V6(found) = found else { panic!("{found:?}") };
+            assert_eq!(found.scope_id(), 1, "the index of lo");
+        }
+        assert!(address("fe80::1%no-such", 4317).is_some_and(|found| found.is_err()));
+        assert!(address("localhost", 4317).is_none() && address("no%address", 4317).is_none());
         assert!(look_up("name.invalid", 1).is_err());
     }
 }
