@@ -32,17 +32,17 @@ impl Authority {
 
     /// Signs a certificate for a name or an address.
     pub(super) fn issue(&self, name: &str) -> Issued {
-        self.sign(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+        self.sign(&CertificateParams::new(vec![name.to_owned()]).expect("a name"))
     }
 
     /// Signs a certificate whose time is over.
     pub(super) fn issue_expired(&self, name: &str) -> Issued {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         (params.not_before, params.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Issued {
+    fn sign(&self, params: &CertificateParams) -> Issued {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }

@@ -155,8 +155,8 @@ async fn a_tonic_server_with_mutual_tls_gets_metrics() {
     let destination = at(destination(Protocol::Grpc, receiver.address), "localhost", true);
     let mut transport = connect(&Destination { tls: files.mutual(), ..destination });
     transport.export(&request("a", 1)).await.expect("both are trusted");
-    let received = receiver.requests.recv().await.expect("a request").message;
-    assert_eq!(received.resource_metrics[0].schema_url, "a");
+    let message = receiver.requests.recv().await.expect("a request").message;
+    assert_eq!(message.resource_metrics[0].schema_url, "a");
 }
 
 #[tokio::test]
