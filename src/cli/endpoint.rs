@@ -141,7 +141,7 @@ pub(super) fn of_variable(
     }
     let port = given_port.unwrap_or(match (protocol, given_tls) {
         // As for any URL.
-        (Protocol::HttpProtobuf, Some(true)) | (Protocol::Grpc, Some(true)) => 443,
+        (_, Some(true)) => 443,
         (Protocol::HttpProtobuf, Some(false)) => 80,
         (Protocol::HttpProtobuf, None) => HTTP_PORT,
         (Protocol::Grpc, _) => GRPC_PORT,

@@ -211,8 +211,8 @@ pub(super) struct OtlpFlags {
 
     /// Directory to keep unsent data in across restarts
     ///
-    /// By default it is kept in memory only. Must exist, and no other process may use it.
-    #[arg(long, value_name = "DIR", value_parser = values::directory)]
+    /// By default it is kept in memory only. The directory is made if it does not exist; no other process may use it.
+    #[arg(long, value_name = "DIR")]
     pub(super) otlp_backlog_dir: Option<PathBuf>,
 }
 
@@ -435,6 +435,8 @@ pub enum LogLevel {
 pub enum LogFormat {
     /// For people.
     Text,
+    /// A line of key=value pairs.
+    Logfmt,
     /// A JSON object per line.
     Json,
 }

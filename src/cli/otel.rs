@@ -327,8 +327,8 @@ const PAGE_START: &str = "\
 <!-- Made of the table in src/cli/otel.rs; UPDATE=1 cargo test --test rootless -- generated -->
 
 Every variable of the OpenTelemetry specification that an exporter of metrics may find set, and what it does here. The
-command line wins over `BPF_METRICS_EXPORTER_*`, which wins over `OTEL_*`. An empty variable counts as unset. A value that
-cannot be used is one warning, and the variable counts as unset; only an endpoint that cannot be understood, and
+command line wins over `BPF_METRICS_EXPORTER_*`, which wins over `OTEL_*`. An empty variable counts as unset. A value
+that cannot be used is one warning, and the variable counts as unset; only an endpoint that cannot be understood, and
 credentials that would be sent without encryption, end the program with exit code 2.
 
 The subcommands read `OTEL_LOG_LEVEL` and no other of these variables.

@@ -286,9 +286,7 @@ impl Shared {
 
 /// The files for TLS. Half of a client's certificate and key is no use.
 fn tls_files(environment: &Environment, warnings: &mut Vec<String>) -> TlsFiles {
-    let mut file = |variable| {
-        environment.read(variable, warnings, |text| Ok(PathBuf::from(text))).map(|(name, file)| (name, file))
-    };
+    let mut file = |variable| environment.read(variable, warnings, |text| Ok(PathBuf::from(text)));
     let (authorities, certificate, key) =
         (file(&otel::CERTIFICATE), file(&otel::CLIENT_CERTIFICATE), file(&otel::CLIENT_KEY));
     let authorities = authorities.map(|(_, file)| file);

@@ -174,16 +174,6 @@ fn requests_are_compressed_beyond_this_host() {
 }
 
 #[test]
-fn a_directory_for_the_backlog_exists() {
-    let directory = push_with(&["--otlp-backlog-dir=/proc"], &[]).backlog_dir;
-    assert_eq!(directory.as_deref(), Some(std::path::Path::new("/proc")));
-    assert_eq!(
-        errors(&["--otlp-backlog-dir=/nowhere"], &[]),
-        ["--otlp-backlog-dir: /nowhere does not exist"]
-    );
-}
-
-#[test]
 fn the_name_of_the_node_comes_from_the_flag_or_the_variables() {
     let node = |arguments: &[&str], variables: &[(&str, &str)]| {
         let Resource { node_name, default_node_name, .. } = export_with(arguments, variables).resource;

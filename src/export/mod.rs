@@ -2,6 +2,7 @@
 //! of the kernel and of any single metric. A stateless format is a function `fn render(sample, …) -> String`; OTLP keeps the
 //! encoded attributes of the series it has sent.
 
+pub mod console;
 pub mod json;
 pub mod otlp;
 pub mod prometheus;

@@ -14,6 +14,8 @@ pub struct Exporter {
     pub process: Option<OwnProcess>,
     /// Attributes of its OpenTelemetry resource.
     pub resource: Arc<[(String, String)]>,
+    /// Lines of its log that were lost since its start.
+    pub lost_log_lines: u64,
     /// Receivers over OTLP; empty without one.
     pub destinations: Vec<Destination>,
     /// Delivery over OTLP; `None` without a receiver.

@@ -6,6 +6,7 @@ mod attachments;
 mod backends;
 mod collection;
 mod counts;
+mod log;
 mod owners;
 mod pins;
 mod run_stats;
@@ -21,7 +22,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 10] = [
+const MODULES: [(&str, &[Test]); 11] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -30,6 +31,7 @@ const MODULES: [(&str, &[Test]); 10] = [
     ("pins", pins::TESTS),
     ("attachments", attachments::TESTS),
     ("tls", tls::TESTS),
+    ("log", log::TESTS),
     ("view", view::TESTS),
     ("sandbox", sandbox::TESTS),
 ];

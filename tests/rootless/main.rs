@@ -10,6 +10,7 @@ mod dist;
 mod encoding;
 mod generated;
 mod golden;
+mod log;
 mod lookup;
 mod rules;
 mod selection;

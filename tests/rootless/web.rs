@@ -53,6 +53,7 @@ fn serve_from(
         resource: [("service.name", "web"), ("k8s.node.name", "n\"1\""), ("k8s.node-name", "2")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
+        lost_log_lines: 0,
         destinations: Vec::new(),
         delivery: None,
     });

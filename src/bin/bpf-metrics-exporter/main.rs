@@ -21,10 +21,16 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     messages::report_panics();
     malloc::set_mmap_threshold();
+    let code = run();
+    log::flush();
+    code
+}
+
+fn run() -> ExitCode {
     match cli::parse(std::env::args_os().collect(), std::env::vars_os()) {
         Err(ConfigErrors { lines }) => {
             for line in lines {
-                messages::complain(&line);
+                log::complain(&line);
             }
             ExitCode::from(USAGE)
         }
@@ -41,7 +47,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            messages::complain(&format!("{error:#}"));
+            log::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::process;
@@ -16,20 +16,15 @@ use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
     Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot, WallClock,
 };
-use bpf_metrics_exporter::text::visible;
 use tracing::{info, warn};
 
-/// Writes a message of one or more lines to standard error, log or not. A closed standard error is no reason to fail.
-pub(super) fn complain(message: &str) {
-    let lines: Vec<_> = message.split('\n').map(visible).collect();
-    let _closed = writeln!(io::stderr(), "bpf-metrics-exporter: {}", lines.join("\n"));
-}
+use crate::log;
 
 /// From now on a panic in any thread is one message and ends the program with exit code 1: a supervisor restarts it, whereas a thread
 /// that is missing would fail every scrape.
 pub(super) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        complain(&internal_error(panic));
+        log::complain(&internal_error(panic));
         process::exit(1);
     }));
 }

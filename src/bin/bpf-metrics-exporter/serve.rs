@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Resource};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
+use bpf_metrics_exporter::export::console;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::resource;
 use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, TlsFiles};
@@ -42,7 +43,7 @@ pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
         Ok(listeners) => listeners,
         Err(lines) => {
             for line in lines {
-                messages::complain(&line);
+                log::complain(&line);
             }
             return ExitCode::FAILURE;
         }
@@ -51,7 +52,9 @@ pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
         Ok(confined) => confined,
         Err(error) => return finish(Err(error)),
     };
-    log::start(log);
+    if let Err(error) = log::start(log) {
+        return finish(Err(error).context("failed to start the thread of the log"));
+    }
     for warning in warnings {
         warn!("{warning}");
     }
@@ -110,7 +113,7 @@ fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> 
 }
 
 fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyhow::Result<()> {
-    let Export { push, console: _, listen, resource, sandbox: options, collection } = export;
+    let Export { push, console, listen, resource, sandbox: options, collection } = export;
     let Confined { sandbox, reading } = confined;
     let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
     let Collection { kernel, enrich, lookup, selection } = collection;
@@ -178,6 +181,7 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
             process: *process.lock().expect("no reading panics"),
             resource: Arc::clone(&resource),
             destinations: destinations.clone(),
+            lost_log_lines: log::lost_lines(),
             delivery: Some(Ledger::delivery(&ledgers)).filter(|_| !ledgers.is_empty()),
         }
     };
@@ -221,6 +225,9 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
                 supervise.await;
                 Ok(())
             });
+        }
+        if let Some(interval) = console {
+            start_console(&mut tasks, interval, source.clone(), &stopped)?;
         }
         until_stopped(tasks, stop, signals).await
     });
@@ -277,6 +284,21 @@ fn serve_prometheus(
         let serve = web::serve(listener, source.clone(), rendering.clone(), stopped.clone());
         tasks.spawn(async { serve.await.context("failed to serve Prometheus metrics") });
     }
+}
+
+/// Starts the task that prints readings.
+fn start_console(
+    tasks: &mut Tasks,
+    interval: Duration,
+    source: Source,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let print = console::print(source, start_worker("printing")?, interval, stopped.clone());
+    tasks.spawn(async {
+        print.await;
+        Ok(())
+    });
+    Ok(())
 }
 
 /// Waits for a signal, then for the tasks to finish: at most [`SHUTDOWN_TIMEOUT`], and not after a second signal.

@@ -1,8 +1,9 @@
-//! Signals that end the program, and SIGHUP, which does not.
+//! Signals that end the program, and SIGHUP, which makes it read files again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::supervisor;
@@ -12,6 +13,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
+    reload: watch::Sender<()>,
 }
 
 impl Signals {
@@ -21,20 +23,35 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            reload: watch::Sender::new(()),
         })
     }
 
-    /// Waits for a signal to stop, and returns its name.
+    /// Returns a receiver that changes with each SIGHUP, for a part that has files to read again. Signals are delivered while
+    /// somebody waits in [`Signals::stop`].
+    #[expect(dead_code, reason = "no part has files to read again yet")]
+    pub(super) fn reloads(&self) -> watch::Receiver<()> {
+        self.reload.subscribe()
+    }
+
+    /// Waits for a signal to stop, and returns its name. Passes on SIGHUP meanwhile.
     pub(super) async fn stop(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.hang_up.recv() => {
-                    info!("SIGHUP ignored: there is no configuration to reload; restart to change flags");
-                    supervisor::reloaded();
-                }
+                _ = self.hang_up.recv() => self.hang_up(),
             }
         }
+    }
+
+    fn hang_up(&self) {
+        // Fails if nobody has a receiver.
+        if self.reload.send(()).is_ok() {
+            info!("SIGHUP: reloading the configuration");
+        } else {
+            info!("SIGHUP ignored: there is no configuration to reload; restart to change flags");
+        }
+        supervisor::reloaded();
     }
 }

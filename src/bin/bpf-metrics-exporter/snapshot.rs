@@ -25,7 +25,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Prints one snapshot.
 pub(super) fn snapshot(options: cli::SnapshotCommand, log: Log, warnings: &[String]) -> ExitCode {
     let cli::SnapshotCommand { collection, format, from } = options;
-    log::start(log);
+    if let Err(error) = log::start(log) {
+        return finish(Err(error).context("failed to start the thread of the log"));
+    }
     for warning in warnings {
         warn!("{warning}");
     }
@@ -34,7 +36,7 @@ pub(super) fn snapshot(options: cli::SnapshotCommand, log: Log, warnings: &[Stri
         match read_file(&file) {
             Ok(selected) => selected,
             Err(error) => {
-                messages::complain(&format!("--from: {error:#}"));
+                log::complain(&format!("--from: {error:#}"));
                 return ExitCode::from(USAGE);
             }
         }

@@ -1,7 +1,7 @@
 //! A test for each variable of the OpenTelemetry specification, by its name.
 
 use super::*;
-use crate::cli::otel::ALL;
+use crate::cli::otel::{ALL, Variable};
 use crate::export::otlp::settings::{Temporality, TlsFiles};
 
 /// A variable, and its variant for metrics.
@@ -55,8 +55,7 @@ fn every_variable_has_a_test_by_its_name() {
         let test = format!("fn {}()", variable.name.to_lowercase());
         assert!(tests.contains(&test) || tests.contains(&format!("\"{}\",", variable.name)), "{test}");
         for name in variable.names() {
-            let count =
-                ALL.iter().flat_map(|variable| variable.names()).filter(|other| *other == name).count();
+            let count = ALL.iter().flat_map(Variable::names).filter(|other| *other == name).count();
             assert_eq!(count, 1, "{name} is in the table once");
         }
     }

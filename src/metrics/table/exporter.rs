@@ -282,6 +282,25 @@ const fn process(
     Metric { name, kind: Gauge, unit, help, source, since: "", carries: Key, read }
 }
 
+/// Lines of the log that were lost.
+pub static LOG: Entity<(BootTime, u64)> = Entity {
+    title: "The exporter's log",
+    key: &[],
+    info: &[],
+    metrics: &[Metric {
+        name: "bpf_exporter_log_dropped_lines",
+        kind: Counter,
+        unit: Each("{line}"),
+        help: "Lines of the log that standard error did not take: it is closed, full or not read.",
+        source: "the exporter",
+        since: "",
+        carries: Key,
+        read: |(_, lost)| Some(Value::count(*lost)),
+    }],
+    object: None,
+    series: |(since, _)| Series::fixed(0, Some(Observed(*since))),
+};
+
 /// Receivers of the push.
 pub static OTLP_DESTINATION: Entity<Destination> = Entity {
     title: "OTLP destinations",

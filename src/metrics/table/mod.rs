@@ -10,7 +10,7 @@ mod posture;
 use std::slice;
 
 pub use self::exporter::{
-    BUILD, COLLECTOR, FEATURE, ISSUE, OTLP_BACKLOG, OTLP_DESTINATION, OTLP_DROPPED, OTLP_POINTS,
+    BUILD, COLLECTOR, FEATURE, ISSUE, LOG, OTLP_BACKLOG, OTLP_DESTINATION, OTLP_DROPPED, OTLP_POINTS,
     OTLP_REQUESTS, PROCESS,
 };
 pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
@@ -69,6 +69,8 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&BUILD, exporter.map(|exporter| slice::from_ref(&exporter.build)));
     let process = exporter.and_then(|exporter| exporter.process.as_ref());
     visitor.entity(&PROCESS, process.map(slice::from_ref));
+    let log = exporter.map(|exporter| (exporter.build.started_at, exporter.lost_log_lines));
+    visitor.entity(&LOG, log.as_ref().map(slice::from_ref));
     visitor.entity(&OTLP_DESTINATION, exporter.map(|exporter| &*exporter.destinations));
     let delivery = exporter.and_then(|exporter| exporter.delivery.as_ref());
     visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));

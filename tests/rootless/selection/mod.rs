@@ -89,6 +89,7 @@ fn exporter() -> Exporter {
             started_at: since,
         }),
         resource: Arc::default(),
+        lost_log_lines: 0,
         destinations: vec![Destination { endpoint: "http://localhost:4317".to_owned(), configured: false }],
         delivery: Some(Delivery {
             points: vec![tally("accepted"), tally("rejected")],

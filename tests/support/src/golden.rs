@@ -45,6 +45,7 @@ pub fn exporter(since: BootTime) -> Exporter {
             started_at: since,
         }),
         resource: resource.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        lost_log_lines: 0,
         destinations: vec![Destination { endpoint: "http://collector:4317".to_owned(), configured: true }],
         delivery: Some(Delivery {
             points: vec![tally("accepted", 140), tally("rejected", 2)],

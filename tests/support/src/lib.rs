@@ -10,6 +10,7 @@ pub mod holding;
 pub mod http;
 pub mod measure;
 pub mod objects;
+pub mod pipe;
 pub mod points;
 pub mod readers;
 pub mod receiver;
