@@ -8,16 +8,17 @@ use crate::export::{json, otlp, table};
 use crate::host::{kallsyms::KernelSymbols, mounts, posture, procfs};
 use crate::kernel::fuzzing as kernel;
 use crate::kernel::iter::fuzzing as iter;
-use crate::{lookup, text};
+use crate::{lookup, text, web};
 
 /// A parser: its name, which is that of the directory of its corpus, and a function that gives it bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The parsers.
-pub const TARGETS: [Target; 23] = [
-    ("accept", accept),
+pub const TARGETS: [Target; 25] = [
+    ("accept", web::fuzz_headers),
     ("backlog", otlp::queue::fuzz_records),
     ("btf", kernel::btf),
+    ("certificate", web::fuzz_certificate),
     ("cgroup", cgroup),
     ("cri", lookup::cri::fuzz),
     ("docker", lookup::docker::fuzz),
@@ -38,11 +39,8 @@ pub const TARGETS: [Target; 23] = [
     ("snapshot", snapshot),
     ("text", printable),
     ("vmallocinfo", posture::fuzz),
+    ("web-config", web::fuzz_config),
 ];
-
-fn accept(bytes: &[u8]) {
-    let _format = Format::negotiate(&String::from_utf8_lossy(bytes));
-}
 
 fn cgroup(bytes: &[u8]) {
     let CgroupIdentity { container, unit, .. } = CgroupIdentity::of(&text::escaped(bytes));
@@ -65,7 +63,7 @@ fn snapshot(bytes: &[u8]) {
     assert_eq!(again.expect("what was written can be read"), written);
     let table = table::render(read.sample(None));
     assert!(!table.contains(|character| character != '\n' && text::is_invisible(character)));
-    for format in [Format::Text, Format::OpenMetrics] {
+    for format in [Format::Text, Format::OpenMetrics, Format::OpenMetricsCreated] {
         let _text = prometheus::render(read.sample(None), format, 0);
     }
 }

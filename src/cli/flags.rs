@@ -227,9 +227,52 @@ const COMPRESSIONS: [(&str, &str, Compression); 3] = [
 pub(super) struct WebFlags {
     /// Address to serve /metrics on, or none
     ///
-    /// `:PORT` listens on every address of the host, `none` disables the endpoint. Repeatable.
-    #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:10048", value_parser = values::or_none(values::listen_address))]
+    /// `:PORT` listens on every address of the host, `unix:/PATH` on a Unix socket, `none` disables the endpoint. Repeatable.
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10048", value_parser = values::or_none(values::listen_address))]
     pub(super) web_listen_address: Vec<Setting<ListenAddress>>,
+
+    /// Serve on the sockets that systemd passes
+    ///
+    /// Instead of --web.listen-address.
+    #[arg(long = "web.systemd-socket", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    pub(super) web_systemd_socket: bool,
+
+    /// File with TLS, users and headers
+    ///
+    /// In the format of Prometheus' exporters (exporter-toolkit). Changes take effect without a restart; SIGHUP reads it again as well.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub(super) web_config_file: Option<PathBuf>,
+
+    /// Path of the metrics
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = values::page)]
+    pub(super) web_telemetry_path: String,
+
+    /// Scrapes that are answered at a time; 0 for no limit
+    ///
+    /// Others get status 503 and may try again.
+    #[arg(long = "web.max-requests", value_name = "NUMBER", default_value = "40", value_parser = values::requests)]
+    pub(super) web_max_requests: usize,
+
+    /// Host name that requests may use, or * for any
+    ///
+    /// IP addresses, localhost, the names of this host and those of --web.listen-address are always served. Others are refused, so
+    /// that web pages cannot read the metrics under a name of their own (DNS rebinding). `*.DOMAIN` allows all names below a domain.
+    /// Repeatable.
+    #[arg(long = "web.allowed-hosts", value_name = "HOST", value_parser = values::allowed_host)]
+    pub(super) web_allowed_hosts: Vec<String>,
+
+    /// Permissions of a Unix socket, in octal
+    ///
+    /// Who may write to the socket may read the metrics.
+    #[arg(long = "web.socket-mode", value_name = "MODE", default_value = "0660", value_parser = values::mode)]
+    pub(super) web_socket_mode: u32,
+
+    /// Export the start of each counter in OpenMetrics
+    ///
+    /// As series ending in _created, which Prometheus stores unless its feature created-timestamp-zero-ingestion is on. Protobuf has
+    /// the start of each counter without further series, so that this feature needs no flag here.
+    #[arg(long = "web.created-timestamps", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    pub(super) web_created_timestamps: bool,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::arguments::{Resolved, resolve};
 use self::environment::Environment;
-use self::flags::{CollectionFlags, Flags, PROGRAM, PrivilegeFlags, Subcommands};
+use self::flags::{CollectionFlags, Flags, PROGRAM, PrivilegeFlags, Subcommands, WebFlags};
 pub use self::flags::{LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
@@ -54,14 +54,43 @@ pub struct Export {
     pub push: Option<Push>,
     /// The time between two readings that are printed to standard output; `None` to print none.
     pub console: Option<Duration>,
-    /// The addresses of the Prometheus endpoint.
-    pub listen: Vec<ListenAddress>,
+    /// The Prometheus endpoint.
+    pub web: Web,
     /// What the resource is made of.
     pub resource: Resource,
     /// What the process gives up.
     pub sandbox: SandboxOptions,
     /// Options of what is read.
     pub collection: Collection,
+}
+
+/// Options of the Prometheus endpoint.
+#[derive(Debug)]
+pub struct Web {
+    /// Its addresses; none with `systemd_socket`.
+    pub listen: Vec<ListenAddress>,
+    /// Whether to serve on the sockets that systemd passes.
+    pub systemd_socket: bool,
+    /// The file with TLS, users and headers.
+    pub config_file: Option<PathBuf>,
+    /// The path of the metrics.
+    pub telemetry_path: String,
+    /// How many scrapes are answered at a time; 0 for no limit.
+    pub max_requests: usize,
+    /// Host names that are served in addition to those of the host.
+    pub allowed_hosts: Vec<String>,
+    /// Permissions of Unix sockets.
+    pub socket_mode: u32,
+    /// Whether `OpenMetrics` has the start of each counter.
+    pub created_timestamps: bool,
+}
+
+impl Web {
+    /// Returns whether the endpoint is served at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.systemd_socket || !self.listen.is_empty()
+    }
 }
 
 /// Options of `snapshot`.
@@ -161,9 +190,9 @@ pub fn parse(
     let (command, log) = match command {
         None => {
             let log = log(&collection);
-            let listen = listen(web.web_listen_address, &mut errors);
+            let web = self::web(web, &mut errors);
             let Pushed { push, console } = push::resolve(otlp, &environment, &mut errors, &mut warnings);
-            if push.is_none() && console.is_none() && listen.is_empty() && errors.lines.is_empty() {
+            if push.is_none() && console.is_none() && !web.is_on() && errors.lines.is_empty() {
                 errors.lines.push(
                     "nothing is pushed, printed or served, which leaves nothing to do; give --otlp-grpc, --otlp-http or \
                      --web.listen-address a value other than none"
@@ -185,7 +214,7 @@ pub fn parse(
                 // Each query of a scan needs a capability.
                 collection.enrich.hooks = None;
             }
-            (Command::Export(Box::new(Export { push, console, listen, resource, sandbox, collection })), log)
+            (Command::Export(Box::new(Export { push, console, web, resource, sandbox, collection })), log)
         }
         Some(Subcommands::Snapshot(snapshot)) => {
             let log = log(&snapshot.collection);
@@ -227,8 +256,18 @@ fn sandbox(flags: &PrivilegeFlags) -> SandboxOptions {
     }
 }
 
-fn listen(given: Vec<Setting<ListenAddress>>, errors: &mut ConfigErrors) -> Vec<ListenAddress> {
-    list("--web.listen-address", given, errors).unwrap_or_default()
+fn web(flags: WebFlags, errors: &mut ConfigErrors) -> Web {
+    let listen = list("--web.listen-address", flags.web_listen_address, errors).unwrap_or_default();
+    Web {
+        listen: if flags.web_systemd_socket { Vec::new() } else { listen },
+        systemd_socket: flags.web_systemd_socket,
+        config_file: flags.web_config_file,
+        telemetry_path: flags.web_telemetry_path,
+        max_requests: flags.web_max_requests,
+        allowed_hosts: flags.web_allowed_hosts,
+        socket_mode: flags.web_socket_mode,
+        created_timestamps: flags.web_created_timestamps,
+    }
 }
 
 /// The values of a repeatable flag; `None` where it is not given.

@@ -43,7 +43,7 @@ fn errors(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn everything_has_a_default() {
     let export = export_with(&[], &[]);
-    assert_eq!(export.listen, [ListenAddress { host: Some("127.0.0.1".into()), port: 10048 }]);
+    assert_eq!(export.web.listen, [ListenAddress::Tcp { host: Some("127.0.0.1".into()), port: 10048 }]);
     assert_eq!(export.console, None);
     let push = export.push.expect("it pushes");
     assert_eq!((push.interval, push.interval_timeout), (Duration::from_secs(10), None));
@@ -449,7 +449,7 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 26] = [
+const OTHER: [(&str, &str); 33] = [
     ("otlp-grpc", "collector:1"),
     ("otlp-http", "http://collector:1"),
     ("otlp-compression", "zstd"),
@@ -458,6 +458,13 @@ const OTHER: [(&str, &str); 26] = [
     ("otlp-max-request-bytes", "70000"),
     ("otlp-backlog-bytes", "1"),
     ("web.listen-address", ":1"),
+    ("web.systemd-socket", "true"),
+    ("web.config.file", "/etc/web.yml"),
+    ("web.telemetry-path", "/scrape"),
+    ("web.max-requests", "7"),
+    ("web.allowed-hosts", "*.example.com"),
+    ("web.socket-mode", "0600"),
+    ("web.created-timestamps", "true"),
     ("node-name", "node-1"),
     ("host-root", "/proc"),
     ("kernel-reader", "walk"),
@@ -535,7 +542,7 @@ fn lists_in_variables_are_separated() {
             ("BPF_METRICS_EXPORTER_ONLY", "kind=map,name=a; kind=program;"),
         ],
     );
-    assert_eq!(export.listen.iter().map(|address| address.port).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(export.web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [":1", ":2"]);
     let Collection { lookup, selection, .. } = export.collection;
     assert_eq!(lookup.cri, Sockets::Given(vec!["/a".into(), "/b".into()]));
     assert_eq!(selection.only.iter().map(|rule| rule.terms.len()).collect::<Vec<_>>(), [2, 1]);

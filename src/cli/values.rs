@@ -1,6 +1,6 @@
 //! Parsers of the values of flags and variables, with a message for each value that does not parse.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,13 +15,28 @@ use crate::metrics::select::{is_any_like, metric_names};
 /// The longest time between two readings.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
 
-/// A host and a port to listen on.
+/// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress {
-    /// A name or an address; `None` for every address of the host.
-    pub host: Option<String>,
-    /// The port.
-    pub port: u16,
+pub enum ListenAddress {
+    /// A port of a host.
+    Tcp {
+        /// A name or an address; `None` for every address of the host.
+        host: Option<String>,
+        /// The port.
+        port: u16,
+    },
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host: Some(host), port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{}:{port}", host.as_deref().unwrap_or_default()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A value, or the word `none` in its place.
@@ -125,14 +140,59 @@ pub(super) fn metric_pattern(text: &str) -> Result<String, String> {
     Err(format!("{text:?} matches no metric; {advice}"))
 }
 
-/// An address to listen on: a host or nothing, a colon and a port.
+/// An address to listen on: a host or nothing, a colon and a port; or `unix:` and a path.
 pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
-    let advice = "give HOST:PORT or none";
+    let advice = "give HOST:PORT, unix:/PATH or none";
     let malformed = |what: &str| format!("malformed address {text:?}: {what}; {advice}");
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        // The kernel's limit (`struct sockaddr_un`), less what is appended until the socket is ready.
+        return match path {
+            _ if !path.starts_with('/') => Err(malformed("the path is not absolute")),
+            _ if path.len() > 90 => Err(malformed("the path has more than 90 bytes")),
+            _ => Ok(ListenAddress::Unix(path.into())),
+        };
+    }
     let (host, port) = split_port(text).map_err(|what| malformed(&what))?;
     let port = port.ok_or_else(|| malformed("the port is missing"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok(ListenAddress { host: (!host.is_empty()).then(|| host.to_owned()), port })
+    Ok(ListenAddress::Tcp { host: (!host.is_empty()).then(|| host.to_owned()), port })
+}
+
+/// The path of a page.
+pub(super) fn page(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_graphic() && !b"?#%<>\"".contains(&byte);
+    if !text.starts_with('/') || !text.bytes().all(legal) {
+        return Err(format!(
+            "{text:?} is not the path of a page: begin with / and use letters, digits and -._~/"
+        ));
+    }
+    if text.starts_with("/-/") {
+        return Err(format!("{text:?} is not free: /-/ is for health and readiness"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Permission bits, in octal.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| format!("{text:?} is not a mode from 0000 to 0777"))
+}
+
+/// A number of requests; 0 for any number.
+pub(super) fn requests(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a number of requests: give 0 for no limit, or 1 or more"))
+}
+
+/// A host without a port, `*`, or `*.` and a domain.
+pub(super) fn allowed_host(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if text == "*" || (!name.is_empty() && name.bytes().all(legal)) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a host name: give a name without a port, *.DOMAIN or *"))
 }
 
 /// Splits `host:port`, `[v6]:port` and either without a port; the brackets stay.

@@ -7,3 +7,4 @@ pub mod json;
 pub mod otlp;
 pub mod prometheus;
 pub mod table;
+mod wire;

@@ -11,7 +11,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use self::select::MetricFilter;
-use crate::model::{BootTime, Exporter, Object, Snapshot, Tag, Target, WallClock};
+use crate::model::{BootTime, Exporter, Object, Part, Snapshot, Tag, Target, WallClock};
 
 /// Everything to export at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +180,9 @@ pub struct Metric<T> {
 pub struct Entity<T: 'static> {
     /// Heading for its values: `Programs`.
     pub title: &'static str,
+    /// The part of a reading that its values come from, by which a scrape chooses (`collect[]`); `None` for how the reading went and
+    /// the exporter itself, which are in every scrape.
+    pub part: Option<Part>,
     /// Labels that identify a value, on each of its metrics.
     pub key: &'static [Label<T>],
     /// Labels that describe a value, in addition to the key on metrics with [`Carries::Info`].

@@ -55,6 +55,8 @@ pub struct Files {
     pub read: Vec<PathBuf>,
     /// Directories that are written.
     pub write: Vec<PathBuf>,
+    /// Directories in which files are removed.
+    pub remove: Vec<PathBuf>,
     /// TCP ports of receivers.
     pub ports: Vec<u16>,
 }
@@ -91,7 +93,8 @@ fn apply(files: &Files) -> Result<RestrictionStatus, RulesetError> {
         .create()?
         .add_rules(path_beneath_rules(readable(files), read))?
         .add_rules(path_beneath_rules(LISTED.iter().map(|path| existing(Path::new(path))), list))?
-        .add_rules(path_beneath_rules(&files.write, AccessFs::from_all(VERSION)))?;
+        .add_rules(path_beneath_rules(&files.write, AccessFs::from_all(VERSION)))?
+        .add_rules(path_beneath_rules(&files.remove, AccessFs::RemoveFile))?;
     for port in ports {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }

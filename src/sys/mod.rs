@@ -4,6 +4,7 @@
 
 pub(crate) mod bpf;
 mod error;
+pub mod inherited;
 pub mod malloc;
 pub(crate) mod os;
 

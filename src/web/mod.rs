@@ -3,124 +3,351 @@
 //! | path | response |
 //! |---|---|
 //! | `/` | a landing page |
-//! | `/metrics` | the metrics, in a format and compression that the scraper accepts |
+//! | `/metrics` (`--web.telemetry-path`) | the metrics, in a format and compression that the scraper accepts |
 //! | `/-/healthy` | 200 while the process serves |
 //! | `/-/ready` | 200 if BPF objects can be read, else 503 |
+//!
+//! Entry points: [`Listener`], [`Server::new`] and [`Server::serve`]. Every bound is in [`bounds`].
+
+mod activity;
+mod answers;
+mod body;
+pub mod bounds;
+mod collectors;
+mod config;
+mod connections;
+pub mod descriptors;
+mod host;
+mod listen;
+mod negotiate;
+mod pages;
+mod watched;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::get;
+use http::{Request, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
 
-use crate::export::prometheus::{self, Format};
+use self::activity::Activity;
+use self::config::Config;
+pub use self::config::{ConfigError, ConfigFile};
+use self::connections::{Admitted, Connections};
+pub use self::host::{Hosts, own_names};
+pub use self::listen::{Listener, SocketFile};
+use self::pages::Pages;
+use self::watched::Watched;
 use crate::source::Source;
 use crate::worker::Worker;
 
-/// Listens on a port of an address, or of every address of this host.
-///
-/// # Errors
-///
-/// If the address is in use, not local, or not permitted.
-pub fn bind(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
-    let listener = match host {
-        Some(host) => TcpListener::bind((host, port)),
-        // The IPv6 socket accepts IPv4 as well, if the host has IPv6.
-        None => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => Err(error),
-            _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
-        }),
-    }?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
+/// How often a connection is compared with its bounds.
+const WATCH: Duration = Duration::from_secs(1);
 
-/// Serves on a listener until `stop`, and finishes requests in flight. Responses are rendered on `renderer`.
-///
-/// # Errors
-///
-/// If the listener cannot be used.
-pub async fn serve(
-    listener: TcpListener,
-    source: Source,
-    renderer: Worker,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let stopped = async move {
-        // An error means that the sender is gone: stop as well.
-        let _: Result<_, watch::error::RecvError> = stop.wait_for(|stop| *stop).await.map(drop);
-    };
-    axum::serve(listener, router(source, renderer)).with_graceful_shutdown(stopped).await
-}
+/// How long the server waits before it accepts again, after the system refused a descriptor or memory.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// Options of the server.
 #[derive(Clone)]
-struct Pages {
-    source: Source,
-    renderer: Worker,
-    /// Size of the last response: the next one will be similar.
-    size_hint: Arc<AtomicUsize>,
+pub struct Settings {
+    /// The path of the metrics, which begins with `/`.
+    pub telemetry_path: String,
+    /// How many scrapes are answered at a time; 0 for no limit.
+    pub max_requests: usize,
+    /// The names that are served over TCP.
+    pub hosts: Hosts,
+    /// Whether `OpenMetrics` has the start of each counter.
+    pub created: bool,
+    /// TLS, users and headers; `None` for none.
+    pub config: Option<ConfigFile>,
+    /// How many file descriptors the process may have.
+    pub descriptors: u64,
 }
 
-/// Returns the routes.
-pub fn router(source: Source, renderer: Worker) -> Router {
-    let compress = CompressionLayer::new().quality(CompressionLevel::Fastest);
-    Router::new()
-        .route("/", get(landing))
-        .route("/metrics", get(metrics).layer(compress))
-        .route("/-/healthy", get(|| async { "healthy\n" }))
-        .route("/-/ready", get(ready))
-        .with_state(Pages { source, renderer, size_hint: Arc::default() })
+/// A server on any number of listeners, which share its bounds.
+#[derive(Clone)]
+pub struct Server {
+    pages: Arc<Pages>,
+    connections: Arc<Connections>,
+    config: Option<ConfigFile>,
+    without_config: Arc<Config>,
 }
 
-async fn landing(State(pages): State<Pages>) -> Response {
-    let reading = pages.source.latest().await;
-    let totals = &reading.snapshot.totals;
-    let items = totals.iter().map(|total| format!("<li>{}: {}</li>", total.kind.as_str(), total.objects));
-    let counts = items.collect::<Vec<_>>().join("\n");
-    let page = include_str!("landing.html").replace("{version}", env!("CARGO_PKG_VERSION"));
-    Html(page.replace("{counts}", &counts)).into_response()
-}
+impl Server {
+    /// Returns a server of readings, which are rendered on a thread.
+    #[must_use]
+    pub fn new(source: Source, rendering: Worker, settings: Settings) -> Self {
+        let Settings { descriptors, config, .. } = settings;
+        Self {
+            connections: Connections::new(descriptors),
+            config: config.clone(),
+            pages: Arc::new(Pages::new(source, rendering, Settings { config, ..settings })),
+            without_config: Config::none(),
+        }
+    }
 
-async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
-    let accept: Vec<&str> =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let format = Format::negotiate(&accept.join(","));
-    let selected = pages.source.latest().await.selected;
-    let exporter = pages.source.exporter();
-    let size_hint = pages.size_hint;
-    let render = move || {
-        let sample = selected.sample(Some(&exporter));
-        let text = prometheus::render(sample, format, size_hint.load(Ordering::Relaxed));
-        size_hint.store(text.len(), Ordering::Relaxed);
-        text
-    };
-    let text = pages.renderer.run(render).await;
-    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
-}
+    /// Reads the configuration file again, if there is one.
+    pub async fn reload(&self) {
+        if let Some(config) = &self.config {
+            config.reload().await;
+        }
+    }
 
-async fn ready(State(pages): State<Pages>) -> (StatusCode, &'static str) {
-    if pages.source.latest().await.snapshot.is_all_refused() {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the kernel refuses to list BPF objects\n")
-    } else {
-        (StatusCode::OK, "ready\n")
+    /// Serves on a listener until `stop`, and finishes requests in flight.
+    ///
+    /// # Errors
+    ///
+    /// If the listener cannot be used.
+    pub async fn serve(self, listener: Listener, stop: watch::Receiver<bool>) -> io::Result<()> {
+        match listener {
+            Listener::Tcp(socket) => self.accept(TcpListener::from_std(socket)?, stop).await,
+            Listener::Unix { socket, file } => {
+                self.accept(UnixListener::from_std(socket)?, stop).await;
+                drop(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts connections until `stop`, then waits for their requests.
+    async fn accept(&self, socket: impl Accept, mut stop: watch::Receiver<bool>) {
+        let mut tasks = JoinSet::new();
+        let mut refused = false;
+        loop {
+            let accepted = tokio::select! {
+                () = stopped(&mut stop) => break,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok(stream) => {
+                    refused = false;
+                    // Without room, the connection is closed at once.
+                    if let Some(admitted) = self.connections.admit() {
+                        let (server, stop) = (self.clone(), stop.clone());
+                        tasks.spawn(async move { server.connection(stream, admitted, stop).await });
+                    }
+                }
+                Err(error) if is_of_the_client(&error) => {
+                    debug!("a connection ended before it was accepted: {error}")
+                }
+                Err(error) => {
+                    if !refused {
+                        warn!("failed to accept a connection: {error}; trying again");
+                        refused = true;
+                    }
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Serves one connection until it ends, exceeds a bound, or makes room for another.
+    async fn connection<S: Stream>(self, stream: S, admitted: Admitted, stop: watch::Receiver<bool>) {
+        let activity = Arc::clone(&admitted.activity);
+        tokio::select! {
+            () = self.talk(stream, &activity, stop) => {}
+            () = activity.closed() => debug!("closed a connection to make room"),
+            reason = watch_over(&activity) => debug!("closed a connection: {reason}"),
+        }
+    }
+
+    async fn talk<S: Stream>(&self, stream: S, activity: &Arc<Activity>, stop: watch::Receiver<bool>) {
+        let is_unix = S::IS_UNIX;
+        let stream = Watched::new(stream, Arc::clone(activity));
+        let config = self.config().await;
+        let Some(acceptor) = &config.tls else {
+            return self.http1(stream, activity, stop, is_unix).await;
+        };
+        match acceptor.accept(stream).await {
+            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                self.http2(stream, activity, stop, is_unix).await;
+            }
+            Ok(stream) => self.http1(stream, activity, stop, is_unix).await,
+            Err(error) => debug!("TLS handshake failed: {error}"),
+        }
+    }
+
+    async fn http1<S>(
+        &self,
+        stream: S,
+        activity: &Arc<Activity>,
+        mut stop: watch::Receiver<bool>,
+        is_unix: bool,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let service = service_fn(|request| self.respond(request, activity, is_unix));
+        let mut connection = pin!(
+            http1::Builder::new()
+                .max_headers(bounds::HEADER_LINES)
+                .max_header_size(bounds::HEAD)
+                .max_buf_size(bounds::UNSENT)
+                // Ours counts from the first byte of a request on.
+                .header_read_timeout(None)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        log_end(ended);
+    }
+
+    async fn http2<S>(
+        &self,
+        stream: S,
+        activity: &Arc<Activity>,
+        mut stop: watch::Receiver<bool>,
+        is_unix: bool,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        activity.is_http2();
+        let service = service_fn(|request| {
+            let (server, activity) = (self.clone(), Arc::clone(activity));
+            async move { server.respond(request, &activity, is_unix).await }
+        });
+        let mut connection = pin!(
+            http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(bounds::STREAMS)
+                .max_header_list_size(u32::try_from(bounds::HEAD).unwrap_or(u32::MAX))
+                .max_send_buf_size(bounds::UNSENT)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        log_end(ended);
+    }
+
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        activity: &Arc<Activity>,
+        is_unix: bool,
+    ) -> Result<http::Response<body::Body>, body::Never> {
+        let config = self.config().await;
+        let needs_host = request.version() >= Version::HTTP_11;
+        let busy = activity.request();
+        Ok(self.pages.respond(&request, &config, activity, busy, is_unix, needs_host).await)
+    }
+
+    async fn config(&self) -> Arc<Config> {
+        match &self.config {
+            Some(file) => file.current().await,
+            None => Arc::clone(&self.without_config),
+        }
     }
 }
 
-/// Returns the URL of the metrics on a listener.
-#[must_use]
-pub fn url(listener: &TcpListener) -> String {
-    match listener.local_addr() {
-        Ok(SocketAddr::V4(address)) => format!("http://{address}/metrics"),
-        Ok(SocketAddr::V6(address)) => format!("http://{address}/metrics"),
-        Err(error) => format!("an unknown address ({error})"),
+/// A socket that accepts connections.
+trait Accept: Send + Sync {
+    type Stream: Stream;
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// A connection.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Whether permissions of a file decide who may connect, which keeps browsers out.
+    const IS_UNIX: bool;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _) = Self::accept(self).await?;
+        probe(&stream)?;
+        Ok(stream)
     }
+}
+
+impl Stream for TcpStream {
+    const IS_UNIX: bool = false;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
+impl Stream for UnixStream {
+    const IS_UNIX: bool = true;
+}
+
+/// Reads bytes as the headers and the query of a request.
+#[doc(hidden)]
+pub fn fuzz_headers(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _any = (negotiate::format(&[&text]), negotiate::coding(&[&text]));
+    let _any = (Hosts::default().serve(&text), collectors::Collectors::parse(&text));
+}
+
+#[doc(hidden)]
+pub use self::config::{fuzz_certificate, fuzz_config};
+
+/// Waits for the stop; an error means that the sender is gone: stop as well.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _: Result<_, watch::error::RecvError> = stop.wait_for(|stop| *stop).await.map(drop);
+}
+
+/// Waits until a connection exceeds a bound, and returns which.
+async fn watch_over(activity: &Activity) -> &'static str {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        if let Some(reason) = activity.overdue(Instant::now()) {
+            return reason;
+        }
+    }
+}
+
+fn log_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!("a connection ended: {error}");
+    }
+}
+
+/// Returns whether accepting failed for a reason of the client, which says nothing about the next one.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Makes the kernel find out whether a quiet client is still there.
+fn probe(stream: &TcpStream) -> io::Result<()> {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(bounds::PROBE_AFTER))?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(bounds::PROBE_INTERVAL))?;
+    setsockopt(stream, sockopt::TcpKeepCount, &bounds::PROBES)?;
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod attachments;
 mod backends;
 mod collection;
 mod counts;
+mod endpoint;
 mod log;
 mod owners;
 mod pins;
@@ -22,7 +23,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 11] = [
+const MODULES: [(&str, &[Test]); 12] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -34,6 +35,7 @@ const MODULES: [(&str, &[Test]); 11] = [
     ("log", log::TESTS),
     ("view", view::TESTS),
     ("sandbox", sandbox::TESTS),
+    ("endpoint", endpoint::TESTS),
 ];
 
 fn main() -> ExitCode {

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("outage", &[]),
     ("text", &[]),
     ("grpc_response", &[]),
-    ("fuzzing", &["text", "host", "kernel", "enrich", "lookup", "export"]),
+    ("fuzzing", &["text", "host", "kernel", "enrich", "lookup", "export", "web"]),
     ("error_chain", &["text"]),
     ("sys", &["model"]),
     ("host", &["model", "sys", "text"]),
@@ -39,7 +39,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "text",
         ],
     ),
-    ("web", &["metrics", "source", "export", "worker"]),
+    ("web", &["model", "metrics", "source", "export", "worker"]),
 ];
 
 /// The only names that `enrich` may use from the layers that call the kernel and read its tables.

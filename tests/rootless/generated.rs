@@ -8,6 +8,7 @@ use test_support::golden;
 use bpf_metrics_exporter::cli;
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, generate, prometheus_name, visit};
 use bpf_metrics_exporter::model::feature;
+use bpf_metrics_exporter::web::bounds;
 
 #[test]
 fn docs_metrics_is_up_to_date() {
@@ -21,15 +22,23 @@ fn docs_opentelemetry_variables_is_up_to_date() {
 
 #[test]
 fn docs_privileges_has_the_tables_of_features() {
-    const PAGE: &str = "docs/privileges.md";
+    assert_has("docs/privileges.md", &feature::markdown());
+}
+
+#[test]
+fn docs_endpoint_has_the_bounds() {
+    assert_has("docs/endpoint.md", &bounds::markdown());
+}
+
+/// Compares a page with the same page that has a text between its marks.
+fn assert_has(page: &str, text: &str) {
     const START: &str = "<!-- generated -->\n";
     const END: &str = "<!-- end -->\n";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-    let page = std::fs::read_to_string(path).expect("the file is there");
-    let (before, rest) = page.split_once(START).expect("the mark is there");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let found = std::fs::read_to_string(&path).expect("the file is there");
+    let (before, rest) = found.split_once(START).expect("the mark is there");
     let (_, after) = rest.split_once(END).expect("the mark is there");
-    let expected = format!("{before}{START}{}{END}{after}", feature::markdown());
-    golden::assert_golden(PAGE, &expected);
+    golden::assert_golden(page, &format!("{before}{START}{text}{END}{after}"));
 }
 
 /// Returns the pages of documentation and their texts.

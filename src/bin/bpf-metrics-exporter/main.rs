@@ -1,5 +1,6 @@
 //! The program: parses the settings and runs the exporter or a subcommand. The parts are in the library.
 
+mod endpoint;
 mod log;
 mod messages;
 mod push;

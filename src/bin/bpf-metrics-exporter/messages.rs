@@ -40,11 +40,9 @@ fn internal_error(panic: &PanicHookInfo<'_>) -> String {
 
 /// An address on which the endpoint cannot be served.
 pub(super) fn not_listening(address: &ListenAddress, error: &io::Error) -> String {
-    let host = address.host.as_deref().unwrap_or("");
     let advice = if error.kind() == io::ErrorKind::AddrInUse { "is another instance running? " } else { "" };
     format!(
-        "failed to listen on {host}:{}: {error}; {advice}give --web.listen-address another HOST:PORT, or none",
-        address.port
+        "failed to listen on {address}: {error}; {advice}give --web.listen-address another address, or none"
     )
 }
 

@@ -1,7 +1,6 @@
 //! Exports until a signal arrives: one source of snapshots, the Prometheus endpoint, the push, and the lookup of names.
 
 use std::fs::DirBuilder;
-use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -17,16 +16,17 @@ use bpf_metrics_exporter::export::otlp::resource;
 use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, TlsFiles};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::lookup;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter};
 use bpf_metrics_exporter::sandbox::{Files, Needs, Sandbox};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::worker::Worker;
-use bpf_metrics_exporter::{lookup, web};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use crate::endpoint::{NotOpened, WebEndpoint};
 use crate::messages::{self, Warned};
 use crate::signals::Signals;
 use crate::supervisor::Supervisor;
@@ -39,16 +39,16 @@ pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
 
 /// Exports until a signal arrives.
 pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
-    let listeners = match listen(&export.listen) {
-        Ok(listeners) => listeners,
-        Err(lines) => {
+    let endpoint = match WebEndpoint::open(&export.web) {
+        Ok(endpoint) => endpoint,
+        Err(NotOpened { lines, code }) => {
             for line in lines {
                 log::complain(&line);
             }
-            return ExitCode::FAILURE;
+            return code;
         }
     };
-    let confined = match confine(&export) {
+    let confined = match confine(&export, &endpoint) {
         Ok(confined) => confined,
         Err(error) => return finish(Err(error)),
     };
@@ -59,7 +59,7 @@ pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
         warn!("{warning}");
     }
     messages::warn_of_missing_sockets(&export.collection.lookup);
-    finish(run(export, listeners, confined))
+    finish(run(export, endpoint, confined))
 }
 
 /// A process that has given up what it can, and the thread of readings, which keeps more than all others.
@@ -69,18 +69,18 @@ struct Confined {
 }
 
 /// Restricts this thread, and with it every thread that is started later. Called before any other is.
-fn confine(export: &Export) -> anyhow::Result<Confined> {
+fn confine(export: &Export, endpoint: &WebEndpoint) -> anyhow::Result<Confined> {
     let options = export.sandbox;
     let needs = Needs { hooks: export.collection.enrich.hooks.is_some(), nothing: options.least };
     let sandbox = Arc::new(Sandbox::enter(options, needs).map_err(anyhow::Error::msg)?);
     let reading = start_worker("reading")?;
-    sandbox.restrict_others(&files(export));
+    sandbox.restrict_others(&files(export, endpoint));
     Ok(Confined { sandbox, reading })
 }
 
 /// Returns what the outputs open once the exporter runs.
-fn files(export: &Export) -> Files {
-    let mut files = Files::default();
+fn files(export: &Export, endpoint: &WebEndpoint) -> Files {
+    let mut files = Files { read: endpoint.files(), remove: endpoint.directories(), ..Files::default() };
     for destination in export.push.iter().flat_map(|push| &push.destinations) {
         if let Endpoint::Tcp { port, .. } = destination.endpoint {
             files.ports.push(port);
@@ -100,20 +100,8 @@ fn files(export: &Export) -> Files {
     files
 }
 
-/// Listens on every address, or returns a line for each that failed.
-fn listen(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Vec<String>> {
-    let (mut listeners, mut lines) = (Vec::new(), Vec::new());
-    for address in addresses {
-        match web::bind(address.host.as_deref(), address.port) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => lines.push(messages::not_listening(address, &error)),
-        }
-    }
-    if lines.is_empty() { Ok(listeners) } else { Err(lines) }
-}
-
-fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyhow::Result<()> {
-    let Export { push, console, listen, resource, sandbox: options, collection } = export;
+fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Result<()> {
+    let Export { push, console, web, resource, sandbox: options, collection } = export;
     let Confined { sandbox, reading } = confined;
     let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
     let Collection { kernel, enrich, lookup, selection } = collection;
@@ -125,11 +113,13 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
     // Before the first reading, during which SIGHUP would end the program, and the kernel would ignore SIGTERM if it is pid 1.
     let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
     let (rendering, encoding) = (start_worker("rendering")?, start_worker("encoding")?);
+    endpoint.start_threads()?;
+    let names_of_node = resource.node_name.iter().chain(&resource.default_node_name).cloned().collect();
     let names = NameCache::awaiting_lookups();
     let mut warned = Warned::of(options.least);
     let first = reading.run({
         let (names, sandbox) = (names.clone(), Arc::clone(&sandbox));
-        let addresses = addresses(&listen, receivers);
+        let addresses = addresses(&web.listen, receivers);
         move || {
             // The identity of the host may be readable to root only.
             let resource = attributes(resource, addresses);
@@ -208,7 +198,8 @@ fn run(export: Export, listeners: Vec<TcpListener>, confined: Confined) -> anyho
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::new();
-        serve_prometheus(&mut tasks, listeners, &source, &rendering, &stopped);
+        let reloads = endpoint.has_files().then(|| signals.reloads());
+        endpoint.serve(&mut tasks, web, names_of_node, source.clone(), rendering, &stopped, reloads);
         let names = lookup::run(names, lookup, stopped.clone());
         tasks.spawn(async {
             names.await;
@@ -244,8 +235,7 @@ fn start_worker(name: &str) -> anyhow::Result<Worker> {
 
 /// Returns what distinguishes this exporter from others on its host by its flags.
 fn addresses(listen: &[ListenAddress], receivers: &[Destination]) -> Vec<String> {
-    let listen =
-        listen.iter().map(|address| format!("{}:{}", address.host.as_deref().unwrap_or(""), address.port));
+    let listen = listen.iter().map(ToString::to_string);
     let receivers = receivers.iter().map(|receiver| receiver.endpoint.to_string());
     listen.chain(receivers).collect()
 }
@@ -264,25 +254,6 @@ fn build(started_at: BootTime) -> Build {
         version: env!("CARGO_PKG_VERSION"),
         revision: option_env!("BUILD_REVISION"),
         rustc: option_env!("BUILD_RUSTC"),
-    }
-}
-
-fn serve_prometheus(
-    tasks: &mut Tasks,
-    listeners: Vec<TcpListener>,
-    source: &Source,
-    rendering: &Worker,
-    stopped: &watch::Receiver<bool>,
-) {
-    if listeners.is_empty() {
-        info!("Prometheus endpoint disabled (--web.listen-address none)");
-    } else {
-        let urls: Vec<String> = listeners.iter().map(web::url).collect();
-        info!("serving Prometheus metrics on {}", urls.join(", "));
-    }
-    for listener in listeners {
-        let serve = web::serve(listener, source.clone(), rendering.clone(), stopped.clone());
-        tasks.spawn(async { serve.await.context("failed to serve Prometheus metrics") });
     }
 }
 

@@ -29,7 +29,6 @@ impl Signals {
 
     /// Returns a receiver that changes with each SIGHUP, for a part that has files to read again. Signals are delivered while
     /// somebody waits in [`Signals::stop`].
-    #[expect(dead_code, reason = "no part has files to read again yet")]
     pub(super) fn reloads(&self) -> watch::Receiver<()> {
         self.reload.subscribe()
     }

@@ -66,7 +66,7 @@ fn otel_sdk_disabled() {
     let off = ("OTEL_SDK_DISABLED", "True");
     let export = export_with(&[], &[off, ("OTEL_METRICS_EXPORTER", "otlp,console")]);
     assert!(export.push.is_none() && export.console.is_none());
-    assert_eq!(export.listen.len(), 1, "the Prometheus endpoint stays");
+    assert_eq!(export.web.listen.len(), 1, "the Prometheus endpoint stays");
     assert_eq!(warnings(&[], &[off]), [""; 0]);
     assert!(export_with(&["--otlp-grpc=a"], &[off]).push.is_none(), "flags give way");
     assert!(warnings(&["--otlp-grpc=a"], &[off])[0].contains("nothing is pushed"));
@@ -78,7 +78,7 @@ fn otel_sdk_disabled() {
 fn otel_metrics_exporter() {
     let export = |list, arguments: &[&str]| {
         let export = export_with(arguments, &[("OTEL_METRICS_EXPORTER", list)]);
-        (export.push.is_some(), export.console.is_some(), export.listen.len())
+        (export.push.is_some(), export.console.is_some(), export.web.listen.len())
     };
     for (list, expected) in [
         ("otlp", (true, false, 1)),
@@ -464,8 +464,9 @@ fn otel_metrics_exemplar_filter() {
 /// The address that is listened on, with these variables for host and port.
 fn listening(host: &str, port: &str) -> String {
     let variables = [("OTEL_EXPORTER_PROMETHEUS_HOST", host), ("OTEL_EXPORTER_PROMETHEUS_PORT", port)];
-    let [address] = &export_with(&[], &variables).listen[..] else { panic!("one address") };
-    format!("{} {}", address.host.as_deref().unwrap_or("any"), address.port)
+    let [address] = &export_with(&[], &variables).web.listen[..] else { panic!("one address") };
+    let ListenAddress::Tcp { host, port } = address else { panic!("a port") };
+    format!("{} {port}", host.as_deref().unwrap_or("any"))
 }
 
 #[test]
@@ -480,8 +481,9 @@ fn otel_exporter_prometheus_host() {
         assert_eq!(listening(host, ""), expected, "{host}");
     }
     assert_ignored("OTEL_EXPORTER_PROMETHEUS_HOST", &["a b"], "a space");
-    let flag = export_with(&["--web.listen-address=:1"], &[("OTEL_EXPORTER_PROMETHEUS_HOST", "h")]).listen;
-    assert_eq!(flag, [ListenAddress { host: None, port: 1 }]);
+    let flag =
+        export_with(&["--web.listen-address=:1"], &[("OTEL_EXPORTER_PROMETHEUS_HOST", "h")]).web.listen;
+    assert_eq!(flag, [ListenAddress::Tcp { host: None, port: 1 }]);
 }
 
 #[test]

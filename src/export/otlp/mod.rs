@@ -10,7 +10,6 @@ pub mod queue;
 pub mod resource;
 pub mod settings;
 pub mod transport;
-mod wire;
 
 pub use self::deliver::{DeliverySettings, RequestLimit, deliver};
 pub use self::produce::{Lane, Pace, produce};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::rules::is_like;
 use crate::metrics::{Entity, Metric, Rows, Visitor, prometheus_name, visit};
+use crate::model::Part;
 
 /// The metrics that are not exported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +35,28 @@ impl MetricFilter {
         Self { excluded: excluded.map(|Name { otlp, .. }| otlp).collect() }
     }
 
+    /// Returns a filter that excludes the metrics of the parts of a reading for which `keep` is false.
+    #[must_use]
+    pub fn of_parts(keep: impl Fn(Part) -> bool) -> Self {
+        struct Left<F> {
+            keep: F,
+            excluded: BTreeSet<&'static str>,
+        }
+        impl<F: Fn(Part) -> bool> Visitor for Left<F> {
+            fn entity<T>(&mut self, entity: &'static Entity<T>, _rows: Rows, _values: Option<&[T]>) {
+                if entity.part.is_some_and(|part| !(self.keep)(part)) {
+                    self.excluded.extend(entity.metrics.iter().map(|metric| metric.name));
+                }
+            }
+        }
+        let mut left = Left { keep, excluded: BTreeSet::new() };
+        visit(None, &mut left);
+        Self { excluded: left.excluded }
+    }
+
     /// Returns a filter that excludes what either of two does.
-    pub(super) fn and(self: &Arc<Self>, other: &Arc<Self>) -> Arc<Self> {
+    #[must_use]
+    pub fn and(self: &Arc<Self>, other: &Arc<Self>) -> Arc<Self> {
         if self.excluded.is_empty() {
             return Arc::clone(other);
         }
@@ -136,6 +157,22 @@ mod tests {
         assert_eq!(*both, filter(&[], &["bpf_map_*", "bpf_program_*"]));
         assert_eq!(*both.and(&Arc::default()), *both);
         assert!(filter(&[], &["*"]).excludes_all() && !both.excludes_all());
+    }
+
+    #[test]
+    fn a_part_has_its_metrics_and_those_of_no_part_stay() {
+        let maps = MetricFilter::of_parts(|part| part == Part::Map);
+        let kept = |name: &str| !maps.excluded.contains(name);
+        assert!(kept("bpf_map_info") && kept("bpf_exporter_build_info"));
+        assert!(!kept("bpf_program_info") && !kept("bpf_map_holder_info"), "holders are a part of their own");
+        assert_eq!(MetricFilter::of_parts(|_| true), *MetricFilter::none());
+        for part in Part::ALL {
+            assert_ne!(
+                MetricFilter::of_parts(|kept| kept != part),
+                *MetricFilter::none(),
+                "{part:?} has metrics"
+            );
+        }
     }
 
     #[test]

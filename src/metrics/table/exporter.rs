@@ -15,6 +15,7 @@ use crate::model::{
 /// Whether run statistics are on, by who turns them on.
 pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
     title: "Run statistics",
+    part: Some(Part::Host),
     key: &[Label {
         name: "by",
         help: "`exporter` or `sysctl` (`kernel.bpf_stats_enabled`)",
@@ -38,6 +39,7 @@ pub static RUN_STATS_BY: Entity<(&'static str, bool)> = Entity {
 /// How long run statistics have been on.
 pub static RUN_STATS: Entity<(BootTime, RunStats)> = Entity {
     title: "Run statistics, covered",
+    part: Some(Part::Host),
     key: &[],
     info: &[],
     metrics: &[Metric {
@@ -57,6 +59,7 @@ pub static RUN_STATS: Entity<(BootTime, RunStats)> = Entity {
 /// How each part of a reading went.
 pub static COLLECTOR: Entity<Collector> = Entity {
     title: "Readings",
+    part: None,
     key: &[
         Label {
             name: "collector",
@@ -122,6 +125,7 @@ fn reader(collector: &Collector) -> Option<&'static str> {
 /// Whether each source sees everything.
 pub static FEATURE: Entity<FeatureState> = Entity {
     title: "Features",
+    part: None,
     key: &[Label {
         name: "feature",
         help: "the source; [Privileges](privileges.md) has what each sees and needs",
@@ -149,6 +153,7 @@ pub static FEATURE: Entity<FeatureState> = Entity {
 /// Failures to read something.
 pub static ISSUE: Entity<(BootTime, Issue)> = Entity {
     title: "Issues",
+    part: None,
     key: &[
         Label {
             name: "collector",
@@ -184,6 +189,7 @@ pub static ISSUE: Entity<(BootTime, Issue)> = Entity {
 /// The exporter's build.
 pub static BUILD: Entity<Build> = Entity {
     title: "The exporter",
+    part: None,
     key: &[],
     info: &[
         Label { name: "version", help: "the exporter's version", read: |b| Some(Text(b.version)) },
@@ -211,6 +217,7 @@ pub static BUILD: Entity<Build> = Entity {
 /// Resources that the exporter's process uses, by the names that Prometheus client libraries give them.
 pub static PROCESS: Entity<OwnProcess> = Entity {
     title: "The exporter's process",
+    part: None,
     key: &[],
     info: &[],
     metrics: &[
@@ -285,6 +292,7 @@ const fn process(
 /// Lines of the log that were lost.
 pub static LOG: Entity<(BootTime, u64)> = Entity {
     title: "The exporter's log",
+    part: None,
     key: &[],
     info: &[],
     metrics: &[Metric {
@@ -304,6 +312,7 @@ pub static LOG: Entity<(BootTime, u64)> = Entity {
 /// Receivers of the push.
 pub static OTLP_DESTINATION: Entity<Destination> = Entity {
     title: "OTLP destinations",
+    part: None,
     key: &[Label {
         name: "destination",
         help: "scheme, host, port and path of the receiver, or its Unix socket",
@@ -338,6 +347,7 @@ const DESTINATION: Label<Tally> = Label {
 /// Points by outcome at the receiver.
 pub static OTLP_POINTS: Entity<Tally> = Entity {
     title: "OTLP points",
+    part: None,
     key: &[
         DESTINATION,
         Label {
@@ -355,6 +365,7 @@ pub static OTLP_POINTS: Entity<Tally> = Entity {
 /// Dropped points by reason.
 pub static OTLP_DROPPED: Entity<Tally> = Entity {
     title: "Dropped OTLP points",
+    part: None,
     key: &[
         DESTINATION,
         Label {
@@ -372,6 +383,7 @@ pub static OTLP_DROPPED: Entity<Tally> = Entity {
 /// Requests by outcome.
 pub static OTLP_REQUESTS: Entity<Tally> = Entity {
     title: "OTLP requests",
+    part: None,
     key: &[
         DESTINATION,
         Label {
@@ -389,6 +401,7 @@ pub static OTLP_REQUESTS: Entity<Tally> = Entity {
 /// Requests waiting to be sent.
 pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
     title: "OTLP backlog",
+    part: None,
     key: &[Label {
         name: "destination",
         help: "the receiver, as in `bpf_exporter_otlp_destination_info`",

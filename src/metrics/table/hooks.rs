@@ -11,11 +11,12 @@ use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::Each;
 use crate::metrics::Value::Int;
 use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};
-use crate::model::{AttachPointStatus, Hook, Target, hash};
+use crate::model::{AttachPointStatus, Hook, Part, Target, hash};
 
 /// Attachments.
 pub static HOOK: Entity<Hook> = Entity {
     title: "Hooks",
+    part: Some(Part::Hook),
     key: &[
         Label {
             name: "hook",
@@ -129,6 +130,7 @@ impl<H: Hasher> fmt::Write for HashedText<'_, H> {
 /// Programs per hook and target.
 pub static ATTACH_POINT: Entity<AttachPointStatus> = Entity {
     title: "Hooks and their targets",
+    part: Some(Part::Hook),
     key: &[
         Label { name: "hook", help: "as in `bpf_hook_info`", read: |p| Some(Text(&p.hook)) },
         Label {

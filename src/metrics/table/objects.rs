@@ -10,11 +10,12 @@ use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Ratio, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, LabelValue, Metric, Series, Unit, Value};
-use crate::model::{Btf, Kind, Link, Map, Object, Owner, Program, hash};
+use crate::model::{Btf, Kind, Link, Map, Object, Owner, Part, Program, hash};
 
 /// Programs.
 pub static PROGRAM: Entity<Program> = Entity {
     title: "Programs",
+    part: Some(Part::Program),
     key: &[
         Label { name: "id", help: "the program's id", read: |p| Some(Number(p.facts.id)) },
         Label {
@@ -179,6 +180,7 @@ pub static PROGRAM: Entity<Program> = Entity {
 /// Uses of maps by programs.
 pub static PROGRAM_MAP: Entity<ProgramMap> = Entity {
     title: "Maps of programs",
+    part: Some(Part::Program),
     key: &[
         Label { name: "prog_id", help: "the program", read: |u| Some(Number(u.prog_id)) },
         Label { name: "map_id", help: "a map that it uses", read: |u| Some(Number(u.map_id)) },
@@ -209,6 +211,7 @@ pub struct ProgramMap {
 /// Maps.
 pub static MAP: Entity<Map> = Entity {
     title: "Maps",
+    part: Some(Part::Map),
     key: &[
         Label { name: "id", help: "the map's id", read: |m| Some(Number(m.facts.id)) },
         Label { name: "name", help: "its name, 15 characters at most", read: |m| Some(Text(&m.facts.name)) },
@@ -352,6 +355,7 @@ pub static MAP: Entity<Map> = Entity {
 /// Links.
 pub static LINK: Entity<Link> = Entity {
     title: "Links",
+    part: Some(Part::Link),
     key: &[
         Label { name: "id", help: "the link's id", read: |l| Some(Number(l.facts.id)) },
         Label {
@@ -458,6 +462,7 @@ pub static LINK: Entity<Link> = Entity {
 /// BTF objects.
 pub static BTF: Entity<Arc<Btf>> = Entity {
     title: "BTF objects",
+    part: Some(Part::Btf),
     key: &[
         Label { name: "id", help: "the BTF object's id", read: |b| Some(Number(b.id)) },
         Label {

@@ -7,7 +7,7 @@ use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{Holder, Kind, KindTotal, Object, OwnerTotal, Pin, hash};
+use crate::model::{Holder, Kind, KindTotal, Object, OwnerTotal, Part, Pin, hash};
 
 /// Labels of an owner: what identifies it on its host, given how to get from a value to its owner.
 macro_rules! key_labels {
@@ -91,6 +91,7 @@ macro_rules! holders {
     ($title:literal, $kind:expr, $object:literal, $name:literal) => {
         Entity {
             title: $title,
+            part: Some(Part::Holder),
             key: key_labels![
                 Label { name: "id", help: $object, read: |h| Some(Number(h.id)) },
                 Label {
@@ -152,6 +153,7 @@ fn holder_series(holder: &Holder) -> Series {
 /// Pins.
 pub static PIN: Entity<Pin> = Entity {
     title: "Pins",
+    part: Some(Part::Pin),
     key: &[
         Label {
             name: "kind",
@@ -195,6 +197,7 @@ pub static PIN: Entity<Pin> = Entity {
 /// Owners and their totals.
 pub static OWNER: Entity<OwnerTotal> = Entity {
     title: "Owners",
+    part: Some(Part::Cgroup),
     key: key_labels![; |o| o.owner],
     info: identity_labels![; |o| o.owner],
     metrics: &[
@@ -267,6 +270,7 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
 /// Totals of the host by kind of object.
 pub static HOST: Entity<KindTotal> = Entity {
     title: "The host",
+    part: Some(Part::Host),
     key: &[Label {
         name: "kind",
         help: "`program`, `map`, `link` or `btf`",
@@ -324,6 +328,7 @@ pub static HOST: Entity<KindTotal> = Entity {
 /// Series dropped by a limit.
 pub static DROPPED: Entity<u64> = Entity {
     title: "Dropped series",
+    part: None,
     key: &[Label {
         name: "reason",
         help: "`max_series`: the limit of --max-series",

@@ -5,11 +5,12 @@ use crate::metrics::MetricKind::Gauge;
 use crate::metrics::Unit::Bytes;
 use crate::metrics::Value::Int;
 use crate::metrics::{Entity, Metric, Series, Unit, Value};
-use crate::model::HostSettings;
+use crate::model::{HostSettings, Part};
 
 /// Settings of the kernel, and the memory of machine code.
 pub static POSTURE: Entity<HostSettings> = Entity {
     title: "Settings of the host",
+    part: Some(Part::Host),
     key: &[],
     info: &[],
     metrics: &[

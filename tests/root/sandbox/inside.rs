@@ -92,6 +92,7 @@ pub(crate) fn run() -> Option<ExitCode> {
         sandbox.restrict_others(&Files {
             read: vec![directory.join("tls/key.pem")],
             write: vec![directory.join("backlog")],
+            remove: Vec::new(),
             ports: vec![receiver.port()],
         });
         let others = of_others(directory, receiver, other);

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::request::Request;
 use crate::export::otlp::settings::Compression;
-use crate::export::otlp::wire;
+use crate::export::wire;
 
 /// The level of both: requests repeat themselves so much that higher levels cost a multiple and save a tenth.
 const LEVEL: u8 = 1;

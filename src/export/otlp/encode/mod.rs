@@ -16,7 +16,7 @@ use self::request::{Point, RequestHead, RequestWriter, nanoseconds};
 use self::series::{SampleTime, SentSeries, match_series};
 pub use self::split::halves;
 use super::settings::Temporality;
-use super::wire;
+use crate::export::wire;
 use crate::metrics::{Entity, Metric, MetricKind, Rows, Sample, Visitor, visit};
 use crate::model::{BootTime, Snapshot, WallClock};
 

@@ -8,7 +8,7 @@ use prost::bytes::Bytes;
 
 use super::buffers::BufferPool;
 use crate::export::otlp::settings::{Compression, Temporality};
-use crate::export::otlp::wire;
+use crate::export::wire;
 use crate::metrics::{Metric, MetricKind, Value};
 use crate::model::WallClock;
 

@@ -1,4 +1,4 @@
-//! Writer for the parts of protobuf's wire format that OTLP metrics use.
+//! Writer for the parts of protobuf's wire format that metrics use, over OTLP and in a scrape.
 //! Source: the protobuf encoding specification. Independent of any message type.
 
 /// Wire types: the low bits of a field's tag.
@@ -7,12 +7,12 @@ const FIXED64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
 
 /// Size in bytes of a length that is filled in later. A varint may be longer than necessary.
-pub(super) const OPEN_LEN: usize = 4;
+pub(in crate::export) const OPEN_LEN: usize = 4;
 
 /// Size of the longest message whose length fits [`OPEN_LEN`] bytes.
-pub(super) const MAX_LEN: usize = (1 << (7 * OPEN_LEN)) - 1;
+pub(in crate::export) const MAX_LEN: usize = (1 << (7 * OPEN_LEN)) - 1;
 
-pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+pub(in crate::export) fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(low_bits(value) | 0x80);
         value >>= 7;
@@ -21,39 +21,39 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Returns how many bytes [`varint`] writes.
-pub(super) const fn varint_len(value: u64) -> usize {
+pub(in crate::export) const fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-pub(super) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(in crate::export) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, (field << 3 | VARINT).into());
     varint(out, value);
 }
 
-pub(super) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(in crate::export) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, (field << 3 | FIXED64).into());
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+pub(in crate::export) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     header(out, field, value.len());
     out.extend_from_slice(value);
 }
 
 /// Starts a message of `len` bytes.
-pub(super) fn header(out: &mut Vec<u8>, field: u32, len: usize) {
+pub(in crate::export) fn header(out: &mut Vec<u8>, field: u32, len: usize) {
     varint(out, (field << 3 | LENGTH_DELIMITED).into());
     varint(out, len as u64);
 }
 
 /// A message whose length is not known at its start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OpenMessage {
+pub(in crate::export) struct OpenMessage {
     len_at: usize,
 }
 
 /// Starts a message that ends with [`close`].
-pub(super) fn open(out: &mut Vec<u8>, field: u32) -> OpenMessage {
+pub(in crate::export) fn open(out: &mut Vec<u8>, field: u32) -> OpenMessage {
     varint(out, (field << 3 | LENGTH_DELIMITED).into());
     let len_at = out.len();
     out.extend_from_slice(&[0; OPEN_LEN]);
@@ -61,7 +61,7 @@ pub(super) fn open(out: &mut Vec<u8>, field: u32) -> OpenMessage {
 }
 
 /// Ends a message that extends to the end of `out`, and fills in its length.
-pub(super) fn close(out: &mut [u8], open: OpenMessage) {
+pub(in crate::export) fn close(out: &mut [u8], open: OpenMessage) {
     let start = open.len_at + OPEN_LEN;
     let mut len = (out.len() - start) as u64;
     assert!(len <= MAX_LEN as u64, "requests are split below this size");

@@ -1,8 +1,13 @@
-//! The text formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0, by what the scraper accepts.
-//! Entry point: [`render`], which visits the table of metrics once and keeps no state.
+//! The formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0 here, and [`protobuf`].
+//! Entry points: [`render`] and [`write`](write()), which visit the table of metrics once and keep no state.
+
+pub mod protobuf;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::io;
+
+use jiff::Timestamp;
 
 use crate::metrics::{
     Carries, Entity, Label, LabelValue, Metric, MetricKind, Rows, Sample, Value, Visitor, prometheus_name,
@@ -10,13 +15,18 @@ use crate::metrics::{
 };
 use crate::model::WallClock;
 
-/// Exposition format.
+/// How much text is gathered before it is passed on, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Exposition format that is text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
     Text,
     /// `OpenMetrics` 1.0.0.
     OpenMetrics,
+    /// The same, with the start of each counter as a series of its own: `_created`.
+    OpenMetricsCreated,
 }
 
 impl Format {
@@ -25,77 +35,46 @@ impl Format {
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::OpenMetrics | Self::OpenMetricsCreated => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            }
         }
     }
 
-    /// Returns the format that an `Accept` header prefers: the first of several with the same quality; text if it accepts neither.
-    #[must_use]
-    pub fn negotiate(accept: &str) -> Self {
-        let mut best = (0.0, Self::Text);
-        for (format, quality) in accept.split(',').filter_map(media_range) {
-            if quality > best.0 {
-                best = (quality, format);
-            }
-        }
-        best.1
+    const fn is_text(self) -> bool {
+        matches!(self, Self::Text)
     }
 }
 
-/// Returns the format that a media range matches, and its quality; `None` if it matches neither.
-fn media_range(range: &str) -> Option<(Format, f64)> {
-    let mut parts = range.split(';').map(str::trim);
-    let media_type = parts.next()?;
-    let mut quality = 1.0;
-    let mut version = None;
-    for parameter in parts {
-        match parameter.split_once('=') {
-            Some(("q", value)) => {
-                quality = value.parse().ok().filter(|quality| (0.0..=1.0).contains(quality))?;
-            }
-            Some(("version", value)) => version = Some(value.trim_matches('"')),
-            // `escaping` and `charset` make no difference for our names and text.
-            _ => {}
-        }
-    }
-    let is = |name: &str| media_type.eq_ignore_ascii_case(name);
-    let format = if is("application/openmetrics-text") && version.is_none_or(|version| version == "1.0.0") {
-        Format::OpenMetrics
-    } else if (is("text/plain") && version.is_none_or(|version| version == "0.0.4"))
-        || is("text/*")
-        || is("*/*")
-    {
-        Format::Text
-    } else {
-        return None;
-    };
-    Some((format, quality))
-}
-
-/// Writes a sample in a format. `size_hint`, the size of the last one, avoids reallocation.
+/// Returns a sample in a format. `size_hint`, the size of the last one, avoids reallocation.
 #[must_use]
 pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
-    let mut exposition = Exposition {
-        format,
-        clock: sample.snapshot.clock,
-        text: String::with_capacity(size_hint),
-        keys: Blocks::default(),
-    };
-    visit(Some(sample), &mut exposition);
-    if let Some(exporter) = sample.exporter {
-        exposition.target(&exporter.resource);
-    }
-    if format == Format::OpenMetrics {
-        exposition.text.push_str("# EOF\n");
-    }
+    let mut exposition = Exposition::new(sample, format, None);
+    exposition.text.reserve(size_hint);
+    exposition.all(sample);
     exposition.text
 }
 
-struct Exposition {
+/// Writes a sample in a format, in pieces.
+///
+/// # Errors
+///
+/// The first error of `out`.
+pub fn write(sample: Sample<'_>, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut exposition = Exposition::new(sample, format, Some(out));
+    exposition.all(sample);
+    exposition.pass_on(0);
+    exposition.result
+}
+
+struct Exposition<'a> {
     format: Format,
     clock: WallClock,
     text: String,
     keys: Blocks,
+    /// Where the text goes; `None` gathers it.
+    out: Option<&'a mut dyn io::Write>,
+    result: io::Result<()>,
 }
 
 /// The key labels of every value of an entity, written once for all of its metrics.
@@ -134,29 +113,44 @@ fn named<T>(labels: &'static [Label<T>]) -> Vec<Named<T>> {
     labels.iter().map(|label| Named { name: prometheus_name::label(label.name), label }).collect()
 }
 
-impl Exposition {
+impl<'a> Exposition<'a> {
+    fn new(sample: Sample<'_>, format: Format, out: Option<&'a mut dyn io::Write>) -> Self {
+        let clock = sample.snapshot.clock;
+        Self { format, clock, text: String::new(), keys: Blocks::default(), out, result: Ok(()) }
+    }
+
+    fn all(&mut self, sample: Sample<'_>) {
+        visit(Some(sample), self);
+        if let Some(exporter) = sample.exporter {
+            self.target(&exporter.resource);
+        }
+        if !self.format.is_text() {
+            self.text.push_str("# EOF\n");
+        }
+    }
+
+    /// Passes the text on if there is more than this many bytes of it.
+    fn pass_on(&mut self, more_than: usize) {
+        let Some(out) = self.out.as_mut().filter(|_| self.text.len() > more_than) else { return };
+        if self.result.is_ok() {
+            self.result = out.write_all(self.text.as_bytes());
+        }
+        self.text.clear();
+    }
+
     /// Writes the attributes of the resource, as labels of a metric of their own.
     ///
     /// Source: "Resource Attributes" in the OpenTelemetry specification's `compatibility/prometheus_and_openmetrics`.
     fn target(&mut self, resource: &[(String, String)]) {
-        // Values of attributes whose names become the same label are joined, in the order of the names.
-        let mut labels: BTreeMap<String, String> = BTreeMap::new();
-        let ordered: BTreeMap<_, _> = resource.iter().map(|(name, value)| (name, value)).collect();
-        for (name, value) in ordered {
-            labels
-                .entry(prometheus_name::label(name))
-                .and_modify(|joined| {
-                    joined.push(';');
-                    joined.push_str(value);
-                })
-                .or_insert_with(|| value.clone());
-        }
+        let labels = target_labels(resource);
         if labels.is_empty() {
             return;
         }
         self.text.push_str(match self.format {
             Format::Text => "# HELP target_info Attributes of the resource.\n# TYPE target_info gauge\n",
-            Format::OpenMetrics => "# TYPE target info\n# HELP target Attributes of the resource.\n",
+            Format::OpenMetrics | Format::OpenMetricsCreated => {
+                "# TYPE target info\n# HELP target Attributes of the resource.\n"
+            }
         });
         let mut separator = "target_info{";
         for (name, value) in &labels {
@@ -169,16 +163,36 @@ impl Exposition {
     }
 }
 
-impl Visitor for Exposition {
+/// Returns the attributes of the resource as labels. Values of those whose names become the same label are joined, in the order of
+/// the names.
+fn target_labels(resource: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    let ordered: BTreeMap<_, _> = resource.iter().map(|(name, value)| (name, value)).collect();
+    for (name, value) in ordered {
+        labels
+            .entry(prometheus_name::label(name))
+            .and_modify(|joined| {
+                joined.push(';');
+                joined.push_str(value);
+            })
+            .or_insert_with(|| value.clone());
+    }
+    labels
+}
+
+impl Visitor for Exposition<'_> {
     fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         let Some(values) = values else { return };
         let info = named(entity.info);
-        self.keys.fill(&named(entity.key), values, self.clock);
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.fill(&named(entity.key), values, self.clock);
         for (_, metric) in entity.rows(rows) {
             let family = prometheus_name::family(metric.name, metric.unit);
             let sample = prometheus_name::sample(metric.name, metric.unit, metric.kind);
+            let created = (self.format == Format::OpenMetricsCreated && metric.kind == MetricKind::Counter)
+                .then(|| format!("{family}_created"));
             let mut headed = false;
-            for (value, key) in values.iter().zip(self.keys.iter()) {
+            for (value, key) in values.iter().zip(keys.iter()) {
                 let Some(point) = (metric.read)(value) else { continue };
                 if !headed {
                     write_head(&mut self.text, self.format, metric, &family, &sample);
@@ -199,9 +213,20 @@ impl Visitor for Exposition {
                 } else {
                     self.text.push('}');
                 }
+                let end = self.text.len();
                 write_value(&mut self.text, point, self.clock);
+                if let Some(created) = &created
+                    && let Some(birth) = (entity.series)(value).birth
+                {
+                    self.text.push_str(created);
+                    let labels = self.text[begin..end].to_owned();
+                    self.text.push_str(&labels);
+                    write_created(&mut self.text, birth.by(self.clock));
+                }
+                self.pass_on(PIECE);
             }
         }
+        self.keys = keys;
     }
 }
 
@@ -216,7 +241,7 @@ fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: 
             escape(text, metric.help, false);
             put(text, format_args!("\n# TYPE {sample} {kind}\n"));
         }
-        Format::OpenMetrics => {
+        Format::OpenMetrics | Format::OpenMetricsCreated => {
             put(text, format_args!("# TYPE {family} {kind}\n"));
             let unit = prometheus_name::unit_word(metric.unit);
             // OpenMetrics allows a unit only where the name ends in it.
@@ -265,6 +290,15 @@ fn write_value(text: &mut String, value: Value, clock: WallClock) {
     }
 }
 
+/// Writes a moment in seconds since 1970, with a fraction where it has one.
+fn write_created(text: &mut String, time: Timestamp) {
+    match time.subsec_nanosecond() {
+        0 => put(text, format_args!(" {}\n", time.as_second())),
+        // Before 1970 both parts are negative; there is no object of that age.
+        nanoseconds => put(text, format_args!(" {}.{:09}\n", time.as_second(), nanoseconds.abs())),
+    }
+}
+
 /// Escapes the parts of a label value as they are written.
 struct Escaped<'a>(&'a mut String);
 
@@ -298,50 +332,17 @@ fn put(text: &mut String, arguments: fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    proptest! {
-        #[test]
-        fn the_first_range_of_the_highest_quality_is_chosen(
-            ranges in prop::collection::vec((0_usize..4, 0_u32..=1000), 0..6),
-            noise in "[a-z*/;=, \"]{0,20}",
-        ) {
-            let known = ["application/openmetrics-text", "text/plain", "*/*", "image/png"];
-            let header = ranges.iter().map(|&(range, quality)| {
-                format!("{};q={}.{:03}", known[range], quality / 1000, quality % 1000)
-            });
-            let header = header.collect::<Vec<_>>().join(" , ");
-            let mut expected = (0, Format::Text);
-            for &(range, quality) in ranges.iter().filter(|(range, _)| *range < 3) {
-                if quality > expected.0 {
-                    expected = (quality, if range == 0 { Format::OpenMetrics } else { Format::Text });
-                }
-            }
-            prop_assert_eq!(Format::negotiate(&header), expected.1, "{}", header);
-            let _any = Format::negotiate(&noise);
-        }
-    }
-
     #[test]
-    fn the_accepted_format_of_highest_quality_is_chosen() {
-        let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
-                            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
-                            text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        let protobuf_first = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;\
-                              q=0.6,text/plain;version=0.0.4;q=0.3,application/openmetrics-text;version=1.0.0;q=0.2";
-        assert_eq!(Format::negotiate(prometheus_2), Format::OpenMetrics);
-        assert_eq!(Format::negotiate(prometheus_3), Format::OpenMetrics);
-        assert_eq!(Format::negotiate(protobuf_first), Format::Text);
-        for text in
-            ["", "*/*", "text/html,*/*;q=0.8", "application/openmetrics-text;version=0.0.1", "nonsense;;=,"]
-        {
-            assert_eq!(Format::negotiate(text), Format::Text, "{text}");
-        }
-        assert_eq!(Format::negotiate("application/openmetrics-text;q=0,text/plain;q=0.1"), Format::Text);
-        assert_eq!(Format::negotiate("application/openmetrics-text; version=\"1.0.0\""), Format::OpenMetrics);
+    fn created_times_have_the_fraction_that_there_is() {
+        let written = |second, nanosecond| {
+            let mut text = String::new();
+            write_created(&mut text, Timestamp::new(second, nanosecond).expect("a moment"));
+            text
+        };
+        assert_eq!(written(1_700_000_000, 0), " 1700000000\n");
+        assert_eq!(written(1_700_000_000, 1_500), " 1700000000.000001500\n");
     }
 
     #[test]

@@ -1,0 +1,290 @@
+//! What a connection is doing and since when, by which it is closed in time. Entry points: [`Activity::overdue`] and
+//! [`Activity::yields`].
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::bounds;
+
+/// State of one connection, shared by its socket, its requests and the table of connections.
+pub(super) struct Activity {
+    state: Mutex<State>,
+    close: Notify,
+}
+
+struct State {
+    phase: Phase,
+    since: Instant,
+    http2: bool,
+    /// Requests that are not answered in full.
+    requests: usize,
+    /// Since when the socket takes nothing.
+    blocked: Option<Instant>,
+    transits: Vec<Transit>,
+    next: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No request yet.
+    First,
+    /// A later request has begun.
+    Headers,
+    /// A request is being answered.
+    Busy,
+    /// Between requests.
+    Idle,
+}
+
+/// An answer under way.
+struct Transit {
+    number: u64,
+    began: Instant,
+    /// When the connection last took a part of it.
+    taken: Instant,
+    /// How much it took, in bytes.
+    bytes: u64,
+    /// How long it may take in all.
+    allowed: Duration,
+}
+
+/// Why a connection is closed for another one: the first reason first, then the longest time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claim {
+    /// It is between requests.
+    Idle,
+    /// It takes nothing.
+    Stalled,
+    /// It has sent no request.
+    Silent,
+}
+
+impl Activity {
+    pub(super) fn new(now: Instant) -> Arc<Self> {
+        let state = State {
+            phase: Phase::First,
+            since: now,
+            http2: false,
+            requests: 0,
+            blocked: None,
+            transits: Vec::new(),
+            next: 0,
+        };
+        Arc::new(Self { state: Mutex::new(state), close: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics with it")
+    }
+
+    /// Bytes arrived.
+    pub(super) fn received(&self) {
+        let mut state = self.state();
+        // HTTP/2 has frames between requests, such as pings.
+        if state.phase == Phase::Idle && !state.http2 {
+            state.enter(Phase::Headers);
+        }
+    }
+
+    /// The connection speaks HTTP/2.
+    pub(super) fn is_http2(&self) {
+        self.state().http2 = true;
+    }
+
+    /// The socket took bytes, or none.
+    pub(super) fn wrote(&self, taken: bool) {
+        let mut state = self.state();
+        state.blocked = if taken { None } else { state.blocked.or_else(|| Some(Instant::now())) };
+    }
+
+    /// A request begins; it ends when the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> Busy {
+        let mut state = self.state();
+        state.requests += 1;
+        state.enter(Phase::Busy);
+        drop(state);
+        Busy(Arc::clone(self))
+    }
+
+    /// An answer of `bytes` is under way until the guard is dropped.
+    pub(super) fn transit(self: &Arc<Self>, bytes: u64) -> InTransit {
+        let mut state = self.state();
+        let (number, now) = (state.next, Instant::now());
+        state.next += 1;
+        let allowed = bounds::STALL + Duration::from_secs(bytes / bounds::SLOWEST);
+        state.transits.push(Transit { number, began: now, taken: now, bytes: 0, allowed });
+        drop(state);
+        InTransit { activity: Arc::clone(self), number }
+    }
+
+    /// Closes the connection.
+    pub(super) fn close(&self) {
+        self.close.notify_one();
+    }
+
+    /// Waits until the connection is to be closed for another one.
+    pub(super) async fn closed(&self) {
+        self.close.notified().await;
+    }
+
+    /// Returns the bound that the connection exceeds.
+    pub(super) fn overdue(&self, now: Instant) -> Option<&'static str> {
+        let state = self.state();
+        let waited = now.saturating_duration_since(state.since);
+        match state.phase {
+            Phase::First if waited > bounds::FIRST_REQUEST => return Some("no request"),
+            Phase::Headers if waited > bounds::HEADERS => return Some("unfinished headers"),
+            Phase::Idle if waited > bounds::IDLE => return Some("idle"),
+            _ => {}
+        }
+        if state.blocked.is_some_and(|since| now.saturating_duration_since(since) > bounds::STALL) {
+            return Some("nothing taken of an answer");
+        }
+        state.transits.iter().find_map(|transit| {
+            let (taken, all) = (now - transit.taken.min(now), now - transit.began.min(now));
+            if taken > bounds::STALL {
+                Some("nothing taken of an answer")
+            } else {
+                (all > transit.allowed).then_some("answer taken too slowly")
+            }
+        })
+    }
+
+    /// Returns why the connection may be closed for another one, and for how long it has been so; `None` if it is at work.
+    pub(super) fn yields(&self, now: Instant) -> Option<(Claim, Duration)> {
+        let state = self.state();
+        let waited = now.saturating_duration_since(state.since);
+        match state.phase {
+            Phase::First | Phase::Headers => Some((Claim::Silent, waited)),
+            Phase::Idle => Some((Claim::Idle, waited)),
+            Phase::Busy => {
+                let held = state.held(now);
+                (held >= bounds::YIELD).then_some((Claim::Stalled, held))
+            }
+        }
+    }
+
+    /// Returns for how long the connection has held an answer that it takes slowly or not at all; 0 if there is none.
+    pub(super) fn held(&self, now: Instant) -> Duration {
+        self.state().held(now)
+    }
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = Instant::now();
+    }
+
+    fn held(&self, now: Instant) -> Duration {
+        let since = |moment: Instant| now.saturating_duration_since(moment);
+        let slow = self.transits.iter().filter(|transit| {
+            let fast = bounds::FAST.saturating_mul(since(transit.began).as_secs());
+            since(transit.taken) >= bounds::YIELD || transit.bytes < fast
+        });
+        let held = slow.map(|transit| since(transit.began)).chain(self.blocked.map(since)).max();
+        held.unwrap_or_default()
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.requests -= 1;
+        if state.requests == 0 {
+            state.enter(Phase::Idle);
+        }
+    }
+}
+
+/// An answer that is under way.
+pub(super) struct InTransit {
+    activity: Arc<Activity>,
+    number: u64,
+}
+
+impl InTransit {
+    /// The connection took a part of it: this many bytes.
+    pub(super) fn taken(&self, bytes: usize) {
+        let mut state = self.activity.state();
+        if let Some(transit) = state.transits.iter_mut().find(|transit| transit.number == self.number) {
+            transit.taken = Instant::now();
+            transit.bytes += bytes as u64;
+        }
+    }
+}
+
+impl Drop for InTransit {
+    fn drop(&mut self) {
+        self.activity.state().transits.retain(|transit| transit.number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn each_phase_has_its_bound() {
+        let start = Instant::now();
+        let activity = Activity::new(start);
+        assert_eq!(activity.overdue(start + bounds::FIRST_REQUEST), None);
+        assert_eq!(activity.overdue(start + bounds::FIRST_REQUEST + MOMENT), Some("no request"));
+
+        let busy = activity.request();
+        let later = Instant::now() + bounds::IDLE * 2;
+        assert_eq!(activity.overdue(later), None, "a reading may take its time");
+        drop(busy);
+        assert_eq!(activity.overdue(later), Some("idle"));
+        activity.received();
+        assert_eq!(activity.overdue(Instant::now() + bounds::HEADERS + MOMENT), Some("unfinished headers"));
+    }
+
+    #[test]
+    fn an_answer_is_taken_in_time() {
+        let activity = Activity::new(Instant::now());
+        let _busy = activity.request();
+        let transit = activity.transit(10 * bounds::SLOWEST);
+        let now = Instant::now();
+        assert_eq!(activity.overdue(now + bounds::STALL - MOMENT), None);
+        assert_eq!(activity.overdue(now + bounds::STALL + MOMENT), Some("nothing taken of an answer"));
+        activity.state().transits[0].began = now - bounds::STALL - Duration::from_secs(11);
+        transit.taken(1);
+        assert_eq!(activity.overdue(now + MOMENT), Some("answer taken too slowly"));
+        drop(transit);
+        assert_eq!(activity.overdue(now + MOMENT), None);
+        activity.wrote(false);
+        activity.wrote(false);
+        let blocked = Instant::now() + bounds::STALL + MOMENT;
+        assert_eq!(activity.overdue(blocked), Some("nothing taken of an answer"));
+        activity.wrote(true);
+        assert_eq!(activity.overdue(blocked), None);
+    }
+
+    #[test]
+    fn silent_connections_yield_first_and_busy_ones_late() {
+        let now = Instant::now();
+        let activity = Activity::new(now);
+        assert!(matches!(activity.yields(now), Some((Claim::Silent, _))));
+        let busy = activity.request();
+        assert_eq!(activity.yields(now + bounds::IDLE), None);
+        let transit = activity.transit(1 << 40);
+        let later = Instant::now() + bounds::YIELD;
+        assert!(matches!(activity.yields(later), Some((Claim::Stalled, _))));
+        activity.state().transits[0].bytes = 1 << 30;
+        assert!(activity.yields(later).is_some(), "it took much, long ago");
+        activity.state().transits[0].taken = later;
+        assert_eq!(activity.yields(later), None, "it takes it as fast as it can");
+        drop(transit);
+        drop(busy);
+        assert!(matches!(activity.yields(now), Some((Claim::Idle, _))));
+        assert!(Claim::Silent > Claim::Stalled && Claim::Stalled > Claim::Idle);
+    }
+}

@@ -1,0 +1,213 @@
+//! Rendered answers: one for all who scrape the same reading in the same format, compression and selection, kept compressed.
+//! Entry point: [`Answers::get`].
+//!
+//! A client that takes no compression gets its copy decompressed piece by piece, so that slow clients hold a twentieth of the text.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Instant;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::Bytes;
+use tokio::sync::OnceCell;
+
+use super::bounds;
+use super::collectors::Collectors;
+use super::negotiate::{Coding, Format};
+use crate::export::prometheus::{self, protobuf};
+use crate::metrics::select::Selected;
+use crate::model::{Exporter, Snapshot};
+use crate::source::{Reading, Source};
+use crate::worker::Worker;
+
+/// Size of the pieces in which an answer is stored.
+const PIECE: usize = 16 << 10;
+
+/// What is rendered of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Request {
+    pub(super) format: Format,
+    pub(super) coding: Coding,
+    pub(super) collectors: Collectors,
+}
+
+/// A rendered answer.
+pub(super) struct Answer {
+    /// The compressed text.
+    pub(super) pieces: Arc<[Bytes]>,
+    /// Size of the text itself, in bytes.
+    pub(super) plain: u64,
+}
+
+/// How a request's answer is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    format: Format,
+    is_zstd: bool,
+    collectors: Collectors,
+}
+
+/// The answers of the newest reading.
+pub(super) struct Answers {
+    worker: Worker,
+    /// Whether `OpenMetrics` has the start of each counter.
+    created: bool,
+    kept: Mutex<Kept>,
+}
+
+type Cell = Arc<OnceCell<Arc<Answer>>>;
+
+#[derive(Default)]
+struct Kept {
+    reading: Option<Arc<Snapshot>>,
+    answers: HashMap<Key, Cell>,
+    used: Option<Instant>,
+    /// Whether a task waits to free them.
+    expires: bool,
+}
+
+impl Answers {
+    pub(super) fn new(worker: Worker, created: bool) -> Arc<Self> {
+        Arc::new(Self { worker, created, kept: Mutex::default() })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("nothing panics with it")
+    }
+
+    /// Returns the answer to a request from a reading, rendered if nobody has it yet.
+    ///
+    /// # Errors
+    ///
+    /// If the compression fails, which takes a lack of memory.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        source: &Source,
+        reading: Reading,
+        request: Request,
+    ) -> io::Result<Arc<Answer>> {
+        let Request { format, coding, collectors } = request;
+        let key = Key { format, is_zstd: coding == Coding::Zstd, collectors };
+        let cell = self.cell(&reading.snapshot, key);
+        let render = async || {
+            let (exporter, selected, created) = (source.exporter(), reading.selected, self.created);
+            self.worker.run(move || render(selected, &exporter, key, created)).await.map(Arc::new)
+        };
+        cell.get_or_try_init(render).await.cloned()
+    }
+
+    /// Returns the place of an answer, which is not kept if the reading is not the newest.
+    fn cell(self: &Arc<Self>, snapshot: &Arc<Snapshot>, key: Key) -> Cell {
+        let mut kept = self.kept();
+        let kept = &mut *kept;
+        let is_same = kept.reading.as_ref().is_some_and(|reading| Arc::ptr_eq(reading, snapshot));
+        if !is_same {
+            if kept.reading.as_ref().is_some_and(|reading| reading.taken_at > snapshot.taken_at) {
+                return Cell::default();
+            }
+            kept.answers.clear();
+            kept.reading = Some(Arc::clone(snapshot));
+        }
+        kept.used = Some(Instant::now());
+        if !kept.expires {
+            kept.expires = true;
+            tokio::spawn(expire(Arc::downgrade(self)));
+        }
+        if kept.answers.len() >= bounds::ANSWERS && !kept.answers.contains_key(&key) {
+            return Cell::default();
+        }
+        Arc::clone(kept.answers.entry(key).or_default())
+    }
+}
+
+/// Frees the answers when nobody has used them for some time.
+async fn expire(answers: Weak<Answers>) {
+    loop {
+        tokio::time::sleep(bounds::ANSWERS_KEPT / 2).await;
+        let Some(answers) = answers.upgrade() else { return };
+        let mut kept = answers.kept();
+        if kept.used.is_none_or(|used| used.elapsed() > bounds::ANSWERS_KEPT) {
+            *kept = Kept::default();
+            return;
+        }
+    }
+}
+
+fn render(mut selected: Selected, exporter: &Exporter, key: Key, created: bool) -> io::Result<Answer> {
+    selected.metrics = key.collectors.restrict(&selected.metrics);
+    let sample = selected.sample(Some(exporter));
+    let mut plain = 0;
+    let write = |out: &mut dyn Write| match key.format {
+        Format::Text => prometheus::write(sample, prometheus::Format::Text, out),
+        Format::OpenMetrics if created => {
+            prometheus::write(sample, prometheus::Format::OpenMetricsCreated, out)
+        }
+        Format::OpenMetrics => prometheus::write(sample, prometheus::Format::OpenMetrics, out),
+        Format::Protobuf => protobuf::write(sample, out),
+    };
+    let stored = if key.is_zstd {
+        let mut encoder = zstd::stream::write::Encoder::new(Store::default(), 1)?;
+        write(&mut Counted { out: &mut encoder, bytes: &mut plain })?;
+        encoder.finish()?
+    } else {
+        let mut encoder = GzEncoder::new(Store::default(), Compression::fast());
+        write(&mut Counted { out: &mut encoder, bytes: &mut plain })?;
+        encoder.finish()?
+    };
+    Ok(Answer { pieces: stored.finish(), plain })
+}
+
+/// A stored answer in the making.
+#[derive(Default)]
+struct Store {
+    pieces: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+impl Store {
+    fn finish(mut self) -> Arc<[Bytes]> {
+        if !self.last.is_empty() {
+            self.last.shrink_to_fit();
+            self.pieces.push(self.last.into());
+        }
+        self.pieces.into()
+    }
+}
+
+impl Write for Store {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.last.capacity() == 0 {
+            self.last.reserve_exact(PIECE);
+        }
+        let taken = bytes.len().min(PIECE - self.last.len());
+        self.last.extend_from_slice(&bytes[..taken]);
+        if self.last.len() == PIECE {
+            self.pieces.push(std::mem::take(&mut self.last).into());
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Counts what passes.
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    bytes: &'a mut u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        *self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,144 @@
+//! The body of a response. A stored answer is shared by all who take it: each client has a position in it, not a copy.
+
+use std::convert::Infallible;
+use std::io::{self, BufRead, Read};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use flate2::bufread::GzDecoder;
+use http_body::{Frame, SizeHint};
+use hyper::body::Bytes;
+
+use super::activity::{Busy, InTransit};
+use super::connections::Scrape;
+
+/// Size of the pieces in which a decompressed answer is sent.
+const PIECE: usize = 16 << 10;
+
+/// A response's body; it keeps what the connection's bounds depend on.
+pub(super) struct Body {
+    content: Content,
+    transit: Option<InTransit>,
+    _scrape: Option<Scrape>,
+    _busy: Busy,
+}
+
+enum Content {
+    Text(Bytes),
+    /// As it is stored.
+    Stored(Pieces),
+    /// Decompressed for a client that does not do it itself, and how much is left.
+    Inflated(Box<GzDecoder<Pieces>>, u64),
+}
+
+/// A stored answer, from a position on.
+pub(super) struct Pieces {
+    all: Arc<[Bytes]>,
+    next: usize,
+    /// What was read of the next piece.
+    consumed: usize,
+}
+
+impl Pieces {
+    pub(super) fn new(all: Arc<[Bytes]>) -> Self {
+        Self { all, next: 0, consumed: 0 }
+    }
+
+    fn len(&self) -> u64 {
+        self.all[self.next..].iter().map(|piece| piece.len() as u64).sum()
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(out)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self.all.get(self.next).map_or(&[], |piece| &piece[self.consumed..]))
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.consumed += bytes;
+        if self.all.get(self.next).is_some_and(|piece| self.consumed >= piece.len()) {
+            self.next += 1;
+            self.consumed = 0;
+        }
+    }
+}
+
+impl Body {
+    pub(super) fn text(text: impl Into<Bytes>, busy: Busy) -> Self {
+        Self { content: Content::Text(text.into()), transit: None, _scrape: None, _busy: busy }
+    }
+
+    pub(super) fn stored(pieces: Pieces, transit: InTransit, scrape: Scrape, busy: Busy) -> Self {
+        Self { content: Content::Stored(pieces), transit: Some(transit), _scrape: Some(scrape), _busy: busy }
+    }
+
+    /// Returns a body with what was compressed to these pieces: `bytes` in all.
+    pub(super) fn inflated(
+        pieces: Pieces,
+        bytes: u64,
+        transit: InTransit,
+        scrape: Scrape,
+        busy: Busy,
+    ) -> Self {
+        let content = Content::Inflated(Box::new(GzDecoder::new(pieces)), bytes);
+        Self { content, transit: Some(transit), _scrape: Some(scrape), _busy: busy }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let next = match &mut self.content {
+            Content::Text(text) => {
+                Some(Ok(std::mem::take(text))).filter(|text| !matches!(text, Ok(text) if text.is_empty()))
+            }
+            Content::Stored(pieces) => {
+                let piece = pieces.all.get(pieces.next).cloned();
+                pieces.next += 1;
+                piece.map(Ok)
+            }
+            Content::Inflated(_, 0) => None,
+            Content::Inflated(decoder, left) => {
+                let size = usize::try_from(*left).map_or(PIECE, |left| left.min(PIECE));
+                let mut piece = vec![0; size];
+                let inflated = decoder.read_exact(&mut piece).map(|()| Bytes::from(piece));
+                *left -= size as u64;
+                Some(inflated)
+            }
+        };
+        if let Some((transit, Ok(piece))) = self.transit.as_ref().zip(next.as_ref()) {
+            transit.taken(piece.len());
+        }
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Text(text) => text.is_empty(),
+            Content::Stored(pieces) => pieces.next >= pieces.all.len(),
+            Content::Inflated(_, left) => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match &self.content {
+            Content::Text(text) => text.len() as u64,
+            Content::Stored(pieces) => pieces.len(),
+            Content::Inflated(_, left) => *left,
+        })
+    }
+}
+
+/// The error of a service that always answers.
+pub(super) type Never = Infallible;

@@ -1,0 +1,318 @@
+//! What is answered to a request. Entry point: [`Pages::respond`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST,
+    HeaderMap, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tracing::{debug, error};
+
+use super::activity::{Activity, Busy};
+use super::answers::{self, Answers};
+use super::body::{Body, Pieces};
+use super::collectors::Collectors;
+use super::config::{Config, Verdict};
+use super::connections::Scrapes;
+use super::negotiate::{self, Coding, Format};
+use super::{ConfigFile, Hosts, Settings, bounds};
+use crate::export::prometheus::{self, protobuf};
+use crate::source::{Reading, Source};
+use crate::worker::Worker;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
+const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
+/// The pages, and what they are made of.
+pub(super) struct Pages {
+    source: Source,
+    answers: Arc<Answers>,
+    scrapes: Arc<Scrapes>,
+    hosts: Hosts,
+    telemetry_path: String,
+    config: Option<ConfigFile>,
+}
+
+/// A response before its body is one: a status, headers and a text.
+struct Page {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    text: String,
+}
+
+impl Page {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, headers: vec![(CONTENT_TYPE, TEXT)], text: text.into() }
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// A refusal that may end soon.
+    fn later(text: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, ONE_SECOND)
+    }
+
+    fn response(self, busy: Busy) -> Response<Body> {
+        let mut response = Response::new(Body::text(self.text, busy));
+        *response.status_mut() = self.status;
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+impl Pages {
+    pub(super) fn new(source: Source, rendering: Worker, settings: Settings) -> Self {
+        let Settings { telemetry_path, max_requests, hosts, created, config, descriptors: _ } = settings;
+        Self {
+            source,
+            answers: Answers::new(rendering, created),
+            scrapes: Scrapes::new(max_requests),
+            hosts,
+            telemetry_path,
+            config,
+        }
+    }
+
+    /// Returns the response to a request. `needs_host`: whether its version of HTTP requires that it names one.
+    pub(super) async fn respond(
+        &self,
+        request: &Request<Incoming>,
+        config: &Config,
+        activity: &Arc<Activity>,
+        busy: Busy,
+        is_unix: bool,
+        needs_host: bool,
+    ) -> Response<Body> {
+        let admitted = match self.refusal(request, config, is_unix, needs_host).await {
+            Some(refusal) => Err(refusal),
+            None => self.page(request, activity).await,
+        };
+        let mut response = match admitted {
+            Ok(scrape) => scrape.response(request.method() == Method::HEAD, activity, busy),
+            Err(page) => page.response(busy),
+        };
+        let headers = response.headers_mut();
+        for (name, value) in &config.headers {
+            headers.insert(name, value.clone());
+        }
+        response
+    }
+
+    /// Returns why a request is not answered at all.
+    async fn refusal(
+        &self,
+        request: &Request<Incoming>,
+        config: &Config,
+        is_unix: bool,
+        needs_host: bool,
+    ) -> Option<Page> {
+        if !config.admits() {
+            return Some(Page::new(StatusCode::TOO_MANY_REQUESTS, "more requests than rate_limit allows\n"));
+        }
+        if !is_unix && let Some(refusal) = self.refused_host(request, needs_host) {
+            return Some(refusal);
+        }
+        let authorization = request.headers().get(AUTHORIZATION);
+        let verdict = match &self.config {
+            Some(file) => file.verify(config, authorization).await,
+            None => Verdict::Allowed,
+        };
+        match verdict {
+            Verdict::Allowed => {}
+            Verdict::Refused => {
+                let page = Page::new(StatusCode::UNAUTHORIZED, "user and password are missing or wrong\n");
+                return Some(
+                    page.with(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"metrics\"")),
+                );
+            }
+            Verdict::Busy => return Some(Page::later("too many passwords are being verified\n")),
+        }
+        let url = request.uri().path_and_query().map_or(0, |url| url.as_str().len());
+        if url > bounds::URL {
+            return Some(Page::new(StatusCode::URI_TOO_LONG, "the URL is too long\n"));
+        }
+        if !request.body().is_end_stream() {
+            let page = Page::new(StatusCode::PAYLOAD_TOO_LARGE, "a request has no body here\n");
+            return Some(page.with(CONNECTION, HeaderValue::from_static("close")));
+        }
+        None
+    }
+
+    fn refused_host(&self, request: &Request<Incoming>, needs_host: bool) -> Option<Page> {
+        let mut named = request.headers().get_all(HOST).iter();
+        let header = named.next();
+        if named.next().is_some() {
+            return Some(Page::new(StatusCode::BAD_REQUEST, "the request has more than one Host\n"));
+        }
+        // That of an absolute URL, and of HTTP/2, comes before the header (RFC 9112, section 3.2.2).
+        let host = match (request.uri().authority(), header) {
+            (Some(authority), _) => Some(authority.as_str()),
+            (None, Some(header)) => header.to_str().ok(),
+            (None, None) if needs_host => {
+                return Some(Page::new(StatusCode::BAD_REQUEST, "the request has no Host\n"));
+            }
+            // Nothing that runs a page's scripts speaks HTTP/1.0.
+            (None, None) => return None,
+        };
+        if host.is_some_and(|host| self.hosts.serve(host)) {
+            return None;
+        }
+        debug!("refused a request for the host {host:?}");
+        let text = "the Host of the request is not served here: use the IP address or the host name, or allow it by \
+                    --web.allowed-hosts\n";
+        Some(Page::new(StatusCode::MISDIRECTED_REQUEST, text))
+    }
+
+    async fn page(&self, request: &Request<Incoming>, activity: &Arc<Activity>) -> Result<Scraped, Page> {
+        let path = request.uri().path();
+        let is_metrics = path == self.telemetry_path;
+        if !is_metrics && !matches!(path, "/" | "/-/healthy" | "/-/ready") {
+            return Err(Page::new(StatusCode::NOT_FOUND, "there is nothing here\n"));
+        }
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            Method::OPTIONS => return Err(Page::new(StatusCode::NO_CONTENT, "").with(ALLOW, METHODS)),
+            _ => {
+                let page =
+                    Page::new(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and OPTIONS are served\n");
+                return Err(page.with(ALLOW, METHODS));
+            }
+        }
+        if is_metrics {
+            return self.metrics(request, activity).await;
+        }
+        Err(match path {
+            "/-/healthy" => Page::new(StatusCode::OK, "healthy\n"),
+            "/-/ready" if self.reading(request.headers()).await?.snapshot.is_all_refused() => Page::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready: the kernel refuses to list BPF objects\n",
+            ),
+            "/-/ready" => Page::new(StatusCode::OK, "ready\n"),
+            _ => self.landing(&self.reading(request.headers()).await?),
+        })
+    }
+
+    fn landing(&self, reading: &Reading) -> Page {
+        let totals = &reading.snapshot.totals;
+        let items = totals.iter().map(|total| format!("<li>{}: {}</li>", total.kind.as_str(), total.objects));
+        let counts = items.collect::<Vec<_>>().join("\n");
+        let path = self.telemetry_path.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+        let page = include_str!("landing.html").replace("{version}", env!("CARGO_PKG_VERSION"));
+        let text = page.replace("{metrics}", &path).replace("{counts}", &counts);
+        Page { status: StatusCode::OK, headers: vec![(CONTENT_TYPE, HTML)], text }
+    }
+
+    /// Returns the latest reading, as soon as the scraper needs it.
+    async fn reading(&self, headers: &HeaderMap) -> Result<Reading, Page> {
+        in_time(headers, self.source.latest()).await
+    }
+
+    async fn metrics(&self, request: &Request<Incoming>, activity: &Arc<Activity>) -> Result<Scraped, Page> {
+        let headers = request.headers();
+        let collectors = Collectors::parse(request.uri().query().unwrap_or_default())
+            .map_err(|problem| Page::new(StatusCode::BAD_REQUEST, format!("{problem}\n")))?;
+        let format = negotiate::format(&values(headers, &ACCEPT));
+        let coding = negotiate::coding(&values(headers, &ACCEPT_ENCODING)).ok_or_else(|| {
+            Page::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "there are gzip, zstd and no compression, and the request accepts none\n",
+            )
+        })?;
+        let scrape = self.scrapes.admit(activity).ok_or_else(|| {
+            Page::later("as many scrapes as --web.max-requests allows are being answered\n")
+        })?;
+        let wanted = answers::Request { format, coding, collectors };
+        let answer = async {
+            let reading = self.source.latest().await;
+            self.answers.get(&self.source, reading, wanted).await
+        };
+        let answer = in_time(headers, answer).await?.map_err(|problem| {
+            error!("failed to render the metrics: {problem}");
+            Page::new(StatusCode::INTERNAL_SERVER_ERROR, "failed to render the metrics\n")
+        })?;
+        Ok(Scraped { format, coding, answer, scrape })
+    }
+}
+
+/// An answer for one client.
+struct Scraped {
+    format: Format,
+    coding: Coding,
+    answer: Arc<answers::Answer>,
+    scrape: super::connections::Scrape,
+}
+
+impl Scraped {
+    fn response(self, is_head: bool, activity: &Arc<Activity>, busy: Busy) -> Response<Body> {
+        let Self { format, coding, answer, scrape } = self;
+        let pieces = Pieces::new(Arc::clone(&answer.pieces));
+        let transit = activity.transit(answer.plain);
+        let body = match coding {
+            _ if is_head => Body::text("", busy),
+            Coding::Identity => Body::inflated(pieces, answer.plain, transit, scrape, busy),
+            Coding::Gzip | Coding::Zstd => Body::stored(pieces, transit, scrape, busy),
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        let media_type = match format {
+            Format::Text => prometheus::Format::Text.content_type(),
+            Format::OpenMetrics => prometheus::Format::OpenMetrics.content_type(),
+            Format::Protobuf => protobuf::CONTENT_TYPE,
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if let Some(coding) = coding.name() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        response
+    }
+}
+
+/// Waits for what a scraper still needs.
+async fn in_time<T>(headers: &HeaderMap, result: impl Future<Output = T>) -> Result<T, Page> {
+    tokio::time::timeout(patience(headers), result)
+        .await
+        .map_err(|_| Page::later("the reading takes longer than the scrape may; give it more time\n"))
+}
+
+/// Returns how long a scraper waits for the answer: what it states less a tenth, for the way.
+fn patience(headers: &HeaderMap) -> Duration {
+    let stated = headers.get(&SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok()?.parse::<f64>().ok());
+    let stated = stated
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds * 0.9).ok());
+    stated.map_or(bounds::WAIT, |stated| stated.min(bounds::WAIT))
+}
+
+/// Returns the values of a header that are visible ASCII.
+fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrapers_state_their_patience() {
+        let patience = |stated: &str| {
+            let value = HeaderValue::from_str(stated).expect("a value");
+            patience(&HeaderMap::from_iter([(SCRAPE_TIMEOUT, value)]))
+        };
+        assert_eq!(patience("10"), Duration::from_secs(9));
+        assert_eq!(patience("0.5"), Duration::from_millis(450));
+        for ignored in ["", "0", "-1", "NaN", "inf", "1e400", "ten", "1e30"] {
+            assert_eq!(patience(ignored), bounds::WAIT, "{ignored}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Every format and compression of an answer, as independent readers read it.
+
+use std::io::Read as _;
+use std::sync::atomic::Ordering;
+
+use bpf_metrics_exporter::export::prometheus::{self, Format, protobuf};
+use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::metrics::select::Selected;
+use bpf_metrics_exporter::web;
+use flate2::read::GzDecoder;
+use prost::Message;
+use test_support::golden::snapshot;
+
+use super::{get, request, serve, serve_with, settings};
+
+/// As in `io/prometheus/client/metrics.proto`, as far as it is used.
+#[derive(Clone, PartialEq, Message)]
+struct MetricFamily {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    help: Option<String>,
+    #[prost(int32, optional, tag = "3")]
+    kind: Option<i32>,
+    #[prost(message, repeated, tag = "4")]
+    metric: Vec<Metric>,
+    #[prost(string, optional, tag = "5")]
+    unit: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metric {
+    #[prost(message, repeated, tag = "1")]
+    label: Vec<LabelPair>,
+    #[prost(message, optional, tag = "2")]
+    gauge: Option<Number>,
+    #[prost(message, optional, tag = "3")]
+    counter: Option<Number>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LabelPair {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    value: Option<String>,
+}
+
+/// A gauge or a counter.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Number {
+    #[prost(double, optional, tag = "1")]
+    value: Option<f64>,
+    #[prost(message, optional, tag = "3")]
+    created: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Timestamp {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+fn families(mut bytes: &[u8]) -> Vec<MetricFamily> {
+    let mut families = Vec::new();
+    while !bytes.is_empty() {
+        families.push(MetricFamily::decode_length_delimited(&mut bytes).expect("a family after its length"));
+    }
+    families
+}
+
+/// The lines of text 0.0.4 that families stand for.
+fn as_text(families: &[MetricFamily]) -> Vec<String> {
+    let escaped = |text: &str| text.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"");
+    let line = |family: &MetricFamily, metric: &Metric| {
+        let label = |pair: &LabelPair| {
+            format!(
+                "{}=\"{}\"",
+                pair.name.as_deref().unwrap_or_default(),
+                escaped(pair.value.as_deref().unwrap_or_default())
+            )
+        };
+        let labels: Vec<String> = metric.label.iter().map(label).collect();
+        let number = if family.kind == Some(0) { metric.counter } else { metric.gauge };
+        let value = number.and_then(|number| number.value).expect("a value of the family's type");
+        let name = family.name.as_deref().expect("a name");
+        match labels.is_empty() {
+            true => format!("{name} {value}"),
+            false => format!("{name}{{{}}} {value}", labels.join(",")),
+        }
+    };
+    families.iter().flat_map(|family| family.metric.iter().map(move |metric| line(family, metric))).collect()
+}
+
+const PROTOBUF: &str = "Accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+                        text/plain;version=0.0.4;q=0.3\r\n";
+
+#[test]
+fn protobuf_has_the_series_of_the_text() {
+    let server = serve(snapshot());
+    let (status, head, body) = request(server.address, "GET", "/metrics", PROTOBUF);
+    assert_eq!(status, 200);
+    let media_type = "content-type: application/vnd.google.protobuf; proto=io.prometheus.client.metricfamily; encoding=delimited";
+    assert!(head.contains(media_type), "{head}");
+    let families = families(&body);
+    let text = get(server.address, "/metrics", "").2;
+    let expected: Vec<String> =
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    assert!(expected.len() > 100);
+    assert_eq!(as_text(&families), expected);
+
+    let runs =
+        families.iter().find(|family| family.name.as_deref() == Some("bpf_program_run_time_seconds_total"));
+    let runs = runs.expect("a counter keeps its suffix");
+    assert_eq!((runs.kind, runs.unit.as_deref()), (Some(0), Some("seconds")));
+    assert!(runs.help.as_ref().is_some_and(|help| help.ends_with('.')));
+    let loaded =
+        families.iter().find(|family| family.name.as_deref() == Some("bpf_program_load_time_seconds"));
+    let loaded = &loaded.expect("a gauge").metric;
+    for (run, loaded) in runs.metric.iter().zip(loaded) {
+        let created = run.counter.and_then(|counter| counter.created).expect("a counter has its start");
+        let load_time = loaded.gauge.and_then(|gauge| gauge.value).expect("a value");
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
+        let seconds = created.seconds as f64;
+        assert!((seconds - load_time).abs() < 0.5, "a program's counters start when it is loaded");
+    }
+}
+
+#[test]
+fn openmetrics_has_created_times_where_they_are_wanted() {
+    let accept = "Accept: application/openmetrics-text;version=1.0.0\r\n";
+    assert!(!get(serve(snapshot()).address, "/metrics", accept).2.contains("_created"));
+    let with = web::Settings { created: true, ..settings() };
+    let server = serve_with(with, snapshot, Selected::all);
+    assert!(!get(server.address, "/metrics", "").2.contains("_created"), "text 0.0.4 has no such thing");
+    let text = get(server.address, "/metrics", accept).2;
+    let total = |line: &&str| line.contains("_total{") || line.contains("_total ");
+    // The parser wants the same labels on every line of a family, which those with descriptions do not have.
+    let family = "bpf_program_runs";
+    let of_family = |line: &&str| {
+        line.starts_with(family) || (line.starts_with('#') && line.contains(&format!(" {family} ")))
+    };
+    let lines: Vec<&str> = text.lines().filter(of_family).chain(["# EOF\n"]).collect();
+    let lines = lines.join("\n");
+    let parsed = openmetrics_parser::openmetrics::parse_openmetrics(&lines);
+    let parsed = parsed.unwrap_or_else(|error| panic!("{error}\n{lines}"));
+    let created = parsed.families[family].iter_samples().filter(|sample| match &sample.value {
+        openmetrics_parser::OpenMetricsValue::Counter(counter) => counter.created.is_some(),
+        _ => false,
+    });
+    assert!(created.count() > 1, "{lines}");
+    let lines: Vec<&str> = text.lines().collect();
+    let mut checked = 0;
+    for pair in lines.windows(2).filter(|pair| total(&pair[0]) && pair[1].contains("_created")) {
+        let labels = |line: &str| {
+            line.split_once('{').map(|(_, rest)| rest.rsplit_once(' ').map(|(labels, _)| labels.to_owned()))
+        };
+        assert_eq!(labels(pair[0]), labels(pair[1]), "the same labels");
+        checked += 1;
+    }
+    assert!(checked > 10, "{checked}");
+    assert_eq!(
+        checked,
+        lines.iter().filter(|line| line.contains("_created")).count(),
+        "each follows its counter"
+    );
+}
+
+#[test]
+fn every_compression_has_the_same_text() {
+    let server = serve(snapshot());
+    let plain = get(server.address, "/metrics", "").2;
+    let body = |accept: &str| {
+        let (status, head, body) =
+            request(server.address, "GET", "/metrics", &format!("Accept-Encoding: {accept}\r\n"));
+        assert_eq!(status, 200, "{accept}");
+        assert!(head.contains("vary: accept, accept-encoding"), "{head}");
+        let length = format!("content-length: {}", body.len());
+        assert!(head.contains(&length), "{length}: {head}");
+        (head, body)
+    };
+    let (head, gzip) = body("gzip");
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    let mut text = String::new();
+    GzDecoder::new(&*gzip).read_to_string(&mut text).expect("it is gzip");
+    assert_eq!(text, plain);
+    let (head, zstd) = body("zstd, gzip;q=0.5");
+    assert!(head.contains("content-encoding: zstd"), "{head}");
+    assert_eq!(zstd::decode_all(&*zstd).expect("it is zstd"), plain.as_bytes());
+    let (head, identity) = body("gzip;q=0, *;q=0.1, zstd;q=0");
+    assert!(!head.contains("content-encoding"), "{head}");
+    assert_eq!(identity, plain.as_bytes());
+    assert_eq!(request(server.address, "GET", "/metrics", "Accept-Encoding: identity;q=0\r\n").0, 406);
+    assert_eq!(server.readings.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn pieces_are_the_whole() {
+    let snapshot = snapshot();
+    let sample = Sample::new(&snapshot);
+    for format in [Format::Text, Format::OpenMetrics, Format::OpenMetricsCreated] {
+        let mut written = Vec::new();
+        prometheus::write(sample, format, &mut written).expect("a vector takes everything");
+        assert_eq!(String::from_utf8(written).expect("text"), prometheus::render(sample, format, 0));
+    }
+    let mut written = Vec::new();
+    protobuf::write(sample, &mut written).expect("a vector takes everything");
+    assert!(families(&written).len() > 30);
+    let full: &mut [u8] = &mut [0; 10];
+    prometheus::write(sample, Format::Text, &mut &mut *full).expect_err("there is no room");
+    protobuf::write(sample, &mut &mut *full).expect_err("there is no room");
+}
