@@ -449,7 +449,7 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 33] = [
+const OTHER: [(&str, &str); 35] = [
     ("otlp-grpc", "collector:1"),
     ("otlp-http", "http://collector:1"),
     ("otlp-compression", "zstd"),
@@ -465,6 +465,8 @@ const OTHER: [(&str, &str); 33] = [
     ("web.allowed-hosts", "*.example.com"),
     ("web.socket-mode", "0600"),
     ("web.created-timestamps", "true"),
+    ("user", "65534:65534"),
+    ("least-privilege", "true"),
     ("node-name", "node-1"),
     ("host-root", "/proc"),
     ("kernel-reader", "walk"),
@@ -506,7 +508,7 @@ fn every_flag_has_a_variable_with_the_same_effect() {
         assert!(help.is_some_and(|help| help.contains(&variable)), "{variable} is in the help");
     }
     let names: Vec<_> = command.get_arguments().filter_map(flags::variable).collect();
-    assert_eq!(names.len(), OTHER.len() + 3, "all but --help and --version: {names:?}");
+    assert_eq!(names.len(), OTHER.len() + 7, "all but --help and --version: {names:?}");
     let snapshot = command.find_subcommand("snapshot").expect("there is one");
     let own = snapshot.get_arguments().filter_map(flags::variable).filter(|name| !names.contains(name));
     assert_eq!(own.collect::<Vec<_>>(), ["BPF_METRICS_EXPORTER_FORMAT", "BPF_METRICS_EXPORTER_FROM"]);
@@ -542,7 +544,7 @@ fn lists_in_variables_are_separated() {
             ("BPF_METRICS_EXPORTER_ONLY", "kind=map,name=a; kind=program;"),
         ],
     );
-    assert_eq!(export.web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [":1", ":2"]);
+    assert_eq!(export.web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [":1", "[::1]:2"]);
     let Collection { lookup, selection, .. } = export.collection;
     assert_eq!(lookup.cri, Sockets::Given(vec!["/a".into(), "/b".into()]));
     assert_eq!(selection.only.iter().map(|rule| rule.terms.len()).collect::<Vec<_>>(), [2, 1]);
