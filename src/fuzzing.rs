@@ -14,7 +14,7 @@ use crate::{lookup, text, web};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The parsers.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 26] = [
     ("accept", web::fuzz_headers),
     ("backlog", otlp::queue::fuzz_records),
     ("btf", kernel::btf),
@@ -24,6 +24,7 @@ pub const TARGETS: [Target; 25] = [
     ("docker", lookup::docker::fuzz),
     ("fdinfo", kernel::fdinfo),
     ("grpc-answer", otlp::transport::grpc::fuzz_answer),
+    ("grpc-body", otlp::transport::grpc::fuzz_body),
     ("grpc-status", otlp::transport::grpc::fuzz_status),
     ("http-answer", otlp::transport::http::fuzz_http),
     ("iter-files", iter::files),

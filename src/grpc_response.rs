@@ -2,9 +2,11 @@
 //! Entry point: [`read`].
 
 use std::error::Error;
+use std::io::Read as _;
 
+use flate2::read::GzDecoder;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use prost::bytes::{Buf as _, Bytes};
@@ -16,6 +18,12 @@ const DETAILS: &str = "grpc-status-details-bin";
 
 /// Length of what precedes a message: whether it is compressed, and its length.
 const PREFIX_LEN: usize = 5;
+
+/// The header with the name of the compression of a message.
+const GRPC_ENCODING: &str = "grpc-encoding";
+
+/// The largest window of a Zstandard frame, 8 MiB as a power of two: it is memory that the peer chooses. Source: RFC 8878, section 3.1.1.1.2.
+const MAX_WINDOW_LOG: u32 = 23;
 
 /// The longest text that is read of an answer that is not gRPC, in bytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 64 << 10;
@@ -96,6 +104,7 @@ where
         let text = read_text(body).await;
         return Err(ResponseError::Http { status: head.status, headers: head.headers, text });
     }
+    let encoding = head.headers.get(GRPC_ENCODING).cloned();
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ResponseError::Cut(Some(error.into())))?;
@@ -121,7 +130,7 @@ where
     match status {
         None => Err(ResponseError::Cut(None)),
         Some(status) if status.code() != Code::Ok => Err(ResponseError::Status(status)),
-        Some(_) => message(bytes.into()),
+        Some(_) => message(bytes.into(), encoding.as_ref(), max_len),
     }
 }
 
@@ -132,19 +141,56 @@ fn length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Returns the one message of a body. Source: the gRPC specification, "Length-Prefixed-Message".
-fn message(mut bytes: Bytes) -> Result<Option<Bytes>, ResponseError> {
+pub(crate) fn message(
+    mut bytes: Bytes,
+    encoding: Option<&HeaderValue>,
+    max_len: usize,
+) -> Result<Option<Bytes>, ResponseError> {
     if bytes.is_empty() {
         return Ok(None);
     }
     let length = length(&bytes).ok_or(ResponseError::Malformed("the answer ends within its prefix"))?;
-    if bytes[0] != 0 {
-        return Err(ResponseError::Malformed("the answer is compressed, which was not offered"));
-    }
+    let is_compressed = bytes[0] != 0;
     bytes.advance(PREFIX_LEN);
     if bytes.len() != length {
         return Err(ResponseError::Malformed("the answer is not exactly one message"));
     }
+    if is_compressed {
+        // Servers in Go answer in the compression of the request, whatever the client offers.
+        let encoding =
+            encoding.ok_or(ResponseError::Malformed("the answer is compressed in an unknown way"))?;
+        bytes = decompress(&bytes, encoding, max_len)?;
+    }
     Ok(Some(bytes))
+}
+
+/// Decompresses an answer by the name of its compression.
+///
+/// # Errors
+///
+/// Fails if the compression is unknown, the answer is not compressed so, or has more than `max_len` bytes.
+pub(crate) fn decompress(
+    bytes: &[u8],
+    encoding: &HeaderValue,
+    max_len: usize,
+) -> Result<Bytes, ResponseError> {
+    let mut plain = Vec::new();
+    // A byte more than the limit.
+    let limit = max_len as u64 + 1;
+    let read = match encoding.as_bytes() {
+        b"identity" => return Ok(Bytes::copy_from_slice(bytes)),
+        b"gzip" => GzDecoder::new(bytes).take(limit).read_to_end(&mut plain),
+        b"zstd" => zstd::Decoder::with_buffer(bytes).and_then(|mut zstd| {
+            zstd.window_log_max(MAX_WINDOW_LOG)?;
+            zstd.take(limit).read_to_end(&mut plain)
+        }),
+        _ => return Err(ResponseError::Malformed("the answer is compressed in an unknown way")),
+    };
+    match read {
+        Ok(length) if length <= max_len => Ok(plain.into()),
+        Ok(_) => Err(ResponseError::TooLarge),
+        Err(_) => Err(ResponseError::Malformed("the answer is not compressed as it says")),
+    }
 }
 
 /// Reads the beginning of a body, as far as there is one.
@@ -236,5 +282,23 @@ mod tests {
         }
         let page = answered(&[("content-type", "text/html")], b"<html>", ok()).await;
         assert!(matches!(page, Err(ResponseError::Http { text, .. }) if text == b"<html>"));
+    }
+
+    #[test]
+    fn what_a_compressed_answer_becomes_is_bounded() {
+        let long = vec![0; 1 << 20];
+        let mut gzip = flate2::read::GzEncoder::new(&*long, flate2::Compression::default());
+        let mut compressed = Vec::new();
+        gzip.read_to_end(&mut compressed).expect("there is memory");
+        let zstd = zstd::encode_all(&*long, 1).expect("there is memory");
+        for (name, bytes) in [("gzip", compressed), ("zstd", zstd)] {
+            let name = HeaderValue::from_static(name);
+            let whole = decompress(&bytes, &name, long.len()).expect("it is within the limit");
+            assert!(whole == long, "{name:?}");
+            let beyond = decompress(&bytes, &name, long.len() - 1);
+            assert!(matches!(beyond, Err(ResponseError::TooLarge)), "{name:?}");
+            let cut = decompress(&bytes[..bytes.len() / 2], &name, long.len());
+            assert!(matches!(cut, Err(ResponseError::Malformed(_))), "{name:?}");
+        }
     }
 }

@@ -18,6 +18,7 @@ mod queries;
 mod received;
 mod receivers;
 mod routes;
+mod secure;
 mod series;
 mod shares;
 mod stopping;
@@ -33,6 +34,8 @@ type Test = (&'static str, fn(), &'static [Receiver]);
 
 const TESTS: &[Test] = &[
     ("the_collector_gets_the_contract", contract::test, &[Collector]),
+    ("the_collector_gets_every_compression_over_tls_and_mutual_tls", secure::test, &[Collector]),
+    ("the_program_pushes_to_the_collector_over_mutual_tls", secure::test_program, &[Collector]),
     ("the_collector_gets_every_point_of_a_big_node", big_node::test, &[Collector]),
     (
         "scraping_and_otlp_deliver_the_same_series",

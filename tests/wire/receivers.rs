@@ -67,6 +67,17 @@ impl Collector {
         verbosity: Verbosity,
         next: Option<&str>,
     ) -> Self {
+        Self::start_with(folder, receives, &json!({"grpc": {"endpoint": receives}}), verbosity, next)
+    }
+
+    /// The same with these protocols of its OTLP receiver.
+    pub(crate) fn start_with(
+        folder: &Path,
+        receives: SocketAddr,
+        protocols: &Value,
+        verbosity: Verbosity,
+        next: Option<&str>,
+    ) -> Self {
         let own = free_address();
         let output = folder.join("received");
         let mut exporters = json!({"debug": {
@@ -85,7 +96,7 @@ impl Collector {
         let names: Vec<&String> = exporters.as_object().expect("it is written as one").keys().collect();
         let reader = json!({"pull": {"exporter": {"prometheus": {"host": own.ip(), "port": own.port()}}}});
         let settings = json!({
-            "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": receives}}}},
+            "receivers": {"otlp": {"protocols": protocols}},
             "service": {
                 "pipelines": {"metrics": {"receivers": ["otlp"], "exporters": names}},
                 "telemetry": {"metrics": {"readers": [reader]}},

@@ -71,8 +71,12 @@ async fn retry_after_is_seconds_or_a_date() {
 async fn a_success_may_be_partial_or_say_nothing() {
     let partial = ExportMetricsPartialSuccess { rejected_data_points: 3, error_message: "old".to_owned() };
     let partial = ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
-    let answer = answer_to(HTTP, Script::accepted().body(partial)).await.expect("it is a success");
+    let answer = answer_to(HTTP, Script::accepted().body(partial.clone())).await.expect("it is a success");
     assert_eq!(answer, Answer { rejected: 3, message: "old".to_owned() });
+    for (compression, bytes) in compressed(&partial) {
+        let script = Script::accepted().header("content-encoding", compression.as_str()).body(bytes);
+        assert_eq!(answer_to(HTTP, script).await.expect("it is a success").rejected, 3, "{compression:?}");
+    }
     let json = Script::status(200).header("content-type", "application/json").body("{}");
     for answer in [Script::accepted(), Script::status(202), Script::status(204), json] {
         assert_eq!(answer_to(HTTP, answer).await.expect("it is a success"), Answer::default());

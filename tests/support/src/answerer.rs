@@ -59,6 +59,16 @@ impl Script {
             .trailer("grpc-status", &status.to_string())
     }
 
+    /// A gRPC success with a message that is compressed.
+    #[must_use]
+    pub fn grpc_compressed(message: &[u8]) -> Self {
+        let mut script = Self::grpc(message, 0);
+        let mut body = script.body.to_vec();
+        body[0] = 1;
+        script.body = body.into();
+        script
+    }
+
     /// A success of OTLP over HTTP.
     #[must_use]
     pub fn accepted() -> Self {

@@ -19,7 +19,7 @@ pub enum Fault {
     BlackHole,
     /// Forwards what the server sends after this time.
     Delay(Duration),
-    /// Resets the connection after this many bytes from the server.
+    /// Resets a connection once this many bytes from the server have passed on it.
     CutAfter(usize),
     /// Forwards one byte from the server in this time.
     Throttle(Duration),
@@ -94,7 +94,7 @@ async fn forward(client: TcpStream, server: SocketAddr, fault: watch::Receiver<F
                 Fault::None | Fault::Refuse => {}
                 Fault::BlackHole => std::future::pending().await,
                 Fault::Delay(delay) => tokio::time::sleep(delay).await,
-                Fault::CutAfter(limit) => bytes = &mut bytes[..read.min(limit - passed)],
+                Fault::CutAfter(limit) => bytes = &mut bytes[..read.min(limit.saturating_sub(passed))],
                 Fault::Throttle(pause) => {
                     for byte in bytes.iter() {
                         tokio::time::sleep(pause).await;

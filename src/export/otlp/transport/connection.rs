@@ -3,7 +3,7 @@
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::payload::Payload;
 use super::stream::Stream;
@@ -19,8 +19,8 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: Sender,
-    /// The task that reads and writes.
-    task: AbortHandle,
+    /// The task that reads and writes, with the error that ends it.
+    task: JoinHandle<Result<(), hyper::Error>>,
     /// Whether a request was sent whose answer has not been read.
     is_busy: bool,
 }
@@ -39,22 +39,21 @@ impl Connection {
     /// Fails if the peer closes the stream.
     pub(super) async fn open(stream: Stream, protocol: Protocol) -> Result<Self, hyper::Error> {
         let io = TokioIo::new(stream);
-        // How a connection ends is an error of the request that waits for an answer on it, if there is one.
         let (sender, task) = match protocol {
             Protocol::Grpc => {
                 let mut http = http2::Builder::new(TokioExecutor::new());
                 http.max_header_list_size(u32::try_from(MAX_HEAD_BYTES).expect("it is small"));
                 let (sender, connection) = http.handshake(io).await?;
-                (Sender::Http2(sender), tokio::spawn(async { drop(connection.await) }))
+                (Sender::Http2(sender), tokio::spawn(connection))
             }
             Protocol::HttpProtobuf => {
                 let mut http = http1::Builder::new();
                 http.max_buf_size(MAX_HEAD_BYTES);
                 let (sender, connection) = http.handshake(io).await?;
-                (Sender::Http1(sender), tokio::spawn(async { drop(connection.await) }))
+                (Sender::Http1(sender), tokio::spawn(connection))
             }
         };
-        Ok(Self { sender, task: task.abort_handle(), is_busy: false })
+        Ok(Self { sender, task, is_busy: false })
     }
 
     /// Returns whether the peer has closed the connection, as far as is known.
@@ -75,15 +74,23 @@ impl Connection {
         request: http::Request<Payload>,
     ) -> Result<http::Response<Incoming>, hyper::Error> {
         self.is_busy = true;
-        match &mut self.sender {
-            Sender::Http1(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
-            Sender::Http2(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
+        let sent = match &mut self.sender {
+            Sender::Http1(sender) => match sender.ready().await {
+                Ok(()) => sender.send_request(request).await,
+                Err(error) => Err(error),
+            },
+            Sender::Http2(sender) => match sender.ready().await {
+                Ok(()) => sender.send_request(request).await,
+                Err(error) => Err(error),
+            },
+        };
+        match sent {
+            // The task has ended before it took the request. It knows why, as an alert of TLS.
+            Err(error) if error.is_canceled() => Err(match (&mut self.task).await {
+                Ok(Err(cause)) => cause,
+                _ => error,
+            }),
+            sent => sent,
         }
     }
 

@@ -137,6 +137,19 @@ fn is_too_large(message: &str) -> bool {
     message.contains("message") && exceeds.iter().any(|words| message.contains(words))
 }
 
+/// Entry point of a fuzzer: parses any bytes as the body of an answer, in each compression.
+pub(crate) fn fuzz_body(bytes: &[u8]) {
+    /// A limit that is soon reached.
+    const LIMIT: usize = 4 << 10;
+    for encoding in ["identity", "gzip", "zstd"] {
+        let encoding = HeaderValue::from_static(encoding);
+        let read = grpc_response::message(Bytes::copy_from_slice(bytes), Some(&encoding), LIMIT);
+        if let Ok(Some(message)) = read {
+            assert!(message.len() <= LIMIT.max(bytes.len()));
+        }
+    }
+}
+
 /// Entry point of a fuzzer: parses any bytes as the message of an answer.
 pub(crate) fn fuzz_answer(bytes: &[u8]) {
     if let Ok(Answer { message, .. }) = decode(bytes) {

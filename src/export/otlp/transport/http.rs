@@ -9,14 +9,16 @@ use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use prost::Message as _;
 use prost::bytes::Bytes;
+use tonic::Status;
 use tonic_types::pb;
 
 use super::answer::{decode, retry, retry_after};
 use super::payload::Payload;
 use super::{Answer, Failure, FailureKind, MAX_ANSWER_BYTES, Remedy, broken, page};
+use crate::error_chain::error_chain;
 use crate::export::otlp::encode::{Request, Signal};
 use crate::export::otlp::settings::Compression;
-use crate::grpc_response::read_text;
+use crate::grpc_response::{ResponseError, decompress, read_text};
 use crate::text::{MAX_LEN, is_invisible, printable};
 
 /// The type of requests and answers.
@@ -70,7 +72,16 @@ where
 fn accepted(headers: &HeaderMap, body: Bytes) -> Result<Answer, Failure> {
     let malformed = |reason| Err(Failure::dropping(FailureKind::Malformed, reason));
     match media_type(headers).as_deref() {
-        None | Some(PROTOBUF | "application/protobuf") if headers.get(CONTENT_ENCODING).is_none() => {
+        None | Some(PROTOBUF | "application/protobuf") => {
+            let body = match headers.get(CONTENT_ENCODING) {
+                Some(encoding) => {
+                    decompress(&body, encoding, MAX_ANSWER_BYTES).map_err(|error| match error {
+                        ResponseError::TooLarge => Failure::too_large(),
+                        error => Failure::dropping(FailureKind::Malformed, error_chain(&Status::from(error))),
+                    })?
+                }
+                None => body,
+            };
             decode(body).or_else(|error| malformed(format!("the answer is not one of OTLP: {error}")))
         }
         // A portal or a page for login, which accepts anything.
