@@ -86,7 +86,7 @@ impl Connection {
         };
         match sent {
             // The task has ended before it took the request. It knows why, as an alert of TLS.
-            Err(error) if error.is_canceled() => Err(match (&mut self.task).await {
+            Err(error) if error.is_canceled() || error.is_closed() => Err(match (&mut self.task).await {
                 Ok(Err(cause)) => cause,
                 _ => error,
             }),
