@@ -83,6 +83,21 @@ Examples:
   bpf-metrics-exporter snapshot --format json > host.json
   bpf-metrics-exporter snapshot --from host.json --format prometheus";
 
+const DOCTOR_EPILOGUE: &str = "\
+It takes a reading with the restrictions of the exporter: give it the same flags, user and capabilities. Features that these flags turn \
+off are listed as off.
+
+Exit codes:
+  0  everything that is enabled works
+  1  something does not
+  2  wrong flags or variables
+
+Examples:
+  bpf-metrics-exporter doctor --netns all
+  bpf-metrics-exporter doctor --user nobody --format json
+  systemd-run --pipe -p DynamicUser=yes -p AmbientCapabilities='CAP_BPF CAP_PERFMON' \\
+      bpf-metrics-exporter doctor --least-privilege";
+
 /// Exports metrics of the eBPF programs, maps, links and BTF objects of this host over OTLP and Prometheus.
 #[derive(Debug, Parser)]
 #[command(
@@ -119,6 +134,9 @@ pub(super) enum Subcommands {
     /// Print the current state of the host and exit
     #[command(after_long_help = SNAPSHOT_EPILOGUE)]
     Snapshot(Box<SnapshotFlags>),
+    /// Check every feature on this host: what it needs, what is missing, and what helps
+    #[command(after_long_help = DOCTOR_EPILOGUE)]
+    Doctor(Box<DoctorFlags>),
     /// Print a completion script for a shell
     Completions {
         /// Shell that the script is for
@@ -128,7 +146,7 @@ pub(super) enum Subcommands {
     /// Print the manual page, as roff
     Man {
         /// Subcommand that the page is for; the exporter itself if missing
-        #[arg(id = "COMMAND", value_parser = ["snapshot", "completions", "man"])]
+        #[arg(id = "COMMAND", value_parser = ["snapshot", "doctor", "completions", "man"])]
         page: Option<String>,
     },
 }
@@ -146,6 +164,19 @@ pub(super) struct SnapshotFlags {
     /// `-` reads standard input. Flags about reading have no effect then.
     #[arg(long, value_name = "FILE")]
     pub(super) from: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) collection: CollectionFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorFlags {
+    /// Output format
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub(super) format: DoctorFormat,
+
+    #[command(flatten)]
+    pub(super) privileges: PrivilegeFlags,
 
     #[command(flatten)]
     pub(super) collection: CollectionFlags,
@@ -481,6 +512,14 @@ pub enum LogFormat {
     /// A line of key=value pairs.
     Logfmt,
     /// A JSON object per line.
+    Json,
+}
+
+/// Format of what `doctor` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the words are the values")]
+pub enum DoctorFormat {
+    Text,
     Json,
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use self::arguments::{Resolved, resolve};
 use self::environment::Environment;
 use self::flags::{CollectionFlags, Flags, PROGRAM, PrivilegeFlags, Subcommands, WebFlags};
-pub use self::flags::{LogFormat, LogLevel, SnapshotFormat};
+pub use self::flags::{DoctorFormat, LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
 pub use self::values::ListenAddress;
@@ -45,6 +45,8 @@ pub enum Command {
     Export(Box<Export>),
     /// Print one snapshot.
     Snapshot(Box<SnapshotCommand>),
+    /// Check every feature.
+    Doctor(Box<DoctorCommand>),
 }
 
 /// Options of the exporter.
@@ -102,6 +104,17 @@ pub struct SnapshotCommand {
     pub format: SnapshotFormat,
     /// A file to show, `-` for standard input; `None` reads the host.
     pub from: Option<PathBuf>,
+}
+
+/// Options of `doctor`.
+#[derive(Debug)]
+pub struct DoctorCommand {
+    /// What the process gives up, as the exporter would.
+    pub sandbox: SandboxOptions,
+    /// Options of what is read.
+    pub collection: Collection,
+    /// The format of the output.
+    pub format: DoctorFormat,
 }
 
 /// Options of the parts that the exporter and `snapshot` have in common.
@@ -210,24 +223,27 @@ pub fn parse(
             };
             let sandbox = sandbox(&privileges);
             let mut collection = collect(collection, &mut errors, &mut warnings);
-            if sandbox.least {
-                // Each query of a scan needs a capability.
-                collection.enrich.hooks = None;
-            }
+            give_up(sandbox, &mut collection);
             (Command::Export(Box::new(Export { push, console, web, resource, sandbox, collection })), log)
         }
         Some(Subcommands::Snapshot(snapshot)) => {
             let log = log(&snapshot.collection);
             let mut collection = collect(snapshot.collection, &mut errors, &mut warnings);
-            // No later reading has the result of a scan, and the second reading reports what its own search of holders misses.
-            collection.enrich.wait_for_hooks = true;
-            collection.enrich.pins = Duration::ZERO;
-            collection.enrich.holders_share = None;
+            read_once(&mut collection);
             if snapshot.format == SnapshotFormat::Json {
                 warnings.extend(without_effect_on_json(&collection.selection));
             }
             let (format, from) = (snapshot.format, snapshot.from);
             (Command::Snapshot(Box::new(SnapshotCommand { collection, format, from })), log)
+        }
+        Some(Subcommands::Doctor(doctor)) => {
+            let log = log(&doctor.collection);
+            let sandbox = sandbox(&doctor.privileges);
+            let mut collection = collect(doctor.collection, &mut errors, &mut warnings);
+            read_once(&mut collection);
+            give_up(sandbox, &mut collection);
+            let doctor = DoctorCommand { sandbox, collection, format: doctor.format };
+            (Command::Doctor(Box::new(doctor)), log)
         }
         Some(Subcommands::Completions { shell }) => {
             return finish(errors, Invocation::Print(completions(shell)));
@@ -243,6 +259,21 @@ fn finish(errors: ConfigErrors, invocation: Invocation) -> Result<Invocation, Co
 
 fn log(flags: &CollectionFlags) -> Log {
     Log { level: flags.log.log_level, format: flags.log.log_format }
+}
+
+/// Makes a single reading complete: no later one has the result of a scan, and a second one reports what its own search of holders
+/// misses.
+fn read_once(collection: &mut Collection) {
+    collection.enrich.wait_for_hooks = true;
+    collection.enrich.pins = Duration::ZERO;
+    collection.enrich.holders_share = None;
+}
+
+/// Turns off what a process without capabilities cannot do at all: each query of a scan needs one.
+fn give_up(sandbox: SandboxOptions, collection: &mut Collection) {
+    if sandbox.least {
+        collection.enrich.hooks = None;
+    }
 }
 
 fn sandbox(flags: &PrivilegeFlags) -> SandboxOptions {

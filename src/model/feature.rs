@@ -126,7 +126,8 @@ impl Reason {
             },
             Self::Refused => &Explanation {
                 cause: "a seccomp filter, a security module or kernel lockdown refuses it",
-                host: "podman, docker: `--security-opt seccomp=unconfined`; the audit log has denials",
+                host: "podman, docker: `--security-opt seccomp=unconfined`; the audit log has denials; `--no-seccomp` shows whether it is \
+                       the exporter's own filter",
                 systemd: "`SystemCallFilter=bpf`",
                 kubernetes: "`seccompProfile.type: Unconfined`",
             },
@@ -169,18 +170,27 @@ impl Reason {
         }
     }
 
+    /// Returns what helps, by where the exporter runs, as plain text.
+    #[must_use]
+    pub fn remedies(self) -> Vec<(&'static str, String)> {
+        let Explanation { host, systemd, kubernetes, .. } = self.explanation();
+        let remedies = [("host", host), ("systemd", systemd), ("Kubernetes", kubernetes)];
+        let given = remedies.into_iter().filter(|(_, text)| !text.is_empty());
+        let plain = |text: &str| match self {
+            Self::Missing(capability) => of_capability(text, capability),
+            _ => text.to_owned(),
+        };
+        given.map(|(place, text)| (place, plain(text).replace('`', ""))).collect()
+    }
+
     /// Returns what helps, in one line for the log.
     #[must_use]
     pub fn remedy(self) -> String {
-        let Explanation { host, systemd, kubernetes, .. } = self.explanation();
-        let remedies = [("", host), ("systemd: ", systemd), ("Kubernetes: ", kubernetes)];
-        let remedies = remedies.iter().filter(|(_, text)| !text.is_empty());
-        let line = remedies.map(|(place, text)| format!("{place}{text}")).collect::<Vec<_>>().join("; ");
-        match self {
-            Self::Missing(capability) => of_capability(&line, capability),
-            _ => line,
-        }
-        .replace('`', "")
+        let remedies = self.remedies().into_iter().map(|(place, text)| match place {
+            "host" => text,
+            _ => format!("{place}: {text}"),
+        });
+        remedies.collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -1,5 +1,6 @@
 //! The program: parses the settings and runs the exporter or a subcommand. The parts are in the library.
 
+mod doctor;
 mod endpoint;
 mod log;
 mod messages;
@@ -39,6 +40,7 @@ fn run() -> ExitCode {
         Ok(Invocation::Run { command, log, warnings }) => match command {
             Command::Export(export) => serve::serve(*export, log, &warnings),
             Command::Snapshot(options) => snapshot::snapshot(*options, log, &warnings),
+            Command::Doctor(options) => doctor::doctor(*options, log, &warnings),
         },
     }
 }

@@ -1,5 +1,6 @@
 //! What the exporter gives up once it runs: it still reports the same, and an attempt to do more is refused.
 
+mod doctor;
 mod exporter;
 mod families;
 mod inside;
@@ -16,5 +17,6 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("with_least_privilege_iterators_need_no_capability", families::least)
         .requires(&[readers::iterators_missing]),
     Test::new("from_inside_more_is_refused", inside::refused),
+    Test::new("doctor_says_what_works_by_trying_it", doctor::tries),
     Test::new("filters_cost_a_cycle_little", families::cost),
 ];
