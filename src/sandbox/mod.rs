@@ -88,6 +88,42 @@ impl Layer {
     }
 }
 
+/// Returns the layers as a table for the documents.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "| layer | threads of readings and scans | all other threads | needs | turned off by |\n|---|---|---|---|---|\n",
+    );
+    for layer in Layer::ALL {
+        let (readings, others, needs) = match layer {
+            Layer::Process => (
+                "no new privileges; other processes of its user can neither trace it nor read its memory; no core dumps",
+                "the same",
+                "",
+            ),
+            Layer::Capabilities => (
+                "`CAP_SYS_ADMIN`, `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, and `CAP_NET_ADMIN` with hooks or another user than \
+                 root; none with `--least-privilege`",
+                "none",
+                "`CAP_SETPCAP` at start to clear the bounding set, too",
+            ),
+            Layer::Seccomp => (
+                "no new programs, maps, attachments or processes, no connection but netlink, no file opened for writing",
+                "no bpf(2), no processes, no sockets but Unix, IP and netlink, no new listening ones",
+                "x86_64 or aarch64",
+            ),
+            Layer::Landlock => (
+                "unrestricted, since it would hide all other processes; with `--least-privilege`, files of the system",
+                "files of the system and those that flags name; connections to the ports of receivers",
+                "Linux 5.13, and 6.7 for ports, with Landlock enabled (`lsm=`)",
+            ),
+        };
+        let _infallible =
+            writeln!(text, "| {} | {readings} | {others} | {needs} | `{}` |", layer.as_str(), layer.flag());
+    }
+    text
+}
+
 /// What became of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerState {

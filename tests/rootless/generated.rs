@@ -8,6 +8,7 @@ use test_support::golden;
 use bpf_metrics_exporter::cli;
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, generate, prometheus_name, visit};
 use bpf_metrics_exporter::model::feature;
+use bpf_metrics_exporter::sandbox;
 use bpf_metrics_exporter::web::bounds;
 
 #[test]
@@ -22,7 +23,7 @@ fn docs_opentelemetry_variables_is_up_to_date() {
 
 #[test]
 fn docs_privileges_has_the_tables_of_features() {
-    assert_has("docs/privileges.md", &feature::markdown());
+    assert_has("docs/privileges.md", &format!("{}\n{}", feature::markdown(), sandbox::markdown()));
 }
 
 #[test]

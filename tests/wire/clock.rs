@@ -67,8 +67,13 @@ impl SettableClock {
             .expect("it is writable");
     }
 
-    fn environment(&self) -> [(&str, &Path); 2] {
-        [("LD_PRELOAD", &self.library), ("WALL_CLOCK_AHEAD", &self.ahead)]
+    /// The exporter's own restriction of files would refuse the library the file that it reads.
+    fn environment(&self) -> [(&str, &Path); 3] {
+        [
+            ("LD_PRELOAD", &self.library),
+            ("WALL_CLOCK_AHEAD", &self.ahead),
+            ("BPF_METRICS_EXPORTER_LANDLOCK", Path::new("false")),
+        ]
     }
 }
 

@@ -59,9 +59,7 @@ impl Exporter {
 
     /// Returns the names of all metric families.
     pub(super) fn families(&self) -> BTreeSet<String> {
-        let scrape = self.scrape();
-        let families = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-        families.map(str::to_owned).collect()
+        families_of(self.address)
     }
 
     /// Returns the line of the log that describes the sandbox.
@@ -72,39 +70,53 @@ impl Exporter {
 
     /// Returns the time on a CPU so far, of all threads.
     pub(super) fn cpu_time(&self) -> Duration {
-        let of_threads = self.tasks().into_iter().map(|task| fs::read_to_string(format!("{task}/schedstat")));
+        let of_threads = tasks_of(self.running.0.id())
+            .into_iter()
+            .map(|task| fs::read_to_string(format!("{task}/schedstat")));
         let nanoseconds =
             |text: String| text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
         Duration::from_nanos(of_threads.flatten().map(nanoseconds).sum::<u64>())
     }
 
-    fn tasks(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.running.0.id())).expect("it runs");
-        tasks.flatten().map(|task| task.path().to_string_lossy().into_owned()).collect()
-    }
-
-    /// Returns its threads by name, several of one name once each.
+    /// As [`threads_of`].
     pub(super) fn threads(&self) -> Vec<(String, Thread)> {
-        let describe = |task: String| {
-            // A scan may end meanwhile.
-            let name = fs::read_to_string(format!("{task}/comm")).ok()?.trim().to_owned();
-            let status = fs::read_to_string(format!("{task}/status")).ok()?;
-            let fields: BTreeMap<&str, &str> =
-                status.lines().filter_map(|line| line.split_once(":\t")).collect();
-            let set = |field: &str| u64::from_str_radix(fields[field], 16).expect("it is hexadecimal");
-            let uid = fields["Uid"].split('\t').next().expect("there are four");
-            let thread = Thread {
-                uid: uid.parse().expect("a number"),
-                effective: set("CapEff"),
-                permitted: set("CapPrm"),
-                bounding: set("CapBnd"),
-                no_new_privileges: fields["NoNewPrivs"] == "1",
-                filtered: fields["Seccomp"] == "2",
-            };
-            Some((name, thread))
-        };
-        self.tasks().into_iter().filter_map(describe).collect()
+        threads_of(self.running.0.id())
     }
+}
+
+/// Returns the names of all metric families in a scrape.
+pub(super) fn families_of(address: SocketAddr) -> BTreeSet<String> {
+    let scrape = http::get(address, "/metrics").expect("it serves");
+    let families = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    families.map(str::to_owned).collect()
+}
+
+/// Returns the directories of the threads of a process.
+fn tasks_of(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    tasks.flatten().map(|task| task.path().to_string_lossy().into_owned()).collect()
+}
+
+/// Returns the threads of a process with their names.
+pub(super) fn threads_of(pid: u32) -> Vec<(String, Thread)> {
+    let describe = |task: String| {
+        // A scan may end meanwhile.
+        let name = fs::read_to_string(format!("{task}/comm")).ok()?.trim().to_owned();
+        let status = fs::read_to_string(format!("{task}/status")).ok()?;
+        let fields: BTreeMap<&str, &str> = status.lines().filter_map(|line| line.split_once(":\t")).collect();
+        let set = |field: &str| u64::from_str_radix(fields[field], 16).expect("it is hexadecimal");
+        let uid = fields["Uid"].split('\t').next().expect("there are four");
+        let thread = Thread {
+            uid: uid.parse().expect("a number"),
+            effective: set("CapEff"),
+            permitted: set("CapPrm"),
+            bounding: set("CapBnd"),
+            no_new_privileges: fields["NoNewPrivs"] == "1",
+            filtered: fields["Seccomp"] == "2",
+        };
+        Some((name, thread))
+    };
+    tasks_of(pid).into_iter().filter_map(describe).collect()
 }
 
 /// Returns whether a thread takes readings or scans.

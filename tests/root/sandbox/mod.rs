@@ -4,6 +4,7 @@ mod doctor;
 mod exporter;
 mod families;
 mod inside;
+mod systemd;
 
 use test_support::readers;
 
@@ -18,5 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
         .requires(&[readers::iterators_missing]),
     Test::new("from_inside_more_is_refused", inside::refused),
     Test::new("doctor_says_what_works_by_trying_it", doctor::tries),
+    Test::new("systemd_rates_the_unit_below_2_and_has_no_complaints", systemd::rated)
+        .requires(&[systemd::analyze_missing]),
+    Test::new("the_exporter_runs_as_its_unit_says", systemd::runs)
+        .requires(&[systemd::analyze_missing, readers::iterators_missing]),
     Test::new("filters_cost_a_cycle_little", families::cost),
 ];
