@@ -54,7 +54,7 @@ fn examine(options: DoctorCommand, log: Log, warnings: &[String]) -> anyhow::Res
     let least = sandbox.least;
     let needs = Needs { hooks: collection.enrich.hooks.is_some(), nothing: least };
     let sandbox = Arc::new(Sandbox::enter(sandbox, needs).map_err(anyhow::Error::msg)?);
-    log::start(log);
+    log::start(log).context("failed to start the thread of the log")?;
     for warning in warnings {
         warn!("{warning}");
     }

@@ -30,6 +30,8 @@ pub(super) struct Thread {
     pub(super) bounding: u64,
     pub(super) no_new_privileges: bool,
     pub(super) filtered: bool,
+    /// How many filters it has. Since 5.9.
+    pub(super) filters: Option<u32>,
 }
 
 impl Exporter {
@@ -113,6 +115,7 @@ pub(super) fn threads_of(pid: u32) -> Vec<(String, Thread)> {
             bounding: set("CapBnd"),
             no_new_privileges: fields["NoNewPrivs"] == "1",
             filtered: fields["Seccomp"] == "2",
+            filters: fields.get("Seccomp_filters").and_then(|filters| filters.parse().ok()),
         };
         Some((name, thread))
     };
