@@ -225,6 +225,7 @@ pub(crate) fn runs() {
     for (name, thread) in threads_of(pid) {
         let expected = if reads(&name) { OF_READINGS } else { 0 };
         assert_eq!((thread.effective, thread.permitted), (expected, expected), "{name}");
+        assert_ne!(thread.filters, Some(1), "{name} has the filter of the unit, and its own");
         assert!(
             thread.no_new_privileges && thread.filtered && thread.uid.to_string() == DYNAMIC_USER,
             "{name}"
