@@ -23,6 +23,10 @@ kernels:
 fuzz seconds="60" *targets:
     fuzz/run {{seconds}} {{targets}}
 
+# Delivery through faults, with so many times SIGKILL, and the figures in docs/reliability.md
+faults kills="200":
+    FAULTS={{kills}} UPDATE=1 cargo test --locked --test root -- delivery::
+
 # The object with the iterator programs, with Debian's clang
 bpf:
     bpf/build

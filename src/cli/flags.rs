@@ -236,8 +236,9 @@ pub(super) struct OtlpFlags {
 
     /// Unsent data kept for an unreachable receiver
     ///
-    /// The oldest requests are dropped first; the newest one is always kept.
-    #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = values::backlog_bytes)]
+    /// For each receiver, compressed. The oldest readings are dropped first; the newest one is always kept. The default is enough for
+    /// more than seven minutes of a node with 16000 objects.
+    #[arg(long, value_name = "BYTES", default_value = "33554432", value_parser = values::backlog_bytes)]
     pub(super) otlp_backlog_bytes: u64,
 
     /// Directory to keep unsent data in across restarts

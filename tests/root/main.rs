@@ -6,6 +6,7 @@ mod attachments;
 mod backends;
 mod collection;
 mod counts;
+mod delivery;
 mod endpoint;
 mod log;
 mod owners;
@@ -23,7 +24,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 12] = [
+const MODULES: [(&str, &[Test]); 13] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -36,6 +37,7 @@ const MODULES: [(&str, &[Test]); 12] = [
     ("view", view::TESTS),
     ("sandbox", sandbox::TESTS),
     ("endpoint", endpoint::TESTS),
+    ("delivery", delivery::TESTS),
 ];
 
 fn main() -> ExitCode {

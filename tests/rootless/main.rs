@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod corpus;
 mod delivery;
+mod delta;
 mod dist;
 mod encoding;
 mod generated;

@@ -18,8 +18,8 @@ rule_files:
 const AFTER_RULES: &str = "
 storage:
   tsdb:
-    # While the Collector is away, the exporter keeps what it could not deliver: an hour and a half of a host with few objects in
-    # its 16 MiB, less of others. Without a window, Prometheus refuses points an hour older than the newest point of any series.
+    # While the Collector is away, the exporter keeps what it could not deliver, days of a host with few objects. Without a window,
+    # Prometheus refuses points an hour older than the newest point of any series; with it, those of longer outages than that.
     out_of_order_time_window: 2h
 ";
 

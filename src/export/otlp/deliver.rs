@@ -223,7 +223,7 @@ impl Delivery<'_> {
                 self.outcomes.refused(items, kind, &reason);
             }
             Err(Failure { remedy: Remedy::Drop, kind, reason }) => {
-                self.outcomes.refused(items, kind, &reason)
+                self.outcomes.refused(items, kind, &reason);
             }
         }
         // The producer reuses the buffer as soon as the request is done.

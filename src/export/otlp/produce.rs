@@ -78,14 +78,18 @@ impl Lane {
         if *temporality == Temporality::Delta {
             encoder.acknowledge(queues.first().map(|queue| queue.accepted()).unwrap_or_default());
         }
-        queues.iter().for_each(|queue| queue.begin_reading());
+        for queue in queues.iter() {
+            queue.begin_reading();
+        }
         encoder.encode_each(sample, |request| {
             points += request.items.count;
             bytes += request.size();
             requests += 1;
             {
                 let mut forms = Forms::new(request, compressor);
-                queues.iter().for_each(|queue| queue.push(|compression| forms.get(compression)));
+                for queue in queues.iter() {
+                    queue.push(|compression| forms.get(compression));
+                }
             }
             let from = Instant::now();
             let until = from + wait.saturating_sub(waited);

@@ -133,7 +133,9 @@ impl Visitor for EncodingCycle<'_> {
         let mut ended = match_series(entity, values, sent, self.time);
         let time = self.time.nanoseconds;
         if let Some(deltas) = &mut self.deltas {
-            values.iter().for_each(|value| deltas.seen(index, (entity.series)(value)));
+            for value in values {
+                deltas.seen(index, (entity.series)(value));
+            }
         }
 
         for (row, metric) in entity.rows(rows) {

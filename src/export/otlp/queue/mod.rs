@@ -49,6 +49,7 @@ pub struct Queue {
     settled: Condvar,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of one another")]
 #[derive(Debug, Default)]
 struct QueueState {
     entries: Entries,
@@ -267,13 +268,10 @@ impl Queue {
         if !state.in_flight {
             return;
         }
-        let first = self.settle_first(&mut state);
-        if accepted
-            && let Some(first) = first
-            && first.reading == state.reading
-        {
-            state.accepted.push(first.order);
-        }
+        let newest = state.reading;
+        let settled = self.settle_first(&mut state).filter(|first| accepted && first.reading == newest);
+        let order = settled.map(|first| first.order);
+        state.accepted.extend(order);
         self.sync_soon(&mut state);
         drop(state);
         self.settled.notify_one();

@@ -181,7 +181,7 @@ impl Files {
     /// Opens the directory, and returns what an earlier run left.
     pub(super) fn open(&mut self) -> io::Result<Vec<Recovered>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700))?;
+        File::open(&self.directory)?.set_permissions(fs::Permissions::from_mode(0o700))?;
         let lock = self.file("lock")?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
