@@ -137,13 +137,16 @@ impl Node {
         let sampler = Sampler::new(self.exporter.child.id());
         let attackers = attack(self);
         let (mut scrapes, mut refused, mut slowest) = (0, 0, Duration::ZERO);
-        while began.elapsed() < lasts {
+        loop {
             match self.scrape() {
                 Some(took) => {
                     scrapes += 1;
                     slowest = slowest.max(took);
                 }
                 None => refused += 1,
+            }
+            if began.elapsed() >= lasts {
+                break;
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -284,12 +287,14 @@ pub(super) fn test() {
         "{table}\none answer as text: {text} bytes; bound of memory: {most} KiB; at rest: {} KiB",
         node.rest
     );
+    // Without optimization, and on a machine that does other work, times say little: then only the memory and what fails is exact.
+    let allowance = if cfg!(debug_assertions) { INTERVAL } else { Duration::ZERO };
     for cost in &costs {
         assert!(cost.memory < most, "{}: {summary}", cost.name);
         assert!(cost.scrapes > 0, "{}: {summary}", cost.name);
         // What the machine itself is late by is in the row without an attack.
-        assert!(cost.late < quiet.late + INTERVAL / 10, "{}: {summary}", cost.name);
-        assert!(cost.back < Duration::from_secs(1) + quiet.slowest, "{}: {summary}", cost.name);
+        assert!(cost.late < quiet.late + INTERVAL / 10 + allowance, "{}: {summary}", cost.name);
+        assert!(cost.back < Duration::from_secs(1) + quiet.slowest + allowance, "{}: {summary}", cost.name);
     }
     if is_full {
         write_figures(&table, text, node.rest, most);

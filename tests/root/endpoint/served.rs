@@ -2,17 +2,17 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
-use super::{DEADLINE, Exporter, curl, replace};
+use super::{Exporter, curl, replace};
 
 /// A folder with a certificate for `localhost` and its key.
 fn folder() -> TempDir {
@@ -113,21 +113,21 @@ pub(super) fn on_sockets_of_systemd() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
     let unix = UnixListener::bind(&path).expect("the folder is ours");
     let address = tcp.local_addr().expect("it is bound");
-    for descriptor in [&tcp.as_raw_fd(), &unix.as_raw_fd()] {
-        assert!(*descriptor > 9, "or the shell could not move it: {descriptor}");
-    }
+    // Copies without close on exec, with numbers that the shell does not use.
+    let copy = |socket: std::os::fd::BorrowedFd<'_>| {
+        fcntl(socket, FcntlArg::F_DUPFD(20)).expect("there is a number")
+    };
+    let (first, second) = (copy(tcp.as_fd()), copy(unix.as_fd()));
     // A shell puts them where systemd does, and its own pid, which exec keeps, into the variable.
-    for socket in [std::os::fd::AsFd::as_fd(&tcp), std::os::fd::AsFd::as_fd(&unix)] {
-        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).expect("it is open");
-    }
     let script = format!(
-        "exec 3<&{0} 4<&{1} {0}<&- {1}<&-; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\"",
-        tcp.as_raw_fd(),
-        unix.as_raw_fd()
+        "exec 3<&{first} 4<&{second} {first}<&- {second}<&-; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\""
     );
     let mut command = Command::new("bash");
     command.args(["-c", &script, "bash", env!("CARGO_BIN_EXE_bpf-metrics-exporter")]);
     let mut exporter = Exporter::start(command.args(["--otlp-grpc", "none", "--web.systemd-socket"]));
+    for copy in [first, second] {
+        nix::unistd::close(copy).expect("it is open");
+    }
     let line = exporter.says("serving Prometheus metrics on ");
     assert!(line.contains(&address.to_string()) && line.contains("unix:"), "{line}");
     curl(&["-f", &format!("http://{address}/-/ready")]).expect("it serves");
@@ -154,5 +154,4 @@ pub(super) fn openness_is_logged() {
     curl(&["-k", "-f", "-u", "ann:secret", &format!("https://127.0.0.1:{port}/-/ready")]).expect("it serves");
     let said: Vec<String> = closed.log.try_iter().collect();
     assert!(!said.iter().any(|line| line.contains("every user of this host")), "{said:#?}");
-    let _enough = DEADLINE;
 }
