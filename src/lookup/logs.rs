@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::{LookupError, LookupResult};
 use crate::enrich::cgroup;
 use crate::enrich::names::{ContainerName, MissingNames, PodName};
+use crate::worker::Worker;
 
 /// Has a directory for each pod, `NAMESPACE_NAME_UID`.
 /// Source: Kubernetes, `pkg/kubelet/kuberuntime/helpers.go`, `BuildPodLogsDirectory`.
@@ -21,10 +22,14 @@ pub(super) const PODS: &str = "var/log/pods";
 /// Source: Kubernetes, `pkg/kubelet/kuberuntime/legacy.go`, `legacyLogSymlink`.
 const CONTAINERS: &str = "var/log/containers";
 
-/// Returns the names that are missing and those of their pods; `None` on a host without logs of a kubelet.
-pub(super) async fn query(root: PathBuf, missing: MissingNames) -> Result<Option<LookupResult>, LookupError> {
-    let names = tokio::task::spawn_blocking(move || read(&root, &missing));
-    names.await.unwrap_or_else(|error| Err(LookupError::Query(error.to_string())))
+/// Returns the names that are missing and those of their pods; `None` on a host without logs of a kubelet. Directories are listed on the
+/// thread of `files`.
+pub(super) async fn query(
+    root: PathBuf,
+    missing: MissingNames,
+    files: &Worker,
+) -> Result<Option<LookupResult>, LookupError> {
+    files.run(move || read(&root, &missing)).await
 }
 
 fn read(root: &Path, missing: &MissingNames) -> Result<Option<LookupResult>, LookupError> {

@@ -27,6 +27,7 @@ use self::socket::{FoundSockets, SocketPath, WELL_KNOWN_CRI, WELL_KNOWN_DOCKER};
 use crate::enrich::names::{ContainerName, MissingNames, NameCache, NameSourceId, PodName};
 use crate::outage::OutageLog;
 use crate::text::{MAX_LEN, is_invisible};
+use crate::worker::Worker;
 
 /// Time limit for the complete response of one source.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,12 +46,13 @@ pub struct Settings {
     pub docker: Sockets,
 }
 
-/// Looks up missing names until `stopped` is true: those of a new id at once, and those that no source has again with back-off.
-pub async fn run(names: NameCache, settings: Settings, mut stopped: watch::Receiver<bool>) {
+/// Looks up missing names until `stopped` is true: those of a new id at once, and those that no source has again with back-off. Files are
+/// looked at on the thread of `files`, since a file system may hang.
+pub async fn run(names: NameCache, settings: Settings, files: Worker, mut stopped: watch::Receiver<bool>) {
     let new_ids = Arc::new(Notify::new());
     let notify = Arc::clone(&new_ids);
     names.on_new_ids(move || notify.notify_one());
-    let mut lookup = Lookup::new(&settings);
+    let mut lookup = Lookup::new(&settings, files);
     let rounds = async {
         loop {
             let next = lookup.round(&names).await;
@@ -81,19 +83,21 @@ pub async fn run(names: NameCache, settings: Settings, mut stopped: watch::Recei
 ///
 /// # Errors
 ///
-/// If the process can have no more descriptors, which the runtime needs.
+/// If the process can have no more descriptors or threads, which the lookup needs.
 pub fn once(names: &NameCache, settings: &Settings, limit: Duration) -> io::Result<Vec<SourceError>> {
     if names.missing().is_empty() {
         return Ok(Vec::new());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let errors = runtime.block_on(query_each(names, settings, limit));
-    // Dropping the runtime would wait for file operations that hang.
-    runtime.shutdown_background();
-    Ok(errors)
+    Ok(runtime.block_on(query_each(names, settings, &Worker::start("lookup")?, limit)))
 }
 
-async fn query_each(names: &NameCache, settings: &Settings, limit: Duration) -> Vec<SourceError> {
+async fn query_each(
+    names: &NameCache,
+    settings: &Settings,
+    files: &Worker,
+    limit: Duration,
+) -> Vec<SourceError> {
     let deadline = Instant::now() + limit;
     let mut errors = Vec::new();
     let mut found = FoundSockets::default();
@@ -106,7 +110,7 @@ async fn query_each(names: &NameCache, settings: &Settings, limit: Duration) -> 
         let result = if left.is_zero() {
             Err(LookupError::Timeout(limit))
         } else {
-            source.query(&missing, &mut found, left.min(limit / 2)).await
+            source.query(&missing, &mut found, files, left.min(limit / 2)).await
         };
         match result {
             Ok(result) => {
@@ -236,16 +240,17 @@ impl NameSource {
         &self,
         missing: &MissingNames,
         found: &mut FoundSockets,
+        files: &Worker,
         timeout: Duration,
     ) -> Result<Option<LookupResult>, LookupError> {
         let response = async {
             match self {
-                Self::Logs(root) => logs::query(root.clone(), missing.clone()).await,
-                Self::Cri(path) => match found.find(path).await? {
+                Self::Logs(root) => logs::query(root.clone(), missing.clone(), files).await,
+                Self::Cri(path) => match found.find(path, files).await? {
                     Some(socket) => cri::query(socket).await.map(Some),
                     None => Ok(None),
                 },
-                Self::Docker(path) => match found.find(path).await? {
+                Self::Docker(path) => match found.find(path, files).await? {
                     Some(socket) => docker::query(socket).await.map(Some),
                     None => Ok(None),
                 },
@@ -268,6 +273,8 @@ impl fmt::Display for NameSource {
 struct Lookup {
     sources: Vec<ScheduledSource>,
     schedule: RetrySchedule,
+    /// The thread that looks at files.
+    files: Worker,
 }
 
 struct ScheduledSource {
@@ -289,12 +296,13 @@ impl ScheduledSource {
 }
 
 impl Lookup {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, files: Worker) -> Self {
         let scheduled = |(id, source): (NameSourceId, NameSource)| {
             let outage = OutageLog::new(format!("looking up pod and container names at {source}"));
             ScheduledSource { id, source, retry: SourceRetry::default(), outage, logged_invalid: false }
         };
-        Self { sources: sources(settings).map(scheduled).collect(), schedule: RetrySchedule::default() }
+        let sources = sources(settings).map(scheduled).collect();
+        Self { sources, schedule: RetrySchedule::default(), files }
     }
 
     /// Queries the names that are missing and due. Returns the time of the next round; `None` if no name is missing.
@@ -313,7 +321,7 @@ impl Lookup {
                 all_answered &= scheduled.retry.at().is_none();
                 continue;
             }
-            match scheduled.source.query(&missing, &mut found, QUERY_TIMEOUT).await {
+            match scheduled.source.query(&missing, &mut found, &self.files, QUERY_TIMEOUT).await {
                 // A missing socket is not an error, and cheap to check again.
                 Ok(None) => scheduled.retry.reset(),
                 Ok(Some(result)) => {
@@ -389,7 +397,8 @@ mod tests {
         refusing_socket(&socket);
         let settings =
             Settings { root: root.to_owned(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
-        let (names, mut lookup) = (NameCache::default(), Lookup::new(&settings));
+        let (names, mut lookup) =
+            (NameCache::default(), Lookup::new(&settings, Worker::start("test").expect("a thread")));
         assert_eq!(lookup.round(&names).await, None, "nothing is missing");
         let _missing = names.container("c1");
         for exists in [true, true, false, false, false] {

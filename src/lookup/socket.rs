@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::LookupError;
+use crate::worker::Worker;
 
 /// containerd, CRI-O, the containerd of k3s, and Docker through cri-dockerd.
 pub(super) const WELL_KNOWN_CRI: [&str; 4] = [
@@ -60,11 +61,14 @@ impl SocketPath {
 pub(super) struct FoundSockets(HashSet<(u64, u64)>);
 
 impl FoundSockets {
-    /// Returns the path of a socket, if it exists and was not found under another path.
-    pub(super) async fn find<'a>(&mut self, socket: &'a SocketPath) -> Result<Option<&'a Path>, LookupError> {
+    /// Returns the path of a socket, if it exists and was not found under another path. It is looked for on the thread of `files`.
+    pub(super) async fn find<'a>(
+        &mut self,
+        socket: &'a SocketPath,
+        files: &Worker,
+    ) -> Result<Option<&'a Path>, LookupError> {
         let path = socket.path().to_owned();
-        let metadata = tokio::task::spawn_blocking(move || path.metadata()).await;
-        match metadata.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match files.run(move || path.metadata()).await {
             Ok(file) if file.file_type().is_socket() => {
                 Ok(self.0.insert((file.dev(), file.ino())).then_some(socket.path()))
             }

@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("sandbox", &["model", "sys"]),
     ("kernel", &["model", "sys", "host", "ascending", "text"]),
     ("enrich", &["model", "sys", "host", "kernel", "ascending", "text"]),
-    ("lookup", &["enrich", "backoff", "outage", "error_chain", "grpc_response", "text"]),
+    ("lookup", &["enrich", "backoff", "outage", "error_chain", "grpc_response", "text", "worker"]),
     ("metrics", &["model"]),
     ("worker", &[]),
     ("source", &["model", "metrics", "worker"]),

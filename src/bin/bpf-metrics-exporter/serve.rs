@@ -200,7 +200,7 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
         let mut tasks = Tasks::new();
         let reloads = endpoint.has_files().then(|| signals.reloads());
         endpoint.serve(&mut tasks, web, names_of_node, source.clone(), rendering, &stopped, reloads);
-        let names = lookup::run(names, lookup, stopped.clone());
+        let names = lookup::run(names, lookup, start_worker("lookup")?, stopped.clone());
         tasks.spawn(async {
             names.await;
             Ok(())

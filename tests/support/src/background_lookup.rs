@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::enrich::names::{ContainerName, NameCache, PodName};
 use bpf_metrics_exporter::lookup::{Settings, run};
+use bpf_metrics_exporter::worker::Worker;
 use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -37,7 +38,8 @@ impl BackgroundLookup {
             // All lookups run on this thread, so this log has only theirs.
             let _guard = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(run(cache, settings, stopped));
+            let files = Worker::start("lookup").expect("a thread");
+            runtime.expect("a runtime").block_on(run(cache, settings, files, stopped));
         });
         Self { names, log, stop, thread: Some(thread) }
     }
