@@ -149,7 +149,7 @@ pub(crate) fn test_program() {
         Exporter::start_at(any_port, &environment, &scratch.folder("exporter"), &receiver, "1s", &[]);
     eventually("the Collector accepts what is pushed", SOON, || {
         match (collector.accepted(), exporter.delivery().accepted) {
-            (received, accepted) if received > 0 && accepted > 0 => Ok(()),
+            (here, there) if here > 0 && there > 0 => Ok(()),
             counts => Err(format!("{counts:?}")),
         }
     });
