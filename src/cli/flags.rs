@@ -256,6 +256,7 @@ const COMPRESSIONS: [(&str, &str, Compression); 3] = [
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prometheus endpoint")]
+#[expect(clippy::struct_field_names, reason = "the fields are named after the flags")]
 pub(super) struct WebFlags {
     /// Address to serve /metrics on, or none
     ///

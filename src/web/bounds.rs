@@ -20,7 +20,7 @@ pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(10);
 pub(super) const HEADERS: Duration = Duration::from_secs(10);
 
 /// Between two requests on a connection.
-pub(super) const IDLE: Duration = Duration::from_secs(120);
+pub(super) const IDLE: Duration = Duration::from_mins(2);
 
 /// Without a byte of an answer taken.
 pub(super) const STALL: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ pub(super) const FAST: u64 = 256 << 10;
 pub const MAX_REQUESTS: usize = 40;
 
 /// Waiting for a reading and its rendering, where the scraper states no timeout.
-pub(super) const WAIT: Duration = Duration::from_secs(120);
+pub(super) const WAIT: Duration = Duration::from_mins(2);
 
 /// The head of a request, in bytes.
 pub(super) const HEAD: usize = 16 << 10;
@@ -79,6 +79,7 @@ pub(super) const VERDICTS: usize = 100;
 
 /// Returns the bounds as a table of documentation.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 pub fn markdown() -> String {
     let seconds = |time: Duration| format!("{} s", time.as_secs());
     let kib = |bytes: usize| format!("{} KiB", bytes >> 10);

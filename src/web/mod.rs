@@ -139,7 +139,7 @@ impl Server {
                     }
                 }
                 Err(error) if is_of_the_client(&error) => {
-                    debug!("a connection ended before it was accepted: {error}")
+                    debug!("a connection ended before it was accepted: {error}");
                 }
                 Err(error) => {
                     if !refused {

@@ -72,10 +72,9 @@ impl WebEndpoint {
     pub(super) fn serve(
         self,
         tasks: &mut JoinSet<anyhow::Result<()>>,
-        web: Web,
-        names: Vec<String>,
-        source: Source,
-        rendering: Worker,
+        web: &Web,
+        names: &[String],
+        (source, rendering): (Source, Worker),
         stopped: &watch::Receiver<bool>,
         reloads: Option<watch::Receiver<()>>,
     ) {
@@ -89,11 +88,10 @@ impl WebEndpoint {
             ListenAddress::Tcp { host, .. } => host.as_deref(),
             ListenAddress::Unix(_) => None,
         });
-        let served =
-            own.iter().chain(&names).chain(&web.allowed_hosts).map(String::as_str).chain(of_addresses);
+        let hosts = own.iter().chain(names).chain(&web.allowed_hosts).map(String::as_str).chain(of_addresses);
         let settings = web::Settings {
-            hosts: Hosts::new(served),
-            telemetry_path: web.telemetry_path,
+            hosts: Hosts::new(hosts),
+            telemetry_path: web.telemetry_path.clone(),
             max_requests: web.max_requests,
             created: web.created_timestamps,
             config,
@@ -101,8 +99,8 @@ impl WebEndpoint {
         };
         let server = web::Server::new(source, rendering, settings);
         for listener in listeners {
-            let serve = server.clone().serve(listener, stopped.clone());
-            tasks.spawn(async { serve.await.context("failed to serve Prometheus metrics") });
+            let listening = server.clone().serve(listener, stopped.clone());
+            tasks.spawn(async { listening.await.context("failed to serve Prometheus metrics") });
         }
         if let Some(reloads) = reloads {
             tasks.spawn(reload(server, reloads, stopped.clone()));

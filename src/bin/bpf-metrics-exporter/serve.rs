@@ -100,6 +100,7 @@ fn files(export: &Export, endpoint: &WebEndpoint) -> Files {
     files
 }
 
+#[expect(clippy::too_many_lines, reason = "it is the wiring, in the order of the start")]
 fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Result<()> {
     let Export { push, console, web, resource, sandbox: options, collection } = export;
     let Confined { sandbox, reading } = confined;
@@ -114,7 +115,8 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
     let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
     let (rendering, encoding) = (start_worker("rendering")?, start_worker("encoding")?);
     endpoint.start_threads()?;
-    let names_of_node = resource.node_name.iter().chain(&resource.default_node_name).cloned().collect();
+    let names_of_node: Vec<_> =
+        resource.node_name.iter().chain(&resource.default_node_name).cloned().collect();
     let names = NameCache::awaiting_lookups();
     let mut warned = Warned::of(options.least);
     let first = reading.run({
@@ -199,7 +201,7 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::new();
         let reloads = endpoint.has_files().then(|| signals.reloads());
-        endpoint.serve(&mut tasks, web, names_of_node, source.clone(), rendering, &stopped, reloads);
+        endpoint.serve(&mut tasks, &web, &names_of_node, (source.clone(), rendering), &stopped, reloads);
         let names = lookup::run(names, lookup, start_worker("lookup")?, stopped.clone());
         tasks.spawn(async {
             names.await;

@@ -1,7 +1,7 @@
 //! Prometheus' protobuf exposition: messages `io.prometheus.client.MetricFamily`, each after its length. Entry point: [`write`](write()).
 //!
 //! Counters carry the time of their birth, which text 0.0.4 cannot say and `OpenMetrics` only as further series.
-//! Source: `io/prometheus/client/metrics.proto` in github.com/prometheus/client_model.
+//! Source: `io/prometheus/client/metrics.proto` in `github.com/prometheus/client_model`.
 
 use std::io;
 

@@ -267,7 +267,7 @@ fn curves(
             "CurveP256" => groups.push(ring::kx_group::SECP256R1),
             "CurveP384" => groups.push(ring::kx_group::SECP384R1),
             "CurveP521" => {
-                warnings.push("curve_preferences: CurveP521 is not supported and left out".to_owned())
+                warnings.push("curve_preferences: CurveP521 is not supported and left out".to_owned());
             }
             _ => {
                 let problem = format!("{name:?} is none of X25519, CurveP256, CurveP384, CurveP521");

@@ -91,7 +91,7 @@ struct Node {
 impl Node {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
         stream
     }
 
@@ -187,6 +187,7 @@ impl Drop for Drips {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "the attacks, one after another")]
 pub(super) fn test() {
     let is_full = std::env::var_os("UPDATE").is_some();
     let scale = if is_full { FULL } else { SMALL };

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use crate::suite::Test;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("curl_reads_over_tls_with_a_password_in_every_format", served::by_curl),
