@@ -135,7 +135,9 @@ impl Manager {
     /// Waits for a message with a line that begins so, and returns the line and all that were passed over.
     fn wait(&self, start: &str) -> (String, Vec<String>) {
         let mut passed = Vec::new();
+        let deadline = Instant::now() + SOON;
         loop {
+            assert!(Instant::now() < deadline, "no {start} but {passed:?}");
             let mut buffer = [0; 4096];
             let len = self
                 .socket
@@ -164,8 +166,8 @@ fn start(settings: &BTreeMap<String, Vec<String>>, manager: &Path, listener: Tcp
     };
     assert_eq!((&one("DynamicUser")[..], &one("NoNewPrivileges")[..]), ("yes", "yes"));
     let mut command = Command::new("sh");
-    // The socket of systemd is descriptor 3, and is for the process with this id.
-    command.args(["-c", "LISTEN_PID=$$ exec \"$@\" 3<&0 </dev/null", "sh", "setpriv"]);
+    // The socket of systemd is descriptor 3. It and the watchdog are for the process with this id.
+    command.args(["-c", "LISTEN_PID=$$ WATCHDOG_PID=$$ exec \"$@\" 3<&0 </dev/null", "sh", "setpriv"]);
     command.args(["--reuid", DYNAMIC_USER, "--regid", DYNAMIC_USER, "--clear-groups", "--no-new-privs"]);
     command.args(["--bounding-set", &set("+"), "--inh-caps", &set("+"), "--ambient-caps", &set("+")]);
     command.arg(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
