@@ -399,6 +399,9 @@ mod tests {
             Settings { root: root.to_owned(), cri: Sockets::WellKnown, docker: Sockets::WellKnown };
         let (names, mut lookup) =
             (NameCache::default(), Lookup::new(&settings, Worker::start("test").expect("a thread")));
+        // A paused clock moves on by itself while only another thread works, unless a blocking task runs.
+        let (_end, wait) = std::sync::mpsc::channel::<()>();
+        let _running = tokio::task::spawn_blocking(move || wait.recv());
         assert_eq!(lookup.round(&names).await, None, "nothing is missing");
         let _missing = names.container("c1");
         for exists in [true, true, false, false, false] {

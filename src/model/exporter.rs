@@ -25,8 +25,10 @@ pub struct Exporter {
 /// A receiver over OTLP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
+    /// The value that distinguishes it from other receivers, the endpoint; `None` if there is only one.
+    pub destination: Option<Arc<str>>,
     /// Scheme, host, port and path, without secrets: `http://localhost:4317`.
-    pub endpoint: String,
+    pub endpoint: Arc<str>,
     /// Whether a flag or a variable gives it: the default receiver may not exist.
     pub configured: bool,
 }
@@ -60,8 +62,8 @@ pub struct Delivery {
 /// One of several counters that differ in a label.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// The receiver, as [`Destination::endpoint`].
-    pub destination: Arc<str>,
+    /// The receiver, as [`Destination::endpoint`]; `None` if there is only one.
+    pub destination: Option<Arc<str>>,
     /// Value of the label.
     pub label: &'static str,
     /// Value of the counter.
@@ -73,8 +75,8 @@ pub struct Tally {
 /// Requests waiting to be sent to one receiver.
 #[derive(Clone, Debug)]
 pub struct Backlog {
-    /// The receiver, as [`Destination::endpoint`].
-    pub destination: Arc<str>,
+    /// The receiver, as [`Destination::endpoint`]; `None` if there is only one.
+    pub destination: Option<Arc<str>>,
     /// Size as kept, in bytes.
     pub bytes: u64,
     /// Start of the series: the exporter's start.

@@ -86,19 +86,15 @@ fn assert_recovers(exporter: &mut Exporter, collectors: &[&Collector]) {
 /// The cycles that were encoded when nothing was left to deliver: how many points were accepted until then, as they say
 /// themselves, and how many arrived before them.
 fn quiet_cycles(text: &str) -> Vec<(u64, u64)> {
-    let value = |request: &str, metric: &str, label: &str| -> Option<u64> {
-        let labels = |line: &str| Some(line.strip_prefix(metric)?.strip_prefix('{')?.to_owned());
-        let line = request.lines().filter_map(labels).find(|labels| labels.contains(label))?;
-        line.rsplit('}').next()?.trim().parse().ok()
+    let value = |request: &str, series: &str| -> Option<u64> {
+        request.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     };
     let (mut quiet, mut arrived, mut before) = (Vec::new(), 0, 0);
     for request in received::requests(text) {
         arrived += received::announced(request);
         // The last metric of a cycle, which may be several requests long while other tests make many objects.
-        let Some(backlog) = value(request, "bpf_exporter_otlp_backlog_bytes", "destination=") else {
-            continue;
-        };
-        let accepted = value(request, "bpf_exporter_otlp_points", "outcome=accepted");
+        let Some(backlog) = value(request, "bpf_exporter_otlp_backlog_bytes{}") else { continue };
+        let accepted = value(request, "bpf_exporter_otlp_points{outcome=accepted}");
         quiet.extend(accepted.filter(|_| backlog == 0).map(|accepted| (accepted, before)));
         before = arrived;
     }

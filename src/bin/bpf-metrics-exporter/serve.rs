@@ -160,9 +160,10 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
     let ledgers: Arc<[Arc<Ledger>]> = ledgers.collect();
     let resource: Arc<[_]> = resource.into();
     let process = Arc::new(Mutex::new(own_process::read()));
-    let destination = |receiver: &Destination| model::Destination {
-        endpoint: receiver.endpoint.to_string(),
-        configured: receiver.configured,
+    let destination = |receiver: &Destination| {
+        let endpoint: Arc<str> = receiver.endpoint.to_string().into();
+        let destination = (receivers.len() > 1).then(|| Arc::clone(&endpoint));
+        model::Destination { destination, endpoint, configured: receiver.configured }
     };
     let destinations: Vec<_> = receivers.iter().map(destination).collect();
     let exporter = {

@@ -98,9 +98,10 @@ impl Ledger {
     pub fn delivery(ledgers: &[Arc<Self>]) -> Delivery {
         let mut delivery = Delivery::default();
         for ledger in ledgers {
-            let (destination, since, counts) = (&ledger.destination, ledger.since, &ledger.metrics);
+            let (since, counts) = (ledger.since, &ledger.metrics);
+            let destination = (ledgers.len() > 1).then(|| Arc::clone(&ledger.destination));
             let tally = |(label, count): (_, &Count)| Tally {
-                destination: Arc::clone(destination),
+                destination: destination.clone(),
                 label,
                 count: count.get(),
                 since,
@@ -122,7 +123,7 @@ impl Ledger {
             delivery.dropped.extend(dropped.map(tally));
             delivery.requests.extend(requests.map(tally));
             let bytes = ledger.backlog.get();
-            delivery.backlog.push(Backlog { destination: Arc::clone(destination), bytes, since });
+            delivery.backlog.push(Backlog { destination, bytes, since });
         }
         delivery
     }

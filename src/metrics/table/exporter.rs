@@ -315,14 +315,21 @@ pub static OTLP_DESTINATION: Entity<Destination> = Entity {
     part: None,
     key: &[Label {
         name: "destination",
-        help: "scheme, host, port and path of the receiver, or its Unix socket",
-        read: |d| Some(Text(&d.endpoint)),
+        help: "the receiver as in `endpoint`; absent if there is only one",
+        read: |d| d.destination.as_deref().map(Text),
     }],
-    info: &[Label {
-        name: "configured",
-        help: "whether a flag or a variable gives the receiver, rather than the default: `true` or `false`",
-        read: |d| Some(Flag(d.configured)),
-    }],
+    info: &[
+        Label {
+            name: "endpoint",
+            help: "scheme, host, port and path of the receiver, or its Unix socket",
+            read: |d| Some(Text(&d.endpoint)),
+        },
+        Label {
+            name: "configured",
+            help: "whether a flag or a variable gives the receiver, rather than the default: `true` or `false`",
+            read: |d| Some(Flag(d.configured)),
+        },
+    ],
     metrics: &[Metric {
         name: "bpf_exporter_otlp_destination_info",
         kind: Gauge,
@@ -340,8 +347,8 @@ pub static OTLP_DESTINATION: Entity<Destination> = Entity {
 /// The receiver of a counter.
 const DESTINATION: Label<Tally> = Label {
     name: "destination",
-    help: "the receiver, as in `bpf_exporter_otlp_destination_info`",
-    read: |t| Some(Text(&t.destination)),
+    help: "the receiver; absent if there is only one",
+    read: |t| t.destination.as_deref().map(Text),
 };
 
 /// Points by outcome at the receiver.
@@ -404,8 +411,8 @@ pub static OTLP_BACKLOG: Entity<Backlog> = Entity {
     part: None,
     key: &[Label {
         name: "destination",
-        help: "the receiver, as in `bpf_exporter_otlp_destination_info`",
-        read: |b| Some(Text(&b.destination)),
+        help: "the receiver; absent if there is only one",
+        read: |b| b.destination.as_deref().map(Text),
     }],
     info: &[],
     metrics: &[Metric {

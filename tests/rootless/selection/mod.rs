@@ -76,7 +76,7 @@ fn written(selected: &Selected) -> String {
 /// An exporter that pushes.
 fn exporter() -> Exporter {
     let since = BootTime::default();
-    let tally = |label| Tally { destination: "http://localhost:4317".into(), label, count: 0, since };
+    let tally = |label| Tally { destination: None, label, count: 0, since };
     Exporter {
         build: Build { started_at: since, version: "1", revision: None, rustc: None },
         process: Some(OwnProcess {
@@ -90,12 +90,16 @@ fn exporter() -> Exporter {
         }),
         resource: Arc::default(),
         lost_log_lines: 0,
-        destinations: vec![Destination { endpoint: "http://localhost:4317".to_owned(), configured: false }],
+        destinations: vec![Destination {
+            destination: None,
+            endpoint: "http://localhost:4317".into(),
+            configured: false,
+        }],
         delivery: Some(Delivery {
             points: vec![tally("accepted"), tally("rejected")],
             dropped: vec![tally("refused")],
             requests: vec![tally("success")],
-            backlog: vec![Backlog { destination: "http://localhost:4317".into(), bytes: 0, since }],
+            backlog: vec![Backlog { destination: None, bytes: 0, since }],
         }),
     }
 }

@@ -26,7 +26,7 @@ pub fn snapshot() -> Snapshot {
 /// Returns the state of an exporter that has served and pushed a snapshot, started at `since`.
 #[must_use]
 pub fn exporter(since: BootTime) -> Exporter {
-    let tally = |label, count| Tally { destination: "http://collector:4317".into(), label, count, since };
+    let tally = |label, count| Tally { destination: None, label, count, since };
     let resource = [
         ("service.name", "golden"),
         ("service.version", "1.2.3"),
@@ -46,7 +46,11 @@ pub fn exporter(since: BootTime) -> Exporter {
         }),
         resource: resource.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         lost_log_lines: 0,
-        destinations: vec![Destination { endpoint: "http://collector:4317".to_owned(), configured: true }],
+        destinations: vec![Destination {
+            destination: None,
+            endpoint: "http://collector:4317".into(),
+            configured: true,
+        }],
         delivery: Some(Delivery {
             points: vec![tally("accepted", 140), tally("rejected", 2)],
             dropped: vec![
@@ -56,7 +60,7 @@ pub fn exporter(since: BootTime) -> Exporter {
                 tally("unreadable", 0),
             ],
             requests: vec![tally("success", 3), tally("retryable", 1), tally("split", 0), tally("failed", 0)],
-            backlog: vec![Backlog { destination: "http://collector:4317".into(), bytes: 4096, since }],
+            backlog: vec![Backlog { destination: None, bytes: 4096, since }],
         }),
     }
 }

@@ -149,3 +149,31 @@ impl<'a> OutcomeLog<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::export::otlp::encode::Signal;
+    use crate::model::BootTime;
+
+    #[tokio::test(start_paused = true)]
+    async fn repeats_are_recognised_by_kind_whatever_the_text() {
+        let ledger = Ledger::new("the receiver", BootTime::default());
+        let mut log = OutcomeLog::new("the receiver", &ledger);
+        let items = Items { signal: Signal::Metrics, count: 1 };
+        for number in 0..5 {
+            log.refused(items, FailureKind::Grpc(Code::InvalidArgument), &format!("series {number}"));
+        }
+        log.refused(items, FailureKind::Http(400), "another kind");
+        let counted =
+            |log: &OutcomeLog<'_>, kind| log.logged.get(&Kind::Refused(kind)).map(|(_, repeats)| *repeats);
+        assert_eq!(counted(&log, FailureKind::Grpc(Code::InvalidArgument)), Some(4), "one was logged");
+        assert_eq!(counted(&log, FailureKind::Http(400)), Some(0));
+        tokio::time::advance(REPEAT).await;
+        log.refused(items, FailureKind::Grpc(Code::InvalidArgument), "series 5");
+        assert_eq!(counted(&log, FailureKind::Grpc(Code::InvalidArgument)), Some(0), "it is logged again");
+        assert_eq!((log.logged.len(), ledger.metrics.refused.get()), (2, 7));
+    }
+}
