@@ -69,7 +69,7 @@ mod tests {
             tokio::join!(worker.run(|| thread::current().id()), worker.run(|| thread::current().id()));
         assert_eq!(first, second);
         assert_ne!(first, thread::current().id());
-        assert_eq!(worker.run(|| thread::current().name() == Some("test")).await, true);
+        assert!(worker.run(|| thread::current().name() == Some("test")).await);
     }
 
     #[tokio::test]

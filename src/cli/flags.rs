@@ -308,6 +308,7 @@ pub(super) struct WebFlags {
     pub(super) web_created_timestamps: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a switch for each layer")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Privileges")]
 pub(super) struct PrivilegeFlags {

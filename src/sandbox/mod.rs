@@ -25,6 +25,7 @@ pub use self::user::UserIds;
 use crate::model::Capability;
 
 /// What is given up.
+#[expect(clippy::struct_excessive_bools, reason = "each layer can be turned off by itself")]
 #[derive(Clone, Copy, Debug)]
 pub struct SandboxOptions {
     /// The user to become; `None` to stay.

@@ -253,9 +253,10 @@ mod tests {
         let _busy = activity.request();
         let transit = activity.transit(10 * bounds::SLOWEST);
         let now = Instant::now();
-        assert_eq!(activity.overdue(now + bounds::STALL - MOMENT), None);
+        assert_eq!(activity.overdue((now + bounds::STALL).checked_sub(MOMENT).expect("it is later")), None);
         assert_eq!(activity.overdue(now + bounds::STALL + MOMENT), Some("nothing taken of an answer"));
-        activity.state().transits[0].began = now - bounds::STALL - Duration::from_secs(11);
+        let long_ago = now.checked_sub(bounds::STALL + Duration::from_secs(11));
+        activity.state().transits[0].began = long_ago.expect("the machine runs for a minute");
         transit.taken(1);
         assert_eq!(activity.overdue(now + MOMENT), Some("answer taken too slowly"));
         drop(transit);

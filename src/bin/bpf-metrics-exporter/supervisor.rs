@@ -5,6 +5,7 @@
 //! did. If that does not return, the watchdog is not fed, and the service manager ends the exporter.
 
 use std::env;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::model::Snapshot;
@@ -96,7 +97,7 @@ fn status(snapshot: &Snapshot) -> String {
     ]
     .join(", ");
     if missing > 0 {
-        line += &format!("; {missing} features not available");
+        let _infallible = write!(line, "; {missing} features not available");
     }
     line
 }

@@ -222,7 +222,7 @@ mod tests {
             let root = parse(&format!("rate_limit:\n  interval: {text}\n  burst: 3\n"));
             root.ok()?.rate_limit?.interval.map(|interval| interval.0)
         };
-        assert_eq!(interval("1h"), Some(Duration::from_secs(3600)));
+        assert_eq!(interval("1h"), Some(Duration::from_hours(1)));
         assert_eq!(interval("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(interval("0"), Some(Duration::ZERO));
         assert_eq!(interval("1000"), Some(Duration::from_micros(1)));

@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_bucket_is_filled_over_time() {
-        let rate = Rate::new(Duration::from_secs(3600), 2);
+        let rate = Rate::new(Duration::from_hours(1), 2);
         assert_eq!([(); 3].map(|()| rate.admits()), [true, true, false]);
         rate.bucket.lock().expect("no panic").filled -= Duration::from_secs(3601);
         assert_eq!([(); 2].map(|()| rate.admits()), [true, false]);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use test_support::http;
 use test_support::running::Running;
 
-/// The capabilities that readings need once the iterators are loaded: SYS_ADMIN, SYS_PTRACE, NET_ADMIN and DAC_READ_SEARCH.
+/// The capabilities that readings need once the iterators are loaded: `SYS_ADMIN`, `SYS_PTRACE`, `NET_ADMIN` and
+/// `DAC_READ_SEARCH`.
 pub(super) const OF_READINGS: u64 = 1 << 21 | 1 << 19 | 1 << 12 | 1 << 2;
 
 /// An exporter that serves metrics.

@@ -150,14 +150,15 @@ mod tests {
     use super::*;
 
     fn record(sequence: u64, body: &[u8]) -> Vec<u8> {
+        let index = usize::try_from(sequence).expect("it is small");
         let header = Header {
             checksum: crc32fast::hash(body),
             len: u32::try_from(body.len()).expect("it is short"),
             sequence,
             reading: sequence / 2,
-            items: Items { signal: SIGNALS[sequence as usize % 2], count: sequence * 3 },
-            compression: COMPRESSIONS[sequence as usize % 3],
-            is_settled: sequence % 5 == 0,
+            items: Items { signal: SIGNALS[index % 2], count: sequence * 3 },
+            compression: COMPRESSIONS[index % 3],
+            is_settled: sequence.is_multiple_of(5),
         };
         assert_eq!(Header::parse(&header.to_bytes()), Some(header));
         [&header.to_bytes()[..], body].concat()
