@@ -26,7 +26,7 @@ fn large() -> Snapshot {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
     stream
 }
 
@@ -147,7 +147,7 @@ fn a_scrape_comes_through_while_others_hold_their_answers() {
     }
     // The one that made room sees its answer end early, which its length shows.
     let ends = stalled.iter_mut().filter_map(|stream| {
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
         let mut taken = Vec::new();
         let _end = stream.read_to_end(&mut taken);
         (taken.len() < whole.len()).then_some(())

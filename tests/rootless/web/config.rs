@@ -135,11 +135,15 @@ fn hash() -> String {
     bcrypt::hash("secret", 4).expect("a hash")
 }
 
+/// Joins lines, each after a prefix.
+fn lines<'a>(prefix: &str, lines: impl Iterator<Item = &'a str>) -> String {
+    lines.fold(String::new(), |text, line| text + prefix + line + "\n")
+}
+
 #[test]
 fn good_files_are_good() {
     let folder = Folder::new();
-    let indented =
-        |name: &str| folder.text(name).lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let indented = |name: &str| lines("    ", folder.text(name).lines());
     let inline = format!(
         "tls_server_config:\n  cert: |\n{}  key: |\n{}",
         indented("server.crt"),
@@ -154,7 +158,7 @@ fn good_files_are_good() {
                       TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA \
                       TLS_RSA_WITH_AES_128_CBC_SHA TLS_RSA_WITH_AES_256_CBC_SHA TLS_RSA_WITH_AES_128_GCM_SHA256 \
                       TLS_RSA_WITH_AES_256_GCM_SHA384";
-    let suites = all_suites.split_whitespace().map(|suite| format!("  - {suite}\n")).collect::<String>();
+    let suites = lines("  - ", all_suites.split_whitespace());
     let users = format!("basic_auth_users:\n  ann: {}\n", hash());
     for (name, text) in [
         ("empty", String::new()),

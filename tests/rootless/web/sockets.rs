@@ -19,7 +19,7 @@ fn a_unix_socket_serves_any_host_and_is_removed_at_the_end() {
     assert_eq!(mode & 0o777, 0o640);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (server, _readings) = source(super::settings(), snapshot, super::Selected::all);
-    let served = runtime.spawn(server.serve(listener, stopped));
+    let task = runtime.spawn(server.serve(listener, stopped));
     let mut stream = UnixStream::connect(&path).expect("it listens");
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n\r\n")
@@ -28,6 +28,6 @@ fn a_unix_socket_serves_any_host_and_is_removed_at_the_end() {
     stream.read_to_string(&mut answer).expect("it answers");
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("bpf_program_info{"), "{answer}");
     stop.send_replace(true);
-    runtime.block_on(served).expect("it does not panic").expect("it was served");
+    runtime.block_on(task).expect("it does not panic").expect("it was task");
     assert!(!path.exists());
 }
