@@ -86,9 +86,10 @@ fn as_text(families: &[MetricFamily]) -> Vec<String> {
         let number = if family.kind == Some(0) { metric.counter } else { metric.gauge };
         let value = number.and_then(|number| number.value).expect("a value of the family's type");
         let name = family.name.as_deref().expect("a name");
-        match labels.is_empty() {
-            true => format!("{name} {value}"),
-            false => format!("{name}{{{}}} {value}", labels.join(",")),
+        if labels.is_empty() {
+            format!("{name} {value}")
+        } else {
+            format!("{name}{{{}}} {value}", labels.join(","))
         }
     };
     families.iter().flat_map(|family| family.metric.iter().map(move |metric| line(family, metric))).collect()

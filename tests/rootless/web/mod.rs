@@ -107,7 +107,7 @@ fn worker(name: &str) -> Worker {
 /// Returns the status, the headers in lower case, and the body of a response.
 fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
     // HTTP/1.0: no chunks, and the end of the connection is the end of the body.
     stream.write_all(format!("{method} {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).expect("it reads");
     let mut answer = Vec::new();
