@@ -1,7 +1,7 @@
 //! Transports to a receiver. A transport sends a request and classifies the outcome; the delivery only obeys.
 //! Entry point: [`Transport::export`].
 //!
-//! [`connector`] opens a stream, by [`tls`] and [`proxy`] if need be; [`connection`] speaks HTTP on it; [`grpc`] and [`http`] say what a
+//! `connector` opens a stream, by `tls` and `proxy` if need be; `connection` speaks HTTP on it; `grpc` and `http` say what a
 //! request and an answer are in each protocol.
 
 mod answer;
