@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io::Read as _;
+use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use http::header::CONTENT_TYPE;
@@ -10,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use prost::bytes::{Buf as _, Bytes};
+use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -27,6 +29,9 @@ const MAX_WINDOW_LOG: u32 = 23;
 
 /// The longest text that is read of an answer that is not gRPC, in bytes.
 pub(crate) const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// How long such a text is waited for: what it says is only for the log, and a peer that never ends it has answered all the same.
+const MAX_TEXT_TIME: Duration = Duration::from_secs(1);
 
 /// Why there is no message.
 #[derive(Debug)]
@@ -193,10 +198,11 @@ pub(crate) fn decompress(
     }
 }
 
-/// Reads the beginning of a body, as far as there is one.
+/// Reads the beginning of a body, as far as there is one within [`MAX_TEXT_TIME`].
 pub(crate) async fn read_text<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Vec<u8> {
     let mut text = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
+    let until = Instant::now() + MAX_TEXT_TIME;
+    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
         let Ok(data) = frame.into_data() else { break };
         text.extend_from_slice(&data[..data.len().min(MAX_TEXT_BYTES - text.len())]);
         if text.len() == MAX_TEXT_BYTES {
@@ -224,6 +230,7 @@ fn drop_invalid_details(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{StreamExt as _, stream};
     use http_body_util::{Empty, Full};
 
     use super::*;
@@ -282,6 +289,17 @@ mod tests {
         }
         let page = answered(&[("content-type", "text/html")], b"<html>", ok()).await;
         assert!(matches!(page, Err(ResponseError::Http { text, .. }) if text == b"<html>"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_text_that_does_not_end_is_read_as_far_as_it_came() {
+        let first = http_body::Frame::data(Bytes::from_static(b"<html>"));
+        let beginning = stream::iter([Ok::<_, std::convert::Infallible>(first)]);
+        let endless = beginning.chain(stream::pending());
+        let body = http_body_util::StreamBody::new(endless);
+        let response = http::Response::builder().status(503).body(body).expect("it is valid");
+        let read = read(response, 9).await;
+        assert!(matches!(read, Err(ResponseError::Http { text, .. }) if text == b"<html>"));
     }
 
     #[test]

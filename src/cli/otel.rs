@@ -104,8 +104,9 @@ pub(super) const EXPORT_INTERVAL: Variable = honoured(
 pub(super) const EXPORT_TIMEOUT: Variable = honoured(
     "OTEL_METRIC_EXPORT_TIMEOUT",
     None,
-    "The limit of reading and encoding for one push in milliseconds; `0` is no limit",
-    "the interval; the specification has 30000",
+    "The limit of a reading for a push in milliseconds: one that takes longer is not pushed; `0` is no limit. The time of a \
+     request is OTEL_EXPORTER_OTLP_TIMEOUT",
+    "no limit; the specification has 30000",
 );
 pub(super) const ENDPOINT: Variable = honoured(
     "OTEL_EXPORTER_OTLP_ENDPOINT",

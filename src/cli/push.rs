@@ -10,7 +10,7 @@ use super::otel::{self, Variable};
 use super::values;
 use super::{ConfigErrors, list, proxy};
 use crate::export::otlp::settings::{
-    Compression, Destination, Endpoint, Protocol, Push, Temporality, TlsFiles,
+    Compression, Destination, Endpoint, Protocol, Push, Secret, Temporality, TlsFiles,
 };
 
 /// The most receivers: each has a queue of its own.
@@ -49,6 +49,7 @@ pub(super) fn resolve(
         })
         .collect();
     let exporters = Exporters::read(environment, warnings);
+    warn_of_unused(environment, warnings);
     if environment.read_bool(&otel::SDK_DISABLED, warnings) == Some(true) {
         if !given.is_empty() {
             warnings
@@ -86,6 +87,11 @@ pub(super) fn resolve(
         backlog: flags.otlp_backlog_bytes,
         backlog_dir: flags.otlp_backlog_dir,
     };
+    Pushed { push: Some(push), console }
+}
+
+/// Warns of variables of metrics exporters that change nothing here, whether something is pushed or not.
+fn warn_of_unused(environment: &Environment, warnings: &mut Vec<String>) {
     for name in [&otel::CONFIG_FILE, &otel::EXPERIMENTAL_CONFIG_FILE].map(|variable| variable.name) {
         if environment.get(name).is_some() {
             warnings
@@ -105,7 +111,6 @@ pub(super) fn resolve(
         warnings,
     );
     check_words(&otel::EXEMPLARS, &["always_on", "always_off", "trace_based"], environment, warnings);
-    Pushed { push: Some(push), console }
 }
 
 /// Refuses what no queue can be made for.
@@ -114,10 +119,8 @@ fn check_list(receivers: &[(Protocol, Endpoint)], errors: &mut ConfigErrors) {
         errors.lines.push(format!("{} receivers are more than {MAX_DESTINATIONS}", receivers.len()));
     }
     for (at, (_, endpoint)) in receivers.iter().enumerate() {
-        // By its name in the log and in metrics.
-        let name = endpoint.to_string();
-        if receivers[..at].iter().any(|(_, other)| other.to_string() == name) {
-            errors.lines.push(format!("the receiver {name} is given twice"));
+        if receivers[..at].iter().any(|(_, other)| other.url() == endpoint.url()) {
+            errors.lines.push(format!("the receiver {endpoint} is given twice"));
         }
     }
 }
@@ -273,11 +276,11 @@ impl Shared {
         Destination {
             protocol,
             configured,
-            headers: self.headers.clone(),
+            headers: Secret(self.headers.clone()),
             timeout: self.timeout,
             compression: self.compression.unwrap_or(by_default),
             tls: self.tls.clone(),
-            proxy,
+            proxy: proxy.map(Secret),
             temporality: self.temporality,
             endpoint,
         }

@@ -33,7 +33,7 @@ fn destination_with(arguments: &[&str], variables: &[(&str, &str)]) -> Destinati
 /// Every receiver as the log names it.
 fn receivers(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
     let destinations = push_with(arguments, variables).destinations;
-    destinations.iter().map(|destination| destination.endpoint.to_string()).collect()
+    destinations.iter().map(|destination| destination.endpoint.url()).collect()
 }
 
 fn errors(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
@@ -49,7 +49,7 @@ fn everything_has_a_default() {
     assert_eq!((push.interval, push.interval_timeout), (Duration::from_secs(10), None));
     assert_eq!((push.max_request, push.backlog_dir), (3_670_016, None), "3.5 MiB");
     let [destination] = &push.destinations[..] else { panic!("one receiver") };
-    assert_eq!(destination.endpoint.to_string(), "http://localhost:4317");
+    assert_eq!(destination.endpoint.url(), "http://localhost:4317");
     assert_eq!((destination.protocol, destination.configured), (Protocol::Grpc, false));
     assert_eq!(destination.timeout, Duration::from_secs(10));
     assert_eq!((destination.compression, &destination.proxy), (Compression::None, &None));
@@ -74,7 +74,7 @@ fn a_receiver_over_grpc_is_a_host_a_url_or_a_socket() {
     ] {
         for flag in ["--otlp-grpc", "--otel-grpc"] {
             let destination = destination_with(&[flag, given], &[]);
-            assert_eq!(destination.endpoint.to_string(), endpoint, "{flag} {given}");
+            assert_eq!(destination.endpoint.url(), endpoint, "{flag} {given}");
             assert_eq!((destination.protocol, destination.configured), (Protocol::Grpc, true));
         }
     }
@@ -92,7 +92,7 @@ fn a_receiver_over_http_is_a_url_with_the_path_of_metrics_or_its_own() {
         ("HTTPS://[::1]", "https://[::1]:443/v1/metrics"),
     ] {
         let destination = destination_with(&["--otlp-http", given], &[]);
-        assert_eq!(destination.endpoint.to_string(), endpoint);
+        assert_eq!(destination.endpoint.url(), endpoint);
         assert_eq!((destination.protocol, destination.configured), (Protocol::HttpProtobuf, true));
     }
     let socket = Endpoint::Unix { socket: "/run/otlp.sock".into(), path: "/v1/metrics".to_owned() };
@@ -127,7 +127,7 @@ fn a_receiver_is_configured_if_a_flag_or_a_variable_gives_it() {
     let is_configured = |arguments: &[&str], variables: &[(&str, &str)]| {
         let destination = destination_with(arguments, variables);
         assert_eq!(
-            destination.endpoint.to_string(),
+            destination.endpoint.url(),
             "http://localhost:4317",
             "the same receiver in each case"
         );

@@ -1,14 +1,14 @@
 //! Readings on standard output, as text in Prometheus' format: `OTEL_METRICS_EXPORTER=console`. Entry point: [`print`].
 
 use std::io::{self, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
 use super::prometheus::{self, Format};
-use crate::source::Source;
+use crate::source::{FRESHNESS, Source};
 use crate::worker::Worker;
 
 /// Prints a reading at each interval until `stop`, on `printer`. A standard output that takes nothing delays the next reading that is
@@ -17,9 +17,13 @@ pub async fn print(source: Source, printer: Worker, interval: Duration, mut stop
     let print_readings = async {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut last = None;
         loop {
             ticks.tick().await;
-            let selected = source.latest().await.selected;
+            // No reading is printed twice.
+            let oldest = last.max(Instant::now().checked_sub(FRESHNESS));
+            let selected = source.begun_since(oldest).await.selected;
+            last = Some(Instant::now());
             let exporter = source.exporter();
             let print = move || {
                 let mut text = prometheus::render(selected.sample(Some(&exporter)), Format::Text, 0);

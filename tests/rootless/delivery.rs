@@ -39,7 +39,7 @@ struct Delivery {
 
 fn start(address: SocketAddr, headers: &[(String, String)], timeout: Duration) -> Delivery {
     let mut destination = transport::destination(Protocol::Grpc, address);
-    (destination.headers, destination.timeout) = (headers.to_vec(), timeout);
+    (destination.headers.0, destination.timeout) = (headers.to_vec(), timeout);
     let transport = transport::connect(&destination);
     let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
     let queue = Arc::new(Queue::new("the receiver", 1 << 20, Compression::None, Arc::clone(&ledger)));

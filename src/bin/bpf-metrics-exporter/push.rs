@@ -34,10 +34,12 @@ pub(super) fn start(
     let limit = || Arc::new(RequestLimit::new(max_request));
     let mut lanes = Vec::new();
     let (shared_limit, mut cumulative) = (limit(), Vec::new());
+    let mut urls = Vec::new();
     for (destination, ledger) in destinations.into_iter().zip(ledgers) {
         let receiver = destination.endpoint.to_string();
         let transport = Transport::new(&destination, worker("resolving")?);
         let transport = transport.with_context(|| format!("failed to push to {receiver}"))?;
+        urls.push(destination.endpoint.url());
         let queue = queue(&destination, backlog, backlog_dir.as_deref(), ledger)?;
         let max_request = match destination.temporality {
             Temporality::Cumulative => {
@@ -61,6 +63,13 @@ pub(super) fn start(
             deliver(&queue, &ledger, transport, settings).await;
             Ok(())
         });
+    }
+    for (path, bytes) in backlog_dir.iter().flat_map(|directory| Disk::of_others(directory, &urls)) {
+        warn!(
+            "{} has {bytes} bytes of a backlog for a receiver that is not given any more; give its address again to deliver \
+             them, or remove the directory",
+            path.display()
+        );
     }
     if !cumulative.is_empty() {
         lanes.push(Lane::new(resource, Temporality::Cumulative, shared_limit, cumulative, encoding));
@@ -89,7 +98,10 @@ fn queue(
     let receiver = destination.endpoint.to_string();
     let mut queue = Queue::new(&receiver, backlog, destination.compression, Arc::clone(ledger));
     if let Some(directory) = directory {
-        queue = queue.on(Disk::new(directory, &receiver, backlog, worker("backlog")?));
+        let url = destination.endpoint.url();
+        queue = queue.on(Disk::new(directory, &url, &receiver, backlog, worker("backlog")?));
+    } else if !destination.configured {
+        queue = queue.until_accepted();
     }
     Ok(Arc::new(queue))
 }

@@ -13,7 +13,7 @@ use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::console;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::resource;
-use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, TlsFiles};
+use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Secret, TlsFiles};
 use bpf_metrics_exporter::host::{identity, own_process};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::lookup;
@@ -34,6 +34,9 @@ use crate::{finish, log, push};
 
 /// Limit of the last export.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the tasks have to end once they are cancelled.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
 
@@ -85,7 +88,7 @@ fn files(export: &Export, endpoint: &WebEndpoint) -> Files {
         if let Endpoint::Tcp { port, .. } = destination.endpoint {
             files.ports.push(port);
         }
-        if let Some(proxy) = &destination.proxy {
+        if let Some(Secret(proxy)) = &destination.proxy {
             let default = if proxy.scheme_str() == Some("https") { 443 } else { 80 };
             files.ports.push(proxy.port_u16().unwrap_or(default));
         }
@@ -239,7 +242,7 @@ fn start_worker(name: &str) -> anyhow::Result<Worker> {
 /// Returns what distinguishes this exporter from others on its host by its flags.
 fn addresses(listen: &[ListenAddress], receivers: &[Destination]) -> Vec<String> {
     let listen = listen.iter().map(ToString::to_string);
-    let receivers = receivers.iter().map(|receiver| receiver.endpoint.to_string());
+    let receivers = receivers.iter().map(|receiver| receiver.endpoint.url());
     listen.chain(receivers).collect()
 }
 
@@ -296,14 +299,21 @@ async fn until_stopped(
     let finished = tokio::select! {
         finished = tokio::time::timeout(SHUTDOWN_TIMEOUT, finished) => finished,
         name = signals.stop() => {
-            tasks.shutdown().await;
+            abort(tasks).await;
             anyhow::bail!("{name} again: stopped at once")
         }
     };
     let Ok(finished) = finished else {
         warn!("the last export did not finish within {SHUTDOWN_TIMEOUT:?}; stopping");
-        tasks.shutdown().await;
+        abort(tasks).await;
         return Ok(());
     };
     finished
+}
+
+/// Cancels the tasks, and waits for them for a short time: one may be busy without end.
+async fn abort(mut tasks: Tasks) {
+    if tokio::time::timeout(ABORT_TIMEOUT, tasks.shutdown()).await.is_err() {
+        warn!("a task did not end within {ABORT_TIMEOUT:?}; the program ends without it");
+    }
 }

@@ -253,7 +253,7 @@ fn otel_exporter_otlp_protocol() {
     let protocol = |variables: &[(&str, &str)]| {
         let Destination { protocol, endpoint, configured, .. } = destination_with(&[], variables);
         assert!(!configured);
-        (protocol, endpoint.to_string())
+        (protocol, endpoint.url())
     };
     let grpc = (Protocol::Grpc, "http://localhost:4317".to_owned());
     let http = (Protocol::HttpProtobuf, "http://localhost:4318/v1/metrics".to_owned());
@@ -370,7 +370,7 @@ fn otel_exporter_otlp_client_certificate() {
 
 #[test]
 fn otel_exporter_otlp_headers() {
-    let headers = |variables: &[(&str, &str)]| destination_with(&[], variables).headers;
+    let headers = |variables: &[(&str, &str)]| destination_with(&[], variables).headers.0;
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let [name, _] = both("OTEL_EXPORTER_OTLP_HEADERS");
     let good = "Authorization=Basic%20abc%3D%3D, x-tenant = a,,empty=";
@@ -584,7 +584,7 @@ fn subcommands_ignore_the_variables_without_noise() {
 #[test]
 fn proxies_are_for_receivers_beyond_this_host() {
     let proxy = |receiver: &str, variables: &[(&str, &str)]| {
-        destination_with(&["--otlp-grpc", receiver], variables).proxy.map(|proxy| proxy.to_string())
+        destination_with(&["--otlp-grpc", receiver], variables).proxy.map(|proxy| proxy.0.to_string())
     };
     let (https, http, all) =
         (("HTTPS_PROXY", "http://s:1"), ("HTTP_PROXY", "http://p:2"), ("ALL_PROXY", "a:3"));

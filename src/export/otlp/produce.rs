@@ -16,7 +16,7 @@ use crate::metrics::Sample;
 use crate::source::{FRESHNESS, Source};
 use crate::worker::Worker;
 
-/// The longest time that a reading waits for destinations, in all: those that are slower must not delay the others, nor the end of the
+/// The longest time that a reading waits for a destination: those that are slower must not delay the others, nor the end of the
 /// program.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
@@ -68,12 +68,13 @@ impl Lane {
         self.temporality == Temporality::Cumulative || self.queues.iter().all(|queue| queue.is_empty())
     }
 
-    /// Pushes a sample, each request into all queues. Waits for those that have to keep it as it is, within `wait` in all: its buffer then serves for
+    /// Pushes a sample, each request into all queues. Waits for those that have to keep it as it is, within `wait` each: its buffer then serves for
     /// the next request, so a node with 138,000 points needs the memory of three requests, not of sixteen.
     fn fill(&mut self, sample: Sample<'_>, wait: Duration) {
         let Self { encoder, compressor, queues, max_request, temporality, .. } = self;
         let start = Instant::now();
-        let (mut points, mut bytes, mut requests, mut waited) = (0, 0, 0, Duration::ZERO);
+        let (mut points, mut bytes, mut requests) = (0, 0, 0);
+        let mut waits = Waits::new(queues, wait);
         encoder.set_max_request(max_request.get());
         if *temporality == Temporality::Delta {
             encoder.acknowledge(queues.first().map(|queue| queue.accepted()).unwrap_or_default());
@@ -91,19 +92,39 @@ impl Lane {
                     queue.push(|compression| forms.get(compression));
                 }
             }
-            let from = Instant::now();
-            let until = from + wait.saturating_sub(waited);
-            queues
-                .iter()
-                .filter(|queue| queue.keeps_plain())
-                .for_each(|queue| queue.wait_until_drained(until));
-            waited += from.elapsed();
+            waits.wait();
         });
+        let waited = waits.waited;
         let busy = start.elapsed().saturating_sub(waited);
         debug!(
             "pushed {points} points, {bytes} bytes in {requests} requests: encoded in {busy:?}, \
              waited {waited:?} for delivery"
         );
+    }
+}
+
+/// How long a reading waits for its destinations: for each of them as if it were the only one, so that a slow one costs the others
+/// nothing.
+struct Waits<'a> {
+    /// What is left for each queue.
+    left: Vec<(&'a Arc<Queue>, Duration)>,
+    waited: Duration,
+}
+
+impl<'a> Waits<'a> {
+    fn new(queues: &'a [Arc<Queue>], each: Duration) -> Self {
+        Self { left: queues.iter().map(|queue| (queue, each)).collect(), waited: Duration::ZERO }
+    }
+
+    /// Waits until the queues that keep requests as they are have none, or count as behind.
+    fn wait(&mut self) {
+        let start = Instant::now();
+        for (queue, left) in self.left.iter_mut().filter(|(queue, _)| queue.keeps_plain()) {
+            let from = Instant::now();
+            queue.wait_until_drained(from + *left);
+            *left = left.saturating_sub(from.elapsed());
+        }
+        self.waited += start.elapsed();
     }
 }
 
@@ -148,6 +169,42 @@ pub async fn produce(source: Source, mut lane: Lane, pace: Pace, mut stop: watch
         if stopping {
             lane.queues.iter().for_each(|queue| queue.close());
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::otlp::encode::{Items, Request, Signal};
+    use crate::export::otlp::ledger::Ledger;
+    use crate::export::otlp::settings::Compression;
+    use crate::model::BootTime;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_slow_destination_costs_the_others_no_time() {
+        let queues = ["slow", "healthy"].map(|name| {
+            let ledger = Arc::new(Ledger::new(name, BootTime::default()));
+            Arc::new(Queue::new(name, 1 << 20, Compression::None, ledger))
+        });
+        let [slow, healthy] = &queues;
+        let items = Items { signal: Signal::Metrics, count: 1 };
+        let request = Request { bytes: vec![0; 100].into(), compression: Compression::None, items };
+        let mut waits = Waits::new(&queues, Duration::from_millis(500));
+        for number in 0..3 {
+            for queue in &queues {
+                queue.push(|_| request.clone());
+            }
+            let delivery = Arc::clone(healthy);
+            let deliver = tokio::spawn(async move {
+                drop(delivery.front(None).await);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                delivery.done(true);
+            });
+            tokio::task::block_in_place(|| waits.wait());
+            deliver.await.expect("it does not panic");
+            assert!(!slow.keeps_plain(), "it is behind after {number}");
+            assert!(healthy.keeps_plain(), "it was in time for {number}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use uuid::Uuid;
 
 /// Settings of the push to all destinations.
 #[derive(Clone, Debug)]
@@ -13,7 +14,7 @@ pub struct Push {
     pub destinations: Vec<Destination>,
     /// Time between two pushes.
     pub interval: Duration,
-    /// Limit of reading and encoding for one push; `None` for no limit but the interval.
+    /// Limit of the reading for one push; `None` for no limit.
     pub interval_timeout: Option<Duration>,
     /// Where requests are split, in bytes before compression.
     pub max_request: usize,
@@ -33,7 +34,7 @@ pub struct Destination {
     /// Whether a flag or a variable gives the receiver: the default one may not exist.
     pub configured: bool,
     /// Headers of every request. They may have secrets.
-    pub headers: Vec<(String, String)>,
+    pub headers: Secret<Vec<(String, String)>>,
     /// Limit of a request, from connecting to the end of the answer.
     pub timeout: Duration,
     /// Compression of requests.
@@ -41,9 +42,19 @@ pub struct Destination {
     /// Files for TLS.
     pub tls: TlsFiles,
     /// The HTTP proxy to connect through.
-    pub proxy: Option<Uri>,
+    pub proxy: Option<Secret<Uri>>,
     /// Temporality of counters.
     pub temporality: Temporality,
+}
+
+/// What must not be in the log: its `Debug` is `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<T>(pub T);
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// A protocol of OTLP.
@@ -55,8 +66,9 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
-/// Where a receiver is. `Display` gives a URL without secrets, for the log and for metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a receiver is. `Display` and `Debug` give its name, for the log and for metrics: a URL without secrets, so that a path of the
+/// user's own, which may have a token, is an ellipsis and a short hash of the URL.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A host and a port.
     Tcp {
@@ -78,19 +90,50 @@ pub enum Endpoint {
     },
 }
 
+/// The path of metrics that the specification gives.
+const STANDARD_PATH: &str = "/v1/metrics";
+
+impl Endpoint {
+    /// Returns the whole URL, which identifies the receiver. It may have a secret.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Tcp { path, .. } => format!("{}{path}", self.origin()),
+            Self::Unix { .. } => self.origin(),
+        }
+    }
+
+    /// Returns the URL without its path.
+    fn origin(&self) -> String {
+        match self {
+            Self::Tcp { tls, host, port, .. } => {
+                let scheme = if *tls { "https" } else { "http" };
+                if host.contains(':') {
+                    format!("{scheme}://[{host}]:{port}")
+                } else {
+                    format!("{scheme}://{host}:{port}")
+                }
+            }
+            Self::Unix { socket, .. } => format!("unix:{}", socket.display()),
+        }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { tls, host, port, path } => {
-                let scheme = if *tls { "https" } else { "http" };
-                if host.contains(':') {
-                    write!(f, "{scheme}://[{host}]:{port}{path}")
-                } else {
-                    write!(f, "{scheme}://{host}:{port}{path}")
-                }
+            Self::Tcp { path, .. } if !["", "/", STANDARD_PATH].contains(&&**path) => {
+                let hash = Uuid::new_v5(&Uuid::NAMESPACE_URL, self.url().as_bytes()).simple().to_string();
+                write!(f, "{}/…#{}", self.origin(), &hash[..8])
             }
-            Self::Unix { socket, path: _ } => write!(f, "unix:{}", socket.display()),
+            _ => f.write_str(&self.url()),
         }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -137,4 +180,37 @@ pub enum Temporality {
     Cumulative,
     /// Each point is what came since the last reading that the receiver acknowledged.
     Delta,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination(path: &str) -> Destination {
+        Destination {
+            protocol: Protocol::HttpProtobuf,
+            endpoint: Endpoint::Tcp { tls: true, host: "vendor".to_owned(), port: 443, path: path.to_owned() },
+            configured: true,
+            headers: Secret(vec![("api-key".to_owned(), "hunter2".to_owned())]),
+            timeout: Duration::from_secs(10),
+            compression: Compression::Gzip,
+            tls: TlsFiles::default(),
+            proxy: Some(Secret("http://user:hunter2@proxy:80".parse().expect("a URL"))),
+            temporality: Temporality::Cumulative,
+        }
+    }
+
+    #[test]
+    fn no_secret_is_in_a_name_or_in_debugging_output() {
+        let [first, second] = ["/hunter2/v1/metrics", "/hunter22"].map(destination);
+        for destination in [&first, &second] {
+            let texts = [format!("{destination:?}"), destination.endpoint.to_string()];
+            assert!(texts.iter().all(|text| !text.contains("hunter2")), "{texts:?}");
+            assert!(destination.endpoint.to_string().starts_with("https://vendor:443/…#"));
+            assert!(destination.endpoint.url().contains("hunter2"));
+        }
+        assert_ne!(first.endpoint.to_string(), second.endpoint.to_string());
+        assert_eq!(destination("/v1/metrics").endpoint.to_string(), "https://vendor:443/v1/metrics");
+        assert_eq!(destination("").endpoint.to_string(), "https://vendor:443");
+    }
 }

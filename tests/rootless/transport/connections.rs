@@ -202,7 +202,7 @@ async fn a_proxy_opens_a_tunnel_with_its_password_and_sees_no_header() {
             let (address, head) = proxy(server.address, "200 Connection established").await;
             let mut destination = at(destination(protocol, server.address), "receiver.invalid", false);
             destination.proxy = Some(format!("http://{userinfo}{address}").parse().expect("a URL"));
-            destination.headers = vec![("authorization".to_owned(), "Bearer of-the-receiver".to_owned())];
+            destination.headers.0 = vec![("authorization".to_owned(), "Bearer of-the-receiver".to_owned())];
             let mut transport = connect(&destination);
             // The name of the receiver is the proxy's to look up.
             transport.export(&request("a", 1)).await.expect("it is accepted");
@@ -244,9 +244,9 @@ fn settings_that_cannot_be_sent_are_errors() {
         change(&mut destination);
         Transport::new(&destination, resolver()).err()
     };
-    let header = of(|destination| destination.headers.push(("not a name".to_owned(), String::new())));
+    let header = of(|destination| destination.headers.0.push(("not a name".to_owned(), String::new())));
     assert!(matches!(header, Some(SetupError::Header(name)) if name == "not a name"));
-    let value = of(|destination| destination.headers.push(("name".to_owned(), "s3cret\n".to_owned())));
+    let value = of(|destination| destination.headers.0.push(("name".to_owned(), "s3cret\n".to_owned())));
     assert!(value.is_some_and(|error| !error.to_string().contains("s3cret")));
     let proxy =
         of(|destination| destination.proxy = Some("https://user:s3cret@proxy".parse().expect("a URL")));

@@ -169,7 +169,7 @@ async fn requests_have_the_headers_of_grpc_and_those_of_the_user() {
     let mut server = serve(Protocol::Grpc, [Script::grpc(&[], 0)]).await;
     let mut destination = destination(Protocol::Grpc, server.address);
     let given = [("Authorization", "Bearer abc"), ("x-tenant", "a b"), ("content-type", "text/plain")];
-    destination.headers = given.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    destination.headers.0 = given.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     connect(&destination).export(&request("a", 1)).await.expect("it is accepted");
     let seen = server.requests.recv().await.expect("a request");
     assert_eq!(seen.path, "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");

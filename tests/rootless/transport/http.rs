@@ -123,7 +123,7 @@ async fn requests_have_the_headers_of_otlp_and_go_to_the_path_as_given() {
     let mut server = serve(HTTP, [Script::accepted()]).await;
     for (given, expected) in [("/v1/metrics", "/v1/metrics"), ("/a%20b?key=1", "/a%20b?key=1"), ("", "/")] {
         let mut destination = destination(HTTP, server.address);
-        destination.headers = vec![("x-api-key".to_owned(), "secret".to_owned())];
+        destination.headers.0 = vec![("x-api-key".to_owned(), "secret".to_owned())];
         if let Endpoint::Tcp { path, .. } = &mut destination.endpoint {
             given.clone_into(path);
         }

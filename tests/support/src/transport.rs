@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::export::otlp::encode::{Items, Request, Signal};
 use bpf_metrics_exporter::export::otlp::settings::{
-    Compression, Destination, Endpoint, Protocol, Temporality, TlsFiles,
+    Compression, Destination, Endpoint, Protocol, Secret, Temporality, TlsFiles,
 };
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::worker::Worker;
@@ -25,7 +25,7 @@ pub fn destination(protocol: Protocol, address: SocketAddr) -> Destination {
         protocol,
         endpoint: Endpoint::Tcp { tls: false, host, port, path },
         configured: true,
-        headers: Vec::new(),
+        headers: Secret(Vec::new()),
         timeout: Duration::from_secs(30),
         compression: Compression::None,
         tls: TlsFiles::default(),

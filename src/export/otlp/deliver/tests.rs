@@ -281,7 +281,7 @@ proptest! {
         let directory = tempfile::tempdir().expect("a directory");
         let (queue, ledger) = memory();
         let worker = Worker::start("disk").expect("a thread");
-        let queue = Arc::new(queue.on(Disk::new(directory.path(), "the receiver", MAX_BYTES, worker)));
+        let queue = Arc::new(queue.on(Disk::new(directory.path(), "http://receiver", "the receiver", MAX_BYTES, worker)));
         runtime().block_on(follow(queue, &ledger, true, steps))?;
     }
 }

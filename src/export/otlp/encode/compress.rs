@@ -94,7 +94,7 @@ fn gzip(plain: &[u8]) -> io::Result<Bytes> {
 pub fn plain(request: &Request) -> io::Result<Request> {
     let bytes = match request.compression {
         Compression::None => request.bytes.clone(),
-        Compression::Zstd => zstd::bulk::decompress(&request.bytes, wire::MAX_LEN)?.into(),
+        Compression::Zstd => unzstd(request)?.into(),
         Compression::Gzip => {
             let mut plain = Vec::new();
             GzDecoder::new(&*request.bytes).take(wire::MAX_LEN as u64 + 1).read_to_end(&mut plain)?;
@@ -105,6 +105,16 @@ pub fn plain(request: &Request) -> io::Result<Request> {
         }
     };
     Ok(Request { bytes, compression: Compression::None, items: request.items })
+}
+
+/// Decompresses a request that [`Compressor`] made: its frame says how long it is, which is what is reserved.
+fn unzstd(request: &Request) -> io::Result<Vec<u8>> {
+    let len = plain_size(request).and_then(|len| usize::try_from(len).ok());
+    let len = len.ok_or_else(|| io::Error::other("the request does not say how long it is"))?;
+    if len > wire::MAX_LEN {
+        return Err(io::Error::other("the decompressed request is too long"));
+    }
+    zstd::bulk::decompress(&request.bytes, len)
 }
 
 /// Returns the size of a request without compression, in bytes; `None` if it does not say.
@@ -141,6 +151,20 @@ mod tests {
                 prop_assert_eq!(forms.get(compression).bytes.as_ptr(), form.bytes.as_ptr(), "it is made once");
             }
         }
+    }
+
+    #[test]
+    fn decompressing_takes_the_memory_of_the_request() {
+        let items = Items { signal: Signal::Metrics, count: 1 };
+        let bytes = Bytes::from(vec![7; 100_000]);
+        let plain = Request { bytes, compression: Compression::None, items };
+        let request = Compressor::default().compressed(&plain, Compression::Zstd);
+        assert!(unzstd(&request).expect("it is whole").capacity() < 2 * plain.bytes.len());
+        // A frame with a window of 1 KiB that announces 256 MiB + 1 bytes. Source: RFC 8878, section 3.1.1.
+        let long = [&[0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0][..], &((256_u64 << 20) + 1).to_le_bytes()].concat();
+        let request = Request { bytes: long.into(), ..request };
+        assert_eq!(plain_size(&request), Some((256 << 20) + 1));
+        assert!(unzstd(&request).is_err());
     }
 
     #[test]

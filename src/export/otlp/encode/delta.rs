@@ -11,8 +11,21 @@ use crate::model::{BootTime, WallClock};
 #[derive(Debug, Default)]
 pub(super) struct Deltas {
     objects: HashMap<ObjectKey, ObjectCounters>,
+    /// When the objects of each entity were last read.
+    read_at: HashMap<usize, BootTime>,
     /// Number of the sample.
     sample: u64,
+}
+
+/// How many samples an object can be missing in without being forgotten: a reading may not find it in time.
+const KEPT_SAMPLES: u64 = 2;
+
+/// A sample.
+#[derive(Clone, Copy)]
+pub(super) struct Reading {
+    pub(super) exporter_since: BootTime,
+    pub(super) taken_at: BootTime,
+    pub(super) clock: WallClock,
 }
 
 /// What has counters: labels that describe an object may change without another one.
@@ -27,6 +40,8 @@ struct ObjectKey {
 struct ObjectCounters {
     /// The last sample with the object.
     sample: u64,
+    /// True if it cannot have been in an earlier sample, of this run or another: nothing of it was sent.
+    is_new: bool,
     /// Each with its row.
     counters: Vec<(usize, Counter)>,
 }
@@ -44,7 +59,7 @@ struct Counter {
 impl Deltas {
     /// Starts a sample. Of the last one, these requests were accepted, by their order.
     pub(super) fn begin(&mut self, accepted: &[usize]) {
-        let last = self.sample;
+        let oldest = self.sample.saturating_sub(KEPT_SAMPLES);
         self.objects.retain(|_, object| {
             for (_, counter) in &mut object.counters {
                 if let Some((value, time, request)) = counter.sent.take()
@@ -53,14 +68,24 @@ impl Deltas {
                     (counter.base, counter.since) = (Some(value), time);
                 }
             }
-            object.sample == last
+            object.sample >= oldest
         });
         self.sample += 1;
     }
 
-    /// Keeps the counters of a value of the sample, whether it reports them or not.
-    pub(super) fn seen(&mut self, entity: usize, Series { id, birth, .. }: Series) {
-        self.objects.entry(ObjectKey { entity, id, birth }).or_default().sample = self.sample;
+    /// Keeps the counters of the objects in the sample, whether it reports them or not.
+    ///
+    /// An object that was missing in so many samples that it was forgotten is not new: what it counted until then may have been
+    /// sent.
+    pub(super) fn read(&mut self, entity: usize, all: impl Iterator<Item = Series>, reading: Reading) {
+        let last = self.read_at.insert(entity, reading.taken_at);
+        for Series { id, birth, .. } in all {
+            let object = self.objects.entry(ObjectKey { entity, id, birth }).or_insert_with(|| {
+                let is_new = birth.is_some_and(|birth| began_after(birth, last, reading));
+                ObjectCounters { is_new, ..ObjectCounters::default() }
+            });
+            object.sample = self.sample;
+        }
     }
 
     /// Keeps all counters of an entity that could not be read.
@@ -73,14 +98,15 @@ impl Deltas {
     /// Returns the point of a counter, its growth since the last point that the receiver accepted, and where to note the order of
     /// the request with it.
     ///
-    /// `None` for the first value of a counter that began before the exporter: what it counted until then may have been sent by
-    /// an earlier run. A counter below its last value began again.
+    /// `None` for the first value of a counter that is not new: what it counted until then may have been sent, by an earlier run
+    /// or before it was missing for a while. A counter below its last value began again.
     pub(super) fn point(&mut self, series: CounterSeries, point: Point) -> Option<(Point, &mut usize)> {
         let value = point.value?;
-        let CounterSeries { entity, row, series: Series { id, birth, .. }, exporter_since, clock } = series;
-        let counters = &mut self.objects.entry(ObjectKey { entity, id, birth }).or_default().counters;
+        let CounterSeries { entity, row, series: Series { id, birth, .. }, clock } = series;
+        let ObjectCounters { is_new, counters, .. } =
+            self.objects.entry(ObjectKey { entity, id, birth }).or_default();
         let index = counters.iter().position(|(of, _)| *of == row).unwrap_or_else(|| {
-            let began = birth.filter(|birth| began_since(*birth, exporter_since, clock));
+            let began = birth.filter(|_| *is_new);
             let base = if began.is_some() { None } else { Some(value) };
             let since = began.map_or(point.time, |birth| nanoseconds(birth.by(clock)));
             counters.push((row, Counter { base, since, sent: None }));
@@ -109,15 +135,18 @@ pub(super) struct CounterSeries {
     pub(super) entity: usize,
     pub(super) row: usize,
     pub(super) series: Series,
-    pub(super) exporter_since: BootTime,
     pub(super) clock: WallClock,
 }
 
-/// Births that the kernel reports are in whole seconds: within the second of the exporter's start, an object counts as older.
-fn began_since(birth: Birth, exporter_since: BootTime, clock: WallClock) -> bool {
-    match birth {
-        Birth::Observed(time) => time >= exporter_since,
-        Birth::Reported(time) => clock.second(time) > clock.second(exporter_since),
+/// Returns whether an object began after those of its entity were `last` read; without such a reading, after the exporter started.
+///
+/// Births that the kernel reports are in whole seconds. Within the second of the exporter's start an object counts as older: an
+/// earlier run may have sent it. Within the second of the last reading it counts as newer: it would not be forgotten yet otherwise.
+fn began_after(birth: Birth, last: Option<BootTime>, Reading { exporter_since, clock, .. }: Reading) -> bool {
+    match (birth, last) {
+        (Birth::Observed(time), last) => time >= last.unwrap_or(exporter_since),
+        (Birth::Reported(time), Some(last)) => clock.second(time) >= clock.second(last),
+        (Birth::Reported(time), None) => clock.second(time) > clock.second(exporter_since),
     }
 }
 
@@ -127,11 +156,18 @@ mod tests {
 
     use super::*;
 
-    const SINCE: BootTime = BootTime::from_secs(100);
+    const SINCE_SECONDS: u64 = 100;
+    const SINCE: BootTime = BootTime::from_secs(SINCE_SECONDS);
 
     fn series(birth: Birth) -> CounterSeries {
         let series = Series::fixed(1, Some(birth));
-        CounterSeries { entity: 0, row: 0, series, exporter_since: SINCE, clock: WallClock::default() }
+        CounterSeries { entity: 0, row: 0, series, clock: WallClock::default() }
+    }
+
+    /// A sample, so many seconds after the exporter started.
+    fn reading(after: u64) -> Reading {
+        let taken_at = BootTime::from_secs(SINCE_SECONDS + after);
+        Reading { exporter_since: SINCE, taken_at, clock: WallClock::default() }
     }
 
     fn point(time: u64, value: i64) -> Point {
@@ -140,7 +176,8 @@ mod tests {
 
     /// Returns the point of a sample, which is in this request.
     fn next(deltas: &mut Deltas, birth: Birth, time: u64, value: i64, request: usize) -> Option<Point> {
-        deltas.seen(0, series(birth).series);
+        let after = time % 1_000_000_000_000;
+        deltas.read(0, std::iter::once(series(birth).series), reading(after));
         let (point, order) = deltas.point(series(birth), point(time, value))?;
         *order = request;
         Some(point)
@@ -200,11 +237,33 @@ mod tests {
         deltas.begin(&[0]);
         deltas.unread(0);
         deltas.begin(&[]);
-        deltas.seen(0, series(birth).series);
+        deltas.read(0, std::iter::once(series(birth).series), reading(3));
         deltas.begin(&[]);
         assert_eq!(next(&mut deltas, birth, 4, 9, 0).map(int), Some(2), "it was not reported in between");
-        deltas.begin(&[]);
-        deltas.begin(&[]);
+        for _ in 0..=KEPT_SAMPLES + 1 {
+            deltas.begin(&[]);
+        }
         assert!(deltas.objects.is_empty());
+    }
+
+    #[test]
+    fn an_object_that_was_missing_for_a_while_is_not_counted_twice() {
+        for birth in [Birth::Observed(SINCE), Birth::Reported(BootTime::from_secs(SINCE_SECONDS + 1))] {
+            for missing in 0..20 {
+                let mut deltas = Deltas::default();
+                deltas.begin(&[]);
+                assert_eq!(next(&mut deltas, birth, 1, 7, 0).map(int), Some(7));
+                for sample in 0..missing {
+                    deltas.begin(&[0]);
+                    deltas.read(0, std::iter::empty(), reading(2 + sample));
+                }
+                deltas.begin(&[0]);
+                let back = next(&mut deltas, birth, 2 + missing, 9, 0).map(int);
+                assert!(back.is_none_or(|grew| grew == 2), "{back:?} after {missing} samples");
+                assert_eq!(back.is_some(), missing <= KEPT_SAMPLES, "after {missing} samples");
+                deltas.begin(&[0]);
+                assert_eq!(next(&mut deltas, birth, 3 + missing, 12, 0).map(int), Some(3));
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ mod split;
 
 use self::buffers::BufferPool;
 pub use self::compress::{Compressor, Forms, plain, plain_size};
-use self::delta::{CounterSeries, Deltas};
+use self::delta::{CounterSeries, Deltas, Reading};
 pub use self::request::{Items, Request, Signal};
 use self::request::{Point, RequestHead, RequestWriter, nanoseconds};
 use self::series::{SampleTime, SentSeries, match_series};
@@ -18,7 +18,7 @@ pub use self::split::halves;
 use super::settings::Temporality;
 use crate::export::wire;
 use crate::metrics::{Entity, Metric, MetricKind, Rows, Sample, Visitor, visit};
-use crate::model::{BootTime, Snapshot, WallClock};
+use crate::model::{Snapshot, WallClock};
 
 /// Encodes one sample after another. Remembers of each series its encoded attributes and which metrics had a point, to mark
 /// the end of a series.
@@ -93,7 +93,7 @@ impl Encoder {
         let mut cycle = EncodingCycle {
             sent: &mut self.sent,
             deltas: self.deltas.as_mut(),
-            exporter_since: sample.snapshot.reader_started_at,
+            reading: Reading { exporter_since: sample.snapshot.reader_started_at, taken_at, clock },
             entity: 0,
             time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock, is_set },
             requests: RequestWriter::new(self.max_request, clock, temporality, head, buffers, &mut emit),
@@ -107,7 +107,7 @@ impl Encoder {
 struct EncodingCycle<'a> {
     sent: &'a mut Vec<Vec<SentSeries>>,
     deltas: Option<&'a mut Deltas>,
-    exporter_since: BootTime,
+    reading: Reading,
     /// Index of the next entity.
     entity: usize,
     time: SampleTime,
@@ -133,9 +133,7 @@ impl Visitor for EncodingCycle<'_> {
         let mut ended = match_series(entity, values, sent, self.time);
         let time = self.time.nanoseconds;
         if let Some(deltas) = &mut self.deltas {
-            for value in values {
-                deltas.seen(index, (entity.series)(value));
-            }
+            deltas.read(index, values.iter().map(entity.series), self.reading);
         }
 
         for (row, metric) in entity.rows(rows) {
@@ -145,10 +143,10 @@ impl Visitor for EncodingCycle<'_> {
             if metric.kind == MetricKind::Counter
                 && let Some(deltas) = &mut self.deltas
             {
-                let (exporter_since, clock) = (self.exporter_since, self.time.clock);
+                let clock = self.time.clock;
                 for (value, sent) in values.iter().zip(sent.iter_mut()) {
                     let series = (entity.series)(value);
-                    let counter = CounterSeries { entity: index, row, series, exporter_since, clock };
+                    let counter = CounterSeries { entity: index, row, series, clock };
                     let point = Point { start: None, time, value: (metric.read)(value) };
                     if let Some((point, order)) = deltas.point(counter, point) {
                         *order =

@@ -18,6 +18,7 @@ mod entries;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prost::bytes::Bytes;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -68,6 +69,8 @@ struct QueueState {
     closed: bool,
     /// True if the thread of the disk has the files to bring up to date.
     syncing: bool,
+    /// False as long as only the newest reading is kept.
+    is_kept: bool,
     /// When the disk is tried again.
     disk_paused_until: Option<Instant>,
 }
@@ -79,6 +82,17 @@ pub struct Front {
     pub id: u64,
     /// The request, as kept; `None` if the caller has it already.
     pub request: Option<Request>,
+}
+
+/// What came of reading the first request from disk.
+enum Read {
+    Front(Front),
+    /// There is another first request.
+    Gone,
+    /// The disk does not give it now.
+    NotNow,
+    /// Nor is there a later.
+    Closed,
 }
 
 /// What became of the requests in a queue when its delivery ended, in items.
@@ -101,7 +115,7 @@ impl Queue {
             compression,
             ledger,
             disk: None,
-            state: Mutex::default(),
+            state: Mutex::new(QueueState { is_kept: true, ..QueueState::default() }),
             pushed: Notify::new(),
             settled: Condvar::new(),
         }
@@ -111,6 +125,13 @@ impl Queue {
     #[must_use]
     pub fn on(self, disk: Disk) -> Self {
         Self { disk: Some(disk), ..self }
+    }
+
+    /// Keeps only the newest reading until the receiver accepts one: nobody may have set it up.
+    #[must_use]
+    pub fn until_accepted(self) -> Self {
+        self.state().is_kept = false;
+        self
     }
 
     /// Reads what an earlier run left on disk: it is delivered first.
@@ -201,7 +222,8 @@ impl Queue {
 
     /// Waits for the oldest request, marks it in flight and returns it, without the request itself if its id is `known`; `None`
     /// when the queue is closed and empty. Returns the same request until [`done`](Self::done) or [`retry`](Self::retry) is
-    /// called. A request that cannot be read from disk any more is counted and skipped.
+    /// called. A request that is damaged on disk is counted and skipped; one that the disk does not give is tried again later,
+    /// unless the queue is closed: `None` then, and it stays on disk.
     pub async fn front(self: &Arc<Self>, known: Option<u64>) -> Option<Front> {
         loop {
             let on_disk = {
@@ -228,20 +250,48 @@ impl Queue {
                 (Some(disk), Some(location)) => disk.read(location).await,
                 _ => Err(std::io::Error::other("it is neither in memory nor on disk")),
             };
-            let mut state = self.state();
-            match (read, state.entries.first()) {
-                (Ok(bytes), Some(first)) if first.id == id => {
-                    let request = Request { bytes, compression: first.compression, items: first.items };
-                    return Some(Front { id, request: Some(request) });
+            match self.was_read(id, read) {
+                Read::Front(front) => return Some(front),
+                Read::Gone => {}
+                Read::Closed => return None,
+                Read::NotNow => {
+                    tokio::select! {
+                        () = tokio::time::sleep(DISK_RETRY) => {}
+                        () = self.closed() => {}
+                    }
                 }
-                (Err(error), Some(first)) if first.id == id => {
-                    let items = first.items;
-                    self.settle_first(&mut state);
-                    drop(state);
-                    self.unreadable(items, &error);
-                }
-                _ => {}
             }
+        }
+    }
+
+    /// Takes what the disk gave for the first request.
+    fn was_read(self: &Arc<Self>, id: u64, read: std::io::Result<Bytes>) -> Read {
+        let mut state = self.state();
+        // It may have been dropped meanwhile.
+        let Some(first) = state.entries.first().filter(|first| first.id == id) else { return Read::Gone };
+        let (items, compression) = (first.items, first.compression);
+        match read {
+            Ok(bytes) => {
+                self.log_read(None);
+                Read::Front(Front { id, request: Some(Request { bytes, compression, items }) })
+            }
+            Err(error) if is_damage(&error) => {
+                self.settle_first(&mut state);
+                drop(state);
+                self.unreadable(items, &error);
+                Read::Gone
+            }
+            Err(error) => {
+                state.in_flight = false;
+                self.log_read(Some(&error));
+                if state.closed { Read::Closed } else { Read::NotNow }
+            }
+        }
+    }
+
+    fn log_read(&self, error: Option<&std::io::Error>) {
+        if let Some(disk) = &self.disk {
+            disk.log_read(error);
         }
     }
 
@@ -268,6 +318,7 @@ impl Queue {
         if !state.in_flight {
             return;
         }
+        state.is_kept |= accepted;
         let newest = state.reading;
         let settled = self.settle_first(&mut state).filter(|first| accepted && first.reading == newest);
         let order = settled.map(|first| first.order);
@@ -331,7 +382,8 @@ impl Queue {
     fn make_room(&self, state: &mut QueueState) -> Option<u64> {
         let (in_flight, newest) = (state.in_flight, state.reading);
         let mut dropped = 0;
-        while state.entries.bytes() > self.max_bytes {
+        let max_bytes = if state.is_kept { self.max_bytes } else { 0 };
+        while state.entries.bytes() > max_bytes {
             let Some(entries) = state.entries.drop_oldest_reading(in_flight, newest) else { break };
             for entry in entries {
                 self.ledger.of(entry.items.signal).overflowed.add(entry.items.count);
@@ -339,7 +391,7 @@ impl Queue {
             }
         }
         self.ledger.backlog.set(state.entries.bytes());
-        let is_logged = dropped == 0 || std::mem::replace(&mut state.overflow_logged, true);
+        let is_logged = dropped == 0 || !state.is_kept || std::mem::replace(&mut state.overflow_logged, true);
         (!is_logged).then_some(dropped)
     }
 
@@ -419,6 +471,12 @@ impl Queue {
     fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns whether a request on disk is lost. Any other error may pass: no descriptor is free, or the device does not answer.
+fn is_damage(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof | NotFound)
 }
 
 impl QueueState {

@@ -162,12 +162,14 @@ async fn settled_requests_release_their_buffer() {
     assert!(bytes.is_unique());
 }
 
+const URL: &str = "http://receiver:4317";
+
 /// A queue on disk, as a start of the program has it.
 async fn on_disk(directory: &Path, max_bytes: u64) -> (Arc<Queue>, Arc<Ledger>) {
     let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
     let worker = Worker::start("disk").expect("a thread");
     let queue = Queue::new("the receiver", max_bytes, Compression::None, Arc::clone(&ledger));
-    let queue = Arc::new(queue.on(Disk::new(directory, "the receiver", max_bytes, worker)));
+    let queue = Arc::new(queue.on(Disk::new(directory, URL, "the receiver", max_bytes, worker)));
     queue.load().await;
     (queue, ledger)
 }
@@ -294,6 +296,72 @@ async fn damaged_records_are_counted_and_the_others_are_delivered() {
     let (queue, ledger) = on_disk(directory.path(), 1 << 20).await;
     assert_eq!(drain(&queue).await, [1, 4]);
     assert_eq!((ledger.metrics.unreadable.get(), ledger.backlog.get()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_does_not_give_for_a_while_is_not_lost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (queue, _) = on_disk(directory.path(), 1 << 20).await;
+    push_reading(&queue, [request(100, 1), request(100, 2)]);
+    close(queue).await;
+    let segments = segments(directory.path());
+    let aside = directory.path().join("aside");
+    let (queue, ledger) = on_disk(directory.path(), 1 << 20).await;
+    fs::rename(&segments[0], &aside).expect("it can be renamed");
+    fs::create_dir(&segments[0]).expect("its name is free");
+    // Time passes as soon as nothing else is to be done.
+    let early = tokio::time::timeout(DISK_RETRY * 3, queue.front(None)).await;
+    assert!(early.is_err(), "it cannot be read: {early:?}");
+    fs::remove_dir(&segments[0]).expect("it is empty");
+    fs::rename(&aside, &segments[0]).expect("it can be renamed");
+    assert_eq!(drain(&queue).await, [1, 2]);
+    assert_eq!(ledger.metrics.unreadable.get(), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_file_of_the_backlog_does_not_hide_the_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (queue, _) = on_disk(directory.path(), 1 << 20).await;
+    push_reading(&queue, [request(100, 1)]);
+    close(queue).await;
+    let segment = &segments(directory.path())[0];
+    fs::create_dir(segment.with_file_name("00000000000000000077.segment")).expect("its name is free");
+    let link = segment.with_file_name("00000000000000000078.segment");
+    std::os::unix::fs::symlink(segment, link).expect("its name is free");
+    let (queue, _) = on_disk(directory.path(), 1 << 20).await;
+    assert_eq!(drain(&queue).await, [1]);
+    push_reading(&queue, [request(100, 2)]);
+    queue.flush().await;
+    assert_eq!(queue.shut_down(), Rest { dropped: 0, kept: 2 }, "the directory is used");
+}
+
+#[tokio::test]
+async fn backlogs_of_no_destination_are_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (queue, _) = on_disk(directory.path(), 1 << 20).await;
+    push_reading(&queue, [request(100, 1)]);
+    close(queue).await;
+    assert_eq!(Disk::of_others(directory.path(), &[URL.to_owned()]), []);
+    let others = Disk::of_others(directory.path(), &["http://another:4317".to_owned()]);
+    let [(path, size)] = &others[..] else { panic!("{others:?}") };
+    assert_eq!((path.parent(), *size), (Some(directory.path()), 148));
+}
+
+#[tokio::test]
+async fn a_receiver_that_may_not_exist_has_the_newest_reading_only() {
+    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
+    let queue = Queue::new("the receiver", 1 << 20, Compression::None, Arc::clone(&ledger));
+    let queue = Arc::new(queue.until_accepted());
+    for count in [1, 2, 4] {
+        push_reading(&queue, [request(100, count), request(100, count)]);
+    }
+    assert_eq!((ledger.backlog.get(), ledger.metrics.overflowed.get()), (200, 6));
+    assert_eq!(front_count(&queue).await, 4);
+    queue.done(true);
+    for count in [1, 2] {
+        push_reading(&queue, [request(100, count)]);
+    }
+    assert_eq!((ledger.backlog.get(), ledger.metrics.overflowed.get()), (300, 6), "it exists");
 }
 
 #[tokio::test]

@@ -14,13 +14,14 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tracing::warn;
 
 use super::proxy::Proxy;
 use super::stream::Stream;
-use super::tls::TlsClient;
+use super::tls::{Renewed, TlsClient};
 use super::{Failure, FailureKind, SetupError};
 use crate::error_chain::error_chain;
-use crate::export::otlp::settings::{Destination, Endpoint};
+use crate::export::otlp::settings::{Destination, Endpoint, Secret};
 use crate::worker::Worker;
 
 /// The most addresses of a name that are tried.
@@ -38,6 +39,7 @@ const USER_TIMEOUT: (u128, u128) = (1_000, 600_000);
 /// What an attempt is waiting for, to name it when time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    Files,
     Lookup,
     Connect,
     Proxy,
@@ -48,6 +50,7 @@ pub(super) enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Files => "the files for TLS were not read",
             Self::Lookup => "the address of the name was not found",
             Self::Connect => "there was no connection",
             Self::Proxy => "the proxy opened no tunnel",
@@ -67,6 +70,8 @@ pub(super) struct Connector {
     resolver: Worker,
     /// A look-up that an earlier attempt did not wait for: at most one of each destination is under way.
     lookup: Option<Lookup>,
+    /// Likewise for the files of TLS.
+    renewal: Option<JoinHandle<Option<Renewed>>>,
     /// `TCP_USER_TIMEOUT`, in milliseconds.
     user_timeout: u32,
     /// What the current attempt is waiting for.
@@ -98,18 +103,36 @@ impl Connector {
         let milliseconds = destination.timeout.as_millis().clamp(USER_TIMEOUT.0, USER_TIMEOUT.1);
         Ok(Self {
             target,
-            proxy: destination.proxy.as_ref().map(Proxy::new).transpose()?.map(Arc::new),
+            proxy: destination.proxy.as_ref().map(|Secret(uri)| Proxy::new(uri)).transpose()?.map(Arc::new),
             tls,
             resolver,
             lookup: None,
+            renewal: None,
             user_timeout: u32::try_from(milliseconds).expect("it is at most ten minutes"),
             stage: Stage::Answer,
         })
     }
 
-    /// Reads the files for TLS again if they changed. Returns true if new connections differ from earlier ones.
-    pub(super) fn renew(&mut self) -> bool {
-        self.tls.as_mut().is_some_and(TlsClient::renew)
+    /// Reads the files for TLS again if they changed. Returns true if new connections differ from earlier ones. The caller sets the
+    /// time limit.
+    pub(super) async fn renew(&mut self) -> bool {
+        let Some(tls) = &mut self.tls else { return false };
+        if self.renewal.is_none() {
+            let Some(read) = tls.renewal() else { return false };
+            let resolver = self.resolver.clone();
+            self.renewal = Some(tokio::spawn(async move { resolver.run(read).await }));
+        }
+        let Some(renewal) = &mut self.renewal else { return false };
+        self.stage = Stage::Files;
+        let renewed = renewal.await;
+        self.renewal = None;
+        match renewed {
+            Ok(renewed) => renewed.is_some_and(|renewed| tls.renew(renewed)),
+            Err(error) => {
+                warn!("failed to read the files for TLS again: {error}");
+                false
+            }
+        }
     }
 
     /// Opens a stream to the receiver. The caller sets the time limit.

@@ -194,7 +194,7 @@ impl Transport {
         let path = if path.is_empty() { "/" } else { path };
         let path: PathAndQuery = path.parse().map_err(|_| invalid())?;
         let authority = Authority::try_from(authority).map_err(|_| invalid())?;
-        let mut headers = given_headers(&destination.headers)?;
+        let mut headers = given_headers(&destination.headers.0)?;
         if !headers.contains_key(USER_AGENT) {
             headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
         }
@@ -232,7 +232,7 @@ impl Transport {
     }
 
     async fn attempt(&mut self, request: &Request) -> Result<Answer, Failure> {
-        if self.connector.renew() {
+        if self.connector.renew().await {
             self.connection = None;
         }
         if let Some(connection) = self.connection.take_if(|connection| !connection.is_closed())

@@ -84,6 +84,12 @@ pub(super) struct TlsClient {
     config: Arc<ClientConfig>,
 }
 
+/// Files that changed.
+pub(super) struct Renewed {
+    versions: [FileVersion; 3],
+    config: Result<ClientConfig, TlsError>,
+}
+
 impl TlsClient {
     /// Reads the files.
     ///
@@ -103,15 +109,21 @@ impl TlsClient {
         Ok(Self { files: files.clone(), versions, system, name, protocol, config })
     }
 
-    /// Reads the files again if one of them changed. Returns true if new connections differ from earlier ones. New files that cannot be
-    /// used are one warning, and the earlier ones stay in use.
-    pub(super) fn renew(&mut self) -> bool {
-        let versions = versions(&self.files);
-        if versions == self.versions {
-            return false;
-        }
+    /// Returns what reads the files again if one of them changed, which blocks; `None` if there are no files.
+    pub(super) fn renewal(&self) -> Option<impl FnOnce() -> Option<Renewed> + Send + 'static> {
+        let (files, system, protocol) = (self.files.clone(), self.system.clone(), self.protocol);
+        let before = self.versions;
+        (files != TlsFiles::default()).then_some(move || {
+            let versions = versions(&files);
+            (versions != before).then(|| Renewed { versions, config: config(&files, system, protocol) })
+        })
+    }
+
+    /// Uses files that changed. Returns true if new connections differ from earlier ones. New files that cannot be used are one
+    /// warning, and the earlier ones stay in use.
+    pub(super) fn renew(&mut self, Renewed { versions, config }: Renewed) -> bool {
         self.versions = versions;
-        match config(&self.files, self.system.clone(), self.protocol) {
+        match config {
             Ok(config) => {
                 self.config = Arc::new(config);
                 info!("the files for TLS changed; a new connection uses them");

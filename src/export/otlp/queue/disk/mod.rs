@@ -19,11 +19,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::fcntl::OFlag;
+use nix::unistd::Uid;
 use prost::bytes::Bytes;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -32,6 +36,7 @@ pub(crate) use self::record::fuzz as fuzz_records;
 use self::record::{HEADER, Header, SETTLED};
 use super::entries::{Entries, Location, Recovered, Settled};
 use crate::export::otlp::encode::Request;
+use crate::export::wire;
 use crate::outage::OutageLog;
 use crate::worker::Worker;
 
@@ -42,7 +47,7 @@ const DESTINATIONS: Uuid = Uuid::from_u128(0x3d1c_52fe_9a0b_4c67_8e21_5b7f_60a4_
 const SEGMENT_BYTES: [u64; 2] = [64 << 10, 8 << 20];
 
 /// The longest file that is read: a segment may end with one request of the largest size.
-const MAX_SEGMENT: u64 = 512 << 20;
+const MAX_SEGMENT: u64 = SEGMENT_BYTES[1] + (HEADER + wire::MAX_LEN) as u64;
 
 /// Where a queue is kept.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ pub struct Disk {
     /// Used on the thread of the worker only.
     files: Arc<Mutex<Files>>,
     log: Mutex<OutageLog>,
+    read_log: Mutex<OutageLog>,
     damage_is_logged: AtomicBool,
 }
 
@@ -105,17 +111,41 @@ struct ActiveSegment {
 }
 
 impl Disk {
-    /// Returns the place for a destination's backlog of at most `max_bytes` below `directory`. Nothing is opened yet: a queue does
-    /// that on the thread of `worker`, and again later if it fails.
+    /// Returns the place for a destination's backlog of at most `max_bytes` below `directory`, by the URL of the destination and by
+    /// its name in the log. Nothing is opened yet: a queue does that on the thread of `worker`, and again later if it fails.
     #[must_use]
-    pub fn new(directory: &Path, destination: &str, max_bytes: u64, worker: Worker) -> Self {
-        let own = directory.join(Uuid::new_v5(&DESTINATIONS, destination.as_bytes()).to_string());
+    pub fn new(directory: &Path, url: &str, destination: &str, max_bytes: u64, worker: Worker) -> Self {
+        let own = directory.join(name(url));
+        let read_log = OutageLog::new(format!("reading the backlog for {destination}"));
         let log = OutageLog::new(format!("keeping the backlog for {destination} in {}", directory.display()));
         let [min, max] = SEGMENT_BYTES;
         let files =
             Files { directory: own, segment_bytes: (max_bytes / 8).clamp(min, max), open: None, damaged: 0 };
         let files = Arc::new(Mutex::new(files));
-        Self { worker, files, log: Mutex::new(log), damage_is_logged: AtomicBool::new(false) }
+        Self {
+            worker,
+            files,
+            log: Mutex::new(log),
+            read_log: Mutex::new(read_log),
+            damage_is_logged: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the directories below `directory` that have the backlog of a destination that is none of these, and the size of
+    /// their files in bytes. Directories that cannot be read have none.
+    #[must_use]
+    pub fn of_others(directory: &Path, urls: &[String]) -> Vec<(PathBuf, u64)> {
+        let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+        let own: Vec<String> = urls.iter().map(|url| name(url)).collect();
+        let others = entries(directory).filter(|entry| {
+            let name = entry.file_name();
+            name.to_str().is_some_and(|name| Uuid::parse_str(name).is_ok() && !own.iter().any(|own| own == name))
+        });
+        let with_size = others.map(|entry| {
+            let files = entries(&entry.path()).filter_map(|file| file.metadata().ok());
+            (entry.path(), files.filter(fs::Metadata::is_file).map(|file| file.len()).sum())
+        });
+        with_size.filter(|&(_, size)| size > 0).collect()
     }
 
     /// Runs a function on the thread of the disk, later.
@@ -154,6 +184,17 @@ impl Disk {
         }
     }
 
+    /// Logs whether a request could be read, if that has changed.
+    pub(super) fn log_read(&self, error: Option<&io::Error>) {
+        let mut log = lock(&self.read_log);
+        match error {
+            None => log.recovered(String::new),
+            Some(error) => {
+                log.failed(format_args!("{error}; it stays on disk and is tried again"));
+            }
+        }
+    }
+
     /// Logs damage, the first as a warning.
     pub(super) fn log_damage(&self, what: fmt::Arguments<'_>) {
         if self.damage_is_logged.swap(true, Ordering::Relaxed) {
@@ -181,7 +222,14 @@ impl Files {
     /// Opens the directory, and returns what an earlier run left.
     pub(super) fn open(&mut self) -> io::Result<Vec<Recovered>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        File::open(&self.directory)?.set_permissions(fs::Permissions::from_mode(0o700))?;
+        let own = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+            .open(&self.directory)?;
+        if own.metadata()?.uid() != Uid::effective().as_raw() {
+            return Err(io::Error::other("its directory belongs to another user"));
+        }
+        own.set_permissions(fs::Permissions::from_mode(0o700))?;
         let lock = self.file("lock")?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
@@ -202,12 +250,13 @@ impl Files {
         for number in self.segments()? {
             open.next_segment = open.next_segment.max(number + 1);
             let before = left.len();
-            for (at, header) in self.scan(number)? {
+            let Some(records) = self.scan(number)? else { continue };
+            for (at, header) in records {
                 open.next_sequence = open.next_sequence.max(header.sequence.saturating_add(1));
                 open.first_reading = open.first_reading.max(header.reading);
                 if !header.is_settled {
                     let Header { len, sequence, reading, items, compression, .. } = header;
-                    let location = Location { segment: number, at: at as u64, len, sequence };
+                    let location = Location { segment: number, at, len, sequence };
                     left.push(Recovered { reading, items, compression, location });
                 }
             }
@@ -217,7 +266,10 @@ impl Files {
         }
         left.sort_by_key(|recovered| recovered.location.sequence);
         self.open = Some(open);
-        self.remove_empty()?;
+        // What is settled next removes them too.
+        if let Err(error) = self.remove_empty() {
+            debug!("--otlp-backlog-dir: failed to remove a file that is not needed any more: {error}");
+        }
         Ok(left)
     }
 
@@ -225,7 +277,7 @@ impl Files {
     fn file(&self, name: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.open(self.directory.join(name))
+        regular(&mut options, &self.directory.join(name))
     }
 
     /// Returns the numbers of the segments, in order.
@@ -245,15 +297,22 @@ impl Files {
         self.directory.join(format!("{number:020}.segment"))
     }
 
-    fn scan(&mut self, number: u64) -> io::Result<Vec<(usize, Header)>> {
+    /// Finds the records of a segment; `None` if something else has its name.
+    fn scan(&mut self, number: u64) -> io::Result<Option<Vec<(u64, Header)>>> {
         let path = self.segment(number);
-        if fs::metadata(&path)?.len() > MAX_SEGMENT {
+        if !fs::symlink_metadata(&path)?.is_file() {
             self.damaged += 1;
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let scan = record::scan(&fs::read(path)?);
+        let file = regular(OpenOptions::new().read(true), &path)?;
+        let len = file.metadata()?.len();
+        if len > MAX_SEGMENT {
+            self.damaged += 1;
+            return Ok(Some(Vec::new()));
+        }
+        let scan = record::scan(len, |bytes, at| file.read_exact_at(bytes, at))?;
         self.damaged += scan.damaged;
-        Ok(scan.records)
+        Ok(Some(scan.records))
     }
 
     /// Appends a request.
@@ -331,7 +390,7 @@ impl Files {
         if let Some(active) = active.filter(|active| active.number == location.segment) {
             return active.file.write_all_at(&SETTLED, location.at);
         }
-        match OpenOptions::new().write(true).open(self.segment(location.segment)) {
+        match regular(OpenOptions::new().write(true), &self.segment(location.segment)) {
             Ok(file) => file.write_all_at(&SETTLED, location.at),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -355,7 +414,7 @@ impl Files {
     }
 
     fn read(&self, location: Location) -> io::Result<Bytes> {
-        let file = File::open(self.segment(location.segment))?;
+        let file = regular(OpenOptions::new().read(true), &self.segment(location.segment))?;
         let mut header = [0; HEADER];
         file.read_exact_at(&mut header, location.at)?;
         let mut body = vec![0; location.len as usize];
@@ -364,6 +423,21 @@ impl Files {
             Some(header) if header.sequence == location.sequence && header.matches(&body) => Ok(body.into()),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the record on disk is damaged")),
         }
+    }
+}
+
+/// Returns the name of the directory of a destination.
+fn name(url: &str) -> String {
+    Uuid::new_v5(&DESTINATIONS, url.as_bytes()).to_string()
+}
+
+/// Opens a regular file: another kind could lead elsewhere, or wait for ever.
+fn regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other(format!("{} is not a regular file", path.display())))
     }
 }
 

@@ -16,8 +16,11 @@
 //! | 1 | compression: 0 none, 1 gzip, 2 Zstandard |
 //! | 6 | 0 |
 
+use std::io;
+
 use crate::export::otlp::encode::{Items, Signal};
 use crate::export::otlp::settings::Compression;
+use crate::export::wire;
 
 /// Length of a header in bytes.
 pub(super) const HEADER: usize = 48;
@@ -96,37 +99,80 @@ impl Header {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// The whole records: where each begins, and its header. Their bodies are not checked.
-    pub(super) records: Vec<(usize, Header)>,
+    pub(super) records: Vec<(u64, Header)>,
     /// How many places are damaged: no record begins where one should.
     pub(super) damaged: u64,
 }
 
-/// Finds the records in a file. Skips what is damaged; a last record that is cut off is not one.
-pub(super) fn scan(file: &[u8]) -> Scan {
+/// How much of a damaged place is read at once, in bytes.
+const WINDOW: usize = 64 << 10;
+
+/// Finds the records in a file of this length; `read` fills a buffer from a place in it. Skips what is damaged; a last record that is
+/// cut off is not one.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub(super) fn scan(
+    len: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<Scan> {
     let mut found = Scan::default();
     let mut at = 0;
-    while file.len() - at >= HEADER {
-        if let Some(header) = Header::parse(&file[at..]) {
-            let len = HEADER + header.len as usize;
-            if len > file.len() - at {
+    while len - at >= HEADER as u64 {
+        let mut header = [0; HEADER];
+        read(&mut header, at)?;
+        if let Some(header) = Header::parse(&header).filter(|header| header.len as usize <= wire::MAX_LEN) {
+            let end = at + HEADER as u64 + u64::from(header.len);
+            if end > len {
                 break;
             }
             found.records.push((at, header));
-            at += len;
+            at = end;
         } else {
             found.damaged += 1;
-            let begins = |&start: &usize| Header::parse(&file[start..]).is_some();
-            let Some(next) = (at + 1..=file.len() - HEADER).find(begins) else { break };
+            let Some(next) = next_header(at + 1, len, &mut read)? else { break };
             at = next;
         }
     }
-    found
+    Ok(found)
+}
+
+/// Returns where the next header begins, from `at` on.
+fn next_header(
+    mut at: u64,
+    len: u64,
+    read: &mut impl FnMut(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<Option<u64>> {
+    let mut window = Vec::new();
+    while at + HEADER as u64 <= len {
+        window.resize(usize::try_from(len - at).map_or(WINDOW, |left| left.min(WINDOW)), 0);
+        read(&mut window, at)?;
+        let begins = |bytes: &[u8]| Header::parse(bytes).is_some_and(|header| header.len as usize <= wire::MAX_LEN);
+        if let Some(found) = window.windows(HEADER).position(begins) {
+            return Ok(Some(at + found as u64));
+        }
+        // A header may begin in the last bytes.
+        at += (window.len() - HEADER + 1) as u64;
+    }
+    Ok(None)
+}
+
+/// Finds the records in these bytes.
+fn scan_bytes(file: &[u8]) -> Scan {
+    let read = |bytes: &mut [u8], at: u64| {
+        let at = usize::try_from(at).expect("it is within the file");
+        bytes.copy_from_slice(&file[at..at + bytes.len()]);
+        Ok(())
+    };
+    scan(file.len() as u64, read).expect("memory can be read")
 }
 
 /// Entry point of a fuzzer: takes any bytes for a file.
 pub(crate) fn fuzz(file: &[u8]) {
     let mut end = 0;
-    for (at, header) in scan(file).records {
+    for (at, header) in scan_bytes(file).records {
+        let at = usize::try_from(at).expect("it is within the file");
         assert!(at >= end, "records do not overlap");
         end = at + HEADER + header.len as usize;
         let _intact = header.matches(&file[at + HEADER..end]);
@@ -139,7 +185,7 @@ pub(crate) fn fuzz(file: &[u8]) {
         header[..4].copy_from_slice(&WAITING);
         let checksum = crc32fast::hash(&header[CHECKED..]);
         header[4..8].copy_from_slice(&checksum.to_le_bytes());
-        let _record = scan(&[&header[..], &file[HEADER..]].concat());
+        let _record = scan_bytes(&[&header[..], &file[HEADER..]].concat());
     }
 }
 
@@ -164,14 +210,18 @@ mod tests {
         [&header.to_bytes()[..], body].concat()
     }
 
+    fn body_at<'a>(file: &'a [u8], at: u64, header: &Header) -> &'a [u8] {
+        &file[usize::try_from(at).expect("it is short") + HEADER..][..header.len as usize]
+    }
+
     proptest! {
         #[test]
         fn what_was_written_is_found(bodies: Vec<Vec<u8>>) {
             let file: Vec<u8> = (0..).zip(&bodies).flat_map(|(sequence, body)| record(sequence, body)).collect();
-            let Scan { records, damaged } = scan(&file);
+            let Scan { records, damaged } = scan_bytes(&file);
             prop_assert_eq!((records.len(), damaged), (bodies.len(), 0));
             for ((at, header), body) in records.iter().zip(&bodies) {
-                prop_assert!(header.matches(&file[at + HEADER..at + HEADER + header.len as usize]));
+                prop_assert!(header.matches(body_at(&file, *at, header)));
                 prop_assert_eq!(header.len as usize, body.len());
             }
         }
@@ -179,7 +229,7 @@ mod tests {
         #[test]
         fn a_torn_tail_costs_the_last_record_only(count in 1_u64..10, cut in 1_usize..90) {
             let file: Vec<u8> = (0..count).flat_map(|sequence| record(sequence, &[7; 42])).collect();
-            let Scan { records, damaged } = scan(&file[..file.len() - cut]);
+            let Scan { records, damaged } = scan_bytes(&file[..file.len() - cut]);
             prop_assert_eq!((records.len() as u64, damaged), (count - 1, 0));
         }
 
@@ -188,12 +238,19 @@ mod tests {
             let mut file: Vec<u8> = (0..count).flat_map(|sequence| record(sequence, &[7; 42])).collect();
             let at = at.index(file.len());
             file[at] ^= 1_u8 << bit;
-            let Scan { records, damaged } = scan(&file);
+            let Scan { records, damaged } = scan_bytes(&file);
             let intact = records
                 .iter()
-                .filter(|(at, header)| header.matches(&file[at + HEADER..at + HEADER + header.len as usize]));
+                .filter(|(at, header)| header.matches(body_at(&file, *at, header)));
             prop_assert_eq!(intact.count() as u64, count - 1);
             prop_assert!(damaged <= 1);
+        }
+
+        #[test]
+        fn a_record_after_much_damage_is_found(junk in WINDOW - 60..WINDOW + 60) {
+            let file = [vec![b'B'; junk], record(1, &[7; 42])].concat();
+            let Scan { records, damaged } = scan_bytes(&file);
+            prop_assert_eq!((records.len(), records[0].0, damaged), (1, junk as u64, 1));
         }
 
         #[test]
