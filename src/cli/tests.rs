@@ -126,11 +126,7 @@ fn there_are_as_many_receivers_as_flags_give() {
 fn a_receiver_is_configured_if_a_flag_or_a_variable_gives_it() {
     let is_configured = |arguments: &[&str], variables: &[(&str, &str)]| {
         let destination = destination_with(arguments, variables);
-        assert_eq!(
-            destination.endpoint.url(),
-            "http://localhost:4317",
-            "the same receiver in each case"
-        );
+        assert_eq!(destination.endpoint.url(), "http://localhost:4317", "the same receiver in each case");
         destination.configured
     };
     assert!(!is_configured(&[], &[]));

@@ -18,6 +18,12 @@ use test_support::running::Running;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a push may take: three intervals, on a busy machine.
+const MAX_DELAY: Duration = Duration::from_secs(3);
+
+/// How long the end may take: the last export has five seconds, its tasks half a second.
+const MAX_END: Duration = Duration::from_secs(8);
+
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a_log_that_nobody_reads_delays_nothing", not_read),
     Test::new("a_log_on_a_full_disk_delays_nothing_and_is_counted", full_disk),
@@ -41,9 +47,12 @@ fn run(stderr: Stdio) -> f64 {
     command.args(["--interval=1s", "--log.level=debug", &format!("--web.listen-address={web}")]);
     command.arg(format!("--otlp-grpc={}", receiver.address)).env_clear().stderr(stderr);
     let mut exporter = Running(command.spawn().expect("it starts"));
-    for _ in 0..3 {
+    for push in 0..3 {
+        let asked = Instant::now();
         let next = async { tokio::time::timeout(DEADLINE, receiver.requests.recv()).await };
         runtime.block_on(next).expect("it pushes in time").expect("the receiver runs");
+        // The first one includes the start.
+        assert!(push == 0 || asked.elapsed() < MAX_DELAY, "push {push} came after {:?}", asked.elapsed());
     }
     let lost = lost_lines(web);
     let pid = Pid::from_raw(exporter.0.id().try_into().expect("a process id"));
@@ -52,7 +61,7 @@ fn run(stderr: Stdio) -> f64 {
     let status = loop {
         match exporter.0.try_wait().expect("it is a child") {
             Some(status) => break status,
-            None if start.elapsed() > DEADLINE => panic!("it still runs after {DEADLINE:?}"),
+            None if start.elapsed() > MAX_END => panic!("it still runs after {MAX_END:?}"),
             None => thread::sleep(Duration::from_millis(10)),
         }
     };

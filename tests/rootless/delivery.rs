@@ -81,7 +81,7 @@ impl Delivery {
 async fn until(mut reached: impl FnMut() -> bool) {
     let reached = async {
         while !reached() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     tokio::time::timeout(DEADLINE, reached).await.expect("the condition is reached in time");

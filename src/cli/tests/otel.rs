@@ -504,6 +504,18 @@ fn otel_experimental_config_file() {
 }
 
 #[test]
+fn what_changes_nothing_is_a_warning_also_where_nothing_is_pushed() {
+    for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")] {
+        for ignored in
+            ["OTEL_CONFIG_FILE", "OTEL_EXPORTER_OTLP_METRIC_INSECURE", "OTEL_METRICS_EXEMPLAR_FILTER"]
+        {
+            let warnings = warnings(&[], &[off, (ignored, "x")]);
+            assert!(warnings.iter().any(|warning| warning.contains(ignored)), "{off:?}: {warnings:?}");
+        }
+    }
+}
+
+#[test]
 fn otel_exporter_otlp_metric_insecure() {
     assert_ignored(
         "OTEL_EXPORTER_OTLP_METRIC_INSECURE",

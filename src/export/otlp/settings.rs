@@ -189,7 +189,12 @@ mod tests {
     fn destination(path: &str) -> Destination {
         Destination {
             protocol: Protocol::HttpProtobuf,
-            endpoint: Endpoint::Tcp { tls: true, host: "vendor".to_owned(), port: 443, path: path.to_owned() },
+            endpoint: Endpoint::Tcp {
+                tls: true,
+                host: "vendor".to_owned(),
+                port: 443,
+                path: path.to_owned(),
+            },
             configured: true,
             headers: Secret(vec![("api-key".to_owned(), "hunter2".to_owned())]),
             timeout: Duration::from_secs(10),

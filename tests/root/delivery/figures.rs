@@ -26,10 +26,10 @@ impl Figures {
         Self { fault: fault.to_owned(), readings, lost: super::gaps(&times), repeated, notes: Vec::new() }
     }
 
-    pub(super) fn of_kills(kills: u32, readings: usize, repeated: u32) -> Self {
+    pub(super) fn of_kills(kills: u32, readings: usize, lost: usize, repeated: u32) -> Self {
         let fault = "SIGKILL at random moments with `--otlp-backlog-dir`, receiver up or down".to_owned();
         let notes = vec![format!("{kills} times; lost: of those on disk")];
-        Self { fault, readings, lost: 0, repeated: repeated as usize, notes }
+        Self { fault, readings, lost: lost as u64, repeated: repeated as usize, notes }
     }
 
     pub(super) fn with_end(mut self, took: Duration) -> Self {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Protocol};
+use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Protocol, Secret};
 use bpf_metrics_exporter::export::otlp::transport::{FailureKind, SetupError, Transport};
 use test_support::answerer::{self, Script};
 use test_support::faults::{Fault, FaultProxy};
@@ -201,7 +201,7 @@ async fn a_proxy_opens_a_tunnel_with_its_password_and_sees_no_header() {
         for userinfo in ["", "us%65r:p%40ss@"] {
             let (address, head) = proxy(server.address, "200 Connection established").await;
             let mut destination = at(destination(protocol, server.address), "receiver.invalid", false);
-            destination.proxy = Some(format!("http://{userinfo}{address}").parse().expect("a URL"));
+            destination.proxy = Some(Secret(format!("http://{userinfo}{address}").parse().expect("a URL")));
             destination.headers.0 = vec![("authorization".to_owned(), "Bearer of-the-receiver".to_owned())];
             let mut transport = connect(&destination);
             // The name of the receiver is the proxy's to look up.
@@ -225,14 +225,14 @@ async fn a_proxy_that_refuses_is_a_failure_to_retry_without_its_password() {
     for (status, code) in [("407 Proxy Authentication Required", 407), ("502 Bad Gateway", 502)] {
         let (address, _head) = proxy(server, status).await;
         let mut destination = destination(Protocol::Grpc, server);
-        destination.proxy = Some(format!("http://user:s3cret@{address}").parse().expect("a URL"));
+        destination.proxy = Some(Secret(format!("http://user:s3cret@{address}").parse().expect("a URL")));
         let failure = fail(&mut connect(&destination)).await;
         assert_eq!(outcome(&failure), (FailureKind::Proxy(code), BACKOFF));
         assert!(failure.reason.contains(status) && !failure.reason.contains("s3cret"), "{failure}");
     }
     let mut destination = hurried(Protocol::Grpc, server);
     let silent = FaultProxy::start(server, Fault::BlackHole).await;
-    destination.proxy = Some(format!("http://{}", silent.address).parse().expect("a URL"));
+    destination.proxy = Some(Secret(format!("http://{}", silent.address).parse().expect("a URL")));
     let failure = fail(&mut connect(&destination)).await;
     assert!(matches!(failure.kind, FailureKind::Timeout | FailureKind::Connect), "{failure}");
 }
@@ -248,8 +248,9 @@ fn settings_that_cannot_be_sent_are_errors() {
     assert!(matches!(header, Some(SetupError::Header(name)) if name == "not a name"));
     let value = of(|destination| destination.headers.0.push(("name".to_owned(), "s3cret\n".to_owned())));
     assert!(value.is_some_and(|error| !error.to_string().contains("s3cret")));
-    let proxy =
-        of(|destination| destination.proxy = Some("https://user:s3cret@proxy".parse().expect("a URL")));
+    let proxy = of(|destination| {
+        destination.proxy = Some(Secret("https://user:s3cret@proxy".parse().expect("a URL")))
+    });
     assert!(proxy.is_some_and(|error| !error.to_string().contains("s3cret")));
     let host = of(|destination| {
         destination.endpoint =

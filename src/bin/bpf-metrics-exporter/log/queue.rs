@@ -30,13 +30,13 @@ struct State {
     is_writing: bool,
     /// Lines that found no room, or were not taken by standard error.
     lost: u64,
-    /// How many of them the log has told.
-    told: u64,
+    /// How many of them the log has reported.
+    reported: u64,
 }
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        let state = State { lines: VecDeque::new(), bytes: 0, is_writing: false, lost: 0, told: 0 };
+        let state = State { lines: VecDeque::new(), bytes: 0, is_writing: false, lost: 0, reported: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -69,21 +69,21 @@ impl Queue {
         Some(line)
     }
 
-    /// Settles the line that was taken out. Returns how many lines are lost that the log has not told, once lines are taken again
+    /// Settles the line that was taken out. Returns how many lines are lost that the log has not reported, once lines are taken again
     /// and there is room to tell.
     fn settle(&self, is_written: bool) -> Option<u64> {
         let mut state = self.lock();
         state.is_writing = false;
-        let mut untold = None;
+        let mut unreported = None;
         if !is_written {
             state.lost += 1;
-        } else if state.lost > state.told && state.bytes < MAX_BYTES / 2 {
-            untold = Some(state.lost - state.told);
-            state.told = state.lost;
+        } else if state.lost > state.reported && state.bytes < MAX_BYTES / 2 {
+            unreported = Some(state.lost - state.reported);
+            state.reported = state.lost;
         }
         drop(state);
         self.changed.notify_all();
-        untold
+        unreported
     }
 
     /// The number of lines that are lost.
@@ -173,7 +173,7 @@ mod tests {
         queue.take(Duration::ZERO).expect("there is one");
         assert_eq!(queue.settle(true), Some(4 + room as u64), "lines are taken again");
         queue.take(Duration::ZERO).expect("there is one");
-        assert_eq!(queue.settle(true), None, "it is told once");
+        assert_eq!(queue.settle(true), None, "it is reported once");
     }
 
     #[test]

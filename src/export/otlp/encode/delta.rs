@@ -191,12 +191,12 @@ mod tests {
     }
 
     /// A reading: how much the counter grew, and whether the receiver accepted the last one.
-    type Reading = (i64, bool);
+    type Growth = (i64, bool);
 
     proptest! {
         #[test]
         fn what_was_accepted_adds_up_to_the_truth(readings in prop::collection::vec(any::<(u16, bool)>(), 1..50), is_new: bool) {
-            let readings: Vec<Reading> = readings.into_iter().map(|(grew, accepted)| (grew.into(), accepted)).collect();
+            let readings: Vec<Growth> = readings.into_iter().map(|(grew, accepted)| (grew.into(), accepted)).collect();
             let birth = Birth::Observed(if is_new { SINCE } else { BootTime::default() });
             let mut deltas = Deltas::default();
             let (mut value, mut sum, mut last, mut end) = (0, 0, None, None);

@@ -139,7 +139,8 @@ impl Disk {
         let own: Vec<String> = urls.iter().map(|url| name(url)).collect();
         let others = entries(directory).filter(|entry| {
             let name = entry.file_name();
-            name.to_str().is_some_and(|name| Uuid::parse_str(name).is_ok() && !own.iter().any(|own| own == name))
+            name.to_str()
+                .is_some_and(|name| Uuid::parse_str(name).is_ok() && !own.iter().any(|own| own == name))
         });
         let with_size = others.map(|entry| {
             let files = entries(&entry.path()).filter_map(|file| file.metadata().ok());

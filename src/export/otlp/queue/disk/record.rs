@@ -113,10 +113,7 @@ const WINDOW: usize = 64 << 10;
 /// # Errors
 ///
 /// If the file cannot be read.
-pub(super) fn scan(
-    len: u64,
-    mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
-) -> io::Result<Scan> {
+pub(super) fn scan(len: u64, mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>) -> io::Result<Scan> {
     let mut found = Scan::default();
     let mut at = 0;
     while len - at >= HEADER as u64 {
@@ -148,7 +145,8 @@ fn next_header(
     while at + HEADER as u64 <= len {
         window.resize(usize::try_from(len - at).map_or(WINDOW, |left| left.min(WINDOW)), 0);
         read(&mut window, at)?;
-        let begins = |bytes: &[u8]| Header::parse(bytes).is_some_and(|header| header.len as usize <= wire::MAX_LEN);
+        let begins =
+            |bytes: &[u8]| Header::parse(bytes).is_some_and(|header| header.len as usize <= wire::MAX_LEN);
         if let Some(found) = window.windows(HEADER).position(begins) {
             return Ok(Some(at + found as u64));
         }
