@@ -205,7 +205,7 @@ fn otel_exporter_otlp_endpoint() {
     ] {
         for name in [&general, &special] {
             let variables = [(name.as_str(), value), quiet];
-            assert_eq!(endpoint(&variables).to_string(), expected, "{name}={value}");
+            assert_eq!(endpoint(&variables).url(), expected, "{name}={value}");
             assert_eq!(warnings(&[], &variables), [""; 0], "{name}={value}");
         }
     }
@@ -232,7 +232,7 @@ fn otel_exporter_otlp_endpoint() {
         let http = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), quiet];
         for (name, expected) in [(&general, of_general), (&special, of_special)] {
             let variables = [&http[..], &[(name, value)]].concat();
-            assert_eq!(endpoint(&variables).to_string(), expected, "{name}={value}");
+            assert_eq!(endpoint(&variables).url(), expected, "{name}={value}");
             assert_eq!(warnings(&[], &variables), [""; 0], "{name}={value}");
         }
         let socket = [&http[..], &[(&special, "unix:/s")]].concat();
@@ -286,7 +286,7 @@ fn otel_exporter_otlp_insecure() {
         ("", "https://a:1"),
         ("1", "https://a:1"),
     ] {
-        assert_eq!(with(value).to_string(), expected, "{value}");
+        assert_eq!(with(value).url(), expected, "{value}");
     }
     for url in ["http://a:1", "https://a:1"] {
         for value in ["true", "false"] {
