@@ -4,10 +4,11 @@
 
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -17,6 +18,16 @@ type Task = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Debug)]
 pub struct Worker {
     tasks: Sender<Task>,
+    turn: Arc<Mutex<()>>,
+}
+
+/// The right to have one function run on a [`Worker`].
+///
+/// Whoever waits for it is not in the worker's queue: if it goes away, nothing of it stays behind.
+#[derive(Debug)]
+pub struct Turn {
+    worker: Worker,
+    held: OwnedMutexGuard<()>,
 }
 
 impl Worker {
@@ -32,7 +43,7 @@ impl Worker {
                 task();
             }
         })?;
-        Ok(Self { tasks })
+        Ok(Self { tasks, turn: Arc::default() })
     }
 
     /// Gives the thread a function to run, and does not wait for it.
@@ -53,6 +64,23 @@ impl Worker {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Waits until the functions of earlier turns have run. For callers whose number nobody bounds, such as clients of a server.
+    pub async fn turn(&self) -> Turn {
+        Turn { worker: self.clone(), held: Arc::clone(&self.turn).lock_owned().await }
+    }
+}
+
+impl Turn {
+    /// As [`Worker::run`]. The next turn comes when the function has run, also if the caller goes away meanwhile.
+    pub async fn run<T: Send + 'static>(self, function: impl FnOnce() -> T + Send + 'static) -> T {
+        let Self { worker, held } = self;
+        let task = move || {
+            let _held = held;
+            function()
+        };
+        worker.run(task).await
     }
 }
 
@@ -94,6 +122,30 @@ mod tests {
         release.send(()).expect("the function waits for it");
         worker.run(|| ()).await;
         finished.try_recv().expect("it ran before the next one");
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_before_its_turn_leaves_nothing_behind() {
+        let worker = Worker::start("test").expect("a thread");
+        let (release, wait) = mpsc::channel::<()>();
+        let run = |function: Box<dyn FnOnce() + Send>| {
+            let worker = worker.clone();
+            tokio::spawn(async move { worker.turn().await.run(function).await })
+        };
+        let first = run(Box::new(move || wait.recv().expect("the test sends once")));
+        let (held, queued) = mpsc::channel::<()>();
+        let second = run(Box::new(move || held.send(()).expect("nobody runs it")));
+        tokio::task::yield_now().await;
+        second.abort();
+        assert!(second.await.is_err(), "it was cancelled");
+        let left = queued.try_recv().expect_err("it did not run");
+        assert_eq!(left, mpsc::TryRecvError::Disconnected, "its function is freed while the first one runs");
+        // The turn lasts as long as the function, not as its caller.
+        first.abort();
+        assert!(first.await.is_err(), "it was cancelled");
+        assert!(worker.turn.try_lock().is_err(), "the first one runs");
+        release.send(()).expect("the function waits for it");
+        assert_eq!(worker.turn().await.run(|| 5).await, 5);
     }
 
     #[tokio::test]

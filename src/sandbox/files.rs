@@ -55,7 +55,7 @@ pub struct Files {
     pub read: Vec<PathBuf>,
     /// Directories that are written.
     pub write: Vec<PathBuf>,
-    /// Directories in which files are removed.
+    /// Directories in which a socket file is removed.
     pub remove: Vec<PathBuf>,
     /// TCP ports of receivers.
     pub ports: Vec<u16>,

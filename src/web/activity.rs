@@ -19,10 +19,9 @@ struct State {
     since: Instant,
     http2: bool,
     /// Requests that are not answered in full.
-    requests: usize,
+    requests: Vec<Request>,
     /// Since when the socket takes nothing.
     blocked: Option<Instant>,
-    transits: Vec<Transit>,
     next: u64,
 }
 
@@ -38,9 +37,16 @@ enum Phase {
     Idle,
 }
 
+/// A request under way.
+struct Request {
+    number: u64,
+    began: Instant,
+    /// `None` until there is one.
+    answer: Option<Transit>,
+}
+
 /// An answer under way.
 struct Transit {
-    number: u64,
     began: Instant,
     /// When the connection last took a part of it.
     taken: Instant,
@@ -53,11 +59,13 @@ struct Transit {
 /// Why a connection is closed for another one: the first reason first, then the longest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Claim {
+    /// It has sent no request, and has had no time for one: closing it would cost a scrape, closing an idle one a new connection.
+    Fresh,
     /// It is between requests.
     Idle,
     /// It takes nothing.
     Stalled,
-    /// It has sent no request.
+    /// It has sent no request for some time.
     Silent,
 }
 
@@ -67,9 +75,8 @@ impl Activity {
             phase: Phase::First,
             since: now,
             http2: false,
-            requests: 0,
+            requests: Vec::new(),
             blocked: None,
-            transits: Vec::new(),
             next: 0,
         };
         Arc::new(Self { state: Mutex::new(state), close: Notify::new() })
@@ -102,21 +109,12 @@ impl Activity {
     /// A request begins; it ends when the guard is dropped.
     pub(super) fn request(self: &Arc<Self>) -> Busy {
         let mut state = self.state();
-        state.requests += 1;
+        let number = state.next;
+        state.next += 1;
+        state.requests.push(Request { number, began: Instant::now(), answer: None });
         state.enter(Phase::Busy);
         drop(state);
-        Busy(Arc::clone(self))
-    }
-
-    /// An answer of `bytes` is under way until the guard is dropped.
-    pub(super) fn transit(self: &Arc<Self>, bytes: u64) -> InTransit {
-        let mut state = self.state();
-        let (number, now) = (state.next, Instant::now());
-        state.next += 1;
-        let allowed = bounds::STALL + Duration::from_secs(bytes / bounds::SLOWEST);
-        state.transits.push(Transit { number, began: now, taken: now, bytes: 0, allowed });
-        drop(state);
-        InTransit { activity: Arc::clone(self), number }
+        Busy { activity: Arc::clone(self), number }
     }
 
     /// Closes the connection.
@@ -142,13 +140,11 @@ impl Activity {
         if state.blocked.is_some_and(|since| now.saturating_duration_since(since) > bounds::STALL) {
             return Some("nothing taken of an answer");
         }
-        state.transits.iter().find_map(|transit| {
-            let (taken, all) = (now - transit.taken.min(now), now - transit.began.min(now));
-            if taken > bounds::STALL {
-                Some("nothing taken of an answer")
-            } else {
-                (all > transit.allowed).then_some("answer taken too slowly")
-            }
+        let since = |moment: Instant| now.saturating_duration_since(moment);
+        state.requests.iter().find_map(|request| match &request.answer {
+            None => (since(request.began) > bounds::ANSWER).then_some("no answer"),
+            Some(answer) if since(answer.taken) > bounds::STALL => Some("nothing taken of an answer"),
+            Some(answer) => (since(answer.began) > answer.allowed).then_some("answer taken too slowly"),
         })
     }
 
@@ -157,7 +153,9 @@ impl Activity {
         let state = self.state();
         let waited = now.saturating_duration_since(state.since);
         match state.phase {
-            Phase::First | Phase::Headers => Some((Claim::Silent, waited)),
+            Phase::First | Phase::Headers => {
+                Some((if waited < bounds::FRESH { Claim::Fresh } else { Claim::Silent }, waited))
+            }
             Phase::Idle => Some((Claim::Idle, waited)),
             Phase::Busy => {
                 let held = state.held(now);
@@ -180,7 +178,8 @@ impl State {
 
     fn held(&self, now: Instant) -> Duration {
         let since = |moment: Instant| now.saturating_duration_since(moment);
-        let slow = self.transits.iter().filter(|transit| {
+        let answers = self.requests.iter().filter_map(|request| request.answer.as_ref());
+        let slow = answers.filter(|transit| {
             let fast = bounds::FAST.saturating_mul(since(transit.began).as_secs());
             since(transit.taken) >= bounds::YIELD || transit.bytes < fast
         });
@@ -190,38 +189,44 @@ impl State {
 }
 
 /// A request that is being answered.
-pub(super) struct Busy(Arc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.requests -= 1;
-        if state.requests == 0 {
-            state.enter(Phase::Idle);
-        }
-    }
-}
-
-/// An answer that is under way.
-pub(super) struct InTransit {
+pub(super) struct Busy {
     activity: Arc<Activity>,
     number: u64,
 }
 
-impl InTransit {
-    /// The connection took a part of it: this many bytes.
+impl Busy {
+    /// There is an answer of this many bytes, which is under way from now on.
+    pub(super) fn answers(&self, bytes: u64) {
+        let now = Instant::now();
+        let allowed = bounds::STALL + Duration::from_secs(bytes / bounds::SLOWEST);
+        self.update(|request| request.answer = Some(Transit { began: now, taken: now, bytes: 0, allowed }));
+    }
+
+    /// The connection took a part of the answer: this many bytes.
     pub(super) fn taken(&self, bytes: usize) {
+        self.update(|request| {
+            if let Some(answer) = &mut request.answer {
+                answer.taken = Instant::now();
+                answer.bytes += bytes as u64;
+            }
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Request)) {
         let mut state = self.activity.state();
-        if let Some(transit) = state.transits.iter_mut().find(|transit| transit.number == self.number) {
-            transit.taken = Instant::now();
-            transit.bytes += bytes as u64;
+        if let Some(request) = state.requests.iter_mut().find(|request| request.number == self.number) {
+            change(request);
         }
     }
 }
 
-impl Drop for InTransit {
+impl Drop for Busy {
     fn drop(&mut self) {
-        self.activity.state().transits.retain(|transit| transit.number != self.number);
+        let mut state = self.activity.state();
+        state.requests.retain(|request| request.number != self.number);
+        if state.requests.is_empty() {
+            state.enter(Phase::Idle);
+        }
     }
 }
 
@@ -231,6 +236,13 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_millis(1);
 
+    impl Activity {
+        /// Changes the answer of the only request.
+        fn answer(&self, change: impl FnOnce(&mut Transit)) {
+            change(self.state().requests[0].answer.as_mut().expect("it is under way"));
+        }
+    }
+
     #[test]
     fn each_phase_has_its_bound() {
         let start = Instant::now();
@@ -239,8 +251,13 @@ mod tests {
         assert_eq!(activity.overdue(start + bounds::FIRST_REQUEST + MOMENT), Some("no request"));
 
         let busy = activity.request();
-        let later = Instant::now() + bounds::IDLE * 2;
-        assert_eq!(activity.overdue(later), None, "a reading may take its time");
+        let later = Instant::now() + bounds::ANSWER;
+        assert_eq!(
+            activity.overdue(later.checked_sub(MOMENT).expect("it is later")),
+            None,
+            "a reading may take its time"
+        );
+        assert_eq!(activity.overdue(later + MOMENT), Some("no answer"));
         drop(busy);
         assert_eq!(activity.overdue(later), Some("idle"));
         activity.received();
@@ -250,16 +267,16 @@ mod tests {
     #[test]
     fn an_answer_is_taken_in_time() {
         let activity = Activity::new(Instant::now());
-        let _busy = activity.request();
-        let transit = activity.transit(10 * bounds::SLOWEST);
+        let busy = activity.request();
+        busy.answers(10 * bounds::SLOWEST);
         let now = Instant::now();
         assert_eq!(activity.overdue((now + bounds::STALL).checked_sub(MOMENT).expect("it is later")), None);
         assert_eq!(activity.overdue(now + bounds::STALL + MOMENT), Some("nothing taken of an answer"));
         let long_ago = now.checked_sub(bounds::STALL + Duration::from_secs(11));
-        activity.state().transits[0].began = long_ago.expect("the machine runs for a minute");
-        transit.taken(1);
+        activity.answer(|answer| answer.began = long_ago.expect("the machine runs for a minute"));
+        busy.taken(1);
         assert_eq!(activity.overdue(now + MOMENT), Some("answer taken too slowly"));
-        drop(transit);
+        drop(busy);
         assert_eq!(activity.overdue(now + MOMENT), None);
         activity.wrote(false);
         activity.wrote(false);
@@ -273,19 +290,19 @@ mod tests {
     fn silent_connections_yield_first_and_busy_ones_late() {
         let now = Instant::now();
         let activity = Activity::new(now);
-        assert!(matches!(activity.yields(now), Some((Claim::Silent, _))));
+        assert!(matches!(activity.yields(now), Some((Claim::Fresh, _))));
+        assert!(matches!(activity.yields(now + bounds::FRESH), Some((Claim::Silent, _))));
         let busy = activity.request();
         assert_eq!(activity.yields(now + bounds::IDLE), None);
-        let transit = activity.transit(1 << 40);
+        busy.answers(1 << 40);
         let later = Instant::now() + bounds::YIELD;
         assert!(matches!(activity.yields(later), Some((Claim::Stalled, _))));
-        activity.state().transits[0].bytes = 1 << 30;
+        activity.answer(|answer| answer.bytes = 1 << 30);
         assert!(activity.yields(later).is_some(), "it took much, long ago");
-        activity.state().transits[0].taken = later;
+        activity.answer(|answer| answer.taken = later);
         assert_eq!(activity.yields(later), None, "it takes it as fast as it can");
-        drop(transit);
         drop(busy);
         assert!(matches!(activity.yields(now), Some((Claim::Idle, _))));
-        assert!(Claim::Silent > Claim::Stalled && Claim::Stalled > Claim::Idle);
+        assert!(Claim::Silent > Claim::Stalled && Claim::Stalled > Claim::Idle && Claim::Idle > Claim::Fresh);
     }
 }

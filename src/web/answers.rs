@@ -11,10 +11,11 @@ use std::time::Instant;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 
 use super::bounds;
 use super::collectors::Collectors;
+use super::connections::Scrape;
 use super::negotiate::{Coding, Format};
 use crate::export::prometheus::{self, protobuf};
 use crate::metrics::select::Selected;
@@ -57,7 +58,8 @@ pub(super) struct Answers {
     kept: Mutex<Kept>,
 }
 
-type Cell = Arc<OnceCell<Arc<Answer>>>;
+/// The place of an answer; `None` until it is rendered.
+type Cell = Arc<watch::Sender<Option<Arc<Answer>>>>;
 
 #[derive(Default)]
 struct Kept {
@@ -77,7 +79,8 @@ impl Answers {
         self.kept.lock().expect("nothing panics with it")
     }
 
-    /// Returns the answer to a request from a reading, rendered if nobody has it yet.
+    /// Returns the answer to a request from a reading, rendered if nobody has it yet. A rendering counts as a scrape until it ends,
+    /// and is kept, also if its scraper goes away. One that has not begun ends with its scraper.
     ///
     /// # Errors
     ///
@@ -87,15 +90,31 @@ impl Answers {
         source: &Source,
         reading: Reading,
         request: Request,
+        scrape: &Arc<Scrape>,
     ) -> io::Result<Arc<Answer>> {
         let Request { format, coding, collectors } = request;
         let key = Key { format, is_zstd: coding == Coding::Zstd, collectors };
         let cell = self.cell(&reading.snapshot, key);
-        let render = async || {
-            let (exporter, selected, created) = (source.exporter(), reading.selected, self.created);
-            self.worker.run(move || render(selected, &exporter, key, created)).await.map(Arc::new)
+        let mut rendered = cell.subscribe();
+        let turn = tokio::select! {
+            biased;
+            // The sender is `cell`.
+            Ok(answer) = rendered.wait_for(Option::is_some) => return Ok(answer.clone().expect("waited for")),
+            turn = self.worker.turn() => turn,
         };
-        cell.get_or_try_init(render).await.cloned()
+        let (exporter, selected, created) = (source.exporter(), reading.selected, self.created);
+        let scrape = Arc::clone(scrape);
+        let render = move || {
+            let _scrape = scrape;
+            // Rendered while this one waited for its turn.
+            if let Some(answer) = &*cell.borrow() {
+                return Ok(Arc::clone(answer));
+            }
+            let answer = Arc::new(render(selected, &exporter, key, created)?);
+            cell.send_replace(Some(Arc::clone(&answer)));
+            Ok(answer)
+        };
+        turn.run(render).await
     }
 
     /// Returns the place of an answer, which is not kept if the reading is not the newest.

@@ -10,7 +10,7 @@ use flate2::bufread::GzDecoder;
 use http_body::{Frame, SizeHint};
 use hyper::body::Bytes;
 
-use super::activity::{Busy, InTransit};
+use super::activity::Busy;
 use super::connections::Scrape;
 
 /// Size of the pieces in which a decompressed answer is sent.
@@ -19,9 +19,9 @@ const PIECE: usize = 16 << 10;
 /// A response's body; it keeps what the connection's bounds depend on.
 pub(super) struct Body {
     content: Content,
-    transit: Option<InTransit>,
-    _scrape: Option<Scrape>,
-    _busy: Busy,
+    /// A text is no scrape.
+    _scrape: Option<Arc<Scrape>>,
+    busy: Busy,
 }
 
 enum Content {
@@ -46,7 +46,7 @@ impl Pieces {
     }
 
     fn len(&self) -> u64 {
-        self.all[self.next..].iter().map(|piece| piece.len() as u64).sum()
+        self.all.iter().skip(self.next).map(|piece| piece.len() as u64).sum()
     }
 }
 
@@ -74,23 +74,33 @@ impl BufRead for Pieces {
 
 impl Body {
     pub(super) fn text(text: impl Into<Bytes>, busy: Busy) -> Self {
-        Self { content: Content::Text(text.into()), transit: None, _scrape: None, _busy: busy }
+        Self::new(Content::Text(text.into()), None, busy)
     }
 
-    pub(super) fn stored(pieces: Pieces, transit: InTransit, scrape: Scrape, busy: Busy) -> Self {
-        Self { content: Content::Stored(pieces), transit: Some(transit), _scrape: Some(scrape), _busy: busy }
+    pub(super) fn stored(pieces: Pieces, scrape: Arc<Scrape>, busy: Busy) -> Self {
+        Self::new(Content::Stored(pieces), Some(scrape), busy)
     }
 
     /// Returns a body with what was compressed to these pieces: `bytes` in all.
-    pub(super) fn inflated(
-        pieces: Pieces,
-        bytes: u64,
-        transit: InTransit,
-        scrape: Scrape,
-        busy: Busy,
-    ) -> Self {
-        let content = Content::Inflated(Box::new(GzDecoder::new(pieces)), bytes);
-        Self { content, transit: Some(transit), _scrape: Some(scrape), _busy: busy }
+    pub(super) fn inflated(pieces: Pieces, bytes: u64, scrape: Arc<Scrape>, busy: Busy) -> Self {
+        Self::new(Content::Inflated(Box::new(GzDecoder::new(pieces)), bytes), Some(scrape), busy)
+    }
+
+    /// Every body is under way from here on, also the shortest: a client of HTTP/2 may take nothing of it.
+    fn new(content: Content, scrape: Option<Arc<Scrape>>, busy: Busy) -> Self {
+        busy.answers(content.len());
+        Self { content, _scrape: scrape, busy }
+    }
+}
+
+impl Content {
+    /// Returns what is left to send, in bytes.
+    fn len(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Stored(pieces) => pieces.len(),
+            Self::Inflated(_, left) => *left,
+        }
     }
 }
 
@@ -117,8 +127,8 @@ impl http_body::Body for Body {
                 Some(inflated)
             }
         };
-        if let Some((transit, Ok(piece))) = self.transit.as_ref().zip(next.as_ref()) {
-            transit.taken(piece.len());
+        if let Some(Ok(piece)) = &next {
+            self.busy.taken(piece.len());
         }
         Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }
@@ -132,11 +142,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match &self.content {
-            Content::Text(text) => text.len() as u64,
-            Content::Stored(pieces) => pieces.len(),
-            Content::Inflated(_, left) => *left,
-        })
+        SizeHint::with_exact(self.content.len())
     }
 }
 

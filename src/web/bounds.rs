@@ -34,6 +34,15 @@ pub(super) const YIELD: Duration = Duration::from_secs(5);
 /// The rate at which an answer is taken by a client that does not make room, in bytes per second.
 pub(super) const FAST: u64 = 256 << 10;
 
+/// From a request to the start of its answer: [`WAIT`], and time for its password and the configuration file.
+pub(super) const ANSWER: Duration = WAIT.saturating_add(STALL);
+
+/// How long a connection may be silent before it makes room for another one sooner than an idle one does.
+pub const FRESH: Duration = Duration::from_secs(2);
+
+/// From the stop of the server to the end of the requests in flight.
+pub(super) const DRAIN: Duration = Duration::from_secs(1);
+
 /// The default of `--web.max-requests`.
 pub const MAX_REQUESTS: usize = 40;
 
@@ -41,7 +50,7 @@ pub const MAX_REQUESTS: usize = 40;
 pub(super) const WAIT: Duration = Duration::from_mins(2);
 
 /// The head of a request, in bytes.
-pub(super) const HEAD: usize = 16 << 10;
+pub const HEAD: usize = 16 << 10;
 
 /// Lines of headers in a request.
 pub(super) const HEADER_LINES: usize = 64;
@@ -85,7 +94,7 @@ pub fn markdown() -> String {
     let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
     let probes =
         format!("{} s, then {PROBES} probes every {} s", PROBE_AFTER.as_secs(), PROBE_INTERVAL.as_secs());
-    let rows: [(&str, String, &str, &str); 20] = [
+    let rows: [(&str, String, &str, &str); 22] = [
         (
             "connections, on all addresses together",
             format!(
@@ -93,7 +102,7 @@ pub fn markdown() -> String {
                 RESERVED_DESCRIPTORS + CONNECTIONS as u64
             ),
             "a reading opens a descriptor for each object and must never find none left; the soft limit of descriptors is raised to the hard limit at start",
-            "the one that has been silent the longest is closed, then those that take nothing, then idle ones; if all are at work, the new one",
+            "the one that has been silent the longest, for 2 s at least, is closed, then those that take nothing, then idle ones, then the oldest without a request; if all are at work, the new one",
         ),
         (
             "first request, with the TLS handshake",
@@ -142,6 +151,18 @@ pub fn markdown() -> String {
             format!("`X-Prometheus-Scrape-Timeout-Seconds` less a tenth, else {}", seconds(WAIT)),
             "nobody waits any more",
             "status 503",
+        ),
+        (
+            "waiting for an answer otherwise",
+            seconds(ANSWER),
+            "a password or the configuration file may not be read in time",
+            "the connection is closed",
+        ),
+        (
+            "requests in flight when the exporter stops",
+            seconds(DRAIN),
+            "the last push needs the time more",
+            "the connection is closed",
         ),
         ("head of a request", kib(HEAD), "a request of Prometheus has half a KiB", "status 431"),
         ("lines of headers", HEADER_LINES.to_string(), "as above", "status 431"),

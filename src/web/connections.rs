@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_silent_connection_makes_room_and_none_at_work_does() {
+    fn the_oldest_connection_without_a_request_makes_room_and_none_at_work_does() {
         let connections = Connections::new(0);
         let mut admitted: Vec<_> =
             (0..bounds::FEWEST_CONNECTIONS).map(|_| connections.admit().expect("there is room")).collect();
@@ -134,6 +134,23 @@ mod tests {
         assert_eq!(connections.open().len(), bounds::FEWEST_CONNECTIONS);
         drop((admitted, next));
         assert!(connections.open().is_empty());
+    }
+
+    #[test]
+    fn idle_connections_make_room_for_fresh_ones() {
+        let connections = Connections::new(0);
+        // All but one place are held by an attacker, who then connects again and again.
+        let held: Vec<_> =
+            (1..bounds::FEWEST_CONNECTIONS).map(|_| connections.admit().expect("there is room")).collect();
+        for attacker in &held {
+            drop(attacker.activity.request());
+        }
+        let scraper = connections.admit().expect("there is room");
+        let flood: Vec<_> = held.iter().map(|_| connections.admit().expect("idle ones make room")).collect();
+        let is_open =
+            |activity: &Arc<Activity>| connections.open().iter().any(|open| Arc::ptr_eq(open, activity));
+        assert!(is_open(&scraper.activity) && !held.iter().any(|held| is_open(&held.activity)));
+        drop(flood);
     }
 
     #[test]

@@ -4,14 +4,16 @@
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, SockType, SockaddrLike as _, SockaddrStorage, getsockname, getsockopt, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike as _, SockaddrStorage, UnixAddr, bind,
+    getsockname, getsockopt, listen, socket, sockopt,
 };
+use nix::sys::stat::{Mode, fchmod};
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -70,24 +72,16 @@ impl Listener {
     ///
     /// If somebody listens there, something else than a socket is there, or the directory does not permit it.
     pub fn unix(path: &Path, mode: u32) -> io::Result<Self> {
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(io::Error::new(ErrorKind::AlreadyExists, "it exists and is not a socket"));
-            }
-            Ok(_) => match UnixStream::connect(path) {
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(_) => return Err(ErrorKind::AddrInUse.into()),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        // Under a name of its own until its mode is set: nobody can connect before that.
+        is_free(path)?;
+        // Under a name of its own until its mode is set: who may connect then is not kept out before.
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(format!(".{}", std::process::id()));
         let unfinished = PathBuf::from(unfinished);
-        let socket = UnixListener::bind(&unfinished)?;
+        // Left behind by one that was killed: in a container, every start has the same process id.
+        if is_free(&unfinished)? {
+            fs::remove_file(&unfinished)?;
+        }
+        let socket = bind_for_owner(&unfinished)?;
         let place = || -> io::Result<u64> {
             fs::set_permissions(&unfinished, Permissions::from_mode(mode))?;
             fs::rename(&unfinished, path)?;
@@ -115,7 +109,7 @@ impl Listener {
         {
             return Err(io::Error::new(ErrorKind::InvalidInput, "not a stream socket that listens"));
         }
-        let address: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd()))?;
+        let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
         match address.family() {
             Some(AddressFamily::Inet | AddressFamily::Inet6) => {
                 let socket = TcpListener::from(socket);
@@ -135,10 +129,17 @@ impl Listener {
         }
     }
 
-    /// Returns whether every user of the host can connect, whatever the permissions of files.
+    /// Returns whether every user of the host can connect, unless the directory of the socket keeps them out.
     #[must_use]
     pub fn is_for_everyone(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        let Self::Unix { socket, .. } = self else { return true };
+        let Ok(address) = socket.local_addr() else { return true };
+        match address.as_pathname() {
+            // Who may write to it may connect.
+            Some(path) => fs::metadata(path).is_ok_and(|file| file.mode() & 0o002 != 0),
+            // An abstract socket has no permissions.
+            None => !address.is_unnamed(),
+        }
     }
 
     /// Returns the directory in which the file of the socket is removed at the end.
@@ -171,6 +172,33 @@ impl Listener {
     }
 }
 
+/// Returns whether there is a socket at a path on which nobody listens, or nothing.
+fn is_free(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(io::Error::new(ErrorKind::AlreadyExists, "it exists and is not a socket"))
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+            Ok(_) => Err(ErrorKind::AddrInUse.into()),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Listens on a path where only the owner may connect, from the first moment on.
+fn bind_for_owner(path: &Path) -> io::Result<UnixListener> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The file gets the mode of the socket (net/unix/af_unix.c, unix_bind_bsd), less the umask.
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +221,18 @@ mod tests {
         assert!(path.exists(), "the file is another one by now");
         drop(second);
         assert!(!path.exists(), "it is removed at the end");
+
+        // As after SIGKILL between the two names.
+        let unfinished = folder.join(format!("socket.{}", std::process::id()));
+        drop(UnixListener::bind(&unfinished).expect("nothing is there"));
+        let third = Listener::unix(&path, 0o666).expect("the unfinished socket is stale");
+        assert!(third.is_for_everyone());
+        fs::set_permissions(&path, Permissions::from_mode(0o660)).expect("it is ours");
+        assert!(!third.is_for_everyone());
+        drop(third);
+        let _bound = bind_for_owner(&unfinished).expect("nothing is there");
+        assert_eq!(fs::metadata(&unfinished).expect("it is there").mode() & 0o777, 0o600);
+        fs::remove_file(&unfinished).expect("it is ours");
 
         fs::write(&path, "").expect("a file");
         let error = Listener::unix(&path, 0o600).expect_err("it is a file");

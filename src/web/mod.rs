@@ -24,11 +24,12 @@ mod pages;
 mod watched;
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -36,8 +37,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use self::activity::Activity;
@@ -103,7 +105,7 @@ impl Server {
         }
     }
 
-    /// Serves on a listener until `stop`, and finishes requests in flight.
+    /// Serves on a listener until `stop`, and finishes requests in flight, for a second at most.
     ///
     /// # Errors
     ///
@@ -150,7 +152,10 @@ impl Server {
                 }
             }
         }
-        while tasks.join_next().await.is_some() {}
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(bounds::DRAIN, drained).await.is_err() {
+            debug!("closed {} connections with requests in flight", tasks.len());
+        }
     }
 
     /// Serves one connection until it ends, exceeds a bound, or makes room for another.
@@ -163,92 +168,85 @@ impl Server {
         }
     }
 
-    async fn talk<S: Stream>(&self, stream: S, activity: &Arc<Activity>, stop: watch::Receiver<bool>) {
-        let is_unix = S::IS_UNIX;
+    async fn talk<S: Stream>(&self, stream: S, activity: &Arc<Activity>, mut stop: watch::Receiver<bool>) {
         let stream = Watched::new(stream, Arc::clone(activity));
-        let config = self.config().await;
-        let Some(acceptor) = &config.tls else {
-            return self.http1(stream, activity, stop, is_unix).await;
+        let accepted = async {
+            let config = self.config().await;
+            let stream = Transport::accept(stream, &config).await;
+            (stream, config)
         };
-        match acceptor.accept(stream).await {
-            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.http2(stream, activity, stop, is_unix).await;
+        let (stream, config) = tokio::select! {
+            accepted = accepted => accepted,
+            // Nothing was asked yet.
+            () = stopped(&mut stop) => return,
+        };
+        let peer =
+            Peer { activity: Arc::clone(activity), config, is_unix: S::IS_UNIX, outdated: Notify::new() };
+        match stream {
+            Ok(Transport::Plain(stream)) => self.http1(stream, peer, stop).await,
+            Ok(Transport::Tls(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                self.http2(*stream, peer, stop).await;
             }
-            Ok(stream) => self.http1(stream, activity, stop, is_unix).await,
+            Ok(Transport::Tls(stream)) => self.http1(*stream, peer, stop).await,
             Err(error) => debug!("TLS handshake failed: {error}"),
         }
     }
 
-    async fn http1<S>(
-        &self,
-        stream: S,
-        activity: &Arc<Activity>,
-        mut stop: watch::Receiver<bool>,
-        is_unix: bool,
-    ) where
+    async fn http1<S>(&self, stream: S, peer: Peer, stop: watch::Receiver<bool>)
+    where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = service_fn(|request| self.respond(request, activity, is_unix));
-        let mut connection = pin!(
-            http1::Builder::new()
-                .max_headers(bounds::HEADER_LINES)
-                .max_header_size(bounds::HEAD)
-                .max_buf_size(bounds::UNSENT)
-                // Ours counts from the first byte of a request on.
-                .header_read_timeout(None)
-                .serve_connection(TokioIo::new(stream), service)
-        );
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        log_end(ended);
+        let service = service_fn(|request| self.respond(request, &peer));
+        let connection = http1::Builder::new()
+            .max_headers(bounds::HEADER_LINES)
+            .max_header_size(bounds::HEAD)
+            .max_buf_size(bounds::UNSENT)
+            // Ours counts from the first byte of a request on.
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service);
+        finish(connection, |connection| connection.graceful_shutdown(), peer.ends(stop)).await;
     }
 
-    async fn http2<S>(
-        &self,
-        stream: S,
-        activity: &Arc<Activity>,
-        mut stop: watch::Receiver<bool>,
-        is_unix: bool,
-    ) where
+    async fn http2<S>(&self, stream: S, peer: Peer, stop: watch::Receiver<bool>)
+    where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        activity.is_http2();
+        peer.activity.is_http2();
+        let peer = Arc::new(peer);
         let service = service_fn(|request| {
-            let (server, activity) = (self.clone(), Arc::clone(activity));
-            async move { server.respond(request, &activity, is_unix).await }
+            let (server, peer) = (self.clone(), Arc::clone(&peer));
+            async move { server.respond(request, &peer).await }
         });
-        let mut connection = pin!(
-            http2::Builder::new(TokioExecutor::new())
-                .max_concurrent_streams(bounds::STREAMS)
-                .max_header_list_size(u32::try_from(bounds::HEAD).unwrap_or(u32::MAX))
-                .max_send_buf_size(bounds::UNSENT)
-                .serve_connection(TokioIo::new(stream), service)
-        );
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        log_end(ended);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(bounds::STREAMS)
+            .max_header_list_size(u32::try_from(bounds::HEAD).unwrap_or(u32::MAX))
+            .max_send_buf_size(bounds::UNSENT)
+            .serve_connection(TokioIo::new(stream), service);
+        finish(connection, |connection| connection.graceful_shutdown(), peer.ends(stop)).await;
     }
 
     async fn respond(
         &self,
         request: Request<Incoming>,
-        activity: &Arc<Activity>,
-        is_unix: bool,
+        peer: &Peer,
     ) -> Result<http::Response<body::Body>, body::Never> {
+        let busy = peer.activity.request();
         let config = self.config().await;
-        let needs_host = request.version() >= Version::HTTP_11;
-        let busy = activity.request();
-        Ok(self.pages.respond(&request, &config, activity, busy, is_unix, needs_host).await)
+        let is_outdated = !config.has_tls_of(&peer.config);
+        let mut response = if is_outdated && config.is_stricter_than(&peer.config) {
+            pages::reconnect(busy)
+        } else {
+            let needs_host = request.version() >= Version::HTTP_11;
+            self.pages.respond(&request, &config, &peer.activity, busy, peer.is_unix, needs_host).await
+        };
+        if is_outdated {
+            peer.outdated.notify_one();
+            // HTTP/2 has a frame for it instead.
+            if request.version() < Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        Ok(response)
     }
 
     async fn config(&self) -> Arc<Config> {
@@ -256,6 +254,60 @@ impl Server {
             Some(file) => file.current().await,
             None => Arc::clone(&self.without_config),
         }
+    }
+}
+
+/// The other end of a connection.
+struct Peer {
+    activity: Arc<Activity>,
+    /// By which it was accepted.
+    config: Arc<Config>,
+    is_unix: bool,
+    /// Notified when the configuration asks for another kind of connection.
+    outdated: Notify,
+}
+
+impl Peer {
+    /// Waits until no further request is to be answered.
+    async fn ends(&self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = stopped(&mut stop) => {}
+            () = self.outdated.notified() => {}
+        }
+    }
+}
+
+/// A connection that was accepted.
+enum Transport<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
+    async fn accept(stream: S, config: &Config) -> io::Result<Self> {
+        Ok(match &config.tls {
+            None => Self::Plain(stream),
+            Some(tls) => Self::Tls(Box::new(tls.acceptor.accept(stream).await?)),
+        })
+    }
+}
+
+/// Serves a connection until it ends; once `end` is ready, only its requests in flight.
+async fn finish<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    end: impl Future<Output = ()>,
+) {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = end => {
+            shut_down(connection.as_mut());
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection ended: {error}");
     }
 }
 
@@ -321,12 +373,6 @@ async fn watch_over(activity: &Activity) -> &'static str {
         if let Some(reason) = activity.overdue(Instant::now()) {
             return reason;
         }
-    }
-}
-
-fn log_end(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        debug!("a connection ended: {error}");
     }
 }
 

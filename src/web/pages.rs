@@ -17,7 +17,7 @@ use super::answers::{self, Answers};
 use super::body::{Body, Pieces};
 use super::collectors::Collectors;
 use super::config::{Config, Verdict};
-use super::connections::Scrapes;
+use super::connections::{Scrape, Scrapes};
 use super::negotiate::{self, Coding, Format};
 use super::{ConfigFile, Hosts, Settings, bounds};
 use crate::export::prometheus::{self, protobuf};
@@ -70,6 +70,12 @@ impl Page {
     }
 }
 
+/// Returns the response on a connection that is less protected than the configuration demands by now.
+pub(super) fn reconnect(busy: Busy) -> Response<Body> {
+    Page::new(StatusCode::MISDIRECTED_REQUEST, "the configuration has changed: connect again\n")
+        .response(busy)
+}
+
 impl Pages {
     pub(super) fn new(source: Source, rendering: Worker, settings: Settings) -> Self {
         let Settings { telemetry_path, max_requests, hosts, created, config, descriptors: _ } = settings;
@@ -98,7 +104,7 @@ impl Pages {
             None => self.page(request, activity).await,
         };
         let mut response = match admitted {
-            Ok(scrape) => scrape.response(request.method() == Method::HEAD, activity, busy),
+            Ok(scrape) => scrape.response(request.method() == Method::HEAD, busy),
             Err(page) => page.response(busy),
         };
         let headers = response.headers_mut();
@@ -231,10 +237,11 @@ impl Pages {
         let scrape = self.scrapes.admit(activity).ok_or_else(|| {
             Page::later("as many scrapes as --web.max-requests allows are being answered\n")
         })?;
+        let scrape = Arc::new(scrape);
         let wanted = answers::Request { format, coding, collectors };
         let answer = async {
             let reading = self.source.latest().await;
-            self.answers.get(&self.source, reading, wanted).await
+            self.answers.get(&self.source, reading, wanted, &scrape).await
         };
         let answer = in_time(headers, answer).await?.map_err(|problem| {
             error!("failed to render the metrics: {problem}");
@@ -249,18 +256,17 @@ struct Scraped {
     format: Format,
     coding: Coding,
     answer: Arc<answers::Answer>,
-    scrape: super::connections::Scrape,
+    scrape: Arc<Scrape>,
 }
 
 impl Scraped {
-    fn response(self, is_head: bool, activity: &Arc<Activity>, busy: Busy) -> Response<Body> {
+    fn response(self, is_head: bool, busy: Busy) -> Response<Body> {
         let Self { format, coding, answer, scrape } = self;
         let pieces = Pieces::new(Arc::clone(&answer.pieces));
-        let transit = activity.transit(answer.plain);
         let body = match coding {
             _ if is_head => Body::text("", busy),
-            Coding::Identity => Body::inflated(pieces, answer.plain, transit, scrape, busy),
-            Coding::Gzip | Coding::Zstd => Body::stored(pieces, transit, scrape, busy),
+            Coding::Identity => Body::inflated(pieces, answer.plain, scrape, busy),
+            Coding::Gzip | Coding::Zstd => Body::stored(pieces, scrape, busy),
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();

@@ -57,14 +57,23 @@ impl WebEndpoint {
         self.config.as_ref().map(ConfigFile::files).unwrap_or_default()
     }
 
-    /// Returns the directories of sockets, which are removed at the end.
+    /// Returns the directories in which the files of sockets are removed at the end.
     pub(super) fn directories(&self) -> Vec<PathBuf> {
         self.listeners.iter().filter_map(Listener::directory).collect()
     }
 
-    /// Starts the threads of the configuration file.
+    /// Starts the threads of the configuration file, and warns if they cannot read it any more.
     pub(super) fn start_threads(&self) -> anyhow::Result<()> {
-        self.config.iter().try_for_each(ConfigFile::start).context("failed to start a thread")
+        let Some(config) = &self.config else { return Ok(()) };
+        config.start().context("failed to start a thread")?;
+        if let Err(error) = config.check_access() {
+            warn!(
+                "{error}: it could be read at start, but not without the privileges that the exporter has given up, so that \
+                 changes will not be taken over; make the file and its directory readable to the exporter's user, or to \
+                 one of its groups"
+            );
+        }
+        Ok(())
     }
 
     /// Serves a source's readings, rendered on a thread, until `stopped`. `names`: further names of this host. `reloads`: when to read
@@ -82,7 +91,7 @@ impl WebEndpoint {
         for warning in config.iter().flat_map(ConfigFile::warnings) {
             warn!("{warning}");
         }
-        self::log(&listeners, config.as_ref(), &web.telemetry_path);
+        log_addresses(&listeners, config.as_ref(), &web.telemetry_path);
         let own = web::own_names();
         let of_addresses = web.listen.iter().filter_map(|address| match address {
             ListenAddress::Tcp { host, .. } => host.as_deref(),
@@ -155,7 +164,7 @@ fn from_systemd(passed: std::io::Result<Vec<std::os::fd::OwnedFd>>) -> Result<Ve
 }
 
 /// Logs where the metrics are, and who can read them.
-fn log(listeners: &[Listener], config: Option<&ConfigFile>, path: &str) {
+fn log_addresses(listeners: &[Listener], config: Option<&ConfigFile>, path: &str) {
     if listeners.is_empty() {
         info!("Prometheus endpoint disabled (--web.listen-address none)");
         return;

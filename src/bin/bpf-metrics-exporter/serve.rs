@@ -116,6 +116,8 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
         .context("failed to start the runtime")?;
     // Before the first reading, during which SIGHUP would end the program, and the kernel would ignore SIGTERM if it is pid 1.
     let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
+    // Before the first reading as well: a SIGHUP during it is not lost.
+    let reloads = endpoint.has_files().then(|| signals.reloads());
     let (rendering, encoding) = (start_worker("rendering")?, start_worker("encoding")?);
     endpoint.start_threads()?;
     let names_of_node: Vec<_> =
@@ -204,7 +206,6 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::new();
-        let reloads = endpoint.has_files().then(|| signals.reloads());
         endpoint.serve(&mut tasks, &web, &names_of_node, (source.clone(), rendering), &stopped, reloads);
         let names = lookup::run(names, lookup, start_worker("lookup")?, stopped.clone());
         tasks.spawn(async {
@@ -304,7 +305,10 @@ async fn until_stopped(
         }
     };
     let Ok(finished) = finished else {
-        warn!("the last export did not finish within {SHUTDOWN_TIMEOUT:?}; stopping");
+        // The endpoint ends sooner by itself.
+        warn!(
+            "stopping without the end of the last export or lookup, which takes more than {SHUTDOWN_TIMEOUT:?}"
+        );
         abort(tasks).await;
         return Ok(());
     };

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -13,7 +14,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::rate::Rate;
 use super::section::{Mistake, TlsSection};
-use super::users::{Users, is_hash};
+use super::users::{Users, costs, is_hash};
 use super::{Config, ConfigError, tls};
 
 /// Headers that may be set, and their values where only some make sense.
@@ -149,12 +150,17 @@ fn build(root: Root, path: &Path, folder: &Path) -> Result<Config, Mistake> {
     let files = std::iter::once(path.to_owned()).chain(named).collect();
     let mut warnings = Vec::new();
     let server = tls::server(&tls, http2, &mut warnings)?;
+    if let Some((least, most)) = costs(users.values()).filter(|(least, most)| least != most) {
+        warnings.push(format!(
+            "basic_auth_users: the hashes have costs from {least} to {most}, so that the time of an answer shows who is a \
+             user; hash all passwords with the same cost"
+        ));
+    }
     Ok(Config {
-        verifies_clients: server.as_ref().is_some_and(|server| server.verifies_clients),
-        tls: server.map(|server| server.acceptor),
+        tls: server.map(Arc::new),
         headers,
-        users: (!users.is_empty()).then(|| Users::new(users)),
-        rate: (!interval.is_zero()).then(|| Rate::new(interval, rate.burst.unwrap_or(0))),
+        users: (!users.is_empty()).then(|| Users::new(users).into()),
+        rate: (!interval.is_zero()).then(|| Rate::new(interval, rate.burst.unwrap_or(0)).into()),
         warnings,
         files,
     })

@@ -1,8 +1,8 @@
 //! The configuration file of `--web.config.file`, in exporter-toolkit's format: TLS, client certificates, users, headers, rate limit.
 //! Entry points: [`ConfigFile::load`] at start, [`ConfigFile::current`] for each connection and request.
 //!
-//! Files are looked at again each time, and read again when they changed. A change that is wrong, or that removes TLS or the users,
-//! is not taken over: half-written files must not open what was closed.
+//! Files are looked at again each time, and read again when they changed. A change that is wrong, or that removes a protection, is
+//! not taken over: half-written files must not open what was closed.
 
 mod file;
 mod rate;
@@ -15,11 +15,10 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
 use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue};
-use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use self::rate::Rate;
@@ -40,13 +39,11 @@ pub struct ConfigError {
 /// What a configuration file says.
 pub(super) struct Config {
     /// `None` for plain HTTP.
-    pub(super) tls: Option<TlsAcceptor>,
-    /// Whether clients must have a certificate that is verified.
-    verifies_clients: bool,
+    pub(super) tls: Option<Arc<tls::Server>>,
     /// Headers of every response.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    users: Option<Users>,
-    rate: Option<Rate>,
+    users: Option<Arc<Users>>,
+    rate: Option<Arc<Rate>>,
     /// What cannot be followed, a line each.
     warnings: Vec<String>,
     /// The files that it is made of.
@@ -58,7 +55,6 @@ impl Config {
     pub(super) fn none() -> Arc<Self> {
         Arc::new(Self {
             tls: None,
-            verifies_clients: false,
             headers: Vec::new(),
             users: None,
             rate: None,
@@ -69,7 +65,54 @@ impl Config {
 
     /// Returns whether the rate limit admits another request.
     pub(super) fn admits(&self) -> bool {
-        self.rate.as_ref().is_none_or(Rate::admits)
+        self.rate.as_ref().is_none_or(|rate| rate.admits())
+    }
+
+    fn verifies_clients(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.verifies_clients())
+    }
+
+    /// Returns whether a connection accepted by another configuration would be accepted in the same way by this one.
+    pub(super) fn has_tls_of(&self, other: &Self) -> bool {
+        self.tls.as_ref().map(Arc::as_ptr) == other.tls.as_ref().map(Arc::as_ptr)
+    }
+
+    /// Returns whether a connection accepted by another configuration lacks protection that this one demands.
+    pub(super) fn is_stricter_than(&self, other: &Self) -> bool {
+        other.lost_tls(self).is_some()
+    }
+
+    /// Returns what of the protection of connections by another configuration this one lacks.
+    fn lost_tls(&self, before: &Self) -> Option<&'static str> {
+        match (&before.tls, &self.tls) {
+            (None, _) => None,
+            (Some(_), None) => Some("TLS"),
+            (Some(before), Some(now)) => now.lacks(before),
+        }
+    }
+
+    /// Returns what of the protection by another configuration this one lacks.
+    fn lost(&self, before: &Self) -> Option<&'static str> {
+        let lost_users = before.users.is_some() && self.users.is_none();
+        let lost_rate = before.rate.is_some() && self.rate.is_none();
+        self.lost_tls(before)
+            .or_else(|| lost_users.then_some("the users"))
+            .or_else(|| lost_rate.then_some("the rate limit"))
+    }
+
+    /// Keeps what is equal in another configuration: verified passwords, tokens of the rate limit, and TLS with its sessions.
+    fn keep(mut self, before: &Self) -> Self {
+        fn keep<T>(now: &mut Option<Arc<T>>, before: &Option<Arc<T>>, is_same: impl Fn(&T, &T) -> bool) {
+            if let (Some(now), Some(before)) = (now, before)
+                && is_same(now, before)
+            {
+                *now = Arc::clone(before);
+            }
+        }
+        keep(&mut self.users, &before.users, Users::is_same);
+        keep(&mut self.rate, &before.rate, Rate::is_same);
+        keep(&mut self.tls, &before.tls, tls::Server::is_same);
+        self
     }
 }
 
@@ -77,12 +120,12 @@ impl Config {
 #[derive(Clone)]
 pub struct ConfigFile {
     path: Arc<Path>,
-    threads: Arc<OnceLock<Threads>>,
+    threads: Arc<OnceLock<Workers>>,
     state: Arc<Mutex<State>>,
 }
 
-/// What blocks has a thread of its own.
-struct Threads {
+/// The threads for what blocks: one that reads files, one that verifies passwords.
+struct Workers {
     reading: Worker,
     verifying: Worker,
 }
@@ -121,10 +164,26 @@ impl ConfigFile {
     /// If the system refuses a thread.
     pub fn start(&self) -> io::Result<()> {
         let threads =
-            Threads { reading: Worker::start("web-config")?, verifying: Worker::start("web-users")? };
+            Workers { reading: Worker::start("web-config")?, verifying: Worker::start("web-users")? };
         // Threads that are there already stay.
         let _started_before = self.threads.set(threads);
         Ok(())
+    }
+
+    /// Reads the files once on the thread that reads them again later, which may have fewer privileges than [`ConfigFile::load`] had.
+    ///
+    /// # Errors
+    ///
+    /// What that thread cannot read: a change of it will not be taken over.
+    pub fn check_access(&self) -> Result<(), ConfigError> {
+        let Some(threads) = self.threads.get() else { return Ok(()) };
+        let (result, finished) = mpsc::channel();
+        let path = Arc::clone(&self.path);
+        threads.reading.submit(move || {
+            // The caller waits.
+            let _: Result<(), _> = result.send(file::read(&path).map(drop));
+        });
+        finished.recv().expect("the thread runs every task")
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,7 +200,7 @@ impl ConfigFile {
     #[must_use]
     pub fn authenticates(&self) -> bool {
         let config = &self.state().config;
-        config.users.is_some() || config.verifies_clients
+        config.users.is_some() || config.verifies_clients()
     }
 
     /// Returns what in it cannot be followed, a line each.
@@ -161,7 +220,7 @@ impl ConfigFile {
     pub async fn reload(&self) {
         let this = self.clone();
         if let Some(threads) = self.threads.get() {
-            threads.reading.run(move || this.replace()).await;
+            threads.reading.turn().await.run(move || this.replace()).await;
         }
     }
 
@@ -179,7 +238,7 @@ impl ConfigFile {
             Arc::clone(&this.state().config)
         };
         match self.threads.get() {
-            Some(threads) => threads.reading.run(refresh).await,
+            Some(threads) => threads.reading.turn().await.run(refresh).await,
             None => Arc::clone(&self.state().config),
         }
     }
@@ -203,7 +262,7 @@ impl ConfigFile {
             Ok(config) => {
                 info!("{} was read again", self.path.display());
                 let stamps = if config.files == before.files { looked } else { look(&config.files) };
-                *self.state() = State { config: Arc::new(config), stamps };
+                *self.state() = State { config: Arc::new(config.keep(&before)), stamps };
                 for warning in self.warnings() {
                     warn!("{warning}");
                 }
@@ -216,14 +275,7 @@ impl ConfigFile {
     }
 
     fn kept_closed(&self, before: &Config, now: Config) -> Result<Config, ConfigError> {
-        let removed = match (before, &now) {
-            (Config { tls: Some(_), .. }, Config { tls: None, .. }) => "TLS",
-            (Config { users: Some(_), .. }, Config { users: None, .. }) => "the users",
-            (Config { verifies_clients: true, .. }, Config { verifies_clients: false, .. }) => {
-                "the verification of clients"
-            }
-            _ => return Ok(now),
-        };
+        let Some(removed) = now.lost(before) else { return Ok(now) };
         let problem = format!("removes {removed}, for which the exporter must be started again");
         Err(ConfigError { path: self.path.to_path_buf(), line: None, problem })
     }

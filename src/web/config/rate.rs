@@ -21,6 +21,11 @@ impl Rate {
         Self { interval, burst, bucket: Mutex::new(Bucket { tokens: burst.into(), filled: Instant::now() }) }
     }
 
+    /// Returns whether it allows as much as another one.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.interval, self.burst) == (other.interval, other.burst)
+    }
+
     /// Takes a token, if there is one.
     pub(super) fn admits(&self) -> bool {
         let mut bucket = self.bucket.lock().expect("nothing panics with it");

@@ -55,19 +55,63 @@ const HTTP2_SUITES: [&str; 2] =
     ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"];
 
 /// A server of TLS connections.
-pub(super) struct Server {
-    pub(super) acceptor: TlsAcceptor,
-    /// Whether every client has a certificate that is verified.
-    pub(super) verifies_clients: bool,
+pub(in crate::web) struct Server {
+    pub(in crate::web) acceptor: TlsAcceptor,
+    auth: ClientAuth,
+    min_version: u8,
+    made_of: Parts,
 }
 
-/// How clients prove who they are.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// By which a server is known to have changed. A private key has not, if its certificate has not.
+#[derive(PartialEq, Eq)]
+struct Parts {
+    section: TlsSection,
+    http2: bool,
+    chain: Vec<CertificateDer<'static>>,
+    roots: Option<Vec<CertificateDer<'static>>>,
+}
+
+impl Server {
+    /// Returns whether every client has a certificate that is verified.
+    pub(super) fn verifies_clients(&self) -> bool {
+        self.auth == ClientAuth::RequireAndVerify
+    }
+
+    /// Returns whether it is made of the same parts as another one.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.made_of == other.made_of
+    }
+
+    /// Returns what of the protection of another one it lacks.
+    pub(super) fn lacks(&self, before: &Self) -> Option<&'static str> {
+        let (was, is) = (&before.made_of, &self.made_of);
+        let lost = |was: &Option<Vec<String>>, is: &Option<Vec<String>>| {
+            let has_names =
+                |names: &Option<Vec<String>>| names.as_ref().is_some_and(|names| !names.is_empty());
+            has_names(was) && !has_names(is)
+        };
+        let checks = [
+            (before.auth > self.auth, "the verification of clients"),
+            (was.roots.is_some() && is.roots.is_none(), "the authority of clients"),
+            (
+                was.section.client_allowed_sans.is_some() && is.section.client_allowed_sans.is_none(),
+                "client_allowed_sans",
+            ),
+            (before.min_version > self.min_version, "min_version"),
+            (lost(&was.section.cipher_suites, &is.section.cipher_suites), "cipher_suites"),
+            (lost(&was.section.curve_preferences, &is.section.curve_preferences), "curve_preferences"),
+        ];
+        checks.into_iter().find(|(is_lost, _)| *is_lost).map(|(_, what)| what)
+    }
+}
+
+/// How clients prove who they are, from nothing to the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ClientAuth {
     None,
     Request,
-    RequireAny,
     VerifyIfGiven,
+    RequireAny,
     RequireAndVerify,
 }
 
@@ -133,6 +177,8 @@ pub(super) fn server(
             certificates("client_ca_file", section.client_ca_file.as_deref(), section.client_ca.as_deref())
         })
         .transpose()?;
+    let min_version = if versions.contains(&&version::TLS12) { 12 } else { 13 };
+    let made_of = Parts { section: section.clone(), http2, chain: chain.clone(), roots: roots.clone() };
     let provider = Arc::new(provider);
     let verifier = verifier(auth, roots, section.client_allowed_sans.clone(), &provider)?;
     let failed = |key| move |error: Error| Mistake::new(key, error.to_string());
@@ -147,10 +193,7 @@ pub(super) fn server(
     config.ignore_client_order = section.prefer_server_cipher_suites.unwrap_or(true);
     config.alpn_protocols = if http2 { vec![b"h2".to_vec()] } else { Vec::new() };
     config.alpn_protocols.push(b"http/1.1".to_vec());
-    Ok(Some(Server {
-        acceptor: Arc::new(config).into(),
-        verifies_clients: auth == ClientAuth::RequireAndVerify,
-    }))
+    Ok(Some(Server { acceptor: Arc::new(config).into(), auth, min_version, made_of }))
 }
 
 /// Returns the bytes of a file, or those given in its place.

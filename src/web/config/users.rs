@@ -1,7 +1,7 @@
 //! Users and their passwords, hashed with bcrypt. Entry point: [`Users::verify`].
 //!
 //! A hash costs tens of milliseconds of CPU, so one is computed at a time, on a thread of its own, and verdicts are remembered. An
-//! unknown user costs as much as a known one: names cannot be guessed by time.
+//! unknown user costs as much as the dearest known one: where all hashes have the same cost, names cannot be guessed by time.
 
 use std::collections::{HashMap, VecDeque};
 use std::str::FromStr as _;
@@ -58,6 +58,15 @@ pub(super) fn is_hash(text: &str) -> bool {
     HashParts::from_str(text).is_ok()
 }
 
+/// Returns the least and the highest cost of hashes; `None` for no hash.
+pub(super) fn costs<'a>(hashes: impl Iterator<Item = &'a String>) -> Option<(u32, u32)> {
+    let costs = hashes.filter_map(|hash| HashParts::from_str(hash).ok()).map(|parts| parts.get_cost());
+    costs.fold(None, |range, cost| {
+        let (least, most) = range.unwrap_or((cost, cost));
+        Some((least.min(cost), most.max(cost)))
+    })
+}
+
 /// Counts a verification that waits.
 struct Waiting(Arc<AtomicUsize>);
 
@@ -70,15 +79,18 @@ impl Drop for Waiting {
 impl Users {
     /// Returns the users with these hashes, which are valid.
     pub(super) fn new(hashes: HashMap<String, String>) -> Self {
-        let costs =
-            hashes.values().filter_map(|hash| HashParts::from_str(hash).ok()).map(|parts| parts.get_cost());
-        let cost = costs.max().unwrap_or(bcrypt::DEFAULT_COST);
+        let cost = costs(hashes.values()).map_or(bcrypt::DEFAULT_COST, |(_, most)| most);
         Self {
             hashes: hashes.into(),
             stand_in: format!("$2b${cost:02}${}", ".".repeat(53)).into(),
             waiting: Arc::default(),
             verdicts: Arc::new(Mutex::new(Verdicts { salt: rand::random(), known: VecDeque::new() })),
         }
+    }
+
+    /// Returns whether they are the same users with the same passwords as others.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.hashes == other.hashes
     }
 
     /// Verifies the value of `Authorization` on a thread.
@@ -114,7 +126,7 @@ impl Users {
             verdicts.known.push_back((digest, is_right));
             is_right
         };
-        if worker.run(verify).await { Verdict::Allowed } else { Verdict::Refused }
+        if worker.turn().await.run(verify).await { Verdict::Allowed } else { Verdict::Refused }
     }
 
     fn verdict(&self, digest: &Digest) -> Option<bool> {

@@ -54,11 +54,12 @@ fn silent_connections_make_room_for_those_that_speak() {
     assert_eq!(get(server.address, "/metrics", "").0, 200);
     assert!(is_closed(&mut silent[0], Duration::from_secs(10)), "the oldest one made room");
     assert!(!is_closed(silent.last_mut().expect("there are some"), Duration::from_millis(10)));
-    // One that has spoken is kept where others have not.
+    std::thread::sleep(bounds::FRESH);
+    // One that has spoken is kept where others have had time to.
     let mut kept = sent(server.address, "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut answer = [0; 12];
     kept.read_exact(&mut answer).expect("it answers");
-    let _more: Vec<_> = (0..bounds::CONNECTIONS * 2).map(|_| connect(server.address)).collect();
+    let _more: Vec<_> = (0..bounds::CONNECTIONS / 2).map(|_| connect(server.address)).collect();
     assert_eq!(get(server.address, "/-/healthy", "").0, 200);
     kept.write_all(SCRAPE.as_bytes()).expect("it reads");
     let mut answer = vec![0; 4096];
@@ -153,4 +154,31 @@ fn a_scrape_comes_through_while_others_hold_their_answers() {
         (taken.len() < whole.len()).then_some(())
     });
     assert!(ends.take(1).count() == 1);
+}
+
+#[test]
+fn scrapers_that_vanish_leave_no_renderings_behind() {
+    let large = large();
+    let server = serve_with(settings(), move || large.clone(), Selected::all);
+    let whole = get(server.address, "/metrics", "").2;
+    let began = Instant::now();
+    assert_eq!(get(server.address, "/metrics?exclude[]=map", "").0, 200);
+    let rendering = began.elapsed();
+    let names = ["program", "map", "link", "btf", "holder", "pin", "cgroup"];
+    // Each of another selection, so that each is rendered of its own.
+    for attack in 0..300_u32 {
+        let excluded = names.iter().enumerate().filter(|(bit, _)| attack >> bit & 1 == 1);
+        let query: String = excluded.map(|(_, name)| format!("exclude[]={name}&")).collect();
+        let request = format!("GET /metrics?{query}exclude[]=host HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let vanishing = sent(server.address, &request);
+        std::thread::sleep(Duration::from_millis(5));
+        drop(vanishing);
+    }
+    let began = Instant::now();
+    let (status, _, text) = get(server.address, "/metrics", "");
+    let took = began.elapsed();
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(text.len() / 1_000, whole.len() / 1_000);
+    // A reading, a rendering that had begun, and its own.
+    assert!(took < rendering * 6 + Duration::from_secs(1), "{took:?}; one rendering takes {rendering:?}");
 }

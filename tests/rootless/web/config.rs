@@ -10,16 +10,17 @@ use std::time::Duration;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::web::{self, ConfigFile};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, version};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, version};
 use tempfile::TempDir;
 use test_support::golden::snapshot;
 
 use super::{Server, get, serve_with, settings};
 
 /// A folder with certificates: of a server, and of clients that the same authority signed, or nobody.
-struct Folder {
+pub(super) struct Folder {
     folder: TempDir,
     authority: CertificateDer<'static>,
 }
@@ -28,7 +29,7 @@ struct Folder {
 type Identity = (String, String);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -63,7 +64,7 @@ impl Folder {
         self.folder.path()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         // As editors and Kubernetes do: never half a file.
         let unfinished = self.path().join("unfinished");
         fs::write(&unfinished, text).expect("the folder is ours");
@@ -74,7 +75,7 @@ impl Folder {
         fs::read_to_string(self.path().join(name)).expect("it was written")
     }
 
-    fn load(&self, text: &str) -> Result<ConfigFile, String> {
+    pub(super) fn load(&self, text: &str) -> Result<ConfigFile, String> {
         self.write("web.yml", text);
         ConfigFile::load(&self.path().join("web.yml")).map_err(|error| error.to_string())
     }
@@ -85,9 +86,27 @@ impl Folder {
         serve_with(web::Settings { config: Some(config), ..settings() }, snapshot, Selected::all)
     }
 
+    /// Returns a client that trusts the authority.
+    pub(super) fn client(&self) -> ClientConfig {
+        self.builder(&[&version::TLS13]).with_no_client_auth()
+    }
+
     /// Sends a request over TLS, by a client with this certificate, and returns the response.
     fn get(&self, address: SocketAddr, client: Option<&str>, headers: &str) -> Result<String, String> {
         self.get_by(&[&version::TLS12, &version::TLS13], address, client, headers)
+    }
+
+    fn builder(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .expect("they are known");
+        builder.with_root_certificates(roots)
     }
 
     fn get_by(
@@ -97,13 +116,7 @@ impl Folder {
         client: Option<&str>,
         headers: &str,
     ) -> Result<String, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.clone()).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("they are known");
-        let builder = builder.with_root_certificates(roots);
+        let builder = self.builder(versions);
         let config = match client {
             None => builder.with_no_client_auth(),
             Some(name) => {
@@ -128,7 +141,7 @@ impl Folder {
     }
 }
 
-const SERVER: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
+pub(super) const SERVER: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
 
 /// A bcrypt hash of "secret", of the least cost that htpasswd allows.
 fn hash() -> String {
@@ -370,4 +383,95 @@ fn changes_take_effect_unless_they_are_wrong_or_open_what_was_closed() {
     folder.write("server.key", &renewed.text("server.key"));
     renewed.get(server.address, None, "").expect("the new certificate is used");
     folder.get(server.address, None, "").expect_err("the old one is not");
+}
+
+#[test]
+fn half_a_file_opens_nothing_that_was_closed() {
+    let folder = Folder::new();
+    let clients = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n";
+    let sans = "  client_allowed_sans: [client.example]\n";
+    let versions = "  min_version: TLS13\n";
+    let rate = "rate_limit:\n  interval: 1ns\n  burst: 9\n";
+    let whole = format!("{SERVER}{clients}{sans}{versions}{rate}");
+    let server = folder.serve(&whole);
+    let is_kept = || {
+        let by = |client, version: &'static _| folder.get_by(&[version], server.address, client, "");
+        assert!(by(Some("client"), &version::TLS13).expect("it is admitted").contains(" 200 "));
+        by(Some("stranger"), &version::TLS13).expect_err("nobody signed it");
+        by(None, &version::TLS13).expect_err("it has no certificate");
+        by(Some("client"), &version::TLS12).expect_err("it is too old");
+    };
+    is_kept();
+    for half in [
+        format!("{SERVER}{clients}{sans}{versions}"),
+        format!("{SERVER}{clients}{sans}{rate}"),
+        format!("{SERVER}{clients}{versions}{rate}"),
+        format!("{SERVER}  client_auth_type: RequireAndVerifyClientCert\n{sans}{versions}{rate}"),
+        format!(
+            "{SERVER}  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: ca.crt\n{versions}{rate}"
+        ),
+        format!("{SERVER}{versions}{rate}"),
+    ] {
+        folder.write("web.yml", &half);
+        is_kept();
+    }
+    // What is as strict is taken over.
+    folder.write("web.yml", &whole.replace("client.example", "other.example"));
+    folder.get(server.address, Some("client"), "").expect_err("its name is not in the list any more");
+}
+
+#[test]
+fn a_reload_keeps_verified_passwords_and_the_tokens_of_the_rate_limit() {
+    let folder = Folder::new();
+    let dear = bcrypt::hash("secret", 11).expect("a hash");
+    let text = format!("basic_auth_users:\n  ann: {dear}\nrate_limit:\n  interval: 1h\n  burst: 3\n");
+    let server = folder.serve(&text);
+    let timed = || {
+        let began = std::time::Instant::now();
+        (get(server.address, "/-/healthy", ANN).0, began.elapsed())
+    };
+    let (status, first) = timed();
+    assert_eq!(status, 200);
+    folder.write("web.yml", &format!("{text}http_server_config:\n  headers:\n    X-Frame-Options: deny\n"));
+    let (status, second) = timed();
+    assert!(status == 200 && second * 3 < first, "{first:?}, then {second:?}");
+    assert_eq!([(); 2].map(|()| timed().0), [200, 429], "the bucket is not full again");
+
+    let cheap = hash();
+    let config =
+        folder.load(&format!("basic_auth_users:\n  ann: {dear}\n  bob: {cheap}\n")).expect("it is valid");
+    let warnings = config.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("costs from 4 to 11"), "{warnings:?}");
+}
+
+#[test]
+fn a_connection_from_before_tls_is_answered_no_more() {
+    let folder = Folder::new();
+    let server = folder.serve("");
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    let mut ask = || {
+        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).expect("it answers");
+        String::from_utf8(answer).expect("text")
+    };
+    assert_eq!(ask(), "HTTP/1.1 200");
+    // The rest of the first answer is read with the second one.
+    folder.write("web.yml", SERVER);
+    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers, and closes");
+    assert!(answer.contains("HTTP/1.1 421") && answer.contains("connection: close"), "{answer}");
+}
+
+#[test]
+fn silent_clients_do_not_delay_the_end() {
+    let folder = Folder::new();
+    let server = folder.serve(SERVER);
+    // Whoever came first is accepted once the one after it has its answer.
+    let _silent = TcpStream::connect(server.address).expect("it listens");
+    folder.get(server.address, None, "").expect("it answers");
+    let began = std::time::Instant::now();
+    server.stop();
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
 }

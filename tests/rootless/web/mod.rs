@@ -3,6 +3,7 @@
 mod attacks;
 mod config;
 mod formats;
+mod http2;
 mod requests;
 mod sockets;
 
@@ -25,8 +26,27 @@ use test_support::golden::snapshot;
 struct Server {
     address: SocketAddr,
     readings: Arc<AtomicUsize>,
-    _stop: watch::Sender<bool>,
-    _runtime: tokio::runtime::Runtime,
+    stop: watch::Sender<bool>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Server {
+    /// Waits until it has ended by itself.
+    fn stop(mut self) {
+        self.stop.send_replace(true);
+        let runtime = self.runtime.take().expect("it is dropped only once");
+        runtime.block_on(&mut self.served).expect("it does not panic").expect("it was served");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Tests of asynchronous clients drop it on a runtime of their own, which may not wait.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A snapshot in which every table was refused.
@@ -69,8 +89,8 @@ fn serve_with(
     let (server, readings) = source(settings, read, select);
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.spawn(server.serve(listener, stopped));
-    Server { address, readings, _stop: stop, _runtime: runtime }
+    let served = runtime.spawn(server.serve(listener, stopped));
+    Server { address, readings, stop, served, runtime: Some(runtime) }
 }
 
 /// Returns a server, and the number of its readings.
