@@ -82,6 +82,8 @@ async fn many_streams_and_large_headers_are_answered_or_refused() {
     let folder = Folder::new();
     let server = serve(&folder, web::Settings { max_requests: 2, ..settings() });
     let (client, _connection) = connect(&folder, server.address, 1 << 20).await;
+    // From its first answer on, the client knows the bound and waits.
+    assert_eq!(fetch(&client, "/-/healthy").await.0, 200);
     let many = (0..200).map(|_| fetch(&client, "/metrics"));
     let answers = futures_util::future::join_all(many).await;
     assert!(answers.iter().all(|(status, _)| matches!(status, 200 | 503)));
