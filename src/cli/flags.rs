@@ -342,7 +342,9 @@ pub(super) struct PrivilegeFlags {
     #[arg(long = "no-landlock", action = ArgAction::SetFalse)]
     pub(super) landlock: bool,
 
-    /// Allow new privileges, tracing and core dumps
+    /// Allow tracing and core dumps
+    ///
+    /// And new privileges of executed programs, with --no-seccomp and --no-landlock as well: each of these layers forbids them.
     #[arg(long = "no-harden-process", action = ArgAction::SetFalse)]
     pub(super) harden_process: bool,
 }

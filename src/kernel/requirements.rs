@@ -1,13 +1,10 @@
-//! Why the kernel refuses every table. Entry point: [`refusal`]. What single sources need is in [`crate::model::feature`].
+//! Why the kernel refuses every table. Entry points: [`Standing::read`] and [`refusal`]. What single sources need is in
+//! [`crate::model::feature`].
 
 use std::fs;
 
-/// `CAP_SYS_ADMIN`. Source: `include/uapi/linux/capability.h`.
-const CAP_SYS_ADMIN: u32 = 21;
-/// `CAP_PERFMON`.
-const CAP_PERFMON: u32 = 38;
-/// `CAP_BPF`.
-const CAP_BPF: u32 = 39;
+use crate::model::Capability;
+use crate::sys::os;
 
 /// Why no BPF object can be read, and what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,34 +54,52 @@ const CAPABILITIES: AccessRefusal = AccessRefusal {
     ],
 };
 
-/// Explains why every table is refused.
+/// What the process could do before it gave anything up: afterwards it would see its own restrictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The effective capabilities, one bit each; `None` when the kernel did not tell.
+    effective: Option<u64>,
+    /// Whether somebody else's seccomp filter is active.
+    is_filtered: bool,
+    /// Whether it is in the initial user namespace; `None` when that is unknown.
+    is_initial_namespace: Option<bool>,
+}
+
+impl Standing {
+    /// Reads that of the calling thread. To be called before [`crate::sandbox::Sandbox::enter`].
+    #[must_use]
+    pub fn read() -> Self {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let uid_map = fs::read_to_string("/proc/self/uid_map").ok();
+        Self {
+            effective: os::effective_capabilities().ok(),
+            is_filtered: is_filtered(&status),
+            is_initial_namespace: uid_map.as_deref().map(is_initial_user_namespace),
+        }
+    }
+
+    fn has(self, capability: Capability) -> bool {
+        self.effective.is_some_and(|bits| bits >> (capability as u32) & 1 == 1)
+    }
+}
+
+/// Explains why every table is refused to a process that could do this at its start.
 ///
 /// Reading by id needs `CAP_SYS_ADMIN` in the initial user namespace, `CAP_BPF` is not enough (`bpf_obj_get_next_id` in
 /// `kernel/bpf/syscall.c`). Loading iterators needs `CAP_BPF` and `CAP_PERFMON`.
 #[must_use]
-pub fn refusal() -> AccessRefusal {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let uid_map = fs::read_to_string("/proc/self/uid_map").ok();
-    explain(effective(&status), is_filtered(&status), uid_map.as_deref().map(is_initial_user_namespace))
-}
-
-fn explain(effective: Option<u64>, is_filtered: bool, initial_namespace: Option<bool>) -> AccessRefusal {
-    let has = |capability: u32| effective.is_some_and(|bits| bits >> capability & 1 == 1);
-    if initial_namespace == Some(false) {
+pub fn refusal(at_start: Standing) -> AccessRefusal {
+    let may_iterate = at_start.has(Capability::Bpf) && at_start.has(Capability::Perfmon);
+    let may_list = at_start.has(Capability::SysAdmin);
+    if at_start.is_initial_namespace == Some(false) {
         USER_NAMESPACE
-    } else if is_filtered && (has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON)) {
+    } else if at_start.is_filtered && (may_list || may_iterate) {
         SECCOMP
-    } else if has(CAP_SYS_ADMIN) {
+    } else if may_list {
         SECURITY_MODULE
     } else {
         CAPABILITIES
     }
-}
-
-/// The effective capabilities in `/proc/self/status`; `None` when it does not list them.
-fn effective(status: &str) -> Option<u64> {
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(effective.trim(), 16).ok()
 }
 
 /// Whether `/proc/self/status` reports a seccomp filter. Source: `SECCOMP_MODE_FILTER` in `include/uapi/linux/seccomp.h`.
@@ -101,12 +116,12 @@ fn is_initial_user_namespace(uid_map: &str) -> bool {
 mod tests {
     use super::*;
 
-    const SYS_ADMIN: Option<u64> = Some(1 << CAP_SYS_ADMIN);
-    const BPF_AND_PERFMON: Option<u64> = Some(1 << CAP_BPF | 1 << CAP_PERFMON);
+    const SYS_ADMIN: Option<u64> = Some(1 << Capability::SysAdmin as u32);
+    const BPF_AND_PERFMON: Option<u64> = Some(1 << Capability::Bpf as u32 | 1 << Capability::Perfmon as u32);
 
     #[test]
     fn each_cause_has_its_own_message() {
-        for (effective, is_filtered, initial_namespace, expected) in [
+        for (effective, is_filtered, is_initial_namespace, expected) in [
             (Some(0), false, Some(true), CAPABILITIES),
             (None, false, None, CAPABILITIES),
             (Some(0), true, Some(true), CAPABILITIES),
@@ -116,8 +131,8 @@ mod tests {
             (SYS_ADMIN, false, Some(true), SECURITY_MODULE),
             (SYS_ADMIN, true, Some(false), USER_NAMESPACE),
         ] {
-            let found = explain(effective, is_filtered, initial_namespace);
-            assert_eq!(found, expected, "{effective:?} {is_filtered} {initial_namespace:?}");
+            let at_start = Standing { effective, is_filtered, is_initial_namespace };
+            assert_eq!(refusal(at_start), expected, "{at_start:?}");
         }
         assert!(CAPABILITIES.remedies.iter().any(|line| line.contains("setcap")));
         assert!(!SECCOMP.cause.contains("CAP_SYS_ADMIN"), "present capabilities are not reported as missing");
@@ -136,9 +151,6 @@ mod tests {
 
     #[test]
     fn fields_of_proc_status_are_parsed() {
-        assert_eq!(effective("Name:\tx\nCapEff:\t0000000000200000\n"), SYS_ADMIN);
-        assert_eq!(effective("CapEff:\t000000c000000000\n"), BPF_AND_PERFMON);
-        assert_eq!(effective("Name:\tx\n"), None);
         assert!(is_filtered("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
         assert!(!is_filtered("Seccomp:\t0\nSeccomp_filters:\t0\n"));
         assert!(is_initial_user_namespace("         0          0 4294967295\n"));

@@ -120,6 +120,7 @@ const EVERYWHERE: &[libc::c_long] = &[
     libc::SYS_sigaltstack,
     libc::SYS_restart_syscall,
     libc::SYS_tgkill,
+    libc::SYS_tkill,
     libc::SYS_gettid,
     libc::SYS_getpid,
     libc::SYS_getppid,
@@ -189,6 +190,12 @@ const MSEAL: libc::c_long = 462;
 const OPENAT2: libc::c_long = 437;
 const CLONE3: libc::c_long = 435;
 
+// The libc crate does not have it for every C library of aarch64.
+#[cfg(target_arch = "aarch64")]
+const RENAMEAT: libc::c_long = 38;
+#[cfg(not(target_arch = "aarch64"))]
+const RENAMEAT: libc::c_long = libc::SYS_renameat;
+
 /// What readings and scans use beside: identity of descriptor tables, and cgroups by id.
 const OF_READINGS: &[libc::c_long] = &[libc::SYS_kcmp, libc::SYS_open_by_handle_at];
 
@@ -214,7 +221,7 @@ const OF_OTHERS: &[libc::c_long] = &[
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
     libc::SYS_renameat2,
-    libc::SYS_renameat,
+    RENAMEAT,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_ftruncate,

@@ -31,12 +31,19 @@ const SYSTEM: &[&str] = &[
     "/usr/local/share/ca-certificates",
     "/var/lib/ca-certificates",
     "/var/lib/sss",
-    "/run/systemd/resolve",
-    "/run/nscd",
     "/nix/store",
     "/dev/null",
     "/dev/urandom",
 ];
+
+/// Directories of services that may start later, as [`SYSTEM`]. As long as one does not exist, what exists above it is readable.
+const STARTED_LATER: &[&str] = &["/run/systemd/resolve", "/run/nscd"];
+
+/// The resolver's settings, often a link into a directory of [`STARTED_LATER`], or of another such service.
+const RESOLVER: &str = "/etc/resolv.conf";
+
+/// The longest chain of links that is followed, as in the kernel (`MAXSYMLINKS`).
+const MOST_LINKS: usize = 40;
 
 /// Directories whose entries name pods and containers. Nothing in them is opened.
 const LISTED: &[&str] = &["/var/log/pods", "/var/log/containers"];
@@ -101,17 +108,30 @@ fn apply(files: &Files) -> Result<RestrictionStatus, RulesetError> {
     rules.restrict_self()
 }
 
-/// Returns what is readable: of a given file its directory, and where its link leads.
+/// Returns what is readable: of a given file its directory, and where its link leads. Of what does not exist yet, the nearest directory above
+/// that does, but not `/`, which would be everything.
 fn readable(files: &Files) -> BTreeSet<PathBuf> {
-    let mut paths: BTreeSet<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     let of_variables = CERTIFICATES.iter().filter_map(env::var_os).map(PathBuf::from);
-    let resolver = PathBuf::from("/etc/resolv.conf");
-    for file in files.read.iter().cloned().chain(of_variables).chain([resolver]) {
-        for path in [file.canonicalize().ok(), Some(file)].into_iter().flatten() {
-            paths.insert(if path.is_dir() { path } else { directory_of(&path) });
-        }
+    let named = files.read.iter().cloned().chain(of_variables).chain([PathBuf::from(RESOLVER)]);
+    let directory = |path: PathBuf| if path.is_dir() { path } else { directory_of(&path) };
+    let directories = named.flat_map(|file| [target(&file), file]).map(directory);
+    let maybe_later = directories.chain(STARTED_LATER.iter().map(PathBuf::from));
+    let above = maybe_later.map(|path| existing(&path).to_owned()).filter(|path| path != Path::new("/"));
+    SYSTEM.iter().map(PathBuf::from).chain(above).collect()
+}
+
+/// Returns where a link leads, even if nothing is there yet; the path itself if it is none.
+fn target(path: &Path) -> PathBuf {
+    if let Ok(found) = path.canonicalize() {
+        return found;
     }
-    paths
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(link) = path.read_link() else { break };
+        // An absolute link replaces the directory. `..` is left to the kernel.
+        path = directory_of(&path).join(link);
+    }
+    path
 }
 
 /// Returns the directory of a file, which may not exist.
@@ -140,14 +160,33 @@ mod tests {
         std::fs::write(path("target/key.pem"), "").expect("the directory is writable");
         std::os::unix::fs::symlink(path("target/key.pem"), path("links/key.pem"))
             .expect("the directory is writable");
-        let files = Files { read: vec![path("links/key.pem"), path("gone/key.pem")], ..Files::default() };
+        let files = Files { read: vec![path("links/key.pem")], ..Files::default() };
         let readable = readable(&files);
         let target = path("target").canonicalize().expect("it exists");
-        for expected in [path("links"), target, path("gone"), PathBuf::from("/etc")] {
+        for expected in [path("links"), target, PathBuf::from("/etc")] {
             assert!(readable.contains(&expected), "{expected:?} is not in {readable:?}");
         }
         assert!(!readable.contains(root.path()));
         assert_eq!(directory_of(Path::new("key.pem")), Path::new("."));
         assert_eq!(existing(&path("links/no/such")), path("links"));
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_is_readable_by_the_directory_above() {
+        let root = tempfile::TempDir::new().expect("a temporary directory can be created");
+        let path = |name: &str| root.path().join(name);
+        for directory in ["run", "links", "mounts"] {
+            std::fs::create_dir(path(directory)).expect("the directory is writable");
+        }
+        std::os::unix::fs::symlink("../run/resolve/stub.conf", path("links/resolv.conf"))
+            .expect("the directory is writable");
+        let read =
+            vec![path("links/resolv.conf"), path("mounts/later/tls.crt"), PathBuf::from("/no/such/file")];
+        let readable = readable(&Files { read, ..Files::default() });
+        for expected in [path("links"), path("links/../run"), path("mounts")] {
+            assert!(readable.contains(&expected), "{expected:?} is not in {readable:?}");
+        }
+        assert!(!readable.contains(Path::new("/")), "not everything");
+        assert!(readable.iter().any(|path| path.starts_with("/run")), "the resolver may start later");
     }
 }

@@ -20,7 +20,7 @@ use nix::unistd::Uid;
 
 pub use self::files::Files;
 use self::filter::Rule;
-pub use self::rights::{Needs, USED};
+pub use self::rights::{Needs, USED, gives_up};
 pub use self::user::UserIds;
 use crate::model::Capability;
 
@@ -87,6 +87,13 @@ impl Layer {
             Self::Landlock => "--no-landlock",
         }
     }
+
+    /// Returns what to say of it where the flag turned it off, but other layers keep something.
+    #[must_use]
+    pub fn turned_off(self, kept: &str) -> String {
+        let flag = self.flag();
+        if kept.is_empty() { flag.to_owned() } else { format!("{flag} ({kept})") }
+    }
 }
 
 /// Returns the layers as a table for the documents.
@@ -100,7 +107,7 @@ pub fn markdown() -> String {
             Layer::Process => (
                 "no new privileges; other processes of its user can neither trace it nor read its memory; no core dumps",
                 "the same",
-                "",
+                "nothing; turned off, seccomp and Landlock still forbid new privileges where they are on",
             ),
             Layer::Capabilities => (
                 "`CAP_SYS_ADMIN`, `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, and `CAP_NET_ADMIN` with hooks or another user than \
@@ -130,8 +137,8 @@ pub fn markdown() -> String {
 pub enum LayerState {
     /// It is there: what it restricts.
     On(String),
-    /// A flag turned it off.
-    Off,
+    /// A flag turned it off: what other layers restrict all the same; empty for nothing.
+    Off(&'static str),
     /// The kernel or a container refuses it: why.
     Unavailable(String),
 }
@@ -171,7 +178,7 @@ impl Sandbox {
         if let Some(user) = options.user {
             user::become_user(user)?;
         }
-        let process = if options.harden { harden() } else { LayerState::Off };
+        let process = if options.harden { harden() } else { LayerState::Off("") };
         let sandbox = Self { options, needs, process, restricted: Mutex::default() };
         if options.capabilities {
             // Where it fails it fails again for each group of threads, and is reported there.
@@ -206,7 +213,7 @@ impl Sandbox {
                 Err(error) => LayerState::Unavailable(error.to_string()),
             }
         } else {
-            LayerState::Off
+            LayerState::Off("")
         };
         self.record(threads, Layer::Capabilities, state);
     }
@@ -218,13 +225,13 @@ impl Sandbox {
                 Err(why) => LayerState::Unavailable(why),
             }
         } else {
-            LayerState::Off
+            LayerState::Off("")
         };
         self.record(threads, Layer::Landlock, state);
     }
 
     fn seccomp(&self, threads: Threads, rules: &[Rule]) {
-        let state = if self.options.seccomp { filter_calls(rules) } else { LayerState::Off };
+        let state = if self.options.seccomp { filter_calls(rules) } else { LayerState::Off("") };
         self.record(threads, Layer::Seccomp, state);
     }
 
@@ -246,7 +253,16 @@ impl Sandbox {
                 ))
             };
         let state = |layer| match layer {
-            Layer::Process => Some(self.process.clone()),
+            Layer::Process => Some(match &self.process {
+                // Both set it, since the kernel demands it of processes without CAP_SYS_ADMIN.
+                LayerState::Off(_) if matches!(worst(Layer::Seccomp), Some(LayerState::On(_))) => {
+                    LayerState::Off("no new privileges all the same, by seccomp")
+                }
+                LayerState::Off(_) if matches!(worst(Layer::Landlock), Some(LayerState::On(_))) => {
+                    LayerState::Off("no new privileges of other threads all the same, by landlock")
+                }
+                state => state.clone(),
+            }),
             _ => worst(layer).cloned(),
         };
         Layer::ALL.into_iter().filter_map(|layer| Some((layer, state(layer)?))).collect()
@@ -280,7 +296,7 @@ impl fmt::Display for Sandbox {
         for (layer, state) in self.layers() {
             match state {
                 LayerState::On(_) => {}
-                LayerState::Off => write!(line, "; off: {}", layer.flag())?,
+                LayerState::Off(kept) => write!(line, "; off: {}", layer.turned_off(kept))?,
                 LayerState::Unavailable(why) => write!(line, "; {} not available: {why}", layer.as_str())?,
             }
         }
@@ -343,7 +359,7 @@ mod tests {
             (Threads::Others, Layer::Landlock, LayerState::Unavailable("it is not enabled".to_owned())),
             (Threads::Others, Layer::Seccomp, on("system calls")),
             (Threads::Readings, Layer::Capabilities, on("CAP_SYS_ADMIN")),
-            (Threads::Readings, Layer::Seccomp, LayerState::Off),
+            (Threads::Readings, Layer::Seccomp, LayerState::Off("")),
         ]);
         assert_eq!(
             sandbox.to_string(),
@@ -353,7 +369,27 @@ mod tests {
         let [process, capabilities, seccomp, landlock] = &sandbox.layers()[..] else { panic!("{sandbox:?}") };
         assert!(matches!(process, (Layer::Process, LayerState::On(_))));
         assert!(matches!(capabilities, (Layer::Capabilities, LayerState::On(_))));
-        assert_eq!(seccomp, &(Layer::Seccomp, LayerState::Off));
+        assert_eq!(seccomp, &(Layer::Seccomp, LayerState::Off("")));
         assert!(matches!(landlock, (Layer::Landlock, LayerState::Unavailable(_))));
+    }
+
+    #[test]
+    fn a_process_that_is_not_hardened_gains_no_privileges_under_another_layer() {
+        let of = |layer, threads| {
+            let mut sandbox = sandbox(&[(threads, layer, LayerState::On("it is on".to_owned()))]);
+            sandbox.process = LayerState::Off("");
+            sandbox.layers()[0].1.clone()
+        };
+        let LayerState::Off(kept) = of(Layer::Seccomp, Threads::Readings) else {
+            panic!("a flag turned it off")
+        };
+        assert_eq!(
+            Layer::Process.turned_off(kept),
+            "--no-harden-process (no new privileges all the same, by seccomp)"
+        );
+        assert!(
+            matches!(of(Layer::Landlock, Threads::Others), LayerState::Off(kept) if kept.contains("other threads"))
+        );
+        assert_eq!(of(Layer::Capabilities, Threads::Others), LayerState::Off(""));
     }
 }

@@ -3,7 +3,7 @@
 use caps::errors::CapsError;
 use caps::{CapSet, CapsHashSet};
 
-use crate::model::Capability;
+use crate::model::{Capability, Feature};
 
 /// What the exporter uses at most: without any other capability of root it reports the same (`docs/privileges.md`).
 pub const USED: [Capability; 6] = [
@@ -33,6 +33,12 @@ pub struct Needs {
     pub hooks: bool,
     /// Whether everything that needs a capability after the start is given up.
     pub nothing: bool,
+}
+
+/// Returns whether a process that gives up everything after the start does without a feature. What it does at start it still does.
+#[must_use]
+pub const fn gives_up(feature: Feature) -> bool {
+    !matches!(feature, Feature::Iterators | Feature::KernelSymbols | Feature::RunStatistics)
 }
 
 /// Returns the capabilities that readings need once the iterators are loaded. A loaded iterator is read without any since 5.19, the

@@ -10,9 +10,10 @@ use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{DoctorCommand, DoctorFormat, Log};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::kernel::{self, Reader, requirements};
+use bpf_metrics_exporter::kernel::requirements::{self, Standing};
+use bpf_metrics_exporter::kernel::{self, Reader};
 use bpf_metrics_exporter::model::{Feature, Reason, Snapshot};
-use bpf_metrics_exporter::sandbox::{Files, LayerState, Needs, Sandbox};
+use bpf_metrics_exporter::sandbox::{self, Files, LayerState, Needs, Sandbox};
 use bpf_metrics_exporter::text::visible;
 use nix::unistd::Uid;
 use serde::Serialize;
@@ -52,6 +53,7 @@ pub(super) fn doctor(options: DoctorCommand, log: Log, warnings: &[String]) -> E
 fn examine(options: DoctorCommand, log: Log, warnings: &[String]) -> anyhow::Result<Report> {
     let DoctorCommand { sandbox, collection, format: _ } = options;
     let least = sandbox.least;
+    let at_start = Standing::read();
     let needs = Needs { hooks: collection.enrich.hooks.is_some(), nothing: least };
     let sandbox = Arc::new(Sandbox::enter(sandbox, needs).map_err(anyhow::Error::msg)?);
     log::start(log).context("failed to start the thread of the log")?;
@@ -70,7 +72,7 @@ fn examine(options: DoctorCommand, log: Log, warnings: &[String]) -> anyhow::Res
         enricher.read()
     });
     let snapshot = reading.context("failed to start a thread")?.join().expect("no reading panics");
-    Ok(Report::new(&snapshot, &sandbox, least))
+    Ok(Report::new(&snapshot, &sandbox, at_start, least))
 }
 
 /// What was found.
@@ -144,15 +146,15 @@ struct LayerReport {
 }
 
 impl Report {
-    fn new(snapshot: &Snapshot, sandbox: &Sandbox, least: bool) -> Self {
+    fn new(snapshot: &Snapshot, sandbox: &Sandbox, at_start: Standing, least: bool) -> Self {
         let features: Vec<_> =
             Feature::ALL.into_iter().map(|feature| FeatureReport::new(feature, snapshot, least)).collect();
         let issues: Vec<_> =
             snapshot.issues.iter().filter(|issue| issue.count > 0).map(messages::issue).collect();
         let layers = sandbox.layers().into_iter().map(|(layer, state)| match state {
             LayerState::On(detail) => LayerReport { name: layer.as_str(), state: State::Works, detail },
-            LayerState::Off => {
-                LayerReport { name: layer.as_str(), state: State::Off, detail: layer.flag().to_owned() }
+            LayerState::Off(kept) => {
+                LayerReport { name: layer.as_str(), state: State::Off, detail: layer.turned_off(kept) }
             }
             LayerState::Unavailable(why) => {
                 LayerReport { name: layer.as_str(), state: State::Missing, detail: why }
@@ -160,7 +162,7 @@ impl Report {
         });
         let layers: Vec<_> = layers.collect();
         let refused = snapshot.is_all_refused().then(|| {
-            let refusal = requirements::refusal();
+            let refusal = requirements::refusal(at_start);
             Refused { cause: refusal.cause, remedies: refusal.remedies }
         });
         let works = refused.is_none()
@@ -224,7 +226,7 @@ impl FeatureReport {
         let state = match (found, reason) {
             (None, _) => State::Off,
             (Some(_), None) => State::Works,
-            (Some(_), Some(Reason::Missing(_))) if least => State::GivenUp,
+            (Some(_), Some(Reason::Missing(_))) if least && sandbox::gives_up(feature) => State::GivenUp,
             (Some(_), Some(_)) => State::Missing,
         };
         let plain = |text: &str| text.replace('`', "");
@@ -317,7 +319,7 @@ mod tests {
         };
         let sandbox =
             Sandbox::enter(options, Needs { hooks: true, nothing: least }).expect("no user is wanted");
-        Report::new(&snapshot(states), &sandbox, least)
+        Report::new(&snapshot(states), &sandbox, Standing::read(), least)
     }
 
     #[test]
@@ -349,6 +351,9 @@ mod tests {
         assert_eq!(state("cgroup_hooks"), Some(State::Off));
         let unseen = report(&[(Feature::Iterators, Some(Reason::Kernel))], true);
         assert!(!unseen.works, "no capability would help");
+        for feature in [Feature::Iterators, Feature::KernelSymbols, Feature::RunStatistics] {
+            assert!(!report(&[(feature, missing)], true).works, "{feature:?} is wanted at start");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::supervisor::Manager;
 use crate::{USAGE, messages};
 
 /// What the endpoint is served on.
@@ -77,7 +78,7 @@ impl WebEndpoint {
     }
 
     /// Serves a source's readings, rendered on a thread, until `stopped`. `names`: further names of this host. `reloads`: when to read
-    /// the configuration file again.
+    /// the configuration file again, and who is told of it.
     pub(super) fn serve(
         self,
         tasks: &mut JoinSet<anyhow::Result<()>>,
@@ -85,7 +86,7 @@ impl WebEndpoint {
         names: &[String],
         (source, rendering): (Source, Worker),
         stopped: &watch::Receiver<bool>,
-        reloads: Option<watch::Receiver<()>>,
+        reloads: Option<(watch::Receiver<()>, Manager)>,
     ) {
         let Self { listeners, config, descriptors } = self;
         for warning in config.iter().flat_map(ConfigFile::warnings) {
@@ -120,7 +121,7 @@ impl WebEndpoint {
 /// Reads the configuration file again at each signal, until `stopped`.
 async fn reload(
     server: web::Server,
-    mut reloads: watch::Receiver<()>,
+    (mut reloads, manager): (watch::Receiver<()>, Manager),
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     loop {
@@ -132,7 +133,7 @@ async fn reload(
                 Err(_gone) => return Ok(()),
             },
         }
-        server.reload().await;
+        manager.reload(server.reload()).await;
     }
 }
 

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::cli::ListenAddress;
 use bpf_metrics_exporter::enrich::Enricher;
-use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode, requirements};
+use bpf_metrics_exporter::kernel::requirements::{self, Standing};
+use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode};
 use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
     Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot, WallClock,
 };
+use bpf_metrics_exporter::sandbox;
 use tracing::{info, warn};
 
 use crate::log;
@@ -46,9 +48,9 @@ pub(super) fn not_listening(address: &ListenAddress, error: &io::Error) -> Strin
     )
 }
 
-/// Why nothing could be read: the cause, and a line for each remedy.
-pub(super) fn not_permitted() -> String {
-    let refusal = requirements::refusal();
+/// Why nothing could be read by a process that could do this at its start: the cause, and a line for each remedy.
+pub(super) fn not_permitted(at_start: Standing) -> String {
+    let refusal = requirements::refusal(at_start);
     let mut message = format!("not permitted to read BPF objects: {}", refusal.cause);
     for remedy in refusal.remedies {
         let _infallible = write!(message, "\n  - {remedy}");
@@ -128,8 +130,8 @@ impl Warned {
         if let Some(before) = self.clock.replace(snapshot.clock).filter(|&before| before != snapshot.clock) {
             warn!("{}", clock_was_set(before, snapshot.clock));
         }
-        for message in self.features(&snapshot.features) {
-            if self.gives_up {
+        for (feature, message) in self.features(&snapshot.features) {
+            if self.gives_up && sandbox::gives_up(feature) {
                 info!("given up (--least-privilege): {message}");
             } else {
                 warn!("{message}");
@@ -144,13 +146,13 @@ impl Warned {
 }
 
 impl Warned {
-    /// Returns the messages on features whose state changed.
-    fn features(&mut self, states: &[FeatureState]) -> Vec<String> {
+    /// Returns the features whose state changed, with a message.
+    fn features(&mut self, states: &[FeatureState]) -> Vec<(Feature, String)> {
         let changed = states.iter().filter(|state| match state.reason {
             Some(reason) => self.features.insert(state.feature, reason) != Some(reason),
             None => self.features.remove(&state.feature).is_some(),
         });
-        changed.filter_map(FeatureState::message).collect()
+        changed.filter_map(|state| Some((state.feature, state.message()?))).collect()
     }
 }
 
@@ -278,7 +280,7 @@ mod tests {
         let mut logged = |reason| warned.features(&state(reason));
         assert!(logged(None).is_empty());
         let first = logged(Some(Reason::PidNamespace));
-        assert!(first.len() == 1 && first[0].contains("hostPID: true"), "{first:?}");
+        assert!(first.len() == 1 && first[0].1.contains("hostPID: true"), "{first:?}");
         assert!(logged(Some(Reason::PidNamespace)).is_empty(), "it is logged once");
         assert_eq!(logged(Some(Reason::Hidepid)).len(), 1);
         assert!(logged(None).is_empty());

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Resource};
-use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::export::console;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::resource;
 use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Secret, TlsFiles};
 use bpf_metrics_exporter::host::{identity, own_process};
-use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::kernel::requirements::Standing;
+use bpf_metrics_exporter::kernel::{Reader, ReaderOptions};
 use bpf_metrics_exporter::lookup;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
-use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter};
+use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter, OwnProcess, Snapshot};
 use bpf_metrics_exporter::sandbox::{Files, Needs, Sandbox};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::worker::Worker;
@@ -29,7 +30,7 @@ use tracing::{debug, info, warn};
 use crate::endpoint::{NotOpened, WebEndpoint};
 use crate::messages::{self, Warned};
 use crate::signals::Signals;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Manager, Supervisor};
 use crate::{finish, log, push};
 
 /// Limit of the last export.
@@ -68,6 +69,8 @@ pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
 /// A process that has given up what it can, and the thread of readings, which keeps more than all others.
 struct Confined {
     sandbox: Arc<Sandbox>,
+    /// What it could do before.
+    at_start: Standing,
     reading: Worker,
 }
 
@@ -75,10 +78,11 @@ struct Confined {
 fn confine(export: &Export, endpoint: &WebEndpoint) -> anyhow::Result<Confined> {
     let options = export.sandbox;
     let needs = Needs { hooks: export.collection.enrich.hooks.is_some(), nothing: options.least };
+    let at_start = Standing::read();
     let sandbox = Arc::new(Sandbox::enter(options, needs).map_err(anyhow::Error::msg)?);
     let reading = start_worker("reading")?;
     sandbox.restrict_others(&files(export, endpoint));
-    Ok(Confined { sandbox, reading })
+    Ok(Confined { sandbox, at_start, reading })
 }
 
 /// Returns what the outputs open once the exporter runs.
@@ -103,90 +107,171 @@ fn files(export: &Export, endpoint: &WebEndpoint) -> Files {
     files
 }
 
-#[expect(clippy::too_many_lines, reason = "it is the wiring, in the order of the start")]
+/// Takes the first reading, then exports until a signal arrives.
 fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Result<()> {
     let Export { push, console, web, resource, sandbox: options, collection } = export;
-    let Confined { sandbox, reading } = confined;
-    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
     let Collection { kernel, enrich, lookup, selection } = collection;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
+    let manager = Manager::default();
     // Before the first reading, during which SIGHUP would end the program, and the kernel would ignore SIGTERM if it is pid 1.
-    let mut signals = runtime.block_on(async { Signals::new() }).context("failed to handle signals")?;
+    let signals = runtime.block_on(async { Signals::new(manager.clone()) });
+    let mut signals = signals.context("failed to handle signals")?;
     // Before the first reading as well: a SIGHUP during it is not lost.
-    let reloads = endpoint.has_files().then(|| signals.reloads());
+    let reloads = endpoint.has_files().then(|| (signals.reloads(), manager.clone()));
     let (rendering, encoding) = (start_worker("rendering")?, start_worker("encoding")?);
     endpoint.start_threads()?;
     let names_of_node: Vec<_> =
         resource.node_name.iter().chain(&resource.default_node_name).cloned().collect();
     let names = NameCache::awaiting_lookups();
-    let mut warned = Warned::of(options.least);
-    let first = reading.run({
-        let (names, sandbox) = (names.clone(), Arc::clone(&sandbox));
-        let addresses = addresses(&web.listen, receivers);
-        move || {
-            // The identity of the host may be readable to root only.
-            let resource = attributes(resource, addresses);
-            let reader = Reader::restricted(kernel, || sandbox.restrict_readings());
-            let mut reader = Enricher::new(reader, enrich, names);
-            let first = reader.read();
-            (reader, first, resource)
-        }
-    });
-    let first = runtime.block_on(async {
-        tokio::select! {
-            first = first => Some(first),
-            name = signals.stop() => {
-                info!("{name}: stopping during the first reading");
-                None
-            }
-        }
-    });
-    let Some((mut reader, first, resource)) = first else {
+    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
+
+    let addresses = addresses(&web.listen, receivers);
+    let first = first_reading(&confined, (kernel, enrich, names.clone()), (resource, addresses));
+    let Some(first) = runtime.block_on(unless_stopped(first, &mut signals)) else {
+        manager.stopping();
         // The reading is still running.
         runtime.shutdown_background();
         return Ok(());
     };
-    if first.is_all_refused() {
-        anyhow::bail!(messages::not_permitted());
+    if first.snapshot.is_all_refused() {
+        anyhow::bail!(messages::not_permitted(confined.at_start));
     }
-    messages::log_start(&reader, kernel.run_stats, &first);
-    info!("sandbox: {sandbox}");
-    warned.warn_of(&first);
-    let started_at = first.reader_started_at;
-    drop(first);
+    messages::log_start(&first.reader, kernel.run_stats, &first.snapshot);
+    info!("sandbox: {}", confined.sandbox);
+    let mut warned = Warned::of(options.least);
+    warned.warn_of(&first.snapshot);
+    let First { reader, snapshot, resource } = first;
+    let about = About::new(receivers, resource, snapshot.reader_started_at);
+    drop(snapshot);
+    let source = source(confined.reading, reader, warned, selection, &about);
 
-    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
-    let ledgers =
-        receivers.iter().map(|receiver| Arc::new(Ledger::new(&receiver.endpoint.to_string(), started_at)));
-    let ledgers: Arc<[Arc<Ledger>]> = ledgers.collect();
-    let resource: Arc<[_]> = resource.into();
-    let process = Arc::new(Mutex::new(own_process::read()));
-    let destination = |receiver: &Destination| {
-        let endpoint: Arc<str> = receiver.endpoint.to_string().into();
-        let destination = (receivers.len() > 1).then(|| Arc::clone(&endpoint));
-        model::Destination { destination, endpoint, configured: receiver.configured }
-    };
-    let destinations: Vec<_> = receivers.iter().map(destination).collect();
-    let exporter = {
-        let (about, ledgers, process) = (build(started_at), Arc::clone(&ledgers), Arc::clone(&process));
-        let resource = Arc::clone(&resource);
+    let result = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = Tasks::new();
+        endpoint.serve(&mut tasks, &web, &names_of_node, (source.clone(), rendering), &stopped, reloads);
+        spawn(&mut tasks, lookup::run(names, lookup, start_worker("lookup")?, stopped.clone()));
+        if let Some(push) = push {
+            push::start(&mut tasks, push, &about.resource, &about.ledgers, &source, encoding, &stopped)?;
+        } else {
+            info!("nothing is pushed over OTLP");
+        }
+        if let Some(supervisor) = Supervisor::from_environment(manager) {
+            spawn(&mut tasks, supervisor.run(source.clone(), stopped.clone()));
+        }
+        if let Some(interval) = console {
+            let printing = start_worker("printing")?;
+            spawn(&mut tasks, console::print(source.clone(), printing, interval, stopped.clone()));
+        }
+        until_stopped(tasks, stop, signals).await
+    });
+    // A reading that is still running has no use any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// Starts a task that does not fail.
+fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async {
+        task.await;
+        Ok(())
+    });
+}
+
+/// The first reading, and what else is read once, while the thread of readings has every right that it started with.
+struct First {
+    reader: Enricher,
+    snapshot: Snapshot,
+    /// The attributes of the resource.
+    resource: Vec<(String, String)>,
+}
+
+/// Takes the first reading on the thread of readings, which is restricted once the iterators are loaded.
+fn first_reading(
+    confined: &Confined,
+    (kernel, enrich, names): (ReaderOptions, EnrichOptions, NameCache),
+    (resource, addresses): (Resource, Vec<String>),
+) -> impl Future<Output = First> {
+    let sandbox = Arc::clone(&confined.sandbox);
+    confined.reading.run(move || {
+        // The identity of the host may be readable to root only.
+        let resource = attributes(resource, addresses);
+        let reader = Reader::restricted(kernel, || sandbox.restrict_readings());
+        let mut reader = Enricher::new(reader, enrich, names);
+        let snapshot = reader.read();
+        First { reader, snapshot, resource }
+    })
+}
+
+/// Waits for the first reading, or for a signal to stop: `None`.
+async fn unless_stopped(first: impl Future<Output = First>, signals: &mut Signals) -> Option<First> {
+    tokio::select! {
+        first = first => Some(first),
+        name = signals.stop() => {
+            info!("{name}: stopping during the first reading");
+            None
+        }
+    }
+}
+
+/// What outputs say of the exporter itself.
+struct About {
+    build: Build,
+    resource: Arc<[(String, String)]>,
+    /// What was delivered to each receiver.
+    ledgers: Arc<[Arc<Ledger>]>,
+    destinations: Vec<model::Destination>,
+    process: Arc<Mutex<Option<OwnProcess>>>,
+}
+
+impl About {
+    fn new(receivers: &[Destination], resource: Vec<(String, String)>, started_at: BootTime) -> Self {
+        let ledger = |receiver: &Destination| Ledger::new(&receiver.endpoint.to_string(), started_at);
+        let destination = |receiver: &Destination| {
+            let endpoint: Arc<str> = receiver.endpoint.to_string().into();
+            let destination = (receivers.len() > 1).then(|| Arc::clone(&endpoint));
+            model::Destination { destination, endpoint, configured: receiver.configured }
+        };
+        Self {
+            build: build(started_at),
+            resource: resource.into(),
+            ledgers: receivers.iter().map(|receiver| Arc::new(ledger(receiver))).collect(),
+            destinations: receivers.iter().map(destination).collect(),
+            process: Arc::new(Mutex::new(own_process::read())),
+        }
+    }
+
+    /// Returns what gives the state of the exporter at any time.
+    fn exporter(&self) -> impl Fn() -> Exporter + Clone + Send + Sync + use<> {
+        let Self { build, resource, ledgers, destinations, process } = self;
+        let (build, destinations) = (build.clone(), destinations.clone());
+        let (resource, ledgers, process) = (Arc::clone(resource), Arc::clone(ledgers), Arc::clone(process));
         move || Exporter {
-            build: about.clone(),
+            build: build.clone(),
             process: *process.lock().expect("no reading panics"),
             resource: Arc::clone(&resource),
             destinations: destinations.clone(),
             lost_log_lines: log::lost_lines(),
             delivery: Some(Ledger::delivery(&ledgers)).filter(|_| !ledgers.is_empty()),
         }
-    };
+    }
+}
+
+/// Returns the source of the readings after the first.
+fn source(
+    reading: Worker,
+    mut reader: Enricher,
+    mut warned: Warned,
+    selection: Selection,
+    about: &About,
+) -> Source {
     if selection != Selection::default() {
         info!("exporting {selection}; totals cover all objects");
     }
-    let own = exporter.clone();
+    let process = Arc::clone(&about.process);
     let read = move || {
         let began = Instant::now();
         let snapshot = reader.read();
@@ -195,43 +280,15 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
         warned.warn_of(&snapshot);
         snapshot
     };
+    let exporter = about.exporter();
+    let own = exporter.clone();
     let mut limit = messages::LimitWarning::default();
     let select = move |snapshot| {
         let selected = selection.apply(Selected::all(snapshot), Some(&own()));
         limit.warn_of(&selected);
         selected
     };
-    let source = Source::new(reading.clone(), read, select, exporter);
-
-    let result = runtime.block_on(async {
-        let (stop, stopped) = watch::channel(false);
-        let mut tasks = Tasks::new();
-        endpoint.serve(&mut tasks, &web, &names_of_node, (source.clone(), rendering), &stopped, reloads);
-        let names = lookup::run(names, lookup, start_worker("lookup")?, stopped.clone());
-        tasks.spawn(async {
-            names.await;
-            Ok(())
-        });
-        if let Some(push) = push {
-            push::start(&mut tasks, push, &resource, &ledgers, &source, encoding, &stopped)?;
-        } else {
-            info!("nothing is pushed over OTLP");
-        }
-        if let Some(supervisor) = Supervisor::from_environment() {
-            let supervise = supervisor.run(source.clone(), stopped.clone());
-            tasks.spawn(async {
-                supervise.await;
-                Ok(())
-            });
-        }
-        if let Some(interval) = console {
-            start_console(&mut tasks, interval, source.clone(), &stopped)?;
-        }
-        until_stopped(tasks, stop, signals).await
-    });
-    // A reading that is still running has no use any more.
-    runtime.shutdown_background();
-    result
+    Source::new(reading, read, select, exporter)
 }
 
 /// Starts a thread on which readings are taken, scrapes rendered or pushes encoded. None is made later, when a limit on processes may
@@ -262,21 +319,6 @@ fn build(started_at: BootTime) -> Build {
         revision: option_env!("BUILD_REVISION"),
         rustc: option_env!("BUILD_RUSTC"),
     }
-}
-
-/// Starts the task that prints readings.
-fn start_console(
-    tasks: &mut Tasks,
-    interval: Duration,
-    source: Source,
-    stopped: &watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let print = console::print(source, start_worker("printing")?, interval, stopped.clone());
-    tasks.spawn(async {
-        print.await;
-        Ok(())
-    });
-    Ok(())
 }
 
 /// Waits for a signal, then for the tasks to finish: at most [`SHUTDOWN_TIMEOUT`], and not after a second signal.

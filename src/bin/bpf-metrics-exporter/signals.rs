@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::supervisor;
+use crate::supervisor::Manager;
 
 /// The signals that the program handles.
 pub(super) struct Signals {
@@ -14,16 +14,18 @@ pub(super) struct Signals {
     terminate: Signal,
     hang_up: Signal,
     reload: watch::Sender<()>,
+    manager: Manager,
 }
 
 impl Signals {
-    /// Handles signals from now on.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Handles signals from now on. `manager` is answered where nobody reloads anything.
+    pub(super) fn new(manager: Manager) -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
             reload: watch::Sender::new(()),
+            manager,
         })
     }
 
@@ -39,18 +41,18 @@ impl Signals {
             tokio::select! {
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.hang_up.recv() => self.hang_up(),
+                _ = self.hang_up.recv() => self.hang_up().await,
             }
         }
     }
 
-    fn hang_up(&self) {
-        // Fails if nobody has a receiver.
+    async fn hang_up(&self) {
+        // Fails if nobody has a receiver. Who has one tells the service manager.
         if self.reload.send(()).is_ok() {
             info!("SIGHUP: reloading the configuration");
         } else {
             info!("SIGHUP ignored: there is no configuration to reload; restart to change flags");
+            self.manager.reload(async {}).await;
         }
-        supervisor::reloaded();
     }
 }

@@ -12,6 +12,7 @@ use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::{json, prometheus, table};
 use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::kernel::requirements::Standing;
 use bpf_metrics_exporter::lookup;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::Snapshot;
@@ -41,9 +42,10 @@ pub(super) fn snapshot(options: cli::SnapshotCommand, log: Log, warnings: &[Stri
             }
         }
     } else {
+        let at_start = Standing::read();
         let snapshot = read_host(collection);
         if snapshot.is_all_refused() {
-            return finish(Err(anyhow::anyhow!(messages::not_permitted())));
+            return finish(Err(anyhow::anyhow!(messages::not_permitted(at_start))));
         }
         Selected::all(Arc::new(snapshot))
     };

@@ -1,11 +1,12 @@
 //! What the service manager hears of the exporter: that it is ready, reloads and stops, its status, and that readings go on
-//! (`sd_notify(3)`, `Type=notify` of systemd). Entry point: [`Supervisor::run`].
+//! (`sd_notify(3)`, `Type=notify` of systemd). Entry points: [`Manager`] and [`Supervisor::run`].
 //!
 //! The watchdog is fed by readings: before it is due, [`Source`] is asked for a recent one, and takes it only if no scrape and no push
 //! did. If that does not return, the watchdog is not fed, and the service manager ends the exporter.
 
 use std::env;
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::model::Snapshot;
@@ -18,25 +19,89 @@ use tracing::{debug, info, warn};
 /// How often the status changes at most.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What the service manager was told last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing: the exporter starts.
+    #[default]
+    Starting,
+    Ready,
+    Stopping,
+}
+
+/// The service manager, as those who tell it of changes share it. Without one nothing happens.
+///
+/// `READY=1` means that the start has ended, and `STOPPING=1` that only the end follows: neither is said of a reload before or after.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Manager {
+    phase: Arc<Mutex<Phase>>,
+}
+
+impl Manager {
+    /// Reloads, and tells when that begins and has ended, if the exporter is ready meanwhile.
+    pub(super) async fn reload(&self, reload: impl Future<Output = ()>) {
+        let told = match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.while_ready(|| notify(&[NotifyState::Reloading, now])),
+            Err(error) => {
+                warn!("the service manager cannot be told of the reload: {error}");
+                false
+            }
+        };
+        reload.await;
+        if told {
+            self.while_ready(|| notify(&[NotifyState::Ready]));
+        }
+    }
+
+    /// Tells that the start has ended.
+    fn ready(&self) {
+        let mut phase = self.phase();
+        *phase = Phase::Ready;
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// Tells that the exporter ends.
+    pub(super) fn stopping(&self) {
+        let mut phase = self.phase();
+        *phase = Phase::Stopping;
+        notify(&[NotifyState::Stopping]);
+    }
+
+    /// Tells something, unless the exporter starts or ends. Nothing else is told meanwhile. Returns whether it was told.
+    fn while_ready(&self, tell: impl FnOnce()) -> bool {
+        let phase = self.phase();
+        let is_ready = *phase == Phase::Ready;
+        if is_ready {
+            tell();
+        }
+        is_ready
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Tells the service manager of this process, if there is one.
 #[derive(Debug)]
 pub(super) struct Supervisor {
+    manager: Manager,
     /// The time within which the watchdog is to be fed; `None` without one.
     watchdog: Option<Duration>,
 }
 
 impl Supervisor {
     /// Reads what the service manager wants from the environment; `None` without a service manager.
-    pub(super) fn from_environment() -> Option<Self> {
+    pub(super) fn from_environment(manager: Manager) -> Option<Self> {
         env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())?;
         let mut microseconds = 0;
         let has_watchdog = sd_notify::watchdog_enabled(false, &mut microseconds) && microseconds > 0;
-        Some(Self { watchdog: has_watchdog.then(|| Duration::from_micros(microseconds)) })
+        Some(Self { manager, watchdog: has_watchdog.then(|| Duration::from_micros(microseconds)) })
     }
 
     /// Reports that the exporter is ready, and from then on its status and that readings go on, until `stopped` is true.
     pub(super) async fn run(self, source: Source, mut stopped: watch::Receiver<bool>) {
-        notify(&[NotifyState::Ready]);
+        self.manager.ready();
         if let Some(watchdog) = self.watchdog {
             info!("the watchdog of the service manager is fed by readings, one in {:?}", watchdog / 2);
         }
@@ -64,7 +129,7 @@ impl Supervisor {
             _ = stopped.wait_for(|stopped| *stopped) => {}
             () = supervise => {}
         }
-        notify(&[NotifyState::Stopping]);
+        self.manager.stopping();
     }
 
     /// Returns a reading that began at this moment or later; without a watchdog the last one.
@@ -73,21 +138,12 @@ impl Supervisor {
     }
 }
 
-/// Reports that a signal to reload was handled. Without a service manager nothing happens.
-pub(super) fn reloaded() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => {
-            notify(&[NotifyState::Reloading, now]);
-            notify(&[NotifyState::Ready]);
-        }
-        Err(error) => warn!("the service manager cannot be told of the reload: {error}"),
-    }
-}
-
 /// What a reading found, in a line.
 fn status(snapshot: &Snapshot) -> String {
-    let count =
-        |count: Option<usize>, what| format!("{} {what}", count.map_or("?".to_owned(), |n| n.to_string()));
+    let count = |count: Option<usize>, what| match count {
+        Some(count) => format!("{count} {what}"),
+        None => format!("? {what}"),
+    };
     let missing = snapshot.features.iter().filter(|feature| feature.reason.is_some()).count();
     let mut line = [
         count(snapshot.programs.as_ref().map(Vec::len), "programs"),
@@ -113,6 +169,17 @@ mod tests {
     use bpf_metrics_exporter::model::{BootTime, Feature, FeatureState, Reason, WallClock};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_reload_is_told_between_ready_and_stopping_only() {
+        let manager = Manager::default();
+        let tells = || manager.while_ready(|| {});
+        assert!(!tells(), "it starts");
+        manager.ready();
+        manager.reload(async { assert!(tells(), "nothing is locked while it reloads") }).await;
+        manager.reload(async { manager.stopping() }).await;
+        assert!(!tells(), "it ends");
+    }
 
     #[test]
     fn the_status_is_a_line_of_counts() {

@@ -38,9 +38,14 @@ pub(super) struct Thread {
 impl Exporter {
     /// Starts the program with these arguments, and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
-        command.args(["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"]);
-        command.args(arguments).stderr(Stdio::piped());
+        let program = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+        let quiet = ["--otlp-grpc", "none", "--web.listen-address", "127.0.0.1:0"];
+        Self::spawn(program, &[&quiet, arguments].concat())
+    }
+
+    /// Starts a command, which is or becomes the program, with these arguments, and waits until it serves.
+    pub(super) fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut running = Running(command.spawn().expect("it starts"));
         let stderr = BufReader::new(running.0.stderr.take().expect("a pipe"));
         let mut log = Vec::new();
@@ -53,6 +58,11 @@ impl Exporter {
             }
         }
         panic!("it does not serve: {log:#?}");
+    }
+
+    /// Returns the id of its process.
+    pub(super) fn id(&self) -> u32 {
+        self.running.0.id()
     }
 
     /// Returns a scrape.
@@ -92,6 +102,12 @@ pub(super) fn families_of(address: SocketAddr) -> BTreeSet<String> {
     let scrape = http::get(address, "/metrics").expect("it serves");
     let families = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     families.map(str::to_owned).collect()
+}
+
+/// Returns the series of features in a scrape.
+pub(super) fn features_of(scrape: &str) -> BTreeSet<String> {
+    let available = scrape.lines().filter(|line| line.starts_with("bpf_exporter_feature_available{"));
+    available.map(str::to_owned).collect()
 }
 
 /// Returns the directories of the threads of a process.

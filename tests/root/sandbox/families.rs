@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use test_support::objects::{Herd, Link, wait_until};
+use tempfile::TempDir;
+use test_support::objects::{Herd, Link, Mount, wait_until};
 
-use super::exporter::{Exporter, OF_READINGS, reads};
+use super::exporter::{Exporter, OF_READINGS, features_of, reads};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -63,14 +64,42 @@ pub(crate) fn as_nobody() {
     });
     assert_restricted(&nobody, NOBODY, OF_READINGS);
     // What root sees all of, nobody does.
-    let features = |exporter: &Exporter| {
-        let scrape = exporter.scrape();
-        let available = scrape.lines().filter(|line| line.starts_with("bpf_exporter_feature_available{"));
-        available.map(str::to_owned).collect::<BTreeSet<_>>()
-    };
-    assert_eq!(features(&root), features(&nobody));
+    assert_eq!(features_of(&root.scrape()), features_of(&nobody.scrape()));
     // And once more, after restrictions of everything that was only opened at start.
     assert!(nobody.scrape().contains("bpf_exporter_collect_success{collector=\"map\",reader=\"iter\"} 1"));
+}
+
+/// The pin of a link cannot be opened without write permission, which none of the six capabilities replaces.
+pub(crate) fn pinned_link() {
+    let directory = TempDir::with_prefix("bpffs-").expect("a temporary directory can be created");
+    let mount = Mount::visible(c"bpf", directory.path()).expect("it can be mounted");
+    let link = Link::raw_tracepoint().expect("root may make it");
+    let program = link.program().expect("it has one");
+    let _pins = [
+        link.pin(&mount.path().join("link")).expect("it can be pinned"),
+        program.pin(&mount.path().join("program")).expect("it can be pinned"),
+    ];
+    let root = Exporter::start(&[]);
+    let nobody = Exporter::start(&["--user", "nobody"]);
+    let pins = |scrape: &str| {
+        ["link", "program"].map(|name| scrape.contains(&format!("\"{}/{name}\"", mount.path().display())))
+    };
+    let mut seen = (String::new(), String::new());
+    let scanned = wait_until("each has scanned the pins that it can", SOON, || {
+        seen = (root.scrape(), nobody.scrape());
+        Ok(pins(&seen.0) == [true, true] && pins(&seen.1) == [false, true])
+    });
+    let lines = |scrape: &str| {
+        scrape.lines().filter(|line| line.contains("pin")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    scanned.unwrap_or_else(|error| panic!("{error}: {:#?} {:#?}", lines(&seen.0), lines(&seen.1)));
+    let refused = "bpf_exporter_feature_available{feature=\"pins\",reason=\"CAP_DAC_OVERRIDE\"} 0";
+    assert!(seen.1.contains(refused), "{:#?}", features_of(&seen.1));
+    assert!(
+        seen.1.contains("bpf_exporter_collect_success{collector=\"pin\"")
+            && !seen.1.contains("bpf_objects_orphaned{")
+    );
+    assert!(!seen.0.contains(refused));
 }
 
 pub(crate) fn turned_off() {
@@ -79,7 +108,9 @@ pub(crate) fn turned_off() {
         let exporter = Exporter::start(&[flag]);
         let threads = exporter.threads();
         let off = exporter.sandbox().split_once("; off: ").map(|(_, off)| off.to_owned());
-        assert_eq!(off.as_deref(), Some(flag), "{}", exporter.sandbox());
+        let kept =
+            if flag == "--no-harden-process" { " (no new privileges all the same, by seccomp)" } else { "" };
+        assert_eq!(off, Some(format!("{flag}{kept}")), "{}", exporter.sandbox());
         threads.into_iter().map(|(_, thread)| thread).collect::<Vec<_>>()
     };
     assert!(only("--no-seccomp").iter().all(|thread| !thread.filtered && thread.no_new_privileges));
@@ -88,7 +119,7 @@ pub(crate) fn turned_off() {
         assert!(thread.effective & OF_READINGS == OF_READINGS && thread.bounding != 0, "{thread:?}");
     }
     // The filter needs it, and sets it.
-    assert!(only("--no-harden-process").iter().all(|thread| thread.filtered));
+    assert!(only("--no-harden-process").iter().all(|thread| thread.filtered && thread.no_new_privileges));
 
     let all = Exporter::start(UNRESTRICTED);
     assert!(

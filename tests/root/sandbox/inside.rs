@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, thread};
@@ -23,11 +24,13 @@ type Attempts = BTreeMap<String, Option<String>>;
 pub(crate) fn refused() {
     let directory = tempfile::TempDir::with_prefix("sandbox-").expect("a temporary directory can be created");
     let path = |name: &str| directory.path().join(name);
-    for name in ["backlog", "tls"] {
+    for name in ["backlog", "tls", "pod", "mounts"] {
         fs::create_dir(path(name)).expect("the directory is writable");
     }
     fs::write(path("secret"), "s").expect("the directory is writable");
     fs::write(path("tls/key.pem"), "k").expect("the directory is writable");
+    generation(directory.path(), "first");
+    symlink("..data/key.pem", path("pod/key.pem")).expect("the directory is writable");
     let receiver = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let other = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let address = |listener: &TcpListener| listener.local_addr().expect("it listens").to_string();
@@ -52,6 +55,9 @@ pub(crate) fn refused() {
             "look up a name",
             "open the key again",
             "read /proc/self/status",
+            "read a key of a later directory",
+            "read a key renewed by a link",
+            "read a key renewed by a rename",
             "rename in the backlog",
             "start a thread",
             "write into the backlog"
@@ -89,12 +95,21 @@ pub(crate) fn run() -> Option<ExitCode> {
             assert!(first.programs.is_some() && first.maps.is_some(), "{:?}", first.issues);
             of_readings(directory, receiver, &mut reader)
         });
+        let (renew, renewal) = std::sync::mpsc::channel::<()>();
+        let renewing = scope.spawn(move || {
+            renewal.recv().expect("the other thread is restricted first");
+            renew_keys(directory);
+        });
         sandbox.restrict_others(&Files {
-            read: vec![directory.join("tls/key.pem")],
+            read: ["tls/key.pem", "pod/key.pem", "mounts/later/key.pem"]
+                .map(|key| directory.join(key))
+                .into(),
             write: vec![directory.join("backlog")],
             remove: Vec::new(),
             ports: vec![receiver.port()],
         });
+        renew.send(()).expect("it waits");
+        renewing.join().expect("keys can be renewed");
         let others = of_others(directory, receiver, other);
         go.send(()).expect("it waits");
         [others, readings.join().expect("nothing panics")]
@@ -102,6 +117,30 @@ pub(crate) fn run() -> Option<ExitCode> {
     let bytes = serde_json::to_vec(&attempts).expect("they can be written");
     io::stdout().write_all(&bytes).expect("the parent reads");
     Some(ExitCode::SUCCESS)
+}
+
+/// Makes a directory with a key, and the link `..data` to it, as Kubernetes does for the files of a secret.
+fn generation(directory: &Path, name: &str) {
+    let path = |name: &str| directory.join("pod").join(name);
+    fs::create_dir(path(name)).expect("the directory is writable");
+    fs::write(path(name).join("key.pem"), name).expect("the directory is writable");
+    symlink(name, path("..data_tmp")).expect("the directory is writable");
+    fs::rename(path("..data_tmp"), path("..data")).expect("the directory is writable");
+}
+
+/// Renews keys as certbot, Kubernetes and a late mount do.
+fn renew_keys(directory: &Path) {
+    fs::write(directory.join("tls/next"), "second").expect("the directory is writable");
+    fs::rename(directory.join("tls/next"), directory.join("tls/key.pem")).expect("the directory is writable");
+    generation(directory, "second");
+    fs::create_dir(directory.join("mounts/later")).expect("the directory is writable");
+    fs::write(directory.join("mounts/later/key.pem"), "second").expect("the directory is writable");
+}
+
+/// Reads a key that was renewed.
+fn renewed(file: &Path) -> io::Result<()> {
+    let key = fs::read_to_string(file)?;
+    if key == "second" { Ok(()) } else { Err(io::Error::other(format!("it is {key}"))) }
 }
 
 /// Returns a file in `/proc` of the process that started this one, which is no more restricted than root.
@@ -142,6 +181,9 @@ fn of_others(directory: &Path, receiver: SocketAddr, other: SocketAddr) -> Attem
     attempt("read a secret", fs::read(directory.join("secret")).map(drop));
     attempt("list a directory", fs::read_dir(directory).map(drop));
     attempt("open the key again", fs::read(directory.join("tls/key.pem")).map(drop));
+    attempt("read a key renewed by a rename", renewed(&directory.join("tls/key.pem")));
+    attempt("read a key renewed by a link", renewed(&directory.join("pod/key.pem")));
+    attempt("read a key of a later directory", renewed(&directory.join("mounts/later/key.pem")));
     attempt("write beside the key", fs::write(directory.join("tls/new"), ""));
     attempt("write into the backlog", fs::write(directory.join("backlog/new"), "b"));
     attempt(

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use seccompiler::{SeccompAction, SeccompFilter};
 use tempfile::TempDir;
+use test_support::http;
 use test_support::objects::{Herd, wait_until};
 use test_support::running::Running;
 
-use super::exporter::{OF_READINGS, families_of, reads, threads_of};
+use super::exporter::{OF_READINGS, families_of, features_of, reads, threads_of};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -221,6 +222,12 @@ pub(crate) fn runs() {
         let (root, unit) = (only(&differing.0, &differing.1), only(&differing.1, &differing.0));
         panic!("{error}: only as root {root:?}, only in the unit {unit:?}")
     });
+    let scrape = http::get(address, "/metrics").expect("it serves");
+    let (of_root, of_unit) = (features_of(&unrestricted.scrape()), features_of(&scrape));
+    let lost: Vec<_> = of_root.difference(&of_unit).collect();
+    // The unit says that this one is lost, unless the kernel shows symbols to everybody.
+    let symbols = "bpf_exporter_feature_available{feature=\"kernel_symbols\"} 1";
+    assert!(lost.iter().all(|feature| *feature == symbols), "{lost:?}");
     for (name, thread) in threads_of(pid) {
         let expected = if reads(&name) { OF_READINGS } else { 0 };
         assert_eq!((thread.effective, thread.permitted), (expected, expected), "{name}");
@@ -249,6 +256,44 @@ pub(crate) fn runs() {
     let ended = exporter.0.wait().expect("it is a child of this process");
     assert!(ended.success(), "{ended}");
     std::io::stdout().flush().expect("it is open");
+}
+
+/// Whether a process handles SIGHUP, the first signal.
+fn handles_hang_up(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).expect("Linux has it");
+    u64::from_str_radix(caught, 16).expect("it is hexadecimal") & 1 == 1
+}
+
+/// SIGHUP during the first reading and after SIGTERM makes nobody believe that the exporter is ready.
+pub(crate) fn reloads() {
+    let directory = TempDir::with_prefix("manager-").expect("a temporary directory can be created");
+    let manager = Manager::new(directory.path());
+    // A receiver that accepts nothing: the last export takes its time.
+    let receiver = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+    command.args(["--web.listen-address", "127.0.0.1:0", "--otlp-grpc"]);
+    command.arg(receiver.local_addr().expect("it listens").to_string());
+    command.env("NOTIFY_SOCKET", &manager.path).stdin(Stdio::null());
+    let mut exporter = Running(command.spawn().expect("it starts"));
+    let pid = exporter.0.id();
+    wait_until("it handles SIGHUP", SOON, || Ok(handles_hang_up(pid))).expect("it starts");
+    signal(pid, "HUP");
+    let (_, passed) = manager.wait("READY=1");
+    assert!(passed.is_empty(), "a reload before: {passed:?}");
+    signal(pid, "HUP");
+    let (_, _) = manager.wait("RELOADING=1");
+    manager.wait("READY=1");
+    signal(pid, "TERM");
+    manager.wait("STOPPING=1");
+    signal(pid, "HUP");
+    let ended = exporter.0.wait().expect("it is a child of this process");
+    assert!(ended.success(), "{ended}");
+    manager.socket.set_nonblocking(true).expect("it is a socket");
+    let mut buffer = [0; 4096];
+    let after =
+        manager.socket.recv(&mut buffer).map(|len| String::from_utf8_lossy(&buffer[..len]).into_owned());
+    assert!(after.is_err(), "{after:?} after it was said to stop");
 }
 
 fn signal(pid: u32, name: &str) {
