@@ -6,11 +6,13 @@ use std::thread;
 use caps::{CapSet, Capability};
 use serde_json::Value;
 
-/// Runs `doctor` as root without one capability. Returns its exit code and its report.
-fn doctor_without(dropped: Capability, arguments: &'static [&'static str]) -> (Option<i32>, Value) {
+/// Runs `doctor` as root, without one capability if that is given. Returns its exit code and its report.
+fn doctor_without(dropped: Option<Capability>, arguments: &'static [&'static str]) -> (Option<i32>, Value) {
     // A bounding set is that of a thread and of its children.
     let run = move || {
-        caps::drop(None, CapSet::Bounding, dropped).expect("root may");
+        if let Some(dropped) = dropped {
+            caps::drop(None, CapSet::Bounding, dropped).expect("root may");
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
         command.args(["doctor", "--format", "json"]).args(arguments);
         command.stdin(Stdio::null()).output().expect("it starts")
@@ -35,8 +37,29 @@ fn assert_consistent(code: Option<i32>, report: &Value) {
     assert_eq!(code, Some(i32::from(missing || issues)), "{report:#}");
 }
 
+/// Asserts that root gets everything that this machine has, and then exit code 0.
+fn assert_root_works() {
+    let (code, report) = doctor_without(None, &[]);
+    assert_consistent(code, &report);
+    assert_eq!(report["issues"].as_array().map(Vec::len), Some(0), "{report:#}");
+    let missing = |list: &str| {
+        let list = report[list].as_array().expect("a list").clone();
+        list.into_iter().filter(|one| one["state"] == "missing").collect::<Vec<_>>()
+    };
+    for feature in missing("features") {
+        let reason = feature["reason"].as_str().expect("it is said");
+        assert!(!reason.starts_with("CAP_") && reason != "refused", "root lacks no right: {feature:#}");
+    }
+    for layer in missing("sandbox") {
+        assert_eq!(layer["name"], "landlock", "each kernel has the others: {layer:#}");
+    }
+    let lacks = missing("features").len() + missing("sandbox").len();
+    assert_eq!(code, Some(i32::from(lacks > 0)), "{report:#}");
+}
+
 pub(crate) fn tries() {
-    let (code, report) = doctor_without(Capability::CAP_NET_ADMIN, &[]);
+    assert_root_works();
+    let (code, report) = doctor_without(Some(Capability::CAP_NET_ADMIN), &[]);
     let hooks = state(&report, "features", "cgroup_hooks");
     assert_eq!((&hooks["state"], &hooks["reason"]), (&"missing".into(), &"CAP_NET_ADMIN".into()), "{hooks}");
     let remedies = hooks["remedies"].to_string();
@@ -47,15 +70,20 @@ pub(crate) fn tries() {
     assert_consistent(code, &report);
 
     let (code, report) =
-        doctor_without(Capability::CAP_NET_ADMIN, &["--hooks-interval", "none", "--no-landlock"]);
+        doctor_without(Some(Capability::CAP_NET_ADMIN), &["--hooks-interval", "none", "--no-landlock"]);
     assert_eq!(state(&report, "features", "cgroup_hooks")["state"], "off");
     assert_eq!(state(&report, "sandbox", "landlock")["state"], "off");
     assert_eq!(state(&report, "sandbox", "seccomp")["state"], "works");
     assert_consistent(code, &report);
 
     let (code, report) =
-        doctor_without(Capability::CAP_SYS_ADMIN, &["--least-privilege", "--run-stats", "off"]);
+        doctor_without(Some(Capability::CAP_SYS_ADMIN), &["--least-privilege", "--run-stats", "off"]);
     assert_eq!(state(&report, "features", "map_memory")["state"], "given_up");
+    assert_eq!(state(&report, "features", "run_statistics")["state"], "off", "nobody wants them");
     assert_eq!(state(&report, "sandbox", "capabilities")["detail"], "no capabilities");
     assert_consistent(code, &report);
+
+    let (code, report) = doctor_without(Some(Capability::CAP_SYS_ADMIN), &["--least-privilege"]);
+    let statistics = state(&report, "features", "run_statistics");
+    assert_eq!((&statistics["state"], code), (&"missing".into(), Some(1)), "they are wanted: {statistics}");
 }
