@@ -95,8 +95,8 @@ pub(crate) fn freed_with_the_reader() {
     let open = descriptors();
     let mut reader = readers::by_iterators();
     let kept = descriptors();
-    // A link of each iterator, and the maps with the parameters of the ones over programs and processes.
-    assert_eq!(kept - open, 7);
+    // A link of each iterator, the maps with the parameters of the ones over programs and processes, and the symbols of the kernel.
+    assert_eq!(kept - open, 8);
     let this = std::process::id();
     for _ in 0..3 {
         assert_all(&ours(&reader.read(), this));
