@@ -133,12 +133,21 @@ impl Listener {
     #[must_use]
     pub fn is_for_everyone(&self) -> bool {
         let Self::Unix { socket, .. } = self else { return true };
-        let Ok(address) = socket.local_addr() else { return true };
-        match address.as_pathname() {
+        match self.path() {
             // Who may write to it may connect.
             Some(path) => fs::metadata(path).is_ok_and(|file| file.mode() & 0o002 != 0),
             // An abstract socket has no permissions.
-            None => !address.is_unnamed(),
+            None => socket.local_addr().map_or(true, |address| !address.is_unnamed()),
+        }
+    }
+
+    /// Returns the path of a Unix socket; `None` if it has none.
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Tcp(_) => None,
+            // The kernel knows it by the name that it had first.
+            Self::Unix { file: Some(file), .. } => Some(file.path.clone()),
+            Self::Unix { socket, file: None } => socket.local_addr().ok()?.as_pathname().map(Path::to_owned),
         }
     }
 
@@ -160,14 +169,10 @@ impl Listener {
                 Ok(address) => format!("{scheme}://{address}{path}"),
                 Err(error) => format!("an unknown address ({error})"),
             },
-            Self::Unix { socket, .. } => {
-                let address = socket.local_addr().ok();
-                let file = address.as_ref().and_then(|address| address.as_pathname());
-                file.map_or_else(
-                    || "an unnamed socket".to_owned(),
-                    |file| format!("unix:{} ({path})", file.display()),
-                )
-            }
+            Self::Unix { .. } => self.path().map_or_else(
+                || "an unnamed socket".to_owned(),
+                |file| format!("unix:{} ({path})", file.display()),
+            ),
         }
     }
 }
@@ -227,6 +232,7 @@ mod tests {
         drop(UnixListener::bind(&unfinished).expect("nothing is there"));
         let third = Listener::unix(&path, 0o666).expect("the unfinished socket is stale");
         assert!(third.is_for_everyone());
+        assert_eq!(third.url(false, "/m"), format!("unix:{} (/m)", path.display()));
         fs::set_permissions(&path, Permissions::from_mode(0o660)).expect("it is ours");
         assert!(!third.is_for_everyone());
         drop(third);
