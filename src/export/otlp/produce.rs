@@ -68,6 +68,12 @@ impl Lane {
         self.temporality == Temporality::Cumulative || self.queues.iter().all(|queue| queue.is_empty())
     }
 
+    /// Waits until the last difference is settled, its queue is behind, or so long.
+    fn wait_until_ready(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        self.queues.iter().for_each(|queue| queue.wait_until_drained(until));
+    }
+
     /// Pushes a sample, each request into all queues. Waits for those that have to keep it as it is, within `wait` each: its buffer then serves for
     /// the next request, so a node with 138,000 points needs the memory of three requests, not of sixteen.
     fn fill(&mut self, sample: Sample<'_>, wait: Duration) {
@@ -141,6 +147,16 @@ pub async fn produce(source: Source, mut lane: Lane, pace: Pace, mut stop: watch
             // An error means that the sender is gone: stop as well.
             _ = stop.wait_for(|stop| *stop) => true,
         };
+        if stopping && !lane.is_ready() {
+            // What came since the last difference is lost if the last reading cannot be made.
+            let worker = lane.worker.clone();
+            lane = worker
+                .run(move || {
+                    lane.wait_until_ready(MAX_WAIT);
+                    lane
+                })
+                .await;
+        }
         if lane.is_ready() {
             // No snapshot is pushed twice: two values of a series with one time would contradict each other. The last
             // snapshot covers everything up to the end.

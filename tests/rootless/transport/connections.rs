@@ -249,7 +249,7 @@ fn settings_that_cannot_be_sent_are_errors() {
     let value = of(|destination| destination.headers.0.push(("name".to_owned(), "s3cret\n".to_owned())));
     assert!(value.is_some_and(|error| !error.to_string().contains("s3cret")));
     let proxy = of(|destination| {
-        destination.proxy = Some(Secret("https://user:s3cret@proxy".parse().expect("a URL")))
+        destination.proxy = Some(Secret("https://user:s3cret@proxy".parse().expect("a URL")));
     });
     assert!(proxy.is_some_and(|error| !error.to_string().contains("s3cret")));
     let host = of(|destination| {

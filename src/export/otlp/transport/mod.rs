@@ -23,7 +23,7 @@ use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use hyper::body::Incoming;
 use tonic::Code;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::connection::Connection;
 use self::connector::{Connector, Stage};
@@ -235,10 +235,13 @@ impl Transport {
         if self.connector.renew().await {
             self.connection = None;
         }
-        if let Some(connection) = self.connection.take_if(|connection| !connection.is_closed())
-            && let Ok(result) = self.exchange(connection, request).await
-        {
-            return result;
+        if let Some(connection) = self.connection.take_if(|connection| !connection.is_closed()) {
+            match self.exchange(connection, request).await {
+                Ok(result) => return result,
+                // It was answered, and would be again.
+                Err(error) if causes(&error).any(is_too_large) => return Err(broken(&error)),
+                Err(error) => debug!("the connection ended: {}; another one is opened", error_chain(&error)),
+            }
         }
         // A receiver may close a connection just when it is used again: that is no failure. The same request on a new one is as a retry.
         let stream = self.connector.connect().await?;
@@ -321,14 +324,18 @@ fn page(status: StatusCode, text: &[u8]) -> String {
 /// Classifies the end of a connection. It is not an answer, whatever the peer may have meant by it, and it may pass.
 fn broken(error: &(dyn Error + 'static)) -> Failure {
     let reason = error_chain(error);
-    let mut causes = std::iter::successors(Some(error), |&error| error.source());
-    if causes.any(is_too_large) {
+    if causes(error).any(is_too_large) {
         return Failure::dropping(
             FailureKind::AnswerTooLarge,
             format!("the head of the answer is too long: {reason}"),
         );
     }
     Failure::retryable(FailureKind::Broken, reason)
+}
+
+/// Returns an error and what caused it.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// Returns whether the head of an answer was beyond the limit. In HTTP/2 it is the only error of ours that ends only the stream.
