@@ -204,7 +204,7 @@ impl Server {
             // Ours counts from the first byte of a request on.
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service);
-        finish(connection, |connection| connection.graceful_shutdown(), peer.ends(stop)).await;
+        finish(connection, http1::Connection::graceful_shutdown, peer.ends(stop)).await;
     }
 
     async fn http2<S>(&self, stream: S, peer: Peer, stop: watch::Receiver<bool>)
@@ -222,7 +222,7 @@ impl Server {
             .max_header_list_size(u32::try_from(bounds::HEAD).unwrap_or(u32::MAX))
             .max_send_buf_size(bounds::UNSENT)
             .serve_connection(TokioIo::new(stream), service);
-        finish(connection, |connection| connection.graceful_shutdown(), peer.ends(stop)).await;
+        finish(connection, http2::Connection::graceful_shutdown, peer.ends(stop)).await;
     }
 
     async fn respond(

@@ -102,16 +102,16 @@ impl Config {
 
     /// Keeps what is equal in another configuration: verified passwords, tokens of the rate limit, and TLS with its sessions.
     fn keep(mut self, before: &Self) -> Self {
-        fn keep<T>(now: &mut Option<Arc<T>>, before: &Option<Arc<T>>, is_same: impl Fn(&T, &T) -> bool) {
+        fn keep<T>(now: &mut Option<Arc<T>>, before: Option<&Arc<T>>, is_same: impl Fn(&T, &T) -> bool) {
             if let (Some(now), Some(before)) = (now, before)
                 && is_same(now, before)
             {
                 *now = Arc::clone(before);
             }
         }
-        keep(&mut self.users, &before.users, Users::is_same);
-        keep(&mut self.rate, &before.rate, Rate::is_same);
-        keep(&mut self.tls, &before.tls, tls::Server::is_same);
+        keep(&mut self.users, before.users.as_ref(), Users::is_same);
+        keep(&mut self.rate, before.rate.as_ref(), Rate::is_same);
+        keep(&mut self.tls, before.tls.as_ref(), tls::Server::is_same);
         self
     }
 }

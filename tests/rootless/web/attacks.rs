@@ -168,7 +168,7 @@ fn scrapers_that_vanish_leave_no_renderings_behind() {
     // Each of another selection, so that each is rendered of its own.
     for attack in 0..300_u32 {
         let excluded = names.iter().enumerate().filter(|(bit, _)| attack >> bit & 1 == 1);
-        let query: String = excluded.map(|(_, name)| format!("exclude[]={name}&")).collect();
+        let query: String = excluded.map(|(_, name)| ["exclude[]=", name, "&"].concat()).collect();
         let request = format!("GET /metrics?{query}exclude[]=host HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let vanishing = sent(server.address, &request);
         std::thread::sleep(Duration::from_millis(5));

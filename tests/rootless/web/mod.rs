@@ -27,7 +27,7 @@ struct Server {
     address: SocketAddr,
     readings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
-    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -36,7 +36,7 @@ impl Server {
     fn stop(mut self) {
         self.stop.send_replace(true);
         let runtime = self.runtime.take().expect("it is dropped only once");
-        runtime.block_on(&mut self.served).expect("it does not panic").expect("it was served");
+        runtime.block_on(&mut self.task).expect("it does not panic").expect("it was served");
     }
 }
 
@@ -89,8 +89,8 @@ fn serve_with(
     let (server, readings) = source(settings, read, select);
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let served = runtime.spawn(server.serve(listener, stopped));
-    Server { address, readings, stop, served, runtime: Some(runtime) }
+    let task = runtime.spawn(server.serve(listener, stopped));
+    Server { address, readings, stop, task, runtime: Some(runtime) }
 }
 
 /// Returns a server, and the number of its readings.
