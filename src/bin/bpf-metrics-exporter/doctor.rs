@@ -333,6 +333,7 @@ mod tests {
             assert!(line.chars().count() <= COLUMNS || !line.trim().contains(' '), "{line}");
         }
         assert!(text.contains("MISSING   iterators"), "{text}");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("needs: CAP_BPF and CAP_PERFMON, at start; Linux 5.19"), "{text}");
         assert!(text.contains("Kubernetes: hostPID: true") && !text.contains('`'), "{text}");
     }

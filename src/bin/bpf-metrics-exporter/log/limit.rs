@@ -33,7 +33,16 @@ pub(super) static LIMIT: LazyLock<Limit> = LazyLock::new(Limit::default);
 
 /// What was logged lately.
 #[derive(Default)]
-pub(super) struct Limit(Mutex<HashMap<Kind, Recent>>);
+pub(super) struct Limit(Mutex<Windows>);
+
+/// The lines of each kind.
+#[derive(Default)]
+struct Windows {
+    /// The present window of each kind.
+    open: HashMap<Kind, Recent>,
+    /// Windows that are over and not yet reported.
+    over: Vec<Recent>,
+}
 
 /// A place in the source, and the text of a line without numbers, by its hash; or all lines of the place.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -68,22 +77,22 @@ impl<S: Subscriber> Filter<S> for LimitFilter {
 }
 
 impl Limit {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Recent>> {
+    fn lock(&self) -> MutexGuard<'_, Windows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a line, and returns whether it is within the limit. The first line of a new window reports the last one.
+    /// Counts a line, and returns whether it is within the limit. Logs nothing itself, since it runs within the log.
     fn admit(&self, event: &Event<'_>, now: Instant) -> bool {
         let mut text = Text::default();
         event.record(&mut text);
         let place = event.metadata().callsite();
         let kind = Kind { place: place.clone(), text: Some(text.hash_without_numbers()) };
         let level = *event.metadata().level();
-        self.report(|recent| now.saturating_duration_since(recent.since) >= WINDOW);
-        let mut recent = self.lock();
+        let mut windows = self.lock();
+        windows.end(|recent| now.saturating_duration_since(recent.since) >= WINDOW);
         let mut is_admitted = true;
         for (kind, most) in [(Kind { place, text: None }, PER_PLACE), (kind, PER_KIND)] {
-            let of_kind = recent.entry(kind).or_insert_with(|| Recent {
+            let of_kind = windows.open.entry(kind).or_insert_with(|| Recent {
                 since: now,
                 passed: 0,
                 held: 0,
@@ -114,9 +123,12 @@ impl Limit {
     }
 
     fn report(&self, is_over: impl Fn(&Recent) -> bool) {
-        let over: Vec<Recent> =
-            self.lock().extract_if(|_, recent| is_over(recent)).map(|(_, recent)| recent).collect();
-        for Recent { held, level, sample, .. } in over.into_iter().filter(|recent| recent.held > 0) {
+        let over = {
+            let mut windows = self.lock();
+            windows.end(is_over);
+            std::mem::take(&mut windows.over)
+        };
+        for Recent { held, level, sample, .. } in over {
             let end = sample.floor_char_boundary(MAX_SAMPLE);
             let sample = &sample[..end];
             if level == Level::ERROR {
@@ -127,6 +139,14 @@ impl Limit {
                 tracing::info!(target: UNLIMITED, "{held} more lines like this one were held back: {sample}");
             }
         }
+    }
+}
+
+impl Windows {
+    /// Ends windows. What was held back in them is reported later, at most once for each kind in a window.
+    fn end(&mut self, is_over: impl Fn(&Recent) -> bool) {
+        let ended = self.open.extract_if(|_, recent| is_over(recent)).map(|(_, recent)| recent);
+        self.over.extend(ended.filter(|recent| recent.held > 0));
     }
 }
 
@@ -198,7 +218,7 @@ mod tests {
             for letter in ('a'..='z').chain('A'..='Z').chain('\u{3b1}'..='\u{3c9}') {
                 tracing::error!("a peer says {letter}");
             }
-            assert!(limit.lock().len() <= 1 + 60, "{} kinds", limit.lock().len());
+            assert!(limit.lock().open.len() <= 1 + 60, "{} kinds", limit.lock().open.len());
             limit.report_all();
         });
         assert_eq!(lines.len(), 61, "{lines:#?}");
@@ -213,14 +233,15 @@ mod tests {
                     tracing::info!("line {number}");
                 }
                 if part == 0 {
-                    for recent in limit.lock().values_mut() {
+                    for recent in limit.lock().open.values_mut() {
                         recent.since -= WINDOW;
                     }
                 }
             }
+            limit.report_old();
         });
-        assert_eq!(lines.len(), 10 + 1 + 10, "{lines:#?}");
-        assert!(lines[10].starts_with("INFO 2 more lines"), "{lines:#?}");
+        assert_eq!(lines.len(), 10 + 10 + 1, "{lines:#?}");
+        assert!(lines[20].starts_with("INFO 2 more lines"), "{lines:#?}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use super::limit::{LIMIT, WINDOW};
 use super::stderr;
 
+/// The time after which what was held back is looked at again.
+const ROUND: Duration = Duration::from_secs(WINDOW.as_secs() / 12);
+
 /// The most that waits, in bytes: some thousand lines.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -99,9 +102,12 @@ impl Queue {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Writes lines with `write`, one after the other, until there is none for `patience`.
+    /// Writes lines with `write`, one after the other, until there is none for `patience`, or for [`ROUND`].
     fn write_lines(&self, patience: Duration, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
-        while let Some(line) = self.take(patience) {
+        let began = Instant::now();
+        while began.elapsed() < ROUND
+            && let Some(line) = self.take(patience)
+        {
             if let Some(lost) = self.settle(write(&line).is_ok()) {
                 tracing::warn!(target: super::limit::UNLIMITED, "{lost} lines of the log were lost: standard error did not take them");
             }
@@ -125,7 +131,7 @@ impl io::Write for &Queue {
 pub(super) fn start_writer() -> io::Result<()> {
     let run = || {
         loop {
-            QUEUE.write_lines(WINDOW / 12, |line| stderr::write(line, None));
+            QUEUE.write_lines(ROUND, |line| stderr::write(line, None));
             LIMIT.report_old();
         }
     };
