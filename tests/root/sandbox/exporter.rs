@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use test_support::http;
 use test_support::running::Running;
@@ -79,16 +78,6 @@ impl Exporter {
     pub(super) fn sandbox(&self) -> &str {
         let line = self.log.iter().find_map(|line| line.split_once("sandbox: "));
         line.expect("it is logged").1
-    }
-
-    /// Returns the time on a CPU so far, of all threads.
-    pub(super) fn cpu_time(&self) -> Duration {
-        let of_threads = tasks_of(self.running.0.id())
-            .into_iter()
-            .map(|task| fs::read_to_string(format!("{task}/schedstat")));
-        let nanoseconds =
-            |text: String| text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
-        Duration::from_nanos(of_threads.flatten().map(nanoseconds).sum::<u64>())
     }
 
     /// As [`threads_of`].

@@ -166,32 +166,3 @@ pub(crate) fn least() {
     }
     assert_restricted(&least, NOBODY, 0);
 }
-
-/// Compares CPU times of as many readings and scrapes, by id: the most system calls per reading, and each with a condition.
-pub(crate) fn cost() {
-    const ROUNDS: u32 = 12;
-    let _herd = Herd::new(300, 300).expect("root may make them");
-    let of = |exporter: &Exporter| {
-        let before = exporter.cpu_time();
-        exporter.scrape();
-        exporter.cpu_time().saturating_sub(before)
-    };
-    for reader in ["walk", "iter"] {
-        let reading = ["--kernel-reader", reader, "--hooks-interval", "none"];
-        let with = Exporter::start(&reading);
-        let without = Exporter::start(&[&reading[..], UNRESTRICTED].concat());
-        let mut times = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            // A scrape shares a reading that is less than a second old.
-            std::thread::sleep(Duration::from_millis(1050));
-            times.0.push(of(&with));
-            times.1.push(of(&without));
-        }
-        let least = |times: &[Duration]| times.iter().min().expect("there are some").as_secs_f64();
-        let ratio = least(&times.0) / least(&times.1);
-        assert!(
-            ratio < 2.0,
-            "{reader}: a cycle takes {ratio:.2} times as long with every layer ({times:.1?})"
-        );
-    }
-}

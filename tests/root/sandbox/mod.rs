@@ -31,5 +31,4 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("in_32_mb_of_memory_100_objects_are_read", memory::small).requires(&[memory::limits_missing]),
     Test::new("in_48_mb_of_memory_16_000_objects_are_read", memory::large)
         .requires(&[memory::limits_missing]),
-    Test::new("filters_cost_a_cycle_little", families::cost),
 ];
