@@ -53,15 +53,19 @@ pub(crate) fn test() {
     assert_eq!(points(&text).count() as u64, delivery.accepted);
     assert_complete(&text);
 
-    // The limit is real: a single request is refused.
+    // The limit is real: a request beyond it is refused, and arrives in parts.
     let whole = ["--otlp-max-request-bytes", "268435456"];
     let whole = Exporter::start(&scratch.folder("whole"), collector.receives, ONCE, &whole);
-    eventually("a request that is not split is refused", SOON, || match whole.delivery() {
-        delivery if delivery.refused > 0 => Ok(()),
-        delivery => Err(format!("{delivery:?}")),
-    });
+    let divided =
+        eventually("what is refused as too large arrives in parts", SOON, || match whole.delivery() {
+            divided if divided.accepted > 0 && divided.backlog == 0 => Ok(divided),
+            divided => Err(format!("{divided:?}")),
+        });
+    assert!(divided.successes > 1 && (divided.rejected, divided.dropped) == (0, 0), "{divided:?}");
+    assert_eq!(collector.accepted(), delivery.accepted + divided.accepted);
+    let warnings = whole.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("as too large"), "{warnings:#?}");
     drop(whole);
-    assert_eq!(collector.accepted(), delivery.accepted);
 
     assert!(exporter.process.stop().success());
     assert_eq!(exporter.warnings(), Vec::<String>::new());

@@ -75,7 +75,6 @@ impl Exporter {
         Delivery {
             accepted: of("bpf_exporter_otlp_points_total", "accepted"),
             rejected: of("bpf_exporter_otlp_points_total", "rejected"),
-            refused: of("bpf_exporter_otlp_dropped_points_total", "refused"),
             dropped: series::count(&values, "bpf_exporter_otlp_dropped_points_total"),
             successes: of("bpf_exporter_otlp_requests_total", "success"),
             backlog: series::count(&values, "bpf_exporter_otlp_backlog_bytes"),
@@ -107,7 +106,6 @@ impl Exporter {
 pub(crate) struct Delivery {
     pub(crate) accepted: u64,
     pub(crate) rejected: u64,
-    pub(crate) refused: u64,
     /// For any reason.
     pub(crate) dropped: u64,
     pub(crate) successes: u64,
