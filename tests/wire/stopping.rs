@@ -62,7 +62,7 @@ pub(crate) fn unresponsive_receiver() {
         (SHUTDOWN_TIMEOUT..SHUTDOWN_TIMEOUT * 3 / 2).contains(&took.max(SHUTDOWN_TIMEOUT)),
         "it took {took:?}"
     );
-    exporter.process.says("points not delivered");
+    exporter.process.says(" not delivered");
 }
 
 pub(crate) fn sighup() {

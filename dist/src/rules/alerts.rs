@@ -439,7 +439,7 @@ fn points_dropped() -> Alert {
         severity: Warning,
         summary: "An exporter drops points",
         description: format!(
-            "The exporter on {} has dropped {{{{ $value | humanize }}}} points for {{{{ $labels.destination }}}} in an hour, or since its last \
+            "The exporter on {} has dropped {{{{ $value | humanize }}}} points{{{{ with $labels.destination }}}} for {{{{ . }}}}{{{{ end }}}} in an hour, or since its last \
              sample before that ({{{{ $labels.reason }}}}).",
             node()
         ),
