@@ -313,8 +313,9 @@ fn write_figures(table: &str, text: u64, rest: u64, most: u64) {
     let mib = |kib: u64| kib.div_ceil(1024);
     let build = if cfg!(debug_assertions) { "a debug build" } else { "a release build" };
     let figures = format!(
-        "{table}\nWith {build}, {} programs and {} maps, pushes every {} s, a soft limit of 1,024 descriptors, on a machine that did\n\
-         other work as well. An answer as text has {:.1} MB. At rest the process had {} MiB; the bound is two answers and 20 MB,\n{} MiB, above that.\n",
+        "{table}\nWith {build}, {} programs and {} maps, pushes every {} s, a soft limit of 1,024 descriptors, on a machine\n\
+         that did other work as well. An answer as text has {:.1} MB. At rest the process had {} MiB; the bound is two answers\n\
+         and 20 MB, {} MiB, above that.\n",
         FULL.programs,
         FULL.maps,
         INTERVAL.as_secs(),
