@@ -19,13 +19,21 @@ use crate::suite::Test;
 const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) const TESTS: &[Test] = &[
-    Test::new("curl_reads_over_tls_with_a_password_in_every_format", served::by_curl),
-    Test::new("a_signal_and_a_change_reload_the_configuration", served::reloaded),
-    Test::new("a_unix_socket_has_its_mode_and_is_removed_at_the_end", served::on_a_unix_socket),
-    Test::new("sockets_of_systemd_are_served", served::on_sockets_of_systemd),
-    Test::new("whoever_may_read_is_logged", served::openness_is_logged),
-    Test::new("attacks_cost_no_reading_no_push_and_little_memory", attacks::test),
+    Test::new("curl_reads_over_tls_with_a_password_in_every_format", served::by_curl)
+        .requires(&[curl_missing]),
+    Test::new("a_signal_and_a_change_reload_the_configuration", served::reloaded).requires(&[curl_missing]),
+    Test::new("a_unix_socket_has_its_mode_and_is_removed_at_the_end", served::on_a_unix_socket)
+        .requires(&[curl_missing]),
+    Test::new("sockets_of_systemd_are_served", served::on_sockets_of_systemd).requires(&[curl_missing]),
+    Test::new("whoever_may_read_is_logged", served::openness_is_logged).requires(&[curl_missing]),
+    Test::new("attacks_cost_no_reading_no_push_and_little_memory", attacks::test).requires(&[curl_missing]),
 ];
+
+/// Returns why curl cannot be the client; `None` where it can.
+fn curl_missing() -> Option<String> {
+    let version = Command::new("curl").arg("--version").stdout(Stdio::null()).status();
+    (!version.is_ok_and(|status| status.success())).then(|| "needs curl".to_owned())
+}
 
 /// A running exporter, killed when dropped.
 struct Exporter {
