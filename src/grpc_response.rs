@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use prost::bytes::{Buf as _, Bytes};
@@ -22,7 +22,7 @@ const DETAILS: &str = "grpc-status-details-bin";
 const PREFIX_LEN: usize = 5;
 
 /// The header with the name of the compression of a message.
-const GRPC_ENCODING: &str = "grpc-encoding";
+pub(crate) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// The largest window of a Zstandard frame, 8 MiB as a power of two: it is memory that the peer chooses. Source: RFC 8878, section 3.1.1.1.2.
 const MAX_WINDOW_LOG: u32 = 23;

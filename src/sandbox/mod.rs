@@ -182,7 +182,7 @@ impl Sandbox {
         let sandbox = Self { options, needs, process, restricted: Mutex::default() };
         if options.capabilities {
             // Where it fails it fails again for each group of threads, and is reported there.
-            let _reported_there = rights::keep(&rights::AT_START);
+            let _reported_there = rights::keep(&rights::at_start());
         } else if options.user.is_some() {
             raise_permitted();
         }

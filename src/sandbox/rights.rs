@@ -15,16 +15,10 @@ pub const USED: [Capability; 6] = [
     Capability::SysPtrace,
 ];
 
-/// What it uses until the iterators are loaded: `/proc/kallsyms` shows addresses to who opened it with `CAP_SYSLOG`.
-pub(super) const AT_START: [Capability; 7] = [
-    Capability::Bpf,
-    Capability::Perfmon,
-    Capability::SysAdmin,
-    Capability::NetAdmin,
-    Capability::DacReadSearch,
-    Capability::SysPtrace,
-    Capability::Syslog,
-];
+/// Returns what it uses until the iterators are loaded: `/proc/kallsyms` shows addresses to who opened it with `CAP_SYSLOG`.
+pub(super) fn at_start() -> Vec<Capability> {
+    USED.into_iter().chain([Capability::Syslog]).collect()
+}
 
 /// What the enabled features need.
 #[derive(Clone, Copy, Debug)]

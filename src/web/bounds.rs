@@ -149,7 +149,7 @@ pub fn markdown() -> String {
         (
             "waiting for a reading",
             format!("`X-Prometheus-Scrape-Timeout-Seconds` less a tenth, else {}", seconds(WAIT)),
-            "nobody waits any more",
+            "the client has given up by then",
             "status 503",
         ),
         (

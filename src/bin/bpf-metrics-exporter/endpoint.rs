@@ -78,7 +78,7 @@ impl WebEndpoint {
     }
 
     /// Serves a source's readings, rendered on a thread, until `stopped`. `names`: further names of this host. `reloads`: when to read
-    /// the configuration file again, and who is told of it.
+    /// the configuration file again, and what is notified of it.
     pub(super) fn serve(
         self,
         tasks: &mut JoinSet<anyhow::Result<()>>,

@@ -15,7 +15,7 @@ use bpf_metrics_exporter::worker::Worker;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::serve::Tasks;
+use crate::serve::{Tasks, start_worker};
 
 /// How long a delivery waits for a disk that does not answer, before it begins without what an earlier run left.
 const DISK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub(super) fn start(
     let mut urls = Vec::new();
     for (destination, ledger) in destinations.into_iter().zip(ledgers) {
         let receiver = destination.endpoint.to_string();
-        let transport = Transport::new(&destination, worker("resolving")?);
+        let transport = Transport::new(&destination, start_worker("resolving")?);
         let transport = transport.with_context(|| format!("failed to push to {receiver}"))?;
         urls.push(destination.endpoint.url());
         let queue = queue(&destination, backlog, backlog_dir.as_deref(), ledger)?;
@@ -47,7 +47,7 @@ pub(super) fn start(
                 Arc::clone(&shared_limit)
             }
             Temporality::Delta => {
-                let (limit, queues, worker) = (limit(), vec![Arc::clone(&queue)], worker("encoding")?);
+                let (limit, queues, worker) = (limit(), vec![Arc::clone(&queue)], start_worker("encoding")?);
                 lanes.push(Lane::new(resource, Temporality::Delta, Arc::clone(&limit), queues, worker));
                 limit
             }
@@ -85,10 +85,6 @@ pub(super) fn start(
     Ok(())
 }
 
-fn worker(name: &str) -> anyhow::Result<Worker> {
-    Worker::start(name).context("failed to start a thread")
-}
-
 fn queue(
     destination: &Destination,
     backlog: u64,
@@ -99,7 +95,7 @@ fn queue(
     let mut queue = Queue::new(&receiver, backlog, destination.compression, Arc::clone(ledger));
     if let Some(directory) = directory {
         let url = destination.endpoint.url();
-        queue = queue.on(Disk::new(directory, &url, &receiver, backlog, worker("backlog")?));
+        queue = queue.on(Disk::new(directory, &url, &receiver, backlog, start_worker("backlog")?));
     } else if !destination.configured {
         queue = queue.until_accepted();
     }

@@ -293,7 +293,7 @@ fn source(
 
 /// Starts a thread on which readings are taken, scrapes rendered or pushes encoded. None is made later, when a limit on processes may
 /// refuse it.
-fn start_worker(name: &str) -> anyhow::Result<Worker> {
+pub(super) fn start_worker(name: &str) -> anyhow::Result<Worker> {
     Worker::start(name).context("failed to start a thread")
 }
 

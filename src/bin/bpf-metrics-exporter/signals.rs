@@ -18,7 +18,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Handles signals from now on. `manager` is answered where nobody reloads anything.
+    /// Handles signals from now on. `manager` gets an answer where no part reloads anything.
     pub(super) fn new(manager: Manager) -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -30,7 +30,7 @@ impl Signals {
     }
 
     /// Returns a receiver that changes with each SIGHUP, for a part that has files to read again. Signals are delivered while
-    /// somebody waits in [`Signals::stop`].
+    /// [`Signals::stop`] is awaited.
     pub(super) fn reloads(&self) -> watch::Receiver<()> {
         self.reload.subscribe()
     }
@@ -47,7 +47,7 @@ impl Signals {
     }
 
     async fn hang_up(&self) {
-        // Fails if nobody has a receiver. Who has one tells the service manager.
+        // Fails without a receiver. The part that has one notifies the service manager.
         if self.reload.send(()).is_ok() {
             info!("SIGHUP: reloading the configuration");
         } else {

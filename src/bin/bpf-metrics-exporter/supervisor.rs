@@ -1,7 +1,7 @@
-//! What the service manager hears of the exporter: that it is ready, reloads and stops, its status, and that readings go on
+//! Notifications to the service manager: that the exporter is ready, reloads and stops, its status, and that readings go on
 //! (`sd_notify(3)`, `Type=notify` of systemd). Entry points: [`Manager`] and [`Supervisor::run`].
 //!
-//! The watchdog is fed by readings: before it is due, [`Source`] is asked for a recent one, and takes it only if no scrape and no push
+//! The watchdog is fed by readings: before it is due, a recent one is requested from [`Source`], which takes it only if no scrape and no push
 //! did. If that does not return, the watchdog is not fed, and the service manager ends the exporter.
 
 use std::env;
@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 /// How often the status changes at most.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the service manager was told last.
+/// The last notification of the service manager about the phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     /// Nothing: the exporter starts.
@@ -29,7 +29,7 @@ enum Phase {
     Stopping,
 }
 
-/// The service manager, as those who tell it of changes share it. Without one nothing happens.
+/// The service manager, shared by the parts that notify it. Without one nothing happens.
 ///
 /// `READY=1` means that the start has ended, and `STOPPING=1` that only the end follows: neither is said of a reload before or after.
 #[derive(Clone, Debug, Default)]
@@ -38,41 +38,41 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// Reloads, and tells when that begins and has ended, if the exporter is ready meanwhile.
+    /// Reloads, and notifies when that begins and has ended, if the exporter is ready meanwhile.
     pub(super) async fn reload(&self, reload: impl Future<Output = ()>) {
-        let told = match NotifyState::monotonic_usec_now() {
+        let is_notified = match NotifyState::monotonic_usec_now() {
             Ok(now) => self.while_ready(|| notify(&[NotifyState::Reloading, now])),
             Err(error) => {
-                warn!("the service manager cannot be told of the reload: {error}");
+                warn!("the service manager cannot be notified of the reload: {error}");
                 false
             }
         };
         reload.await;
-        if told {
+        if is_notified {
             self.while_ready(|| notify(&[NotifyState::Ready]));
         }
     }
 
-    /// Tells that the start has ended.
+    /// Notifies that the start has ended.
     fn ready(&self) {
         let mut phase = self.phase();
         *phase = Phase::Ready;
         notify(&[NotifyState::Ready]);
     }
 
-    /// Tells that the exporter ends.
+    /// Notifies that the exporter ends.
     pub(super) fn stopping(&self) {
         let mut phase = self.phase();
         *phase = Phase::Stopping;
         notify(&[NotifyState::Stopping]);
     }
 
-    /// Tells something, unless the exporter starts or ends. Nothing else is told meanwhile. Returns whether it was told.
-    fn while_ready(&self, tell: impl FnOnce()) -> bool {
+    /// Sends a notification, unless the exporter starts or ends. No other is sent meanwhile. Returns whether it was sent.
+    fn while_ready(&self, send: impl FnOnce()) -> bool {
         let phase = self.phase();
         let is_ready = *phase == Phase::Ready;
         if is_ready {
-            tell();
+            send();
         }
         is_ready
     }
@@ -82,7 +82,7 @@ impl Manager {
     }
 }
 
-/// Tells the service manager of this process, if there is one.
+/// Notifies the service manager of this process, if there is one.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     manager: Manager,
@@ -160,7 +160,7 @@ fn status(snapshot: &Snapshot) -> String {
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, states) {
-        debug!("the service manager cannot be told of {states:?}: {error}");
+        debug!("the service manager cannot be notified of {states:?}: {error}");
     }
 }
 

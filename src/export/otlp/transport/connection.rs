@@ -9,8 +9,8 @@ use super::payload::Payload;
 use super::stream::Stream;
 use crate::export::otlp::settings::Protocol;
 
-/// The longest head of an answer, in bytes: a gRPC status has its message and details there.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+/// The longest head of an answer, of a proxy too, in bytes: a gRPC status has its message and details there.
+pub(super) const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// A connection that is kept for the next request.
 ///

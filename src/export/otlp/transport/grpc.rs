@@ -16,11 +16,8 @@ use super::{Answer, Failure, FailureKind, MAX_ANSWER_BYTES, Remedy, Retry, broke
 use crate::error_chain::error_chain;
 use crate::export::otlp::encode::{Request, Signal};
 use crate::export::otlp::settings::Compression;
-use crate::grpc_response::{self, ResponseError, code_of};
+use crate::grpc_response::{self, GRPC_ENCODING, ResponseError, code_of};
 use crate::text::{MAX_LEN, is_invisible};
-
-/// The compression of the message.
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// How long the client waits.
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");

@@ -11,12 +11,10 @@ use percent_encoding::percent_decode_str;
 use prost::bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::connection::MAX_HEAD_BYTES;
 use super::stream::Stream;
 use super::{Failure, FailureKind, SetupError, USER_AGENT_VALUE};
 use crate::error_chain::error_chain;
-
-/// The longest head of a proxy's answer, in bytes.
-const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// An HTTP proxy.
 pub(super) struct Proxy {
