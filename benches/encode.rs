@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point,
 };
 use prost::Message as _;
-use test_support::measure::{each, least, ratio, report};
+use test_support::measure::{each, least, ratio, report, runs};
 
 /// OTLP's `AGGREGATION_TEMPORALITY_CUMULATIVE`.
 const CUMULATIVE: i32 = 2;
@@ -38,7 +38,7 @@ fn main() {
             .expect("not that many");
         assert_eq!(points_of(&requests), points_of_message(&with_prost(sample)), "the same points");
 
-        let runs = if count > 5_000 { 20 } else { 200 };
+        let runs = runs(if count > 5_000 { 20 } else { 200 });
         let ours = least(runs, || (), |()| encoder.encode(sample));
         let prost = least(runs, || (), |()| with_prost(sample).encode_to_vec());
         let text = least(runs, || (), |()| prometheus::render(sample, Format::Text, 0));
@@ -76,6 +76,8 @@ fn snapshot(count: u32) -> Snapshot {
         run_time: Some(Duration::from_nanos(u64::from(id) * 1_000)),
         runs: Some(u64::from(id) * 10),
         recursion_misses: Some(0),
+        capabilities: None,
+        metadata: None,
         owner: None,
     };
     let map = |id| Map {
@@ -149,6 +151,7 @@ fn point<T>(
         Value::Int(number) => number_data_point::Value::AsInt(number),
         Value::Float(number) => number_data_point::Value::AsDouble(number),
         Value::Time(time) => number_data_point::Value::AsInt(build.clock.second(time).as_second()),
+        Value::Histogram(_) => unreachable!("the snapshot has no histograms"),
     };
     let attribute = |name: &str, text: String| KeyValue {
         key: name.to_owned(),
@@ -175,6 +178,7 @@ fn message<T>(metric: &Metric<T>, data_points: Vec<NumberDataPoint>) -> MetricMe
         MetricKind::Counter => {
             metric::Data::Sum(Sum { data_points, aggregation_temporality: CUMULATIVE, is_monotonic: true })
         }
+        MetricKind::Histogram { .. } => unreachable!("the snapshot has no histograms"),
     };
     MetricMessage {
         name: metric.name.to_owned(),

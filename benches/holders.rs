@@ -9,7 +9,7 @@ use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::kernel::{self, Reader, ReaderChoice};
 use bpf_metrics_exporter::model::{Kind, Part, ReaderKind};
 use test_support::holding::{OF_MAP, holder};
-use test_support::measure::{ratio, report};
+use test_support::measure::{ratio, report, runs};
 use test_support::objects::{Map, uapi};
 use test_support::running::Running;
 
@@ -45,7 +45,7 @@ fn cost(backend: ReaderKind, map: &Map, count: usize) -> Duration {
     let options =
         kernel::ReaderOptions { reader: ReaderChoice::Only(backend), ..kernel::ReaderOptions::default() };
     let mut enricher = Enricher::new(Reader::new(options), EnrichOptions::default(), NameCache::default());
-    let taken = (0..RUNS).map(|_| {
+    let taken = (0..runs(RUNS)).map(|_| {
         let snapshot = enricher.read();
         let holders = snapshot.holders.as_ref().expect("root may read them").of(Kind::Map);
         let found = holders.iter().filter(|holder| holder.id == map.id()).count();

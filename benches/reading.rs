@@ -1,12 +1,15 @@
 //! Cost of a reading per object, with few objects and with many: by iterators, the first reading and those with a cache, and by the id
-//! walk with the same content. And the cost of a map with a million entries.
+//! walk with the same content. The cost of a map with a million entries, and of analysing what programs can do.
 
+use std::thread;
 use std::time::Duration;
 use test_support::measure;
 
+use caps::{CapSet, Capability};
+
 use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions};
 use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
-use test_support::measure::{each, least, ratio, report};
+use test_support::measure::{each, least, ratio, report, runs};
 use test_support::objects::{Herd, Map};
 
 fn main() {
@@ -21,17 +24,17 @@ fn main() {
     let mut of_100 = None;
     for count in [100, 1_000, 20_000] {
         let herd = Herd::without_program_fds(count / 2, count / 2).expect("objects can be made");
-        let runs = if count > 5_000 { 15 } else { 100 };
+        let times = runs(if count > 5_000 { 15 } else { 100 });
         let mut iter = reader(ReaderKind::Iter);
         let first = {
             // A reader is expensive to make: only its first reading is timed.
-            let readers = if count > 5_000 { 5 } else { 10 };
+            let readers = runs(if count > 5_000 { 5 } else { 10 });
             least(readers, || reader(ReaderKind::Iter), |mut reader| (reader.read(), reader))
         };
         let objects = total(&iter.read());
-        let later = least(runs, || (), |()| iter.read());
+        let later = least(times, || (), |()| iter.read());
         drop(iter);
-        let walk = steady(ReaderKind::Walk, runs);
+        let walk = steady(ReaderKind::Walk, times);
         drop(herd);
         let of_100 = *of_100.get_or_insert(each(later, objects));
         report(format_args!(
@@ -45,6 +48,7 @@ fn main() {
         ));
     }
     entries();
+    analysis();
 }
 
 /// Cost of a million entries: none, since they are not walked.
@@ -53,21 +57,47 @@ fn entries() {
     let _herd = Herd::new(500, 500).expect("objects can be made");
     let mut reader = reader(ReaderKind::Iter);
     reader.read();
-    let without = least(300, || (), |()| reader.read());
+    let without = least(runs(300), || (), |()| reader.read());
     let hash = Map::hash_of(MILLION, 0).expect("a map can be made");
     let found = reader.read().maps.into_iter().flatten().find(|map| map.facts.id == hash.id());
     assert_eq!(found.expect("it is found").entries, Some(MILLION.into()));
-    let with = least(300, || (), |()| reader.read());
+    let with = least(runs(300), || (), |()| reader.read());
     report(format_args!(
         "a reading of 1,000 objects and a hash, with a million entries / without: {:.3}",
         ratio(with, without)
     ));
 }
 
-fn steady(kind: ReaderKind, runs: u32) -> Duration {
+/// Cost of analysing programs, which the first reading does unless it may not open them, the symbols of the kernel included.
+fn analysis() {
+    const PROGRAMS: usize = 7_000;
+    let _herd = Herd::without_program_fds(PROGRAMS, 0).expect("objects can be made");
+    let measured = |may_open: bool| {
+        let measure = move || {
+            let mut readers: Vec<_> = (0..runs(5)).map(|_| reader(ReaderKind::Iter)).collect();
+            if !may_open {
+                caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)
+                    .expect("a thread may drop capabilities");
+            }
+            let mut unread = readers.iter_mut();
+            let first = least(runs(5), || unread.next().expect("one for each run"), Reader::read);
+            (first, least(runs(100), || (), |()| readers[0].read()))
+        };
+        thread::spawn(measure).join().expect("a reading does not panic")
+    };
+    let ((first, later), (without, _)) = (measured(true), measured(false));
+    report(format_args!(
+        "{PROGRAMS} programs: analysing one takes {:.0} ns, {:.0} times as long as reading it again",
+        each(first.saturating_sub(without), PROGRAMS),
+        ratio(first.saturating_sub(without), later)
+    ));
+    report(format_args!("first reading with analyses / without: {:.1}", ratio(first, without)));
+}
+
+fn steady(kind: ReaderKind, times: u32) -> Duration {
     let mut reader = reader(kind);
     reader.read();
-    least(runs, || (), |()| reader.read())
+    least(times, || (), |()| reader.read())
 }
 
 fn reader(kind: ReaderKind) -> Reader {

@@ -2,6 +2,7 @@
 //! `tests/rootless/corpus.rs` replays those that are kept.
 //! Entry point: [`TARGETS`].
 
+use crate::baseline;
 use crate::enrich::cgroup::CgroupIdentity;
 use crate::export::prometheus::{self, Format};
 use crate::export::{json, otlp, table};
@@ -14,9 +15,10 @@ use crate::{lookup, text, web};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The parsers.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 29] = [
     ("accept", web::fuzz_headers),
     ("backlog", otlp::queue::fuzz_records),
+    ("baseline", baseline::fuzz),
     ("btf", kernel::btf),
     ("certificate", web::fuzz_certificate),
     ("cgroup", cgroup),
@@ -27,6 +29,7 @@ pub const TARGETS: [Target; 26] = [
     ("grpc-body", otlp::transport::grpc::fuzz_body),
     ("grpc-status", otlp::transport::grpc::fuzz_status),
     ("http-answer", otlp::transport::http::fuzz_http),
+    ("instructions", kernel::instructions),
     ("iter-files", iter::files),
     ("iter-links", iter::links),
     ("iter-maps", iter::maps),
@@ -36,6 +39,7 @@ pub const TARGETS: [Target; 26] = [
     ("mountinfo", mounts::fuzz),
     ("netlink", kernel::netlink),
     ("object", iter::object),
+    ("perf-records", kernel::perf_records),
     ("procfs", procfs::fuzz),
     ("snapshot", snapshot),
     ("text", printable),
@@ -53,6 +57,9 @@ fn cgroup(bytes: &[u8]) {
 fn kallsyms(bytes: &[u8]) {
     if let Ok(symbols) = KernelSymbols::read(bytes) {
         let _found = (symbols.find(0), symbols.find(u64::MAX));
+        for (address, name) in symbols.all() {
+            assert!(!name.is_empty() && symbols.starting_at(address).is_some());
+        }
     }
 }
 

@@ -17,10 +17,14 @@
 mod ascending;
 mod backoff;
 #[doc(hidden)]
+pub mod baseline;
+#[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
 pub mod enrich;
 mod error_chain;
+#[doc(hidden)]
+pub mod events;
 #[doc(hidden)]
 pub mod export;
 #[doc(hidden)]

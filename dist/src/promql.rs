@@ -3,8 +3,8 @@
 //! such as those of the instrumentation scope.
 
 use crate::names::{
-    BUILD_INFO, DROPPED_SERIES, MAP_INFO, Metric, OBJECTS, PROGRAM_INFO, PROGRAM_RUN_TIME, PROGRAM_RUNS,
-    RUN_STATS_COVERED,
+    BUILD_INFO, DROPPED_SERIES, HOST_FINGERPRINT_INFO, MAP_INFO, Metric, OBJECTS, OWNER_FINGERPRINT_INFO,
+    PROGRAM_INFO, PROGRAM_RUN_TIME, PROGRAM_RUNS, RUN_STATS_COVERED,
 };
 
 /// Labels that identify an exporter.
@@ -24,6 +24,12 @@ pub const ATTACHMENT: &str = "job, instance, hook, target, netns, prog_id, link_
 
 /// Labels that identify a program on all nodes of a job: its id differs from node to node.
 pub const PROGRAM_OF_JOB: &str = "job, name, type";
+
+/// Labels that identify an owner on all nodes of a job, or the host where there is no owner.
+pub const WORKLOAD: &str = "job, owner_kind, workload";
+
+/// The alphabet of the random parts of names in Kubernetes: without vowels, 0, 1 and 3.
+const RANDOM: &str = "[bcdfghjklmnpqrstvwxz2456789]";
 
 /// Programs that nodes are compared by. Those without a name say nothing. Those for devices are made for each container and unit.
 /// The exporter's own depend on the kernel.
@@ -140,6 +146,18 @@ impl Scope {
         )
     }
 
+    /// Returns a series for each fingerprint of the programs of each workload of a node, and one for that of the host, which has no
+    /// workload. The kernel owns what nobody is known to own: that is no agent.
+    #[must_use]
+    pub fn fingerprints(self) -> String {
+        let of_owners = workloads(&self.with(OWNER_FINGERPRINT_INFO, r#"owner_kind!="kernel""#));
+        let labels = "job, instance, owner_kind, workload, programs";
+        format!(
+            "group by ({labels}) ({of_owners})\nor on ({labels})\ngroup by (job, instance, programs) ({})",
+            self.of(HOST_FINGERPRINT_INFO)
+        )
+    }
+
     /// Returns a series for each exporter with the name of its node in the label `node`: that of Kubernetes, else of the host,
     /// else the instance, whichever the resource has.
     #[must_use]
@@ -156,6 +174,39 @@ impl Scope {
         }
         format!("max by ({NODE}, node, k8s_cluster_name) ({nodes})")
     }
+}
+
+/// Returns values of owners with a label `workload`: the owner's name, and of a pod without the random part that its controller
+/// appends, so that the pods of one `DaemonSet` or `Deployment` are one workload on all nodes.
+#[must_use]
+pub fn workloads(values: &str) -> String {
+    let any = format!(r#"label_replace({values}, "workload", "$1", "owner", "(.+)")"#);
+    format!(
+        r#"label_replace({any}, "workload", "$1", "owner", "([^/]+/.+?)(?:-{RANDOM}{{6,10}})?-{RANDOM}{{5}}")"#
+    )
+}
+
+/// Returns the fingerprints that nearly all nodes with the workload have, as [`common_programs`], with how many do. `fingerprints` is
+/// as [`Scope::fingerprints`].
+#[must_use]
+pub fn common_fingerprints(fingerprints: &str) -> String {
+    let nodes = format!("count by ({WORKLOAD}) (group by ({NODE}, owner_kind, workload) ({fingerprints}))");
+    let all_but_some = format!("(({nodes} >= 5) - on ({WORKLOAD}) clamp_min({nodes} / 10, 1))");
+    format!(
+        "count by ({WORKLOAD}, programs) ({fingerprints})\n>= on ({WORKLOAD}) group_left ()\n{all_but_some}"
+    )
+}
+
+/// Returns the nodes and workloads whose fingerprint is not the one that nearly all nodes have. `common` is as [`common_fingerprints`].
+#[must_use]
+pub fn other_fingerprints(fingerprints: &str, common: &str) -> String {
+    format!(
+        "group by ({NODE}, owner_kind, workload) (\n  \
+           {fingerprints}\n  \
+           unless on ({WORKLOAD}, programs) {common}\n\
+         )\n\
+         and on ({WORKLOAD}) {common}"
+    )
 }
 
 /// Returns the programs that nearly all nodes of a job have, with how many do: all nodes but a tenth, or but one if there are fewer

@@ -7,14 +7,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::values::split_port;
-use crate::export::otlp::settings::{Endpoint, Protocol};
+use crate::export::otlp::encode::Signal;
+use crate::export::otlp::settings::{Endpoint, LOGS_PATH, METRICS_PATH, Protocol};
 
 /// The port of OTLP/gRPC.
 const GRPC_PORT: u16 = 4317;
 /// The port of OTLP/HTTP.
 const HTTP_PORT: u16 = 4318;
-/// Where metrics are received over HTTP.
-const METRICS_PATH: &str = "/v1/metrics";
 
 /// What a text says of a receiver.
 struct Place<'t> {
@@ -41,6 +40,7 @@ enum At {
 #[derive(Clone, Copy)]
 pub(super) struct Context {
     pub(super) protocol: Protocol,
+    pub(super) signal: Signal,
     /// Whether `OTEL_EXPORTER_OTLP_INSECURE` is set, and to what.
     pub(super) insecure: Option<bool>,
     /// Whether it is the variable for all signals.
@@ -92,7 +92,8 @@ pub(super) fn of_variable(
     warnings: &mut Vec<String>,
 ) -> Result<Endpoint, String> {
     const ADVICE: &str = "give http://HOST:PORT, https://HOST:PORT, HOST:PORT, unix:/PATH or dns:HOST:PORT";
-    let Context { protocol, insecure, is_general } = context;
+    let Context { protocol, signal, insecure, is_general } = context;
+    let standard_path = path_of(signal);
     let Place { at, path, has_query, has_dns_server } = place(text, ADVICE)?;
     if has_query {
         warnings.push(format!("{name}: the query and the fragment of the URL are not sent"));
@@ -113,7 +114,7 @@ pub(super) fn of_variable(
             String::new()
         }
         Protocol::HttpProtobuf if is_general => {
-            format!("{}{METRICS_PATH}", path.strip_suffix('/').unwrap_or(path))
+            format!("{}{standard_path}", path.strip_suffix('/').unwrap_or(path))
         }
         Protocol::HttpProtobuf if path.is_empty() => "/".to_owned(),
         Protocol::HttpProtobuf => path.to_owned(),
@@ -121,7 +122,7 @@ pub(super) fn of_variable(
     let (given_tls, host, given_port) = match at {
         At::Socket(socket) => {
             // A socket has no URL with a path of its own.
-            let path = if protocol == Protocol::Grpc { path } else { METRICS_PATH.to_owned() };
+            let path = if protocol == Protocol::Grpc { path } else { standard_path.to_owned() };
             return Ok(Endpoint::Unix { socket, path });
         }
         At::Host { tls, host, port } => (tls, host, port),
@@ -150,12 +151,20 @@ pub(super) fn of_variable(
 }
 
 /// The receiver where neither a flag nor a variable gives one.
-pub(super) fn by_default(protocol: Protocol) -> Endpoint {
+pub(super) fn by_default(protocol: Protocol, signal: Signal) -> Endpoint {
     let (port, path) = match protocol {
         Protocol::Grpc => (GRPC_PORT, ""),
-        Protocol::HttpProtobuf => (HTTP_PORT, METRICS_PATH),
+        Protocol::HttpProtobuf => (HTTP_PORT, path_of(signal)),
     };
     Endpoint::Tcp { tls: false, host: "localhost".to_owned(), port, path: path.to_owned() }
+}
+
+/// Where a signal is received over HTTP.
+fn path_of(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Metrics => METRICS_PATH,
+        Signal::Logs => LOGS_PATH,
+    }
 }
 
 /// Whether what is sent stays on this host.

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use super::flags::PREFIX;
 use super::otel::{self, Variable};
 use super::{ConfigErrors, values};
+use crate::export::otlp::encode::Signal;
 
 /// The environment. An empty variable counts as unset, as the OpenTelemetry specification has it.
 #[derive(Debug)]
@@ -39,7 +40,18 @@ impl Environment {
         warnings: &mut Vec<String>,
         parse: impl Fn(&'e str) -> Result<T, String>,
     ) -> Option<(&'static str, T)> {
-        for name in variable.names() {
+        self.read_for(Signal::Metrics, variable, warnings, parse)
+    }
+
+    /// The same for a signal, whose variant wins.
+    pub(super) fn read_for<'e, T>(
+        &'e self,
+        signal: Signal,
+        variable: &Variable,
+        warnings: &mut Vec<String>,
+        parse: impl Fn(&'e str) -> Result<T, String>,
+    ) -> Option<(&'static str, T)> {
+        for name in variable.names_for(signal) {
             let Some(value) = self.get(name) else { continue };
             let text = value.to_str().ok_or_else(|| "the value is not UTF-8".to_owned());
             match text.and_then(&parse) {
@@ -52,8 +64,13 @@ impl Environment {
 
     /// Whether a Boolean variable of the specification is set to a Boolean, and to which. Any other value counts as false, with a
     /// warning.
-    pub(super) fn read_bool(&self, variable: &Variable, warnings: &mut Vec<String>) -> Option<bool> {
-        let (name, value) = variable.names().find_map(|name| Some((name, self.get(name)?)))?;
+    pub(super) fn read_bool(
+        &self,
+        signal: Signal,
+        variable: &Variable,
+        warnings: &mut Vec<String>,
+    ) -> Option<bool> {
+        let (name, value) = variable.names_for(signal).find_map(|name| Some((name, self.get(name)?)))?;
         if value.eq_ignore_ascii_case("true") {
             return Some(true);
         }
@@ -76,7 +93,7 @@ impl Environment {
         }
     }
 
-    /// Warns of variables that look like those of the specification for metrics and are none.
+    /// Warns of variables that look like those of the specification for metrics or logs and are none.
     pub(super) fn warn_of_unknown_otel(&self, warnings: &mut Vec<String>) {
         let unknown_names = self.names().filter(|name| otel::is_unknown(name));
         warnings.extend(unknown_names.map(|name| unknown(name, otel::known_names())));

@@ -31,6 +31,9 @@ use crate::sandbox::UserIds;
 /// The name of the program.
 pub(super) const PROGRAM: &str = "bpf-metrics-exporter";
 
+/// The id of `--baseline` of `snapshot`. It has no variable, since that of the exporter's `--baseline` has its name.
+const WRITE_BASELINE: &str = "write_baseline";
+
 /// How the variables of flags begin.
 pub(super) const PREFIX: &str = "BPF_METRICS_EXPORTER_";
 
@@ -48,7 +51,7 @@ const ENVIRONMENT: &str = "\
 Environment:
   Every flag can be set by the variable that its help names. The command line wins over BPF_METRICS_EXPORTER_*, which wins over OTEL_*. An empty variable counts as unset. Every --no-FLAG has a --FLAG that undoes it.
 
-  These variables of the OpenTelemetry specification are read as well. OTEL_EXPORTER_OTLP_METRICS_* wins over OTEL_EXPORTER_OTLP_*. docs/opentelemetry-variables.md says what each does, and which others there are.";
+  These variables of the OpenTelemetry specification are read as well. OTEL_EXPORTER_OTLP_METRICS_* wins over OTEL_EXPORTER_OTLP_*, and OTEL_EXPORTER_OTLP_LOGS_* for logs. docs/opentelemetry-variables.md says what each does, and which others there are.";
 
 const LONG_EPILOGUE: &str = "\
 Signals:
@@ -81,7 +84,22 @@ const SNAPSHOT_EPILOGUE: &str = "\
 Examples:
   bpf-metrics-exporter snapshot --only owner_kind=pod
   bpf-metrics-exporter snapshot --format json > host.json
-  bpf-metrics-exporter snapshot --from host.json --format prometheus";
+  bpf-metrics-exporter snapshot --from host.json --format prometheus
+  bpf-metrics-exporter snapshot --baseline > baseline.txt";
+
+const EVENTS_EPILOGUE: &str = "\
+Signals:
+  SIGTERM and SIGINT: print what has happened so far, and exit.
+
+Exit codes:
+  0  success, also if nothing happened
+  1  failure while running, such as missing privileges
+  2  wrong flags or variables
+
+Examples:
+  bpf-metrics-exporter events --kind 'bpf.program.*'
+  bpf-metrics-exporter events --only 'owner_kind=pod,owner=kube-system/*'
+  bpf-metrics-exporter events --format ndjson --for 1h > events.ndjson";
 
 const DOCTOR_EPILOGUE: &str = "\
 It takes a reading with the restrictions of the exporter: give it the same flags, user and capabilities. Features that these flags turn \
@@ -126,6 +144,9 @@ pub(super) struct Flags {
     pub(super) privileges: PrivilegeFlags,
 
     #[command(flatten)]
+    pub(super) events: EventStreamFlags,
+
+    #[command(flatten)]
     pub(super) collection: CollectionFlags,
 }
 
@@ -134,6 +155,9 @@ pub(super) enum Subcommands {
     /// Print the current state of the host and exit
     #[command(after_long_help = SNAPSHOT_EPILOGUE)]
     Snapshot(Box<SnapshotFlags>),
+    /// Print what happens to BPF objects, as it happens
+    #[command(after_long_help = EVENTS_EPILOGUE)]
+    Events(Box<EventsFlags>),
     /// Check every feature on this host: what it needs, what is missing, and what helps
     #[command(after_long_help = DOCTOR_EPILOGUE)]
     Doctor(Box<DoctorFlags>),
@@ -146,7 +170,7 @@ pub(super) enum Subcommands {
     /// Print the manual page, as roff
     Man {
         /// Subcommand that the page is for; the exporter itself if missing
-        #[arg(id = "COMMAND", value_parser = ["snapshot", "doctor", "completions", "man"])]
+        #[arg(id = "COMMAND", value_parser = ["snapshot", "events", "doctor", "completions", "man"])]
         page: Option<String>,
     },
 }
@@ -159,6 +183,13 @@ pub(super) struct SnapshotFlags {
     #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
     pub(super) format: SnapshotFormat,
 
+    /// Print a baseline: the programs, a line each, for --baseline of the exporter
+    ///
+    /// Type, name, tag and owner of each distinct program, without ids and times, for version control. Only --only, --except and --min-age
+    /// select programs. Excludes --format.
+    #[arg(long = "baseline", id = WRITE_BASELINE, conflicts_with = "format")]
+    pub(super) write_baseline: bool,
+
     /// Show a snapshot saved as JSON instead of reading the host
     ///
     /// `-` reads standard input. Flags about reading have no effect then.
@@ -167,6 +198,49 @@ pub(super) struct SnapshotFlags {
 
     #[command(flatten)]
     pub(super) collection: CollectionFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EventsFlags {
+    /// Output format
+    ///
+    /// JSON is one array, which is complete when the program ends. NDJSON is a line for each event.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub(super) format: EventsFormat,
+
+    /// End after this time
+    ///
+    /// Without the flag it runs until a signal arrives, or nobody reads what it prints.
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true, value_parser = values::positive)]
+    pub(super) duration: Option<Duration>,
+
+    /// Print only events whose name matches a pattern
+    ///
+    /// * matches any text, ? any character: bpf.program.*. Repeatable: one pattern must match.
+    #[arg(long, value_name = "PATTERN", value_parser = values::event_pattern)]
+    pub(super) kind: Vec<String>,
+
+    /// Print only events of objects that match a rule
+    ///
+    /// A rule is KEY=PATTERN[,KEY=PATTERN...], and all its terms must match. Keys: kind (of object), type, name, owner, owner_kind. Where
+    /// an object has no known owner, that of the process that acted counts. Repeatable: one of the rules must match.
+    #[arg(long, value_name = "RULE", value_parser = rules::parse)]
+    pub(super) only: Vec<Rule>,
+
+    /// Print no event of an object that matches a rule
+    ///
+    /// Wins over --only. Repeatable.
+    #[arg(long, value_name = "RULE", value_parser = rules::parse)]
+    pub(super) except: Vec<Rule>,
+
+    #[command(flatten)]
+    pub(super) reader: ReaderFlags,
+
+    #[command(flatten)]
+    pub(super) owners: OwnerFlags,
+
+    #[command(flatten)]
+    pub(super) log: LogFlags,
 }
 
 #[derive(Debug, Args)]
@@ -215,6 +289,13 @@ pub(super) struct OtlpFlags {
     /// /v1/metrics unless the URL has another. Repeatable.
     #[arg(long, value_name = "URL", value_parser = values::or_none(endpoint::of_http_flag))]
     pub(super) otlp_http: Vec<Setting<Endpoint>>,
+
+    /// Do not push events as logs
+    ///
+    /// By default what happens to BPF objects, such as the load of a program, is pushed as log records to the same receivers, or to
+    /// those that OTEL_EXPORTER_OTLP_LOGS_* give.
+    #[arg(long = "no-event-logs", action = ArgAction::SetFalse)]
+    pub(super) event_logs: bool,
 
     /// Compression of requests, gzip beyond this host
     ///
@@ -350,6 +431,29 @@ pub(super) struct PrivilegeFlags {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Events")]
+pub(super) struct EventStreamFlags {
+    /// Find loads and unloads of programs by comparing readings only
+    ///
+    /// Without this the kernel reports each one when it happens, with the process that did it.
+    #[arg(long = "no-event-stream", action = ArgAction::SetFalse)]
+    pub(super) event_stream: bool,
+
+    /// Highest number of events per second that are published
+    ///
+    /// Ten times as many at once. Further ones are counted in bpf_program_loads and bpf_program_unloads all the same, and in bpf_events_dropped. 0 sets no limit.
+    #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = values::events)]
+    pub(super) events_per_second: u32,
+
+    /// File with the programs that are expected on this host
+    ///
+    /// As `snapshot --baseline` prints it. Others are counted in bpf_program_unexpected, and each is an event and a warning in the log.
+    /// SIGHUP reads the file again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) baseline: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Resource")]
 pub(super) struct ResourceFlags {
     /// Name of the Kubernetes node
@@ -373,10 +477,17 @@ const READERS: [(&str, &str, ReaderChoice); 3] = [
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kernel")]
-pub(super) struct KernelFlags {
+pub(super) struct ReaderFlags {
     /// How to read the kernel
     #[arg(long, value_name = "READER", default_value = "auto", value_parser = one_of(&READERS))]
     pub(super) kernel_reader: ReaderChoice,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Kernel")]
+pub(super) struct KernelFlags {
+    #[command(flatten)]
+    pub(super) reader: ReaderFlags,
 
     /// Count program runs: on, off, sample=WINDOW/PERIOD
     ///
@@ -528,6 +639,15 @@ pub enum DoctorFormat {
     Json,
 }
 
+/// Format of events on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the words are the values")]
+pub enum EventsFormat {
+    Text,
+    Json,
+    Ndjson,
+}
+
 /// Format of a snapshot on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "the words are the values")]
@@ -629,7 +749,7 @@ fn describe(arg: Arg) -> Arg {
 
 /// The variable of a flag: `BPF_METRICS_EXPORTER_LOG_LEVEL` for `--log.level`, and `…_HOLDERS` for `--no-holders`.
 pub(super) fn variable(arg: &Arg) -> Option<String> {
-    let visible = !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+    let visible = !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version" | WRITE_BASELINE);
     let name = switch_of(arg).or_else(|| arg.get_long().map(str::to_owned)).filter(|_| visible)?;
     Some(format!("{PREFIX}{}", name.replace(['-', '.'], "_").to_uppercase()))
 }

@@ -19,15 +19,18 @@ use std::time::Duration;
 
 use self::arguments::{Resolved, resolve};
 use self::environment::Environment;
-use self::flags::{CollectionFlags, Flags, PROGRAM, PrivilegeFlags, Subcommands, WebFlags};
-pub use self::flags::{DoctorFormat, LogFormat, LogLevel, SnapshotFormat};
+use self::flags::{
+    CollectionFlags, EventStreamFlags, EventsFlags, Flags, LogFlags, OwnerFlags, PROGRAM, PrivilegeFlags,
+    Subcommands, WebFlags,
+};
+pub use self::flags::{DoctorFormat, EventsFormat, LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
 pub use self::values::ListenAddress;
 use self::values::Setting;
 use crate::export::otlp::settings::Push;
 use crate::lookup::Sockets;
-use crate::metrics::select::{MetricFilter, Selection};
+use crate::metrics::select::{EventFilter, MetricFilter, Selection};
 use crate::sandbox::SandboxOptions;
 use crate::{enrich, kernel, lookup};
 
@@ -38,6 +41,9 @@ const HOLDERS_SHARE: u32 = 50;
 /// The shortest interval of scans of pins: that of readings by default.
 const PINS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The interval of readings of `events`, and of its scans of pins.
+const EVENTS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What to do.
 #[derive(Debug)]
 pub enum Command {
@@ -45,6 +51,8 @@ pub enum Command {
     Export(Box<Export>),
     /// Print one snapshot.
     Snapshot(Box<SnapshotCommand>),
+    /// Print events until a signal arrives.
+    Events(Box<EventsCommand>),
     /// Check every feature.
     Doctor(Box<DoctorCommand>),
 }
@@ -62,6 +70,8 @@ pub struct Export {
     pub resource: Resource,
     /// What the process gives up.
     pub sandbox: SandboxOptions,
+    /// The file with the programs that are expected.
+    pub baseline: Option<PathBuf>,
     /// Options of what is read.
     pub collection: Collection,
 }
@@ -102,8 +112,29 @@ pub struct SnapshotCommand {
     pub collection: Collection,
     /// The format of the output.
     pub format: SnapshotFormat,
+    /// Whether to print a baseline instead.
+    pub baseline: bool,
     /// A file to show, `-` for standard input; `None` reads the host.
     pub from: Option<PathBuf>,
+}
+
+/// Options of `events`.
+#[derive(Debug)]
+pub struct EventsCommand {
+    /// Of the reader.
+    pub kernel: kernel::ReaderOptions,
+    /// Of owners and attachments.
+    pub enrich: enrich::EnrichOptions,
+    /// Of the lookup of names.
+    pub lookup: lookup::Settings,
+    /// The time between two readings that are compared.
+    pub interval: Duration,
+    /// Which events to print.
+    pub filter: EventFilter,
+    /// The format of the output.
+    pub format: EventsFormat,
+    /// When to end; `None` for no end.
+    pub duration: Option<Duration>,
 }
 
 /// Options of `doctor`.
@@ -199,10 +230,10 @@ pub fn parse(
         Resolved::Print(text) => return Ok(Invocation::Print(text)),
         Resolved::Nothing => return Err(errors),
     };
-    let Flags { command, otlp, web, resource, privileges, collection } = flags;
+    let Flags { command, otlp, web, resource, privileges, events, collection } = flags;
     let (command, log) = match command {
         None => {
-            let log = log(&collection);
+            let log = Log::from(&collection.log);
             let web = self::web(web, &mut errors);
             let Pushed { push, console } = push::resolve(otlp, &environment, &mut errors, &mut warnings);
             if push.is_none() && console.is_none() && !web.is_on() && errors.lines.is_empty() {
@@ -224,20 +255,30 @@ pub fn parse(
             let sandbox = sandbox(&privileges);
             let mut collection = collect(collection, &mut errors, &mut warnings);
             give_up(sandbox, &mut collection);
-            (Command::Export(Box::new(Export { push, console, web, resource, sandbox, collection })), log)
+            follow_events(&events, &mut collection);
+            let baseline = events.baseline;
+            let export = Export { push, console, web, resource, sandbox, baseline, collection };
+            (Command::Export(Box::new(export)), log)
         }
         Some(Subcommands::Snapshot(snapshot)) => {
-            let log = log(&snapshot.collection);
+            let log = Log::from(&snapshot.collection.log);
             let mut collection = collect(snapshot.collection, &mut errors, &mut warnings);
             read_once(&mut collection);
-            if snapshot.format == SnapshotFormat::Json {
+            let (format, baseline, from) = (snapshot.format, snapshot.write_baseline, snapshot.from);
+            if baseline {
+                warnings.extend(without_effect_on_baseline(&collection.selection));
+                (collection.selection.per_object, collection.selection.max_series) = (true, None);
+            } else if format == SnapshotFormat::Json {
                 warnings.extend(without_effect_on_json(&collection.selection));
             }
-            let (format, from) = (snapshot.format, snapshot.from);
-            (Command::Snapshot(Box::new(SnapshotCommand { collection, format, from })), log)
+            (Command::Snapshot(Box::new(SnapshotCommand { collection, format, baseline, from })), log)
+        }
+        Some(Subcommands::Events(events)) => {
+            let log = Log::from(&events.log);
+            (Command::Events(Box::new(self::events(*events, &mut errors))), log)
         }
         Some(Subcommands::Doctor(doctor)) => {
-            let log = log(&doctor.collection);
+            let log = Log::from(&doctor.collection.log);
             let sandbox = sandbox(&doctor.privileges);
             let mut collection = collect(doctor.collection, &mut errors, &mut warnings);
             read_once(&mut collection);
@@ -257,8 +298,29 @@ fn finish(errors: ConfigErrors, invocation: Invocation) -> Result<Invocation, Co
     if errors.lines.is_empty() { Ok(invocation) } else { Err(errors) }
 }
 
-fn log(flags: &CollectionFlags) -> Log {
-    Log { level: flags.log.log_level, format: flags.log.log_format }
+impl From<&LogFlags> for Log {
+    fn from(flags: &LogFlags) -> Self {
+        Self { level: flags.log_level, format: flags.log_format }
+    }
+}
+
+fn events(flags: EventsFlags, errors: &mut ConfigErrors) -> EventsCommand {
+    let EventsFlags { format, duration, kind, only, except, reader, owners, log: _ } = flags;
+    let (enrich, lookup) = self::owners(owners, errors);
+    EventsCommand {
+        kernel: kernel::ReaderOptions {
+            reader: reader.kernel_reader,
+            run_stats: kernel::RunStatsMode::Off,
+            count_by_walking: None,
+            events: Some(kernel::events::RING_BYTES),
+        },
+        enrich: enrich::EnrichOptions { pins: EVENTS_INTERVAL, ..enrich },
+        lookup,
+        interval: EVENTS_INTERVAL,
+        filter: EventFilter { kinds: kind, only, except },
+        format,
+        duration,
+    }
 }
 
 /// Makes a single reading complete: no later one has the result of a scan, and a second one reports what its own search of holders
@@ -309,6 +371,12 @@ fn list<T: PartialEq>(flag: &str, given: Vec<Setting<T>>, errors: &mut ConfigErr
     (!given.is_empty()).then(|| given.into_iter().filter_map(Setting::into_option).collect())
 }
 
+/// Follows events, which a single reading does not.
+fn follow_events(flags: &EventStreamFlags, collection: &mut Collection) {
+    collection.kernel.events = flags.event_stream.then_some(kernel::events::RING_BYTES);
+    collection.enrich.events_per_second = flags.events_per_second;
+}
+
 fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec<String>) -> Collection {
     let CollectionFlags { kernel, owners, selection, log: _ } = flags;
     let selects_all = selection.only.is_empty() && selection.except.is_empty() && selection.min_age.is_zero();
@@ -322,26 +390,16 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
                 .to_owned(),
         );
     }
-    let mut sockets = |flag, given| list(flag, given, errors).map_or(Sockets::WellKnown, Sockets::Given);
+    let (enrich, lookup) = self::owners(owners, errors);
     Collection {
         kernel: kernel::ReaderOptions {
-            reader: kernel.kernel_reader,
+            reader: kernel.reader.kernel_reader,
             run_stats: kernel.run_stats,
             count_by_walking: kernel.count_by_walking,
+            events: None,
         },
-        lookup: lookup::Settings {
-            root: PathBuf::from("/"),
-            cri: sockets("--cri-socket", owners.cri_socket),
-            docker: sockets("--docker-socket", owners.docker_socket),
-        },
-        enrich: enrich::EnrichOptions {
-            bpffs: owners.bpffs,
-            pins: PINS_INTERVAL,
-            hooks: owners.hooks_interval.into_option(),
-            every_netns: owners.every_netns,
-            wait_for_hooks: false,
-            holders_share: Some(HOLDERS_SHARE),
-        },
+        enrich,
+        lookup,
         selection: Selection {
             only: selection.only,
             except: selection.except,
@@ -355,6 +413,26 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
     }
 }
 
+fn owners(flags: OwnerFlags, errors: &mut ConfigErrors) -> (enrich::EnrichOptions, lookup::Settings) {
+    let mut sockets = |flag, given| list(flag, given, errors).map_or(Sockets::WellKnown, Sockets::Given);
+    let lookup = lookup::Settings {
+        root: PathBuf::from("/"),
+        cri: sockets("--cri-socket", flags.cri_socket),
+        docker: sockets("--docker-socket", flags.docker_socket),
+    };
+    let enrich = enrich::EnrichOptions {
+        bpffs: flags.bpffs,
+        pins: PINS_INTERVAL,
+        hooks: flags.hooks_interval.into_option(),
+        every_netns: flags.every_netns,
+        wait_for_hooks: false,
+        holders_share: Some(HOLDERS_SHARE),
+        events_per_second: 0,
+        expected: None,
+    };
+    (enrich, lookup)
+}
+
 /// Warnings of flags that select what a snapshot as JSON has all the same.
 fn without_effect_on_json(selection: &Selection) -> impl Iterator<Item = String> {
     let flags = [
@@ -363,6 +441,19 @@ fn without_effect_on_json(selection: &Selection) -> impl Iterator<Item = String>
     ];
     let given = flags.into_iter().filter(|&(given, _)| given);
     given.map(|(_, flag)| format!("{flag} no effect with --format json"))
+}
+
+/// Warnings of flags that select what is not in a baseline.
+fn without_effect_on_baseline(selection: &Selection) -> impl Iterator<Item = String> {
+    let flags = [
+        (!selection.per_object, "--no-per-object has"),
+        (selection.max_series.is_some(), "--max-series has"),
+        (!selection.holders, "--no-holders has"),
+        (!selection.program_maps, "--no-program-maps has"),
+        (selection.metrics.excluded() > 0, "--include-metrics and --exclude-metrics have"),
+    ];
+    let given = flags.into_iter().filter(|&(given, _)| given);
+    given.map(|(_, flag)| format!("{flag} no effect with --baseline"))
 }
 
 /// What variables without a flag say of the resource.

@@ -1,5 +1,7 @@
 //! The push: flags and variables of OTLP, brought together. Entry point: [`resolve`].
 
+mod logs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use super::flags::OtlpFlags;
 use super::otel::{self, Variable};
 use super::values;
 use super::{ConfigErrors, list, proxy};
+use crate::export::otlp::encode::Signal;
 use crate::export::otlp::settings::{
     Compression, Destination, Endpoint, Protocol, Push, Secret, Temporality, TlsFiles,
 };
@@ -50,7 +53,7 @@ pub(super) fn resolve(
         .collect();
     let exporters = Exporters::read(environment, warnings);
     warn_of_unused(environment, warnings);
-    if environment.read_bool(&otel::SDK_DISABLED, warnings) == Some(true) {
+    if environment.read_bool(Signal::Metrics, &otel::SDK_DISABLED, warnings) == Some(true) {
         if !given.is_empty() {
             warnings
                 .push("OTEL_SDK_DISABLED=true: nothing is pushed, although flags give a receiver".to_owned());
@@ -58,27 +61,37 @@ pub(super) fn resolve(
         return Pushed { push: None, console: None };
     }
     let console = exporters.console.then_some(flags.interval);
-    let insecure = environment.read_bool(&otel::INSECURE, warnings);
+    let insecure = environment.read_bool(Signal::Metrics, &otel::INSECURE, warnings);
     let (receivers, configured) = if is_given {
-        (given, true)
+        (given.clone(), true)
     } else if exporters.otlp {
-        let (receiver, configured) = from_variables(environment, insecure, errors, warnings);
-        (receiver.into_iter().collect(), configured)
+        let (receiver, name) = from_variables(Signal::Metrics, insecure, environment, errors, warnings);
+        (receiver.into_iter().collect(), name.is_some())
     } else {
         (Vec::new(), false)
     };
-    if receivers.is_empty() {
+    check_list(&receivers, errors);
+    let mut destinations = Vec::new();
+    if !receivers.is_empty() {
+        let shared = Shared::read(Signal::Metrics, insecure, flags.otlp_compression, environment, warnings);
+        for (protocol, endpoint) in receivers {
+            shared.check(&endpoint, errors, warnings);
+            let proxy = proxy::of(&endpoint, environment, warnings);
+            destinations.push(shared.destination(protocol, endpoint, configured, proxy));
+        }
+    }
+    let logs = if flags.event_logs {
+        let of_metrics = logs::OfMetrics { given: is_given.then_some(given), destinations: &destinations };
+        logs::resolve(of_metrics, flags.otlp_compression, environment, errors, warnings)
+    } else {
+        Vec::new()
+    };
+    if destinations.is_empty() && logs.is_empty() {
         return Pushed { push: None, console };
     }
-    check_list(&receivers, errors);
-    let shared = Shared::read(flags.otlp_compression, environment, warnings);
-    let destinations = receivers.into_iter().map(|(protocol, endpoint)| {
-        shared.check(&endpoint, insecure, errors, warnings);
-        let proxy = proxy::of(&endpoint, environment, warnings);
-        shared.destination(protocol, endpoint, configured, proxy)
-    });
     let push = Push {
-        destinations: destinations.collect(),
+        destinations,
+        logs,
         interval: flags.interval,
         interval_timeout: environment
             .read(&otel::EXPORT_TIMEOUT, warnings, values::timeout)
@@ -104,12 +117,13 @@ fn warn_of_unused(environment: &Environment, warnings: &mut Vec<String>) {
             otel::METRIC_INSECURE.name
         ));
     }
-    check_words(
-        &otel::HISTOGRAMS,
-        &["explicit_bucket_histogram", "base2_exponential_bucket_histogram"],
-        environment,
-        warnings,
-    );
+    environment.read(&otel::HISTOGRAMS, warnings, |text| match word(text).as_str() {
+        "base2_exponential_bucket_histogram" => Ok(()),
+        "explicit_bucket_histogram" => Err("histograms are base2_exponential_bucket_histogram".to_owned()),
+        _ => {
+            Err(format!("{text:?} is none of explicit_bucket_histogram, base2_exponential_bucket_histogram"))
+        }
+    });
     check_words(&otel::EXEMPLARS, &["always_on", "always_off", "trace_based"], environment, warnings);
 }
 
@@ -125,15 +139,16 @@ fn check_list(receivers: &[(Protocol, Endpoint)], errors: &mut ConfigErrors) {
     }
 }
 
-/// The receiver of the variables, or the default one; and which of both it is.
+/// The receiver of a signal by the variables, with the name of the one that gives it; the default one without a name.
 fn from_variables(
-    environment: &Environment,
+    signal: Signal,
     insecure: Option<bool>,
+    environment: &Environment,
     errors: &mut ConfigErrors,
     warnings: &mut Vec<String>,
-) -> (Option<(Protocol, Endpoint)>, bool) {
+) -> (Option<(Protocol, Endpoint)>, Option<&'static str>) {
     let mut downgraded = None;
-    let protocol = environment.read(&otel::PROTOCOL, warnings, |text| {
+    let protocol = environment.read_for(signal, &otel::PROTOCOL, warnings, |text| {
         Ok(match word(text).as_str() {
             "grpc" => (Protocol::Grpc, false),
             "http/protobuf" => (Protocol::HttpProtobuf, false),
@@ -148,13 +163,13 @@ fn from_variables(
     if let Some(name) = downgraded {
         warnings.push(format!("{name}=http/json is not supported: http/protobuf is used"));
     }
-    let text = environment.read(&otel::ENDPOINT, warnings, |text| Ok(text.trim()));
+    let text = environment.read_for(signal, &otel::ENDPOINT, warnings, |text| Ok(text.trim()));
     let Some((name, text)) = text.filter(|(_, text)| !text.is_empty()) else {
-        return (Some((protocol, endpoint::by_default(protocol))), false);
+        return (Some((protocol, endpoint::by_default(protocol, signal))), None);
     };
-    let context = Context { protocol, insecure, is_general: name == otel::ENDPOINT.name };
+    let context = Context { protocol, signal, insecure, is_general: name == otel::ENDPOINT.name };
     let endpoint = endpoint::of_variable(name, text, context, warnings);
-    (errors.keep(name, endpoint).map(|endpoint| (protocol, endpoint)), true)
+    (errors.keep(name, endpoint).map(|endpoint| (protocol, endpoint)), Some(name))
 }
 
 /// What `OTEL_METRICS_EXPORTER` selects.
@@ -192,8 +207,10 @@ impl Exporters {
     }
 }
 
-/// What all receivers have in common.
+/// What all receivers of a signal have in common.
 struct Shared {
+    /// Whether credentials may be sent without TLS.
+    insecure: Option<bool>,
     headers: Vec<(String, String)>,
     timeout: Duration,
     /// `None` to choose by the receiver.
@@ -203,8 +220,16 @@ struct Shared {
 }
 
 impl Shared {
-    fn read(compression: Option<Compression>, environment: &Environment, warnings: &mut Vec<String>) -> Self {
-        let headers = environment.read(&otel::HEADERS, warnings, |text| Ok(values::headers(text)));
+    /// `compression` is that of the flag, which wins.
+    fn read(
+        signal: Signal,
+        insecure: Option<bool>,
+        compression: Option<Compression>,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Self {
+        let headers =
+            environment.read_for(signal, &otel::HEADERS, warnings, |text| Ok(values::headers(text)));
         let (headers, problems) = match headers {
             Some((name, (headers, problems))) => (
                 headers,
@@ -216,7 +241,19 @@ impl Shared {
             None => (Vec::new(), Vec::new()),
         };
         warnings.extend(problems);
-        let timeout = environment.read(&otel::TIMEOUT, warnings, values::timeout);
+        let timeout = environment.read_for(signal, &otel::TIMEOUT, warnings, values::timeout);
+        let compression = compression.or_else(|| {
+            let compression =
+                environment.read_for(signal, &otel::COMPRESSION, warnings, |text| {
+                    match word(text).as_str() {
+                        "none" => Ok(Compression::None),
+                        "gzip" => Ok(Compression::Gzip),
+                        "zstd" => Ok(Compression::Zstd),
+                        _ => Err(format!("{text:?} is none of none, gzip, zstd")),
+                    }
+                });
+            compression.map(|(_, compression)| compression)
+        });
         let temporality = environment.read(&otel::TEMPORALITY, warnings, |text| match word(text).as_str() {
             // Low memory is delta for synchronous counters only.
             "cumulative" | "lowmemory" => Ok(Temporality::Cumulative),
@@ -224,22 +261,22 @@ impl Shared {
             _ => Err(format!("{text:?} is none of cumulative, delta, lowmemory")),
         });
         Self {
+            insecure,
             headers,
             timeout: timeout.map_or(TIMEOUT, |(_, timeout)| timeout.unwrap_or(values::FOR_EVER)),
             compression,
-            tls: tls_files(environment, warnings),
+            tls: tls_files(signal, environment, warnings),
             temporality: temporality.map_or_else(Temporality::default, |(_, temporality)| temporality),
         }
     }
 
+    /// Returns whether it has the same as this for [`Self::check`].
+    fn has_credentials_of(&self, other: &Self) -> bool {
+        self.insecure == other.insecure && self.headers == other.headers && self.tls == other.tls
+    }
+
     /// Refuses to send credentials that others could read, and warns of settings of TLS where there is none.
-    fn check(
-        &self,
-        endpoint: &Endpoint,
-        insecure: Option<bool>,
-        errors: &mut ConfigErrors,
-        warnings: &mut Vec<String>,
-    ) {
+    fn check(&self, endpoint: &Endpoint, errors: &mut ConfigErrors, warnings: &mut Vec<String>) {
         if matches!(endpoint, Endpoint::Tcp { tls: true, .. }) {
             return;
         }
@@ -253,7 +290,7 @@ impl Shared {
             return;
         };
         let is_credential = !self.headers.is_empty() || self.tls.key.is_some();
-        if is_credential && !endpoint::is_local(endpoint) && insecure != Some(true) {
+        if is_credential && !endpoint::is_local(endpoint) && self.insecure != Some(true) {
             errors.lines.push(format!(
                 "{endpoint} is reached without TLS, but variables set {what}; give an https:// URL, or set \
                  OTEL_EXPORTER_OTLP_INSECURE=true to allow that"
@@ -288,8 +325,9 @@ impl Shared {
 }
 
 /// The files for TLS. Half of a client's certificate and key is no use.
-fn tls_files(environment: &Environment, warnings: &mut Vec<String>) -> TlsFiles {
-    let mut file = |variable| environment.read(variable, warnings, |text| Ok(PathBuf::from(text)));
+fn tls_files(signal: Signal, environment: &Environment, warnings: &mut Vec<String>) -> TlsFiles {
+    let mut file =
+        |variable| environment.read_for(signal, variable, warnings, |text| Ok(PathBuf::from(text)));
     let (authorities, certificate, key) =
         (file(&otel::CERTIFICATE), file(&otel::CLIENT_CERTIFICATE), file(&otel::CLIENT_KEY));
     let authorities = authorities.map(|(_, file)| file);
@@ -335,10 +373,6 @@ pub(super) fn as_flag(
         "interval" => environment.read(&otel::EXPORT_INTERVAL, warnings, |text| {
             let interval = values::with_unit(text)?;
             values::interval(&interval).map(|_| interval)
-        }),
-        "otlp_compression" => environment.read(&otel::COMPRESSION, warnings, |text| match word(text) {
-            known if ["none", "gzip", "zstd"].contains(&known.as_str()) => Ok(known),
-            _ => Err(format!("{text:?} is none of none, gzip, zstd")),
         }),
         "log_level" => environment.read(&otel::LOG_LEVEL, warnings, |text| {
             let level = match word(text).as_str() {

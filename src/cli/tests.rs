@@ -1,3 +1,4 @@
+mod logs;
 mod otel;
 
 use std::os::unix::ffi::OsStringExt as _;
@@ -314,6 +315,14 @@ fn run_statistics_are_on_off_or_sampled() {
 }
 
 #[test]
+fn paths_of_other_pages_are_not_for_metrics() {
+    for (path, page) in [("/-/metrics", "/-/ is for health"), ("/api/v1/events", "/api/ is for events")] {
+        let errors = errors(&["--web.telemetry-path", path], &[]);
+        assert!(errors.len() == 1 && errors[0].contains(page), "{errors:?}");
+    }
+}
+
+#[test]
 fn nothing_to_do_is_an_error() {
     let lines = errors(&["--otlp-grpc=none", "--web.listen-address=none"], &[]);
     assert!(lines[0].contains("nothing to do"), "{lines:?}");
@@ -386,6 +395,48 @@ fn snapshot_takes_all_flags_about_reading_on_either_side_of_its_name() {
     assert_eq!(snapshot_with(&["snapshot"], &[]).collection.kernel.run_stats, RunStatsMode::Off);
 }
 
+fn events_with(arguments: &[&str], variables: &[(&str, &str)]) -> EventsCommand {
+    match parse_with(&[&["events"], arguments].concat(), variables) {
+        Ok(Invocation::Run { command: Command::Events(events), .. }) => *events,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn events_takes_flags_of_what_to_read_and_what_to_print() {
+    let default = events_with(&[], &[]);
+    assert_eq!((default.format, default.duration), (EventsFormat::Text, None));
+    assert_eq!(default.filter, EventFilter::default());
+    assert_eq!((default.interval, default.enrich.pins), (EVENTS_INTERVAL, EVENTS_INTERVAL));
+    assert_eq!(default.kernel.run_stats, RunStatsMode::Off);
+    let given = events_with(
+        &[
+            "--format=ndjson",
+            "--for=90s",
+            "--kind=bpf.map.*",
+            "--kind=*.load",
+            "--only=kind=map,name=a",
+            "--except=owner=b",
+            "--kernel-reader=walk",
+            "--hooks-interval=none",
+            "--cri-socket=none",
+            "--log.level=debug",
+        ],
+        &[],
+    );
+    assert_eq!((given.format, given.duration), (EventsFormat::Ndjson, Some(Duration::from_secs(90))));
+    assert_eq!(given.filter.kinds, ["bpf.map.*", "*.load"]);
+    assert_eq!((given.filter.only.len(), given.filter.except.len()), (1, 1));
+    assert_eq!(given.kernel.reader, ReaderChoice::Only(ReaderKind::Walk));
+    assert_eq!((given.enrich.hooks, given.lookup.cri), (None, Sockets::Given(Vec::new())));
+    let by_variable = events_with(&[], &[("BPF_METRICS_EXPORTER_FOR", "2m")]);
+    assert_eq!(by_variable.duration, Some(Duration::from_mins(2)));
+    for flag in ["--max-series=1", "--run-stats=on", "--min-age=1s", "--otlp-grpc=x"] {
+        let errors = errors(&["events", flag], &[]);
+        assert!(errors.len() == 1 && errors[0].starts_with("unexpected argument"), "{errors:?}");
+    }
+}
+
 #[test]
 fn flags_before_a_subcommand_that_does_not_take_them_are_refused() {
     assert_eq!(
@@ -440,12 +491,14 @@ fn completions_and_manual_pages_have_every_flag() {
     }
     let page = printed(&["man", "snapshot"]).replace('\\', "");
     assert!(page.contains(".TH bpf-metrics-exporter-snapshot 1") && page.contains("--from"), "{page}");
+    let page = printed(&["man", "events"]).replace('\\', "");
+    assert!(page.contains(".TH bpf-metrics-exporter-events 1") && page.contains("--for"), "{page}");
     assert!(errors(&["completions"], &[])[0].contains("<SHELL> is missing"));
     assert!(errors(&["completions", "fsh"], &[])[0].contains("did you mean fish?"));
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 35] = [
+const OTHER: [(&str, &str); 37] = [
     ("otlp-grpc", "collector:1"),
     ("otlp-http", "http://collector:1"),
     ("otlp-compression", "zstd"),
@@ -463,6 +516,8 @@ const OTHER: [(&str, &str); 35] = [
     ("web.created-timestamps", "true"),
     ("user", "65534:65534"),
     ("least-privilege", "true"),
+    ("events-per-second", "7"),
+    ("baseline", "/etc/baseline.txt"),
     ("node-name", "node-1"),
     ("host-root", "/proc"),
     ("kernel-reader", "walk"),
@@ -504,7 +559,7 @@ fn every_flag_has_a_variable_with_the_same_effect() {
         assert!(help.is_some_and(|help| help.contains(&variable)), "{variable} is in the help");
     }
     let names: Vec<_> = command.get_arguments().filter_map(flags::variable).collect();
-    assert_eq!(names.len(), OTHER.len() + 7, "all but --help and --version: {names:?}");
+    assert_eq!(names.len(), OTHER.len() + 9, "all but --help and --version: {names:?}");
     let snapshot = command.find_subcommand("snapshot").expect("there is one");
     let own = snapshot.get_arguments().filter_map(flags::variable).filter(|name| !names.contains(name));
     assert_eq!(own.collect::<Vec<_>>(), ["BPF_METRICS_EXPORTER_FORMAT", "BPF_METRICS_EXPORTER_FROM"]);

@@ -10,7 +10,8 @@ use jiff::{Span, SpanRelativeTo};
 use percent_encoding::percent_decode_str;
 
 use crate::kernel::RunStatsMode;
-use crate::metrics::select::{is_any_like, metric_names};
+use crate::metrics::select::{is_any_event_like, is_any_like, metric_names};
+use crate::model::EventKind;
 
 /// The longest time between two readings.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
@@ -128,6 +129,11 @@ pub(super) fn series(text: &str) -> Result<u64, String> {
     series.ok_or_else(|| format!("{text:?} is not a number of series, 1 or more"))
 }
 
+/// A number of events per second; 0 for no limit.
+pub(super) fn events(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number of events per second, 0 or more"))
+}
+
 /// A pattern that matches the name of a metric.
 pub(super) fn metric_pattern(text: &str) -> Result<String, String> {
     if is_any_like(text) {
@@ -138,6 +144,19 @@ pub(super) fn metric_pattern(text: &str) -> Result<String, String> {
     let advice =
         near.map_or_else(|| "docs/metrics.md lists them".to_owned(), |near| format!("did you mean {near}?"));
     Err(format!("{text:?} matches no metric; {advice}"))
+}
+
+/// A pattern of the names of events, which matches one at least.
+pub(super) fn event_pattern(text: &str) -> Result<String, String> {
+    if is_any_event_like(text) {
+        return Ok(text.to_owned());
+    }
+    let names = EventKind::ALL.map(EventKind::as_str);
+    let advice = match nearest(text, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("there are {}", names.join(", ")),
+    };
+    Err(format!("{text:?} matches no event; {advice}"))
 }
 
 /// An address to listen on: a host or nothing, a colon and a port; or `unix:` and a path.
@@ -169,6 +188,9 @@ pub(super) fn page(text: &str) -> Result<String, String> {
     }
     if text.starts_with("/-/") {
         return Err(format!("{text:?} is not free: /-/ is for health and readiness"));
+    }
+    if text.starts_with("/api/") {
+        return Err(format!("{text:?} is not free: /api/ is for events"));
     }
     Ok(text.to_owned())
 }
@@ -241,6 +263,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let span: Span = text.parse().map_err(|_| malformed())?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| malformed())?;
     Duration::try_from(duration).map_err(|_| format!("{text:?} is negative"))
+}
+
+/// A duration of more than 0.
+pub(super) fn positive(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.is_zero() {
+        return Err(format!("{text:?} is no time at all"));
+    }
+    Ok(duration)
 }
 
 /// No limit, as the OpenTelemetry specification suggests: 49 days.

@@ -1,10 +1,11 @@
 //! Objects and owners for the tests of this module.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{
-    BootTime, Btf, HeldBy, Holder, Identity, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, Pod, Process,
-    Program, ProgramFacts, Snapshot, Tag, WallClock,
+    BootTime, Btf, Collector, HeldBy, Holder, Identity, Link, LinkFacts, Map, MapFacts, ObjectType, Owner,
+    Part, Pod, Process, Program, ProgramFacts, Snapshot, Tag, WallClock,
 };
 
 pub(super) fn second(second: u64) -> BootTime {
@@ -40,7 +41,15 @@ pub(super) fn program(id: u32, map_ids: &[u32]) -> Program {
         attach_to: None,
         map_ids: Some(map_ids.to_vec()),
     };
-    Program { facts: Arc::new(facts), run_time: None, runs: None, recursion_misses: None, owner: None }
+    Program {
+        facts: Arc::new(facts),
+        run_time: None,
+        runs: None,
+        recursion_misses: None,
+        capabilities: None,
+        metadata: None,
+        owner: None,
+    }
 }
 
 pub(super) fn map(id: u32) -> Map {
@@ -104,4 +113,9 @@ pub(super) fn pin(directory: &str) -> Identity {
 
 pub(super) fn holder(id: u32, held_by: HeldBy, identity: Identity) -> Holder {
     Holder { id, held_by, owner: Arc::new(Owner::from(identity)) }
+}
+
+/// How the reading of a part went.
+pub(super) fn collector(part: Part, success: bool) -> Collector {
+    Collector { part, reader: None, duration: Duration::ZERO, age: Duration::ZERO, success }
 }

@@ -1,6 +1,6 @@
 //! The pod, container and unit of a process or cgroup: what its path identifies, confirmed and named by the sources of names.
 //!
-//! Entry point: [`identity`].
+//! Entry points: [`identity`], and [`named`] once names that were looked up may be known.
 
 use std::borrow::Cow;
 
@@ -43,6 +43,28 @@ pub(super) fn identity(mut cgroup: CgroupIdentity, process: Option<Process>, nam
     let (identified_by, unit) = (cgroup.identified_by, cgroup.unit);
     let identity = Identity { process, container, pod, identified_by, unit, ..Identity::default() };
     if is_awaited { Owner::awaiting_name(identity) } else { Owner::from(identity) }
+}
+
+/// Returns a process or creator, whose name [was looked up](Owner::awaits_name), by the names that are known by now.
+pub(super) fn named(holder: &Owner, names: &NameCache) -> Owner {
+    let Identity { process, container, pod, identified_by, unit, .. } = Identity::clone(holder);
+    let (container, runtime) = container.map(|container| (container.id, container.runtime)).unzip();
+    let cgroup = CgroupIdentity {
+        pod: pod.map(|pod| pod.key),
+        container,
+        runtime: runtime.flatten(),
+        unit,
+        identified_by,
+        // A container inside of this one is not waited for.
+        nested: None,
+    };
+    identity(cgroup, process, names)
+}
+
+/// Returns the owner that a holder belongs to: [`Identity::top_level`].
+pub(super) fn top_level(holder: &Owner) -> Owner {
+    let owner = holder.top_level();
+    if holder.awaits_name() { Owner::awaiting_name(owner) } else { Owner::from(owner) }
 }
 
 /// Records which source names this outermost container or pod.
@@ -178,8 +200,13 @@ mod tests {
         let names = NameCache::awaiting_lookups();
         let path = format!("/kubepods/podUID/{INNER}").replace("UID", UID);
         let holder = || identity(CgroupIdentity::of(&path), None, &names);
-        assert!(holder().awaits_name());
+        let early = holder();
+        assert!(early.awaits_name() && named(&early, &names).awaits_name());
         name_pod(&names, NODE, UID, INNER, "cart");
+        let late = named(&early, &names);
+        assert_eq!(late, holder());
+        assert_eq!((late.name(), late.identified_by), ("shop/cart", Some(IdentifiedBy::Path)));
+        assert_eq!(named(&top_level(&early), &names).name(), "shop/cart", "its owner, too");
         assert!(!holder().awaits_name());
         assert_eq!(holder().name(), "shop/cart");
         assert!(!identity(CgroupIdentity::of("/system.slice/a.service"), None, &names).awaits_name());

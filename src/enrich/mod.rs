@@ -1,11 +1,13 @@
-//! Holders, pins, attachments, owners and totals, added to a reading of the kernel.
+//! Holders, pins, attachments, owners, totals and fingerprints, added to a reading of the kernel.
 //! Entry point: [`Enricher::read`]. Facts reported by the kernel stay unchanged, and no lookup of names is waited for.
 
 mod attach_points;
 mod attachments;
 pub mod cgroup;
+mod events;
 #[cfg(test)]
 mod example;
+mod fingerprint;
 mod holders;
 mod identity;
 pub mod names;
@@ -15,6 +17,7 @@ mod pins;
 mod process;
 mod scan_thread;
 mod totals;
+mod unexpected;
 mod unheld;
 
 use std::collections::HashMap;
@@ -23,14 +26,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::attachments::ScanScheduler;
+pub use self::events::LastEvents;
+use self::events::Watcher;
+use self::fingerprint::Fingerprints;
 use self::holders::HolderCache;
 use self::names::NameCache;
-use self::orphans::{OrphanCounts, Orphans};
+use self::orphans::{Orphaned, Orphans};
 use self::owner::{OwnerInterner, Seen};
 use self::pins::PinScheduler;
 use self::process::{HolderSearch, Processes};
 use self::totals::Totals;
+use self::unexpected::Unexpected;
 use self::unheld::UnheldSince;
+use crate::baseline::Expected;
+use crate::events::Events;
 use crate::host::cgroups::Cgroups;
 use crate::host::clock;
 use crate::host::issues::Issues;
@@ -39,6 +48,7 @@ use crate::kernel::{Choice, Reader};
 use crate::model::{
     BootTime, Collector, Feature, HeldBy, Holder, Holders, Owner, Part, ProcessFiles, Reason, Snapshot,
 };
+use crate::sys::Error;
 
 /// Options of the enricher.
 #[derive(Clone, Debug, Default)]
@@ -56,9 +66,13 @@ pub struct EnrichOptions {
     /// The search through the descriptors of all processes takes at most one part in this many of the time; `None` to search
     /// in every reading. Readings in between use the last search.
     pub holders_share: Option<u32>,
+    /// How many events are published per second at most; 0 for no limit.
+    pub events_per_second: u32,
+    /// The programs that are expected; `None` if any are.
+    pub expected: Option<Expected>,
 }
 
-/// Takes readings, with holders, pins, attachments, owners and totals.
+/// Takes readings, with holders, pins, attachments, owners, totals and fingerprints.
 #[derive(Debug)]
 pub struct Enricher {
     reader: Reader,
@@ -74,6 +88,13 @@ pub struct Enricher {
     unowned: UnheldSince,
     totals: Totals,
     orphans: Orphans,
+    fingerprints: Fingerprints,
+    /// Publishes events; `None` if only the state of the host is wanted.
+    watcher: Option<Watcher>,
+    /// Why the kernel's records of programs are not read.
+    no_stream: Option<Error>,
+    events_per_second: u32,
+    expected: Option<Expected>,
 }
 
 impl Enricher {
@@ -94,7 +115,33 @@ impl Enricher {
             unowned: UnheldSince::default(),
             totals: Totals::default(),
             orphans: Orphans::default(),
+            fingerprints: Fingerprints::default(),
+            watcher: None,
+            no_stream: None,
+            events_per_second: options.events_per_second,
+            expected: options.expected,
         }
+    }
+
+    /// Publishes what happens to objects from now on. The thread that waits for the kernel's records has the rights of the calling one.
+    #[must_use]
+    pub fn publishing(mut self, events: Events) -> Self {
+        let (stream, mut no_stream) = match self.reader.take_stream() {
+            Some(Ok(stream)) => (Some(stream), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        let unexpected = self.expected.clone().map(Unexpected::new);
+        let (watcher, started) =
+            Watcher::start(stream, events, self.names.clone(), self.events_per_second, unexpected);
+        no_stream = no_stream.or(started.err());
+        Self { watcher: Some(watcher), no_stream, ..self }
+    }
+
+    /// Returns the events that are not published yet, for the end of the program; `None` if none are published.
+    #[must_use]
+    pub fn last_events(&self) -> Option<LastEvents> {
+        self.watcher.as_ref().map(Watcher::last_events)
     }
 
     /// Returns how each table and the holders are read, and why.
@@ -156,9 +203,34 @@ impl Enricher {
         }
         let orphans = pins_taken_at.and_then(|pins_taken_at| self.orphans(&snapshot, &search, pins_taken_at));
         self.totals.fill(&mut snapshot, orphans.as_ref());
+        snapshot.orphans = orphans.map(|orphaned| orphaned.list());
+        self.fingerprints.fill(&mut snapshot);
+        self.publish(&mut snapshot);
         snapshot.issues.extend_from_slice(self.issues.all());
         self.names.end_reading();
         snapshot
+    }
+
+    /// Publishes what happened since the last reading, and adds the counters of it to this one.
+    fn publish(&mut self, snapshot: &mut Snapshot) {
+        let Some(watcher) = &self.watcher else { return };
+        let began = Instant::now();
+        let (activity, unexpected, cpus) = watcher.update(snapshot);
+        snapshot.unexpected = unexpected;
+        if let Some(error) = self.no_stream.or(cpus.err()) {
+            self.issues.record(Part::Event, error);
+        }
+        if activity.lost.is_some() || self.no_stream.is_some() {
+            snapshot.features.push(self.issues.state(Feature::EventStream));
+        }
+        snapshot.activity = Some(Arc::new(activity));
+        snapshot.collectors.push(Collector {
+            part: Part::Event,
+            reader: None,
+            duration: began.elapsed(),
+            age: Duration::ZERO,
+            success: !self.issues.any(Part::Event),
+        });
     }
 
     /// Returns the holders of a snapshot's objects.
@@ -202,13 +274,13 @@ impl Enricher {
         hooks.locate(snapshot.links.as_deref_mut().unwrap_or_default());
     }
 
-    /// Returns the number of orphaned objects, given that every process and pin was seen; `None` if some hooks or maps were not.
+    /// Returns the orphaned objects, given that every process and pin was seen; `None` if some hooks or maps were not.
     fn orphans(
         &mut self,
         snapshot: &Snapshot,
         search: &HolderSearch,
         pins_taken_at: BootTime,
-    ) -> Option<OrphanCounts> {
+    ) -> Option<Orphaned> {
         let scan = snapshot.hooks.as_deref();
         if scan.is_some_and(|scan| !scan.complete) {
             return None;
@@ -218,6 +290,6 @@ impl Enricher {
         if search.taken_at >= snapshot.taken_at {
             self.orphans.update(snapshot, holders, scan, search.ended_at, pins_taken_at);
         }
-        self.orphans.counts().cloned()
+        self.orphans.orphaned().cloned()
     }
 }

@@ -172,10 +172,15 @@ impl NameCache {
     /// Starts a reading: ends waits that have been too long. Returns a number that changes with every name that is added or changed,
     /// and every wait that ended.
     pub(super) fn start_reading(&self) -> u64 {
+        self.end_waits();
+        self.state().revision
+    }
+
+    /// Ends waits that have been too long, or are in vain.
+    pub(super) fn end_waits(&self) {
         let state = &mut *self.state();
         let ended = end_waits(&mut state.pods) | end_waits(&mut state.containers);
         state.revision += u64::from(ended);
-        state.revision
     }
 
     /// Records that every source was queried for these ids, and those that have no name still are unknown to all of them; with
@@ -196,14 +201,19 @@ impl NameCache {
     /// Ends a reading: runs the [`on_new_ids`](Self::on_new_ids) callback if it queried new ids, and drops names that have not been
     /// queried for 60 readings.
     pub fn end_reading(&self) {
-        let has_new_ids = {
+        {
             let state = &mut *self.state();
             let reading = state.reading;
             state.pods.retain(|_, cached| cached.queried_in + KEPT_READINGS > reading);
             state.containers.retain(|_, cached| cached.queried_in + KEPT_READINGS > reading);
             state.reading += 1;
-            std::mem::take(&mut state.has_new_ids)
-        };
+        }
+        self.look_up_new();
+    }
+
+    /// Runs the [`on_new_ids`](Self::on_new_ids) callback if ids were queried that had no entry before.
+    pub(super) fn look_up_new(&self) {
+        let has_new_ids = std::mem::take(&mut self.state().has_new_ids);
         if has_new_ids && let Some(on_new_ids) = self.0.on_new_ids.get() {
             on_new_ids();
         }

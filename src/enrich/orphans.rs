@@ -5,28 +5,36 @@ use std::collections::HashSet;
 
 use super::unheld::UnheldSince;
 use crate::ascending::Ascending;
-use crate::model::{AttachmentScan, BootTime, Content, Holders, Kind, Object, Snapshot};
+use crate::model::{AttachmentScan, BootTime, Content, Holders, Kind, Object, Orphan, Snapshot};
 
 /// Remembers since when which object has been without a holder.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     unheld: UnheldSince,
     /// `None` before the first scan of hooks.
-    counts: Option<OrphanCounts>,
+    orphaned: Option<Orphaned>,
 }
 
-/// Number of orphaned objects by kind.
+/// The orphaned objects.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OrphanCounts {
-    objects: [usize; Kind::ALL.len()],
+pub(super) struct Orphaned {
+    /// With the moment since when, in ascending order.
+    objects: Vec<(Object, BootTime)>,
     /// Whether it is unknown which maps a program uses: then any map may be used, and may hold others.
     unknown_uses: bool,
 }
 
-impl OrphanCounts {
+impl Orphaned {
     /// Returns the number of a kind; `None` if it cannot be known.
     pub(super) fn of(&self, kind: Kind) -> Option<usize> {
-        (kind != Kind::Map || !self.unknown_uses).then_some(self.objects[kind as usize])
+        let of_kind = self.objects.iter().filter(|(object, _)| object.kind == kind);
+        (kind != Kind::Map || !self.unknown_uses).then(|| of_kind.count())
+    }
+
+    /// Returns each of them.
+    pub(super) fn list(&self) -> Vec<Orphan> {
+        let orphan = |&(Object { kind, id }, since)| Orphan { kind, id, since, last_owner: None };
+        self.objects.iter().map(orphan).collect()
     }
 }
 
@@ -46,19 +54,17 @@ impl Orphans {
         pins_taken_at: BootTime,
     ) {
         self.unheld.update(&unreachable_objects(snapshot, holders, scan), searched_until);
-        self.counts = scan.map(|scan| {
+        self.orphaned = scan.map(|scan| {
             let unknown_uses = !snapshot.knows_map_uses();
-            let mut counts = OrphanCounts { unknown_uses, ..OrphanCounts::default() };
-            for object in self.unheld.before(scan.taken_at.min(pins_taken_at)) {
-                counts.objects[object.kind as usize] += 1;
-            }
-            counts
+            let mut objects: Vec<_> = self.unheld.before(scan.taken_at.min(pins_taken_at)).collect();
+            objects.sort_unstable();
+            Orphaned { objects, unknown_uses }
         });
     }
 
-    /// Returns the counts of the last update; `None` before one with a scan of hooks.
-    pub(super) const fn counts(&self) -> Option<&OrphanCounts> {
-        self.counts.as_ref()
+    /// Returns the orphans of the last update; `None` before one with a scan of hooks.
+    pub(super) const fn orphaned(&self) -> Option<&Orphaned> {
+        self.orphaned.as_ref()
     }
 }
 
@@ -246,7 +252,7 @@ mod tests {
         let mut orphans = Orphans::default();
         let mut count = |snapshot: &Snapshot, holders: &Holders, scan: &AttachmentScan| {
             orphans.update(snapshot, holders, Some(scan), snapshot.taken_at, second(1_013));
-            orphans.counts().and_then(|counts| counts.of(Kind::Program))
+            orphans.orphaned().and_then(|counts| counts.of(Kind::Program))
         };
         let holders = Holders::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
@@ -266,10 +272,10 @@ mod tests {
         let mut orphans = Orphans::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
         orphans.update(&snapshot, &Holders::default(), None, second(1_000), second(1_000));
-        assert!(orphans.counts().is_none(), "hooks were not scanned yet");
+        assert!(orphans.orphaned().is_none(), "hooks were not scanned yet");
         snapshot.taken_at = second(1_010);
         orphans.update(&snapshot, &Holders::default(), Some(&scan(1_001)), second(1_010), second(1_002));
-        assert_eq!(orphans.counts().and_then(|counts| counts.of(Kind::Program)), Some(1));
+        assert_eq!(orphans.orphaned().and_then(|counts| counts.of(Kind::Program)), Some(1));
     }
 
     #[test]
@@ -284,7 +290,7 @@ mod tests {
             let contents = vec![Content { map_id: 11, kind: Kind::Program, id: 2 }];
             let scan = AttachmentScan { contents, ..scan(1_001) };
             orphans.update(snapshot, &holders, Some(&scan), second(1_000), second(1_001));
-            let counts = orphans.counts().expect("hooks were scanned");
+            let counts = orphans.orphaned().expect("hooks were scanned");
             [counts.of(Kind::Program), counts.of(Kind::Map)]
         };
         assert_eq!(counts(&snapshot), [Some(1), Some(1)]);

@@ -20,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::identity::top_level;
 use super::unheld::UnheldSince;
 use crate::ascending::Ascending;
 use crate::model::{
@@ -172,14 +173,6 @@ impl OwnerInterner {
             used
         });
         self.process_names.retain(|_, seen| now.duration_since(*seen) < NAME_KEPT);
-    }
-}
-
-fn top_level(holder: &Owner) -> Owner {
-    if holder.awaits_name() {
-        Owner::awaiting_name(holder.top_level())
-    } else {
-        Owner::from(holder.top_level())
     }
 }
 

@@ -1,13 +1,13 @@
 //! Totals of objects, memory and run time: of the host by kind of object, and of each owner.
 //! Entry point: [`Totals::fill`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::orphans::OrphanCounts;
+use super::orphans::Orphaned;
 use crate::ascending::Ascending;
-use crate::model::{BootTime, Kind, KindTotal, Owner, OwnerTotal, Program, Snapshot};
+use crate::model::{BootTime, Kind, KindTotal, Owner, OwnerTotal, Program, ProgramCapabilities, Snapshot};
 
 /// How many owners without objects are remembered, in case they come back.
 const REMEMBERED: usize = 1_000;
@@ -45,7 +45,7 @@ struct Account {
 
 impl Totals {
     /// Fills [`Snapshot::totals`] and [`Snapshot::owners`] once the owners of objects are known. Without owners only the former.
-    pub(super) fn fill(&mut self, snapshot: &mut Snapshot, orphans: Option<&OrphanCounts>) {
+    pub(super) fn fill(&mut self, snapshot: &mut Snapshot, orphans: Option<&Orphaned>) {
         self.readings += 1;
         self.add_run_times(snapshot);
         let counted = snapshot.run_stats.is_on() && snapshot.programs.is_some();
@@ -99,6 +99,7 @@ impl Totals {
             if let Some(total) = sums.of(program.owner.as_ref()) {
                 count(&mut total.programs);
                 add(&mut total.mem, program.facts.mem);
+                count_words(total, program.capabilities.as_deref());
             }
         }
         for map in snapshot.maps.iter().flatten() {
@@ -235,11 +236,28 @@ fn zero(owner: &Arc<Owner>, snapshot: &Snapshot) -> OwnerTotal {
         links: snapshot.links.as_ref().map(|_| 0),
         mem: None,
         run_time: None,
+        fingerprint: None,
+        capable: None,
     }
 }
 
 fn count(objects: &mut Option<u64>) {
     *objects = Some(objects.unwrap_or(0) + 1);
+}
+
+/// Adds a program of an owner to those with the same words. What is unknown of one is unknown of the owner.
+fn count_words(total: &mut OwnerTotal, capabilities: Option<&ProgramCapabilities>) {
+    if total.programs == Some(1) {
+        total.capable = Some(BTreeMap::new());
+    }
+    match (capabilities, &mut total.capable) {
+        (Some(capabilities), Some(capable)) => {
+            for &word in &capabilities.words {
+                *capable.entry(word).or_default() += 1;
+            }
+        }
+        _ => total.capable = None,
+    }
 }
 
 fn add(sum: &mut Option<u64>, size: Option<u64>) {

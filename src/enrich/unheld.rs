@@ -30,8 +30,8 @@ impl UnheldSince {
         self.since.get(&object).is_some_and(|&since| since <= moment)
     }
 
-    /// Returns the objects that have been without a holder since before this moment.
-    pub(super) fn before(&self, moment: BootTime) -> impl Iterator<Item = Object> {
-        self.since.iter().filter(move |&(_, &since)| since <= moment).map(|(&object, _)| object)
+    /// Returns the objects that have been without a holder since before this moment, and since when.
+    pub(super) fn before(&self, moment: BootTime) -> impl Iterator<Item = (Object, BootTime)> {
+        self.since.iter().map(|(&object, &since)| (object, since)).filter(move |&(_, since)| since <= moment)
     }
 }

@@ -1,13 +1,16 @@
-//! A snapshot as JSON: the model itself, which can be read back.
+//! A snapshot as JSON: the model itself, which can be read back. An event as JSON.
+//! Entry points: [`render`] and [`event`](event()).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::metrics::select::Selected;
-use crate::model::{BootTime, Snapshot, WallClock};
+use crate::model::{BootTime, Event, Snapshot, WallClock};
+use crate::text::is_invisible;
 
 /// What a selection adds to the fields of its snapshot.
 #[derive(Serialize, Deserialize)]
@@ -42,6 +45,42 @@ pub fn render(selected: &Selected) -> serde_json::Result<String> {
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
     Ok(text)
+}
+
+#[derive(Serialize)]
+struct EventDocument<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    severity: &'static str,
+}
+
+/// Writes an event on one line without its end, with the date beside each time since boot, and `severity`: that of its log record.
+/// Invisible characters are escaped: names are of any origin, and the line may go to a terminal.
+///
+/// # Errors
+///
+/// None that an event can cause: it has no maps.
+pub fn event(event: &Event, clock: WallClock) -> serde_json::Result<String> {
+    let document = serde_json::to_value(EventDocument { event, severity: event.kind.severity() })?;
+    serde_json::to_string(&with_dates(document, clock)).map(without_invisible)
+}
+
+/// Escapes invisible characters of a JSON text, which has them in strings only. It means the same.
+fn without_invisible(text: String) -> String {
+    if !text.contains(is_invisible) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_invisible(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _infallible = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// Adds the date to each time since boot: `loaded_at` before `loaded_at_boot_ns`. Reading back ignores dates.

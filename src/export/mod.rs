@@ -3,6 +3,9 @@
 //! encoded attributes of the series it has sent.
 
 pub mod console;
+pub mod event_text;
+pub mod events;
+pub mod human;
 pub mod json;
 pub mod otlp;
 pub mod prometheus;

@@ -5,7 +5,7 @@ use std::io::Write;
 use tabwriter::TabWriter;
 
 use crate::metrics::{Carries, Entity, Label, LabelValue, Rows, Sample, Value, Visitor, visit};
-use crate::model::WallClock;
+use crate::model::{Histogram, WallClock};
 use crate::text::visible;
 
 /// Returns the tables, one below the other.
@@ -60,6 +60,7 @@ impl Visitor for Tables {
                 Some(Value::Int(number)) => number.to_string(),
                 Some(Value::Time(time)) => clock.second(time).as_second().to_string(),
                 Some(Value::Float(number)) => format!("{number:.6}"),
+                Some(Value::Histogram(histogram)) => distribution(histogram),
                 None => String::new(),
             });
             self.row(labels.chain(metrics).map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
@@ -67,6 +68,12 @@ impl Visitor for Tables {
         // An empty line ends a block of columns.
         writeln!(self.writer).expect("writing to a Vec never fails");
     }
+}
+
+/// Returns how many values a histogram has, and their mean.
+fn distribution(histogram: &Histogram) -> String {
+    let count = histogram.count();
+    histogram.mean().map_or_else(|| count.to_string(), |mean| format!("{count}, mean {mean:.6}"))
 }
 
 /// Returns whether a label has the same number as the label `id`, for each value.

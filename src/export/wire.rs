@@ -30,6 +30,11 @@ pub(in crate::export) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, value);
 }
 
+/// Writes a number that may be negative, as `sint32` and `sint64` are.
+pub(in crate::export) fn signed(out: &mut Vec<u8>, field: u32, value: i64) {
+    number(out, field, (value << 1 ^ value >> 63).cast_unsigned());
+}
+
 pub(in crate::export) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, (field << 3 | FIXED64).into());
     out.extend_from_slice(&value.to_le_bytes());
@@ -87,6 +92,24 @@ mod tests {
             varint(&mut out, value);
             assert_eq!(out.len(), varint_len(value), "{value}");
             assert_eq!(prost::encoding::decode_varint(&mut &*out).expect("a varint"), value);
+        }
+    }
+
+    #[test]
+    fn signed_numbers_decode() {
+        for value in [0, -1, 1, -64, 64, i64::MIN, i64::MAX] {
+            let mut out = Vec::new();
+            signed(&mut out, 2, value);
+            let (mut rest, mut decoded) = (&out[1..], 0_i64);
+            let context = prost::encoding::DecodeContext::default();
+            prost::encoding::sint64::merge(
+                prost::encoding::WireType::Varint,
+                &mut decoded,
+                &mut rest,
+                context,
+            )
+            .expect("a number");
+            assert_eq!((decoded, rest.len()), (value, 0));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Time since the host's boot, the wall clock that converts it to dates, and the time since boot in `/proc`.
 //!
-//! Entry points: [`now`], [`HostClock::read`], and [`ProcTime`].
+//! Entry points: `now`, [`HostClock::read`], and `ProcTime`.
 //!
 //! A time namespace (since 5.6) shifts what this process reads as time since boot: `CLOCK_BOOTTIME` and the start times of processes
 //! in `/proc` (`timens_add_boottime`, `include/linux/time_namespace.h`). BPF objects and iterators report the host's time.
@@ -64,15 +64,15 @@ fn ahead() -> i128 {
 /// (`ntp_tick_length`, `kernel/time/ntp.c`; frequency, phase and adjtime(3)), and a suspend advances both
 /// (`__timekeeping_inject_sleeptime`, `kernel/time/timekeeping.c`). Setting the clock (`clock_settime`, `ADJ_SETOFFSET`) and leap
 /// seconds move the wall clock alone. So the first measurement is kept, with dates that do not jitter, until the clock was set by
-/// more than [`STEP`], at once or in several steps.
+/// more than `STEP`, at once or in several steps.
 #[derive(Debug, Default)]
-pub(crate) struct HostClock {
+pub struct HostClock {
     kept: Option<WallClock>,
 }
 
 impl HostClock {
-    /// Returns the wall clock for a reading.
-    pub(crate) fn read(&mut self) -> WallClock {
+    /// Returns the wall clock, for a reading or for events.
+    pub fn read(&mut self) -> WallClock {
         self.follow(measure())
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 
 use super::namespaces::Rights;
-use crate::model::{Feature, FeatureState, Issue, Part, Reason};
+use crate::model::{Capability, Feature, FeatureState, Issue, Part, Reason};
 use crate::sys::Error;
 
 /// Issues by part and error, and limits of features. An issue is kept once it occurred, so that its total never decreases.
@@ -86,7 +86,14 @@ impl Issues {
         for feature in Feature::ALL.into_iter().filter(uses) {
             let refusals = feature.row().refusals.iter();
             let mut needed = refusals.filter(|(call, _)| *call == error.call);
-            if let Some(reason) = needed.find_map(|&(_, capability)| self.rights.missing(capability)) {
+            let may_help = |capability| {
+                // The mode of a file is EACCES; EPERM is a filter that refuses the call.
+                capability != Capability::DacOverride || error.errno == Errno::EACCES
+            };
+            let missing = |&(_, capability): &(_, Capability)| {
+                self.rights.missing(capability).filter(|_| may_help(capability))
+            };
+            if let Some(reason) = needed.find_map(missing) {
                 self.limit(feature, reason);
                 limited = true;
             }
@@ -134,7 +141,7 @@ impl Issues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Capability, Kind};
+    use crate::model::Kind;
 
     const NOT_PERMITTED: Error = Error::new("BPF_MAP_GET_FD_BY_ID", Errno::EPERM);
     const NO_DESCRIPTOR: Error = Error::new("BPF_MAP_GET_FD_BY_ID", Errno::EMFILE);

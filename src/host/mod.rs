@@ -1,9 +1,10 @@
-//! Linux interfaces other than bpf(2): processes, mounts, cgroups, namespaces, netlink, clocks, symbols and settings.
+//! Linux interfaces other than bpf(2): processes, mounts, cgroups, namespaces, netlink, clocks, CPUs, symbols and settings.
 //!
 //! Independent of BPF objects but for their kinds and ids.
 
 pub mod cgroups;
-pub(crate) mod clock;
+pub mod clock;
+pub(crate) mod cpus;
 pub mod identity;
 pub(crate) mod issues;
 pub(crate) mod kallsyms;

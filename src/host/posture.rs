@@ -1,5 +1,8 @@
-//! Settings of the kernel for BPF, and the memory of machine code, from `/proc`. Entry point: `HostSettingsReader::read`.
+//! Settings of the kernel for BPF, and the memory of machine code, from `/proc` and securityfs.
+//!
+//! Entry point: `HostSettingsReader::read`.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
@@ -9,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::issues::Issues;
+use super::mounts;
 use super::procfs::page_size;
 use crate::model::{Feature, HostSettings, Part, Reason};
 use crate::sys::{Error, Result, errno_of, failed};
@@ -18,6 +22,13 @@ const JIT_HARDEN: &str = "/proc/sys/net/core/bpf_jit_harden";
 const JIT_LIMIT: &str = "/proc/sys/net/core/bpf_jit_limit";
 const UNPRIVILEGED_DISABLED: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
 const VMALLOCINFO: &str = "/proc/vmallocinfo";
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+const LSM: &str = "/sys/kernel/security/lsm";
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Options of a bpffs that delegate to a user namespace, each with a mask or `any` (`bpf_show_options`, `kernel/bpf/inode.c`, since
+/// 6.9). The kernel writes none that delegates nothing.
+const DELEGATING: [&str; 4] = ["delegate_cmds", "delegate_maps", "delegate_progs", "delegate_attachs"];
 
 /// The directory of these sysctls, and one that every kernel has, but only in the initial network namespace.
 const NET_SYSCTLS: &str = "/proc/sys/net/core";
@@ -58,10 +69,12 @@ enum MachineCode {
     Empty,
 }
 
-/// Reads the settings and the size of the memory of machine code, and caches the size.
+/// Reads the settings and the size of the memory of machine code, and caches what is dear to read.
 #[derive(Debug, Default)]
 pub(crate) struct HostSettingsReader {
     cached: Option<CachedMachineCode>,
+    /// The number of delegations, and when it was read: a node with pods has thousands of mounts.
+    delegations: Option<(u64, Instant)>,
 }
 
 /// The memory of machine code, or why it could not be read, at the last attempt.
@@ -82,6 +95,7 @@ impl HostSettingsReader {
     /// Reads the settings, and how old the memory of machine code is. What could not be read is `None`, and an issue or a limit.
     pub(crate) fn read(&mut self, issues: &mut Issues) -> (HostSettings, Duration) {
         let began = Instant::now();
+        let root = Path::new("/");
         let jit_enabled = setting(JIT_ENABLE, issues);
         let machine_code = self.machine_code(|| File::open(VMALLOCINFO), issues);
         let posture = HostSettings {
@@ -90,12 +104,24 @@ impl HostSettingsReader {
             unprivileged_disabled: setting(UNPRIVILEGED_DISABLED, issues),
             jit_limit: setting(JIT_LIMIT, issues),
             jit_used: used(jit_enabled, machine_code, issues),
+            lockdown: lockdown(root, issues),
+            lsm_enabled: lsm_enabled(root, issues),
+            delegations: self.delegations(root, began, issues),
         };
         if Path::new(NET_SYSCTLS).exists() && !Path::new(ONLY_IN_INITIAL).exists() {
             issues.limit(Feature::HostSettings, Reason::NetworkNamespace);
         }
         let age = self.cached.as_ref().map(|cached| began.saturating_duration_since(cached.read_at));
         (posture, age.unwrap_or_default())
+    }
+
+    /// Returns the number of bpffs that delegate, at most a minute old; `None` if the mounts could not be read.
+    fn delegations(&mut self, root: &Path, now: Instant, issues: &mut Issues) -> Option<u64> {
+        let is_due = |&(_, read_at): &(u64, Instant)| now.saturating_duration_since(read_at) >= INTERVAL;
+        if self.delegations.as_ref().is_none_or(is_due) {
+            self.delegations = delegations(root, issues).map(|count| (count, now));
+        }
+        self.delegations.map(|(count, _)| count)
     }
 
     /// Returns what the file says, or said not long ago; `None` if it is not there or could not be read. An attempt that failed is
@@ -137,6 +163,48 @@ fn setting<N: FromStr>(path: &'static str, issues: &mut Issues) -> Option<N> {
     let text = fs::read_to_string(path).map_err(|error| record(path, &error, issues)).ok()?;
     let number = text.trim().parse();
     number.map_err(|_| issues.record(Part::Host, Error::new(path, Errno::EBADMSG))).ok()
+}
+
+/// Reads how far the kernel is locked down, as a number; `None` without lockdown or securityfs. The level in force is in brackets:
+/// `none [integrity] confidentiality` (`lockdown_read`, `security/lockdown/lockdown.c`, since 5.4).
+fn lockdown(root: &Path, issues: &mut Issues) -> Option<u32> {
+    let text = security_file(root, LOCKDOWN, issues)?;
+    match text.split_whitespace().find_map(|level| level.strip_prefix('[')?.strip_suffix(']')) {
+        Some("none") => Some(0),
+        Some("integrity") => Some(1),
+        Some("confidentiality") => Some(2),
+        _ => {
+            issues.record(Part::Host, Error::new(LOCKDOWN, Errno::EBADMSG));
+            None
+        }
+    }
+}
+
+/// Reads whether `bpf` is among the enabled security modules, `capability,lockdown,bpf`; `None` without securityfs (`lsm_read`,
+/// `security/inode.c`, since 4.11; the module since 5.7).
+fn lsm_enabled(root: &Path, issues: &mut Issues) -> Option<bool> {
+    let text = security_file(root, LSM, issues)?;
+    Some(text.trim().split(',').any(|module| module == "bpf"))
+}
+
+/// Reads a file of securityfs; `None` if it does not exist or could not be read.
+fn security_file(root: &Path, path: &'static str, issues: &mut Issues) -> Option<String> {
+    let file = root.join(path.trim_start_matches('/'));
+    fs::read_to_string(file).map_err(|error| record(path, &error, issues)).ok()
+}
+
+/// Counts the bpffs in this mount namespace that delegate BPF to a user namespace, each once, however often it is mounted.
+fn delegations(root: &Path, issues: &mut Issues) -> Option<u64> {
+    let mounts = mounts::read(root).map_err(|error| record(MOUNTINFO, &error, issues)).ok()?;
+    let delegating = mounts.iter().filter(|mount| mount.file_system == "bpf" && delegates(&mount.options));
+    let devices: HashSet<u64> = delegating.map(|mount| mount.device).collect();
+    u64::try_from(devices.len()).ok()
+}
+
+/// Returns whether options of a bpffs, `rw,delegate_cmds=0x20`, delegate anything.
+fn delegates(options: &str) -> bool {
+    let mut options = options.split(',').filter_map(|option| option.split_once('='));
+    options.any(|(name, value)| DELEGATING.contains(&name) && !value.is_empty())
 }
 
 /// Records an error, unless the file does not exist.
@@ -188,7 +256,108 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
+
+    /// A root directory with one file.
+    fn root_with(path: &str, text: &str) -> TempDir {
+        let root = TempDir::new().expect("a temporary directory can be created");
+        let file = root.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().expect("it is in a directory")).expect("the directory is writable");
+        fs::write(file, text).expect("the directory is writable");
+        root
+    }
+
+    #[test]
+    fn lockdown_is_the_level_in_brackets() {
+        let levels = [
+            ("[none] integrity confidentiality\n", 0),
+            ("none [integrity] confidentiality\n", 1),
+            ("none integrity [confidentiality]\n", 2),
+        ];
+        for (text, level) in levels {
+            let (root, mut issues) = (root_with(LOCKDOWN, text), Issues::default());
+            assert_eq!(lockdown(root.path(), &mut issues), Some(level));
+            assert_eq!(issues.all(), []);
+        }
+    }
+
+    #[test]
+    fn malformed_lockdown_is_an_issue() {
+        for text in ["", "none integrity confidentiality\n", "[total] none\n", "[none integrity\n"] {
+            let (root, mut issues) = (root_with(LOCKDOWN, text), Issues::default());
+            assert_eq!(lockdown(root.path(), &mut issues), None);
+            let [issue] = issues.all() else { panic!("{:?}", issues.all()) };
+            assert_eq!((issue.part, &*issue.call, &*issue.error), (Part::Host, LOCKDOWN, "EBADMSG"));
+        }
+    }
+
+    #[test]
+    fn the_bpf_lsm_is_a_whole_word_of_the_list() {
+        let lists = [
+            ("capability,lockdown,bpf", true),
+            ("bpf", true),
+            ("capability,bpf,landlock\n", true),
+            ("capability,lockdown,yama", false),
+            ("capability,bpfilter,ebpf", false),
+        ];
+        for (text, enabled) in lists {
+            let (root, mut issues) = (root_with(LSM, text), Issues::default());
+            assert_eq!(lsm_enabled(root.path(), &mut issues), Some(enabled), "{text}");
+            assert_eq!(issues.all(), []);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_have_is_absent_without_an_issue() {
+        let (root, mut issues) = (TempDir::new().expect("it can be created"), Issues::default());
+        assert_eq!(lockdown(root.path(), &mut issues), None);
+        assert_eq!(lsm_enabled(root.path(), &mut issues), None);
+        assert_eq!(delegations(root.path(), &mut issues), None);
+        assert_eq!(issues.all(), []);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_issue() {
+        let (root, mut issues) = (TempDir::new().expect("it can be created"), Issues::default());
+        for path in [LOCKDOWN, LSM, MOUNTINFO] {
+            let directory = root.path().join(path.trim_start_matches('/'));
+            fs::create_dir_all(directory).expect("the directory is writable");
+        }
+        assert_eq!(lockdown(root.path(), &mut issues), None);
+        assert_eq!(lsm_enabled(root.path(), &mut issues), None);
+        assert_eq!(delegations(root.path(), &mut issues), None);
+        let calls: Vec<_> = issues.all().iter().map(|issue| (&*issue.call, &*issue.error)).collect();
+        assert_eq!(calls, [LOCKDOWN, LSM, MOUNTINFO].map(|path| (path, "EISDIR")));
+    }
+
+    #[test]
+    fn each_bpffs_that_delegates_counts_once() {
+        let count = |text: &str| {
+            let (root, mut issues) = (root_with(MOUNTINFO, text), Issues::default());
+            let count = delegations(root.path(), &mut issues);
+            assert_eq!(issues.all(), []);
+            count
+        };
+        let none = "\
+            50 31 0:40 / /sys/fs/bpf rw shared:9 - bpf bpf rw,mode=700\n\
+            51 31 0:41 / /a rw - bpf bpf rw,delegate_cmds=\n\
+            52 31 0:42 / /b rw,delegate_cmds=any - bpf bpf rw\n\
+            53 31 0:43 / /c rw - tmpfs none rw,delegate_cmds=any\n\
+            54 31 0:44 / /d rw - bpf bpf rw,delegate_others=any\n";
+        assert_eq!(count(none), Some(0));
+        let some = "\
+            60 31 0:50 / /e rw - bpf bpf rw,delegate_cmds=any\n\
+            61 31 0:51 / /f rw - bpf bpf rw,delegate_maps=0x4,delegate_progs=any\n\
+            62 31 0:52 / /g rw - bpf bpf rw,mode=700,delegate_progs=0x2\n\
+            63 31 0:53 / /h rw - bpf bpf rw,delegate_attachs=any\n\
+            64 31 0:50 / /again rw - bpf bpf rw,delegate_cmds=any\n\
+            65 31 0:51 /directory /bound ro - bpf bpf rw,delegate_maps=0x4,delegate_progs=any\n";
+        assert_eq!(count(some), Some(4));
+        assert_eq!(count(&[none, some].concat()), Some(4));
+        assert_eq!(count(""), Some(0));
+    }
 
     #[test]
     fn memory_of_machine_code_is_that_of_its_allocators_without_guard_pages() {

@@ -125,6 +125,7 @@ fn plural(part: Part) -> &'static str {
         Part::Pin => "pins",
         Part::Cgroup => "cgroups",
         Part::Hook => "hooks",
+        Part::Event => "events",
         Part::Host => "settings of the host",
     }
 }

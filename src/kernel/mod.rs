@@ -6,11 +6,14 @@
 pub(crate) mod attachments;
 mod backend;
 mod btf;
+mod capabilities;
 mod count;
 #[cfg(test)]
 mod enums;
+pub mod events;
 mod fdinfo;
 pub(crate) mod fuzzing;
+mod instructions;
 pub(crate) mod iter;
 mod map_memory;
 mod options;
@@ -26,6 +29,8 @@ use std::time::{Duration, Instant};
 
 use self::backend::{Backend, Refusal};
 pub use self::backend::{Choice, describe_choices};
+use self::capabilities::Analyses;
+use self::events::ProgramStream;
 use self::iter::Iterators;
 pub use self::options::{ReaderChoice, ReaderOptions, RunStatsMode};
 use self::reading::ReadContext;
@@ -38,9 +43,10 @@ use crate::host::namespaces::Rights;
 use crate::host::posture::HostSettingsReader;
 use crate::host::procfs;
 use crate::model::{
-    BootTime, Capability, Collector, Feature, FeatureState, HostSettings, Kind, Part, ProcessFiles,
+    BootTime, Capability, Collector, Feature, FeatureState, HostSettings, Kind, Link, Part, ProcessFiles,
     ReaderKind, Reason, RunStats, Snapshot,
 };
+use crate::sys;
 
 /// Reads the kernel, and caches immutable facts across readings.
 #[derive(Debug)]
@@ -66,7 +72,10 @@ pub struct Reader {
     /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
     own_objects: Vec<(Kind, u32)>,
     names: Resolver,
+    analyses: Analyses,
     posture: HostSettingsReader,
+    /// The kernel's records of programs, until they are taken.
+    stream: Option<sys::Result<ProgramStream>>,
 }
 
 impl Reader {
@@ -79,7 +88,8 @@ impl Reader {
     }
 
     /// As [`Self::new`]. Calls `restrict` once everything that needs more rights than readings is done, and no thread was started: the
-    /// iterators are loaded, run statistics are on unless they are sampled, and the addresses of the kernel's symbols are readable.
+    /// iterators are loaded, the kernel's records of programs are open, run statistics are on unless they are sampled, and the
+    /// addresses of the kernel's symbols are readable.
     #[must_use]
     pub fn restricted(options: ReaderOptions, restrict: impl FnOnce()) -> Self {
         let iterators = (options.reader != ReaderChoice::Only(ReaderKind::Walk)).then(Iterators::load);
@@ -115,6 +125,7 @@ impl Reader {
         names.keep_symbols();
         let always_on =
             (options.run_stats == RunStatsMode::On).then(|| RunStatsControl::new(RunStatsMode::On));
+        let stream = options.events.map(ProgramStream::open);
         restrict();
         Self {
             options,
@@ -134,7 +145,9 @@ impl Reader {
             bpffs,
             own_objects,
             names,
+            analyses: Analyses::default(),
             posture: HostSettingsReader::default(),
+            stream,
         }
     }
 
@@ -142,6 +155,11 @@ impl Reader {
     #[must_use]
     pub fn choices(&self) -> &[Choice] {
         &self.choices
+    }
+
+    /// Returns the kernel's records of programs, or why they cannot be read; `None` without [`ReaderOptions::events`], and the next time.
+    pub(crate) fn take_stream(&mut self) -> Option<sys::Result<ProgramStream>> {
+        self.stream.take()
     }
 
     /// Reads which processes have descriptors of BPF objects, in ascending order of pids: by an iterator, or from `/proc`. Of
@@ -181,20 +199,33 @@ impl Reader {
         let count_up_to = self.options.count_by_walking;
         let mut cx = ReadContext::new(taken_at, count_up_to, &mut self.issues, &mut self.names);
         let mut collectors = Vec::with_capacity(5);
-        let mut programs =
-            table(&mut self.programs, &mut cx, &mut collectors, iter::Programs::read, walk::<ProgramTable>);
+        let mut programs = collect(Kind::Program, self.programs.reader(), &mut cx, &mut collectors, |cx| {
+            let mut programs = table(&mut self.programs, cx, iter::Programs::read, walk::<ProgramTable>)?;
+            self.analyses.add_capabilities(&mut programs, cx);
+            Some(programs)
+        });
         run_stats::mask(run_stats, programs.as_deref_mut());
-        let maps = table(&mut self.maps, &mut cx, &mut collectors, iter::Maps::read, walk::<MapTable>);
-        let links = table(&mut self.links, &mut cx, &mut collectors, iter::Links::read, walk::<LinkTable>);
+        let maps = collect(Kind::Map, self.maps.reader(), &mut cx, &mut collectors, |cx| {
+            let maps = table(&mut self.maps, cx, iter::Maps::read, walk::<MapTable>)?;
+            if let Some(programs) = &mut programs {
+                self.analyses.add_metadata(programs, &maps, cx);
+            }
+            Some(maps)
+        });
+        let links = collect(Kind::Link, self.links.reader(), &mut cx, &mut collectors, |cx| {
+            table(&mut self.links, cx, iter::Links::read, walk::<LinkTable>)
+        });
         let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut cx, &mut collectors, |cx| {
             walk::<BtfTable>(&mut self.btfs, cx)
         });
         self.names.end_reading();
         let posture = self.posture(&mut collectors);
         let features = self.features(run_stats);
+        let own_programs = self.own_programs(links.as_deref().unwrap_or_default());
         Snapshot {
             features,
             programs,
+            own_programs,
             maps,
             links,
             btfs,
@@ -209,6 +240,14 @@ impl Reader {
 }
 
 impl Reader {
+    /// Returns the ids of our own programs: those that our links attach, ascending.
+    fn own_programs(&self, links: &[Link]) -> Vec<u32> {
+        let is_own = |link: &&Link| self.own_objects.contains(&(Kind::Link, link.facts.id));
+        let mut ids: Vec<u32> = links.iter().filter(is_own).filter_map(|link| link.facts.prog_id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Reads the settings of the host.
     fn posture(&mut self, collectors: &mut Vec<Collector>) -> HostSettings {
         let started = Instant::now();
@@ -239,8 +278,13 @@ impl Reader {
         if by_id.contains(&ReaderKind::Walk) {
             features.push(self.issues.state(Feature::ObjectsById));
         }
-        let of_every_reading =
-            [Feature::MapMemory, Feature::BtfObjects, Feature::KernelSymbols, Feature::HostSettings];
+        let of_every_reading = [
+            Feature::MapMemory,
+            Feature::BtfObjects,
+            Feature::KernelSymbols,
+            Feature::HostSettings,
+            Feature::ProgramCapabilities,
+        ];
         features.extend(of_every_reading.map(|feature| self.issues.state(feature)));
         let state = self.issues.state(Feature::RunStatistics);
         if run_stats.is_on() {
@@ -286,15 +330,14 @@ fn refusal_of(iterators: &Iterators) -> Option<&Refusal> {
 fn table<I, T: ObjectTable>(
     backend: &mut Backend<I, Vec<CachedObject<T>>>,
     cx: &mut ReadContext<'_>,
-    collectors: &mut Vec<Collector>,
     iterate: impl FnOnce(&mut I, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
     walk: impl FnOnce(&mut Vec<CachedObject<T>>, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
 ) -> Option<Vec<T::Row>> {
-    collect(T::KIND, backend.reader(), cx, collectors, |cx| match backend {
+    match backend {
         Backend::Iter(table) => iterate(table, cx),
         Backend::Walk(cache) => walk(cache, cx),
         Backend::Unavailable(refusal) => cx.unavailable(T::KIND, refusal),
-    })
+    }
 }
 
 /// Reads a table, and adds its duration and success to `collectors`, unless this kernel does not have the table.

@@ -1,5 +1,6 @@
 //! Options of the kernel reader.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::model::ReaderKind;
@@ -13,6 +14,8 @@ pub struct ReaderOptions {
     pub run_stats: RunStatsMode,
     /// The highest capacity of a map whose keys are counted one by one if the kernel does not count them; `None` counts none.
     pub count_by_walking: Option<u32>,
+    /// Size of the ring with the kernel's records of programs on each CPU, in bytes, a power of two and at least a page; `None` not to read them.
+    pub events: Option<NonZeroUsize>,
 }
 
 /// Which backend to use.

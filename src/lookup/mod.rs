@@ -251,7 +251,7 @@ impl NameSource {
                     None => Ok(None),
                 },
                 Self::Docker(path) => match found.find(path, files).await? {
-                    Some(socket) => docker::query(socket).await.map(Some),
+                    Some(socket) => docker::query(socket, missing).await.map(Some),
                     None => Ok(None),
                 },
             }

@@ -10,9 +10,15 @@ const HEAD: &str = "\
 <!-- Made from src/metrics/table/ by `UPDATE=1 cargo test --test rootless generated::`. Do not edit. -->
 
 Names are those sent over OTLP. The Prometheus name is OpenTelemetry's translation of each, so a scrape and any OTLP
-route into Prometheus give the same series. A counter starts when its object was created: at the load time of a program;
-for objects without a creation time in the kernel, when the exporter first saw them. A value that could not be read has
-no series: no value is ever zero because it is unknown.
+route into Prometheus give the same series, histograms aside. A counter starts when its object was created: at the load
+time of a program; for objects without a creation time in the kernel, when the exporter first saw them. A value that
+could not be read has no series: no value is ever zero because it is unknown.
+
+A histogram is exponential over OTLP, with buckets that grow by 9 % (scale 3). Where its values span more than 160 such
+buckets, a factor of a million, pairs of buckets are merged: 19 % (scale 2), and so on. A scrape as text has `_bucket`,
+`_sum` and `_count`; the bounds of its buckets (`le`) are powers of two, at which the counts are exact. A scrape in
+protobuf has these and a native histogram (schema 3, merged beyond 160 buckets with values). What receivers make of them
+is in [OTLP](otlp.md#histograms).
 
 Labels in *italics* are only on the metrics in italics.
 ";
@@ -55,13 +61,21 @@ impl Visitor for Page {
             let kind = match metric.kind {
                 MetricKind::Gauge => "gauge",
                 MetricKind::Counter => "counter",
+                MetricKind::Histogram { .. } => "histogram",
+            };
+            let bounds = match metric.kind {
+                MetricKind::Gauge | MetricKind::Counter => String::new(),
+                MetricKind::Histogram { bounds } => {
+                    let bounds: Vec<String> = bounds.iter().map(|exponent| format!("2^{exponent}")).collect();
+                    format!(" Bounds in a scrape: {}.", bounds.join(", "))
+                }
             };
             let unit = match metric.unit.as_otlp() {
                 "" => String::new(),
                 unit => format!("`{unit}`"),
             };
             self.line(format_args!(
-                "| {name} | `{}` | {kind} | {unit} | {} | {} | {} |",
+                "| {name} | `{}` | {kind} | {unit} | {}{bounds} | {} | {} |",
                 prometheus_name::sample(metric.name, metric.unit, metric.kind),
                 metric.help,
                 metric.source,

@@ -1,8 +1,11 @@
 //! Metrics: name, kind, unit, labels, and a function that reads each from a value of the model.
 //! Entry point: [`visit`]. The metrics themselves are in [`table`]; independent of the kernel, formats and protocols.
 
+pub mod columns;
+pub mod facts;
 pub mod generate;
 pub mod prometheus_name;
+pub mod rate;
 pub mod select;
 pub mod table;
 
@@ -11,7 +14,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use self::select::MetricFilter;
-use crate::model::{BootTime, Exporter, Object, Part, Snapshot, Tag, Target, WallClock};
+use crate::model::{BootTime, Exporter, Histogram, Object, Part, Snapshot, Tag, Target, WallClock};
 
 /// Everything to export at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,30 @@ pub enum MetricKind {
     Gauge,
     /// A total since a birth: it only grows.
     Counter,
+    /// Values since a birth, by size.
+    Histogram {
+        /// The bounds of its buckets where a format has few of them: exponents of two, ascending. The values up to a power of two are
+        /// counted exactly.
+        bounds: &'static [i32],
+    },
+}
+
+impl MetricKind {
+    /// Returns whether its values are a total since a birth.
+    #[must_use]
+    pub const fn is_total(self) -> bool {
+        matches!(self, Self::Counter | Self::Histogram { .. })
+    }
+
+    /// Returns the number of series that a scrape has for one value: of a histogram a bucket for each bound and one for all, the sum
+    /// and the count.
+    #[must_use]
+    pub const fn series(self) -> u64 {
+        match self {
+            Self::Gauge | Self::Counter => 1,
+            Self::Histogram { bounds } => bounds.len() as u64 + 3,
+        }
+    }
 }
 
 /// What a metric's values count.
@@ -88,16 +115,18 @@ pub enum Carries {
 
 /// The value of a point.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
+pub enum Value<'a> {
     /// A whole number.
     Int(i64),
     /// Any number.
     Float(f64),
     /// A moment: in whole seconds since 1970 and UTC.
     Time(BootTime),
+    /// Values by size, of a metric that is a histogram.
+    Histogram(&'a Histogram),
 }
 
-impl Value {
+impl Value<'_> {
     /// Returns a count as a whole number, saturating at 2^63 - 1.
     #[must_use]
     pub fn count(count: u64) -> Self {
@@ -128,6 +157,8 @@ pub enum LabelValue<'a> {
     Tag(Tag),
     /// A target, in readable form.
     Target(&'a Target),
+    /// The name of a kfunc, after `kfunc:`.
+    Kfunc(&'a str),
 }
 
 impl LabelValue<'_> {
@@ -142,6 +173,7 @@ impl LabelValue<'_> {
             Self::Time(time) => write!(f, "{}", clock.second(time)),
             Self::Tag(tag) => write!(f, "{tag}"),
             Self::Target(target) => write!(f, "{target}"),
+            Self::Kfunc(name) => write!(f, "kfunc:{name}"),
         })
     }
 }
@@ -173,7 +205,7 @@ pub struct Metric<T> {
     /// Which labels it carries.
     pub carries: Carries,
     /// Reads it; `None` if it is unknown: there is no point.
-    pub read: fn(&T) -> Option<Value>,
+    pub read: for<'a> fn(&'a T) -> Option<Value<'a>>,
 }
 
 /// A type of value with metrics.

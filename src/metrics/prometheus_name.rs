@@ -30,16 +30,16 @@ pub fn family(name: &str, unit: Unit) -> String {
     if name.starts_with(|first: char| first.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
-/// Returns the suffix of the family's name on a line with a value.
+/// Returns the suffix of the family's name on a line with a value. The lines of a histogram have more than one, after its name.
 #[must_use]
 pub const fn sample_suffix(kind: MetricKind) -> &'static str {
     match kind {
         MetricKind::Counter => "_total",
-        MetricKind::Gauge => "",
+        MetricKind::Gauge | MetricKind::Histogram { .. } => "",
     }
 }
 
-/// Returns the name of a metric as on the lines of a scrape.
+/// Returns the name of a metric as on the lines of a scrape; of a histogram the part that its lines share.
 #[must_use]
 pub fn sample(name: &str, unit: Unit, kind: MetricKind) -> String {
     let mut sample = family(name, unit);

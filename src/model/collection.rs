@@ -27,13 +27,15 @@ pub enum Part {
     Cgroup,
     /// Attachments.
     Hook,
+    /// Loads and unloads of programs.
+    Event,
     /// Settings of the kernel, and the memory of machine code.
     Host,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Program,
         Self::Map,
         Self::Link,
@@ -42,6 +44,7 @@ impl Part {
         Self::Pin,
         Self::Cgroup,
         Self::Hook,
+        Self::Event,
         Self::Host,
     ];
 
@@ -57,6 +60,7 @@ impl Part {
             Self::Pin => "pin",
             Self::Cgroup => "cgroup",
             Self::Hook => "hook",
+            Self::Event => "event",
             Self::Host => "host",
         }
     }

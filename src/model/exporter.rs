@@ -53,6 +53,10 @@ pub struct Delivery {
     pub points: Vec<Tally>,
     /// Dropped points by reason.
     pub dropped: Vec<Tally>,
+    /// Log records by outcome at the receiver; empty if none are pushed.
+    pub log_records: Vec<Tally>,
+    /// Dropped log records by reason; empty if none are pushed.
+    pub dropped_log_records: Vec<Tally>,
     /// Requests by outcome.
     pub requests: Vec<Tally>,
     /// Requests waiting to be sent.

@@ -264,8 +264,12 @@ pub enum Feature {
     PerfEventHooks,
     /// Objects in maps, and attachments to maps.
     MapContents,
+    /// Loads and unloads of programs as they happen.
+    EventStream,
     /// Settings of the kernel for BPF, and the memory of machine code.
     HostSettings,
+    /// What programs can do, and their metadata.
+    ProgramCapabilities,
 }
 
 /// One row of the table.
@@ -291,7 +295,7 @@ pub struct FeatureRow {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Iterators,
         Self::ObjectsById,
         Self::MapMemory,
@@ -306,7 +310,9 @@ impl Feature {
         Self::NetworkHooks,
         Self::PerfEventHooks,
         Self::MapContents,
+        Self::EventStream,
         Self::HostSettings,
+        Self::ProgramCapabilities,
     ];
 
     /// Returns its row.
@@ -501,9 +507,20 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
         refusals: &[("BPF_MAP_GET_FD_BY_ID", Capability::SysAdmin)],
     },
     FeatureRow {
+        name: "event_stream",
+        parts: &[Part::Event],
+        sees: "each load and unload of a program, with the process that did it, when it happens (`PERF_RECORD_BPF_EVENT`)",
+        complete: "perf_event_open(2) succeeded for every CPU that is online",
+        without: "loads and unloads are found by comparing readings: counted all the same, without an actor",
+        needs: "CAP_PERFMON at start, before 5.8 CAP_SYS_ADMIN; for CPUs that come online later CAP_SYS_ADMIN",
+        since: "5.1",
+        refusals: &[("perf_event_open", Capability::Perfmon)],
+    },
+    FeatureRow {
         name: "host_settings",
         parts: &[Part::Host],
-        sees: "sysctls of BPF and its JIT, and the memory of machine code (/proc/vmallocinfo)",
+        sees: "sysctls of BPF and its JIT, lockdown, the BPF LSM, delegations of bpffs, and the memory of machine code \
+               (/proc/vmallocinfo)",
         complete: "each file of them that the kernel has could be read, in the host's network namespace, and where its JIT is \
                    enabled, the kernel names the JIT's allocators in /proc/vmallocinfo",
         without: "some of these values are missing",
@@ -515,6 +532,20 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
             ("/proc/sys/net/core/bpf_jit_limit", Capability::NetAdmin),
             ("/proc/sys/net/core/bpf_jit_limit", Capability::SysAdmin),
             ("/proc/vmallocinfo", Capability::DacReadSearch),
+        ],
+    },
+    FeatureRow {
+        name: "program_capabilities",
+        parts: &[Part::Program, Part::Map],
+        sees: "what programs can do, from their translated instructions, and their variables `bpf_metadata_*`",
+        complete: "the kernel permits opening programs and maps by id, and shows which functions each program calls",
+        without: "`bpf_program_capability_info`, `bpf_program_metadata_info` and `bpf_owner_capable_programs` are missing",
+        needs: "CAP_SYS_ADMIN and CAP_SYSLOG, and sysctl kernel.kptr_restrict below 2",
+        since: "",
+        refusals: &[
+            ("BPF_PROG_GET_FD_BY_ID", Capability::SysAdmin),
+            ("BPF_MAP_GET_FD_BY_ID", Capability::SysAdmin),
+            ("BPF_BTF_GET_FD_BY_ID", Capability::SysAdmin),
         ],
     },
 ];

@@ -41,6 +41,14 @@ pub struct HostSettings {
     /// The kernel does not report what counts towards the limit (`bpf_jit_current`, `kernel/bpf/core.c`): where programs share
     /// packs, only the used part of each does.
     pub jit_used: Option<u64>,
+    /// What the kernel refuses even to root: 0 (nothing), 1 (what changes the kernel: integrity) or 2 (also what reads its memory:
+    /// confidentiality). Source: `/sys/kernel/security/lockdown`, since 5.4.
+    pub lockdown: Option<u32>,
+    /// Whether programs can be attached to hooks of security modules. Source: `bpf` in `/sys/kernel/security/lsm`, since 5.7.
+    pub lsm_enabled: Option<bool>,
+    /// Number of bpffs in the exporter's mount namespace that delegate BPF to a user namespace, up to a minute old. Source: `delegate_cmds`,
+    /// `delegate_maps`, `delegate_progs` and `delegate_attachs` of `/proc/self/mountinfo`, since 6.9.
+    pub delegations: Option<u64>,
 }
 
 /// Resources that the exporter's own process uses.

@@ -1,17 +1,22 @@
 //! The value of one reading of a host's BPF objects: plain data that serialises and reads back.
 //! Entry point: [`Snapshot`]. Independent of system calls, metrics and protocols.
 
+mod activity;
 mod attachment;
 mod collection;
 pub mod enums;
+mod event;
 mod exporter;
 pub mod feature;
 mod hash;
+mod histogram;
 mod hook;
 mod host;
 mod kind;
 mod object;
+mod orphan;
 mod owner;
+pub mod program_capability;
 mod time;
 mod totals;
 
@@ -19,19 +24,26 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::activity::{Activity, Lifetimes, ObjectActivity, ProgramActivity};
 pub use self::attachment::{Cgroup, Device, FunctionObject, NetNs, Symbol, Target, Within};
 pub use self::collection::{Collector, Issue, Part, ReaderKind, RunStats};
 pub use self::enums::ObjectType;
+pub use self::event::{Actor, ActorSource, Event, EventKind, EventSource, Subject};
 pub use self::exporter::{Backlog, Build, Delivery, Destination, Exporter, Tally};
 pub use self::feature::{Capability, Feature, FeatureState, Reason};
 pub(crate) use self::hash::hash;
+pub use self::histogram::{ExponentialBuckets, Histogram};
 pub use self::hook::{AttachPointStatus, AttachmentScan, Content, Hook};
 pub use self::host::{HostIdentity, HostSettings, OwnProcess};
 pub use self::kind::{Kind, Object};
 pub use self::object::{Btf, Link, LinkFacts, Map, MapFacts, Program, ProgramFacts, Tag};
+pub use self::orphan::Orphan;
 pub use self::owner::{
     Container, HeldBy, Holder, Holders, IdentifiedBy, Identity, Owner, OwnerGroup, OwnerKind, Pin, Pod,
     Process, ProcessFiles,
+};
+pub use self::program_capability::{
+    MetadataVariable, ProgramCapabilities, ProgramCapability, ProgramCapabilityName,
 };
 pub use self::time::{BootTime, WallClock};
 pub use self::totals::{KindTotal, OwnerTotal};
@@ -55,6 +67,9 @@ pub struct Snapshot {
     pub clock: WallClock,
     /// Every loaded program.
     pub programs: Option<Vec<Program>>,
+    /// Ids of the programs that the exporter itself has loaded, ascending.
+    #[serde(default)]
+    pub own_programs: Vec<u32>,
     /// Every map.
     pub maps: Option<Vec<Map>>,
     /// Every link. Since Linux 5.8.
@@ -67,6 +82,9 @@ pub struct Snapshot {
     pub pins: Option<Vec<Pin>>,
     /// Attachments, as of the last scan. `None` before the first.
     pub hooks: Option<Arc<AttachmentScan>>,
+    /// Objects that nothing holds. `None` unless every possible holder was seen.
+    #[serde(default)]
+    pub orphans: Option<Vec<Orphan>>,
     /// Totals of each owner, over all its objects even if only some are listed here.
     #[serde(default)]
     pub owners: Vec<OwnerTotal>,
@@ -74,6 +92,16 @@ pub struct Snapshot {
     /// missing.
     #[serde(default)]
     pub totals: Vec<KindTotal>,
+    /// Fingerprint of the programs: a UUID of their distinct tags, equal on every host with the same, whatever their ids and
+    /// number. `None` unless every program was read.
+    #[serde(default)]
+    pub fingerprint: Option<Arc<str>>,
+    /// How many programs are not in the baseline. `None` without one, and unless every program was read.
+    #[serde(default)]
+    pub unexpected: Option<u64>,
+    /// What happened since the exporter's start. `None` for a single reading.
+    #[serde(default)]
+    pub activity: Option<Arc<Activity>>,
     /// Settings of the kernel for BPF.
     #[serde(default)]
     pub posture: HostSettings,
@@ -98,14 +126,19 @@ impl Snapshot {
             first_read_at: taken_at,
             clock,
             programs: None,
+            own_programs: Vec::new(),
             maps: None,
             links: None,
             btfs: None,
             holders: None,
             pins: None,
             hooks: None,
+            orphans: None,
             owners: Vec::new(),
             totals: Vec::new(),
+            fingerprint: None,
+            unexpected: None,
+            activity: None,
             posture: HostSettings::default(),
             run_stats: RunStats::default(),
             collectors: Vec::new(),
@@ -130,8 +163,19 @@ impl Snapshot {
     #[must_use]
     pub fn sees_all(&self, feature: Feature) -> bool {
         let is_available = self.feature(feature).is_some_and(|state| state.reason.is_none());
-        let succeeded = |part| self.collectors.iter().any(|each| each.part == part && each.success);
-        is_available && feature.row().parts.iter().all(|&part| succeeded(part))
+        is_available && feature.row().parts.iter().all(|&part| self.succeeded(part).is_some())
+    }
+
+    /// Returns how a part of the reading went; `None` if it was not read, or had an issue.
+    #[must_use]
+    pub fn succeeded(&self, part: Part) -> Option<&Collector> {
+        self.collectors.iter().find(|each| each.part == part && each.success)
+    }
+
+    /// Returns whether the programs are all that are loaded: each of them could be queried.
+    #[must_use]
+    pub fn has_every_program(&self) -> bool {
+        self.programs.is_some() && self.succeeded(Part::Program).is_some()
     }
 
     /// Returns whether the maps that each program uses are known.
@@ -181,6 +225,7 @@ impl Snapshot {
         let is_kept = |kind, id| keep(Object { kind, id });
         Self {
             programs: self.programs.as_ref().map(|all| rows(all, |p| is_kept(Kind::Program, p.facts.id))),
+            own_programs: rows(&self.own_programs, |&id| is_kept(Kind::Program, id)),
             maps: self.maps.as_ref().map(|all| rows(all, |m| is_kept(Kind::Map, m.facts.id))),
             links: self.links.as_ref().map(|all| rows(all, |l| is_kept(Kind::Link, l.facts.id))),
             btfs: self.btfs.as_ref().map(|all| rows(all, |b| is_kept(Kind::Btf, b.id))),
@@ -202,8 +247,12 @@ impl Snapshot {
                     complete: scan.complete,
                 })
             }),
+            orphans: self.orphans.as_ref().map(|all| rows(all, |orphan| is_kept(orphan.kind, orphan.id))),
             owners: self.owners.clone(),
             totals: self.totals.clone(),
+            fingerprint: self.fingerprint.clone(),
+            unexpected: self.unexpected,
+            activity: self.activity.clone(),
             collectors: self.collectors.clone(),
             features: self.features.clone(),
             issues: self.issues.clone(),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::attachment::{NetNs, Target};
 use super::enums::{ObjectType, map_type};
 use super::owner::Owner;
+use super::program_capability::{MetadataVariable, ProgramCapabilities};
 use super::time::BootTime;
 
 /// A loaded program: immutable facts, and what changes while it is loaded.
@@ -28,6 +29,14 @@ pub struct Program {
     /// while run statistics are off.
     /// Source: `bpf_prog_info.recursion_misses`. `None` before 5.12.
     pub recursion_misses: Option<u64>,
+    /// What it can do, shared by programs that can do the same. Read once. Source: its translated instructions. `None` before that, and
+    /// if the kernel does not show them.
+    #[serde(default)]
+    pub capabilities: Option<Arc<ProgramCapabilities>>,
+    /// Its variables `bpf_metadata_*`, ascending by name. Read once for its maps. Source: its `.rodata`. `None` if that could not be
+    /// read, or is not read yet.
+    #[serde(default)]
+    pub metadata: Option<Arc<[MetadataVariable]>>,
     /// Its owner. `None` if not determined.
     pub owner: Option<Arc<Owner>>,
 }

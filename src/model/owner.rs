@@ -30,6 +30,10 @@ pub enum OwnerKind {
 }
 
 impl OwnerKind {
+    /// Every kind, in order of precedence.
+    pub const ALL: [Self; 6] =
+        [Self::Pod, Self::Container, Self::Unit, Self::Process, Self::Pin, Self::Kernel];
+
     /// Returns the word used in labels and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

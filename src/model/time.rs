@@ -1,7 +1,7 @@
 //! Time since boot, which does not change when the wall clock is set, and its conversion to dates.
 //! Entry point: [`BootTime`].
 
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,6 +35,15 @@ impl Add<Duration> for BootTime {
 
     fn add(self, duration: Duration) -> Self {
         Self(u64::try_from(duration.as_nanos()).map_or(u64::MAX, |ns| self.0.saturating_add(ns)))
+    }
+}
+
+impl Sub<Duration> for BootTime {
+    type Output = Self;
+
+    /// Not before the boot.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 

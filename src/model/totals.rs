@@ -1,5 +1,6 @@
 //! Totals over many objects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
 use super::owner::Owner;
+use super::program_capability::ProgramCapability;
 use super::time::BootTime;
 
 /// Totals of an owner.
@@ -27,6 +29,14 @@ pub struct OwnerTotal {
     pub mem: Option<u64>,
     /// Run time since then of all its programs, including unloaded ones. `None` while statistics are off.
     pub run_time: Option<Duration>,
+    /// Fingerprint of its programs, as [`Snapshot::fingerprint`](super::Snapshot::fingerprint). `None` unless every program was read,
+    /// and without a program.
+    #[serde(default)]
+    pub fingerprint: Option<Arc<str>>,
+    /// Number of its programs by what they can do; what none can do is missing. `None` unless that is known of each, and without a
+    /// program.
+    #[serde(default)]
+    pub capable: Option<BTreeMap<ProgramCapability, u64>>,
 }
 
 /// Totals of a kind of object.

@@ -196,8 +196,9 @@ const RENAMEAT: libc::c_long = 38;
 #[cfg(not(target_arch = "aarch64"))]
 const RENAMEAT: libc::c_long = libc::SYS_renameat;
 
-/// What readings and scans use beside: identity of descriptor tables, and cgroups by id.
-const OF_READINGS: &[libc::c_long] = &[libc::SYS_kcmp, libc::SYS_open_by_handle_at];
+/// What readings and scans use beside: identity of descriptor tables, cgroups by id, and records of CPUs that come online.
+const OF_READINGS: &[libc::c_long] =
+    &[libc::SYS_kcmp, libc::SYS_open_by_handle_at, libc::SYS_perf_event_open];
 
 /// What the other threads use beside: connections, and files of the backlog.
 const OF_OTHERS: &[libc::c_long] = &[

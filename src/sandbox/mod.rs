@@ -110,7 +110,7 @@ pub fn markdown() -> String {
                 "nothing; turned off, seccomp and Landlock still forbid new privileges where they are on",
             ),
             Layer::Capabilities => (
-                "`CAP_SYS_ADMIN`, `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, and `CAP_NET_ADMIN` with hooks or another user than \
+                "`CAP_SYS_ADMIN`, `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, `CAP_SYSLOG`, and `CAP_NET_ADMIN` with hooks or another user than \
                  root; none with `--least-privilege`",
                 "none",
                 "`CAP_SETPCAP` at start to clear the bounding set, too",
@@ -182,7 +182,7 @@ impl Sandbox {
         let sandbox = Self { options, needs, process, restricted: Mutex::default() };
         if options.capabilities {
             // Where it fails it fails again for each group of threads, and is reported there.
-            let _reported_there = rights::keep(&rights::at_start());
+            let _reported_there = rights::keep(&USED);
         } else if options.user.is_some() {
             raise_permitted();
         }

@@ -1,4 +1,4 @@
-//! Capabilities of threads. Entry points: [`after_loading`] and [`keep`].
+//! Capabilities of threads. Entry points: [`USED`], [`after_loading`] and [`keep`].
 
 use caps::errors::CapsError;
 use caps::{CapSet, CapsHashSet};
@@ -6,19 +6,15 @@ use caps::{CapSet, CapsHashSet};
 use crate::model::{Capability, Feature};
 
 /// What the exporter uses at most: without any other capability of root it reports the same (`docs/privileges.md`).
-pub const USED: [Capability; 6] = [
+pub const USED: [Capability; 7] = [
     Capability::Bpf,
     Capability::Perfmon,
     Capability::SysAdmin,
     Capability::NetAdmin,
     Capability::DacReadSearch,
     Capability::SysPtrace,
+    Capability::Syslog,
 ];
-
-/// Returns what it uses until the iterators are loaded: `/proc/kallsyms` shows addresses to who opened it with `CAP_SYSLOG`.
-pub(super) fn at_start() -> Vec<Capability> {
-    USED.into_iter().chain([Capability::Syslog]).collect()
-}
 
 /// What the enabled features need.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +37,9 @@ pub(super) fn after_loading(needs: Needs, is_root: bool) -> Vec<Capability> {
     if needs.nothing {
         return Vec::new();
     }
-    let mut capabilities = vec![Capability::SysAdmin, Capability::DacReadSearch, Capability::SysPtrace];
+    // Which functions a program calls is shown to who opened the program with CAP_SYSLOG.
+    let mut capabilities =
+        vec![Capability::SysAdmin, Capability::DacReadSearch, Capability::SysPtrace, Capability::Syslog];
     // The sysctls of the JIT are readable to root with CAP_SYS_ADMIN, and to others with both.
     if needs.hooks || !is_root {
         capabilities.push(Capability::NetAdmin);

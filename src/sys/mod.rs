@@ -7,5 +7,6 @@ mod error;
 pub mod inherited;
 pub mod malloc;
 pub(crate) mod os;
+pub(crate) mod perf;
 
 pub(crate) use self::error::{Error, Result, errno_of, failed};

@@ -52,8 +52,8 @@ struct Transit {
     taken: Instant,
     /// How much it took, in bytes.
     bytes: u64,
-    /// How long it may take in all.
-    allowed: Duration,
+    /// How long it may take in all. `None` for a stream, which has no end.
+    allowed: Option<Duration>,
 }
 
 /// Why a connection is closed for another one: the first reason first, then the longest time.
@@ -61,6 +61,8 @@ struct Transit {
 pub(super) enum Claim {
     /// It has sent no request, and has had no time for one: closing it would cost a scrape, closing an idle one a new connection.
     Fresh,
+    /// It follows events: its reader connects again and misses none.
+    Following,
     /// It is between requests.
     Idle,
     /// It takes nothing.
@@ -144,7 +146,10 @@ impl Activity {
         state.requests.iter().find_map(|request| match &request.answer {
             None => (since(request.began) > bounds::ANSWER).then_some("no answer"),
             Some(answer) if since(answer.taken) > bounds::STALL => Some("nothing taken of an answer"),
-            Some(answer) => (since(answer.began) > answer.allowed).then_some("answer taken too slowly"),
+            Some(answer) => {
+                let is_slow = answer.allowed.is_some_and(|allowed| since(answer.began) > allowed);
+                is_slow.then_some("answer taken too slowly")
+            }
         })
     }
 
@@ -159,7 +164,11 @@ impl Activity {
             Phase::Idle => Some((Claim::Idle, waited)),
             Phase::Busy => {
                 let held = state.held(now);
-                (held >= bounds::YIELD).then_some((Claim::Stalled, held))
+                if held >= bounds::YIELD {
+                    return Some((Claim::Stalled, held));
+                }
+                let is_stream = |request: &Request| request.answer.as_ref().is_some_and(Transit::is_stream);
+                state.requests.iter().all(is_stream).then_some((Claim::Following, waited))
             }
         }
     }
@@ -167,6 +176,12 @@ impl Activity {
     /// Returns for how long the connection has held an answer that it takes slowly or not at all; 0 if there is none.
     pub(super) fn held(&self, now: Instant) -> Duration {
         self.state().held(now)
+    }
+}
+
+impl Transit {
+    const fn is_stream(&self) -> bool {
+        self.allowed.is_none()
     }
 }
 
@@ -179,7 +194,7 @@ impl State {
     fn held(&self, now: Instant) -> Duration {
         let since = |moment: Instant| now.saturating_duration_since(moment);
         let answers = self.requests.iter().filter_map(|request| request.answer.as_ref());
-        let slow = answers.filter(|transit| {
+        let slow = answers.filter(|transit| !transit.is_stream()).filter(|transit| {
             let fast = bounds::FAST.saturating_mul(since(transit.began).as_secs());
             since(transit.taken) >= bounds::YIELD || transit.bytes < fast
         });
@@ -197,8 +212,16 @@ pub(super) struct Busy {
 impl Busy {
     /// There is an answer of this many bytes, which is under way from now on.
     pub(super) fn answers(&self, bytes: u64) {
+        self.begin(Some(bounds::STALL + Duration::from_secs(bytes / bounds::SLOWEST)));
+    }
+
+    /// There is an answer without an end, which is under way from now on. Parts of it come at least every [`bounds::HEARTBEAT`].
+    pub(super) fn streams(&self) {
+        self.begin(None);
+    }
+
+    fn begin(&self, allowed: Option<Duration>) {
         let now = Instant::now();
-        let allowed = bounds::STALL + Duration::from_secs(bytes / bounds::SLOWEST);
         self.update(|request| request.answer = Some(Transit { began: now, taken: now, bytes: 0, allowed }));
     }
 
@@ -304,5 +327,38 @@ mod tests {
         drop(busy);
         assert!(matches!(activity.yields(now), Some((Claim::Idle, _))));
         assert!(Claim::Silent > Claim::Stalled && Claim::Stalled > Claim::Idle && Claim::Idle > Claim::Fresh);
+    }
+
+    #[test]
+    fn a_stream_lasts_while_its_heartbeats_are_taken() {
+        let activity = Activity::new(Instant::now());
+        let busy = activity.request();
+        busy.streams();
+        let day = Duration::from_hours(24);
+        let hours_later = Instant::now() + day;
+        activity.answer(|answer| answer.taken = hours_later);
+        assert_eq!(activity.overdue(hours_later + bounds::HEARTBEAT), None);
+        assert_eq!(activity.held(hours_later + bounds::HEARTBEAT), Duration::ZERO, "it holds no scrape");
+        let stalled = hours_later + bounds::STALL + MOMENT;
+        assert_eq!(activity.overdue(stalled), Some("nothing taken of an answer"));
+    }
+
+    #[test]
+    fn a_stream_makes_room_for_scrapes_but_not_for_who_asks_nothing() {
+        let now = Instant::now();
+        let activity = Activity::new(now);
+        let stream = activity.request();
+        stream.streams();
+        assert!(matches!(activity.yields(now), Some((Claim::Following, _))));
+        assert!(Claim::Following > Claim::Fresh && Claim::Following < Claim::Idle);
+        // With HTTP/2 there may be a scrape beside it.
+        let scrape = activity.request();
+        assert_eq!(activity.yields(now), None);
+        scrape.answers(1);
+        assert_eq!(activity.yields(now), None);
+        drop(scrape);
+        activity.wrote(false);
+        let later = Instant::now() + bounds::YIELD;
+        assert!(matches!(activity.yields(later), Some((Claim::Stalled, _))));
     }
 }

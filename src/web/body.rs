@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io::{self, BufRead, Read};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use flate2::bufread::GzDecoder;
 use http_body::{Frame, SizeHint};
@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 
 use super::activity::Busy;
 use super::connections::Scrape;
+use super::event_stream::EventStream;
 
 /// Size of the pieces in which a decompressed answer is sent.
 const PIECE: usize = 16 << 10;
@@ -30,6 +31,7 @@ enum Content {
     Stored(Pieces),
     /// Decompressed for a client that does not do it itself, and how much is left.
     Inflated(Box<GzDecoder<Pieces>>, u64),
+    Events(EventStream),
 }
 
 /// A stored answer, from a position on.
@@ -86,20 +88,28 @@ impl Body {
         Self::new(Content::Inflated(Box::new(GzDecoder::new(pieces)), bytes), Some(scrape), busy)
     }
 
+    pub(super) fn events(stream: EventStream, busy: Busy) -> Self {
+        Self::new(Content::Events(stream), None, busy)
+    }
+
     /// Every body is under way from here on, also the shortest: a client of HTTP/2 may take nothing of it.
     fn new(content: Content, scrape: Option<Arc<Scrape>>, busy: Busy) -> Self {
-        busy.answers(content.len());
+        match content.len() {
+            Some(bytes) => busy.answers(bytes),
+            None => busy.streams(),
+        }
         Self { content, _scrape: scrape, busy }
     }
 }
 
 impl Content {
-    /// Returns what is left to send, in bytes.
-    fn len(&self) -> u64 {
+    /// Returns what is left to send, in bytes. `None` if it has no end.
+    fn len(&self) -> Option<u64> {
         match self {
-            Self::Text(text) => text.len() as u64,
-            Self::Stored(pieces) => pieces.len(),
-            Self::Inflated(_, left) => *left,
+            Self::Text(text) => Some(text.len() as u64),
+            Self::Stored(pieces) => Some(pieces.len()),
+            Self::Inflated(_, left) => Some(*left),
+            Self::Events(_) => None,
         }
     }
 }
@@ -108,7 +118,10 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.content {
             Content::Text(text) => {
                 Some(Ok(std::mem::take(text))).filter(|text| !matches!(text, Ok(text) if text.is_empty()))
@@ -126,6 +139,7 @@ impl http_body::Body for Body {
                 *left -= size as u64;
                 Some(inflated)
             }
+            Content::Events(stream) => ready!(stream.poll_piece(context)),
         };
         if let Some(Ok(piece)) = &next {
             self.busy.taken(piece.len());
@@ -138,11 +152,12 @@ impl http_body::Body for Body {
             Content::Text(text) => text.is_empty(),
             Content::Stored(pieces) => pieces.next >= pieces.all.len(),
             Content::Inflated(_, left) => *left == 0,
+            Content::Events(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.content.len())
+        self.content.len().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

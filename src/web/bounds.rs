@@ -34,6 +34,16 @@ pub(super) const YIELD: Duration = Duration::from_secs(5);
 /// The rate at which an answer is taken by a client that does not make room, in bytes per second.
 pub(super) const FAST: u64 = 256 << 10;
 
+/// Streams of events at a time.
+pub const EVENT_STREAMS: usize = 16;
+
+/// The time between two comments in a stream of events, which show that both ends are there.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+const _: () = assert!(HEARTBEAT.as_secs() < STALL.as_secs(), "else a silent stream counts as stalled");
+
+/// When a reader of events should connect again after its stream ended.
+pub(super) const RECONNECT: Duration = Duration::from_secs(2);
+
 /// From a request to the start of its answer: [`WAIT`], and time for its password and the configuration file.
 pub(super) const ANSWER: Duration = WAIT.saturating_add(STALL);
 
@@ -94,7 +104,7 @@ pub fn markdown() -> String {
     let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
     let probes =
         format!("{} s, then {PROBES} probes every {} s", PROBE_AFTER.as_secs(), PROBE_INTERVAL.as_secs());
-    let rows: [(&str, String, &str, &str); 22] = [
+    let rows: [(&str, String, &str, &str); 24] = [
         (
             "connections, on all addresses together",
             format!(
@@ -102,7 +112,7 @@ pub fn markdown() -> String {
                 RESERVED_DESCRIPTORS + CONNECTIONS as u64
             ),
             "a reading opens a descriptor for each object and must never find none left; the soft limit of descriptors is raised to the hard limit at start",
-            "the one that has been silent the longest, for 2 s at least, is closed, then those that take nothing, then idle ones, then the oldest without a request; if all are at work, the new one",
+            "the one that has been silent the longest, for 2 s at least, is closed, then those that take nothing, then idle ones, then streams of events, then the oldest without a request; if all are at work, the new one",
         ),
         (
             "first request, with the TLS handshake",
@@ -145,6 +155,18 @@ pub fn markdown() -> String {
             format!("{}, unless at {} KiB/s", seconds(YIELD), FAST >> 10),
             "clients that never read must not lock scrapers out",
             "the connection that has held its answer the longest is closed for the new scrape",
+        ),
+        (
+            "event streams at a time",
+            EVENT_STREAMS.to_string(),
+            "each is open as long as its reader likes; scrapes need connections as well",
+            "status 503 with `Retry-After`",
+        ),
+        (
+            "silence of an event stream",
+            format!("{}: then a comment is sent, which must be taken as any answer", seconds(HEARTBEAT)),
+            "half of the time within which something of an answer is to be taken, so that streams without events stay",
+            "the connection is closed",
         ),
         (
             "waiting for a reading",

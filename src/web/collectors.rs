@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
-
+use super::query;
 use crate::metrics::select::MetricFilter;
 use crate::model::Part;
 
@@ -22,18 +21,20 @@ impl Collectors {
     /// What is wrong: an unknown name, or both parameters.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
         let (mut collect, mut exclude) = (0, 0);
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let set = match &*decoded(name) {
+        for (name, value) in query::pairs(query) {
+            let set = match &*name {
                 "collect[]" => &mut collect,
                 "exclude[]" => &mut exclude,
                 // Others are for others, such as a proxy.
                 _ => continue,
             };
-            let value = decoded(value);
             let Some(at) = Part::ALL.iter().position(|part| part.as_str() == value) else {
                 let names: Vec<_> = Part::ALL.iter().map(|part| part.as_str()).collect();
-                return Err(format!("{:?} is no collector: use {}", shortened(&value), names.join(", ")));
+                return Err(format!(
+                    "{:?} is no collector: use {}",
+                    query::shortened(&value),
+                    names.join(", ")
+                ));
             };
             *set |= 1 << at;
         }
@@ -53,14 +54,6 @@ impl Collectors {
             |part| Part::ALL.iter().position(|&one| one == part).is_some_and(|at| self.0 >> at & 1 == 1);
         metrics.and(&Arc::new(MetricFilter::of_parts(has)))
     }
-}
-
-fn decoded(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(40).collect()
 }
 
 #[cfg(test)]

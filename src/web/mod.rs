@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/` | a landing page |
 //! | `/metrics` (`--web.telemetry-path`) | the metrics, in a format and compression that the scraper accepts |
+//! | `/api/v1/events` | what happens to BPF objects, as server-sent events |
 //! | `/-/healthy` | 200 while the process serves |
 //! | `/-/ready` | 200 if BPF objects can be read, else 503 |
 //!
@@ -17,10 +18,12 @@ mod collectors;
 mod config;
 mod connections;
 pub mod descriptors;
+mod event_stream;
 mod host;
 mod listen;
 mod negotiate;
 mod pages;
+mod query;
 mod watched;
 
 use std::io;
@@ -50,6 +53,8 @@ pub use self::host::{Hosts, own_names};
 pub use self::listen::{Listener, SocketFile};
 use self::pages::Pages;
 use self::watched::Watched;
+use crate::events::Events;
+use crate::model::WallClock;
 use crate::source::Source;
 use crate::worker::Worker;
 
@@ -70,6 +75,10 @@ pub struct Settings {
     pub hosts: Hosts,
     /// Whether `OpenMetrics` has the start of each counter.
     pub created: bool,
+    /// What happens to BPF objects.
+    pub events: Events,
+    /// Returns the wall clock, for the dates of events.
+    pub clock: Arc<dyn Fn() -> WallClock + Send + Sync>,
     /// TLS, users and headers; `None` for none.
     pub config: Option<ConfigFile>,
     /// How many file descriptors the process may have.
@@ -180,8 +189,13 @@ impl Server {
             // Nothing was asked yet.
             () = stopped(&mut stop) => return,
         };
-        let peer =
-            Peer { activity: Arc::clone(activity), config, is_unix: S::IS_UNIX, outdated: Notify::new() };
+        let peer = Peer {
+            activity: Arc::clone(activity),
+            config,
+            is_unix: S::IS_UNIX,
+            stop: stop.clone(),
+            outdated: Notify::new(),
+        };
         match stream {
             Ok(Transport::Plain(stream)) => self.http1(stream, peer, stop).await,
             Ok(Transport::Tls(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
@@ -237,7 +251,7 @@ impl Server {
             pages::reconnect(busy)
         } else {
             let needs_host = request.version() >= Version::HTTP_11;
-            self.pages.respond(&request, &config, &peer.activity, busy, peer.is_unix, needs_host).await
+            self.pages.respond(&request, &config, peer, busy, needs_host).await
         };
         if is_outdated {
             peer.outdated.notify_one();
@@ -263,6 +277,7 @@ struct Peer {
     /// By which it was accepted.
     config: Arc<Config>,
     is_unix: bool,
+    stop: watch::Receiver<bool>,
     /// Notified when the configuration asks for another kind of connection.
     outdated: Notify,
 }
@@ -356,6 +371,7 @@ pub fn fuzz_headers(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _any = (negotiate::format(&[&text]), negotiate::coding(&[&text]));
     let _any = (Hosts::default().serve(&text), collectors::Collectors::parse(&text));
+    let _any = event_stream::Query::parse(&text);
 }
 
 #[doc(hidden)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST,
-    HeaderMap, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE,
+    HOST, HeaderMap, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -18,23 +18,30 @@ use super::body::{Body, Pieces};
 use super::collectors::Collectors;
 use super::config::{Config, Verdict};
 use super::connections::{Scrape, Scrapes};
+use super::event_stream::{self, End, EventStream, EventStreams};
 use super::negotiate::{self, Coding, Format};
-use super::{ConfigFile, Hosts, Settings, bounds};
+use super::{ConfigFile, Hosts, Peer, Settings, bounds};
 use crate::export::prometheus::{self, protobuf};
 use crate::source::{Reading, Source};
 use crate::worker::Worker;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
+/// The page of events.
+const EVENTS: &str = "/api/v1/events";
 
 /// The pages, and what they are made of.
 pub(super) struct Pages {
     source: Source,
     answers: Arc<Answers>,
     scrapes: Arc<Scrapes>,
+    streams: EventStreams,
     hosts: Hosts,
     telemetry_path: String,
     config: Option<ConfigFile>,
@@ -78,11 +85,13 @@ pub(super) fn reconnect(busy: Busy) -> Response<Body> {
 
 impl Pages {
     pub(super) fn new(source: Source, rendering: Worker, settings: Settings) -> Self {
-        let Settings { telemetry_path, max_requests, hosts, created, config, descriptors: _ } = settings;
+        let Settings { telemetry_path, max_requests, hosts, created, events, clock, config, descriptors: _ } =
+            settings;
         Self {
             source,
             answers: Answers::new(rendering, created),
             scrapes: Scrapes::new(max_requests),
+            streams: EventStreams::new(events, clock),
             hosts,
             telemetry_path,
             config,
@@ -93,18 +102,18 @@ impl Pages {
     pub(super) async fn respond(
         &self,
         request: &Request<Incoming>,
-        config: &Config,
-        activity: &Arc<Activity>,
+        config: &Arc<Config>,
+        peer: &Peer,
         busy: Busy,
-        is_unix: bool,
         needs_host: bool,
     ) -> Response<Body> {
-        let admitted = match self.refusal(request, config, is_unix, needs_host).await {
+        let content = match self.refusal(request, config, peer.is_unix, needs_host).await {
             Some(refusal) => Err(refusal),
-            None => self.page(request, activity).await,
+            None => self.content(request, config, peer).await,
         };
-        let mut response = match admitted {
-            Ok(scrape) => scrape.response(request.method() == Method::HEAD, busy),
+        let mut response = match content {
+            Ok(Content::Metrics(scrape)) => scrape.response(request.method() == Method::HEAD, busy),
+            Ok(Content::Events(stream)) => events(stream, busy),
             Err(page) => page.response(busy),
         };
         let headers = response.headers_mut();
@@ -179,10 +188,15 @@ impl Pages {
         Some(Page::new(StatusCode::MISDIRECTED_REQUEST, text))
     }
 
-    async fn page(&self, request: &Request<Incoming>, activity: &Arc<Activity>) -> Result<Scraped, Page> {
+    async fn content(
+        &self,
+        request: &Request<Incoming>,
+        config: &Arc<Config>,
+        peer: &Peer,
+    ) -> Result<Content, Page> {
         let path = request.uri().path();
         let is_metrics = path == self.telemetry_path;
-        if !is_metrics && !matches!(path, "/" | "/-/healthy" | "/-/ready") {
+        if !is_metrics && !matches!(path, "/" | EVENTS | "/-/healthy" | "/-/ready") {
             return Err(Page::new(StatusCode::NOT_FOUND, "there is nothing here\n"));
         }
         match *request.method() {
@@ -195,7 +209,10 @@ impl Pages {
             }
         }
         if is_metrics {
-            return self.metrics(request, activity).await;
+            return self.metrics(request, &peer.activity).await.map(Content::Metrics);
+        }
+        if path == EVENTS {
+            return self.events(request, config, peer).map(Content::Events);
         }
         Err(match path {
             "/-/healthy" => Page::new(StatusCode::OK, "healthy\n"),
@@ -249,6 +266,44 @@ impl Pages {
         })?;
         Ok(Scraped { format, coding, answer, scrape })
     }
+
+    /// Returns a stream of events; `None` if only its headers are wanted.
+    fn events(
+        &self,
+        request: &Request<Incoming>,
+        config: &Arc<Config>,
+        peer: &Peer,
+    ) -> Result<Option<EventStream>, Page> {
+        let refused = |problem| Page::new(StatusCode::BAD_REQUEST, format!("{problem}\n"));
+        let query = event_stream::Query::parse(request.uri().query().unwrap_or_default()).map_err(refused)?;
+        let last = event_stream::last_event_id(request.headers()).map_err(refused)?;
+        if request.method() == Method::HEAD {
+            return Ok(None);
+        }
+        let admitted = self.config.clone().map(|file| (file, Arc::clone(config)));
+        let end = End { stop: peer.stop.clone(), admitted };
+        let stream = self.streams.open(query, last, end);
+        stream.map(Some).ok_or_else(|| Page::later("as many streams of events as there may be are open\n"))
+    }
+}
+
+/// What is answered other than a page.
+enum Content {
+    Metrics(Scraped),
+    /// `None` for the headers only.
+    Events(Option<EventStream>),
+}
+
+fn events(stream: Option<EventStream>, busy: Busy) -> Response<Body> {
+    let body = match stream {
+        Some(stream) => Body::events(stream, busy),
+        None => Body::text("", busy),
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, EVENT_STREAM);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    response
 }
 
 /// An answer for one client.

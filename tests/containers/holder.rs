@@ -1,7 +1,6 @@
-//! This program as it runs in a container: it holds a map and a program until it is killed. The container has another root; the host's
-//! is at [`HOST`].
+//! This program as it runs in a container, in a [`Role`]. The container has another root; the host's is at [`HOST`].
+//! Entry points: [`command`], and [`run`] in the container.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,26 +11,63 @@ use test_support::objects::{Map, Program};
 /// Path of the host's root in a container.
 pub(crate) const HOST: &str = "/host";
 
-/// Environment variable with the name of the objects to hold.
-pub(crate) const VARIABLE: &str = "HOLD_OBJECTS_NAMED";
+/// What a process in a container does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Role {
+    /// Holds a map and a program until it is killed.
+    Hold,
+    /// Loads a program, unloads it, and stays until it is killed.
+    Stay,
+    /// Loads a program, and ends at once.
+    Exit,
+}
 
-/// Returns the command of a container that holds objects of this name.
-pub(crate) fn command(name: &str) -> Vec<String> {
+impl Role {
+    const ALL: [Self; 3] = [Self::Hold, Self::Stay, Self::Exit];
+
+    /// Environment variable with the name of the objects.
+    pub(crate) const fn variable(self) -> &'static str {
+        match self {
+            Self::Hold => "HOLD_OBJECTS_NAMED",
+            Self::Stay => "LOAD_A_PROGRAM_AND_STAY",
+            Self::Exit => "LOAD_A_PROGRAM_AND_EXIT",
+        }
+    }
+}
+
+/// Returns the command of a container for a role with objects of this name.
+pub(crate) fn command(role: Role, name: &str) -> Vec<String> {
     let program = std::env::current_exe().expect("Linux has /proc");
     let program = program.to_str().expect("it is text").to_owned();
-    let command = ["/bin/busybox", "chroot", HOST, "/usr/bin/env", &format!("{VARIABLE}={name}"), &program];
+    let variable = format!("{}={name}", role.variable());
+    let command = ["/bin/busybox", "chroot", HOST, "/usr/bin/env", &variable, &program];
     command.map(str::to_owned).to_vec()
 }
 
-/// Returns the name of the objects to hold, in such a process.
-pub(crate) fn wanted() -> Option<String> {
-    std::env::var_os(VARIABLE).map(OsString::into_string).map(|name| name.expect("it is text"))
+/// Runs in such a process.
+pub(crate) fn run() -> Option<ExitCode> {
+    let wanted = |role: Role| std::env::var_os(role.variable()).map(|name| (role, name));
+    let (role, name) = Role::ALL.into_iter().find_map(wanted)?;
+    let name = name.into_string().expect("it is text");
+    let load = || Program::ready(program_type::SOCKET_FILTER, &name).expect("programs can be loaded");
+    match role {
+        Role::Hold => {
+            let _map = Map::ready(map_type::ARRAY, &name).expect("maps can be made");
+            let _program = load();
+            stay()
+        }
+        Role::Stay => {
+            drop(load());
+            stay()
+        }
+        Role::Exit => {
+            let _program = load();
+            std::process::exit(0)
+        }
+    }
 }
 
-/// Holds them until it is killed.
-pub(crate) fn hold(name: &str) -> ExitCode {
-    let _map = Map::ready(map_type::ARRAY, name).expect("maps can be made");
-    let _program = Program::ready(program_type::SOCKET_FILTER, name).expect("programs can be loaded");
+fn stay() -> ! {
     // Some runtimes create the log with the first line.
     writeln!(std::io::stdout(), "holding").expect("the runtime reads it");
     loop {

@@ -4,8 +4,11 @@
 use std::process::ExitCode;
 use test_support::{root, trials};
 
+mod actors;
+mod containerd;
 mod holder;
 mod host;
+mod kubelet;
 mod owned;
 mod pod;
 mod podman;
@@ -13,8 +16,8 @@ mod stack;
 mod view;
 
 fn main() -> ExitCode {
-    if let Some(name) = holder::wanted() {
-        return holder::hold(&name);
+    if let Some(code) = holder::run() {
+        return code;
     }
     let missing = root::missing().or_else(host::missing);
     trials::run(vec![
@@ -32,6 +35,16 @@ fn main() -> ExitCode {
             "pods_of_containerd_are_identified_and_named".to_owned(),
             missing.clone(),
             pod::identified_and_named,
+        ),
+        trials::trial(
+            "events_of_podman_containers_have_their_actors".to_owned(),
+            missing.clone(),
+            actors::in_podman,
+        ),
+        trials::trial(
+            "events_of_pods_of_containerd_have_their_actors".to_owned(),
+            missing.clone(),
+            actors::in_a_pod,
         ),
         trials::trial(
             "the_stack_shows_what_the_exporter_pushes_and_leaves_nothing".to_owned(),

@@ -9,7 +9,7 @@ use bpf_metrics_exporter::enrich::names::ContainerName;
 use bpf_metrics_exporter::lookup::{Settings, Sockets};
 use bpf_metrics_exporter::model::IdentifiedBy;
 
-use super::holder;
+use super::holder::{self, Role};
 use super::host::{self, Cgroups, Directory, SOON, assert_holds, command, output, places, process_in};
 use super::owned::Watched;
 use test_support::background_lookup::BackgroundLookup;
@@ -70,8 +70,16 @@ network_config_dir = "{}/networks"
         podman
     }
 
+    /// Returns the start of the command that runs a container of the host's network, with all rights and the host's root.
+    pub(crate) fn run(&self, name: &str, options: &[&str]) -> Command {
+        let mut run = self.command();
+        run.arg("run").args(options).args(["--name", name, "--network", "host", "--privileged"]);
+        run.args(["--volume", &format!("/:{}", holder::HOST), IMAGE]);
+        run
+    }
+
     /// Starts its API service and returns the socket.
-    fn serve(&self) -> (PathBuf, Running) {
+    pub(crate) fn serve(&self) -> (PathBuf, Running) {
         let socket = self.directory.join("podman.sock");
         let mut serve = self.command();
         serve.args(["system", "service", "--time", "0"]).arg(format!("unix://{}", socket.display()));
@@ -101,10 +109,8 @@ pub(crate) fn identified_and_named() {
     let _cgroups = Cgroups::new("libpod_parent");
     let podman = Podman::new(directory.path());
     let name = format!("podman{}", std::process::id());
-    let mut run = podman.command();
-    run.args(["run", "--detach", "--name", "web", "--network", "host", "--privileged"]);
-    run.args(["--volume", &format!("/:{}", holder::HOST), IMAGE]).args(holder::command(&name));
-    let id = output(&mut run);
+    let mut run = podman.run("web", &["--detach"]);
+    let id = output(run.args(holder::command(Role::Hold, &name)));
 
     let pid = process_in(&id);
     assert_holds(pid, &name);

@@ -12,7 +12,7 @@ use bpf_metrics_exporter::model::{
 use test_support::objects::{Map, Mount, uapi::map_type, wait_until};
 use test_support::running::Running;
 
-use super::holder;
+use super::holder::Role;
 use super::host::{Cgroups, Directory, SOON, output};
 use super::podman::{IMAGE, Podman};
 
@@ -144,7 +144,7 @@ pub(crate) fn agrees_with_the_host() {
     let name = format!("view{}", std::process::id());
     let this = env::current_exe().expect("Linux has /proc");
     let mut hold = Command::new(this);
-    let _holder = Running(hold.env(holder::VARIABLE, &name).spawn().expect("it starts"));
+    let _holder = Running(hold.env(Role::Hold.variable(), &name).spawn().expect("it starts"));
     let host = || read(Command::new(&exporter).args(["snapshot", "--format", "json"]));
     let mut objects = None;
     wait_until("the objects are there", SOON, || {

@@ -4,13 +4,16 @@
 
 mod attachments;
 mod backends;
+mod capabilities;
 mod collection;
 mod counts;
 mod delivery;
 mod endpoint;
+mod events;
 mod log;
 mod owners;
 mod pins;
+mod printed_events;
 mod run_stats;
 mod sandbox;
 mod suite;
@@ -24,25 +27,30 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 13] = [
+const MODULES: [(&str, &[Test]); 16] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
     ("backends", backends::TESTS),
+    ("capabilities", capabilities::TESTS),
     ("owners", owners::TESTS),
     ("pins", pins::TESTS),
     ("attachments", attachments::TESTS),
+    ("events", events::TESTS),
     ("tls", tls::TESTS),
     ("log", log::TESTS),
     ("view", view::TESTS),
     ("sandbox", sandbox::TESTS),
     ("endpoint", endpoint::TESTS),
     ("delivery", delivery::TESTS),
+    ("printed_events", printed_events::TESTS),
 ];
 
 fn main() -> ExitCode {
     // Some tests start this program as another process.
-    for helper in [backends::helper, owners::helper, pins::helper, view::helper, sandbox::helper] {
+    for helper in
+        [backends::helper, owners::helper, pins::helper, view::helper, sandbox::helper, events::helper]
+    {
         if let Some(code) = helper() {
             return code;
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each top-level module and those it may name. The binary wires, and may name all.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("cli", &["model", "kernel", "enrich", "lookup", "metrics", "export", "sandbox"]),
     ("ascending", &[]),
@@ -14,13 +14,15 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("outage", &[]),
     ("text", &[]),
     ("grpc_response", &[]),
-    ("fuzzing", &["text", "host", "kernel", "enrich", "lookup", "export", "web"]),
+    ("fuzzing", &["text", "baseline", "host", "kernel", "enrich", "lookup", "export", "web"]),
     ("error_chain", &["text"]),
     ("sys", &["model"]),
     ("host", &["model", "sys", "text"]),
     ("sandbox", &["model", "sys"]),
     ("kernel", &["model", "sys", "host", "ascending", "text"]),
-    ("enrich", &["model", "sys", "host", "kernel", "ascending", "text"]),
+    ("baseline", &["model"]),
+    ("events", &["model"]),
+    ("enrich", &["model", "sys", "host", "kernel", "baseline", "events", "ascending", "text"]),
     ("lookup", &["enrich", "backoff", "outage", "error_chain", "grpc_response", "text", "worker"]),
     ("metrics", &["model"]),
     ("worker", &[]),
@@ -31,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "model",
             "metrics",
             "source",
+            "events",
             "worker",
             "backoff",
             "outage",
@@ -39,12 +42,14 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "text",
         ],
     ),
-    ("web", &["model", "metrics", "source", "export", "worker"]),
+    ("web", &["model", "metrics", "source", "events", "export", "worker"]),
 ];
 
 /// The only names that `enrich` may use from the layers that call the kernel and read its tables.
-const ENRICH_USES: [(&str, &[&str]); 2] =
-    [("kernel", &["Reader", "Choice", "attachments", "pins"]), ("sys", &["Error", "Result", "failed"])];
+const ENRICH_USES: [(&str, &[&str]); 2] = [
+    ("kernel", &["Reader", "Choice", "attachments", "events", "pins"]),
+    ("sys", &["Error", "Result", "failed"]),
+];
 
 /// A module by its path from the root of the crate, which is empty for the root itself.
 type Module = Vec<String>;

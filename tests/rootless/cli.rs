@@ -147,11 +147,79 @@ fn samples(arguments: &[&str]) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
+fn a_baseline_is_printed_from_a_file_and_excludes_a_format() {
+    let golden = include_str!("../golden/node/baseline.txt");
+    let printed = output(&["snapshot", "--baseline", "--from", GOLDEN, "--max-series", "1", "--no-holders"]);
+    assert!(printed.status.success(), "{:?}", lines(&printed));
+    assert_eq!(String::from_utf8_lossy(&printed.stdout), golden);
+    let warnings = lines(&printed);
+    for flag in ["--max-series has", "--no-holders has"] {
+        let warning = format!("{flag} no effect with --baseline");
+        assert!(warnings.iter().any(|line| line.contains(&warning)), "{warning}: {warnings:?}");
+    }
+    let some = output(&["snapshot", "--baseline", "--from", GOLDEN, "--only", "type=tracing"]);
+    assert_eq!(String::from_utf8_lossy(&some.stdout).lines().count(), 3, "the type is selected");
+
+    for (arguments, problem) in [
+        (
+            &["snapshot", "--baseline", "--format", "json"][..],
+            "'--baseline' cannot be used with '--format <FORMAT>'",
+        ),
+        (&["snapshot", "--baseline=x"], "unexpected value 'x' for '--baseline'"),
+        (&["--baseline", "x", "snapshot"], "--baseline does not apply to the subcommand snapshot"),
+        (&["doctor", "--baseline"], "unexpected argument '--baseline'"),
+    ] {
+        let output = output(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let lines = lines(&output);
+        assert!(lines.len() == 1 && lines[0].contains(problem), "{arguments:?}: {lines:?}");
+    }
+    // The variable is that of the exporter's flag.
+    let with_variable =
+        program(&["snapshot", "--from", GOLDEN]).env("BPF_METRICS_EXPORTER_BASELINE", "/x").output();
+    assert!(with_variable.expect("it starts").status.success());
+}
+
+#[test]
+fn there_is_no_baseline_unless_every_program_was_read() {
+    let refused = std::fs::read_to_string(GOLDEN).expect("it is there");
+    let mut refused: serde_json::Value = serde_json::from_str(&refused).expect("it is JSON");
+    refused["programs"] = serde_json::Value::Null;
+    let mut child = program(&["snapshot", "--baseline", "--from", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let stdin = child.stdin.take().expect("a pipe");
+    serde_json::to_writer(stdin, &refused).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(lines(&output).last().is_some_and(|line| line.contains("not every program could be read")));
+}
+
+#[test]
+fn a_wrong_baseline_is_one_line_and_the_code_is_2() {
+    let missing = output(&["--otlp-grpc", "none", "--baseline", "/nowhere/baseline.txt"]);
+    assert_eq!(missing.status.code(), Some(2));
+    let [line] = &lines(&missing)[..] else { panic!("{:?}", lines(&missing)) };
+    assert!(line.contains("--baseline: /nowhere/baseline.txt: No such file or directory"), "{line}");
+}
+
+#[test]
 fn a_selection_holds_for_a_snapshot_from_a_file() {
-    const OBJECTS: [&str; 6] = ["bpf_program_", "bpf_map_", "bpf_link_", "bpf_btf_", "bpf_pin_", "bpf_hook_"];
+    const OBJECTS: [&str; 7] =
+        ["bpf_program_", "bpf_map_", "bpf_link_", "bpf_btf_", "bpf_pin_", "bpf_hook_", "bpf_object_"];
+    const AGGREGATES: [&str; 6] = [
+        "bpf_hook_programs",
+        "bpf_hook_detached_programs",
+        "bpf_program_loads",
+        "bpf_program_unloads",
+        "bpf_program_lifetime",
+        "bpf_program_unexpected",
+    ];
     let of_objects = |line: &String| {
-        let is_aggregate =
-            line.starts_with("bpf_hook_programs") || line.starts_with("bpf_hook_detached_programs");
+        let is_aggregate = AGGREGATES.iter().any(|prefix| line.starts_with(prefix));
         !is_aggregate && OBJECTS.iter().any(|prefix| line.starts_with(prefix))
     };
     let dropped = |line: &String| line.starts_with("bpf_exporter_dropped_series");
@@ -174,7 +242,12 @@ fn a_selection_holds_for_a_snapshot_from_a_file() {
 
     let (maps, _) = samples(&["--only", "kind=map"]);
     // A map of struct operations is at its hook itself.
-    let of_map = ["bpf_map_", "bpf_pin_info{kind=\"map\"", "bpf_hook_info{hook=\"struct_ops\""];
+    let of_map = [
+        "bpf_map_",
+        "bpf_object_orphan_time_seconds{kind=\"map\"",
+        "bpf_pin_info{kind=\"map\"",
+        "bpf_hook_info{hook=\"struct_ops\"",
+    ];
     let expected = |line: &&String| !of_objects(line) || of_map.iter().any(|prefix| line.starts_with(prefix));
     assert_eq!(maps, all.iter().filter(expected).cloned().collect::<Vec<_>>());
     assert!(maps.len() > rest.len() && maps.len() < all.len());
@@ -196,6 +269,34 @@ fn bad_rules_are_a_line_each_and_the_code_is_2() {
         assert!(line.starts_with("bpf-metrics-exporter: ") && line.contains(part), "{line}");
     }
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn wrong_flags_of_events_are_a_line_each_and_the_code_is_2() {
+    for (arguments, line) in [
+        (&["--for", "0s"][..], "--for: \"0s\" is no time at all"),
+        (&["--for", "10"], "--for: \"10\" has no unit: write 10s, or use another of ms, s, m, h"),
+        (&["--for", "-1s"], "--for: \"-1s\" is negative"),
+        (&["--for="], "--for: "),
+        (
+            &["--kind", "bpf.prog.load"],
+            "--kind: \"bpf.prog.load\" matches no event; did you mean bpf.program.load?",
+        ),
+        (
+            &["--kind", "x"],
+            "--kind: \"x\" matches no event; there are bpf.program.load, bpf.program.unload, ",
+        ),
+        (&["--only", "type=lru_hsah"], "--only: there is no type \"lru_hsah\"; did you mean lru_hash?"),
+        (&["--format", "xml"], "--format: "),
+        (&["--interval", "1s"], "unexpected argument '--interval'"),
+    ] {
+        let output = output(&[&["events"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let lines = lines(&output);
+        let start = format!("bpf-metrics-exporter: {line}");
+        assert!(lines.len() == 1 && lines[0].starts_with(&start), "{arguments:?}: {lines:#?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -241,6 +342,7 @@ fn texts_go_to_standard_output() {
         (&["completions", "bash"], "complete -F"),
         (&["man"], ".TH bpf-metrics-exporter 1"),
         (&["man", "snapshot"], ".TH bpf-metrics-exporter-snapshot 1"),
+        (&["man", "events"], ".TH bpf-metrics-exporter-events 1"),
     ] {
         let output = output(arguments);
         assert_eq!(output.status.code(), Some(0));
@@ -264,6 +366,8 @@ fn help_is_as_in_the_golden_files_and_fits_the_terminal() {
             (&["--help"], "long"),
             (&["snapshot", "-h"], "snapshot-short"),
             (&["snapshot", "--help"], "snapshot-long"),
+            (&["events", "-h"], "events-short"),
+            (&["events", "--help"], "events-long"),
         ] {
             let text = help(arguments, columns);
             assert!(text.lines().all(|line| line.chars().count() <= columns), "{name} at {columns}: {text}");

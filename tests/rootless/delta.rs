@@ -55,6 +55,8 @@ fn snapshot(reading: u64) -> Snapshot {
         run_time: None,
         runs: Some(runs(id, reading)),
         recursion_misses: None,
+        capabilities: None,
+        metadata: None,
         owner: None,
     };
     let (taken_at, since) = (BootTime::from_secs(SINCE + 100 + reading), BootTime::from_secs(SINCE));

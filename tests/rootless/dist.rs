@@ -145,12 +145,15 @@ fn every_query_of_a_dashboard_selects_and_joins_by_job_and_instance() {
                     }
                 },
                 &mut |labels| {
-                    // Programs are compared by name between the instances of a job, and counts with the number of instances.
+                    // Programs are compared by name, and owners by fingerprint, between the instances of a job, and counts with the number of instances.
                     let is =
                         |expected: &[&str]| labels.iter().map(String::as_str).eq(expected.iter().copied());
                     let is_of_a_node =
                         ["job", "instance"].iter().all(|label| labels.contains(&(*label).to_owned()));
-                    let is_of_a_job = is(&["job"]) || is(&["job", "name", "type"]);
+                    let is_of_a_job = is(&["job"])
+                        || is(&["job", "name", "type"])
+                        || is(&["job", "owner_kind", "workload"])
+                        || is(&["job", "owner_kind", "workload", "programs"]);
                     assert!(
                         is_of_a_node || is_of_a_job,
                         "{path}, {place}: joins on {labels:?}: {expression}"

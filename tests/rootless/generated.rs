@@ -7,7 +7,7 @@ use test_support::golden;
 
 use bpf_metrics_exporter::cli;
 use bpf_metrics_exporter::metrics::{Entity, Rows, Visitor, generate, prometheus_name, visit};
-use bpf_metrics_exporter::model::feature;
+use bpf_metrics_exporter::model::{feature, program_capability};
 use bpf_metrics_exporter::sandbox;
 use bpf_metrics_exporter::web::bounds;
 
@@ -24,6 +24,11 @@ fn docs_opentelemetry_variables_is_up_to_date() {
 #[test]
 fn docs_privileges_has_the_tables_of_features() {
     assert_has("docs/privileges.md", &format!("{}\n{}", feature::markdown(), sandbox::markdown()));
+}
+
+#[test]
+fn docs_security_has_the_table_of_capabilities() {
+    assert_has("docs/security.md", &program_capability::markdown());
 }
 
 #[test]

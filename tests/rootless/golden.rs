@@ -1,10 +1,11 @@
 //! The golden snapshot in every output format.
 
+use bpf_metrics_exporter::baseline;
 use bpf_metrics_exporter::export::otlp::encode::Encoder;
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::export::{json, table};
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
-use bpf_metrics_exporter::metrics::{Entity, Metric, Rows, Sample, Visitor, prometheus_name, visit};
+use bpf_metrics_exporter::metrics::{Entity, MetricKind, Rows, Sample, Visitor, prometheus_name, visit};
 use bpf_metrics_exporter::model::Exporter;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
@@ -72,15 +73,28 @@ fn terminal_tables() {
 }
 
 #[test]
+fn baseline() {
+    let text = baseline::render(&snapshot()).expect("every program was read");
+    files::assert_golden("tests/golden/node/baseline.txt", &text);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, text.lines().collect::<Vec<_>>(), "sort(1) leaves it as it is");
+}
+
+#[test]
 fn otlp_as_its_json_form() {
     let (selected, exporter) = exported();
     let requests = Encoder::new(&exporter.resource, usize::MAX).encode(selected.sample(Some(&exporter)));
-    let [request] = &requests[..] else { panic!("{} requests", requests.len()) };
-    let request = ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
-    let mut text = serde_json::to_string_pretty(&request).expect("it has a JSON form");
+    let [numbers, histograms] = &requests[..] else { panic!("{} requests", requests.len()) };
+    let mut text = String::new();
+    for request in [numbers, histograms] {
+        let request =
+            ExportMetricsServiceRequest::decode(request.bytes.clone()).expect("it is an OTLP request");
+        text += &serde_json::to_string_pretty(&request).expect("it has a JSON form");
+        text.push('\n');
+    }
     // The version is part of the scope and changes with every release.
     text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
-    text.push('\n');
     files::assert_golden("tests/golden/node/otlp.json", &text);
 }
 
@@ -90,10 +104,14 @@ fn every_metric_is_in_the_golden_files() {
     struct Names(Vec<(&'static str, String)>);
     impl Visitor for Names {
         fn entity<T>(&mut self, entity: &'static Entity<T>, _rows: Rows, _values: Option<&[T]>) {
-            let names = |metric: &Metric<T>| {
-                (metric.name, prometheus_name::sample(metric.name, metric.unit, metric.kind))
-            };
-            self.0.extend(entity.metrics.iter().map(names));
+            for metric in entity.metrics {
+                let sample = prometheus_name::sample(metric.name, metric.unit, metric.kind);
+                let suffixes: &[&str] = match metric.kind {
+                    MetricKind::Gauge | MetricKind::Counter => &[""],
+                    MetricKind::Histogram { .. } => &["_bucket", "_sum", "_count"],
+                };
+                self.0.extend(suffixes.iter().map(|suffix| (metric.name, format!("{sample}{suffix}"))));
+            }
         }
     }
     // Other tests are writing the files then.

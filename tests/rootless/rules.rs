@@ -10,10 +10,12 @@ use promql_parser::util::visitor::{ExprVisitor, walk_expr};
 use test_support::golden;
 
 /// Matches without `job` and `instance` that are right, and why.
-const MATCHES_WITHOUT_NODE: [(&[&str], &str); 8] = [
+const MATCHES_WITHOUT_NODE: [(&[&str], &str); 10] = [
     (&["job"], "nodes are compared with the others of their job"),
     (&["job", "name", "type"], "programs of a job, by name"),
     (&["job", "type"], "numbers of programs of a job"),
+    (&["job", "owner_kind", "workload"], "owners of a job"),
+    (&["job", "owner_kind", "workload", "programs"], "their fingerprints"),
     (&["node"], "nodes that have no exporter have no instance"),
     (&["cluster", "node"], "the same, where the cluster is known"),
     (&["source", "cluster", "node"], "nodes that others know"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::exporter::Exporter;
-use crate::processes::Scratch;
+use crate::processes::{SOON, Scratch, eventually};
 use crate::received::{self, Point};
 use crate::receivers::{Collector, Verbosity};
 use test_support::http::free_address;
@@ -107,6 +107,31 @@ pub(crate) fn test() {
     assert_eq!(info.value.as_deref(), Some("1"));
 }
 
+/// Lifetimes arrive as exponential histograms.
+pub(crate) fn lifetimes() {
+    let scratch = Scratch::new();
+    let folder = scratch.folder("collector");
+    let collector = Collector::start(&folder, free_address(), Verbosity::Detailed, None);
+    let _exporter = Exporter::start(&scratch.folder("exporter"), collector.receives, "1s", &[]);
+    let points = eventually("the Collector has lifetimes", SOON, || {
+        drop(Program::ready(program_type::XDP, "wire_lived").expect("the kernel has XDP"));
+        let requests = received::read(&collector.received()).into_iter();
+        let points: Vec<Point> = requests.flat_map(|request| request.points).collect();
+        let of_xdp = |point: &Point| point.is("bpf_program_lifetime", "type", "xdp");
+        if points.iter().any(of_xdp) { Ok(points) } else { Err("it has none".to_owned()) }
+    });
+    for point in points.iter().filter(|point| point.metric.name == "bpf_program_lifetime") {
+        let metric = &*point.metric;
+        let kind = (&*metric.kind, &*metric.monotonic, &*metric.temporality);
+        assert_eq!(kind, ("ExponentialHistogram", "", "Cumulative"));
+        assert_eq!(metric.unit, "s");
+        assert!(point.attributes.keys().all(|label| label == "type"), "{point:?}");
+        assert!(point.start < point.time, "{point:?}");
+        let count = point.value.as_ref().expect("no series ends");
+        assert!(count.parse::<u64>().is_ok_and(|count| count > 0), "{point:?}");
+    }
+}
+
 /// Asserts that a metric exists, and that all its points keep the contract.
 fn assert_kept(promise: &Promise, points: &[Point]) {
     let Promise { name, unit, counter, labels } = *promise;
@@ -160,10 +185,11 @@ fn assert_program(
     // 0 where the kernel interprets programs.
     assert!((0..4096).contains(&bytes("bpf_program_size_jitted_bytes")));
     assert!(bytes("bpf_program_mem_bytes") >= 4096, "less than a page");
-    // Its holders have their own start times.
+    // Its holders have their own start times, and what it can do has none.
+    let of_others = ["bpf_program_holder_info", "bpf_program_capability_info", "bpf_program_metadata_info"];
     let of_program = |point: &&Point| {
-        let name = &point.metric.name;
-        name.starts_with("bpf_program_") && name != "bpf_program_holder_info" && point.has("id", &id)
+        let name = &*point.metric.name;
+        name.starts_with("bpf_program_") && !of_others.contains(&name) && point.has("id", &id)
     };
     for point in points.iter().filter(of_program) {
         assert_eq!(point.start, load_time, "{point:?} does not start with the program");

@@ -8,8 +8,8 @@ use test_support::http::free_address;
 use test_support::objects::Program;
 use test_support::objects::uapi::program_type;
 
-/// Number of series of a program: its metrics, and its holder.
-const METRICS: usize = 11;
+/// Number of series of a program: its metrics, its holder, and what it can do: it drops packets.
+const METRICS: usize = 12;
 
 pub(crate) fn test() {
     let scratch = Scratch::new();

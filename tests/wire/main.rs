@@ -9,6 +9,7 @@ mod contract;
 mod dashboards;
 mod documents;
 mod endings;
+mod events;
 mod exporter;
 mod identity;
 mod ordinary_life;
@@ -16,12 +17,14 @@ mod outages;
 mod processes;
 mod queries;
 mod received;
+mod received_logs;
 mod receivers;
 mod routes;
 mod secure;
 mod series;
 mod shares;
 mod stopping;
+mod ten_nodes;
 
 use std::process::ExitCode;
 use test_support::{root, trials};
@@ -34,9 +37,12 @@ type Test = (&'static str, fn(), &'static [Receiver]);
 
 const TESTS: &[Test] = &[
     ("the_collector_gets_the_contract", contract::test, &[Collector]),
+    ("the_collector_gets_lifetimes_as_exponential_histograms", contract::lifetimes, &[Collector]),
     ("the_collector_gets_every_compression_over_tls_and_mutual_tls", secure::test, &[Collector]),
     ("the_program_pushes_to_the_collector_over_mutual_tls", secure::test_program, &[Collector]),
     ("the_collector_gets_every_point_of_a_big_node", big_node::test, &[Collector]),
+    ("the_collector_gets_events_with_the_resource_of_the_metrics", events::test, &[Collector]),
+    ("the_collector_gets_what_the_program_sees", events::test_program, &[Collector]),
     (
         "scraping_and_otlp_deliver_the_same_series",
         routes::same_series,
@@ -46,6 +52,16 @@ const TESTS: &[Test] = &[
         "prometheus_receives_otlp_directly_with_the_series_of_a_scrape",
         routes::own_receiver,
         &[Collector, Prometheus, PrometheusOtlp],
+    ),
+    (
+        "lifetimes_have_the_same_quantiles_by_every_route",
+        routes::quantiles,
+        &[Collector, Prometheus, PrometheusOtlp, VictoriaMetrics],
+    ),
+    (
+        "a_prometheus_without_native_histograms_gets_everything_else",
+        routes::without_histograms,
+        &[PrometheusOtlp],
     ),
     ("promtool_accepts_the_exposition", routes::promtool, &[Promtool]),
     ("every_documented_expression_evaluates_with_two_targets", queries::test, &[Prometheus]),
@@ -60,6 +76,7 @@ const TESTS: &[Test] = &[
     ("each_recording_rule_yields_what_it_says", alerts::recorded, &[Promtool]),
     ("each_alert_fires_on_its_fault_and_not_below", alerts::faults, &[Promtool]),
     ("no_alert_fires_in_ordinary_life", alerts::ordinary_life, &[Promtool]),
+    ("the_alert_finds_one_of_ten_nodes_with_another_fingerprint", ten_nodes::test, &[Prometheus]),
     ("no_alert_fires_in_an_hour_of_real_life", ordinary_life::test, &[Prometheus]),
     ("ended_series_are_marked_stale", endings::test, &[Collector, VictoriaMetrics]),
     ("the_exporter_recovers_when_the_collector_restarts", outages::restart, &[Collector]),

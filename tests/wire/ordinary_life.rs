@@ -188,7 +188,7 @@ struct Events {
 }
 
 /// Returns rules with each duration divided.
-fn faster(rules: &str) -> String {
+pub(crate) fn faster(rules: &str) -> String {
     let mut text = rules.to_owned();
     for before in ["[", "offset ", "for: ", "interval: "] {
         let mut parts = text.split(before);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use test_support::http::free_address;
+use test_support::objects::uapi::program_type;
 use test_support::objects::{Herd, Link, Map, Program};
 
 use crate::documents::expressions;
@@ -16,8 +17,13 @@ use crate::receivers::Prometheus;
 const ALERTS: &str = "alerts.md";
 
 /// Parts of expressions that yield nothing here, and why.
-const WITHOUT_DATA: [(&str, &str); 2] =
-    [("unless", "everything is there"), ("owner_kind=\"pod\"", "this host has no pods")];
+const WITHOUT_DATA: [(&str, &str); 5] = [
+    ("unless", "everything is there"),
+    ("owner_kind=\"pod\"", "this host has no pods"),
+    ("bpf_object_orphan_time", "nothing is left behind"),
+    ("write_user_memory", "no program of this host does what the kernel may refuse"),
+    ("owner=\"cilium.service\"", "this host has no Cilium"),
+];
 
 pub(crate) fn test() {
     let documented: Vec<(String, String)> = documents()
@@ -56,6 +62,7 @@ pub(crate) fn test() {
         let value = without_threshold(expression);
         eventually(&format!("{document}: {expression}"), SOON, || {
             herd.programs()[0].run(64, 10).expect("it runs");
+            drop(Program::ready(program_type::XDP, "wire_lived").expect("the kernel has XDP"));
             prometheus.rows(expression)?;
             match prometheus.rows(value)?.len() {
                 0 if has_data => Err(format!("{value} yields nothing")),

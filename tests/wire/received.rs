@@ -20,7 +20,7 @@ pub(crate) struct Point {
     pub(crate) attributes: Labels,
     pub(crate) start: Timestamp,
     pub(crate) time: Timestamp,
-    /// As printed. `None` marks the end of the series.
+    /// As printed; of a histogram the number of its values. `None` marks the end of the series.
     pub(crate) value: Option<String>,
 }
 
@@ -41,9 +41,9 @@ impl Point {
 pub(crate) struct Metric {
     pub(crate) name: String,
     pub(crate) unit: String,
-    /// `Gauge` or `Sum`.
+    /// `Gauge`, `Sum` or `ExponentialHistogram`.
     pub(crate) kind: String,
-    /// `true` or `false`; empty for a gauge.
+    /// `true` or `false`; empty unless it is a sum.
     pub(crate) monotonic: String,
     /// `Cumulative` or `Delta`; empty for a gauge.
     pub(crate) temporality: String,
@@ -105,7 +105,9 @@ impl Reader {
             self.end_point();
             self.section = Section::Metric;
             self.metric = Rc::default();
-        } else if line.starts_with("NumberDataPoints #") {
+        } else if line.starts_with("NumberDataPoints #")
+            || line.starts_with("ExponentialHistogramDataPoints #")
+        {
             self.end_point();
             self.section = Section::Point;
         } else if let Some(fact) = line.strip_prefix("     -> ") {
@@ -116,6 +118,8 @@ impl Reader {
                 Some(("StartTimestamp", time)) => self.start = Some(moment(time)?),
                 Some(("Timestamp", time)) => self.time = Some(moment(time)?),
                 Some(("Value", value)) => self.value = Some(value.to_owned()),
+                // The marker of a histogram has no values, and one of a series has some.
+                Some(("Count", count)) if count != "0" => self.value = Some(count.to_owned()),
                 _ => {}
             }
         }
@@ -154,6 +158,6 @@ impl Reader {
 }
 
 /// Parses a time as Go prints it.
-fn moment(text: &str) -> Option<Timestamp> {
+pub(crate) fn moment(text: &str) -> Option<Timestamp> {
     format!("{}Z", text.strip_suffix(" +0000 UTC")?).parse().ok()
 }

@@ -39,7 +39,7 @@ impl Receiver {
     }
 }
 
-/// The OpenTelemetry Collector: receives OTLP over gRPC, with its default limits, and prints what arrives.
+/// The OpenTelemetry Collector: receives metrics and logs as OTLP over gRPC, with its default limits, and prints what arrives.
 pub(crate) struct Collector {
     pub(crate) process: Process,
     /// Address of its OTLP receiver.
@@ -47,6 +47,7 @@ pub(crate) struct Collector {
     /// Address of its own metrics.
     own: SocketAddr,
     output: PathBuf,
+    logs: PathBuf,
 }
 
 /// Verbosity of its output.
@@ -79,13 +80,16 @@ impl Collector {
         next: Option<&str>,
     ) -> Self {
         let own = free_address();
-        let output = folder.join("received");
-        let mut exporters = json!({"debug": {
-            "verbosity": match verbosity { Verbosity::Normal => "normal", Verbosity::Detailed => "detailed" },
-            // The Collector's own log drops frequent messages.
-            "use_internal_logger": false,
-            "output_paths": [output],
-        }});
+        let (output, logs) = (folder.join("received"), folder.join("received-logs"));
+        let printing = |output: &Path| {
+            json!({
+                "verbosity": match verbosity { Verbosity::Normal => "normal", Verbosity::Detailed => "detailed" },
+                // The Collector's own log drops frequent messages.
+                "use_internal_logger": false,
+                "output_paths": [output],
+            })
+        };
+        let mut exporters = json!({"debug": printing(&output)});
         if let Some(next) = next {
             exporters["otlp_http"] = json!({
                 "metrics_endpoint": next,
@@ -93,12 +97,17 @@ impl Collector {
                 "retry_on_failure": {"enabled": false},
             });
         }
-        let names: Vec<&String> = exporters.as_object().expect("it is written as one").keys().collect();
+        let of_metrics = exporters.as_object().expect("it is written as one").keys();
+        let of_metrics: Vec<String> = of_metrics.cloned().collect();
+        exporters["debug/logs"] = printing(&logs);
         let reader = json!({"pull": {"exporter": {"prometheus": {"host": own.ip(), "port": own.port()}}}});
         let settings = json!({
             "receivers": {"otlp": {"protocols": protocols}},
             "service": {
-                "pipelines": {"metrics": {"receivers": ["otlp"], "exporters": names}},
+                "pipelines": {
+                    "metrics": {"receivers": ["otlp"], "exporters": of_metrics},
+                    "logs": {"receivers": ["otlp"], "exporters": ["debug/logs"]},
+                },
                 "telemetry": {"metrics": {"readers": [reader]}},
             },
             "exporters": exporters,
@@ -107,12 +116,17 @@ impl Collector {
         command.arg("--config").arg(write_settings(folder, &settings));
         let mut process = Process::start("otelcol", &mut command, folder);
         process.says("Everything is ready");
-        Self { process, receives, own, output }
+        Self { process, receives, own, output, logs }
     }
 
-    /// Returns its output so far.
+    /// Returns its output of metrics so far.
     pub(crate) fn received(&self) -> String {
         fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Returns its output of logs so far.
+    pub(crate) fn received_logs(&self) -> String {
+        fs::read(&self.logs).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// Returns the number of points in the printed requests.
@@ -127,6 +141,9 @@ impl Collector {
         series::count(&series::of_exposition(&own), "otelcol_receiver_accepted_metric_points")
     }
 }
+
+/// The flag with which a Prometheus before 3.8 stores native histograms.
+const NATIVE_HISTOGRAMS: &str = "--enable-feature=native-histograms";
 
 /// A Prometheus server that scrapes, every second, or takes OTLP.
 pub(crate) struct Prometheus {
@@ -178,11 +195,33 @@ impl Prometheus {
         Ok((failed, rules.iter().filter(|rule| rule["health"] == "ok").count()))
     }
 
+    /// Starts a later one, which scrapes protobuf: native histograms, and the buckets of classic ones beside them.
+    pub(crate) fn start_native(folder: &Path, scrapes: &[SocketAddr]) -> Self {
+        let settings = json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [{
+                "job_name": "wire",
+                "always_scrape_classic_histograms": true,
+                "static_configs": [{"targets": scrapes}],
+            }],
+        });
+        let mut command = Command::new(Receiver::PrometheusOtlp.path());
+        command.arg(NATIVE_HISTOGRAMS);
+        Self::start_with(&mut command, folder, &settings)
+    }
+
     /// Starts one that takes OTLP, with its files in `folder` and these settings.
     pub(crate) fn start_receiving(folder: &Path, settings: &Value) -> Self {
         let mut command = Command::new(Receiver::PrometheusOtlp.path());
-        command.arg("--web.enable-otlp-receiver");
+        command.args(["--web.enable-otlp-receiver", NATIVE_HISTOGRAMS]);
         Self::start_with(&mut command, folder, settings)
+    }
+
+    /// The same with default settings, which take no native histograms.
+    pub(crate) fn start_receiving_numbers(folder: &Path) -> Self {
+        let mut command = Command::new(Receiver::PrometheusOtlp.path());
+        command.arg("--web.enable-otlp-receiver");
+        Self::start_with(&mut command, folder, &json!({}))
     }
 
     fn start_with(command: &mut Command, folder: &Path, settings: &Value) -> Self {
@@ -216,9 +255,7 @@ impl Prometheus {
     ///
     /// The response, also if the expression is malformed or cannot be evaluated.
     pub(crate) fn rows(&self, expression: &str) -> Result<Vec<Row>, String> {
-        let expression = utf8_percent_encode(expression, NON_ALPHANUMERIC);
-        let answer = get(self.serves, &format!("/api/v1/query?query={expression}"))?;
-        series::rows(&answer).ok_or(answer)
+        rows(self.serves, expression)
     }
 
     /// Returns type, help and unit of a metric family.
@@ -283,6 +320,22 @@ impl VictoriaMetrics {
         get(self.serves, "/internal/force_flush")?;
         query(self.serves, selector, SystemTime::now())
     }
+
+    /// Returns what an expression yields now.
+    ///
+    /// # Errors
+    ///
+    /// The response, also if the expression is malformed or cannot be evaluated.
+    pub(crate) fn rows(&self, expression: &str) -> Result<Vec<Row>, String> {
+        get(self.serves, "/internal/force_flush")?;
+        rows(self.serves, expression)
+    }
+}
+
+fn rows(address: SocketAddr, expression: &str) -> Result<Vec<Row>, String> {
+    let expression = utf8_percent_encode(expression, NON_ALPHANUMERIC);
+    let answer = get(address, &format!("/api/v1/query?query={expression}"))?;
+    series::rows(&answer).ok_or(answer)
 }
 
 /// Waits until a process listens.

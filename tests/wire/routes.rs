@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::exporter::Exporter;
+use crate::exporter::{Delivery, Exporter};
 use crate::processes::{SOON, Scratch, eventually};
 use crate::receivers::{Collector, Prometheus, Receiver, Verbosity, VictoriaMetrics};
-use crate::series::{Labels, Series, Values};
+use crate::series::{Labels, Row, Series, Values};
 use test_support::http::free_address;
 use test_support::objects::uapi::program_type;
 use test_support::objects::{Herd, Link, Program, ProgramSpec};
@@ -21,6 +22,9 @@ const TARGET: &str = "target_info";
 
 /// Metrics that change from one reading to the next: the exporter's own, and the kernel's counters.
 const MOVING: [&str; 4] = ["bpf_exporter_", "bpf_program_run", "bpf_run_stats_covered", "process_"];
+
+/// The only histogram. Over OTLP it arrives as a native one at Prometheus, and with ranges instead of bounds at `VictoriaMetrics`.
+const HISTOGRAM: &str = "bpf_program_lifetime_seconds";
 
 /// The metrics of the contract, as Prometheus spells them.
 const CONTRACT: [&str; 11] = [
@@ -84,7 +88,8 @@ impl Routes {
             text.retain(|series, _| series.name != TARGET);
             let scraped = without_origin(self.scrapes.query(OURS)?);
             let pushed = without_origin(pushed(OURS)?);
-            compare("scraped as OpenMetrics", &scraped, "pushed over OTLP", &pushed)?;
+            let [sums, pushed] = [&scraped, &pushed].map(|values| without_buckets(values.clone()));
+            compare("scraped as OpenMetrics", &sums, "pushed over OTLP", &pushed)?;
             compare("scraped as OpenMetrics", &scraped, "scraped as text", &text)?;
             Ok(scraped)
         })
@@ -164,8 +169,11 @@ fn assert_contract(values: &Values) {
 /// Asserts that a Prometheus has type, description and unit of each metric that it scraped. It keeps none of what it receives.
 fn assert_metadata(values: &Values, prometheus: &Prometheus) {
     for name in names(values) {
-        let (family, kind) =
-            name.strip_suffix("_total").map_or((name, "gauge"), |family| (family, "counter"));
+        let (family, kind) = if name.starts_with(HISTOGRAM) {
+            (HISTOGRAM, "histogram")
+        } else {
+            name.strip_suffix("_total").map_or((name, "gauge"), |family| (family, "counter"))
+        };
         let metadata = prometheus.metadata(family);
         assert_eq!(metadata["type"], kind, "{family}: {metadata}");
         assert_ne!(metadata["help"], "", "{family}: {metadata}");
@@ -177,6 +185,12 @@ fn assert_metadata(values: &Values, prometheus: &Prometheus) {
 
 fn names(values: &Values) -> BTreeSet<&str> {
     values.keys().map(|series| series.name.as_str()).collect()
+}
+
+/// Removes the buckets of histograms; their sums and counts stay.
+fn without_buckets(mut values: Values) -> Values {
+    values.retain(|series, _| series.name != format!("{HISTOGRAM}_bucket"));
+    values
 }
 
 /// Removes the labels of the origin: Prometheus' own, and those of the Collector's resource.
@@ -226,14 +240,115 @@ fn compare(one: &str, ones: &Values, other: &str, others: &Values) -> Result<(),
     Err(format!("only {one}, {only_one}\nonly {other}, {only_other}"))
 }
 
+/// A Prometheus that refuses histograms gets everything else.
+pub(crate) fn without_histograms() {
+    let scratch = Scratch::new();
+    let receives = Prometheus::start_receiving_numbers(&scratch.folder("receiver"));
+    let push = ["--otlp-http", &receives.endpoint(), "--no-event-logs"];
+    let any_port = ([127, 0, 0, 1], 0).into();
+    let exporter = Exporter::start_at(any_port, &[], &scratch.folder("exporter"), "none", "1s", &push);
+    let dropped = || exporter.delivery().dropped;
+    eventually("the receiver refuses lifetimes", SOON, || {
+        drop(Program::ready(program_type::XDP, "wire_lived").expect("the kernel has XDP"));
+        if dropped() > 0 { Ok(()) } else { Err("nothing is refused".to_owned()) }
+    });
+    let program = Program::ready(program_type::XDP, "wire_lives").expect("the kernel has XDP");
+    let before = dropped();
+    let info = format!("bpf_program_info{{id=\"{}\"}}", program.id());
+    eventually("the receiver has a later program", SOON, || match receives.query(&info)?.len() {
+        1 => Ok(()),
+        other => Err(format!("{other} series")),
+    });
+    eventually("lifetimes are refused again", SOON, || {
+        if dropped() > before { Ok(()) } else { Err("nothing is refused".to_owned()) }
+    });
+    let Delivery { accepted, dropped, .. } = exporter.delivery();
+    assert!(dropped * 10 < accepted, "more than lifetimes is refused: {dropped} beside {accepted}");
+    assert_eq!(receives.query(&format!("{HISTOGRAM}_count")), Ok(Values::new()));
+    assert!(exporter.warnings().iter().all(|line| line.contains("native histograms are disabled")));
+}
+
+/// Programs that lived for a known time, as each route has them: classic buckets of a scrape, native ones of another, and what becomes of
+/// an exponential histogram in Prometheus and in another database.
+pub(crate) fn quantiles() {
+    const LIVED: Duration = Duration::from_millis(1200);
+    /// The program's type, as the kernel spells it; others on the machine seldom load one.
+    const TYPE: (u32, &str) = (program_type::FLOW_DISSECTOR, "flow_dissector");
+    type Query<'a> = &'a dyn Fn() -> Result<Vec<Row>, String>;
+    let scratch = Scratch::new();
+    let victoria = VictoriaMetrics::start(&scratch.folder("victoria"));
+    let receives = Prometheus::start_receiving(&scratch.folder("receiver"), &serde_json::json!({}));
+    let routes = Routes::start(&scratch, &victoria.endpoint());
+    let pushes = Collector::start(
+        &scratch.folder("second"),
+        free_address(),
+        Verbosity::Normal,
+        Some(&receives.endpoint()),
+    );
+    let second = Exporter::start(&scratch.folder("other"), pushes.receives, "1s", &[]);
+    let native = Prometheus::start_native(&scratch.folder("native"), &[second.serves]);
+    eventually("both exporters have read", SOON, || {
+        let counts = [&routes.exporter, &second].map(Exporter::scrape);
+        let is_counting =
+            |values: &Values| values.keys().any(|series| series.name == "bpf_objects_created_total");
+        if counts.iter().all(is_counting) { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+
+    let before = Instant::now();
+    let program = Program::ready(TYPE.0, "wire_lived").expect("the kernel has flow dissectors");
+    let loaded = Instant::now();
+    std::thread::sleep(LIVED);
+    let least = loaded.elapsed();
+    drop(program);
+    let most = before.elapsed();
+
+    let of_type = format!("{{type=\"{}\"}}", TYPE.1);
+    let classic = format!("histogram_quantile(0.5, {HISTOGRAM}_bucket{of_type})");
+    let exponential = format!("histogram_quantile(0.5, {HISTOGRAM}{of_type})");
+    let seconds = |rows: Result<Vec<Row>, String>| match &rows?[..] {
+        [row] if row.value.is_finite() => Ok(row.value),
+        other => Err(format!("{other:?}")),
+    };
+    let routes: [(&str, f64, Query<'_>); 5] = [
+        ("scraped as OpenMetrics", 4.0, &|| routes.scrapes.rows(&classic)),
+        ("scraped as protobuf, its classic buckets", 4.0, &|| native.rows(&classic)),
+        ("scraped as protobuf", 1.1, &|| native.rows(&exponential)),
+        ("pushed to Prometheus", 1.1, &|| receives.rows(&exponential)),
+        ("pushed to VictoriaMetrics", 1.1, &|| victoria.rows(&classic)),
+    ];
+    for (route, factor, query) in routes {
+        eventually(&format!("{route}: the quantile"), SOON, || {
+            let found = seconds(query())?;
+            // The record of the unload may come a moment later.
+            let within = least.as_secs_f64() / factor..(most.as_secs_f64() + 0.1) * factor;
+            if within.contains(&found) { Ok(()) } else { Err(format!("{found} is not within {within:?}")) }
+        });
+    }
+    assert_eq!(native.last_error().as_deref(), Ok(""));
+    assert_eq!(native.process.log(), "", "Prometheus logs something");
+    assert_eq!(receives.process.log(), "", "the receiving Prometheus logs something");
+}
+
 pub(crate) fn promtool() {
     let scratch = Scratch::new();
     let _herd = Herd::new(120, 20).expect("the kernel takes a small herd");
     let _link = Link::iter().expect("the kernel has iterators");
     let folder = scratch.folder("exporter");
     let exporter = Exporter::start(&folder, free_address(), "1h", &[]);
-    let exposition = exporter.exposition();
+    let exposition = eventually("there are lifetimes", SOON, || {
+        // Its type is only known of one that a reading found: it lives for one, and its end is in the next.
+        let program = Program::ready(program_type::XDP, "wire_lived").expect("the kernel has XDP");
+        exporter.exposition();
+        drop(program);
+        let exposition = exporter.exposition();
+        if exposition.contains("type=\"xdp\",le=") {
+            Ok(exposition)
+        } else {
+            Err("there are none".to_owned())
+        }
+    });
     assert!(exposition.contains("bpf_exporter_otlp_requests_total"), "not all metrics are there");
+    assert!(exposition.contains(&format!("{HISTOGRAM}_bucket")), "there is no histogram");
     let file = folder.join("exposition");
     std::fs::write(&file, exposition).expect("the folder is new");
     let file = File::open(&file).expect("it was just written");

@@ -74,21 +74,30 @@ fn read_quoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// The series of an answer of Prometheus' query API.
+/// The series of an answer of Prometheus' query API. A native histogram is as the count and the sum of a classic one.
 ///
 /// # Errors
 ///
 /// The answer, where it is not a vector of samples.
 pub(crate) fn of_answer(answer: &str) -> Result<Values, String> {
-    let read = |sample: &Value| {
+    let number = |value: &Value| value.as_str()?.parse().ok();
+    let read = |sample: &Value| -> Option<Vec<(Series, f64)>> {
         let mut labels: Labels = serde_json::from_value(sample["metric"].clone()).ok()?;
-        let value = sample["value"][1].as_str()?.parse().ok()?;
-        Some((Series { name: labels.remove("__name__")?, labels }, value))
+        let name = labels.remove("__name__")?;
+        let series = |suffix| Series { name: format!("{name}{suffix}"), labels: labels.clone() };
+        match sample.get("histogram") {
+            None => Some(vec![(series(""), number(&sample["value"][1])?)]),
+            Some(histogram) => {
+                let part = |part, suffix| Some((series(suffix), number(&histogram[1][part])?));
+                Some(vec![part("count", "_count")?, part("sum", "_sum")?])
+            }
+        }
     };
-    let samples: Option<Values> = serde_json::from_str(answer).ok().and_then(|answer: Value| {
+    let samples: Option<Vec<Vec<_>>> = serde_json::from_str(answer).ok().and_then(|answer: Value| {
         let samples = answer["data"]["result"].as_array()?;
         samples.iter().map(read).collect()
     });
+    let samples: Option<Values> = samples.map(|samples| samples.into_iter().flatten().collect());
     samples.ok_or_else(|| format!("no samples: {answer}"))
 }
 

@@ -5,7 +5,7 @@ use crate::grafana::{Column, Dashboard, Link, Panel, Query, Row, Unit, Variable}
 use crate::names::{
     BUILD_INFO, FEATURE_AVAILABLE, MAP_FILL, MAP_MEM, Metric, OBJECTS, OBJECTS_MEM, OBJECTS_ORPHANED,
     OBJECTS_RUN_TIME, OTLP_DROPPED_POINTS, OWNER_INFO, OWNER_LINKS, OWNER_MAPS, OWNER_MEM, OWNER_PROGRAMS,
-    OWNER_RUN_TIME, PROGRAM_INFO,
+    OWNER_RUN_TIME, PROGRAM_INFO, PROGRAM_UNEXPECTED,
 };
 use crate::promql::{self, NODE, OBJECT, OWNER, PROGRAM_OF_JOB as PROGRAM, Scope};
 
@@ -110,6 +110,12 @@ fn missing() -> String {
     format!("-(({here} or on ({NODE}) {none}) - on (job) group_left {all}) or on ({NODE}) {none}")
 }
 
+/// Returns the nodes and owners with other programs than nearly all nodes have of the same owner.
+fn other_owners() -> String {
+    let fingerprints = format!("({})", SCOPE.fingerprints());
+    promql::other_fingerprints(&fingerprints, &format!("({})", promql::common_fingerprints(&fingerprints)))
+}
+
 /// Returns the nodes' values with the labels of their names.
 fn named(values: &str) -> String {
     format!("({values}) * on ({NODE}) group_left (node, k8s_cluster_name) {}", SCOPE.nodes())
@@ -137,6 +143,8 @@ fn nodes() -> Row {
     let full = format!("count by ({NODE}) (max by ({OBJECT}) ({}) > 0.9)", SCOPE.of(MAP_FILL));
     let unseen =
         format!("count by ({NODE}) (max by (job, instance, feature) ({}) == 0)", SCOPE.of(FEATURE_AVAILABLE));
+    let others = format!("count by ({NODE}) ({})", other_owners());
+    let unexpected = format!("max by ({NODE}) ({})", SCOPE.of(PROGRAM_UNEXPECTED));
     let columns = [
         ("Programs", Unit::Count, by_node(OBJECTS, r#"kind="program""#)),
         ("Maps", Unit::Count, by_node(OBJECTS, r#"kind="map""#)),
@@ -147,6 +155,8 @@ fn nodes() -> Row {
         ("Maps almost full", Unit::Count, full),
         ("Programs missing", Unit::Count, missing()),
         ("Sources incomplete", Unit::Count, unseen),
+        ("Owners that differ", Unit::Count, others),
+        ("Unexpected programs", Unit::Count, unexpected),
     ];
     let queries = columns.map(|(title, unit, values)| Query::new(title, unit, named(&values)));
     let clusters = |values: String| format!("sum by (job, k8s_cluster_name) ({})", named(&values));
@@ -254,26 +264,23 @@ fn differences() -> Row {
                 &[("Program", false)],
             )
             .size(8, 10),
+            Panel::list(
+                "Other programs of an owner",
+                "Nodes whose programs of an owner, or of all owners where none is named, are not those that nearly all nodes have, by their \
+                 fingerprints.",
+                &[NODES[0], NODES[1], NODES[2], WORKLOADS[0], WORKLOADS[1], WORKLOADS[2]],
+                named(&other_owners()),
+                &[("Owner", false)],
+            )
+            .size(24, 8),
         ],
     }
-}
-
-/// The alphabet of the random parts of names in Kubernetes: without vowels, 0, 1 and 3.
-const RANDOM: &str = "[bcdfghjklmnpqrstvwxz2456789]";
-
-/// Returns values of owners with a label `workload`: the owner's name, and of a pod without the random part that its controller
-/// appends, so that the pods of one `DaemonSet` or `Deployment` are one workload on all nodes.
-fn workloads(values: &str) -> String {
-    let any = format!(r#"label_replace({values}, "workload", "$1", "owner", "(.+)")"#);
-    format!(
-        r#"label_replace({any}, "workload", "$1", "owner", "([^/]+/.+?)(?:-{RANDOM}{{6,10}})?-{RANDOM}{{5}}")"#
-    )
 }
 
 const WORKLOADS: [Column; 3] = [label("owner_kind", "Kind"), label("workload", "Owner"), label("job", "Job")];
 
 fn owners() -> Row {
-    let sum = |values: &str| format!("sum by (job, owner_kind, workload) ({})", workloads(values));
+    let sum = |values: &str| format!("sum by (job, owner_kind, workload) ({})", promql::workloads(values));
     let by_owner = |metric| format!("max by ({OWNER}) ({})", SCOPE.of(metric));
     let cpu = |window| SCOPE.per_covered_second(OWNER_RUN_TIME, "", OWNER, window);
     let nodes = format!("group by ({OWNER}) ({})", SCOPE.of(OWNER_INFO));

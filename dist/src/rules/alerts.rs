@@ -5,14 +5,15 @@
 use crate::names::{
     BUILD_INFO, COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, JIT_LIMIT,
     JIT_USED, LINK_INFO, LINK_MISSED, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, Metric, OBJECTS_ORPHANED,
-    OTLP_DESTINATION_INFO, OTLP_DROPPED_POINTS, OTLP_POINTS, PROGRAM_INFO, PROGRAM_RUNS, RUN_STATS_COVERED,
+    OTLP_DESTINATION_INFO, OTLP_DROPPED_LOG_RECORDS, OTLP_DROPPED_POINTS, OTLP_LOG_RECORDS, OTLP_POINTS,
+    PROGRAM_INFO, PROGRAM_RUNS, PROGRAM_UNEXPECTED, RUN_STATS_COVERED,
 };
-use crate::promql::{HOOK, NODE, OBJECT, PROGRAM_OF_JOB, Scope};
+use crate::promql::{HOOK, NODE, OBJECT, PROGRAM_OF_JOB, Scope, WORKLOAD};
 
 use super::Severity::{Info, Warning};
 use super::recording::{
-    COVERED_NODE, KNOWN_NODE, NODE_NAME, NODES, PROGRAM_MISSES, PROGRAMS, RING_FLOOR, WITH_COMMON, WITHOUT,
-    WITHOUT_COMMON,
+    COVERED_NODE, KNOWN_NODE, NODE_NAME, NODES, NODES_WITH_OTHER, OTHER_FINGERPRINT, PROGRAM_MISSES,
+    PROGRAMS, RING_FLOOR, WITH_COMMON, WITHOUT, WITHOUT_COMMON,
 };
 use super::{Alert, Group, Rule};
 
@@ -31,7 +32,14 @@ pub fn groups() -> Vec<Group> {
         group("bpf-alerts-maps", vec![map_full(), map_filling_up(), ring_buffer_backlog()]),
         group(
             "bpf-alerts-programs",
-            vec![program_misses_runs(), link_misses_runs(), program_set_differs(), common_program_lost()],
+            vec![
+                program_misses_runs(),
+                link_misses_runs(),
+                program_set_differs(),
+                common_program_lost(),
+                fingerprint_differs(),
+                program_unexpected(),
+            ],
         ),
         group("bpf-alerts-hosts", vec![hook_lost_program(), orphans_grow(), jit_memory_near_limit()]),
         group(
@@ -40,6 +48,7 @@ pub fn groups() -> Vec<Group> {
                 exporter_absent(),
                 exporter_silent(),
                 points_dropped(),
+                log_records_dropped(),
                 collector_failing(),
                 series_dropped(),
             ],
@@ -267,6 +276,58 @@ fn common_program_lost() -> Alert {
     }
 }
 
+fn fingerprint_differs() -> Alert {
+    let differs = |matcher: &str| Scope::ALL.select(OTHER_FINGERPRINT, matcher);
+    let (of_workloads, of_hosts) = (differs(r#"workload!="""#), differs(r#"workload="""#));
+    Alert {
+        name: "BpfFingerprintDiffers",
+        reason: "Where nearly all nodes have the same programs of an owner, to the last instruction: all but a tenth of the nodes that \
+                 have the owner, or but one of five to nine. The host as a whole is compared in the same way, and left out where one of \
+                 its owners explains it. Where each node has programs of its own, as with containers, hosts have no common fingerprint, \
+                 and the alert is about owners. While another version is rolled out, the number of nodes that differ changes by more \
+                 than one in an hour. An hour: a node that is new or is being upgraded has the programs of the others by then. \
+                 BpfProgramSetDiffers is about names: it does not see programs that only one node has, nor another version.",
+        expression: format!(
+            "(\n  \
+               {of_workloads}\n  \
+               or on ({NODE}, owner_kind, workload)\n  \
+               ({of_hosts} unless on ({NODE}) {of_workloads})\n\
+             )\n\
+             and on ({WORKLOAD})\n\
+             (\n  \
+               abs({NODES_WITH_OTHER} - on ({WORKLOAD}) {NODES_WITH_OTHER} offset 1h) <= 1\n  \
+               or on ({WORKLOAD})\n  \
+               ({NODES_WITH_OTHER} <= 1 unless on ({WORKLOAD}) {NODES_WITH_OTHER} offset 1h)\n\
+             )"
+        ),
+        after: "1h",
+        severity: Warning,
+        summary: "A node has other BPF programs than nearly all others",
+        description: format!(
+            "The programs {{{{ with $labels.workload }}}}of {{{{ . }}}} {{{{ end }}}}on {} are not those that nearly all nodes of job \
+             {{{{ $labels.job }}}} have.",
+            node()
+        ),
+    }
+}
+
+fn program_unexpected() -> Alert {
+    Alert {
+        name: "BpfProgramUnexpected",
+        reason: "Any, since the baseline says what is expected. 5 minutes: a program that is gone by then was seen by whoever follows the \
+                 events, and an alert could not say more. Nodes without a baseline have no such series.",
+        expression: format!("max by ({NODE}) ({}) > 0", Scope::ALL.of(PROGRAM_UNEXPECTED)),
+        after: "5m",
+        severity: Warning,
+        summary: "A node has BPF programs that are not in its baseline",
+        description: format!(
+            "{} has {{{{ $value }}}} programs that are not in its baseline. The log of its exporter, and its events of the kind \
+             bpf.program.unexpected, name them.",
+            node()
+        ),
+    }
+}
+
 fn hook_lost_program() -> Alert {
     let select = |matchers: &str, age: &str| {
         format!("max by ({HOOK}) ({}{age})", Scope::ALL.with(HOOK_PROGRAMS, matchers))
@@ -409,13 +470,57 @@ fn exporter_silent() -> Alert {
     }
 }
 
+/// Expressions of what is dropped on the way to a receiver.
+struct Losses {
+    /// The labels of a loss, and those of a receiver.
+    by: String,
+    receiver: String,
+    /// What is refused, or lost for another reason, more than once in 20 minutes.
+    repeated: String,
+    /// What did not fit into the backlog.
+    overflow: String,
+    /// Receivers that have accepted something since the exporter was started.
+    accepts: String,
+    /// Those, and the ones that a flag or variable gives.
+    wanted: String,
+}
+
+impl Losses {
+    fn of(dropped: Metric, delivered: Metric) -> Self {
+        let refused = Scope::ALL.with(dropped, r#"reason!~"shutdown|backlog_full""#);
+        let full = Scope::ALL.with(dropped, r#"reason="backlog_full""#);
+        let (by, receiver) = (format!("{NODE}, destination, reason"), format!("{NODE}, destination"));
+        let configured = Scope::ALL.with(OTLP_DESTINATION_INFO, r#"configured="true""#);
+        let accepts = format!("{} > 0", Scope::ALL.with(delivered, r#"outcome="accepted""#));
+        Self {
+            repeated: format!(
+                "(sum by ({by}) (increase({refused}[1h])) > 0\n    \
+                   and on ({by}) sum by ({by}) (increase({refused}[10m])) > 0\n    \
+                   and on ({by}) sum by ({by}) (increase({refused}[10m] offset 10m)) > 0)"
+            ),
+            overflow: format!(
+                "(sum by ({by}) ({full}) - on ({by}) sum by ({by}) (last_over_time({full}[1d] offset 1h)) > 0)"
+            ),
+            wanted: format!("({configured} or on ({receiver}) {accepts})"),
+            by,
+            receiver,
+            accepts,
+        }
+    }
+}
+
+/// Returns what a lost `noun` is described by.
+fn loss(noun: &str) -> String {
+    format!(
+        "The exporter on {} has dropped {{{{ $value | humanize }}}} {noun}{{{{ with $labels.destination }}}} for {{{{ . }}}}{{{{ end }}}} in an hour, or since its last \
+         sample before that ({{{{ $labels.reason }}}}).",
+        node()
+    )
+}
+
 fn points_dropped() -> Alert {
-    let dropped = |matchers: &str| Scope::ALL.with(OTLP_DROPPED_POINTS, matchers);
-    let refused = dropped(r#"reason!~"shutdown|backlog_full""#);
-    let overflow = dropped(r#"reason="backlog_full""#);
-    let (by, receiver) = (format!("{NODE}, destination, reason"), format!("{NODE}, destination"));
-    let configured = Scope::ALL.with(OTLP_DESTINATION_INFO, r#"configured="true""#);
-    let accepted = Scope::ALL.with(OTLP_POINTS, r#"outcome="accepted""#);
+    let Losses { by, receiver, repeated, overflow, accepts: _, wanted } =
+        Losses::of(OTLP_DROPPED_POINTS, OTLP_POINTS);
     Alert {
         name: "BpfPointsDropped",
         reason: "An exporter that is only scraped has the default receiver, which nobody runs: so it counts only where a flag or variable \
@@ -425,24 +530,31 @@ fn points_dropped() -> Alert {
                  A refusal that does not repeat within 20 minutes is not reported. What is dropped at the exit is ordinary while the \
                  receiver is down. 5 minutes: waiting longer would not undo a loss.",
         expression: format!(
-            "(\n  \
-               (sum by ({by}) (increase({refused}[1h])) > 0\n    \
-                 and on ({by}) sum by ({by}) (increase({refused}[10m])) > 0\n    \
-                 and on ({by}) sum by ({by}) (increase({refused}[10m] offset 10m)) > 0)\n  \
-               or on ({by})\n  \
-               (sum by ({by}) ({overflow}) - on ({by}) sum by ({by}) (last_over_time({overflow}[1d] offset 1h)) > 0)\n\
-             )\n\
-             and on ({receiver})\n\
-             ({configured} or on ({receiver}) {accepted} > 0)"
+            "(\n  {repeated}\n  or on ({by})\n  {overflow}\n)\nand on ({receiver})\n{wanted}"
         ),
         after: "5m",
         severity: Warning,
         summary: "An exporter drops points",
-        description: format!(
-            "The exporter on {} has dropped {{{{ $value | humanize }}}} points{{{{ with $labels.destination }}}} for {{{{ . }}}}{{{{ end }}}} in an hour, or since its last \
-             sample before that ({{{{ $labels.reason }}}}).",
-            node()
+        description: loss("points"),
+    }
+}
+
+fn log_records_dropped() -> Alert {
+    let Losses { by, receiver, repeated, overflow, accepts, wanted } =
+        Losses::of(OTLP_DROPPED_LOG_RECORDS, OTLP_LOG_RECORDS);
+    Alert {
+        name: "BpfLogRecordsDropped",
+        reason: "As BpfPointsDropped, for events as logs, with one difference: many receivers take metrics only, and refuse all logs. So \
+                 what is refused, or comes faster than it is encoded, counts only where log records have been accepted since the \
+                 exporter was started.",
+        expression: format!(
+            "(\n  {repeated}\n  and on ({receiver})\n  {accepts}\n)\nor on ({by})\n\
+             (\n  {overflow}\n  and on ({receiver})\n  {wanted}\n)"
         ),
+        after: "5m",
+        severity: Warning,
+        summary: "An exporter drops log records of events",
+        description: loss("log records"),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::names::{
     BUILD_INFO, MAP_BACKLOG, MAP_FILL, MAP_MAX_ENTRIES, OWNER_INFO, OWNER_LINKS, OWNER_MAPS, OWNER_MEM,
     OWNER_PROGRAMS, OWNER_RUN_TIME, PROGRAM_RECURSION_MISSES,
 };
-use crate::promql::{self, NODE, OBJECT, OWNER, PROGRAM_OF_JOB, Scope};
+use crate::promql::{self, NODE, OBJECT, OWNER, PROGRAM_OF_JOB, Scope, WORKLOAD};
 
 use super::{Group, Recording, Rule};
 
@@ -41,6 +41,15 @@ pub const WITHOUT: &str = "name:bpf_nodes_without_program:count";
 pub const WITH_COMMON: &str = "name:bpf_nodes_with_common_program:count";
 /// Nodes of a job without such a program, while this number is steady.
 pub const WITHOUT_COMMON: &str = "name:bpf_nodes_without_common_program:count";
+
+/// Fingerprints of the programs of each workload of a node, and of the host.
+pub const FINGERPRINTS: &str = "instance_workload:bpf_fingerprint:info";
+/// Nodes of a job with the fingerprint that nearly all of them have, by workload.
+pub const COMMON_FINGERPRINT: &str = "workload:bpf_common_fingerprint:count";
+/// Nodes and workloads with another fingerprint.
+pub const OTHER_FINGERPRINT: &str = "instance_workload:bpf_other_fingerprint:info";
+/// Nodes of a job with another fingerprint, by workload.
+pub const NODES_WITH_OTHER: &str = "workload:bpf_nodes_with_other_fingerprint:count";
 
 /// Types of ring buffers: `BPF_MAP_TYPE_RINGBUF` and `BPF_MAP_TYPE_USER_RINGBUF`.
 const RING_TYPES: &str = r#"type=~"27|31""#;
@@ -249,6 +258,28 @@ fn fleet() -> Vec<Recording> {
                  and on ({PROGRAM_OF_JOB}) {WITH_COMMON}\n\
                  and on ({PROGRAM_OF_JOB}) (abs({WITHOUT} - on ({PROGRAM_OF_JOB}) {WITHOUT} offset 1h) <= 1)"
             ),
+        },
+        Recording {
+            record: FINGERPRINTS,
+            about: "Fingerprint of the programs of each owner of a node, and of the host, which has no workload. Pods of one controller \
+                    are one workload. The kernel owns what nobody is known to own, and is left out.",
+            expression: Scope::ALL.fingerprints(),
+        },
+        Recording {
+            record: COMMON_FINGERPRINT,
+            about: "Nodes of a job with the fingerprint that nearly all nodes with the workload have: all but a tenth, or but one if there \
+                    are fewer than ten. With fewer than five, there is no telling which of them differs.",
+            expression: promql::common_fingerprints(FINGERPRINTS),
+        },
+        Recording {
+            record: OTHER_FINGERPRINT,
+            about: "Nodes and workloads with another fingerprint, where there is such a common one.",
+            expression: promql::other_fingerprints(FINGERPRINTS, COMMON_FINGERPRINT),
+        },
+        Recording {
+            record: NODES_WITH_OTHER,
+            about: "Number of these nodes: it changes by more than one in an hour while another version is rolled out.",
+            expression: format!("count by ({WORKLOAD}) ({OTHER_FINGERPRINT})"),
         },
     ]
 }

@@ -112,6 +112,7 @@ pub fn all(made: &[File]) -> Vec<Service> {
                 ),
                 Argument("--storage.tsdb.retention.size=2GB", ""),
                 Argument("--web.enable-otlp-receiver", ""),
+                Argument("--enable-feature=native-histograms", "For histograms over OTLP; on since 3.8."),
             ],
             environment: &[],
             folders: vec![

@@ -10,8 +10,10 @@ use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{DoctorCommand, DoctorFormat, Log};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
+use bpf_metrics_exporter::events::Events;
+use bpf_metrics_exporter::kernel::events::RING_BYTES;
 use bpf_metrics_exporter::kernel::requirements::{self, Standing};
-use bpf_metrics_exporter::kernel::{self, Reader};
+use bpf_metrics_exporter::kernel::{self, Reader, ReaderOptions};
 use bpf_metrics_exporter::model::{Feature, Reason, Snapshot};
 use bpf_metrics_exporter::sandbox::{self, Files, LayerState, Needs, Sandbox};
 use bpf_metrics_exporter::text::visible;
@@ -67,9 +69,10 @@ fn examine(options: DoctorCommand, log: Log, warnings: &[String]) -> anyhow::Res
     let restricted = Arc::clone(&sandbox);
     let reading = thread::Builder::new().name("reading".to_owned());
     let reading = reading.spawn(move || {
-        let reader = Reader::restricted(collection.kernel, || restricted.restrict_readings());
-        let mut enricher = Enricher::new(reader, collection.enrich, NameCache::default());
-        enricher.read()
+        let kernel = ReaderOptions { events: Some(RING_BYTES), ..collection.kernel };
+        let reader = Reader::restricted(kernel, || restricted.restrict_readings());
+        let enricher = Enricher::new(reader, collection.enrich, NameCache::default());
+        enricher.publishing(Events::default()).read()
     });
     let snapshot = reading.context("failed to start a thread")?.join().expect("no reading panics");
     Ok(Report::new(&snapshot, &sandbox, at_start, least))

@@ -3,9 +3,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{ListenAddress, Web};
+use bpf_metrics_exporter::events::Events;
+use bpf_metrics_exporter::host::clock::HostClock;
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::sys::inherited;
 use bpf_metrics_exporter::web::{self, ConfigFile, Hosts, Listener, descriptors};
@@ -14,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::baseline::ReloadedBaseline;
 use crate::supervisor::Manager;
 use crate::{USAGE, messages};
 
@@ -23,6 +27,13 @@ pub(super) struct WebEndpoint {
     config: Option<ConfigFile>,
     /// The limit of descriptors.
     descriptors: u64,
+}
+
+/// When files are read again, what is notified of it, and the file that is not one of the endpoint.
+pub(super) struct Reloads {
+    pub(super) signals: watch::Receiver<()>,
+    pub(super) manager: Manager,
+    pub(super) baseline: Option<ReloadedBaseline>,
 }
 
 /// Why the endpoint cannot be served.
@@ -77,16 +88,16 @@ impl WebEndpoint {
         Ok(())
     }
 
-    /// Serves a source's readings, rendered on a thread, until `stopped`. `names`: further names of this host. `reloads`: when to read
-    /// the configuration file again, and what is notified of it.
+    /// Serves a source's readings, rendered on a thread, and events, until `stopped`. `names`: further names of this host. `reloads`:
+    /// when to read files again.
     pub(super) fn serve(
         self,
         tasks: &mut JoinSet<anyhow::Result<()>>,
         web: &Web,
         names: &[String],
-        (source, rendering): (Source, Worker),
+        (source, rendering, events): (Source, Worker, Events),
         stopped: &watch::Receiver<bool>,
-        reloads: Option<(watch::Receiver<()>, Manager)>,
+        reloads: Option<Reloads>,
     ) {
         let Self { listeners, config, descriptors } = self;
         for warning in config.iter().flat_map(ConfigFile::warnings) {
@@ -99,11 +110,14 @@ impl WebEndpoint {
             ListenAddress::Unix(_) => None,
         });
         let hosts = own.iter().chain(names).chain(&web.allowed_hosts).map(String::as_str).chain(of_addresses);
+        let clock = Mutex::new(HostClock::default());
         let settings = web::Settings {
             hosts: Hosts::new(hosts),
             telemetry_path: web.telemetry_path.clone(),
             max_requests: web.max_requests,
             created: web.created_timestamps,
+            events,
+            clock: Arc::new(move || clock.lock().unwrap_or_else(PoisonError::into_inner).read()),
             config,
             descriptors,
         };
@@ -118,22 +132,28 @@ impl WebEndpoint {
     }
 }
 
-/// Reads the configuration file again at each signal, until `stopped`.
+/// Reads the configuration file and the baseline again at each signal, until `stopped`.
 async fn reload(
     server: web::Server,
-    (mut reloads, manager): (watch::Receiver<()>, Manager),
+    Reloads { mut signals, manager, baseline }: Reloads,
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             // An error of either means that the sender is gone: stop as well.
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-            changed = reloads.changed() => match changed {
+            changed = signals.changed() => match changed {
                 Ok(()) => {}
                 Err(_gone) => return Ok(()),
             },
         }
-        manager.reload(server.reload()).await;
+        let reload = async {
+            if let Some(baseline) = &baseline {
+                baseline.reload().await;
+            }
+            server.reload().await;
+        };
+        manager.reload(reload).await;
     }
 }
 

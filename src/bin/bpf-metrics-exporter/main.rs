@@ -1,7 +1,9 @@
 //! The program: parses the settings and runs the exporter or a subcommand. The parts are in the library.
 
+mod baseline;
 mod doctor;
 mod endpoint;
+mod events;
 mod log;
 mod messages;
 mod push;
@@ -40,6 +42,7 @@ fn run() -> ExitCode {
         Ok(Invocation::Run { command, log, warnings }) => match command {
             Command::Export(export) => serve::serve(*export, log, &warnings),
             Command::Snapshot(options) => snapshot::snapshot(*options, log, &warnings),
+            Command::Events(options) => events::events(*options, log, &warnings),
             Command::Doctor(options) => doctor::doctor(*options, log, &warnings),
         },
     }

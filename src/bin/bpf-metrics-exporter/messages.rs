@@ -15,7 +15,7 @@ use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode};
 use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
-    Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot, WallClock,
+    Activity, Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot, WallClock,
 };
 use bpf_metrics_exporter::sandbox;
 use tracing::{info, warn};
@@ -174,6 +174,25 @@ impl LimitWarning {
     }
 }
 
+/// How events are seen: by the kernel's stream or by readings at an interval, and attachments at another one, if at all.
+pub(super) fn events_seen(
+    activity: Option<&Activity>,
+    interval: Duration,
+    hooks: Option<Duration>,
+) -> String {
+    let has_stream = activity.is_some_and(|activity| activity.lost.is_some());
+    let by_readings = format!("by comparing readings every {interval:?}");
+    let objects = if has_stream {
+        format!("programs are seen when the kernel reports them, maps, links and pins {by_readings}")
+    } else {
+        format!("programs, maps, links and pins are seen {by_readings}; what is gone sooner is missed")
+    };
+    match hooks {
+        Some(hooks) => format!("{objects}; attachments by scans every {hooks:?} (--hooks-interval)"),
+        None => format!("{objects}; attachments are not looked at (--hooks-interval none)"),
+    }
+}
+
 /// An issue of a reading.
 pub(super) fn issue(issue: &Issue) -> String {
     let (part, call, error, count) = (issue.part.as_str(), &issue.call, &issue.error, issue.count);
@@ -190,6 +209,7 @@ pub(super) fn issue(issue: &Issue) -> String {
         Part::Pin => "reading pins".to_owned(),
         Part::Cgroup => "looking up cgroup paths".to_owned(),
         Part::Hook => "scanning hooks".to_owned(),
+        Part::Event => "following loads of programs".to_owned(),
         Part::Host => "reading the settings of the host".to_owned(),
     };
     format!("{what} was incomplete: {call} failed: {error}{times}")
@@ -271,6 +291,22 @@ mod tests {
             issue(Part::Holder, "readlink", "EACCES", 3),
             "reading the holders of objects was incomplete: readlink failed: EACCES (3 times)"
         );
+    }
+
+    #[test]
+    fn how_events_are_seen_is_said() {
+        let second = Duration::from_secs(1);
+        let stream = Activity { lost: Some(0), ..Activity::default() };
+        assert_eq!(
+            events_seen(Some(&stream), second, Some(second * 60)),
+            "programs are seen when the kernel reports them, maps, links and pins by comparing readings every 1s; attachments \
+             by scans every 60s (--hooks-interval)"
+        );
+        for activity in [None, Some(&Activity::default())] {
+            let line = events_seen(activity, second, None);
+            assert!(line.starts_with("programs, maps, links and pins are seen by comparing"), "{line}");
+            assert!(line.ends_with("attachments are not looked at (--hooks-interval none)"), "{line}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{Collection, Export, ListenAddress, Log, Resource};
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
+use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher, LastEvents};
+use bpf_metrics_exporter::events::Events;
 use bpf_metrics_exporter::export::console;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::resource;
@@ -27,11 +28,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use crate::endpoint::{NotOpened, WebEndpoint};
+use crate::baseline::BaselineFile;
+use crate::endpoint::{NotOpened, Reloads, WebEndpoint};
 use crate::messages::{self, Warned};
+use crate::push::{Ground, Receiver, Receivers};
 use crate::signals::Signals;
 use crate::supervisor::{Manager, Supervisor};
-use crate::{finish, log, push};
+use crate::{USAGE, finish, log, push};
 
 /// Limit of the last export.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +45,7 @@ const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
 
 /// Exports until a signal arrives.
-pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
+pub(super) fn serve(mut export: Export, log: Log, warnings: &[String]) -> ExitCode {
     let endpoint = match WebEndpoint::open(&export.web) {
         Ok(endpoint) => endpoint,
         Err(NotOpened { lines, code }) => {
@@ -52,7 +55,15 @@ pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
             return code;
         }
     };
-    let confined = match confine(&export, &endpoint) {
+    let baseline = match export.baseline.take().map(BaselineFile::open).transpose() {
+        Ok(baseline) => baseline,
+        Err(line) => {
+            log::complain(&line);
+            return ExitCode::from(USAGE);
+        }
+    };
+    export.collection.enrich.expected = baseline.as_ref().map(BaselineFile::expected);
+    let confined = match confine(&export, &endpoint, baseline.as_ref()) {
         Ok(confined) => confined,
         Err(error) => return finish(Err(error)),
     };
@@ -63,7 +74,7 @@ pub(super) fn serve(export: Export, log: Log, warnings: &[String]) -> ExitCode {
         warn!("{warning}");
     }
     messages::warn_of_missing_sockets(&export.collection.lookup);
-    finish(run(export, endpoint, confined))
+    finish(run(export, endpoint, baseline, confined))
 }
 
 /// A process that has given up what it can, and the thread of readings, which keeps more than all others.
@@ -75,20 +86,26 @@ struct Confined {
 }
 
 /// Restricts this thread, and with it every thread that is started later. Called before any other is.
-fn confine(export: &Export, endpoint: &WebEndpoint) -> anyhow::Result<Confined> {
+fn confine(
+    export: &Export,
+    endpoint: &WebEndpoint,
+    baseline: Option<&BaselineFile>,
+) -> anyhow::Result<Confined> {
     let options = export.sandbox;
     let needs = Needs { hooks: export.collection.enrich.hooks.is_some(), nothing: options.least };
     let at_start = Standing::read();
     let sandbox = Arc::new(Sandbox::enter(options, needs).map_err(anyhow::Error::msg)?);
     let reading = start_worker("reading")?;
-    sandbox.restrict_others(&files(export, endpoint));
+    let mut files = files(export, endpoint);
+    files.read.extend(baseline.map(|baseline| baseline.path().to_owned()));
+    sandbox.restrict_others(&files);
     Ok(Confined { sandbox, at_start, reading })
 }
 
 /// Returns what the outputs open once the exporter runs.
 fn files(export: &Export, endpoint: &WebEndpoint) -> Files {
     let mut files = Files { read: endpoint.files(), remove: endpoint.directories(), ..Files::default() };
-    for destination in export.push.iter().flat_map(|push| &push.destinations) {
+    for destination in export.push.iter().flat_map(|push| push.destinations.iter().chain(&push.logs)) {
         if let Endpoint::Tcp { port, .. } = destination.endpoint {
             files.ports.push(port);
         }
@@ -108,8 +125,13 @@ fn files(export: &Export, endpoint: &WebEndpoint) -> Files {
 }
 
 /// Takes the first reading, then exports until a signal arrives.
-fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Result<()> {
-    let Export { push, console, web, resource, sandbox: options, collection } = export;
+fn run(
+    export: Export,
+    endpoint: WebEndpoint,
+    baseline: Option<BaselineFile>,
+    confined: Confined,
+) -> anyhow::Result<()> {
+    let Export { push, console, web, resource, sandbox: options, baseline: _, collection } = export;
     let Collection { kernel, enrich, lookup, selection } = collection;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -121,16 +143,20 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
     let signals = runtime.block_on(async { Signals::new(manager.clone()) });
     let mut signals = signals.context("failed to handle signals")?;
     // Before the first reading as well: a SIGHUP during it is not lost.
-    let reloads = endpoint.has_files().then(|| (signals.reloads(), manager.clone()));
+    let has_files = endpoint.has_files() || baseline.is_some();
+    let reloads = has_files.then(|| (signals.reloads(), manager.clone()));
     let (rendering, encoding) = (start_worker("rendering")?, start_worker("encoding")?);
     endpoint.start_threads()?;
+    let baseline = baseline.map(BaselineFile::start).transpose()?;
+    let reloads = reloads.map(|(signals, manager)| Reloads { signals, manager, baseline });
     let names_of_node: Vec<_> =
         resource.node_name.iter().chain(&resource.default_node_name).cloned().collect();
     let names = NameCache::awaiting_lookups();
-    let receivers = push.as_ref().map_or(&[][..], |push| &push.destinations);
-
-    let addresses = addresses(&web.listen, receivers);
-    let first = first_reading(&confined, (kernel, enrich, names.clone()), (resource, addresses));
+    // Logs elsewhere do not make it another exporter.
+    let addresses = addresses(&web.listen, push.as_ref().map_or(&[][..], |push| &push.destinations));
+    let events = Events::default();
+    let collection = (kernel, enrich, names.clone(), events.clone());
+    let first = first_reading(&confined, collection, (resource, addresses));
     let Some(first) = runtime.block_on(unless_stopped(first, &mut signals)) else {
         manager.stopping();
         // The reading is still running.
@@ -145,17 +171,23 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
     let mut warned = Warned::of(options.least);
     warned.warn_of(&first.snapshot);
     let First { reader, snapshot, resource } = first;
-    let about = About::new(receivers, resource, snapshot.reader_started_at);
+    let receivers = push.as_ref().map_or_else(Vec::new, |push| Receivers::of(push).all);
+    let about = About::new(&receivers, resource, snapshot.reader_started_at);
     drop(snapshot);
+    let last_events = reader.last_events();
     let source = source(confined.reading, reader, warned, selection, &about);
 
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::new();
-        endpoint.serve(&mut tasks, &web, &names_of_node, (source.clone(), rendering), &stopped, reloads);
+        let served = (source.clone(), rendering, events.clone());
+        endpoint.serve(&mut tasks, &web, &names_of_node, served, &stopped, reloads);
         spawn(&mut tasks, lookup::run(names, lookup, start_worker("lookup")?, stopped.clone()));
         if let Some(push) = push {
-            push::start(&mut tasks, push, &about.resource, &about.ledgers, &source, encoding, &stopped)?;
+            let (resource, ledgers) = (&*about.resource, &*about.ledgers);
+            let (source, events, stopped) = (&source, &events, &stopped);
+            let ground = Ground { resource, ledgers, source, events, encoding, stopped };
+            push::start(&mut tasks, push, &ground)?;
         } else {
             info!("nothing is pushed over OTLP");
         }
@@ -166,7 +198,7 @@ fn run(export: Export, endpoint: WebEndpoint, confined: Confined) -> anyhow::Res
             let printing = start_worker("printing")?;
             spawn(&mut tasks, console::print(source.clone(), printing, interval, stopped.clone()));
         }
-        until_stopped(tasks, stop, signals).await
+        until_stopped(tasks, stop, signals, last_events).await
     });
     // A reading that is still running has no use any more.
     runtime.shutdown_background();
@@ -192,7 +224,7 @@ struct First {
 /// Takes the first reading on the thread of readings, which is restricted once the iterators are loaded.
 fn first_reading(
     confined: &Confined,
-    (kernel, enrich, names): (ReaderOptions, EnrichOptions, NameCache),
+    (kernel, enrich, names, events): (ReaderOptions, EnrichOptions, NameCache, Events),
     (resource, addresses): (Resource, Vec<String>),
 ) -> impl Future<Output = First> {
     let sandbox = Arc::clone(&confined.sandbox);
@@ -200,7 +232,7 @@ fn first_reading(
         // The identity of the host may be readable to root only.
         let resource = attributes(resource, addresses);
         let reader = Reader::restricted(kernel, || sandbox.restrict_readings());
-        let mut reader = Enricher::new(reader, enrich, names);
+        let mut reader = Enricher::new(reader, enrich, names).publishing(events);
         let snapshot = reader.read();
         First { reader, snapshot, resource }
     })
@@ -228,10 +260,12 @@ struct About {
 }
 
 impl About {
-    fn new(receivers: &[Destination], resource: Vec<(String, String)>, started_at: BootTime) -> Self {
-        let ledger = |receiver: &Destination| Ledger::new(&receiver.endpoint.to_string(), started_at);
-        let destination = |receiver: &Destination| {
-            let endpoint: Arc<str> = receiver.endpoint.to_string().into();
+    fn new(receivers: &[Receiver], resource: Vec<(String, String)>, started_at: BootTime) -> Self {
+        let ledger = |receiver: &Receiver| {
+            Ledger::new(&receiver.endpoint, started_at).of_signals(receiver.signals.clone())
+        };
+        let destination = |receiver: &Receiver| {
+            let endpoint: Arc<str> = (*receiver.endpoint).into();
             let destination = (receivers.len() > 1).then(|| Arc::clone(&endpoint));
             model::Destination { destination, endpoint, configured: receiver.configured }
         };
@@ -326,11 +360,15 @@ async fn until_stopped(
     mut tasks: Tasks,
     stop: watch::Sender<bool>,
     mut signals: Signals,
+    last_events: Option<LastEvents>,
 ) -> anyhow::Result<()> {
     tokio::select! {
         name = signals.stop() => info!("{name}: stopping after a last export"),
         // A task ends before it is stopped only when it fails.
         Some(ended) = tasks.join_next() => ended.context("a task ended unexpectedly")??,
+    }
+    if let Some(last_events) = last_events {
+        last_events.publish();
     }
     stop.send_replace(true);
     let finished = async {

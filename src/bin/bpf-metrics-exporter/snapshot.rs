@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bpf_metrics_exporter::baseline;
 use bpf_metrics_exporter::cli::{self, Collection, Log, SnapshotFormat};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
@@ -23,9 +24,13 @@ use crate::{USAGE, finish, log, messages, print};
 /// Limit of the lookup of names.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// Why there is no baseline.
+const NOT_COMPLETE: &str =
+    "not every program could be read, and a baseline without it would report it as unexpected";
+
 /// Prints one snapshot.
 pub(super) fn snapshot(options: cli::SnapshotCommand, log: Log, warnings: &[String]) -> ExitCode {
-    let cli::SnapshotCommand { collection, format, from } = options;
+    let cli::SnapshotCommand { collection, format, baseline: as_baseline, from } = options;
     if let Err(error) = log::start(log) {
         return finish(Err(error).context("failed to start the thread of the log"));
     }
@@ -55,6 +60,10 @@ pub(super) fn snapshot(options: cli::SnapshotCommand, log: Log, warnings: &[Stri
     let selected = selection.apply(selected, None);
     if let Some(dropped) = selected.dropped.filter(|&dropped| dropped > 0) {
         warn!("{}", messages::dropped_series(dropped));
+    }
+    if as_baseline {
+        let text = baseline::render(&selected.snapshot);
+        return finish(text.context(NOT_COMPLETE).and_then(|text| print(&text)));
     }
     let sample = selected.sample(None);
     let text = match format {

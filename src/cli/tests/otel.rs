@@ -109,6 +109,25 @@ fn otel_metrics_exporter() {
 }
 
 #[test]
+fn otel_logs_exporter() {
+    let logs = |list, arguments: &[&str], variables: &[(&str, &str)]| {
+        let variables = [variables, &[("OTEL_LOGS_EXPORTER", list)]].concat();
+        export_with(arguments, &variables).push.map_or(0, |push| push.logs.len())
+    };
+    for (list, expected) in [("otlp", 1), ("OTLP,none", 1), (" none ", 0), ("", 1), (",", 1)] {
+        assert_eq!(logs(list, &[], &[]), expected, "{list}");
+        assert_eq!(logs(list, &["--otlp-grpc=a"], &[]), expected, "{list} with a flag");
+        assert_eq!(warnings(&[], &[("OTEL_LOGS_EXPORTER", list)]), [""; 0]);
+    }
+    assert_eq!(logs("otlp", &["--no-event-logs"], &[]), 0, "the flag wins");
+    let none = [("OTEL_METRICS_EXPORTER", "none")];
+    assert_eq!((logs("", &[], &none), logs("otlp", &[], &none)), (0, 1), "the default one is of metrics");
+    let general = [none[0], ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a")];
+    assert_eq!((logs("", &[], &general), logs("none", &[], &general)), (1, 0), "it is given for logs, too");
+    assert_ignored("OTEL_LOGS_EXPORTER", &["console", "jaeger"], "there are otlp, none");
+}
+
+#[test]
 fn otel_resource_attributes() {
     let attributes = |value| export_with(&[], &[("OTEL_RESOURCE_ATTRIBUTES", value)]).resource.attributes;
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -451,7 +470,8 @@ fn otel_exporter_otlp_metrics_temporality_preference() {
 #[test]
 fn otel_exporter_otlp_metrics_default_histogram_aggregation() {
     const NAME: &str = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
-    assert_silent(NAME, &["explicit_bucket_histogram", "Base2_Exponential_Bucket_Histogram"]);
+    assert_silent(NAME, &["base2_exponential_bucket_histogram", "Base2_Exponential_Bucket_Histogram"]);
+    assert_ignored(NAME, &["Explicit_Bucket_Histogram"], "histograms are base2_exponential_bucket_histogram");
     assert_ignored(NAME, &["linear"], "none of explicit_bucket_histogram");
 }
 
@@ -533,7 +553,6 @@ fn variables_of_other_signals_are_ignored_without_a_warning() {
         "OTEL_TRACES_SAMPLER",
         "OTEL_TRACES_SAMPLER_ARG",
         "OTEL_TRACES_EXPORTER",
-        "OTEL_LOGS_EXPORTER",
         "OTEL_BSP_SCHEDULE_DELAY",
         "OTEL_BSP_EXPORT_TIMEOUT",
         "OTEL_BSP_MAX_QUEUE_SIZE",
@@ -554,7 +573,6 @@ fn variables_of_other_signals_are_ignored_without_a_warning() {
         "OTEL_EXPORTER_ZIPKIN_TIMEOUT",
         "OTEL_EXPORTER_OTLP_SPAN_INSECURE",
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        "OTEL_EXPORTER_OTLP_LOGS_HEADERS",
         "OTEL_EXPORTER_OTLP_PROFILES_PROTOCOL",
         "OTEL_GO_X_EXEMPLAR",
     ] {
@@ -567,6 +585,8 @@ fn unknown_names_are_a_warning_with_the_nearest_one() {
     for (name, near) in [
         ("OTEL_EXPORTER_OTLP_ENDPOIT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ("OTEL_EXPORTER_OTLP_METRICS_COMPRESION", "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION"),
+        ("OTEL_EXPORTER_OTLP_LOGS_COMPRESION", "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION"),
+        ("OTEL_LOGS_EXPORTERS", "OTEL_LOGS_EXPORTER"),
         ("OTEL_METRICS_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_INTERVAL"),
         ("OTEL_EXPORTER_PROMETHEUS_PROT", "OTEL_EXPORTER_PROMETHEUS_PORT"),
     ] {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use self::outcomes::OutcomeLog;
-use super::encode::{Compressor, Items, Request, halves, plain, plain_size};
+use super::encode::{Compressor, Items, Request, Signal, halves, plain, plain_size};
 use super::ledger::Ledger;
 use super::queue::{Front, Queue};
 use super::settings::Compression;
@@ -36,6 +36,10 @@ const MIN_REQUEST: u64 = 64 << 10;
 /// How many requests below [`MIN_REQUEST`] are divided although the receiver accepts none: one that refuses everything as too large
 /// would otherwise get each point by itself, again and again.
 const MAX_SMALL_REFUSALS: u32 = 64;
+
+/// How long a receiver that takes no logs is not sent any: the first while the connection lasts, the second also when it has ended,
+/// since another receiver may be there. A receiver may close it after each answer.
+const NOT_TAKEN: [Duration; 2] = [Duration::from_hours(1), Duration::from_mins(1)];
 
 /// The size at which requests are split, lowered when a receiver refuses one as too large. Shared by the producer and the
 /// deliveries that it serves.
@@ -86,17 +90,22 @@ pub async fn deliver(
     let backoff = Backoff { min: MIN_BACKOFF, max };
     let mut delivery = Delivery {
         queue,
-        outcomes: OutcomeLog::new(&settings.receiver, ledger),
+        outcomes: OutcomeLog::new(&settings.receiver, queue.signal(), ledger),
         settings: &settings,
         backoff,
         parts: Parts::default(),
         compressor: Compressor::default(),
         limit: None,
         small_refusals: 0,
+        not_taken: None,
     };
     let mut failures = 0;
     while let Some(front) = queue.front(delivery.parts.of).await {
         let Some(request) = delivery.next_part(front) else { continue };
+        if delivery.is_not_taken(transport.is_connected()) {
+            delivery.skip(request);
+            continue;
+        }
         let start = Instant::now();
         let result = transport.export(&request).await;
         delivery.outcomes.trace(&request, &result, start.elapsed());
@@ -125,7 +134,7 @@ struct ShutDownGuard<'a> {
 impl Drop for ShutDownGuard<'_> {
     fn drop(&mut self) {
         let rest = self.queue.shut_down();
-        OutcomeLog::ended(self.receiver, rest.dropped, rest.kept);
+        OutcomeLog::ended(self.receiver, self.queue.signal(), rest.dropped, rest.kept);
     }
 }
 
@@ -141,6 +150,8 @@ struct Delivery<'a> {
     limit: Option<u64>,
     /// Requests below [`MIN_REQUEST`] refused as too large since the last one that was accepted.
     small_refusals: u32,
+    /// When the receiver answered that it takes no logs.
+    not_taken: Option<tokio::time::Instant>,
 }
 
 /// What is left to send of the request at the front of the queue: itself, or its parts.
@@ -222,6 +233,12 @@ impl Delivery<'_> {
                 }
                 self.outcomes.refused(items, kind, &reason);
             }
+            Err(Failure { remedy: Remedy::Drop, kind, reason })
+                if items.signal == Signal::Logs && kind.is_not_served() =>
+            {
+                self.outcomes.not_taken(items, &reason);
+                self.not_taken = Some(tokio::time::Instant::now());
+            }
             Err(Failure { remedy: Remedy::Drop, kind, reason }) => {
                 self.outcomes.refused(items, kind, &reason);
             }
@@ -230,6 +247,22 @@ impl Delivery<'_> {
         drop(request);
         self.part_done(items);
         None
+    }
+
+    /// Returns whether the receiver is known to take no logs.
+    fn is_not_taken(&mut self, is_connected: bool) -> bool {
+        let [connected, ended] = NOT_TAKEN;
+        let pause = if is_connected { connected } else { ended };
+        self.not_taken.take_if(|since| since.elapsed() >= pause);
+        self.not_taken.is_some()
+    }
+
+    /// Drops a request that the receiver would not take.
+    fn skip(&mut self, request: Request) {
+        let items = request.items;
+        self.outcomes.skipped(items);
+        drop(request);
+        self.part_done(items);
     }
 
     /// Divides the request that was sent last; returns false if it cannot be divided.

@@ -10,8 +10,10 @@ use uuid::Uuid;
 /// Settings of the push to all destinations.
 #[derive(Clone, Debug)]
 pub struct Push {
-    /// The destinations, at least one.
+    /// The destinations of metrics.
     pub destinations: Vec<Destination>,
+    /// The destinations of logs. With [`Push::destinations`] there is at least one.
+    pub logs: Vec<Destination>,
     /// Time between two pushes.
     pub interval: Duration,
     /// Limit of the reading for one push; `None` for no limit.
@@ -43,7 +45,7 @@ pub struct Destination {
     pub tls: TlsFiles,
     /// The HTTP proxy to connect through.
     pub proxy: Option<Secret<Uri>>,
-    /// Temporality of counters.
+    /// Temporality of counters and histograms.
     pub temporality: Temporality,
 }
 
@@ -78,7 +80,7 @@ pub enum Endpoint {
         host: String,
         /// The port.
         port: u16,
-        /// The path of metrics for OTLP/HTTP, `/v1/metrics` mostly; empty for gRPC.
+        /// The path of the signal for OTLP/HTTP, `/v1/metrics` or `/v1/logs` mostly; empty for gRPC.
         path: String,
     },
     /// A Unix socket. Never encrypted.
@@ -90,8 +92,9 @@ pub enum Endpoint {
     },
 }
 
-/// The path of metrics that the specification gives.
-const STANDARD_PATH: &str = "/v1/metrics";
+/// The paths that the specification gives.
+pub(crate) const METRICS_PATH: &str = "/v1/metrics";
+pub(crate) const LOGS_PATH: &str = "/v1/logs";
 
 impl Endpoint {
     /// Returns the whole URL, which identifies the receiver. It may have a secret.
@@ -101,6 +104,18 @@ impl Endpoint {
             Self::Tcp { path, .. } => format!("{}{path}", self.origin()),
             Self::Unix { .. } => self.origin(),
         }
+    }
+
+    /// Returns where the receiver of metrics there takes logs: at the path beside that of metrics. `None` if that of metrics is one of
+    /// the user's own.
+    #[must_use]
+    pub fn of_logs(&self) -> Option<Self> {
+        let mut endpoint = self.clone();
+        let (Self::Tcp { path, .. } | Self::Unix { path, .. }) = &mut endpoint;
+        if !path.is_empty() {
+            *path = format!("{}{LOGS_PATH}", path.strip_suffix(METRICS_PATH)?);
+        }
+        Some(endpoint)
     }
 
     /// Returns the URL without its path.
@@ -122,7 +137,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { path, .. } if !["", "/", STANDARD_PATH].contains(&&**path) => {
+            Self::Tcp { path, .. } if !["", "/", METRICS_PATH, LOGS_PATH].contains(&&**path) => {
                 let hash = Uuid::new_v5(&Uuid::NAMESPACE_URL, self.url().as_bytes()).simple().to_string();
                 write!(f, "{}/…#{}", self.origin(), &hash[..8])
             }
@@ -172,7 +187,7 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
-/// Temporality of counters.
+/// Temporality of counters and histograms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Temporality {
     /// Each point is the value since the start of the series.
@@ -217,5 +232,18 @@ mod tests {
         assert_ne!(first.endpoint.to_string(), second.endpoint.to_string());
         assert_eq!(destination("/v1/metrics").endpoint.to_string(), "https://vendor:443/v1/metrics");
         assert_eq!(destination("").endpoint.to_string(), "https://vendor:443");
+    }
+
+    #[test]
+    fn logs_have_a_path_beside_that_of_metrics() {
+        let of_logs = |path| destination(path).endpoint.of_logs().map(|endpoint| endpoint.url());
+        assert_eq!(of_logs("/otlp/v1/metrics").as_deref(), Some("https://vendor:443/otlp/v1/logs"));
+        assert_eq!(of_logs("").as_deref(), Some("https://vendor:443"), "gRPC has no paths");
+        assert_eq!(of_logs("/ingest"), None);
+        let socket = Endpoint::Unix { socket: "/s".into(), path: METRICS_PATH.to_owned() };
+        assert_eq!(
+            socket.of_logs(),
+            Some(Endpoint::Unix { socket: "/s".into(), path: LOGS_PATH.to_owned() })
+        );
     }
 }

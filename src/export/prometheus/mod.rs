@@ -1,6 +1,7 @@
 //! The formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0 here, and [`protobuf`].
 //! Entry points: [`render`] and [`write`](write()), which visit the table of metrics once and keep no state.
 
+mod histogram;
 pub mod protobuf;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ pub enum Format {
     Text,
     /// `OpenMetrics` 1.0.0.
     OpenMetrics,
-    /// The same, with the start of each counter as a series of its own: `_created`.
+    /// The same, with the start of each counter and histogram as a series of its own: `_created`.
     OpenMetricsCreated,
 }
 
@@ -189,7 +190,7 @@ impl Visitor for Exposition<'_> {
         for (_, metric) in entity.rows(rows) {
             let family = prometheus_name::family(metric.name, metric.unit);
             let sample = prometheus_name::sample(metric.name, metric.unit, metric.kind);
-            let created = (self.format == Format::OpenMetricsCreated && metric.kind == MetricKind::Counter)
+            let created = (self.format == Format::OpenMetricsCreated && metric.kind.is_total())
                 .then(|| format!("{family}_created"));
             let mut headed = false;
             for (value, key) in values.iter().zip(keys.iter()) {
@@ -198,8 +199,8 @@ impl Visitor for Exposition<'_> {
                     write_head(&mut self.text, self.format, metric, &family, &sample);
                     headed = true;
                 }
+                let line = self.text.len();
                 self.text.push_str(&sample);
-                let begin = self.text.len();
                 self.text.push('{');
                 self.text.push_str(key);
                 let mut empty = key.is_empty();
@@ -208,18 +209,24 @@ impl Visitor for Exposition<'_> {
                         write_label(&mut self.text, label, value, self.clock, &mut empty);
                     }
                 }
+                let begin = line + sample.len();
                 if empty {
                     self.text.truncate(begin);
                 } else {
                     self.text.push('}');
                 }
-                let end = self.text.len();
-                write_value(&mut self.text, point, self.clock);
-                if let Some(created) = &created
-                    && let Some(birth) = (entity.series)(value).birth
-                {
-                    self.text.push_str(created);
-                    let labels = self.text[begin..end].to_owned();
+                let created = created.as_ref().and_then(|name| Some((name, (entity.series)(value).birth?)));
+                let are_repeated = created.is_some() || matches!(metric.kind, MetricKind::Histogram { .. });
+                let labels = if are_repeated { self.text[begin..].to_owned() } else { String::new() };
+                match (point, metric.kind) {
+                    (Value::Histogram(histogram), MetricKind::Histogram { bounds }) => {
+                        self.text.truncate(line);
+                        histogram::write_lines(&mut self.text, &family, &labels, histogram, bounds);
+                    }
+                    (point, _) => write_value(&mut self.text, point, self.clock),
+                }
+                if let Some((name, birth)) = created {
+                    self.text.push_str(name);
                     self.text.push_str(&labels);
                     write_created(&mut self.text, birth.by(self.clock));
                 }
@@ -234,6 +241,7 @@ fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: 
     let kind = match metric.kind {
         MetricKind::Gauge => "gauge",
         MetricKind::Counter => "counter",
+        MetricKind::Histogram { .. } => "histogram",
     };
     match format {
         Format::Text => {
@@ -267,8 +275,8 @@ fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, clock: WallClo
     let begin = text.len();
     match value {
         LabelValue::Text(value) => escape(text, value, true),
-        LabelValue::Target(target) => {
-            write!(Escaped(text), "{target}").expect("writing to a String never fails");
+        LabelValue::Target(_) | LabelValue::Kfunc(_) => {
+            write!(Escaped(text), "{}", value.by(clock)).expect("writing to a String never fails");
         }
         value => put(text, format_args!("{}", value.by(clock))),
     }
@@ -280,10 +288,11 @@ fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, clock: WallClo
     *empty = false;
 }
 
-fn write_value(text: &mut String, value: Value, clock: WallClock) {
+fn write_value(text: &mut String, value: Value<'_>, clock: WallClock) {
     match value {
         Value::Time(time) => put(text, format_args!(" {}\n", clock.second(time).as_second())),
         Value::Int(number) => put(text, format_args!(" {number}\n")),
+        Value::Histogram(histogram) => put(text, format_args!(" {}\n", histogram.count())),
         Value::Float(number) if number.is_finite() => put(text, format_args!(" {number}\n")),
         Value::Float(number) if number.is_nan() => text.push_str(" NaN\n"),
         Value::Float(number) => text.push_str(if number > 0.0 { " +Inf\n" } else { " -Inf\n" }),

@@ -2,6 +2,7 @@
 //!
 //! Entry point: [`files`]. The directory in place of `/proc` is an argument.
 
+mod actor;
 mod text;
 mod view;
 
@@ -16,6 +17,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{SysconfVar, sysconf};
 
+pub(crate) use self::actor::{ProcessCgroup, ProcessFacts, describe};
 use self::text::{cgroup_path, file_name, object_id, object_of_file, start_ticks};
 pub(crate) use self::text::{object_kind, stat_field};
 pub(crate) use self::view::hidden;

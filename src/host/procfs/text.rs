@@ -76,6 +76,11 @@ pub(crate) fn cgroup_path(contents: &[u8]) -> Option<&[u8]> {
     unified
 }
 
+/// Returns whether `/proc/PID/cgroup` has hierarchies of cgroup v1.
+pub(crate) fn has_v1(contents: &[u8]) -> bool {
+    contents.split(|&byte| byte == b'\n').any(|line| !line.is_empty() && !line.starts_with(b"0::"))
+}
+
 /// The suffix that the kernel appends to the path of a removed file or directory.
 const DELETED: &[u8] = b" (deleted)";
 

@@ -5,12 +5,14 @@
 pub(crate) mod cache;
 mod object;
 mod search;
+mod variables;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use self::search::search;
+pub(crate) use self::variables::{Scalar, Variable};
 use crate::text::printable;
 
 const MAGIC: u16 = 0xeb9f;

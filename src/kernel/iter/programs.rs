@@ -130,6 +130,8 @@ impl<'a> ProgramParser<'a> {
                 run_time: Some(Duration::from_nanos(record.run_time)),
                 runs: Some(record.runs),
                 recursion_misses: Some(record.misses),
+                capabilities: None,
+                metadata: None,
                 owner: None,
             });
         }

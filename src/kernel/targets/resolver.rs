@@ -186,13 +186,25 @@ impl Resolver {
 
     /// Returns the symbol at or before an address of the kernel's code, and the distance from it.
     pub(crate) fn symbol(&mut self, address: u64) -> Option<(String, u64)> {
-        if self.names.symbols.is_none() {
-            let file = self.open_symbols();
-            let symbols = self.note(file).and_then(|file| self.note(KernelSymbols::read(file)));
-            self.names.symbols = Some(symbols.unwrap_or_default());
+        if let Err(error) = self.symbols() {
+            self.note::<()>(Err(error));
+            // No other address is looked up in this reading.
+            self.names.symbols = Some(KernelSymbols::default());
         }
         let (name, offset) = self.names.symbols.as_ref()?.find(address)?;
         Some((printable(name), offset))
+    }
+
+    /// Returns the symbols of the kernel's code, read once per reading; none if the kernel hides their addresses.
+    ///
+    /// # Errors
+    ///
+    /// That of reading the file.
+    pub(crate) fn symbols(&mut self) -> io::Result<&KernelSymbols> {
+        if self.names.symbols.is_none() {
+            self.names.symbols = Some(KernelSymbols::read(self.open_symbols()?)?);
+        }
+        Ok(self.names.symbols.get_or_insert_default())
     }
 
     /// Returns the name of a function in the BTF of the kernel or of a module.

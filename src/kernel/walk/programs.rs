@@ -88,6 +88,8 @@ impl ObjectTable for ProgramTable {
             run_time: info.map(|info| Duration::from_nanos(info.value.run_time_ns)),
             runs: info.map(|info| info.value.run_cnt),
             recursion_misses: info.and_then(|info| reported!(info, ProgramInfo, recursion_misses)),
+            capabilities: None,
+            metadata: None,
             owner: None,
         }
     }

@@ -2,6 +2,7 @@
 //! Entry point: [`Selection::apply`]. What belongs to an object is defined by [`Entity::object`] and
 //! [`Snapshot::filtered`], not here.
 
+mod events;
 mod filter;
 mod rules;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::events::{EventFilter, is_any_event_like};
 pub use self::filter::{MetricFilter, is_any_like, metric_names};
 use self::rules::Traits;
 pub use self::rules::{Key, Rule};
@@ -29,7 +31,7 @@ pub struct Selection {
     pub min_age: Duration,
     /// Whether to export single objects at all.
     pub per_object: bool,
-    /// Maximum number of series in all.
+    /// Maximum number of series in all, as a scrape has them: a histogram is one for each of its lines.
     pub max_series: Option<u64>,
     /// Whether to export which program uses which map.
     pub program_maps: bool,
@@ -232,8 +234,8 @@ struct SeriesCount {
 impl Visitor for SeriesCount {
     fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         for value in values.unwrap_or_default() {
-            let exists = |(_, metric): (_, &Metric<T>)| u64::from((metric.read)(value).is_some());
-            let series = entity.rows(rows).map(exists).sum();
+            let exists = |(_, metric): &(_, &Metric<T>)| (metric.read)(value).is_some();
+            let series = entity.rows(rows).filter(exists).map(|(_, metric)| metric.kind.series()).sum();
             match entity.object {
                 Some(object) => self.series.push((object(value), series)),
                 None => self.rest += series,

@@ -64,14 +64,15 @@ pub static COLLECTOR: Entity<Collector> = Entity {
         Label {
             name: "collector",
             help: "part of the reading: the table of `program`, `map`, `link` or `btf` objects, `holder` (files and names of processes), \
-               `pin` (the mounted bpffs), `cgroup` (paths of cgroups), `hook` (attachments) or `host` (settings of the kernel, memory of \
-               machine code)",
+               `pin` (the mounted bpffs), `cgroup` (paths of cgroups), `hook` (attachments), `event` (loads and unloads of programs) or \
+               `host` (settings of the kernel, memory of machine code)",
             read: |c| Some(Text(c.part.as_str())),
         },
         Label {
             name: "reader",
             help: "how it is read: `iter` (by a BPF iterator, a few reads in all), `walk` (by id, a few system calls per object; \
-               processes in /proc), `fs` (in a file system: bpffs, cgroups, /proc) or `query` (by queries of each place of attachments)",
+               processes in /proc), `fs` (in a file system: bpffs, cgroups, /proc), `perf` (by records of the kernel, and by comparison) or \
+                   `query` (by queries of each place of attachments)",
             read: |c| reader(c).map(Text),
         },
     ],
@@ -117,6 +118,7 @@ fn reader(collector: &Collector) -> Option<&'static str> {
     match (collector.reader, collector.part) {
         (Some(reader), _) => Some(reader.as_str()),
         (None, Part::Pin | Part::Cgroup | Part::Host) => Some("fs"),
+        (None, Part::Event) => Some("perf"),
         (None, Part::Hook) => Some("query"),
         (None, Part::Program | Part::Map | Part::Link | Part::Btf | Part::Holder) => None,
     }
@@ -284,7 +286,7 @@ const fn process(
     unit: Unit,
     help: &'static str,
     source: &'static str,
-    read: fn(&OwnProcess) -> Option<Value>,
+    read: for<'a> fn(&'a OwnProcess) -> Option<Value<'a>>,
 ) -> Metric<OwnProcess> {
     Metric { name, kind: Gauge, unit, help, source, since: "", carries: Key, read }
 }
@@ -334,7 +336,7 @@ pub static OTLP_DESTINATION: Entity<Destination> = Entity {
         name: "bpf_exporter_otlp_destination_info",
         kind: Gauge,
         unit: Unit::None,
-        help: "A receiver that points are pushed to; always 1. Absent with --otlp-grpc none.",
+        help: "A receiver that points or log records are pushed to; always 1. Absent with --otlp-grpc none.",
         source: "the exporter",
         since: "",
         carries: Info,
@@ -387,6 +389,50 @@ pub static OTLP_DROPPED: Entity<Tally> = Entity {
     series: tally_series,
 };
 
+/// Log records by outcome at the receiver.
+pub static OTLP_LOG_RECORDS: Entity<Tally> = Entity {
+    title: "OTLP log records",
+    part: None,
+    key: &[
+        DESTINATION,
+        Label {
+            name: "outcome",
+            help: "`accepted`, or `rejected` if the receiver accepted a request without some of its log records",
+            read: |t| Some(Text(t.label)),
+        },
+    ],
+    info: &[],
+    metrics: &[tally(
+        "bpf_exporter_otlp_log_records",
+        "{record}",
+        "Log records of events by the receiver's response; absent if none are pushed.",
+    )],
+    object: None,
+    series: tally_series,
+};
+
+/// Dropped log records by reason.
+pub static OTLP_DROPPED_LOG_RECORDS: Entity<Tally> = Entity {
+    title: "Dropped OTLP log records",
+    part: None,
+    key: &[
+        DESTINATION,
+        Label {
+            name: "reason",
+            help: "as of `bpf_exporter_otlp_dropped_points`, or `missed` (events that came faster than they were encoded)",
+            read: |t| Some(Text(t.label)),
+        },
+    ],
+    info: &[],
+    metrics: &[tally(
+        "bpf_exporter_otlp_dropped_log_records",
+        "{record}",
+        "Log records of events dropped before delivery; absent if none are pushed.",
+    )],
+    object: None,
+    series: tally_series,
+};
+
 /// Requests by outcome.
 pub static OTLP_REQUESTS: Entity<Tally> = Entity {
     title: "OTLP requests",
@@ -400,7 +446,11 @@ pub static OTLP_REQUESTS: Entity<Tally> = Entity {
         },
     ],
     info: &[],
-    metrics: &[tally("bpf_exporter_otlp_requests", "{request}", "Requests sent, retries included.")],
+    metrics: &[tally(
+        "bpf_exporter_otlp_requests",
+        "{request}",
+        "Requests sent with points or log records, retries included.",
+    )],
     object: None,
     series: tally_series,
 };

@@ -1,22 +1,36 @@
 //! The table of metrics, one row each. Metrics are added here and nowhere else, in the file of their subject.
 //! A row does no I/O and keeps no state; OTLP, Prometheus, the terminal's tables and `docs/metrics.md` derive from it.
 
+mod activity;
+mod baseline;
+mod capabilities;
 mod exporter;
 mod hooks;
+mod leaks;
 mod objects;
 mod owners;
 mod posture;
 
 use std::slice;
+use std::sync::Arc;
 
+pub use self::activity::{EVENT, LIFETIME, OBJECT_ACTIVITY, PROGRAM_ACTIVITY};
+pub use self::baseline::UNEXPECTED;
+pub use self::capabilities::{
+    CapableProgram, OWNER_CAPABILITY, OwnerCapability, PROGRAM_CAPABILITY, PROGRAM_METADATA, ProgramMetadata,
+};
 pub use self::exporter::{
-    BUILD, COLLECTOR, FEATURE, ISSUE, LOG, OTLP_BACKLOG, OTLP_DESTINATION, OTLP_DROPPED, OTLP_POINTS,
-    OTLP_REQUESTS, PROCESS,
+    BUILD, COLLECTOR, FEATURE, ISSUE, LOG, OTLP_BACKLOG, OTLP_DESTINATION, OTLP_DROPPED,
+    OTLP_DROPPED_LOG_RECORDS, OTLP_LOG_RECORDS, OTLP_POINTS, OTLP_REQUESTS, PROCESS,
 };
 pub use self::exporter::{RUN_STATS, RUN_STATS_BY};
 pub use self::hooks::{ATTACH_POINT, HOOK};
+pub use self::leaks::ORPHAN;
 pub use self::objects::{BTF, LINK, MAP, PROGRAM, PROGRAM_MAP, ProgramMap};
-pub use self::owners::{DROPPED, HOST, LINK_HOLDER, MAP_HOLDER, OWNER, PIN, PROGRAM_HOLDER};
+pub use self::owners::{
+    DROPPED, HOST, HOST_FINGERPRINT, LINK_HOLDER, MAP_HOLDER, OWNER, OWNER_FINGERPRINT, OwnerFingerprint,
+    PIN, PROGRAM_HOLDER,
+};
 pub use self::posture::POSTURE;
 use super::LabelValue::{Integer, Number, Text};
 use super::select::MetricFilter;
@@ -31,6 +45,9 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&PROGRAM, snapshot.and_then(|snapshot| snapshot.programs.as_deref()));
     let uses = sample.filter(|sample| sample.program_maps).and_then(|sample| program_maps(sample.snapshot));
     visitor.entity(&PROGRAM_MAP, uses.as_deref());
+    let capable = snapshot.and_then(capabilities::of_programs);
+    visitor.entity(&PROGRAM_CAPABILITY, capable.as_deref());
+    visitor.entity(&PROGRAM_METADATA, snapshot.and_then(capabilities::metadata).as_deref());
     visitor.entity(&MAP, snapshot.and_then(|snapshot| snapshot.maps.as_deref()));
     visitor.entity(&LINK, snapshot.and_then(|snapshot| snapshot.links.as_deref()));
     visitor.entity(&BTF, snapshot.and_then(|snapshot| snapshot.btfs.as_deref()));
@@ -39,12 +56,26 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     visitor.entity(&MAP_HOLDER, holders.map(|holders| &*holders.maps));
     visitor.entity(&LINK_HOLDER, holders.map(|holders| &*holders.links));
     visitor.entity(&PIN, snapshot.and_then(|snapshot| snapshot.pins.as_deref()));
+    visitor.entity(&ORPHAN, snapshot.and_then(|snapshot| snapshot.orphans.as_deref()));
     let scan = snapshot.and_then(|snapshot| snapshot.hooks.as_deref());
     visitor.entity(&HOOK, scan.map(|AttachmentScan { hooks, .. }| &**hooks));
     visitor.entity(&ATTACH_POINT, scan.map(|AttachmentScan { attach_points, .. }| &**attach_points));
     visitor.entity(&OWNER, snapshot.map(|snapshot| &*snapshot.owners));
+    visitor.entity(&OWNER_FINGERPRINT, snapshot.and_then(owner_fingerprints).as_deref());
+    visitor.entity(&OWNER_CAPABILITY, snapshot.map(capabilities::of_owners).as_deref());
     visitor.entity(&HOST, snapshot.map(|snapshot| &*snapshot.totals));
+    let fingerprint = snapshot.and_then(|snapshot| snapshot.fingerprint.as_ref());
+    visitor.entity(&HOST_FINGERPRINT, fingerprint.map(slice::from_ref));
+    let unexpected = snapshot.and_then(|snapshot| snapshot.unexpected.as_ref());
+    visitor.entity(&UNEXPECTED, unexpected.map(slice::from_ref));
     visitor.entity(&POSTURE, snapshot.map(|snapshot| slice::from_ref(&snapshot.posture)));
+    let activity = snapshot.and_then(|snapshot| snapshot.activity.as_deref());
+    visitor.entity(&PROGRAM_ACTIVITY, activity.map(|activity| &*activity.programs));
+    let objects = activity.map(|activity| {
+        activity.objects.iter().map(|objects| (activity.since, *objects)).collect::<Vec<_>>()
+    });
+    visitor.entity(&OBJECT_ACTIVITY, objects.as_deref());
+    visitor.entity(&EVENT, activity.map(slice::from_ref));
     let dropped = sample.and_then(|sample| sample.dropped);
     visitor.entity(&DROPPED, dropped.as_ref().map(slice::from_ref));
     let by = |snapshot: &Snapshot| -> Vec<_> {
@@ -75,8 +106,12 @@ pub(super) fn visit(sample: Option<Sample<'_>>, visitor: &mut impl Visitor) {
     let delivery = exporter.and_then(|exporter| exporter.delivery.as_ref());
     visitor.entity(&OTLP_POINTS, delivery.map(|delivery| &*delivery.points));
     visitor.entity(&OTLP_DROPPED, delivery.map(|delivery| &*delivery.dropped));
+    visitor.entity(&OTLP_LOG_RECORDS, delivery.map(|delivery| &*delivery.log_records));
+    visitor.entity(&OTLP_DROPPED_LOG_RECORDS, delivery.map(|delivery| &*delivery.dropped_log_records));
     visitor.entity(&OTLP_REQUESTS, delivery.map(|delivery| &*delivery.requests));
     visitor.entity(&OTLP_BACKLOG, delivery.map(|delivery| &*delivery.backlog));
+    // Last, since histograms have a request of their own over OTLP, and what follows would have another one.
+    visitor.entity(&LIFETIME, activity.map(|activity| &*activity.lifetimes));
 }
 
 /// Adds to each entity which of its metrics are exported.
@@ -99,6 +134,15 @@ fn program_maps(snapshot: &Snapshot) -> Option<Vec<ProgramMap>> {
         map_ids.iter().map(|&map_id| ProgramMap { prog_id: program.facts.id, map_id })
     });
     Some(uses.collect())
+}
+
+/// Returns the owners with programs and their fingerprints; `None` unless every program was read.
+fn owner_fingerprints(snapshot: &Snapshot) -> Option<Vec<OwnerFingerprint>> {
+    snapshot.fingerprint.as_ref()?;
+    let with_programs = snapshot.owners.iter().filter_map(|total| {
+        Some(OwnerFingerprint { owner: Arc::clone(&total.owner), programs: total.fingerprint.clone()? })
+    });
+    Some(with_programs.collect())
 }
 
 fn word(object_type: &ObjectType) -> Option<LabelValue<'_>> {

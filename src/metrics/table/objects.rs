@@ -520,11 +520,11 @@ const fn owner_kind<T>(read: for<'a> fn(&'a T) -> Option<LabelValue<'a>>) -> Lab
     }
 }
 
-fn owner_name(owner: Option<&Arc<Owner>>) -> Option<LabelValue<'_>> {
+pub(super) fn owner_name(owner: Option<&Arc<Owner>>) -> Option<LabelValue<'_>> {
     owner.map(|owner| Text(owner.name()))
 }
 
-fn owner_kind_word(owner: Option<&Arc<Owner>>) -> Option<LabelValue<'_>> {
+pub(super) fn owner_kind_word(owner: Option<&Arc<Owner>>) -> Option<LabelValue<'_>> {
     owner.map(|owner| Text(owner.kind().as_str()))
 }
 

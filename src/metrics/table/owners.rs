@@ -1,5 +1,7 @@
 //! Metrics of holders, pins and owners, and totals of the host.
 
+use std::sync::Arc;
+
 use crate::metrics::Birth::Observed;
 use crate::metrics::Carries::{Info, Key};
 use crate::metrics::LabelValue::{Number, Text};
@@ -7,7 +9,7 @@ use crate::metrics::MetricKind::{Counter, Gauge};
 use crate::metrics::Unit::{Bytes, Each, Seconds};
 use crate::metrics::Value::{Float, Int};
 use crate::metrics::{Entity, Label, Metric, Series, Unit, Value};
-use crate::model::{Holder, Kind, KindTotal, Object, OwnerTotal, Part, Pin, hash};
+use crate::model::{Holder, Kind, KindTotal, Object, Owner, OwnerTotal, Part, Pin, hash};
 
 /// Labels of an owner: what identifies it on its host, given how to get from a value to its owner.
 macro_rules! key_labels {
@@ -28,6 +30,7 @@ macro_rules! key_labels {
         ]
     };
 }
+pub(super) use key_labels;
 
 /// What else is known of an owner, in the same way.
 macro_rules! identity_labels {
@@ -265,6 +268,58 @@ pub static OWNER: Entity<OwnerTotal> = Entity {
     ],
     object: None,
     series: |o| Series { id: o.owner.key(), birth: Some(Observed(o.since)), revision: o.owner.revision() },
+};
+
+/// An owner with programs.
+pub struct OwnerFingerprint {
+    /// The owner.
+    pub(super) owner: Arc<Owner>,
+    /// Fingerprint of its programs.
+    pub(super) programs: Arc<str>,
+}
+
+/// Fingerprints of the programs of owners.
+pub static OWNER_FINGERPRINT: Entity<OwnerFingerprint> = Entity {
+    title: "Owners, fingerprints",
+    part: Some(Part::Cgroup),
+    key: key_labels![; |o| o.owner],
+    info: &[Label { name: "programs", help: FINGERPRINT_HELP, read: |o| Some(Text(&o.programs)) }],
+    metrics: &[Metric {
+        name: "bpf_owner_fingerprint_info",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "Fingerprint of the programs of this owner, as `bpf_host_fingerprint_info`; always 1, absent without a program.",
+        source: "`bpf_prog_info.tag`",
+        since: "4.13",
+        carries: Info,
+        read: |_| Some(Int(1)),
+    }],
+    object: None,
+    series: |o| Series { id: o.owner.key(), birth: None, revision: hash((o.owner.revision(), &o.programs)) },
+};
+
+const FINGERPRINT_HELP: &str = "a UUID (version 5) of the distinct tags of the programs in ascending order; equal for the same set, \
+                                whatever ids and numbers of copies";
+
+/// Fingerprint of all programs.
+pub static HOST_FINGERPRINT: Entity<Arc<str>> = Entity {
+    title: "The host, fingerprint",
+    part: Some(Part::Host),
+    key: &[],
+    info: &[Label { name: "programs", help: FINGERPRINT_HELP, read: |fingerprint| Some(Text(fingerprint)) }],
+    metrics: &[Metric {
+        name: "bpf_host_fingerprint_info",
+        kind: Gauge,
+        unit: Unit::None,
+        help: "Fingerprint of all loaded programs, those of the exporter included: hosts with another one have other programs; always 1, \
+               absent unless every program was read.",
+        source: "`bpf_prog_info.tag`",
+        since: "4.13",
+        carries: Info,
+        read: |_| Some(Int(1)),
+    }],
+    object: None,
+    series: |fingerprint| Series { id: 0, birth: None, revision: hash(fingerprint) },
 };
 
 /// Totals of the host by kind of object.

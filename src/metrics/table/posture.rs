@@ -50,6 +50,33 @@ pub static POSTURE: Entity<HostSettings> = Entity {
             "`/proc/vmallocinfo`: `bpf_prog_pack_alloc`, `bpf_jit_binary_alloc` and other callers",
             |p| p.jit_used.map(Value::count),
         ),
+        setting(
+            "bpf_lockdown",
+            "What the kernel refuses even to root: 0 (nothing), 1 (integrity: what changes the kernel, as bpf_probe_write_user) or \
+             2 (confidentiality: also what reads its memory, as bpf_probe_read_kernel); absent without lockdown or securityfs.",
+            "`/sys/kernel/security/lockdown`",
+            "5.4",
+            |p| p.lockdown.map(|number| Int(number.into())),
+        ),
+        setting(
+            "bpf_lsm_enabled",
+            "Whether BPF is an enabled security module, so that programs of type lsm take effect: 1 or 0; absent without \
+             securityfs.",
+            "`bpf` in `/sys/kernel/security/lsm`",
+            "5.7",
+            |p| p.lsm_enabled.map(|enabled| Int(enabled.into())),
+        ),
+        Metric {
+            name: "bpf_bpffs_delegations",
+            kind: Gauge,
+            unit: Unit::Each("{mount}"),
+            help: "Number of bpffs in the exporter's mount namespace that delegate BPF to a user namespace (BPF tokens), each \
+                   once, however often it is mounted.",
+            source: "`delegate_cmds`, `delegate_maps`, `delegate_progs`, `delegate_attachs` in `/proc/self/mountinfo`",
+            since: "6.9",
+            carries: Key,
+            read: |p| p.delegations.map(Value::count),
+        },
     ],
     object: None,
     series: |_| Series::fixed(0, None),
@@ -61,7 +88,7 @@ const fn setting(
     help: &'static str,
     source: &'static str,
     since: &'static str,
-    read: fn(&HostSettings) -> Option<Value>,
+    read: for<'a> fn(&'a HostSettings) -> Option<Value<'a>>,
 ) -> Metric<HostSettings> {
     Metric { name, kind: Gauge, unit: Unit::None, help, source, since, carries: Key, read }
 }
@@ -71,7 +98,7 @@ const fn bytes(
     name: &'static str,
     help: &'static str,
     source: &'static str,
-    read: fn(&HostSettings) -> Option<Value>,
+    read: for<'a> fn(&'a HostSettings) -> Option<Value<'a>>,
 ) -> Metric<HostSettings> {
     Metric { name, kind: Gauge, unit: Bytes, help, source, since: "4.20", carries: Key, read }
 }

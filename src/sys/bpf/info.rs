@@ -72,6 +72,25 @@ pub(crate) fn program_entry_function(fd: BorrowedFd<'_>) -> Result<Option<Functi
     Ok((reported.value.nr_func_info > 0).then_some(function))
 }
 
+/// Queries a program, and copies the start of its translated instructions to `instructions`, as many bytes as fit.
+///
+/// The kernel reports the length of all of them in `xlated_prog_len`: 0 without `CAP_BPF` or `CAP_SYS_ADMIN`. It sets
+/// `xlated_prog_insns` to 0 and copies nothing if their constants are blinded and it hides addresses from the opener of `fd`.
+///
+/// # Errors
+///
+/// `EINVAL` if the descriptor is not of such an object; `ENOMEM` if the kernel cannot allocate as much memory in one piece.
+pub(crate) fn program_instructions(
+    fd: BorrowedFd<'_>,
+    instructions: &mut [u8],
+) -> Result<Reported<ProgramInfo>> {
+    let mut request = ProgramInfo::new_zeroed();
+    request.xlated_prog_insns = instructions.as_mut_ptr() as u64;
+    request.xlated_prog_len = u32::try_from(instructions.len()).unwrap_or(u32::MAX);
+    // SAFETY: the one address that is not null is that of `instructions`, which outlives the call, with its own length or less.
+    unsafe { info(fd, request, size_of::<ProgramInfo>()) }
+}
+
 /// Queries the ids of the maps that a program uses, in the kernel's order. `expected` is their last known number.
 ///
 /// # Errors

@@ -161,13 +161,15 @@ impl<'a> MapEntries<'a> {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` for other types of maps than those that hold programs and maps.
+    /// `EOPNOTSUPP` for other types of maps than those that hold programs and maps, and arrays.
     pub(crate) fn value_len(&self) -> Result<usize> {
         match self.map_type {
             map_type::PROG_ARRAY | map_type::ARRAY_OF_MAPS | map_type::HASH_OF_MAPS => Ok(size_of::<u32>()),
-            map_type::DEVMAP | map_type::DEVMAP_HASH | map_type::CPUMAP | map_type::STRUCT_OPS => {
-                Ok(self.value_size)
-            }
+            map_type::ARRAY
+            | map_type::DEVMAP
+            | map_type::DEVMAP_HASH
+            | map_type::CPUMAP
+            | map_type::STRUCT_OPS => Ok(self.value_size),
             _ => Err(Error::new(Command::MapLookupElem.as_str(), Errno::EOPNOTSUPP)),
         }
     }
@@ -176,8 +178,8 @@ impl<'a> MapEntries<'a> {
     ///
     /// # Errors
     ///
-    /// `EPERM` if the map may not be read; `EOPNOTSUPP` for other types of maps than those that hold programs and maps; `EINVAL`
-    /// also for slices that are not as long as key and value.
+    /// `EPERM` if the map may not be read; `EOPNOTSUPP` for other types of maps than those of [`Self::value_len`]; `EINVAL` also for
+    /// slices that are not as long as key and value.
     pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         if key.len() != self.key_size || value.len() != self.value_len()? {
             return Err(Error::new(Command::MapLookupElem.as_str(), Errno::EINVAL));

@@ -23,7 +23,7 @@ pub(crate) use self::create::{
 pub(crate) use self::id::{fd_by_id, next_id, open_pinned};
 pub(crate) use self::info::{
     btf_data, btf_info, link_info, link_name, map_info, object_id, program_entry_function, program_info,
-    program_map_ids, single_probe_location,
+    program_instructions, program_map_ids, single_probe_location,
 };
 pub(crate) use self::map::{BatchPosition, MapEntries, update_map};
 use crate::model::Kind;

@@ -28,7 +28,7 @@ fn known(value: Option<&impl Debug>) -> Option<String> {
 }
 
 pub(crate) fn program(program: &Program) -> Parts {
-    let Program { facts, run_time, runs, recursion_misses, owner: _ } = program;
+    let Program { facts, run_time, runs, recursion_misses, capabilities, metadata, owner: _ } = program;
     let ProgramFacts {
         id,
         name,
@@ -65,6 +65,9 @@ pub(crate) fn program(program: &Program) -> Parts {
             ("attach_to", known(attach_to.as_ref())),
             // It grows when a map is bound.
             ("map_ids", known(map_ids.as_ref())),
+            ("capabilities", known(capabilities.as_ref())),
+            // They are read again once a map is bound.
+            ("metadata", known(metadata.as_ref())),
             ("run_time", known(run_time.as_ref())),
             ("runs", known(runs.as_ref())),
             ("recursion_misses", known(recursion_misses.as_ref())),

@@ -114,8 +114,13 @@ pub(crate) fn bpf_and_perfmon() {
     assert!(choices.iter().all(|choice| choice.reason.is_none()), "{choices:?}");
     for snapshot in [&first, &second] {
         for program in herd.programs().iter().map(Program::id) {
-            let of = |snapshot| format!("{:?}", readers::program(snapshot, program));
+            let of = |snapshot| {
+                let found = readers::program(snapshot, program).clone();
+                format!("{:?}", model::Program { capabilities: None, metadata: None, ..found })
+            };
             assert_eq!(of(&privileged), of(snapshot));
+            let found = readers::program(snapshot, program);
+            assert!(found.capabilities.is_none() && found.metadata.is_none(), "they need CAP_SYS_ADMIN");
         }
         for map in herd.maps().iter().map(Map::id) {
             let of = |snapshot| Found { mem: None, ..readers::map(snapshot, map).clone() };

@@ -55,6 +55,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("settings_of_the_host_are_those_of_its_sysctls", posture::settings),
     Test::new("without_rights_settings_are_absent_not_zero", posture::without_rights),
     Test::new("settings_of_another_network_namespace_are_absent", posture::in_another_network_namespace),
+    Test::new("a_bpffs_that_delegates_counts_once", posture::delegations),
     Test::new("memory_of_machine_code_grows_and_shrinks_or_is_unknown", posture::memory_of_machine_code),
     Test::new("without_capabilities_tables_are_refused_not_empty", privileges::none),
     Test::new("with_only_cap_bpf_tables_are_refused_not_empty", privileges::cap_bpf_only),

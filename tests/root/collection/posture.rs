@@ -8,8 +8,10 @@ use std::time::Duration;
 use bpf_metrics_exporter::host::posture::ALLOCATORS;
 use bpf_metrics_exporter::model::{self, Feature, HostSettings, Part, Reason, Snapshot};
 use caps::{CapSet, CapsHashSet};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use seccompiler::{BpfProgram, sock_filter};
+use tempfile::TempDir;
 use test_support::objects::{Instruction, Program, ProgramSpec, uapi, wait_until};
 use test_support::readers;
 
@@ -91,6 +93,32 @@ pub(crate) fn in_another_network_namespace() {
     assert!(unprivileged_disabled.is_some(), "it belongs to no namespace");
     assert_eq!(reason(&snapshot), Some(Reason::NetworkNamespace));
     assert_no_issue(&snapshot);
+}
+
+/// No other test mounts a bpffs that delegates, and all are in a mount namespace of their own.
+pub(crate) fn delegations() {
+    let nothing: Option<&str> = None;
+    let count = || read().posture.delegations.expect("/proc is mounted");
+    let before = count();
+    let directory = TempDir::with_prefix("delegating-").expect("a temporary directory can be created");
+    let [at, again] = ["at", "again"].map(|name| directory.path().join(name));
+    for point in [&at, &again] {
+        fs::create_dir(point).expect("the directory is writable");
+    }
+    mount(Some("bpf"), &at, Some("bpf"), MsFlags::empty(), Some("delegate_cmds=any"))
+        .expect("root may mount");
+    mount(Some(&at), &again, nothing, MsFlags::MS_BIND, nothing).expect("root may mount");
+    // Older kernels ignore options of a bpffs that they do not know.
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let point = at.to_str().expect("it is text");
+    let line = mountinfo.lines().find(|line| line.split(' ').nth(4) == Some(point));
+    let delegates = line.expect("it is mounted").contains("delegate_cmds=any");
+    let mounted = count();
+    for point in [&again, &at] {
+        umount2(point, MntFlags::MNT_DETACH).expect("root may unmount");
+    }
+    assert_eq!(mounted, before + u64::from(delegates));
+    assert_eq!(count(), before);
 }
 
 /// Returns whether this kernel compiles programs, of which there is one, but names none of the JIT's allocators.

@@ -36,7 +36,7 @@ fn curl_missing() -> Option<String> {
 }
 
 /// A running exporter, killed when dropped.
-struct Exporter {
+pub(crate) struct Exporter {
     child: Child,
     log: Receiver<String>,
 }
@@ -65,13 +65,13 @@ impl Exporter {
     }
 
     /// Starts the exporter with these arguments, which pushes nowhere.
-    fn with(arguments: &[&str]) -> Self {
+    pub(crate) fn with(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
         Self::start(command.args(["--otlp-grpc", "none"]).args(arguments))
     }
 
     /// Waits for a line of the log that contains a text.
-    fn says(&self, text: &str) -> String {
+    pub(crate) fn says(&self, text: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         let mut log = Vec::new();
         while let Ok(line) = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -84,14 +84,14 @@ impl Exporter {
     }
 
     /// Waits until it serves, and returns its port.
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         let line = self.says("serving Prometheus metrics on ");
         let address =
             line.split("://").nth(1).and_then(|url| url.split('/').next()?.parse::<SocketAddr>().ok());
         address.unwrap_or_else(|| panic!("no address in {line:?}")).port()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().try_into().expect("a pid"));
         kill(pid, signal).expect("it runs");
     }

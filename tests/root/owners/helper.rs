@@ -22,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Gid, Uid, dup2_stdin, setgroups, setresgid, setresuid};
 
-use super::{SOON, holders, loader, named, readers, sums};
+use super::{SOON, fingerprints, holders, loader, named, readers, sums};
 use test_support::objects::{Map, uapi, wait_until};
 use test_support::running::Running;
 
@@ -113,6 +113,7 @@ pub(crate) fn run() -> Option<ExitCode> {
         "timed" => write_snapshots(&mut both()),
         "loader" => loader::load(),
         "churn" => sums::churn(),
+        "programs" => fingerprints::hold(),
         "scripts" => named::start_scripts(),
         other => panic!("there is no role {other}"),
     }

@@ -8,6 +8,7 @@ use crate::suite::{Requirement, Test};
 
 mod cgroups;
 mod creators;
+mod fingerprints;
 mod found;
 mod helper;
 mod holders;
@@ -58,5 +59,6 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_hook_holds_its_program", orphans::by_hooks),
     Test::new("a_filter_holds_its_program", orphans::by_filter).requires(FILTERS),
     Test::new("a_pinned_program_array_holds_its_programs", orphans::by_array),
+    Test::new("owners_of_the_same_programs_have_the_same_fingerprint", fingerprints::compared),
     Test::new("owners_add_up_to_the_host_while_loaders_come_and_go", sums::hold),
 ];

@@ -9,9 +9,12 @@ use std::process::{Command, Stdio};
 use test_support::http;
 use test_support::running::Running;
 
-/// The capabilities that readings need once the iterators are loaded: `SYS_ADMIN`, `SYS_PTRACE`, `NET_ADMIN` and
+/// The capabilities that readings need once the iterators are loaded: `SYSLOG`, `SYS_ADMIN`, `SYS_PTRACE`, `NET_ADMIN` and
 /// `DAC_READ_SEARCH`.
-pub(super) const OF_READINGS: u64 = 1 << 21 | 1 << 19 | 1 << 12 | 1 << 2;
+pub(super) const OF_READINGS: u64 = SYSLOG | 1 << 21 | 1 << 19 | 1 << 12 | 1 << 2;
+
+/// That which the unit does not grant.
+pub(super) const SYSLOG: u64 = 1 << 34;
 
 /// An exporter that serves metrics.
 pub(super) struct Exporter {
@@ -86,11 +89,15 @@ impl Exporter {
     }
 }
 
-/// Returns the names of all metric families in a scrape.
+/// Families that begin with the first program that is loaded or unloaded while the exporter runs.
+const OF_CHANGES: [&str; 3] =
+    ["bpf_program_loads_total", "bpf_program_unloads_total", "bpf_program_lifetime_seconds"];
+
+/// Returns the names of all metric families in a scrape, without those of changes.
 pub(super) fn families_of(address: SocketAddr) -> BTreeSet<String> {
     let scrape = http::get(address, "/metrics").expect("it serves");
     let families = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    families.map(str::to_owned).collect()
+    families.filter(|family| !OF_CHANGES.contains(family)).map(str::to_owned).collect()
 }
 
 /// Returns the series of features in a scrape.
@@ -128,7 +135,7 @@ pub(super) fn threads_of(pid: u32) -> Vec<(String, Thread)> {
     tasks_of(pid).into_iter().filter_map(describe).collect()
 }
 
-/// Returns whether a thread takes readings or scans.
+/// Returns whether a thread takes readings or scans, or follows the kernel's records.
 pub(super) fn reads(name: &str) -> bool {
-    ["reading", "pins", "hooks", "netns", "run statistics"].contains(&name)
+    ["reading", "events", "pins", "hooks", "netns", "run statistics"].contains(&name)
 }

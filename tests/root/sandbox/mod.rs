@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("from_inside_more_is_refused", inside::refused),
     Test::new("root_below_a_filter_is_told_of_the_filter", refusal::told),
     Test::new("doctor_says_what_works_by_trying_it", doctor::tries),
-    Test::new("systemd_rates_the_unit_below_2_and_has_no_complaints", systemd::rated)
+    Test::new("systemd_rates_the_unit_at_most_2_1_and_has_no_complaints", systemd::rated)
         .requires(&[systemd::analyze_missing]),
     Test::new("the_exporter_runs_as_its_unit_says", systemd::runs)
         .requires(&[systemd::analyze_missing, readers::iterators_missing]),

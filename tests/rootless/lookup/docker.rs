@@ -7,12 +7,20 @@ use bpf_metrics_exporter::lookup::once;
 use hyper::body::Bytes;
 
 use super::fake::{BadResponse, Fake, http};
-use super::{CART, SANDBOX, SIDECAR, WEB, only_docker, unknown};
+use super::{CART, ENDED, SANDBOX, SIDECAR, WEB, only_docker, unknown};
 use tempfile::TempDir;
 use test_support::background_lookup::{BackgroundLookup, DEADLINE};
 
 /// Responses of a host with a container that has a link alias, one without a name yet, and two made by a kubelet.
 fn host(path: &str) -> Response {
+    if let Some(filter) = path.strip_prefix("/containers/json?all=true&filters=") {
+        let filter = percent_encoding::percent_decode_str(filter).decode_utf8().expect("it is text");
+        let ended = filter == format!(r#"{{"id":["{ENDED}"]}}"#);
+        return http(
+            200,
+            if ended { format!(r#"[{{"Id":"{ENDED}","Names":["/job"]}}]"#) } else { "[]".to_owned() },
+        );
+    }
     if path != "/containers/json" {
         return http(404, "{\"message\":\"page not found\"}");
     }
@@ -44,6 +52,17 @@ fn names_have_no_slash_and_labels_take_precedence() {
     assert_eq!(lookup.container(SANDBOX), container(None, Some(CART)));
     assert_eq!(lookup.container(SIDECAR), container(Some("side"), Some(CART)));
     assert_eq!(lookup.names.container(&unknown(1)), None, "it has no name yet");
+    assert_eq!(lookup.log(), "");
+}
+
+#[test]
+fn a_container_that_has_ended_is_named() {
+    let directory = TempDir::with_prefix("docker-").expect("the test directory is writable");
+    let docker = Fake::http(&directory.path().join("docker.sock"), host);
+    let lookup = BackgroundLookup::start(only_docker(directory.path(), &docker.socket));
+    assert_eq!(lookup.container(WEB), container(Some("web"), None));
+    assert_eq!(docker.requests(), ["/containers/json"], "it is running");
+    assert_eq!(lookup.container(ENDED), container(Some("job"), None));
     assert_eq!(lookup.log(), "");
 }
 

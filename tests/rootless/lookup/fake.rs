@@ -85,7 +85,7 @@ impl Fake {
         let state = Arc::new(Mutex::new(State { respond: Box::new(respond), requests: Vec::new() }));
         let shared = Arc::clone(&state);
         let router = Router::new().fallback(async move |request: Request| {
-            let path = request.uri().path().to_owned();
+            let path = request.uri().path_and_query().expect("a path").to_string();
             let response = {
                 let state = &mut *shared.lock().expect("no responder panics");
                 state.requests.push(path.clone());
@@ -103,6 +103,11 @@ impl Fake {
     /// Sets the responses from now on.
     pub(crate) fn respond(&self, respond: impl Fn(&str) -> Response + Send + 'static) {
         self.state.lock().expect("no responder panics").respond = Box::new(respond);
+    }
+
+    /// Returns how often Docker was queried: the requests for its list of running containers.
+    pub(crate) fn docker_queries(&self) -> usize {
+        self.requests().iter().filter(|path| *path == "/containers/json").count()
     }
 
     /// Returns the paths of all requests.

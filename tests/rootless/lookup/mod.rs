@@ -16,6 +16,7 @@ const WEB: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abc
 const SIDECAR: &str = "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const SANDBOX: &str = "2123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const ETCD: &str = "3123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const ENDED: &str = "4123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const CART: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
 const STATIC: &str = "36b6d6be73b1065af369b3985edafa09";
 

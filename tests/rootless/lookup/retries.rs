@@ -44,7 +44,7 @@ fn unknown_ids_are_queried_with_backoff() {
         let _missing = lookup.names.container(WEB);
         (start.elapsed() >= Duration::from_secs(2)).then_some(())
     });
-    let queries = docker.requests().len();
+    let queries = docker.docker_queries();
     assert!((2..=4).contains(&queries) && readings > 30, "{queries} requests in {readings} readings");
     docker.respond(one_container);
     assert_eq!(lookup.container(WEB).name.as_deref(), Some("web"));

@@ -28,12 +28,12 @@ fn well_known_sockets_may_appear_later_and_have_two_paths() {
     assert_eq!(lookup.container(WEB).name.as_deref(), Some("web"));
     // For an unknown id it is queried as often as the next runtime, not once per path.
     let podman = Fake::http(&root.path().join("run/podman/podman.sock"), one_container);
-    let before = docker.requests().len();
+    let before = docker.docker_queries();
     let others = lookup.until("the next runtime is queried", || {
         assert_eq!(lookup.names.container(SIDECAR), None);
-        Some(podman.requests().len()).filter(|requests| *requests >= 3)
+        Some(podman.docker_queries()).filter(|requests| *requests >= 3)
     });
-    let requests = docker.requests().len() - before;
+    let requests = docker.docker_queries() - before;
     assert!((others..=others + 1).contains(&requests), "{requests}, and {others} to the next runtime");
     assert_eq!(lookup.log(), "", "a missing well-known socket is not an error");
 }

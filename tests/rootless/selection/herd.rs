@@ -9,8 +9,9 @@ use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{
     AttachPointStatus, AttachmentScan, BootTime, Btf, Device, HeldBy, Holder, Holders, Hook, Identity, Issue,
-    Kind, KindTotal, Link, LinkFacts, Map, MapFacts, ObjectType, Owner, OwnerTotal, Part, Pin, Process,
-    Program, ProgramFacts, Snapshot, Tag, Target, WallClock,
+    Kind, KindTotal, Link, LinkFacts, Map, MapFacts, MetadataVariable, ObjectType, Owner, OwnerTotal, Part,
+    Pin, Process, Program, ProgramCapabilities, ProgramCapability, ProgramFacts, Snapshot, Tag, Target,
+    WallClock,
 };
 
 use super::{at_most, by_object, expected, exporter, points};
@@ -64,6 +65,11 @@ fn program(id: u32, cycle: u32) -> Program {
         run_time: Some(Duration::from_nanos(cycle.into())),
         runs: Some(cycle.into()),
         recursion_misses: Some(0),
+        capabilities: Some(Arc::new(ProgramCapabilities {
+            words: vec![ProgramCapability::DropPacket, ProgramCapability::TailCall],
+            kfuncs: (0..id % 3).map(|number| format!("bpf_kfunc_{number}")).collect(),
+        })),
+        metadata: Some([MetadataVariable { key: "version".to_owned(), value: id.to_string() }].into()),
         owner: Some(owner_of(id)),
     }
 }
@@ -146,6 +152,8 @@ fn owner_total(number: u32, cycle: u32) -> OwnerTotal {
         links: Some(3),
         mem: Some(4096),
         run_time: Some(Duration::from_nanos(cycle.into())),
+        fingerprint: Some("9d0c3b0d-6f1a-5c52-8e6c-1f0b5f0e4d86".into()),
+        capable: Some([(ProgramCapability::DropPacket, 1)].into()),
     }
 }
 

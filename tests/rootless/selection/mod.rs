@@ -61,6 +61,11 @@ fn expected(selected: &Selected, exporter: Option<&Exporter>) -> Vec<Point> {
     points::expected(selected.sample(exporter))
 }
 
+/// Returns the number of series of these points: a histogram has eighteen buckets with a bound and one without, a sum and a count.
+fn series(points: &[Point]) -> u64 {
+    points.iter().map(|point| if point.distribution.is_some() { 21 } else { 1 }).sum()
+}
+
 fn at_most(max: u64) -> Selection {
     Selection { max_series: Some(max), ..Selection::default() }
 }
@@ -98,6 +103,8 @@ fn exporter() -> Exporter {
         delivery: Some(Delivery {
             points: vec![tally("accepted"), tally("rejected")],
             dropped: vec![tally("refused")],
+            log_records: vec![tally("accepted")],
+            dropped_log_records: vec![tally("missed")],
             requests: vec![tally("success")],
             backlog: vec![Backlog { destination: None, bytes: 0, since }],
         }),
@@ -226,12 +233,12 @@ proptest! {
         let limited = at_most(max).apply(before.clone(), exporter);
         let (all, kept) = (expected(&before, exporter), expected(&limited, exporter));
         let own = u64::from(before.dropped.is_none());
-        let (all_count, kept_count) = (all.len() as u64 + own, kept.len() as u64);
+        let (all_count, kept_count) = (series(&all) + own, series(&kept));
         let (all, rest) = by_object(all);
         let (kept, still) = by_object(kept);
 
         prop_assert_eq!(&still, &rest, "series about many objects stay as they are");
-        prop_assert!(kept_count <= max.max(rest.len() as u64 + 1), "{} of at most {}", kept_count, max);
+        prop_assert!(kept_count <= max.max(series(&rest) + 1), "{} of at most {}", kept_count, max);
         let dropped = before.dropped.unwrap_or(0).saturating_add(all_count - kept_count);
         prop_assert_eq!(limited.dropped, Some(dropped));
         for (object, points) in &kept {
@@ -245,7 +252,7 @@ proptest! {
         prop_assert_eq!(written(&at_most(max).apply(limited.clone(), exporter)), written(&limited), "and of the rest");
         // At the limit itself nothing is missing, and below it something is.
         prop_assert_eq!(written(&at_most(kept_count).apply(before.clone(), exporter)), written(&limited), "as many as fit");
-        let all_but_one = expected(&at_most(all_count - 1).apply(before.clone(), exporter), exporter).len() as u64;
+        let all_but_one = series(&expected(&at_most(all_count - 1).apply(before.clone(), exporter), exporter));
         prop_assert!(all_but_one < all_count || kept.is_empty());
         prop_assert_eq!(limited.snapshot.programs.is_none(), before.snapshot.programs.is_none(), "unread is not dropped");
     }

@@ -36,6 +36,82 @@ struct Metric {
     gauge: Option<Number>,
     #[prost(message, optional, tag = "3")]
     counter: Option<Number>,
+    #[prost(message, optional, tag = "7")]
+    histogram: Option<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Histogram {
+    #[prost(uint64, optional, tag = "1")]
+    count: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    sum: Option<f64>,
+    #[prost(message, repeated, tag = "3")]
+    bucket: Vec<Bucket>,
+    #[prost(sint32, optional, tag = "5")]
+    schema: Option<i32>,
+    #[prost(double, optional, tag = "6")]
+    zero_threshold: Option<f64>,
+    #[prost(uint64, optional, tag = "7")]
+    zero_count: Option<u64>,
+    #[prost(message, repeated, tag = "12")]
+    positive_span: Vec<Span>,
+    #[prost(sint64, repeated, packed = "false", tag = "13")]
+    positive_delta: Vec<i64>,
+    #[prost(message, optional, tag = "15")]
+    created: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Bucket {
+    #[prost(uint64, optional, tag = "1")]
+    cumulative_count: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    upper_bound: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Span {
+    #[prost(sint32, optional, tag = "1")]
+    offset: Option<i32>,
+    #[prost(uint32, optional, tag = "2")]
+    length: Option<u32>,
+}
+
+impl Histogram {
+    /// The lines of its classic buckets in text 0.0.4.
+    fn lines(&self, name: &str, labels: &[String]) -> Vec<String> {
+        let count = self.count.expect("a count");
+        let with = |more: Option<String>| {
+            let labels: Vec<String> = labels.iter().cloned().chain(more).collect();
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) }
+        };
+        let bucket =
+            |bound: &str, count| format!("{name}_bucket{} {count}", with(Some(format!("le=\"{bound}\""))));
+        let finite = self.bucket.iter().map(|found| {
+            let bound = found.upper_bound.expect("a bound");
+            let text =
+                if bound < 1e6 { format!("{bound:?}") } else { format!("{bound:e}").replace('e', "e+0") };
+            bucket(&text, found.cumulative_count.expect("a count"))
+        });
+        let sum = self.sum.expect("a sum");
+        let rest = [
+            bucket("+Inf", count),
+            format!("{name}_sum{} {sum}", with(None)),
+            format!("{name}_count{} {count}", with(None)),
+        ];
+        finite.chain(rest).collect()
+    }
+
+    /// The number of values in native buckets.
+    fn native_count(&self) -> i64 {
+        let (mut count, mut sum) = (0, self.zero_count.expect("a count").cast_signed());
+        for delta in &self.positive_delta {
+            count += delta;
+            sum += count;
+        }
+        sum
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -83,16 +159,23 @@ fn as_text(families: &[MetricFamily]) -> Vec<String> {
             )
         };
         let labels: Vec<String> = metric.label.iter().map(label).collect();
+        if family.kind == Some(4) {
+            let histogram = metric.histogram.as_ref().expect("a histogram");
+            return histogram.lines(family.name.as_deref().expect("a name"), &labels);
+        }
         let number = if family.kind == Some(0) { metric.counter } else { metric.gauge };
         let value = number.and_then(|number| number.value).expect("a value of the family's type");
         let name = family.name.as_deref().expect("a name");
         if labels.is_empty() {
-            format!("{name} {value}")
+            vec![format!("{name} {value}")]
         } else {
-            format!("{name}{{{}}} {value}", labels.join(","))
+            vec![format!("{name}{{{}}} {value}", labels.join(","))]
         }
     };
-    families.iter().flat_map(|family| family.metric.iter().map(move |metric| line(family, metric))).collect()
+    families
+        .iter()
+        .flat_map(|family| family.metric.iter().flat_map(move |metric| line(family, metric)))
+        .collect()
 }
 
 const PROTOBUF: &str = "Accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
@@ -130,14 +213,43 @@ fn protobuf_has_the_series_of_the_text() {
 }
 
 #[test]
+fn protobuf_has_native_histograms() {
+    let mut written = Vec::new();
+    let snapshot = snapshot();
+    protobuf::write(Sample::new(&snapshot), &mut written).expect("a vector takes everything");
+    let families = families(&written);
+    let named = |family: &&MetricFamily| family.name.as_deref() == Some("bpf_program_lifetime_seconds");
+    let family = families.iter().find(named).expect("the snapshot has lifetimes");
+    assert_eq!((family.kind, family.unit.as_deref()), (Some(4), Some("seconds")));
+    let activity = snapshot.activity.as_ref().expect("the snapshot has activity");
+    assert!(activity.lifetimes.len() > 1);
+    for (lifetimes, metric) in activity.lifetimes.iter().zip(&family.metric) {
+        let histogram = metric.histogram.as_ref().expect("a histogram");
+        assert_eq!(histogram.schema, Some(3));
+        assert_eq!(histogram.zero_threshold, Some((-128_f64).exp2()));
+        assert_eq!(histogram.native_count(), lifetimes.seconds.count().cast_signed());
+        let length: u32 = histogram.positive_span.iter().filter_map(|span| span.length).sum();
+        assert_eq!(length as usize, histogram.positive_delta.len());
+        let created = histogram.created.expect("its start");
+        assert_eq!(created.seconds, snapshot.clock.at(lifetimes.since).as_second());
+    }
+}
+
+#[test]
 fn openmetrics_has_created_times_where_they_are_wanted() {
     let accept = "Accept: application/openmetrics-text;version=1.0.0\r\n";
-    assert!(!get(serve(snapshot()).address, "/metrics", accept).2.contains("_created"));
+    // There is a metric `bpf_objects_created_total`.
+    let is_created =
+        |line: &str| line.split(['{', ' ']).next().is_some_and(|name| name.ends_with("_created"));
+    let has_created = |text: &str| text.lines().any(is_created);
+    assert!(!has_created(&get(serve(snapshot()).address, "/metrics", accept).2));
     let with = web::Settings { created: true, ..settings() };
     let server = serve_with(with, snapshot, Selected::all);
-    assert!(!get(server.address, "/metrics", "").2.contains("_created"), "text 0.0.4 has no such thing");
+    assert!(!has_created(&get(server.address, "/metrics", "").2), "text 0.0.4 has no such thing");
     let text = get(server.address, "/metrics", accept).2;
-    let total = |line: &&str| line.contains("_total{") || line.contains("_total ");
+    let total = |line: &&str| {
+        ["_total{", "_total ", "_seconds_count{", "_seconds_count "].iter().any(|end| line.contains(end))
+    };
     // The parser wants the same labels on every line of a family, which those with descriptions do not have.
     let family = "bpf_program_runs";
     let of_family = |line: &&str| {
@@ -154,7 +266,7 @@ fn openmetrics_has_created_times_where_they_are_wanted() {
     assert!(created.count() > 1, "{lines}");
     let lines: Vec<&str> = text.lines().collect();
     let mut checked = 0;
-    for pair in lines.windows(2).filter(|pair| total(&pair[0]) && pair[1].contains("_created")) {
+    for pair in lines.windows(2).filter(|pair| total(&pair[0]) && is_created(pair[1])) {
         let labels = |line: &str| {
             line.split_once('{').map(|(_, rest)| rest.rsplit_once(' ').map(|(labels, _)| labels.to_owned()))
         };
@@ -162,11 +274,7 @@ fn openmetrics_has_created_times_where_they_are_wanted() {
         checked += 1;
     }
     assert!(checked > 10, "{checked}");
-    assert_eq!(
-        checked,
-        lines.iter().filter(|line| line.contains("_created")).count(),
-        "each follows its counter"
-    );
+    assert_eq!(checked, lines.iter().filter(|line| is_created(line)).count(), "each follows its counter");
 }
 
 #[test]

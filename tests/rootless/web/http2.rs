@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bpf_metrics_exporter::events::Events;
+use bpf_metrics_exporter::model::EventKind;
 use bpf_metrics_exporter::web::{self, bounds};
 use h2::client::{Builder, SendRequest};
 use http::Request;
@@ -14,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::config::{Folder, SERVER};
+use super::events::event;
 use super::{Selected, Server, serve_with, settings};
 
 /// Connects with a window of this size for each stream, in bytes. Returns what sends requests, and the connection.
@@ -62,7 +65,7 @@ async fn a_client_that_takes_nothing_is_closed_whatever_it_asked_for() {
     let folder = Folder::new();
     let server = serve(&folder, settings());
     let began = Instant::now();
-    let stalled = ["/-/healthy", "/nothing", "/metrics"].map(|path| {
+    let stalled = ["/-/healthy", "/nothing", "/metrics", "/api/v1/events"].map(|path| {
         let (folder, address) = (&folder, server.address);
         async move {
             let (client, connection) = connect(folder, address, 0).await;
@@ -119,4 +122,37 @@ async fn a_connection_ends_when_tls_changes() {
     let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
     // The client may still have something to say when the connection is closed.
     let _in_order: Result<(), h2::Error> = ended.expect("it is closed").expect("it does not panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_and_scrapes_share_a_connection() {
+    let folder = Folder::new();
+    let events = Events::default();
+    events.publish(vec![event(EventKind::ProgramLoad, "first")]);
+    let server = serve(&folder, web::Settings { events: events.clone(), ..settings() });
+    let (client, connection) = connect(&folder, server.address, 1 << 20).await;
+    let mut sender = client.clone().ready().await.expect("it is open");
+    let (response, _) = sender.send_request(get("/api/v1/events"), true).expect("it is open");
+    let response = response.await.expect("it answers");
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    let mut text = String::new();
+    while !text.contains("\"first\"") {
+        let piece = body.data().await.expect("it goes on").expect("it is open");
+        text += std::str::from_utf8(&piece).expect("text");
+    }
+    assert_eq!(fetch(&client, "/metrics").await.0, 200);
+    events.publish(vec![event(EventKind::ProgramUnload, "second")]);
+    let piece = body.data().await.expect("it goes on").expect("it is open");
+    assert!(piece.starts_with(b"id: 2\nevent: bpf.program.unload\n"), "{piece:?}");
+    let began = Instant::now();
+    server.stop.send_replace(true);
+    while let Some(piece) = body.data().await {
+        assert_eq!(piece.expect("it ends in order"), Bytes::new(), "the last frame is an empty one");
+    }
+    drop(client);
+    let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
+    // The client may still have something to say when the connection is closed.
+    let _in_order: Result<(), h2::Error> = ended.expect("it is closed").expect("it does not panic");
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
 }

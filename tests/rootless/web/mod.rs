@@ -2,6 +2,7 @@
 
 mod attacks;
 mod config;
+mod events;
 mod formats;
 mod http2;
 mod requests;
@@ -13,11 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bpf_metrics_exporter::events::Events;
 use bpf_metrics_exporter::metrics::select::Selected;
-use bpf_metrics_exporter::model::{BootTime, Build, Exporter, Snapshot};
+use bpf_metrics_exporter::model::{BootTime, Build, Exporter, Snapshot, WallClock};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::web::{self, Hosts, Listener};
 use bpf_metrics_exporter::worker::Worker;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use test_support::golden::snapshot;
@@ -73,6 +76,8 @@ fn settings() -> web::Settings {
         max_requests: web::bounds::MAX_REQUESTS,
         hosts: Hosts::new(["node-1"]),
         created: false,
+        events: Events::default(),
+        clock: Arc::new(|| WallClock { booted_at: Timestamp::UNIX_EPOCH }),
         config: None,
         descriptors: 1 << 20,
     }

@@ -4,10 +4,12 @@
 pub mod answerer;
 pub mod background_lookup;
 pub mod bpftool;
+pub mod events;
 pub mod faults;
 pub mod golden;
 pub mod holding;
 pub mod http;
+pub mod log_pipeline;
 pub mod measure;
 pub mod objects;
 pub mod pipe;

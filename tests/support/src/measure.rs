@@ -6,6 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::root;
 
+/// Returns how often something is measured: so many times, or a tenth of it with `QUICK_BENCHES` set, where it only matters that it works.
+#[must_use]
+pub fn runs(times: u32) -> u32 {
+    if std::env::var_os("QUICK_BENCHES").is_some() { times.div_ceil(10) } else { times }
+}
+
 /// Returns the shortest time of several runs. Neither preparing the input nor dropping the output is timed.
 pub fn least<I, O>(runs: u32, mut prepare: impl FnMut() -> I, mut run: impl FnMut(I) -> O) -> Duration {
     let time = |_| {

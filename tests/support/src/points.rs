@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bpf_metrics_exporter::export::otlp::encode::Request;
 use bpf_metrics_exporter::metrics::{Entity, MetricKind, Rows, Sample, Value, Visitor, visit};
-use bpf_metrics_exporter::model::WallClock;
+use bpf_metrics_exporter::model::{Histogram, WallClock};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, Metric};
 use prost::Message as _;
 
 /// The labels of a point, by name.
@@ -24,7 +25,7 @@ pub struct Point {
     pub metric: String,
     /// Unit of the metric, as OTLP spells it.
     pub unit: String,
-    /// Whether the metric is a monotonic, cumulative sum; else it is a gauge.
+    /// Whether the metric is a monotonic, cumulative sum; else it is a gauge or a histogram.
     pub counter: bool,
     /// Labels of this point.
     pub labels: Labels,
@@ -32,8 +33,66 @@ pub struct Point {
     pub start: u64,
     /// Time of the value in nanoseconds since 1970.
     pub time: u64,
-    /// `None` marks the end of the series.
+    /// Of a histogram the number of its values. `None` marks the end of the series.
     pub value: Option<f64>,
+    /// The rest of a histogram.
+    pub distribution: Option<Distribution>,
+}
+
+/// A point of a histogram.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    /// The sum of its values.
+    pub sum: f64,
+    /// The number of values that count as zero.
+    pub zeros: u64,
+    /// Scale of the buckets.
+    pub scale: i32,
+    /// The number of values in each bucket that has some, by its index.
+    pub buckets: BTreeMap<i32, u64>,
+}
+
+impl Distribution {
+    /// Returns what OTLP should have of a histogram: its buckets at the highest scale up to 3 at which they are within 160 indexes.
+    #[must_use]
+    pub fn of(histogram: &Histogram) -> Self {
+        let model = serde_json::to_value(histogram).expect("it is JSON");
+        let counts: BTreeMap<i32, u64> =
+            serde_json::from_value(model["buckets"].clone()).expect("it has buckets");
+        let at = |scale: i32| {
+            let mut buckets: BTreeMap<i32, u64> = BTreeMap::new();
+            for (index, count) in &counts {
+                *buckets.entry(index.div_euclid(1 << (3 - scale))).or_default() += count;
+            }
+            buckets
+        };
+        let fits = |buckets: &BTreeMap<i32, u64>| {
+            buckets
+                .first_key_value()
+                .zip(buckets.last_key_value())
+                .is_none_or(|(first, last)| last.0 - first.0 < 160)
+        };
+        let (scale, buckets) = (-20..=3)
+            .rev()
+            .map(|scale| (scale, at(scale)))
+            .find(|(_, buckets)| fits(buckets))
+            .expect("all numbers are within a few buckets at a low scale");
+        Self { sum: histogram.sum(), zeros: histogram.zeros(), scale, buckets }
+    }
+
+    fn decode(point: &ExponentialHistogramDataPoint) -> Self {
+        assert_eq!((point.negative.as_ref(), point.min, point.max), (None, None, None));
+        assert!(point.zero_threshold > 0.0 && point.zero_threshold < 1e-30, "{}", point.zero_threshold);
+        let positive = point.positive.clone().unwrap_or_default();
+        assert!(positive.bucket_counts.len() <= 160, "{} buckets", positive.bucket_counts.len());
+        let counts = (positive.offset..).zip(positive.bucket_counts).filter(|(_, count)| *count > 0);
+        Self {
+            sum: point.sum.expect("it has a sum"),
+            zeros: point.zero_count,
+            scale: point.scale,
+            buckets: counts.collect(),
+        }
+    }
 }
 
 /// Returns the points of a request, in its order, and the number of points in each of its metric messages.
@@ -49,6 +108,13 @@ pub fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>)
                 assert!(sum.is_monotonic, "{} only grows", metric.name);
                 assert_eq!(sum.aggregation_temporality, 2, "{} is cumulative", metric.name);
                 (true, &sum.data_points)
+            }
+            Data::ExponentialHistogram(histogram) => {
+                assert_eq!(histogram.aggregation_temporality, 2, "{} is cumulative", metric.name);
+                assert!(!metric.description.is_empty(), "{} has a description", metric.name);
+                sizes.push(histogram.data_points.len());
+                points.extend(histogram.data_points.iter().map(|point| decode_histogram(metric, point)));
+                continue;
             }
             other => panic!("{} is neither a gauge nor a sum: {other:?}", metric.name),
         };
@@ -69,10 +135,35 @@ pub fn decode(request: &ExportMetricsServiceRequest) -> (Vec<Point>, Vec<usize>)
                 start: point.start_time_unix_nano,
                 time: point.time_unix_nano,
                 value,
+                distribution: None,
             });
         }
     }
     (points, sizes)
+}
+
+fn decode_histogram(metric: &Metric, point: &ExponentialHistogramDataPoint) -> Point {
+    let is_marker = point.flags == 1;
+    if is_marker {
+        let empty = ExponentialHistogramDataPoint {
+            attributes: point.attributes.clone(),
+            start_time_unix_nano: point.start_time_unix_nano,
+            time_unix_nano: point.time_unix_nano,
+            flags: 1,
+            ..Default::default()
+        };
+        assert_eq!(*point, empty, "a marker has no values");
+    }
+    Point {
+        metric: metric.name.clone(),
+        unit: metric.unit.clone(),
+        counter: false,
+        labels: labels(&point.attributes),
+        start: point.start_time_unix_nano,
+        time: point.time_unix_nano,
+        value: (!is_marker).then(|| as_float(point.count.cast_signed())),
+        distribution: (!is_marker).then(|| Distribution::decode(point)),
+    }
 }
 
 /// Returns the points of several encoded requests.
@@ -112,6 +203,13 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
             for (_, metric) in entity.rows(rows) {
                 for value in values.unwrap_or_default() {
                     let Some(number) = (metric.read)(value) else { continue };
+                    let is_histogram = matches!(metric.kind, MetricKind::Histogram { .. });
+                    assert_eq!(
+                        matches!(number, Value::Histogram(_)),
+                        is_histogram,
+                        "value of {}",
+                        metric.name
+                    );
                     let labels = entity
                         .labels(metric.carries)
                         .filter_map(|label| {
@@ -130,7 +228,12 @@ pub fn expected(sample: Sample<'_>) -> Vec<Point> {
                             Value::Int(number) => as_float(number),
                             Value::Float(number) => number,
                             Value::Time(time) => as_float(self.clock.second(time).as_second()),
+                            Value::Histogram(histogram) => as_float(histogram.count().cast_signed()),
                         }),
+                        distribution: match number {
+                            Value::Int(_) | Value::Float(_) | Value::Time(_) => None,
+                            Value::Histogram(histogram) => Some(Distribution::of(histogram)),
+                        },
                     });
                 }
             }

@@ -1,5 +1,6 @@
 //! Arbitrary snapshots: any that the model can hold, with names that need escaping in every format.
 
+mod activity;
 mod owned;
 
 use std::borrow::Cow;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::model::{
     BootTime, Btf, Collector, Feature, FeatureState, HostSettings, Issue, Kind, Link, LinkFacts, Map,
-    MapFacts, ObjectType, Program, ProgramFacts, ReaderKind, Reason, RunStats, Snapshot, Tag, WallClock,
+    MapFacts, MetadataVariable, ObjectType, Program, ProgramCapabilities, ProgramCapability, ProgramFacts,
+    ReaderKind, Reason, RunStats, Snapshot, Tag, WallClock,
 };
 use jiff::Timestamp;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -60,6 +62,22 @@ fn table<T: std::fmt::Debug>(
     option::weighted(0.9, (btree_set(any::<u32>(), 0..20), vec(row, 20)).prop_map(with_ids))
 }
 
+/// Any words and kfuncs, each once.
+fn capabilities() -> impl Strategy<Value = ProgramCapabilities> {
+    let words = btree_set(select(&ProgramCapability::ALL[..]), 0..4);
+    (words, btree_set(text(), 0..3)).prop_map(|(words, kfuncs)| ProgramCapabilities {
+        words: words.into_iter().collect(),
+        kfuncs: kfuncs.into_iter().collect(),
+    })
+}
+
+/// Any variables, each name once.
+fn metadata() -> impl Strategy<Value = Arc<[MetadataVariable]>> {
+    btree_map(text(), text(), 0..3).prop_map(|variables| {
+        variables.into_iter().map(|(key, value)| MetadataVariable { key, value }).collect()
+    })
+}
+
 fn program() -> impl Strategy<Value = Program> {
     let facts = (
         (text(), object_type(), any::<[u8; 8]>(), any::<bool>(), moment()),
@@ -68,8 +86,14 @@ fn program() -> impl Strategy<Value = Program> {
         (option::of(text()), option::of(vec(any::<u32>(), 0..4))),
     );
     let moving = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
-    (facts, moving, option::of(owned::owner())).prop_map(
-        |((named, sized, counted, used), (run_time, runs, recursion_misses), owner)| {
+    let analysed = (option::of(capabilities()), option::of(metadata()));
+    (facts, moving, analysed, option::of(owned::owner())).prop_map(
+        |(
+            (named, sized, counted, used),
+            (run_time, runs, recursion_misses),
+            (capabilities, metadata),
+            owner,
+        )| {
             let (name, program_type, tag, gpl_compatible, loaded_at) = named;
             let (uid, btf_id, size_jitted, size_translated) = sized;
             let (mem, verified_instructions) = counted;
@@ -95,6 +119,8 @@ fn program() -> impl Strategy<Value = Program> {
                 run_time: run_time.map(Duration::from_nanos),
                 runs,
                 recursion_misses,
+                capabilities: capabilities.map(Arc::new),
+                metadata,
                 owner,
             }
         },
@@ -188,16 +214,22 @@ fn features() -> impl Strategy<Value = Vec<FeatureState>> {
 }
 
 fn posture() -> impl Strategy<Value = HostSettings> {
-    let numbers = (option::of(0..3_u32), option::of(0..3_u32), option::of(0..3_u32));
-    (numbers, option::of(any::<u64>()), option::of(any::<u64>())).prop_map(
-        |((jit_enabled, jit_harden, unprivileged_disabled), jit_limit, jit_used)| HostSettings {
+    let numbers = (option::of(0..3_u32), option::of(0..3_u32), option::of(0..3_u32), option::of(0..3_u32));
+    let sizes = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
+    (numbers, sizes, option::of(any::<bool>())).prop_map(|(numbers, sizes, lsm_enabled)| {
+        let (jit_enabled, jit_harden, unprivileged_disabled, lockdown) = numbers;
+        let (jit_limit, jit_used, delegations) = sizes;
+        HostSettings {
             jit_enabled,
             jit_harden,
             unprivileged_disabled,
             jit_limit,
             jit_used,
-        },
-    )
+            lockdown,
+            lsm_enabled,
+            delegations,
+        }
+    })
 }
 
 /// Any snapshot.
@@ -218,34 +250,42 @@ pub fn snapshot() -> impl Strategy<Value = Snapshot> {
             covered: Duration::from_millis(covered.into()),
         },
     );
+    let activity = option::of(activity::activity());
     let owned = (owned::holders(), owned::pins(), owned::hooks(), owned::owners(), owned::totals());
     let went = (collectors(), features(), issues(), posture());
-    (tables, owned, run_stats, went, moment(), moment(), clock()).prop_map(
+    (tables, owned, run_stats, went, activity, moment(), moment(), clock()).prop_map(
         |(
             tables,
             owned,
             run_stats,
             (collectors, features, issues, posture),
+            activity,
             taken_at,
             reader_started_at,
             clock,
         )| {
             let (programs, maps, links, btfs) = tables;
             let (holders, pins, hooks, owners, totals) = owned;
+            let fingerprint = posture.jit_limit.map(|number| format!("{number:032x}").into());
             Snapshot {
                 taken_at,
                 reader_started_at,
                 first_read_at: reader_started_at,
                 clock,
                 programs,
+                own_programs: Vec::new(),
                 maps,
                 links,
                 btfs: btfs.map(|btfs| btfs.into_iter().map(Arc::new).collect()),
                 holders,
                 pins,
                 hooks,
+                orphans: None,
                 owners,
                 totals,
+                fingerprint,
+                unexpected: posture.jit_used,
+                activity: activity.map(Arc::new),
                 posture,
                 run_stats,
                 collectors,

@@ -1,10 +1,13 @@
 //! For each alert, its fault and what is just not one.
 
+use std::collections::BTreeSet;
+
 use dist::names::{
-    COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES, JIT_LIMIT, JIT_USED,
-    LINK_INFO, LINK_MISSED, MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, OBJECTS_ORPHANED,
-    OTLP_DESTINATION_INFO, OTLP_DROPPED_POINTS, OTLP_POINTS, PROGRAM_INFO, PROGRAM_RECURSION_MISSES,
-    PROGRAM_RUNS,
+    COLLECT_SUCCESS, DROPPED_SERIES, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, HOST_FINGERPRINT_INFO, ISSUES,
+    JIT_LIMIT, JIT_USED, LINK_INFO, LINK_MISSED, MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, Metric,
+    OBJECTS_ORPHANED, OTLP_DESTINATION_INFO, OTLP_DROPPED_LOG_RECORDS, OTLP_DROPPED_POINTS, OTLP_LOG_RECORDS,
+    OTLP_POINTS, OWNER_FINGERPRINT_INFO, PROGRAM_INFO, PROGRAM_RECURSION_MISSES, PROGRAM_RUNS,
+    PROGRAM_UNEXPECTED,
 };
 use serde_json::{Value, json};
 
@@ -44,12 +47,15 @@ pub(super) fn cases() -> Vec<Case> {
         link_misses_runs(),
         program_set_differs(),
         common_program_lost(),
+        fingerprint_differs(),
+        program_unexpected(),
         hook_lost_program(),
         orphans_grow(),
         jit_memory_near_limit(),
         exporter_absent(),
         exporter_silent(),
         points_dropped(),
+        log_records_dropped(),
         collector_failing(),
         series_dropped(),
     ]
@@ -409,6 +415,154 @@ fn program_set_differs() -> Vec<Case> {
     ]
 }
 
+/// The pods of an agent on ten nodes.
+const PODS: [&str; 10] =
+    ["x7k2p", "b4d9f", "c8h6j", "n5v2w", "z9q4r", "t6s8l", "m2k7g", "w4x9c", "d5f8b", "h6j2n"];
+
+/// Returns nodes whose programs have these fingerprints: those of the agent, which is a pod of a `DaemonSet`, and those of the host.
+pub(super) fn with_fingerprints(
+    nodes: u32,
+    minutes: u32,
+    of_agent: impl Fn(u32, u32) -> Option<&'static str>,
+    of_host: impl Fn(u32, u32) -> String,
+) -> Input {
+    let mut input = Input::new(minutes);
+    for (number, pod) in (1..=nodes).zip(PODS) {
+        let node = if number.is_multiple_of(2) { Node::scraped(number) } else { Node::pushed(number) };
+        input.add_exporter(node, |_| true);
+        let agents: BTreeSet<&str> = (0..=minutes).filter_map(|minute| of_agent(number, minute)).collect();
+        for programs in agents {
+            let labels = format!(r#"owner_kind="pod",owner="kube-system/agent-{pod}",programs="{programs}""#);
+            let there = |minute| (of_agent(number, minute) == Some(programs)).then_some(1.0);
+            input.add(node, OWNER_FINGERPRINT_INFO, &labels, there);
+        }
+        let hosts: BTreeSet<String> = (0..=minutes).map(|minute| of_host(number, minute)).collect();
+        for programs in hosts {
+            let there = |minute| (of_host(number, minute) == programs).then_some(1.0);
+            input.add(node, HOST_FINGERPRINT_INFO, &format!(r#"programs="{programs}""#), there);
+        }
+        // What nobody is known to own, and a tool that each node runs in another way.
+        for owner in [r#"owner_kind="kernel",owner="kernel""#, r#"owner_kind="process",owner="tool""#] {
+            let labels = format!(r#"{owner},programs="own-{number}""#);
+            input.add(node, OWNER_FINGERPRINT_INFO, &labels, always(1.0));
+        }
+    }
+    input
+}
+
+fn fingerprint_differs() -> Vec<Case> {
+    const ALERT: &str = "BpfFingerprintDiffers";
+    let of_agent = json!({"owner_kind": "pod", "workload": "kube-system/agent"});
+    let agent =
+        "The programs of kube-system/agent on node-1 are not those that nearly all nodes of job bpf have.";
+    let host = "The programs on node-1 are not those that nearly all nodes of job bpf have.";
+    // Hosts with containers each have programs of their own.
+    let own = |node: u32, _| format!("host-{node}");
+    let same = |_, _| "same".to_owned();
+    let one = |nodes: u32| {
+        with_fingerprints(
+            nodes,
+            240,
+            |node, minute| Some(if node == 1 && minute >= 100 { "other" } else { "agent" }),
+            own,
+        )
+    };
+    let host_of_one = |node: u32, minute: u32| {
+        if node == 1 && minute >= 100 { "other".to_owned() } else { "same".to_owned() }
+    };
+    let upgraded = |pace: u32| {
+        with_fingerprints(
+            10,
+            500,
+            move |node, minute| Some(if minute < 100 + pace * node { "old" } else { "new" }),
+            own,
+        )
+    };
+    vec![
+        fires(ALERT, "one of ten has another version", 200, one(10), &of_agent, agent),
+        fires(ALERT, "one of five has another version", 200, one(5), &of_agent, agent),
+        fires(
+            ALERT,
+            "one more program, of no agent",
+            200,
+            with_fingerprints(10, 240, |_, _| Some("agent"), host_of_one),
+            &json!({}),
+            host,
+        ),
+        fires(
+            ALERT,
+            "an agent that explains the host",
+            200,
+            with_fingerprints(
+                10,
+                240,
+                |node, minute| Some(if node == 1 && minute >= 100 { "other" } else { "agent" }),
+                host_of_one,
+            ),
+            &of_agent,
+            agent,
+        ),
+        fires(
+            ALERT,
+            "a node that stays behind",
+            350,
+            with_fingerprints(
+                10,
+                400,
+                |node, minute| Some(if node == 1 || minute < 100 + 8 * node { "old" } else { "new" }),
+                own,
+            ),
+            &of_agent,
+            agent,
+        ),
+        silent(ALERT, "one of four", one(4)),
+        silent(
+            ALERT,
+            "an upgrade that takes a node 50 minutes",
+            with_fingerprints(
+                10,
+                240,
+                |node, minute| Some(if node == 1 && (100..150).contains(&minute) { "part" } else { "agent" }),
+                own,
+            ),
+        ),
+        silent(
+            ALERT,
+            "two of ten",
+            with_fingerprints(10, 240, |node, _| Some(if node <= 2 { "other" } else { "agent" }), own),
+        ),
+        silent(ALERT, "an upgrade of a node in eight minutes", upgraded(8)),
+        silent(ALERT, "an upgrade of a node in half an hour", upgraded(30)),
+        silent(
+            ALERT,
+            "an agent is not running on one node",
+            with_fingerprints(10, 240, |node, _| (node > 1).then_some("agent"), own),
+        ),
+        silent(ALERT, "all are the same", with_fingerprints(10, 240, |_, _| Some("agent"), same)),
+    ]
+}
+
+fn program_unexpected() -> Vec<Case> {
+    const ALERT: &str = "BpfProgramUnexpected";
+    let with = |programs: &dyn Fn(u32) -> Option<f64>| {
+        let mut input = two_nodes(60);
+        input.add(SICK, PROGRAM_UNEXPECTED, "", programs);
+        input.add(HEALTHY, PROGRAM_UNEXPECTED, "", always(0.0));
+        input
+    };
+    let two = "node-1 has 2 programs that are not in its baseline. The log of its exporter, and its events of the kind \
+               bpf.program.unexpected, name them.";
+    vec![
+        fires(ALERT, "two programs", 36, with(&step(30, 0.0, 2.0)), &json!({}), two),
+        silent(
+            ALERT,
+            "a program for four minutes",
+            with(&|minute| Some(f64::from(u8::from((30..34).contains(&minute))))),
+        ),
+        silent(ALERT, "nodes without a baseline", two_nodes(60)),
+    ]
+}
+
 fn common_program_lost() -> Vec<Case> {
     const ALERT: &str = "BpfCommonProgramLost";
     let lost = |programs: u32| {
@@ -704,9 +858,20 @@ fn exporter_silent() -> Vec<Case> {
     ]
 }
 
-/// Returns both nodes with their deliveries; the first one, or the second, drops points for a reason. `is_configured` is whether the
+/// Metrics of what is delivered and what is dropped.
+#[derive(Clone, Copy)]
+struct Delivery {
+    delivered: Metric,
+    dropped: Metric,
+}
+
+const POINTS: Delivery = Delivery { delivered: OTLP_POINTS, dropped: OTLP_DROPPED_POINTS };
+const LOG_RECORDS: Delivery = Delivery { delivered: OTLP_LOG_RECORDS, dropped: OTLP_DROPPED_LOG_RECORDS };
+
+/// Returns both nodes with their deliveries; the first one, or the second, drops something for a reason. `is_configured` is whether the
 /// exporters were started with a receiver.
 fn with_drops(
+    delivery: Delivery,
     node: Node,
     reason: &str,
     dropped: impl Fn(u32) -> Option<f64>,
@@ -717,10 +882,10 @@ fn with_drops(
     for other in [SICK, HEALTHY] {
         let labels = format!(r#"endpoint="http://localhost:4317",configured="{is_configured}""#);
         input.add(other, OTLP_DESTINATION_INFO, &labels, always(1.0));
-        input.add(other, OTLP_POINTS, r#"outcome="accepted""#, always(accepted));
-        for of in ["refused", "backlog_full", "shutdown"] {
+        input.add(other, delivery.delivered, r#"outcome="accepted""#, always(accepted));
+        for of in ["refused", "backlog_full", "shutdown", "missed"] {
             let is_it = other.number == node.number && of == reason;
-            input.add(other, OTLP_DROPPED_POINTS, &format!(r#"reason="{of}""#), |minute| {
+            input.add(other, delivery.dropped, &format!(r#"reason="{of}""#), |minute| {
                 if is_it { dropped(minute) } else { Some(0.0) }
             });
         }
@@ -728,65 +893,133 @@ fn with_drops(
     input
 }
 
+/// The alert of a loss.
+fn lost(node: Node, what: &str, reason: &str) -> Vec<Expected> {
+    let description = format!(
+        "The exporter on {} has dropped {what} in an hour, or since its last sample before that ({reason}).",
+        node.name()
+    );
+    let labels = json!({"job": "bpf", "instance": node.instance(), "reason": reason});
+    vec![Expected { labels, description }]
+}
+
+/// A count that grows all the time.
+fn grows() -> impl Fn(u32) -> Option<f64> {
+    ramp(20, 0.0, 100.0, f64::MAX)
+}
+
+/// What an exporter that only pushes has dropped: there are no samples of that time.
+fn gap(until: u32) -> impl Fn(u32) -> Option<f64> {
+    move |minute: u32| match minute {
+        _ if minute < 100 => Some(0.0),
+        _ if minute < until => None,
+        _ => Some(12_000.0),
+    }
+}
+
+const FULL: &str = "backlog_full";
+
 fn points_dropped() -> Vec<Case> {
     const ALERT: &str = "BpfPointsDropped";
-    let drops = |node: Node, reason: &str, points: &str| Expected {
-        labels: json!({"job": "bpf", "instance": node.instance(), "reason": reason}),
-        description: format!(
-            "The exporter on {} has dropped {points} points in an hour, or since its last sample before that ({reason}).",
-            node.name()
-        ),
-    };
-    // An exporter that only pushes has no samples of the time in which it dropped points.
-    let gap = |until: u32| {
-        move |minute: u32| match minute {
-            _ if minute < 100 => Some(0.0),
-            _ if minute < until => None,
-            _ => Some(12_000.0),
-        }
-    };
-    let grows = || ramp(20, 0.0, 100.0, f64::MAX);
-    let full = "backlog_full";
-    let case = |what, at, input, expected| Case { alert: ALERT, what, input, at, expected: vec![expected] };
+    let case = |what, at, input, expected| Case { alert: ALERT, what, input, at, expected };
     vec![
         case(
             "a scraped exporter whose configured receiver has never been there",
             200,
-            with_drops(HEALTHY, full, grows(), true, 0.0),
-            drops(HEALTHY, full, "6k"),
+            with_drops(POINTS, HEALTHY, FULL, grows(), true, 0.0),
+            lost(HEALTHY, "6k points", FULL),
         ),
         case(
             "a scraped exporter whose receiver at the default address is gone",
             200,
-            with_drops(HEALTHY, full, grows(), false, 5000.0),
-            drops(HEALTHY, full, "6k"),
+            with_drops(POINTS, HEALTHY, FULL, grows(), false, 5000.0),
+            lost(HEALTHY, "6k points", FULL),
         ),
         case(
             "a pushing exporter after 40 minutes without a receiver",
             150,
-            with_drops(SICK, full, gap(140), true, 5000.0),
-            drops(SICK, full, "12k"),
+            with_drops(POINTS, SICK, FULL, gap(140), true, 5000.0),
+            lost(SICK, "12k points", FULL),
         ),
         case(
             "a pushing exporter after three hours without a receiver",
             300,
-            with_drops(SICK, full, gap(280), true, 5000.0),
-            drops(SICK, full, "12k"),
+            with_drops(POINTS, SICK, FULL, gap(280), true, 5000.0),
+            lost(SICK, "12k points", FULL),
         ),
         case(
             "the receiver refuses all the time",
             200,
-            with_drops(SICK, "refused", grows(), true, 5000.0),
-            drops(SICK, "refused", "6k"),
+            with_drops(POINTS, SICK, "refused", grows(), true, 5000.0),
+            lost(SICK, "6k points", "refused"),
         ),
-        silent(ALERT, "refused once", with_drops(SICK, "refused", step(20, 0.0, 100_000.0), true, 5000.0)),
-        silent(ALERT, "dropped at the exit", with_drops(SICK, "shutdown", grows(), true, 5000.0)),
-        silent(ALERT, "without a receiver", with_drops(HEALTHY, full, grows(), false, 0.0)),
+        silent(
+            ALERT,
+            "refused once",
+            with_drops(POINTS, SICK, "refused", step(20, 0.0, 100_000.0), true, 5000.0),
+        ),
+        silent(ALERT, "dropped at the exit", with_drops(POINTS, SICK, "shutdown", grows(), true, 5000.0)),
+        silent(ALERT, "without a receiver", with_drops(POINTS, HEALTHY, FULL, grows(), false, 0.0)),
         silent(
             ALERT,
             "a gap without a loss",
-            with_drops(SICK, full, |minute| (!(100..280).contains(&minute)).then_some(7.0), true, 5000.0),
+            with_drops(
+                POINTS,
+                SICK,
+                FULL,
+                |minute| (!(100..280).contains(&minute)).then_some(7.0),
+                true,
+                5000.0,
+            ),
         ),
+    ]
+}
+
+fn log_records_dropped() -> Vec<Case> {
+    const ALERT: &str = "BpfLogRecordsDropped";
+    let case = |what, at, input, expected| Case { alert: ALERT, what, input, at, expected };
+    let drops = |node, reason, is_configured, accepted| {
+        with_drops(LOG_RECORDS, node, reason, grows(), is_configured, accepted)
+    };
+    vec![
+        case(
+            "a configured receiver that has never been there",
+            200,
+            drops(HEALTHY, FULL, true, 0.0),
+            lost(HEALTHY, "6k log records", FULL),
+        ),
+        case(
+            "a receiver at the default address that is gone",
+            200,
+            drops(HEALTHY, FULL, false, 50.0),
+            lost(HEALTHY, "6k log records", FULL),
+        ),
+        case(
+            "a pushing exporter after three hours without a receiver",
+            300,
+            with_drops(LOG_RECORDS, SICK, FULL, gap(280), true, 50.0),
+            lost(SICK, "12k log records", FULL),
+        ),
+        case(
+            "a receiver that took logs before refuses them",
+            200,
+            drops(SICK, "refused", true, 50.0),
+            lost(SICK, "6k log records", "refused"),
+        ),
+        case(
+            "events come too fast all the time",
+            200,
+            drops(SICK, "missed", false, 50.0),
+            lost(SICK, "6k log records", "missed"),
+        ),
+        silent(ALERT, "a receiver of metrics only", drops(SICK, "refused", true, 0.0)),
+        silent(
+            ALERT,
+            "one storm",
+            with_drops(LOG_RECORDS, SICK, "missed", step(20, 0.0, 5_000.0), true, 50.0),
+        ),
+        silent(ALERT, "dropped at the exit", drops(SICK, "shutdown", true, 50.0)),
+        silent(ALERT, "without a receiver", drops(HEALTHY, FULL, false, 0.0)),
     ]
 }
 

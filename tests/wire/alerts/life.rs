@@ -1,10 +1,11 @@
 //! Twelve hours of ordinary life on a fleet, in which no alert may fire. Entry point: [`series`].
 
 use dist::names::{
-    COLLECT_SUCCESS, DROPPED_SERIES, FEATURE_AVAILABLE, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS, ISSUES,
-    JIT_LIMIT, JIT_USED, LINK_MISSED, MAP_BACKLOG, MAP_FILL, MAP_INFO, MAP_MAX_ENTRIES, OBJECTS_ORPHANED,
-    OTLP_DESTINATION_INFO, OTLP_DROPPED_POINTS, OTLP_POINTS, OWNER_INFO, OWNER_MAPS, OWNER_MEM,
-    OWNER_RUN_TIME, PROGRAM_INFO, PROGRAM_RECURSION_MISSES, PROGRAM_RUN_TIME, PROGRAM_RUNS,
+    COLLECT_SUCCESS, DROPPED_SERIES, FEATURE_AVAILABLE, HOOK_DETACHED_PROGRAMS, HOOK_PROGRAMS,
+    HOST_FINGERPRINT_INFO, ISSUES, JIT_LIMIT, JIT_USED, LINK_MISSED, MAP_BACKLOG, MAP_FILL, MAP_INFO,
+    MAP_MAX_ENTRIES, OBJECTS_ORPHANED, OTLP_DESTINATION_INFO, OTLP_DROPPED_LOG_RECORDS, OTLP_DROPPED_POINTS,
+    OTLP_LOG_RECORDS, OTLP_POINTS, OWNER_FINGERPRINT_INFO, OWNER_INFO, OWNER_MAPS, OWNER_MEM, OWNER_RUN_TIME,
+    PROGRAM_INFO, PROGRAM_RECURSION_MISSES, PROGRAM_RUN_TIME, PROGRAM_RUNS, PROGRAM_UNEXPECTED,
 };
 
 use super::input::{AGENT, Input, Node, Route, always, ramp, step};
@@ -43,6 +44,7 @@ pub(super) fn series() -> Input {
         exporter(&mut input, node);
         agent(&mut input, node);
         owners(&mut input, node);
+        fingerprints(&mut input, node);
         maps(&mut input, node);
         rings(&mut input, node);
         hooks(&mut input, node);
@@ -209,6 +211,33 @@ fn owners(input: &mut Input, node: Node) {
     input.add(node, OWNER_RUN_TIME, key, seen(node, ramp(0, 0.0, 2.0, f64::MAX)));
 }
 
+/// Adds the fingerprints of an agent that is restarted and rolled out, of a tool that each node runs in another way, and of the host,
+/// which has containers with programs of their own; and the programs that are not in the baseline.
+fn fingerprints(input: &mut Input, node: Node) {
+    let number = node.number;
+    let (restarted, upgraded) = (100 + 10 * number, UPGRADE + UPGRADE_PACE * number);
+    let version = move |minute: u32| {
+        let is_away = [restarted, upgraded].iter().any(|from| (*from..from + 2).contains(&minute));
+        (!is_away).then_some(if minute < upgraded { "1" } else { "2" })
+    };
+    for of in ["1", "2"] {
+        let labels = format!(r#"owner_kind="unit",owner="agent.service",programs="{of}""#);
+        let there = move |minute| (version(minute) == Some(of)).then_some(1.0);
+        input.add(node, OWNER_FINGERPRINT_INFO, &labels, seen(node, there));
+    }
+    let tool = format!(r#"owner_kind="process",owner="opensnoop",programs="{number}""#);
+    let there = |minute: u32| (330..335).contains(&minute).then_some(1.0);
+    input.add(node, OWNER_FINGERPRINT_INFO, &tool, seen(node, there));
+    for pods in 0..6 {
+        let there = move |minute: u32| (minute / 40 % 6 == pods).then_some(1.0);
+        let labels = format!(r#"programs="{}""#, 10 * number + pods);
+        input.add(node, HOST_FINGERPRINT_INFO, &labels, seen(node, there));
+    }
+    // What is there while a container starts.
+    let unexpected = |minute: u32| Some(if minute % 40 < 2 { 3.0 } else { 0.0 });
+    input.add(node, PROGRAM_UNEXPECTED, "", seen(node, unexpected));
+}
+
 fn maps(input: &mut Input, node: Node) {
     let restarted = 100 + 10 * node.number;
     let since = move |minute: u32, from: u32| (minute >= from).then_some(());
@@ -320,4 +349,13 @@ fn delivery(input: &mut Input, node: Node) {
     input.add(node, OTLP_DROPPED_POINTS, r#"reason="refused""#, seen(node, step(620, 0.0, 2000.0)));
     let dropped = move |minute| Some(if drops { 500.0 * f64::from(minute) } else { 0.0 });
     input.add(node, OTLP_DROPPED_POINTS, r#"reason="backlog_full""#, seen(node, dropped));
+    // Half of the receivers take metrics only.
+    let metrics_only = node.number.is_multiple_of(2);
+    let accepted = always(if drops || metrics_only { 0.0 } else { 5_000.0 });
+    input.add(node, OTLP_LOG_RECORDS, r#"outcome="accepted""#, seen(node, accepted));
+    let refused = move |minute| Some(if metrics_only { 20.0 * f64::from(minute) } else { 0.0 });
+    input.add(node, OTLP_DROPPED_LOG_RECORDS, r#"reason="refused""#, seen(node, refused));
+    input.add(node, OTLP_DROPPED_LOG_RECORDS, r#"reason="backlog_full""#, seen(node, dropped));
+    // One storm of events.
+    input.add(node, OTLP_DROPPED_LOG_RECORDS, r#"reason="missed""#, seen(node, step(400, 0.0, 3_000.0)));
 }

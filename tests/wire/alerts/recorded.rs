@@ -5,13 +5,14 @@ use dist::names::{
     PROGRAM_INFO, PROGRAM_RUN_TIME,
 };
 use dist::rules::recording::{
-    COVERED_NODE, KNOWN_NODE, MAP_FILL_OF_OWNER, NAMESPACE_CPU, NAMESPACE_MEM, NAMESPACE_OBJECTS, NODE_ALIAS,
-    NODE_NAME, NODES, PROGRAM_CPU, PROGRAM_MISSES, PROGRAMS, RING_FLOOR, WITH_COMMON, WITHOUT,
-    WITHOUT_COMMON,
+    COMMON_FINGERPRINT, COVERED_NODE, FINGERPRINTS, KNOWN_NODE, MAP_FILL_OF_OWNER, NAMESPACE_CPU,
+    NAMESPACE_MEM, NAMESPACE_OBJECTS, NODE_ALIAS, NODE_NAME, NODES, NODES_WITH_OTHER, OTHER_FINGERPRINT,
+    PROGRAM_CPU, PROGRAM_MISSES, PROGRAMS, RING_FLOOR, WITH_COMMON, WITHOUT, WITHOUT_COMMON,
 };
 
 use super::faults::{
-    HEALTHY, SICK, know_nodes, two_nodes, with_agents, with_backlog, with_fill, with_misses,
+    HEALTHY, SICK, know_nodes, two_nodes, with_agents, with_backlog, with_fill, with_fingerprints,
+    with_misses,
 };
 use super::input::{AGENT, Input, Node, always, ramp};
 
@@ -75,6 +76,14 @@ pub(super) fn cases() -> Vec<Case> {
         case(WITHOUT, agents(), of_programs(1.0, 0.0)),
         case(WITH_COMMON, agents(), of_programs(4.0, 5.0)),
         case(WITHOUT_COMMON, agents(), of_programs(1.0, 0.0)),
+        case(FINGERPRINTS, fingerprints(), (1..=6).flat_map(fingerprints_of).collect()),
+        case(
+            COMMON_FINGERPRINT,
+            fingerprints(),
+            vec![(format!(r#"job="bpf",{AGENTS},programs="agent""#), 5.0)],
+        ),
+        case(OTHER_FINGERPRINT, fingerprints(), vec![(of(SICK, AGENTS), 1.0)]),
+        case(NODES_WITH_OTHER, fingerprints(), vec![(format!(r#"job="bpf",{AGENTS}"#), 1.0)]),
     ]
 }
 
@@ -152,6 +161,24 @@ fn backlog() -> Input {
     input.series.retain(|series| !series["series"].as_str().expect("it is text").starts_with(&of_healthy));
     input.add(HEALTHY, MAP_BACKLOG, RING, always(2048.0));
     input
+}
+
+const AGENTS: &str = r#"owner_kind="pod",workload="kube-system/agent""#;
+
+/// Six nodes, of which the first one has other programs of the agent, and each another set in all.
+fn fingerprints() -> Input {
+    let of_agent = |node, _| Some(if node == 1 { "other" } else { "agent" });
+    with_fingerprints(6, 20, of_agent, |node, _| format!("host-{node}"))
+}
+
+fn fingerprints_of(number: u32) -> [(String, f64); 3] {
+    let node = if number.is_multiple_of(2) { Node::scraped(number) } else { Node::pushed(number) };
+    let agent = if number == 1 { "other" } else { "agent" };
+    [
+        (of(node, &format!(r#"{AGENTS},programs="{agent}""#)), 1.0),
+        (of(node, &format!(r#"owner_kind="process",workload="tool",programs="own-{number}""#)), 1.0),
+        (of(node, &format!(r#"programs="host-{number}""#)), 1.0),
+    ]
 }
 
 /// Five nodes, of which the first one lacks a program.

@@ -124,6 +124,9 @@ fn node(scene: &Scene, place: &str, letter: &str) -> Option<Expected> {
         ("Gone in the time range", _) => row([("name", "dash_gone")], POSITIVE),
         ("Maps new in the time range", _) => object(full, ONE),
         ("Hooks without a program", _) => row([("hook", "cgroup_inet_ingress")], ZERO),
+        ("Loads by owner" | "Unloads by owner", _) => row([], POSITIVE),
+        ("Events lost and dropped", _) => row([], ANY),
+        ("Unexpected programs", _) => row([], POSITIVE),
         ("CPU of the exporter" | "Memory of the exporter", _) => row([], POSITIVE),
         ("Reading", _) | ("Collectors", "B") => row([("collector", "map")], POSITIVE),
         ("Collectors", "A") => row([("collector", "map")], ONE),
@@ -165,6 +168,9 @@ fn fleet(scene: &Scene, route: &Route, place: &str, letter: &str) -> Option<Expe
         ("Dropped points", _) => row([], ANY),
         ("Orphaned", _) | ("Node by node", "F") => Anything("a host that hides something has no orphans"),
         ("Node by node", "H") if !differs => of_node(ZERO),
+        ("Node by node", "J") | ("Other programs of an owner", _) => {
+            NoRow(vec![("instance", route.instance.clone())])
+        }
         ("Node by node", "I") => Anything("root sees everything on most hosts"),
         ("Node by node", _) => of_node(POSITIVE),
         ("Nodes", _) => Same(r#"count(count by (instance) (bpf_exporter_build_info{job="$job"}))"#),

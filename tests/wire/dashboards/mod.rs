@@ -61,9 +61,14 @@ pub(crate) fn test() {
     let scratch = Scratch::new();
     let mut scene = Scene::new(&scratch.folder("bpf"));
     let receives = free_address();
+    // Nothing is expected.
+    let baseline = scratch.folder("baseline").join("baseline.txt");
+    std::fs::write(&baseline, "# bpf-metrics-exporter baseline 1\n").expect("the folder is new");
+    let baseline = baseline.to_str().expect("the path of the project is text");
     // The second exporter reports one program less, as a node that lacks it.
     let flags = |lacking: bool| {
         let mut flags = vec!["--hooks-interval", "1s", "--max-series", "1000000", "--bpffs", scene.bpffs()];
+        flags.extend(["--baseline", baseline]);
         if lacking {
             flags.extend(["--except", "kind=program,name=dash_lonely"]);
         }

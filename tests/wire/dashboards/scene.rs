@@ -77,6 +77,7 @@ impl Scene {
         let worked = || -> io::Result<()> {
             self.user.run(64, 1000)?;
             self.recursion.miss(10)?;
+            drop(Program::using("dash_passing", &[])?);
             let mut growing = self.growing.borrow_mut();
             let first = u32::try_from(growing.entries()).map_err(io::Error::other)?;
             growing.add(first..first + 10)

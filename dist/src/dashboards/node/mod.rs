@@ -1,6 +1,7 @@
 //! *eBPF Subsystem Metrics*: what is loaded on a node, whose it is and what it costs.
 
 mod attached;
+mod events;
 mod exporter;
 
 use super::{GRAPH, MAP_COLUMNS, NOW, PROGRAM_COLUMNS, among, label, per_hour};
@@ -40,6 +41,7 @@ pub(super) fn dashboard() -> Dashboard {
             owners(),
             attached::hooks(),
             attached::changes(),
+            events::row(),
             exporter::host(),
             exporter::row(),
         ],

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::export::otlp::encode::{Items, Request};
+use crate::export::otlp::encode::{Items, Request, Signal};
 use crate::export::otlp::ledger::Ledger;
 use crate::export::otlp::queue::Queue;
 use crate::export::otlp::transport::{Answer, Failure, FailureKind};
@@ -22,6 +22,7 @@ const REPEAT: Duration = Duration::from_hours(1);
 /// Counts the outcome of each request, and logs changes of the receiver's behaviour once.
 pub(super) struct OutcomeLog<'a> {
     receiver: &'a str,
+    signal: Signal,
     ledger: &'a Ledger,
     outage: OutageLog,
     /// Dropped items when the outage began.
@@ -38,16 +39,23 @@ enum Kind {
     /// A request was accepted with a message.
     Warning,
     Refused(FailureKind),
+    /// The receiver takes no logs.
+    NotTaken,
     /// A request was divided.
     Split,
 }
 
 impl<'a> OutcomeLog<'a> {
-    pub(super) fn new(receiver: &'a str, ledger: &'a Ledger) -> Self {
+    pub(super) fn new(receiver: &'a str, signal: Signal, ledger: &'a Ledger) -> Self {
+        let operation = match signal {
+            Signal::Metrics => "export",
+            Signal::Logs => "export of events",
+        };
         Self {
             receiver,
+            signal,
             ledger,
-            outage: OutageLog::new(format!("export to {receiver}")),
+            outage: OutageLog::new(format!("{operation} to {receiver}")),
             overflowed_before: 0,
             logged: HashMap::new(),
         }
@@ -70,15 +78,16 @@ impl<'a> OutcomeLog<'a> {
     }
 
     pub(super) fn accepted(&mut self, items: Items, answer: &Answer, queue: &Queue) {
-        let (receiver, ledger) = (self.receiver, self.ledger);
+        let (receiver, signal, ledger) = (self.receiver, self.signal, self.ledger);
         let rejected = answer.rejected.min(items.count);
         let counts = ledger.of(items.signal);
         counts.succeeded.add(1);
         counts.accepted.add(items.count - rejected);
         counts.rejected.add(rejected);
         self.outage.recovered(|| {
-            let (waiting, dropped) = (queue.waiting(), ledger.overflowed() - self.overflowed_before);
-            format!("; {waiting} points waiting, {dropped} dropped")
+            let waiting = Items { signal, count: queue.waiting() };
+            let dropped = ledger.of(signal).overflowed.get() - self.overflowed_before;
+            format!("; {waiting} waiting, {dropped} dropped")
         });
         let message = &answer.message;
         if rejected > 0 {
@@ -94,10 +103,30 @@ impl<'a> OutcomeLog<'a> {
         let counts = self.ledger.of(items.signal);
         counts.failed.add(1);
         counts.refused.add(items.count);
-        let receiver = self.receiver;
+        let (receiver, metric) = (self.receiver, items.signal.dropped_metric());
         self.warn(Kind::Refused(kind), || {
-            format!("{receiver} refused {items}, which are dropped: {reason}; see bpf_exporter_otlp_dropped_points")
+            format!("{receiver} refused {items}, which are dropped: {reason}; see {metric}")
         });
+    }
+
+    /// As [`Self::refused`] by a receiver that takes no logs.
+    pub(super) fn not_taken(&mut self, items: Items, reason: &str) {
+        self.outage.end();
+        let counts = self.ledger.of(items.signal);
+        counts.failed.add(1);
+        counts.refused.add(items.count);
+        let (receiver, metric) = (self.receiver, items.signal.dropped_metric());
+        self.warn(Kind::NotTaken, || {
+            format!(
+                "{receiver} takes no logs: {reason}; events are not sent there until it is restarted or an hour has passed, \
+                 and counted in {metric}; OTEL_EXPORTER_OTLP_LOGS_ENDPOINT sends them elsewhere, --no-event-logs nowhere"
+            )
+        });
+    }
+
+    /// Counts what is not sent to a receiver that takes no logs.
+    pub(super) fn skipped(&self, items: Items) {
+        self.ledger.of(items.signal).refused.add(items.count);
     }
 
     pub(super) fn split(&mut self, items: Items, bytes: u64, reason: &str) {
@@ -117,7 +146,7 @@ impl<'a> OutcomeLog<'a> {
     pub(super) fn failed(&mut self, items: Items, reason: impl std::fmt::Display) {
         self.ledger.of(items.signal).retryable.add(1);
         if self.outage.failed(reason) {
-            self.overflowed_before = self.ledger.overflowed();
+            self.overflowed_before = self.ledger.of(self.signal).overflowed.get();
         }
     }
 
@@ -140,12 +169,13 @@ impl<'a> OutcomeLog<'a> {
     }
 
     /// Logs the end of the delivery.
-    pub(super) fn ended(receiver: &str, dropped: u64, kept: u64) {
+    pub(super) fn ended(receiver: &str, signal: Signal, dropped: u64, kept: u64) {
+        let items = |count| Items { signal, count };
         if dropped > 0 {
-            warn!("stopping with {dropped} points for {receiver} not delivered");
+            warn!("stopping with {} for {receiver} not delivered", items(dropped));
         }
         if kept > 0 {
-            info!("stopping with {kept} points for {receiver} kept on disk for the next start");
+            info!("stopping with {} for {receiver} kept on disk for the next start", items(kept));
         }
     }
 }
@@ -155,13 +185,12 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::export::otlp::encode::Signal;
     use crate::model::BootTime;
 
     #[tokio::test(start_paused = true)]
     async fn repeats_are_recognised_by_kind_whatever_the_text() {
         let ledger = Ledger::new("the receiver", BootTime::default());
-        let mut log = OutcomeLog::new("the receiver", &ledger);
+        let mut log = OutcomeLog::new("the receiver", Signal::Metrics, &ledger);
         let items = Items { signal: Signal::Metrics, count: 1 };
         for number in 0..5 {
             log.refused(items, FailureKind::Grpc(Code::InvalidArgument), &format!("series {number}"));

@@ -202,13 +202,14 @@ async fn follow(
     let settings = settings();
     let mut delivery = Delivery {
         queue: &queue,
-        outcomes: OutcomeLog::new("the receiver", ledger),
+        outcomes: OutcomeLog::new("the receiver", Signal::Metrics, ledger),
         settings: &settings,
         backoff: BACKOFF,
         parts: Parts::default(),
         compressor: Compressor::default(),
         limit: None,
         small_refusals: 0,
+        not_taken: None,
     };
     let (mut model, mut front, mut pushed) = (Model { on_disk, ..Model::default() }, None, 0);
     for step in steps {

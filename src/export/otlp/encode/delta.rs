@@ -1,11 +1,12 @@
-//! What counters had when the receiver last acknowledged them, for points that are the difference.
+//! What counters and histograms had when the receiver last acknowledged them, for points that are the difference.
 //! Entry point: [`Deltas`].
 
 use std::collections::HashMap;
 
-use super::request::{Point, nanoseconds};
+use super::point::Point;
+use super::request::nanoseconds;
 use crate::metrics::{Birth, Series, Value};
-use crate::model::{BootTime, WallClock};
+use crate::model::{BootTime, Histogram, WallClock};
 
 /// The counters of all objects.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct Deltas {
     read_at: HashMap<usize, BootTime>,
     /// Number of the sample.
     sample: u64,
+    /// The growth of the last histogram.
+    growth: Histogram,
 }
 
 /// How many samples an object can be missing in without being forgotten: a reading may not find it in time.
@@ -46,14 +49,35 @@ struct ObjectCounters {
     counters: Vec<(usize, Counter)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Counter {
     /// What the receiver has; `None` if nothing yet, although the counter began while the exporter ran.
-    base: Option<Value>,
+    base: Option<Total>,
     /// The time of `base`, in nanoseconds since 1970.
     since: u64,
     /// The value and time of the last point, and the request with it.
-    sent: Option<(Value, u64, usize)>,
+    sent: Option<(Total, u64, usize)>,
+}
+
+/// A value of a counter or a histogram, kept beyond its sample.
+#[derive(Debug)]
+enum Total {
+    Int(i64),
+    Float(f64),
+    /// A moment, which is no total and does not grow.
+    Other,
+    Histogram(Box<Histogram>),
+}
+
+impl From<Value<'_>> for Total {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Int(value) => Self::Int(value),
+            Value::Float(value) => Self::Float(value),
+            Value::Time(_) => Self::Other,
+            Value::Histogram(histogram) => Self::Histogram(Box::new(histogram.clone())),
+        }
+    }
 }
 
 impl Deltas {
@@ -100,14 +124,18 @@ impl Deltas {
     ///
     /// `None` for the first value of a counter that is not new: what it counted until then may have been sent, by an earlier run
     /// or before it was missing for a while. A counter below its last value began again.
-    pub(super) fn point(&mut self, series: CounterSeries, point: Point) -> Option<(Point, &mut usize)> {
+    pub(super) fn point<'a>(
+        &'a mut self,
+        series: CounterSeries,
+        point: Point<'a>,
+    ) -> Option<(Point<'a>, &'a mut usize)> {
         let value = point.value?;
         let CounterSeries { entity, row, series: Series { id, birth, .. }, clock } = series;
         let ObjectCounters { is_new, counters, .. } =
             self.objects.entry(ObjectKey { entity, id, birth }).or_default();
         let index = counters.iter().position(|(of, _)| *of == row).unwrap_or_else(|| {
             let began = birth.filter(|_| *is_new);
-            let base = if began.is_some() { None } else { Some(value) };
+            let base = if began.is_some() { None } else { Some(value.into()) };
             let since = began.map_or(point.time, |birth| nanoseconds(birth.by(clock)));
             counters.push((row, Counter { base, since, sent: None }));
             counters.len() - 1
@@ -117,13 +145,20 @@ impl Deltas {
             // Its first value.
             return None;
         }
-        let growth = match (counter.base, value) {
-            (Some(Value::Int(base)), Value::Int(value)) if value >= base => Value::Int(value - base),
-            (Some(Value::Float(base)), Value::Float(value)) if value >= base => Value::Float(value - base),
+        let growth = match (&counter.base, value) {
+            (Some(Total::Int(base)), Value::Int(value)) if value >= *base => Value::Int(value - base),
+            (Some(Total::Float(base)), Value::Float(value)) if value >= *base => Value::Float(value - base),
+            (Some(Total::Histogram(base)), Value::Histogram(value)) => match value.since(base) {
+                Some(growth) => {
+                    self.growth = growth;
+                    Value::Histogram(&self.growth)
+                }
+                None => Value::Histogram(value),
+            },
             _ => value,
         };
         let start = Some(counter.since.min(point.time));
-        let (_, _, request) = counter.sent.insert((value, point.time, 0));
+        let (_, _, request) = counter.sent.insert((value.into(), point.time, 0));
         Some((Point { start, time: point.time, value: Some(growth) }, request))
     }
 }
@@ -170,20 +205,26 @@ mod tests {
         Reading { exporter_since: SINCE, taken_at, clock: WallClock::default() }
     }
 
-    fn point(time: u64, value: i64) -> Point {
+    fn point(time: u64, value: i64) -> Point<'static> {
         Point { start: None, time, value: Some(Value::Int(value)) }
     }
 
     /// Returns the point of a sample, which is in this request.
-    fn next(deltas: &mut Deltas, birth: Birth, time: u64, value: i64, request: usize) -> Option<Point> {
+    fn next(
+        deltas: &mut Deltas,
+        birth: Birth,
+        time: u64,
+        value: i64,
+        request: usize,
+    ) -> Option<Point<'static>> {
         let after = time % 1_000_000_000_000;
         deltas.read(0, std::iter::once(series(birth).series), reading(after));
         let (point, order) = deltas.point(series(birth), point(time, value))?;
         *order = request;
-        Some(point)
+        Some(self::point(point.time, int(point))).map(|growth| Point { start: point.start, ..growth })
     }
 
-    fn int(point: Point) -> i64 {
+    fn int(point: Point<'_>) -> i64 {
         match point.value {
             Some(Value::Int(value)) => value,
             other => panic!("{other:?}"),
@@ -215,6 +256,45 @@ mod tests {
             deltas.begin(&[3]);
             sum += last.map_or(0, int);
             prop_assert_eq!(sum, value - first);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_histograms_add_up_to_the_truth(
+            readings in prop::collection::vec((prop::collection::vec(0.0..1e9_f64, 0..5), any::<bool>()), 1..20),
+            is_new: bool,
+        ) {
+            let birth = Birth::Observed(if is_new { SINCE } else { BootTime::default() });
+            let mut deltas = Deltas::default();
+            // What the receiver has, and how many of the values it can have.
+            let (mut whole, mut received, mut first) = (Histogram::default(), [0, 0], None);
+            let mut sent = [0, 0];
+            let below = |histogram: &Histogram| {
+                let below = histogram.up_to(&[20]).next().map_or(0, |(_, count)| count);
+                [histogram.count(), below]
+            };
+            for (time, (values, accepted)) in (1_000_000_000_000..).zip(readings.iter().chain([&(Vec::new(), true)])) {
+                let accepted: &[usize] = if *accepted { &[3] } else { &[] };
+                if !accepted.is_empty() {
+                    received = [received[0] + sent[0], received[1] + sent[1]];
+                }
+                deltas.begin(accepted);
+                for value in values {
+                    whole.record(*value);
+                }
+                let first = *first.get_or_insert(if is_new { [0, 0] } else { below(&whole) });
+                deltas.read(0, std::iter::once(series(birth).series), reading(time % 1_000_000_000_000));
+                let point = Point { start: None, time, value: Some(Value::Histogram(&whole)) };
+                sent = [0, 0];
+                if let Some((point, order)) = deltas.point(series(birth), point) {
+                    *order = 3;
+                    let Some(Value::Histogram(growth)) = point.value else { panic!("it is a histogram") };
+                    sent = below(growth);
+                    let all = [first[0] + received[0] + sent[0], first[1] + received[1] + sent[1]];
+                    prop_assert_eq!(all, below(&whole));
+                }
+            }
         }
     }
 

@@ -1,9 +1,12 @@
-//! Samples as OTLP metrics requests, encoded without building messages in memory first.
-//! Entry point: [`Encoder::encode_each`]. Independent of the transport.
+//! Samples as OTLP metrics requests and events as logs requests, encoded without building messages in memory first.
+//! Entry points: [`Encoder::encode_each`], [`LogEncoder::encode`]. Independent of the transport.
 
 mod buffers;
 mod compress;
 mod delta;
+mod histogram;
+mod logs;
+mod point;
 mod request;
 mod series;
 mod split;
@@ -11,13 +14,15 @@ mod split;
 use self::buffers::BufferPool;
 pub use self::compress::{Compressor, Forms, plain, plain_size};
 use self::delta::{CounterSeries, Deltas, Reading};
+pub use self::logs::{AttributeValue, LogEncoder, attributes};
+use self::point::Point;
 pub use self::request::{Items, Request, Signal};
-use self::request::{Point, RequestHead, RequestWriter, nanoseconds};
+use self::request::{RequestHead, RequestWriter, nanoseconds};
 use self::series::{SampleTime, SentSeries, match_series};
 pub use self::split::halves;
 use super::settings::Temporality;
 use crate::export::wire;
-use crate::metrics::{Entity, Metric, MetricKind, Rows, Sample, Visitor, visit};
+use crate::metrics::{Entity, Metric, Rows, Sample, Visitor, visit};
 use crate::model::{Snapshot, WallClock};
 
 /// Encodes one sample after another. Remembers of each series its encoded attributes and which metrics had a point, to mark
@@ -52,7 +57,7 @@ impl Encoder {
         }
     }
 
-    /// Encodes counters with this temporality from now on.
+    /// Encodes counters and histograms with this temporality from now on.
     #[must_use]
     pub fn with_temporality(self, temporality: Temporality) -> Self {
         let deltas = match temporality {
@@ -140,7 +145,7 @@ impl Visitor for EncodingCycle<'_> {
             let bit = 1 << row;
             let mut open = None;
             let mut lost_value = false;
-            if metric.kind == MetricKind::Counter
+            if metric.kind.is_total()
                 && let Some(deltas) = &mut self.deltas
             {
                 let clock = self.time.clock;

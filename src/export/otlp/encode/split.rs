@@ -7,9 +7,9 @@ use crate::export::otlp::settings::Compression;
 
 /// At each level of a message, the fields that hold the level below. The last level holds the items.
 ///
-/// `ExportMetricsServiceRequest.resource_metrics`, `ResourceMetrics.scope_metrics`, `ScopeMetrics.metrics`, `Metric.gauge` and
-/// `Metric.sum`, `data_points` of either.
-const METRICS: &[&[u64]] = &[&[1], &[2], &[2], &[5, 7], &[1]];
+/// `ExportMetricsServiceRequest.resource_metrics`, `ResourceMetrics.scope_metrics`, `ScopeMetrics.metrics`, `Metric.gauge`,
+/// `Metric.sum` and `Metric.exponential_histogram`, `data_points` of each.
+const METRICS: &[&[u64]] = &[&[1], &[2], &[2], &[5, 7, 10], &[1]];
 
 /// `ExportLogsServiceRequest.resource_logs`, `ResourceLogs.scope_logs`, `ScopeLogs.log_records`.
 const LOGS: &[&[u64]] = &[&[1], &[2], &[2]];
@@ -155,7 +155,8 @@ fn varint(out: &mut Vec<u8>, value: u64) {
 mod tests {
     use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::metrics::v1::{
-        Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
+        ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric, NumberDataPoint, ResourceMetrics,
+        ScopeMetrics, Sum, metric::Data,
     };
     use opentelemetry_proto::tonic::resource::v1::Resource;
     use proptest::prelude::*;
@@ -163,17 +164,30 @@ mod tests {
 
     use super::*;
 
-    /// Metrics as (name, is a sum, times of points).
-    type Metrics = Vec<(u8, bool, Vec<u64>)>;
+    /// Kinds of metrics.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Shape {
+        Gauge,
+        Sum,
+        Histogram,
+    }
+
+    /// Metrics as (name, kind, times of points).
+    type Metrics = Vec<(u8, Shape, Vec<u64>)>;
 
     fn message(metrics: &Metrics) -> ExportMetricsServiceRequest {
-        let metric = |(name, is_sum, times): &(u8, bool, Vec<u64>)| {
+        let metric = |(name, shape, times): &(u8, Shape, Vec<u64>)| {
             let point = |&time| NumberDataPoint { time_unix_nano: time, ..Default::default() };
             let data_points = times.iter().map(point).collect();
-            let data = if *is_sum {
-                Data::Sum(Sum { data_points, aggregation_temporality: 2, is_monotonic: true })
-            } else {
-                Data::Gauge(Gauge { data_points })
+            let histogram =
+                |&time| ExponentialHistogramDataPoint { time_unix_nano: time, ..Default::default() };
+            let data = match shape {
+                Shape::Gauge => Data::Gauge(Gauge { data_points }),
+                Shape::Sum => Data::Sum(Sum { data_points, aggregation_temporality: 2, is_monotonic: true }),
+                Shape::Histogram => Data::ExponentialHistogram(ExponentialHistogram {
+                    data_points: times.iter().map(histogram).collect(),
+                    aggregation_temporality: 2,
+                }),
             };
             Metric { name: name.to_string(), data: Some(data), ..Default::default() }
         };
@@ -190,25 +204,39 @@ mod tests {
         ExportMetricsServiceRequest { resource_metrics: vec![resource] }
     }
 
+    fn shape() -> impl Strategy<Value = Shape> {
+        prop_oneof![Just(Shape::Gauge), Just(Shape::Sum), Just(Shape::Histogram)]
+    }
+
     /// The points of a request, each with what stands above it.
-    fn points(request: &ExportMetricsServiceRequest) -> Vec<(u32, String, String, bool, u64)> {
+    fn points(request: &ExportMetricsServiceRequest) -> Vec<(u32, String, String, Shape, u64)> {
         let mut points = Vec::new();
         for resource in &request.resource_metrics {
             let dropped = resource.resource.as_ref().map_or(0, |resource| resource.dropped_attributes_count);
             for scope in &resource.scope_metrics {
                 for metric in &scope.metrics {
-                    let (is_sum, data_points) = match &metric.data {
+                    let number = |points: &[NumberDataPoint]| -> Vec<u64> {
+                        points.iter().map(|point| point.time_unix_nano).collect()
+                    };
+                    let (shape, times) = match &metric.data {
                         Some(Data::Sum(Sum {
                             data_points,
                             aggregation_temporality: 2,
                             is_monotonic: true,
-                        })) => (true, data_points),
-                        Some(Data::Gauge(Gauge { data_points })) => (false, data_points),
+                        })) => (Shape::Sum, number(data_points)),
+                        Some(Data::Gauge(Gauge { data_points })) => (Shape::Gauge, number(data_points)),
+                        Some(Data::ExponentialHistogram(ExponentialHistogram {
+                            data_points,
+                            aggregation_temporality: 2,
+                        })) => {
+                            let times = data_points.iter().map(|point| point.time_unix_nano);
+                            (Shape::Histogram, times.collect())
+                        }
                         other => panic!("{other:?}"),
                     };
-                    for point in data_points {
+                    for time in times {
                         let (url, name) = (scope.schema_url.clone(), metric.name.clone());
-                        points.push((dropped, url, name, is_sum, point.time_unix_nano));
+                        points.push((dropped, url, name, shape, time));
                     }
                 }
             }
@@ -233,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn both_halves_have_the_points_between_them(
-            metrics in prop::collection::vec((any::<u8>(), any::<bool>(), prop::collection::vec(1_u64.., 1..20)), 1..8)
+            metrics in prop::collection::vec((any::<u8>(), shape(), prop::collection::vec(1_u64.., 1..20)), 1..8)
         ) {
             let message = message(&metrics);
             let whole = request(&message);

@@ -9,6 +9,8 @@
 //!   than requests are made) keeps what is pushed compressed, which takes a twentieth of the memory.
 //! - Above its limit the queue drops whole readings, oldest first: never a part of one while there is another, and never the
 //!   newest.
+//! - A queue has requests of one signal. Of logs a batch of records is what a reading is of metrics. Logs have a queue of their own
+//!   beside that of metrics, so that neither waits for the other.
 //! - With a directory ([`Disk`]) the list is also kept there, by a thread that makes the files follow the list. The list in memory
 //!   is what counts: whether the disk is full, slow or missing, requests are pushed and delivered all the same.
 
@@ -26,7 +28,7 @@ pub use self::disk::Disk;
 use self::disk::Step;
 pub(crate) use self::disk::fuzz_records;
 use self::entries::{Entries, Entry};
-use super::encode::{Items, Request};
+use super::encode::{Items, Request, Signal};
 use super::ledger::Ledger;
 use super::settings::Compression;
 
@@ -37,6 +39,7 @@ const DISK_RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Queue {
     destination: Arc<str>,
+    signal: Signal,
     /// Limit of the requests, in bytes as kept.
     max_bytes: u64,
     /// How the destination gets requests.
@@ -54,6 +57,8 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct QueueState {
     entries: Entries,
+    /// Size of the entries as counted in the ledger.
+    counted: u64,
     /// True if the first request is being sent.
     in_flight: bool,
     /// True if the receiver did not accept something in time and not everything was delivered since.
@@ -105,12 +110,13 @@ pub struct Rest {
 }
 
 impl Queue {
-    /// Returns an empty queue of at most `max_bytes` for a destination that gets requests in this form. Counts what it drops,
+    /// Returns an empty queue of metrics of at most `max_bytes` for a destination that gets requests in this form. Counts what it drops,
     /// and its size, in `ledger`.
     #[must_use]
     pub fn new(destination: &str, max_bytes: u64, compression: Compression, ledger: Arc<Ledger>) -> Self {
         Self {
             destination: destination.into(),
+            signal: Signal::Metrics,
             max_bytes,
             compression,
             ledger,
@@ -119,6 +125,18 @@ impl Queue {
             pushed: Notify::new(),
             settled: Condvar::new(),
         }
+    }
+
+    /// Sets what it is for.
+    #[must_use]
+    pub fn of_signal(self, signal: Signal) -> Self {
+        Self { signal, ..self }
+    }
+
+    /// Returns what it is for.
+    #[must_use]
+    pub fn signal(&self) -> Signal {
+        self.signal
     }
 
     /// Keeps the queue on disk as well. What is there already is read by [`load`](Self::load).
@@ -348,7 +366,7 @@ impl Queue {
         rest.kept = state.entries.iter().map(|entry| entry.items.count).sum();
         state.in_flight = false;
         state.behind = true;
-        self.ledger.backlog.set(state.entries.bytes());
+        self.count_backlog(&mut state);
         drop(state);
         self.settled.notify_one();
         rest
@@ -373,8 +391,13 @@ impl Queue {
             state.behind = false;
             state.overflow_logged = false;
         }
-        self.ledger.backlog.set(state.entries.bytes());
+        self.count_backlog(state);
         first
+    }
+
+    fn count_backlog(&self, state: &mut QueueState) {
+        let bytes = state.entries.bytes();
+        self.ledger.backlog.replace(std::mem::replace(&mut state.counted, bytes), bytes);
     }
 
     /// Drops the oldest readings while the queue is above its limit. Returns how many items, if they are the first since all was
@@ -390,18 +413,29 @@ impl Queue {
                 dropped += entry.items.count;
             }
         }
-        self.ledger.backlog.set(state.entries.bytes());
+        self.count_backlog(state);
         let is_logged = dropped == 0 || !state.is_kept || std::mem::replace(&mut state.overflow_logged, true);
         (!is_logged).then_some(dropped)
     }
 
     fn log_overflow(&self, dropped: Option<u64>) {
-        let Some(points) = dropped else { return };
+        let Some(count) = dropped else { return };
+        let what = match self.signal {
+            Signal::Metrics => "reading",
+            Signal::Logs => "batch",
+        };
         warn!(
-            "the backlog for {} is full ({} bytes): the oldest reading, {points} points, is dropped; further ones are \
-             only counted in bpf_exporter_otlp_dropped_points; raise --otlp-backlog-bytes for longer outages",
-            self.destination, self.max_bytes
+            "the backlog for {} is full ({} bytes): the oldest {what}, {}, is dropped; further ones are \
+             only counted in {}; raise --otlp-backlog-bytes for longer outages",
+            self.destination,
+            self.max_bytes,
+            self.items(count),
+            self.signal.dropped_metric()
         );
+    }
+
+    fn items(&self, count: u64) -> Items {
+        Items { signal: self.signal, count }
     }
 
     /// Lets the thread of the disk bring the files up to date.
@@ -445,7 +479,8 @@ impl Queue {
                         self.log_overflow(dropped);
                         if points > 0 {
                             info!(
-                                "{points} points that an earlier run left for {} are delivered first",
+                                "{} that an earlier run left for {} are delivered first",
+                                self.items(points),
                                 self.destination
                             );
                         }

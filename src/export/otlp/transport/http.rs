@@ -16,7 +16,7 @@ use super::answer::{decode, retry, retry_after};
 use super::payload::Payload;
 use super::{Answer, Failure, FailureKind, MAX_ANSWER_BYTES, Remedy, broken, page};
 use crate::error_chain::error_chain;
-use crate::export::otlp::encode::{Request, Signal};
+use crate::export::otlp::encode::Request;
 use crate::export::otlp::settings::Compression;
 use crate::grpc_response::{ResponseError, decompress, read_text};
 use crate::text::{MAX_LEN, is_invisible, printable};
@@ -29,14 +29,6 @@ pub(super) fn headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
     headers
-}
-
-/// Returns the path of a signal, from that of metrics.
-pub(super) fn path(metrics: &str, signal: Signal) -> String {
-    match (signal, metrics.strip_suffix("/v1/metrics")) {
-        (Signal::Logs, Some(base)) => format!("{base}/v1/logs"),
-        _ => metrics.to_owned(),
-    }
 }
 
 /// Adds the message to a request, which has everything else.
@@ -144,16 +136,4 @@ pub(crate) fn fuzz_http(bytes: &[u8]) {
         classify(status, &headers, body, SystemTime::UNIX_EPOCH).reason
     };
     assert!(text.len() <= MAX_LEN && !text.contains(is_invisible), "{text}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logs_have_a_path_beside_that_of_metrics() {
-        assert_eq!(path("/otlp/v1/metrics", Signal::Logs), "/otlp/v1/logs");
-        assert_eq!(path("/otlp/v1/metrics", Signal::Metrics), "/otlp/v1/metrics");
-        assert_eq!(path("/ingest", Signal::Logs), "/ingest");
-    }
 }

@@ -54,8 +54,8 @@ pub struct Transport {
     connection: Option<Connection>,
     scheme: Scheme,
     authority: Authority,
-    /// The path of metrics for OTLP/HTTP.
-    path: String,
+    /// The path for OTLP/HTTP.
+    path: PathAndQuery,
     /// Headers of every request.
     headers: HeaderMap,
     timeout: Duration,
@@ -120,6 +120,13 @@ pub enum FailureKind {
     Malformed,
     /// The answer is longer than [`MAX_ANSWER_BYTES`].
     AnswerTooLarge,
+}
+
+impl FailureKind {
+    /// Returns whether the receiver does not have the service, or its path, at all.
+    pub(crate) fn is_not_served(self) -> bool {
+        matches!(self, Self::Grpc(Code::Unimplemented) | Self::Http(404 | 405 | 501))
+    }
 }
 
 impl fmt::Display for FailureKind {
@@ -212,7 +219,7 @@ impl Transport {
             connection: None,
             scheme,
             authority,
-            path: path.as_str().to_owned(),
+            path,
             headers,
             timeout: destination.timeout,
         })
@@ -229,6 +236,11 @@ impl Transport {
         }
         let reason = format!("{} within {:?}", self.connector.stage, self.timeout);
         Err(Failure::retryable(FailureKind::Timeout, reason))
+    }
+
+    /// Returns whether the connection of the last request is still open, as far as is known.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !connection.is_closed())
     }
 
     async fn attempt(&mut self, request: &Request) -> Result<Answer, Failure> {
@@ -282,8 +294,7 @@ impl Transport {
             }
             // A request to an origin has the host in a header.
             Protocol::HttpProtobuf => {
-                let path = http::path(&self.path, request.items.signal);
-                (http::request(request, &mut headers), Uri::builder().path_and_query(path))
+                (http::request(request, &mut headers), Uri::builder().path_and_query(self.path.clone()))
             }
         };
         let mut request = ::http::Request::post(uri.build().expect("its parts were checked")).body(payload);

@@ -17,6 +17,7 @@ use self::program::LinkedProgram;
 use super::files::FileMaps;
 use super::records::IterRequest;
 use super::{BpffsList, Files, Links, Maps, Programs, Table};
+use crate::host::cpus;
 use crate::kernel::backend::Refusal;
 use crate::kernel::btf;
 use crate::model::{Kind, Part};
@@ -291,21 +292,7 @@ fn not_filled(error: Error) -> Refusal {
 /// Returns the numbers of the possible CPUs.
 fn possible_cpus() -> io::Result<Vec<u32>> {
     let text = fs::read_to_string(POSSIBLE_CPUS)?;
-    parse_cpus(&text).ok_or_else(|| io::Error::other(format!("{text:?} is not a list of CPUs")))
-}
-
-/// Parses `0-3,8`.
-fn parse_cpus(text: &str) -> Option<Vec<u32>> {
-    let mut cpus = Vec::new();
-    for range in text.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last < first || last > 0xffff {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
+    cpus::parse(&text).ok_or_else(|| io::Error::other(format!("{text:?} is not a list of CPUs")))
 }
 
 /// Entry point of a fuzzer: parses any bytes as the object, and links its functions.
@@ -320,16 +307,6 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lists_of_cpus_are_parsed() {
-        assert_eq!(parse_cpus("0\n"), Some(vec![0]));
-        assert_eq!(parse_cpus("0-3\n"), Some(vec![0, 1, 2, 3]));
-        assert_eq!(parse_cpus("0-1,4,6-7\n"), Some(vec![0, 1, 4, 6, 7]));
-        for wrong in ["", "a", "3-1", "0-", "0-4000000000"] {
-            assert_eq!(parse_cpus(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn the_reason_is_the_last_line_before_the_figures() {

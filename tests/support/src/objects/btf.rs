@@ -13,10 +13,13 @@ const VERSION: u8 = 1;
 const HEADER_SIZE: u32 = 24;
 
 const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
 pub(super) const KIND_STRUCT: u32 = 4;
 pub(super) const KIND_TYPEDEF: u32 = 8;
 pub(super) const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
 
 /// BTF types being written. Ids count from 1, in the order of the calls.
 #[derive(Debug)]
@@ -37,7 +40,39 @@ impl Types {
     /// A signed integer of `size` bytes (at most 16).
     pub fn integer(&mut self, name: &str, size: u32) -> u32 {
         const SIGNED: u32 = 1 << 24;
-        self.add(name, KIND_INT, 0, size, &[SIGNED | (size * 8)])
+        self.encoded(name, size, SIGNED)
+    }
+
+    /// An integer of `size` bytes that is not negative.
+    pub fn unsigned(&mut self, name: &str, size: u32) -> u32 {
+        self.encoded(name, size, 0)
+    }
+
+    /// A truth value of one byte.
+    pub fn boolean(&mut self, name: &str) -> u32 {
+        const BOOL: u32 = 1 << 26;
+        self.encoded(name, 1, BOOL)
+    }
+
+    fn encoded(&mut self, name: &str, size: u32, encoding: u32) -> u32 {
+        self.add(name, KIND_INT, 0, size, &[encoding | (size * 8)])
+    }
+
+    /// An array of `count` elements, with indices of type `index`.
+    pub fn array(&mut self, element: u32, index: u32, count: u32) -> u32 {
+        self.add("", KIND_ARRAY, 0, 0, &[element, index, count])
+    }
+
+    /// A global variable.
+    pub fn variable(&mut self, name: &str, variable_type: u32) -> u32 {
+        const GLOBAL: u32 = 1;
+        self.add(name, KIND_VAR, 0, variable_type, &[GLOBAL])
+    }
+
+    /// A section of `size` bytes with variables: type id, offset and size of each.
+    pub fn section(&mut self, name: &str, size: u32, variables: &[[u32; 3]]) -> u32 {
+        let count = u32::try_from(variables.len()).expect("a few");
+        self.add(name, KIND_DATASEC, count, size, variables.as_flattened())
     }
 
     /// A struct of `size` bytes whose only member, at its start, has type `member`.

@@ -21,6 +21,8 @@ const LOAD_IMMEDIATE_64: u8 = 0x18;
 const LOAD_32: u8 = 0x61;
 const LOAD_64: u8 = 0x79;
 const STORE_IMMEDIATE_64: u8 = 0x7a;
+const STORE_IMMEDIATE_8: u8 = 0x72;
+const JUMP_IF_ABOVE: u8 = 0x2d;
 const JUMP_UNLESS_EQUAL: u8 = 0x55;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
@@ -28,6 +30,8 @@ const EXIT: u8 = 0x95;
 const PSEUDO_MAP_FD: u8 = 1;
 /// In the source register of a call: the immediate is a distance, not the number of a kernel function.
 const PSEUDO_CALL: u8 = 1;
+/// The same: the immediate is the type id of a function in the kernel's BTF.
+const PSEUDO_KFUNC_CALL: u8 = 2;
 
 impl Instruction {
     /// The register that points to the end of the stack.
@@ -79,6 +83,18 @@ impl Instruction {
         Self { offset, ..Self::new(STORE_IMMEDIATE_64, Self::STACK, 0, value) }
     }
 
+    /// `*(u8 *)(address + offset) = value`.
+    #[must_use]
+    pub const fn store_byte(address: u8, offset: i16, value: i32) -> Self {
+        Self { offset, ..Self::new(STORE_IMMEDIATE_8, address, 0, value) }
+    }
+
+    /// Goes on `distance` instructions after the next one, if `register` is above `other`.
+    #[must_use]
+    pub const fn skip_if_above(register: u8, other: u8, distance: i16) -> Self {
+        Self { offset: distance, ..Self::new(JUMP_IF_ABOVE, register, other, 0) }
+    }
+
     /// Goes on `distance` instructions after the next one, unless `register` is `value`.
     #[must_use]
     pub const fn skip_unless(register: u8, value: i32, distance: i16) -> Self {
@@ -89,6 +105,12 @@ impl Instruction {
     #[must_use]
     pub const fn call_helper(number: i32) -> Self {
         Self::new(CALL, 0, 0, number)
+    }
+
+    /// Calls the function of the kernel with this type id (5.13), as [`Self::call_helper`] does.
+    #[must_use]
+    pub const fn call_kfunc(type_id: u32) -> Self {
+        Self::new(CALL, 0, PSEUDO_KFUNC_CALL, type_id.cast_signed())
     }
 
     /// `register = map`: the program then counts among the map's users. It takes two slots.

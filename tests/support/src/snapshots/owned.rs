@@ -8,7 +8,7 @@ use std::time::Duration;
 use bpf_metrics_exporter::model::{
     AttachPointStatus, AttachmentScan, Cgroup, Container, Content, Device, HeldBy, Holder, Holders, Hook,
     IdentifiedBy, Identity, Kind, KindTotal, NetNs, Owner, OwnerGroup, OwnerKind, OwnerTotal, Pin, Pod,
-    Process, Symbol, Target,
+    Process, ProgramCapability, Symbol, Target,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -210,7 +210,23 @@ pub(super) fn owners() -> impl Strategy<Value = Vec<OwnerTotal>> {
                         milliseconds.map(|milliseconds| Duration::from_millis(milliseconds.into()));
                     let owner = Arc::new(Owner::from(identity.top_level()));
                     let key = (owner.kind(), owner.name().to_owned());
-                    (key, OwnerTotal { owner, since, programs, maps, links, mem, run_time })
+                    let fingerprint = programs.map(|programs| format!("{programs:032x}").into());
+                    let capable = |programs: u64| {
+                        let words = ProgramCapability::ALL.into_iter().zip(1..);
+                        words.filter(|(_, number)| programs >> number & 1 == 1).collect()
+                    };
+                    let total = OwnerTotal {
+                        owner,
+                        since,
+                        programs,
+                        maps,
+                        links,
+                        mem,
+                        run_time,
+                        fingerprint,
+                        capable: programs.map(capable),
+                    };
+                    (key, total)
                 })
                 .collect();
             by_name.into_values().collect()
