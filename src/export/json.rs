@@ -1,16 +1,21 @@
-//! A snapshot as JSON: the model itself, which can be read back. An event as JSON.
-//! Entry points: [`render`] and [`event`](event()).
+//! A snapshot as JSON: the model itself, which can be read back. The rows of a table, and an event, as JSON.
+//! Entry points: [`render`], [`table`](table()) and [`event`](event()).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::metrics::columns::{Cell, Table};
 use crate::metrics::select::Selected;
 use crate::model::{BootTime, Event, Snapshot, WallClock};
 use crate::text::is_invisible;
+
+/// Version of every JSON document. It changes when a field changes its meaning or is removed, not when one is added.
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// What a selection adds to the fields of its snapshot.
 #[derive(Serialize, Deserialize)]
@@ -22,14 +27,16 @@ struct Dropped {
 
 #[derive(Serialize)]
 struct Document<'a> {
+    schema_version: u32,
     #[serde(flatten)]
     snapshot: Cow<'a, Snapshot>,
     #[serde(flatten)]
     dropped: Dropped,
 }
 
-/// Writes a snapshot, with the date beside each time since boot, with the number of dropped series as `dropped_series` where there was a limit, and without holders if they
-/// are not selected. Programs keep the ids of their maps in any case: their number is a label of the program.
+/// Writes a snapshot, with the date beside each time since boot, with the number of dropped series as `dropped_series` where there
+/// was a limit, and without holders if they are not selected. Programs keep the ids of their maps in any case: their number is a
+/// label of the program.
 ///
 /// # Errors
 ///
@@ -40,7 +47,8 @@ pub fn render(selected: &Selected) -> serde_json::Result<String> {
     } else {
         Cow::Owned(Snapshot { holders: None, ..Snapshot::clone(&selected.snapshot) })
     };
-    let document = Document { snapshot, dropped: Dropped { series: selected.dropped } };
+    let document =
+        Document { schema_version: SCHEMA_VERSION, snapshot, dropped: Dropped { series: selected.dropped } };
     let document = with_dates(serde_json::to_value(&document)?, selected.snapshot.clock);
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
@@ -48,7 +56,82 @@ pub fn render(selected: &Selected) -> serde_json::Result<String> {
 }
 
 #[derive(Serialize)]
+struct TableDocument<'a> {
+    schema_version: u32,
+    kind: &'static str,
+    taken_at: String,
+    /// Time that rates are of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period_seconds: Option<f64>,
+    /// Rows of the table.
+    total: usize,
+    /// Those that match the filter.
+    matching: usize,
+    rows: Vec<Row<'a>>,
+}
+
+/// A row as an object: its key, each field that has a value, and `exporter_own` if it is about an object of the exporter itself.
+pub struct Row<'a> {
+    /// The table.
+    pub table: &'a Table<'a>,
+    /// The row.
+    pub row: usize,
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { table, row } = *self;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("key", &table.key(row).to_string())?;
+        for (position, column) in table.columns().iter().enumerate() {
+            match table.cell(row, position) {
+                Cell::Unknown => {}
+                Cell::Text(text) => fields.serialize_entry(column.field, &text)?,
+                Cell::Int(number) => fields.serialize_entry(column.field, &number)?,
+                Cell::Float(number) => fields.serialize_entry(column.field, &number)?,
+                Cell::Time(time) => {
+                    fields.serialize_entry(column.field, &table.clock().at(time).to_string())?
+                }
+                Cell::Flag(flag) => fields.serialize_entry(column.field, &flag)?,
+                Cell::Ids(ids) => fields.serialize_entry(column.field, &ids)?,
+            }
+        }
+        if table.is_own(row) {
+            fields.serialize_entry("exporter_own", &true)?;
+        }
+        fields.end()
+    }
+}
+
+/// Writes the first rows, up to a limit, of those that were selected of a table of a snapshot. Invisible characters are escaped.
+///
+/// # Errors
+///
+/// None that a table can cause: its maps have text for keys.
+pub fn table(
+    table: &Table<'_>,
+    snapshot: &Snapshot,
+    selected: &[usize],
+    limit: Option<usize>,
+) -> serde_json::Result<String> {
+    let rows = selected.iter().take(limit.unwrap_or(usize::MAX));
+    let document = TableDocument {
+        schema_version: SCHEMA_VERSION,
+        kind: table.kind().as_str(),
+        taken_at: snapshot.clock.at(snapshot.taken_at).to_string(),
+        period_seconds: table.period().map(|period| period.elapsed.as_secs_f64()),
+        total: table.len(),
+        matching: selected.len(),
+        rows: rows.map(|&row| Row { table, row }).collect(),
+    };
+    let mut text = without_invisible(serde_json::to_string(&document)?);
+    text.push('\n');
+    Ok(text)
+}
+
+#[derive(Serialize)]
 struct EventDocument<'a> {
+    schema_version: u32,
     #[serde(flatten)]
     event: &'a Event,
     severity: &'static str,
@@ -61,7 +144,11 @@ struct EventDocument<'a> {
 ///
 /// None that an event can cause: it has no maps.
 pub fn event(event: &Event, clock: WallClock) -> serde_json::Result<String> {
-    let document = serde_json::to_value(EventDocument { event, severity: event.kind.severity() })?;
+    let document = serde_json::to_value(EventDocument {
+        schema_version: SCHEMA_VERSION,
+        event,
+        severity: event.kind.severity(),
+    })?;
     serde_json::to_string(&with_dates(document, clock)).map(without_invisible)
 }
 
