@@ -9,8 +9,12 @@ use tokio::sync::watch;
 
 use crate::model::Event;
 
-/// How many events are kept, for who comes later and for who reads slowly.
-pub const HISTORY: usize = 1024;
+/// How many events are kept by default, for who comes later and for who reads slowly. Readers have no turn while events are published
+/// at once: with the default limit that may be 1,000 events of each of three limits, and 1,024 that waited for a name.
+pub const HISTORY: usize = 4096;
+
+/// How many are kept at most, whatever the limit per second.
+const MOST: usize = 1 << 16;
 
 /// The events of this exporter. A clone shares them.
 #[derive(Clone, Debug)]
@@ -32,6 +36,14 @@ impl Default for Events {
 }
 
 impl Events {
+    /// Returns a place for events that keeps more than are published at once with this limit per second; 0 for no limit.
+    #[must_use]
+    pub fn limited_to(per_second: u32) -> Self {
+        // Ten times as many of each of three limits, and those that waited.
+        let at_once = usize::try_from(u64::from(per_second) * 30).map_or(MOST, |events| events + HISTORY / 4);
+        Self::keeping(if per_second == 0 { MOST } else { at_once.clamp(HISTORY, MOST) })
+    }
+
     /// Returns a place for events that keeps this many.
     #[must_use]
     pub fn keeping(kept: usize) -> Self {

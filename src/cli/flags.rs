@@ -441,7 +441,7 @@ pub(super) struct EventStreamFlags {
 
     /// Highest number of events per second that are published
     ///
-    /// Ten times as many at once. Further ones are counted in bpf_program_loads and bpf_program_unloads all the same, and in bpf_events_dropped. 0 sets no limit.
+    /// Ten times as many at once. Further ones are counted in bpf_events_dropped, and loads and unloads in bpf_program_loads and bpf_program_unloads all the same. 0 sets no limit.
     #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = values::events)]
     pub(super) events_per_second: u32,
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use self::attachments::ScanScheduler;
 pub use self::events::LastEvents;
-use self::events::Watcher;
+use self::events::{WatchContext, Watcher};
 use self::fingerprint::Fingerprints;
 use self::holders::HolderCache;
 use self::names::NameCache;
@@ -132,8 +132,13 @@ impl Enricher {
             None => (None, None),
         };
         let unexpected = self.expected.clone().map(Unexpected::new);
-        let (watcher, started) =
-            Watcher::start(stream, events, self.names.clone(), self.events_per_second, unexpected);
+        let context = WatchContext {
+            newest: self.reader.newest(),
+            names: self.names.clone(),
+            limit: self.events_per_second,
+            unexpected,
+        };
+        let (watcher, started) = Watcher::start(stream, events, context);
         no_stream = no_stream.or(started.err());
         Self { watcher: Some(watcher), no_stream, ..self }
     }

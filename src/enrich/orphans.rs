@@ -11,7 +11,9 @@ use crate::model::{AttachmentScan, BootTime, Content, Holders, Kind, Object, Orp
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     unheld: UnheldSince,
-    /// `None` before the first scan of hooks.
+    /// The end of the first search.
+    began: Option<BootTime>,
+    /// `None` before the first scan of hooks and pins that began after a search.
     orphaned: Option<Orphaned>,
 }
 
@@ -54,15 +56,18 @@ impl Orphans {
         pins_taken_at: BootTime,
     ) {
         self.unheld.update(&unreachable_objects(snapshot, holders, scan), searched_until);
-        self.orphaned = scan.map(|scan| {
+        let began = *self.began.get_or_insert(searched_until);
+        let scanned_at = scan.map(|scan| scan.taken_at.min(pins_taken_at));
+        // A scan that began before the first search proves nothing of any object.
+        self.orphaned = scanned_at.filter(|&scanned_at| scanned_at >= began).map(|scanned_at| {
             let unknown_uses = !snapshot.knows_map_uses();
-            let mut objects: Vec<_> = self.unheld.before(scan.taken_at.min(pins_taken_at)).collect();
+            let mut objects: Vec<_> = self.unheld.before(scanned_at).collect();
             objects.sort_unstable();
             Orphaned { objects, unknown_uses }
         });
     }
 
-    /// Returns the orphans of the last update; `None` before one with a scan of hooks.
+    /// Returns the orphans of the last update; `None` before one with a scan of hooks that began after a search.
     pub(super) const fn orphaned(&self) -> Option<&Orphaned> {
         self.orphaned.as_ref()
     }
@@ -257,7 +262,7 @@ mod tests {
         let holders = Holders::default();
         let mut snapshot = snapshot(vec![program(1, &[])], Vec::new(), Vec::new());
         snapshot.taken_at = second(1_000);
-        assert_eq!(count(&snapshot, &holders, &scan(990)), Some(0), "it may have been attached since");
+        assert_eq!(count(&snapshot, &holders, &scan(990)), None, "the scan began before the first search");
         snapshot.taken_at = second(1_010);
         assert_eq!(count(&snapshot, &holders, &scan(1_005)), Some(1));
         let held = Holders { programs: vec![holder(1, HeldBy::Process, process(1))], ..Holders::default() };

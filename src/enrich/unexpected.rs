@@ -5,6 +5,7 @@
 //! version, such as `snapshot`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use crate::baseline::{Expected, identity};
 use crate::model::{Program, Snapshot, Tag};
@@ -21,12 +22,23 @@ pub(super) struct Unexpected {
     /// Reported programs by id: the tag, and the last reading that listed it or went on when it was loaded.
     reported: BTreeMap<u32, (Tag, u64)>,
     reading: u64,
+    /// Programs that are to be reported, but were above the limit.
+    unreported: BTreeSet<u32>,
+    /// How many of these were gone before they could be.
+    missed: u64,
 }
 
 impl Unexpected {
     /// Returns a comparison with a baseline, which may be replaced at any time.
     pub(super) fn new(expected: Expected) -> Self {
-        Self { expected, own: BTreeSet::new(), reported: BTreeMap::new(), reading: 0 }
+        Self {
+            expected,
+            own: BTreeSet::new(),
+            reported: BTreeMap::new(),
+            reading: 0,
+            unreported: BTreeSet::new(),
+            missed: 0,
+        }
     }
 
     /// Returns whether a program that was just loaded is to be reported. `admits`, whether a report may be made now: without one it is
@@ -73,7 +85,17 @@ impl Unexpected {
         // The list may be older than the last record of a load.
         let reading = self.reading;
         self.reported.retain(|_, (_, last)| *last + 1 >= reading);
+        let newest = programs.last().map_or(0, |program| program.facts.id);
+        let is_listed = |id: &u32| programs.binary_search_by_key(id, |program| program.facts.id).is_ok();
+        let waiting = self.unreported.len();
+        self.unreported.retain(|id| *id > newest || is_listed(id));
+        self.missed += (waiting - self.unreported.len()) as u64;
         (snapshot.has_every_program().then_some(count), new)
+    }
+
+    /// Returns how many programs since the last call were gone before the limit admitted their report.
+    pub(super) fn take_missed(&mut self) -> u64 {
+        mem::take(&mut self.missed)
     }
 
     /// Takes note of a program that is not expected. Returns whether it is to be reported.
@@ -85,8 +107,14 @@ impl Unexpected {
             return false;
         }
         if !admits() {
+            if self.unreported.len() < MAX_REPORTED {
+                self.unreported.insert(id);
+            } else {
+                self.missed += u64::from(!self.unreported.contains(&id));
+            }
             return false;
         }
+        self.unreported.remove(&id);
         self.reported.insert(id, (tag, self.reading));
         if self.reported.len() > MAX_REPORTED {
             self.reported.pop_first();
@@ -193,5 +221,21 @@ mod tests {
         assert_eq!(baseline::render(&snapshot), None);
         snapshot.programs = None;
         assert_eq!(read(&mut unexpected, &snapshot), (None, vec![]));
+    }
+
+    #[test]
+    fn a_program_above_the_limit_that_is_gone_before_its_report_is_missed() {
+        let mut unexpected = Unexpected::new(Expected::new(expecting(&[])));
+        let tag = Tag([9; 8]);
+        for id in [5, 6, 90] {
+            assert!(!unexpected.loaded(id, tag, None, || false));
+        }
+        // The list is older than the load of 90.
+        assert!(unexpected.read(&reading(&[(6, 9), (7, 9)], &[]), || false).1.is_empty());
+        assert_eq!(unexpected.take_missed(), 1, "5 is gone");
+        assert_eq!(read(&mut unexpected, &reading(&[(6, 9), (91, 9)], &[])).1, [6, 91]);
+        assert_eq!(unexpected.take_missed(), 2, "7 and 90 are gone");
+        assert!(read(&mut unexpected, &reading(&[(6, 9)], &[])).1.is_empty());
+        assert_eq!(unexpected.take_missed(), 0);
     }
 }

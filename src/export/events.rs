@@ -390,7 +390,11 @@ TIME                      EVENT                   OBJECT                        
             assert_eq!(value["at"], "2026-03-01T12:00:01.23456789Z");
             assert_eq!(value["at_boot_ns"], 1_234_567_890);
             let names: Vec<_> = value.as_object().expect("an object").keys().collect();
-            assert_eq!(names[..4], ["number", "kind", "at", "at_boot_ns"], "the date is before the number");
+            assert_eq!(
+                names[..5],
+                ["schema_version", "number", "kind", "at", "at_boot_ns"],
+                "the date is before the number"
+            );
         }
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod fuzzing;
 mod instructions;
 pub(crate) mod iter;
 mod map_memory;
+mod newest;
 mod options;
 pub(crate) mod pins;
 mod reading;
@@ -32,6 +33,7 @@ pub use self::backend::{Choice, describe_choices};
 use self::capabilities::Analyses;
 use self::events::ProgramStream;
 use self::iter::Iterators;
+pub(crate) use self::newest::NewestIds;
 pub use self::options::{ReaderChoice, ReaderOptions, RunStatsMode};
 use self::reading::ReadContext;
 use self::run_stats::RunStatsControl;
@@ -76,6 +78,7 @@ pub struct Reader {
     posture: HostSettingsReader,
     /// The kernel's records of programs, until they are taken.
     stream: Option<sys::Result<ProgramStream>>,
+    newest: NewestIds,
 }
 
 impl Reader {
@@ -126,6 +129,9 @@ impl Reader {
         let always_on =
             (options.run_stats == RunStatsMode::On).then(|| RunStatsControl::new(RunStatsMode::On));
         let stream = options.events.map(ProgramStream::open);
+        // The iterators are the newest programs, and have the newest maps.
+        let is_walk = [programs.reader(), maps.reader()].contains(&ReaderKind::Walk);
+        let newest = if is_walk { NewestIds::read() } else { NewestIds::default() };
         restrict();
         Self {
             options,
@@ -148,6 +154,7 @@ impl Reader {
             analyses: Analyses::default(),
             posture: HostSettingsReader::default(),
             stream,
+            newest,
         }
     }
 
@@ -160,6 +167,11 @@ impl Reader {
     /// Returns the kernel's records of programs, or why they cannot be read; `None` without [`ReaderOptions::events`], and the next time.
     pub(crate) fn take_stream(&mut self) -> Option<sys::Result<ProgramStream>> {
         self.stream.take()
+    }
+
+    /// Returns ids that objects had before the first reading, but for those that are still there.
+    pub(crate) const fn newest(&self) -> NewestIds {
+        self.newest
     }
 
     /// Reads which processes have descriptors of BPF objects, in ascending order of pids: by an iterator, or from `/proc`. Of

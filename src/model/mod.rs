@@ -203,6 +203,21 @@ impl Snapshot {
         [Part::Program, Part::Map, Part::Link].into_iter().all(is_read)
     }
 
+    /// Returns the owner of an object; `None` if it is not known.
+    #[must_use]
+    pub fn owner(&self, Object { kind, id }: Object) -> Option<&Arc<Owner>> {
+        fn find<T>(rows: Option<&[T]>, id: u32, of: impl Fn(&T) -> u32) -> Option<&T> {
+            let rows = rows?;
+            rows.binary_search_by_key(&id, of).ok().map(|index| &rows[index])
+        }
+        match kind {
+            Kind::Program => find(self.programs.as_deref(), id, |program| program.facts.id)?.owner.as_ref(),
+            Kind::Map => find(self.maps.as_deref(), id, |map| map.facts.id)?.owner.as_ref(),
+            Kind::Link => find(self.links.as_deref(), id, |link| link.facts.id)?.owner.as_ref(),
+            Kind::Btf => None,
+        }
+    }
+
     /// Returns the ids of the objects of a kind, in order; none if the table could not be read.
     #[must_use]
     pub fn ids(&self, kind: Kind) -> Vec<u32> {

@@ -154,7 +154,7 @@ fn run(
     let names = NameCache::awaiting_lookups();
     // Logs elsewhere do not make it another exporter.
     let addresses = addresses(&web.listen, push.as_ref().map_or(&[][..], |push| &push.destinations));
-    let events = Events::default();
+    let events = Events::limited_to(enrich.events_per_second);
     let collection = (kernel, enrich, names.clone(), events.clone());
     let first = first_reading(&confined, collection, (resource, addresses));
     let Some(first) = runtime.block_on(unless_stopped(first, &mut signals)) else {

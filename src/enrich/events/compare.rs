@@ -7,9 +7,10 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::owners::LastOwners;
+use crate::kernel::NewestIds;
 use crate::model::{
     Activity, AttachmentScan, BootTime, Event, EventKind, EventSource, Hook, Kind, LinkFacts, MapFacts,
-    ObjectActivity, Owner, Part, Pin, ProgramFacts, Snapshot, Subject,
+    Object, ObjectActivity, Owner, Part, Pin, ProgramFacts, Snapshot, Subject,
 };
 
 /// The last reading, as far as it is compared with the next one.
@@ -63,7 +64,7 @@ impl Ids {
     fn read(&mut self, highest: u32, present: usize) {
         let present = present as u64;
         if self.first.is_none() {
-            self.highest = highest;
+            self.highest = highest.max(self.highest);
         }
         let first = *self.first.get_or_insert(present);
         self.created += u64::from(highest.saturating_sub(self.highest));
@@ -77,6 +78,12 @@ impl Ids {
 }
 
 impl Comparison {
+    /// Returns a comparison that counts the maps whose ids are higher than the newest one.
+    pub(super) fn above(newest: NewestIds) -> Self {
+        let ids = Ids { highest: newest.map, ..Ids::default() };
+        Self { maps: Table { ids, ..Table::default() }, ..Self::default() }
+    }
+
     /// Returns what happened since the last reading; nothing for the first one. What a reading could not read is compared with the next
     /// one that can.
     pub(super) fn update(&mut self, snapshot: &Snapshot, owners: &LastOwners, now: BootTime) -> Vec<Event> {
@@ -127,7 +134,8 @@ impl Comparison {
             now.sort_unstable();
             for (change, pin) in difference(&before, &now, Ord::cmp) {
                 let kind = change.of(EventKind::PinCreate, EventKind::PinRemove);
-                found.add(kind, of_pin(pin), None);
+                let owner = found.owner(snapshot, Object { kind: pin.kind, id: pin.id });
+                found.add(kind, of_pin(pin), owner);
             }
         }
     }
@@ -152,7 +160,8 @@ impl Comparison {
         let (earlier, later) = (without_links(&before), without_links(now));
         for (change, hook) in difference(&earlier, &later, Ord::cmp) {
             let kind = change.of(EventKind::HookAttach, EventKind::HookDetach);
-            found.add(kind, of_hook(hook), None);
+            let owner = found.owner(snapshot, hook.object());
+            found.add(kind, of_hook(hook), owner);
         }
     }
 
@@ -204,6 +213,11 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
+    /// Returns the owner of an object, which this reading or the one before knows.
+    fn owner(&self, snapshot: &Snapshot, object: Object) -> Option<Arc<Owner>> {
+        snapshot.owner(object).or_else(|| self.owners.of(object.kind, object.id)).cloned()
+    }
+
     fn add(&mut self, kind: EventKind, subject: Subject, owner: Option<Arc<Owner>>) {
         let event = Event::new(kind, EventSource::Comparison, (self.at, self.now), subject);
         self.events.push(Event { after: self.after, owner, ..event });

@@ -8,34 +8,39 @@ use super::compare::{of_link, of_map, of_program};
 use super::owners::LastOwners;
 use crate::model::{BootTime, Event, EventKind, EventSource, Kind, Object, Orphan, Snapshot, Subject};
 
-/// The orphans of the last reading that knows them.
+/// The orphans that need no event any more.
 #[derive(Debug, Default)]
 pub(super) struct Leaks {
-    /// `None` before the first.
+    /// Those of the last reading that knows them, but for what is above the limit; `None` before the first.
     known: Option<HashSet<Object>>,
 }
 
 impl Leaks {
-    /// Fills in the last owners of a reading's orphans, and returns an event for each that was none in the reading before.
+    /// Fills in the last owners of a reading's orphans, and returns an event for each that was none in the reading before, as far as
+    /// `admits`: the others are left to the next reading.
     pub(super) fn update(
         &mut self,
         snapshot: &mut Snapshot,
         owners: &LastOwners,
         now: BootTime,
+        mut admits: impl FnMut() -> bool,
     ) -> Vec<Event> {
         let Some(mut orphans) = snapshot.orphans.take() else { return Vec::new() };
         for orphan in &mut orphans {
             orphan.last_owner = owners.of(orphan.kind, orphan.id).cloned();
         }
         let object = |orphan: &Orphan| Object { kind: orphan.kind, id: orphan.id };
-        let known = self.known.replace(orphans.iter().map(object).collect());
-        let is_new = |orphan: &&Orphan| known.as_ref().is_some_and(|known| !known.contains(&object(orphan)));
+        let known = self.known.take();
+        let is_known = |orphan: &Orphan| known.as_ref().is_none_or(|known| known.contains(&object(orphan)));
+        let (old, new): (Vec<&Orphan>, Vec<_>) = orphans.iter().partition(|orphan| is_known(orphan));
+        let new: Vec<_> = new.into_iter().take_while(|_| admits()).collect();
+        self.known = Some(old.into_iter().chain(new.iter().copied()).map(object).collect());
         let event = |orphan: &Orphan| {
             let (source, at) = (EventSource::Comparison, (orphan.since, now));
             let event = Event::new(EventKind::ObjectOrphan, source, at, subject(snapshot, orphan));
             Event { owner: orphan.last_owner.clone(), ..event }
         };
-        let events = orphans.iter().filter(is_new).map(event).collect();
+        let events = new.into_iter().map(event).collect();
         snapshot.orphans = Some(orphans);
         events
     }
@@ -82,7 +87,7 @@ mod tests {
             let mut reading = snapshot(vec![owned], vec![map(6)], Vec::new());
             reading.orphans = orphans;
             owners.update(&reading);
-            let events = leaks.update(&mut reading, &owners, second(9));
+            let events = leaks.update(&mut reading, &owners, second(9), || true);
             let reported = events.into_iter().map(|event| (event.at, event.subject.name, event.owner));
             (reported.collect::<Vec<_>>(), reading.orphans)
         };
@@ -100,5 +105,22 @@ mod tests {
         assert_eq!(after(Some(vec![new.clone(), old.clone()])).0, [], "it is known");
         assert_eq!(after(Some(vec![old.clone()])).0, []);
         assert_eq!(after(Some(vec![new, old])).0.len(), 1, "another holder is gone");
+    }
+
+    #[test]
+    fn what_is_above_the_limit_is_left_to_the_next_reading() {
+        let (mut leaks, owners) = (Leaks::default(), LastOwners::default());
+        let mut after = |ids: &[u32], mut admitted: usize| {
+            let mut reading =
+                snapshot(ids.iter().map(|&id| program(id, &[])).collect(), Vec::new(), Vec::new());
+            reading.orphans = Some(ids.iter().map(|&id| orphan(Kind::Program, id)).collect());
+            let admits = || admitted.checked_sub(1).map(|left| admitted = left).is_some();
+            let events = leaks.update(&mut reading, &owners, second(9), admits);
+            events.into_iter().map(|event| event.subject.id.expect("it has one")).collect::<Vec<_>>()
+        };
+        assert!(after(&[1], 0).is_empty(), "it was there before");
+        assert_eq!(after(&[1, 2, 3, 4], 2), [2, 3]);
+        assert_eq!(after(&[1, 2, 3, 4, 5], 5), [4, 5]);
+        assert!(after(&[1, 2, 3, 4, 5], 5).is_empty());
     }
 }

@@ -4,8 +4,9 @@
 //! write each record: it gives out ids one after another (`bpf_prog_alloc_id`, `kernel/bpf/syscall.c`), so an id that was skipped is a
 //! program that came and went unseen, and a list of the programs shows what is there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::kernel::events::ProgramRecord;
@@ -21,6 +22,12 @@ const MAX_UNNAMED: usize = 1 << 12;
 
 /// The most skipped ids that are remembered one by one. More are counted at once.
 const MAX_SKIPPED: usize = 1 << 16;
+
+/// The most ranges of skipped ids that are remembered of those that were counted at once.
+const MAX_RANGES: usize = 64;
+
+/// The most unloaded programs that are remembered of the time between two readings.
+const MAX_ENDED: usize = 1 << 20;
 
 /// After so many readings, what no record explains is taken to be lost: the kernel removes a program from its list, or gives it an id,
 /// a moment before or after it writes the record.
@@ -122,12 +129,16 @@ pub(super) struct Ledger {
     loaded: HashMap<u32, Loaded>,
     /// The highest id of the first reading.
     oldest: u32,
-    /// The highest id so far.
+    /// The highest id so far, also of programs that are gone.
     highest: u32,
     /// Ids below it that nothing explains yet, and the reading after which they were skipped.
     skipped: BTreeMap<u32, u64>,
-    /// Skipped ids that were counted as lost.
+    /// Skipped ids whose load and unload were both counted without a record.
     lost: BTreeSet<u32>,
+    /// Ranges of such ids, of which there were more than [`MAX_SKIPPED`].
+    lost_ranges: VecDeque<Range<u32>>,
+    /// Programs that were unloaded since the last reading, and between the two before. A list may have been read before that.
+    ended: [HashSet<u32>; 2],
     /// Programs that were unloaded while the names of their owners are looked up. Neither load nor unload is counted.
     unnamed: Vec<Facts>,
     counts: BTreeMap<Key, Counts>,
@@ -146,13 +157,22 @@ struct Counts {
 }
 
 impl Ledger {
+    /// Returns an account of the programs whose ids are higher than the newest one.
+    pub(super) fn above(newest: u32) -> Self {
+        Self { highest: newest, ..Self::default() }
+    }
+
     /// Accounts for a load. Returns whether it is news.
     pub(super) fn loaded(&mut self, record: &ProgramRecord, facts: Facts) -> bool {
         if self.since.is_none() {
             return false;
         }
+        if self.has_ended(record.id) {
+            // Its unload came first, and was counted with the load.
+            return true;
+        }
         self.seen(record.id);
-        let was_lost = self.lost.remove(&record.id);
+        let was_lost = self.take_lost(record.id);
         let entry = self.loaded.entry(record.id).or_default();
         let is_news = !mem::replace(&mut entry.is_published, true);
         if was_lost {
@@ -169,10 +189,14 @@ impl Ledger {
     /// Accounts for an unload. Returns what is known of the program if it is news.
     pub(super) fn unloaded(&mut self, record: &ProgramRecord) -> Option<Facts> {
         self.since?;
+        if self.has_ended(record.id) {
+            return None;
+        }
         self.is_settled = false;
         self.seen(record.id);
-        if self.lost.remove(&record.id) {
-            return Some(Facts::default());
+        self.end(record.id);
+        if self.take_lost(record.id) {
+            return Some(self.loaded.remove(&record.id).map_or_else(Facts::default, |loaded| loaded.facts));
         }
         let Some(loaded) = self.loaded.remove(&record.id) else {
             if record.id > self.oldest {
@@ -186,7 +210,7 @@ impl Ledger {
             return Some(facts);
         }
         self.count_unload(&facts, counted, is_old);
-        self.ended(&facts, record.at);
+        self.record_lifetime(&facts, record.at);
         Some(facts)
     }
 
@@ -230,7 +254,7 @@ impl Ledger {
         }
         let mut found = Vec::new();
         if is_first {
-            self.highest = ids.clone().max().unwrap_or(0);
+            self.highest = ids.clone().max().unwrap_or(0).max(self.highest);
             self.oldest = self.highest;
         }
         self.listed = ids.collect();
@@ -255,10 +279,13 @@ impl Ledger {
             if is_gone {
                 continue;
             }
+            self.end(id);
             self.count_unload(&facts, counted, is_old);
-            self.ended(&facts, began);
+            self.record_lifetime(&facts, began);
             found.push(Found { id, is_load: false, facts });
         }
+        let [latest, before] = &mut self.ended;
+        *before = mem::take(latest);
         self.count_loads();
         self.count_skipped();
         let is_open = |loaded: &Loaded| {
@@ -273,8 +300,12 @@ impl Ledger {
     /// Accounts for a program of a reading.
     fn list(&mut self, program: &Program, is_first: bool, found: &mut Vec<Found>) {
         let id = program.facts.id;
+        if self.has_ended(id) {
+            // It was unloaded after it was listed.
+            return;
+        }
         self.seen(id);
-        if self.lost.remove(&id) {
+        if self.take_lost(id) && !self.loaded.contains_key(&id) {
             // It was only late: its load has been counted, and its unload will not have to be.
             self.loaded
                 .insert(id, Loaded { counted: Some(Key::default()), is_gone: true, ..Loaded::default() });
@@ -341,6 +372,11 @@ impl Ledger {
         let excess = between.len().saturating_sub(MAX_SKIPPED.saturating_sub(self.skipped.len()));
         if excess > 0 {
             self.count(&Key::default(), excess as u64, excess as u64);
+            let end = between.start + u32::try_from(excess).expect("it is a part of a range of u32");
+            self.lost_ranges.push_back(between.start..end);
+            if self.lost_ranges.len() > MAX_RANGES {
+                self.lost_ranges.pop_front();
+            }
         }
         let reading = self.reading;
         self.skipped.extend(between.skip(excess).map(|id| (id, reading)));
@@ -359,8 +395,24 @@ impl Ledger {
         counts.unloads += unloads;
     }
 
+    /// Returns whether a program's load and unload were counted without a record, and forgets it where that is possible.
+    fn take_lost(&mut self, id: u32) -> bool {
+        self.lost.remove(&id) || self.lost_ranges.iter().any(|range| range.contains(&id))
+    }
+
+    /// Remembers that a program was unloaded.
+    fn end(&mut self, id: u32) {
+        if self.ended[0].len() < MAX_ENDED {
+            self.ended[0].insert(id);
+        }
+    }
+
+    fn has_ended(&self, id: u32) -> bool {
+        self.ended.iter().any(|ended| ended.contains(&id))
+    }
+
     /// Records how long a program was loaded.
-    fn ended(&mut self, facts: &Facts, at: BootTime) {
+    fn record_lifetime(&mut self, facts: &Facts, at: BootTime) {
         let Some(loaded_at) = facts.loaded_at() else { return };
         let program_type = facts.program_type().map(Arc::from);
         let since = self.zero_at();

@@ -32,6 +32,7 @@ use super::names::NameCache;
 use super::unexpected::Unexpected;
 use crate::events::Events;
 use crate::host::clock;
+use crate::kernel::NewestIds;
 use crate::kernel::events::{ProgramRecord, ProgramStream, look, wait};
 use crate::model::{
     Activity, BootTime, Event, EventKind, EventSource, Kind, ObjectActivity, Program, ProgramActivity,
@@ -47,6 +48,18 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// After so many looks at the rings, who else waits for the account has its turn.
 const PASSES: u32 = 8;
+
+/// What a [`Watcher`] needs besides the kernel's records.
+#[derive(Debug)]
+pub(super) struct WatchContext {
+    /// Objects with higher ids are created from now on.
+    pub(super) newest: NewestIds,
+    pub(super) names: NameCache,
+    /// Events per second at most; 0 for no limit.
+    pub(super) limit: u32,
+    /// `None` without a baseline.
+    pub(super) unexpected: Option<Unexpected>,
+}
 
 /// Follows what happens.
 #[derive(Debug)]
@@ -71,6 +84,8 @@ struct State {
     unexpected: Option<Unexpected>,
     /// Of events about programs that are not in the baseline: others cannot use it up.
     unexpected_limit: Limit,
+    /// Likewise of events about objects that are left behind.
+    orphan_limit: Limit,
     waiting: Waiting,
     events: Events,
     lost: u64,
@@ -78,8 +93,7 @@ struct State {
 }
 
 impl Watcher {
-    /// Publishes what happens from now on, at most `limit` events per second; 0 for no limit. The thread has the rights of the calling
-    /// one.
+    /// Publishes what happens from now on. The thread has the rights of the calling one.
     ///
     /// # Errors
     ///
@@ -87,15 +101,13 @@ impl Watcher {
     pub(super) fn start(
         stream: Option<ProgramStream>,
         events: Events,
-        names: NameCache,
-        limit: u32,
-        unexpected: Option<Unexpected>,
+        WatchContext { newest, names, limit, unexpected }: WatchContext,
     ) -> (Self, Result<(), Error>) {
         let wakes = stream.as_ref().map(ProgramStream::wakes);
         let state = State {
             stream,
-            ledger: Ledger::default(),
-            comparison: Comparison::default(),
+            ledger: Ledger::above(newest.program),
+            comparison: Comparison::above(newest),
             leaks: Leaks::default(),
             owners: LastOwners::default(),
             actors: Actors::below(Path::new("/")),
@@ -103,6 +115,7 @@ impl Watcher {
             limit: Limit::new(limit),
             unexpected,
             unexpected_limit: Limit::new(limit),
+            orphan_limit: Limit::new(limit),
             waiting: Waiting::default(),
             events,
             lost: 0,
@@ -166,10 +179,10 @@ impl Watcher {
             let found = state.ledger.reconcile(snapshot.taken_at, programs, is_whole);
             state.publish_found(found, snapshot.taken_at, now);
         }
-        let State { comparison, leaks, owners, .. } = &mut *state;
+        let State { comparison, leaks, orphan_limit, owners, .. } = &mut *state;
         let mut events = comparison.update(snapshot, owners, now);
         owners.update(snapshot);
-        events.append(&mut leaks.update(snapshot, owners, now));
+        events.append(&mut leaks.update(snapshot, owners, now, || orphan_limit.admits(now)));
         state.publish(events);
         let unexpected = state.publish_unexpected(snapshot, now);
         (state.activity(snapshot.taken_at), unexpected, cpus)
@@ -277,6 +290,7 @@ impl State {
     fn publish_unexpected(&mut self, snapshot: &Snapshot, now: BootTime) -> Option<u64> {
         let (unexpected, limit) = (self.unexpected.as_mut()?, &mut self.unexpected_limit);
         let (count, programs) = unexpected.read(snapshot, || limit.admits(now));
+        self.dropped += unexpected.take_missed();
         let event = |program: &Program| {
             let (kind, at) = (EventKind::ProgramUnexpected, (snapshot.taken_at, now));
             let event = Event::new(kind, EventSource::Comparison, at, of_program(&program.facts));

@@ -14,7 +14,7 @@ use crate::model::{BootTime, Event};
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// How many events wait at most: one more, and the first is published as it is.
-const MOST: usize = 4096;
+const MOST: usize = 1024;
 
 /// The events that are not published yet.
 #[derive(Debug, Default)]

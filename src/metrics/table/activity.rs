@@ -141,7 +141,8 @@ pub static EVENT: Entity<Activity> = Entity {
             name: "bpf_events_dropped",
             kind: Counter,
             unit: Each("{event}"),
-            help: "Events above the limit per second (`--events-per-second`): counted in loads and unloads, but not published.",
+            help: "Events above the limit per second (`--events-per-second`), which were not published. Counters of loads and unloads, \
+                   and of created and destroyed objects, have them; changes of pins and attachments are in none.",
             source: "the exporter",
             since: "",
             carries: Key,

@@ -13,10 +13,11 @@ use nix::unistd::Pid;
 use super::info::size_of_u32;
 use super::uapi::{CoreRelocation, FunctionInfo, Instruction, LineInfo, OBJ_NAME_LEN};
 use super::{Command, bpf, open};
-use crate::model::enums::{attach_type, program_type};
+use crate::model::enums::{attach_type, map_type, program_type};
 use crate::sys::{Error, Result};
 
 /// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE`.
+#[derive(Default)]
 #[repr(C)]
 struct MapAttr {
     map_type: u32,
@@ -152,6 +153,45 @@ pub(crate) fn create_map(map: &MapDefinition, btf: BorrowedFd<'_>) -> Result<Own
     };
     // SAFETY: `BPF_MAP_CREATE` takes a `MapAttr`, which holds no address, and returns a new descriptor.
     unsafe { open(Command::MapCreate, &mut attr) }
+}
+
+/// Creates the smallest map: an array of one element.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_BPF` where unprivileged bpf(2) is disabled.
+pub(crate) fn create_small_map(name: &str) -> Result<OwnedFd> {
+    let mut attr = MapAttr {
+        map_type: map_type::ARRAY,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        name: object_name(name),
+        ..MapAttr::default()
+    };
+    // SAFETY: `BPF_MAP_CREATE` takes a `MapAttr`, which holds no address, and returns a new descriptor.
+    unsafe { open(Command::MapCreate, &mut attr) }
+}
+
+/// Loads the smallest program: a socket filter that drops everything, and is attached to nothing.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_BPF` where unprivileged bpf(2) is disabled.
+pub(crate) fn load_small_program(name: &str) -> Result<OwnedFd> {
+    // BPF_ALU64 | BPF_MOV | BPF_K, and BPF_JMP | BPF_EXIT.
+    let instructions = [0xb7, 0x95].map(|code| Instruction { code, registers: 0, offset: 0, immediate: 0 });
+    let mut attr = ProgramAttr {
+        program_type: program_type::SOCKET_FILTER,
+        instruction_count: count(Command::ProgLoad, &instructions)?,
+        instructions: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        name: object_name(name),
+        ..ProgramAttr::default()
+    };
+    // SAFETY: `BPF_PROG_LOAD` takes a `ProgramAttr` and returns a new descriptor. Its addresses are those of an array of as many
+    // instructions as it says, which outlives the call, and of a constant that ends with a zero; there is no log.
+    unsafe { open(Command::ProgLoad, &mut attr) }
 }
 
 /// Returns whether the kernel applies CO-RE relocations itself (5.17); `true` also if this process may not load programs.

@@ -17,8 +17,8 @@ use nix::errno::Errno;
 
 pub(crate) use self::attach::{AttachedPrograms, EventProgram, QueryTarget, prog_query, task_fd_query};
 pub(crate) use self::create::{
-    IteratorProgram, MapDefinition, create_iterator, create_map, enable_stats, link_iterator, load_btf,
-    load_iterator, relocates_programs,
+    IteratorProgram, MapDefinition, create_iterator, create_map, create_small_map, enable_stats,
+    link_iterator, load_btf, load_iterator, load_small_program, relocates_programs,
 };
 pub(crate) use self::id::{fd_by_id, next_id, open_pinned};
 pub(crate) use self::info::{

@@ -52,12 +52,17 @@ fn start(log: &Path, receivers: &[SocketAddr], flags: &[&str]) -> Running {
 /// Returns the time of a request's points, in nanoseconds since 1970: that of its reading.
 fn time(message: &ExportMetricsServiceRequest) -> u64 {
     let metrics = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-    let points = metrics.flat_map(|scope| &scope.metrics).flat_map(|metric| match &metric.data {
-        Some(Data::Sum(sum)) => &sum.data_points[..],
-        Some(Data::Gauge(gauge)) => &gauge.data_points[..],
-        _ => &[],
+    let times = metrics.flat_map(|scope| &scope.metrics).flat_map(|metric| -> Vec<u64> {
+        match &metric.data {
+            Some(Data::Sum(sum)) => sum.data_points.iter().map(|point| point.time_unix_nano).collect(),
+            Some(Data::Gauge(gauge)) => gauge.data_points.iter().map(|point| point.time_unix_nano).collect(),
+            Some(Data::ExponentialHistogram(histogram)) => {
+                histogram.data_points.iter().map(|point| point.time_unix_nano).collect()
+            }
+            other => panic!("{} has {other:?}", metric.name),
+        }
     });
-    points.map(|point| point.time_unix_nano).max().expect("a request has points")
+    times.max().unwrap_or_else(|| panic!("no points: {message:?}"))
 }
 
 fn now() -> u64 {

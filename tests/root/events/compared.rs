@@ -47,6 +47,7 @@ pub(crate) fn found() {
         found.first().is_some_and(|event| {
             assert_eq!(event.source, EventSource::Comparison);
             assert!(event.after.is_some_and(|after| after < event.at));
+            assert!(event.owner.is_some(), "this process: {event:?}");
             true
         })
     };

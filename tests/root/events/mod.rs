@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("ten_thousand_programs_are_counted_with_their_actors_in_order", storm::counted),
     Test::new("with_a_tiny_ring_the_sums_are_right", storm::lost),
     Test::new("without_records_the_sums_are_right", storm::compared),
+    Test::new("what_was_gone_before_the_start_counts_for_nothing", storm::before),
     Test::new("programs_that_are_not_in_the_baseline_are_events_once", baseline::published),
     Test::new("programs_that_are_not_in_the_baseline_are_counted_and_logged", baseline::counted),
     Test::new("a_wrong_baseline_is_refused_with_its_line", baseline::refused),

@@ -11,9 +11,9 @@ use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{EnrichOptions, Enricher};
 use bpf_metrics_exporter::events::Events;
 use bpf_metrics_exporter::kernel::events::RING_BYTES;
-use bpf_metrics_exporter::kernel::{Reader, ReaderOptions};
-use bpf_metrics_exporter::model::{ActorSource, Event, EventKind, EventSource, Snapshot};
-use test_support::objects::wait_until;
+use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions};
+use bpf_metrics_exporter::model::{ActorSource, Event, EventKind, EventSource, Kind, ReaderKind, Snapshot};
+use test_support::objects::{Map, uapi, wait_until};
 
 use super::loader;
 
@@ -97,7 +97,14 @@ pub(crate) fn counted() {
         }
     });
     let name = format!("storm-{}", std::process::id());
-    let pids = run(&name);
+    // Readings that list programs while others come and go.
+    let pids = thread::scope(|scope| {
+        let loaders = scope.spawn(|| run(&name));
+        while !loaders.is_finished() {
+            enricher.read();
+        }
+        loaders.join().expect("it does not panic")
+    });
     assert_true(&mut enricher, &first);
     done.store(true, Ordering::Release);
     let (all, missed) = collect.join().expect("it does not panic");
@@ -105,6 +112,8 @@ pub(crate) fn counted() {
     let activity = snapshot.activity.as_ref().expect("events are followed");
     let lost = activity.lost.expect("this kernel has the records");
 
+    let executable = std::env::current_exe().expect("Linux says");
+    let executable = executable.to_str().expect("cargo's directories have names in UTF-8");
     let of_loaders = |event: &&Arc<Event>| {
         let pid = event.actor.as_ref().and_then(|actor| actor.pid);
         event.kind == EventKind::ProgramLoad && pid.is_some_and(|pid| pids.contains(&pid))
@@ -114,6 +123,7 @@ pub(crate) fn counted() {
     if lost + missed == 0 {
         assert_eq!(loads.len() as u64, expected, "each load has its actor");
     }
+    assert!(loads.len() as u64 >= expected / 2, "the ring is large: {} loads, {lost} lost", loads.len());
     assert!(
         loads.len() as u64 + lost + missed >= expected,
         "{} loads, {lost} lost, {missed} missed",
@@ -129,6 +139,8 @@ pub(crate) fn counted() {
             Some(identity) => {
                 let process = identity.process.as_ref().expect("it is one");
                 assert!(pids.contains(&process.pid), "{process:?}");
+                assert_eq!(actor.executable.as_deref(), Some(executable), "{actor:?}");
+                assert_eq!(actor.parent, Some(std::process::id()), "{actor:?}");
             }
             None => assert_eq!(actor.known_by, ActorSource::Unknown),
         }
@@ -169,4 +181,32 @@ pub(crate) fn compared() {
     run(&format!("unseen-{}", std::process::id()));
     assert_true(&mut enricher, &first);
     assert_eq!(enricher.read().activity.as_ref().map(|activity| activity.lost), Some(None));
+}
+
+/// Programs and maps that were gone before the exporter started count for nothing, also where no iterator is the newest of all.
+pub(crate) fn before() {
+    let mut gone = loader::one();
+    for _ in 0..50 {
+        gone = loader::one();
+    }
+    let newest_program = gone.id();
+    drop(gone);
+    let newest_map = Map::ready(uapi::map_type::ARRAY, "gone").expect("root may").id();
+    let options = ReaderOptions {
+        reader: ReaderChoice::Only(ReaderKind::Walk),
+        events: None,
+        ..ReaderOptions::default()
+    };
+    let mut enricher = Enricher::new(Reader::new(options), EnrichOptions::default(), NameCache::default())
+        .publishing(Events::default());
+    enricher.read();
+    let (program, map) = (loader::one(), Map::ready(uapi::map_type::ARRAY, "new").expect("root may"));
+    let snapshot = (0..3).map(|_| enricher.read()).last().expect("there are three");
+    let since = u64::from(program.id() - newest_program);
+    let (loads, _) = sums(&snapshot);
+    assert!((1..=since).contains(&loads), "{loads} loads, {since} ids");
+    let objects = &snapshot.activity.as_ref().expect("events are followed").objects;
+    let maps = objects.iter().find(|objects| objects.kind == Kind::Map).expect("they are counted");
+    let since = u64::from(map.id() - newest_map);
+    assert!((1..=since).contains(&maps.created), "{maps:?}, {since} ids");
 }

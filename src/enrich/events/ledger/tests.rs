@@ -133,6 +133,44 @@ fn what_comes_late_is_not_counted_twice() {
 }
 
 #[test]
+fn a_program_that_is_unloaded_while_a_reading_runs_is_counted_once() {
+    let mut ledger = Ledger::default();
+    read(&mut ledger, &[1]);
+    assert!(ledger.loaded(&record(2, true), facts(2)));
+    // The reading has listed both.
+    assert!(ledger.unloaded(&record(1, false)).is_some());
+    assert!(ledger.unloaded(&record(2, false)).is_some());
+    for ids in [&[1, 2][..], &[], &[], &[]] {
+        assert_eq!(read(&mut ledger, ids), [], "both are known to be gone");
+    }
+    assert_eq!(sums(&ledger), (1, 2));
+    // The record comes after the comparison.
+    assert!(ledger.loaded(&record(3, true), facts(3)));
+    read(&mut ledger, &[3]);
+    read(&mut ledger, &[]);
+    assert_eq!(read(&mut ledger, &[]), [(3, false)]);
+    assert_eq!(ledger.unloaded(&record(3, false)), None);
+    assert_eq!(sums(&ledger), (2, 3));
+}
+
+#[test]
+fn ids_that_were_counted_at_once_are_not_counted_again() {
+    let mut ledger = Ledger::default();
+    read(&mut ledger, &[1]);
+    let last = u32::try_from(2 * MAX_SKIPPED).expect("it is small");
+    assert!(ledger.loaded(&record(last, true), facts(last)));
+    let before = sums(&ledger);
+    assert_eq!(before.0, MAX_SKIPPED as u64 - 2);
+    assert!(ledger.loaded(&record(5, true), facts(5)));
+    for _ in 0..3 {
+        read(&mut ledger, &[1, 5, 6, last]);
+    }
+    assert!(ledger.unloaded(&record(5, false)).is_some() && ledger.unloaded(&record(7, false)).is_some());
+    let (loads, unloads) = sums(&ledger);
+    assert_eq!((loads, unloads), (u64::from(last) - 1, u64::from(last) - 2));
+}
+
+#[test]
 fn without_records_readings_find_everything() {
     let mut ledger = Ledger::default();
     read(&mut ledger, &[1]);
@@ -156,8 +194,15 @@ fn owners_without_bound_are_one() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Load { lost: bool },
-    Unload { which: usize, lost: bool },
+    Load {
+        lost: bool,
+    },
+    Unload {
+        which: usize,
+        lost: bool,
+    },
+    /// The programs are listed, and compared at the next `Read`.
+    List,
     Read,
 }
 
@@ -168,6 +213,7 @@ proptest! {
             prop_oneof![
                 any::<bool>().prop_map(|lost| Step::Load { lost }),
                 (any::<usize>(), any::<bool>()).prop_map(|(which, lost)| Step::Unload { which, lost }),
+                Just(Step::List),
                 Just(Step::Read),
             ],
             0..200,
@@ -176,6 +222,7 @@ proptest! {
         let mut ledger = Ledger::default();
         let mut loaded: Vec<u32> = vec![7, 9];
         let (mut last, mut loads, mut unloads) = (9, 0, 0);
+        let mut listed = None;
         read(&mut ledger, &loaded);
         for step in steps {
             match step {
@@ -195,7 +242,8 @@ proptest! {
                     }
                 }
                 Step::Unload { .. } => {}
-                Step::Read => drop(read(&mut ledger, &loaded)),
+                Step::List => listed = Some(loaded.clone()),
+                Step::Read => drop(read(&mut ledger, &listed.take().unwrap_or_else(|| loaded.clone()))),
             }
         }
         // The next program shows that others came and went unseen.
