@@ -471,10 +471,6 @@ mod tests {
         decoded(&parts.into_iter().map(|part| (0, part)).collect::<Vec<_>>())
     }
 
-    fn some(name: &str) -> Option<String> {
-        Some(name.to_owned())
-    }
-
     #[test]
     fn a_record_has_program_actor_and_time() {
         let bytes =
@@ -507,7 +503,7 @@ mod tests {
             named(1, "_of_another", 9, 8),
             load(20, 0xab, 8, 9),
         ];
-        let names = [some("trace_open"), None, None, None];
+        let names = [Some("trace_open".into()), None, None, None];
         assert_eq!(of_one_cpu(parts), ((17..).zip(names).collect(), 0));
     }
 
@@ -518,14 +514,14 @@ mod tests {
             (0, [named(1, "_first", 8, 1), named(3, "_second", 8, 3), load(18, 0xb, 8, 4)].concat()),
             (1, load(17, 0xa, 8, 2)),
         ];
-        assert_eq!(decoded(&parts), (vec![(17, some("first")), (18, some("second"))], 0));
+        assert_eq!(decoded(&parts), (vec![(17, Some("first".into())), (18, Some("second".into()))], 0));
     }
 
     #[test]
     fn a_symbol_with_the_tag_of_the_program_is_preferred() {
         // The first program has no record: its ring was not followed.
         let parts = vec![named(1, "_first", 8, 1), named(2, "_second", 8, 2), load(18, 2, 8, 3)];
-        assert_eq!(of_one_cpu(parts), (vec![(18, some("second"))], 0));
+        assert_eq!(of_one_cpu(parts), (vec![(18, Some("second".into()))], 0));
     }
 
     #[test]
@@ -534,7 +530,7 @@ mod tests {
             (0, [named(1, "_first", 0, 1), load(17, 0xa, 0, 3)].concat()),
             (1, [named(2, "_second", 0, 2), load(18, 0xb, u32::MAX, 4)].concat()),
         ];
-        assert_eq!(decoded(&parts), (vec![(17, some("first")), (18, some("second"))], 0));
+        assert_eq!(decoded(&parts), (vec![(17, Some("first".into())), (18, Some("second".into()))], 0));
     }
 
     #[test]
