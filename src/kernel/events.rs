@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::time::ClockId;
 
 use crate::host::cpus;
 use crate::model::enums::program_type;
@@ -23,8 +22,8 @@ use crate::text::printable;
 /// Size of a ring, in bytes: more than 500 programs that are loaded and unloaded between two looks.
 pub const RING_BYTES: NonZeroUsize = NonZeroUsize::new(128 << 10).expect("it is not zero");
 
-/// A difference between two clocks that is not one of two readings.
-const ASLEEP: Duration = Duration::from_millis(100);
+/// How long a symbol waits for its program, which comes at once, unless its record is lost.
+const SYMBOL_AGE: Duration = Duration::from_secs(10);
 
 /// The CPUs that are online: `0-3,8`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -34,7 +33,7 @@ const ONLINE: &str = "/sys/devices/system/cpu/online";
 pub(crate) struct ProgramRecord {
     /// When. Source: `CLOCK_BOOTTIME` of the host.
     pub(crate) at: BootTime,
-    /// Whether it was loaded, and else unloaded.
+    /// True for a load, false for an unload.
     pub(crate) is_load: bool,
     /// Source: `bpf_event.id`.
     pub(crate) id: u32,
@@ -54,12 +53,9 @@ pub struct ProgramStream {
     epoll: Epoll,
     bytes: NonZeroUsize,
     rings: Vec<CpuRing>,
-    /// What `/sys/devices/system/cpu/online` said when the rings were opened.
-    online: Vec<u32>,
-    /// How long the host had slept then.
-    slept: Duration,
     /// Records that came while the last ones were read: what came before them on another CPU may not have been read yet.
-    held: Vec<ProgramRecord>,
+    held: Vec<RingRecord>,
+    symbols: Symbols,
     /// Records that the kernel had no room for, of CPUs that went offline as well.
     lost: u64,
     scratch: Vec<u8>,
@@ -69,16 +65,77 @@ pub struct ProgramStream {
 struct CpuRing {
     cpu: u32,
     ring: PerfRing,
-    /// The symbol whose program comes next: it may come after the ring was read.
-    symbol: Option<Symbol>,
 }
 
-/// The symbol of a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a record of a ring says.
+#[derive(Debug)]
+enum RingRecord {
+    Symbol(Symbol),
+    Program(Loader, ProgramRecord),
+    /// Others are missing here: symbols before it belong to no program after it.
+    Gap(BootTime),
+}
+
+/// Who loads or unloads a program. A thread that is not visible is known by its CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loader {
+    Thread(u32),
+    OnCpu(u32),
+}
+
+/// The symbol of a program or of one of its functions.
+#[derive(Debug)]
 struct Symbol {
-    /// The thread that loads or unloads the program.
-    thread: u32,
+    at: BootTime,
+    loader: Loader,
+    tag: Tag,
     name: String,
+}
+
+/// The symbols whose programs come next, in the order of the kernel.
+#[derive(Debug, Default)]
+struct Symbols(Vec<Symbol>);
+
+impl RingRecord {
+    fn at(&self) -> BootTime {
+        match self {
+            Self::Symbol(symbol) => symbol.at,
+            Self::Program(_, program) => program.at,
+            Self::Gap(at) => *at,
+        }
+    }
+}
+
+impl Symbols {
+    /// Returns the programs among records of all CPUs, in the order in which they happened, with the names in their symbols: a thread
+    /// may be on another CPU when it comes from these to the program.
+    fn name(&mut self, records: Vec<RingRecord>) -> Vec<ProgramRecord> {
+        let mut programs = Vec::new();
+        for record in records {
+            let now = record.at();
+            match record {
+                RingRecord::Symbol(symbol) => {
+                    let age = |symbol: &Symbol| Duration::from_nanos(now.0.saturating_sub(symbol.at.0));
+                    self.0.retain(|symbol| age(symbol) <= SYMBOL_AGE);
+                    self.0.push(symbol);
+                }
+                RingRecord::Program(loader, mut program) => {
+                    program.name = self.take(loader, program.tag).filter(|name| !name.is_empty());
+                    programs.push(program);
+                }
+                RingRecord::Gap(_) => self.0.clear(),
+            }
+        }
+        programs
+    }
+
+    /// Returns the name of the program whose record comes now.
+    fn take(&mut self, loader: Loader, tag: Tag) -> Option<String> {
+        let symbols: Vec<_> = self.0.extract_if(.., |symbol| symbol.loader == loader).collect();
+        let same = symbols.iter().rposition(|symbol| symbol.tag == tag);
+        // A program of several functions has the symbols of these, each with a tag of its own. The first is that of the program.
+        symbols.into_iter().nth(same.unwrap_or(0)).map(|symbol| symbol.name)
+    }
 }
 
 impl ProgramStream {
@@ -93,9 +150,8 @@ impl ProgramStream {
             epoll,
             bytes,
             rings: Vec::new(),
-            online: Vec::new(),
-            slept: time_asleep(),
             held: Vec::new(),
+            symbols: Symbols::default(),
             lost: 0,
             scratch: Vec::new(),
         };
@@ -112,62 +168,50 @@ impl ProgramStream {
         self.epoll.0.as_fd().try_clone_to_owned().map_err(failed("dup"))
     }
 
-    /// Opens the records of CPUs that came online, and drops those of CPUs that are offline. What happened there meanwhile has no
-    /// record, nor has what happens on a CPU that went offline and came back since the last call, unless the host slept.
+    /// Opens the records of CPUs that came online, also of those that were offline since the last call, and drops those of CPUs that
+    /// are offline. What happened there meanwhile has no record.
     ///
     /// # Errors
     ///
-    /// As [`Self::open`]; the other CPUs are followed all the same.
+    /// As [`Self::open`]; the other CPUs are followed all the same, and this one is tried again by the next call.
     pub(crate) fn follow_cpus(&mut self) -> Result<()> {
-        let online = online(Path::new("/"))?;
-        let slept = time_asleep();
-        // A CPU that was offline has no record of its own any more, and all but one were while the host slept.
-        let has_slept = slept.abs_diff(self.slept) > ASLEEP;
-        if online == self.online && !has_slept {
-            return Ok(());
+        self.follow(&online(Path::new("/"))?, PerfRing::open)
+    }
+
+    fn follow(&mut self, online: &[u32], open: impl Fn(u32, NonZeroUsize) -> Result<PerfRing>) -> Result<()> {
+        let Self { rings, held, lost, scratch, .. } = self;
+        let is_over = |ring: &mut CpuRing| online.binary_search(&ring.cpu).is_err() || ring.ring.has_ended();
+        for mut ring in rings.extract_if(.., is_over) {
+            *lost += ring.read(scratch, held);
         }
-        self.slept = slept;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let is_over = |ring: &mut CpuRing| has_slept || online.binary_search(&ring.cpu).is_err();
-        for ring in self.rings.extract_if(.., is_over) {
-            scratch.clear();
-            let CpuRing { mut ring, mut symbol, .. } = ring;
-            ring.read(&mut scratch);
-            self.lost += decode(&scratch, &mut symbol, &mut self.held);
-        }
-        self.scratch = scratch;
         let mut result = Ok(());
-        for &cpu in &online {
+        for &cpu in online {
             if self.rings.iter().any(|ring| ring.cpu == cpu) {
                 continue;
             }
-            match self.add(cpu) {
+            match open(cpu, self.bytes).and_then(|ring| self.add(cpu, ring)) {
                 // It went offline in the meantime.
                 Ok(()) | Err(Error { errno: Errno::ENODEV, .. }) => {}
                 Err(error) => result = Err(error),
             }
         }
-        if result.is_ok() {
-            self.online = online;
-        }
         result
     }
 
-    fn add(&mut self, cpu: u32) -> Result<()> {
-        let ring = PerfRing::open(cpu, self.bytes)?;
+    fn add(&mut self, cpu: u32, ring: PerfRing) -> Result<()> {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, cpu.into());
         self.epoll.add(&ring, event).map_err(failed("epoll_ctl"))?;
-        self.rings.push(CpuRing { cpu, ring, symbol: None });
+        self.rings.push(CpuRing { cpu, ring });
         Ok(())
     }
 
-    /// Takes note of what woke the waiting thread: without that it would be woken again at once.
+    /// Polls the ready rings, which clears their wake-up; otherwise the next wait returns at once.
     pub(crate) fn acknowledge(&mut self) {
         let mut events = [EpollEvent::empty(); 64];
         let count = self.epoll.wait(&mut events, 0_u8).unwrap_or(0);
         for event in &events[..count] {
             if event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
-                // Nothing comes from it any more: its CPU is offline.
+                // Nothing comes from it any more, and it would wake the thread again and again until the next reading drops it.
                 let cpu = event.data();
                 if let Some(ring) = self.rings.iter().find(|ring| u64::from(ring.cpu) == cpu) {
                     let _already_removed = self.epoll.delete(&ring.ring);
@@ -184,12 +228,12 @@ impl ProgramStream {
     pub(crate) fn read(&mut self) -> (Vec<ProgramRecord>, u64) {
         let mut records = std::mem::take(&mut self.held);
         self.read_rings(&mut records);
-        let newest = records.iter().map(|record| record.at).max();
+        let newest = records.iter().map(RingRecord::at).max();
         self.read_rings(&mut records);
-        records.sort_by_key(|record| record.at);
-        let settled = records.partition_point(|record| Some(record.at) <= newest);
+        records.sort_by_key(RingRecord::at);
+        let settled = records.partition_point(|record| Some(record.at()) <= newest);
         self.held = records.split_off(settled);
-        (records, std::mem::take(&mut self.lost))
+        (self.symbols.name(records), std::mem::take(&mut self.lost))
     }
 
     /// Returns whether records are kept for the next call of [`Self::read`].
@@ -197,21 +241,21 @@ impl ProgramStream {
         !self.held.is_empty()
     }
 
-    fn read_rings(&mut self, records: &mut Vec<ProgramRecord>) {
+    fn read_rings(&mut self, records: &mut Vec<RingRecord>) {
         let Self { rings, scratch, lost, .. } = self;
-        for CpuRing { ring, symbol, .. } in rings {
-            scratch.clear();
-            ring.read(scratch);
-            *lost += decode(scratch, symbol, records);
+        for ring in rings {
+            *lost += ring.read(scratch, records);
         }
     }
 }
 
-/// Returns how long the host has slept since its boot: `CLOCK_MONOTONIC` stands still meanwhile.
-fn time_asleep() -> Duration {
-    let read = |clock: ClockId| clock.now().map_or(Duration::ZERO, Duration::from);
-    let awake = read(ClockId::CLOCK_MONOTONIC);
-    read(ClockId::CLOCK_BOOTTIME).saturating_sub(awake)
+impl CpuRing {
+    /// Decodes what was not read yet, and returns how many more records there were.
+    fn read(&mut self, scratch: &mut Vec<u8>, records: &mut Vec<RingRecord>) -> u64 {
+        scratch.clear();
+        self.ring.read(scratch);
+        decode(self.cpu, scratch, records)
+    }
 }
 
 /// Returns the CPUs that are online, in ascending order.
@@ -224,53 +268,65 @@ fn online(root: &Path) -> Result<Vec<u32>> {
 ///
 /// Source: `enum perf_event_type`, `include/uapi/linux/perf_event.h`. Before a program's record come those of its symbols
 /// (`perf_event_bpf_event`, `kernel/events/core.c`), from the same thread: of the program itself, then of its other functions.
-fn decode(mut bytes: &[u8], symbol: &mut Option<Symbol>, records: &mut Vec<ProgramRecord>) -> u64 {
-    const HEADER: usize = 8;
+fn decode(cpu: u32, mut bytes: &[u8], records: &mut Vec<RingRecord>) -> u64 {
     const LOST: u32 = 2;
     const KSYMBOL: u32 = 17;
     const BPF_EVENT: u32 = 18;
-    let mut lost = 0_u64;
-    while let Some(header) = bytes.get(..HEADER) {
-        let (kind, len) = (number(header, 0), usize::from(u16::from_ne_bytes([header[6], header[7]])));
-        // A record is at least as long as its header: another length would be no record of the kernel's.
-        let Some(record) = bytes.get(..len).filter(|record| record.len() >= HEADER) else { break };
-        bytes = &bytes[len..];
-        match kind {
+    let (mut at, mut lost) = (BootTime::default(), 0_u64);
+    while !bytes.is_empty() {
+        let Some(record) = first_record(bytes) else {
+            // The kernel writes no such record. Where the next one begins is not known, so the rest counts as one that was lost.
+            records.push(RingRecord::Gap(at));
+            return lost.saturating_add(1);
+        };
+        bytes = &bytes[record.len()..];
+        at = BootTime(long(record, record.len().saturating_sub(8)));
+        let thread = visible(number(record, record.len().saturating_sub(12)));
+        let loader = thread.map_or(Loader::OnCpu(cpu), Loader::Thread);
+        match number(record, 0) {
             LOST => {
-                // What the symbol belongs to may be among them.
-                *symbol = None;
+                records.push(RingRecord::Gap(at));
                 lost = lost.saturating_add(long(record, 16));
             }
             KSYMBOL => {
-                let thread = number(record, len.saturating_sub(12));
                 let name = record.get(24..).unwrap_or_default();
                 let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-                let is_first = symbol.as_ref().is_none_or(|before| before.thread != thread);
-                if let Some(name) = program_name(&name[..end]).filter(|_| is_first) {
-                    *symbol = Some(Symbol { thread, name: printable(name) });
+                if let Some((tag, name)) = program_name(&name[..end]) {
+                    let name = printable(name);
+                    records.push(RingRecord::Symbol(Symbol { at, loader, tag, name }));
                 }
             }
-            BPF_EVENT => {
-                let thread = number(record, len.saturating_sub(12));
-                let symbol = symbol.take().filter(|symbol| symbol.thread == thread);
-                records.extend(program(record, symbol.map(|symbol| symbol.name)));
-            }
+            BPF_EVENT => records.push(match program(record) {
+                Some(program) => RingRecord::Program(loader, program),
+                None => RingRecord::Gap(at),
+            }),
             _ => {}
         }
     }
     lost
 }
 
-/// Decodes the record of a program; `None` if it is another change than a load or an unload.
-fn program(record: &[u8], name: Option<String>) -> Option<ProgramRecord> {
+/// Returns the record at the beginning; `None` if it is shorter than its header or longer than what there is.
+fn first_record(bytes: &[u8]) -> Option<&[u8]> {
+    const HEADER: usize = 8;
+    let header = bytes.get(..HEADER)?;
+    let len = usize::from(u16::from_ne_bytes([header[6], header[7]]));
+    bytes.get(..len).filter(|record| record.len() >= HEADER)
+}
+
+/// Returns a pid, or a thread. `None` of a task that is about to end, or that the pid namespace does not have.
+fn visible(pid: u32) -> Option<u32> {
+    (pid != 0 && pid != u32::MAX).then_some(pid)
+}
+
+/// Decodes the record of a program, without its name; `None` if it is another change than a load or an unload.
+fn program(record: &[u8]) -> Option<ProgramRecord> {
     const LOAD: u16 = 1;
     const UNLOAD: u16 = 2;
     /// Header, type and flags, id and tag; thread and time.
     const LEN: usize = 8 + 4 + 4 + 8 + 8 + 8;
     let record: &[u8; LEN] = record.get(..LEN)?.try_into().ok()?;
     let change = u16::from_ne_bytes([record[8], record[9]]);
-    // Of a task that is about to end, or that the pid namespace does not have.
-    let visible = |pid: u32| (pid != 0 && pid != u32::MAX).then_some(pid);
     Some(ProgramRecord {
         at: BootTime(long(record, 32)),
         is_load: match change {
@@ -282,21 +338,23 @@ fn program(record: &[u8], name: Option<String>) -> Option<ProgramRecord> {
         tag: Tag(record[16..24].try_into().expect("8 bytes")),
         pid: visible(number(record, 24)),
         thread: visible(number(record, 28)),
-        name: name.filter(|name| !name.is_empty()),
+        name: None,
     })
 }
 
-/// Returns the name in the symbol of a program, `bpf_prog_TAG_NAME`; `None` for other symbols, such as trampolines.
+/// Returns tag and name in the symbol of a program, `bpf_prog_TAG_NAME`; `None` for other symbols, such as trampolines.
 ///
 /// Source: `bpf_prog_ksym_set_name`, `kernel/bpf/core.c`.
-fn program_name(symbol: &[u8]) -> Option<&[u8]> {
+fn program_name(symbol: &[u8]) -> Option<(Tag, &[u8])> {
     const TAG_DIGITS: usize = 16;
     let (tag, name) = symbol.strip_prefix(b"bpf_prog_")?.split_at_checked(TAG_DIGITS)?;
-    let is_tag = tag.iter().all(u8::is_ascii_hexdigit);
+    // A sign is no digit.
+    let tag = std::str::from_utf8(tag).ok().filter(|tag| tag.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    let tag = Tag(u64::from_str_radix(tag, 16).ok()?.to_be_bytes());
     match name.split_first() {
-        None if is_tag => Some(b""),
-        Some((b'_', name)) if is_tag => Some(name),
-        _ => None,
+        None => Some((tag, b"")),
+        Some((b'_', name)) => Some((tag, name)),
+        Some(_) => None,
     }
 }
 
@@ -351,53 +409,74 @@ pub(crate) fn wait(wakes: BorrowedFd<'_>, stop: BorrowedFd<'_>, limit: Option<Du
 /// Entry point of a fuzzer: decodes any bytes as records, and any text as a list of CPUs.
 pub(crate) fn fuzz(bytes: &[u8]) {
     let mut records = Vec::new();
-    decode(bytes, &mut None, &mut records);
-    assert!(records.len() <= bytes.len() / 40);
+    decode(0, bytes, &mut records);
+    records.sort_by_key(RingRecord::at);
+    assert!(Symbols::default().name(records).len() <= bytes.len() / 40);
     let _any = std::str::from_utf8(bytes).ok().and_then(cpus::parse);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::io::{PipeWriter, Write as _, pipe};
+
     use super::*;
 
-    /// A record of a thread, at 5 ns.
-    fn record(kind: u32, body: &[u8], thread: u32) -> Vec<u8> {
+    /// A record of a thread.
+    fn record(kind: u32, body: &[u8], thread: u32, at: u64) -> Vec<u8> {
         let len = u16::try_from(8 + body.len() + 16).expect("it is short");
         let header = [&kind.to_ne_bytes()[..], &[0; 2], &len.to_ne_bytes()].concat();
-        let sample = [&7_u32.to_ne_bytes()[..], &thread.to_ne_bytes(), &5_u64.to_ne_bytes()].concat();
+        let sample = [&7_u32.to_ne_bytes()[..], &thread.to_ne_bytes(), &at.to_ne_bytes()].concat();
         [&header, body, &sample].concat()
     }
 
-    fn change(change: u16, id: u32, thread: u32) -> Vec<u8> {
-        let body = [&change.to_ne_bytes()[..], &[0; 2], &id.to_ne_bytes(), &[0xab; 8]].concat();
-        record(18, &body, thread)
+    /// The change of a program whose tag has these bytes.
+    fn change(change: u16, id: u32, tag: u8, thread: u32, at: u64) -> Vec<u8> {
+        let body = [&change.to_ne_bytes()[..], &[0; 2], &id.to_ne_bytes(), &[tag; 8]].concat();
+        record(18, &body, thread, at)
     }
 
-    fn symbol(name: &str, thread: u32) -> Vec<u8> {
+    fn load(id: u32, tag: u8, thread: u32, at: u64) -> Vec<u8> {
+        change(1, id, tag, thread, at)
+    }
+
+    fn symbol(name: &str, thread: u32, at: u64) -> Vec<u8> {
         let mut name = name.as_bytes().to_vec();
         name.resize(name.len() / 8 * 8 + 8, 0);
-        record(17, &[&[0; 16][..], &name].concat(), thread)
+        record(17, &[&[0; 16][..], &name].concat(), thread, at)
     }
 
-    fn lost(count: u64) -> Vec<u8> {
-        record(2, &[3_u64.to_ne_bytes(), count.to_ne_bytes()].concat(), 0)
+    /// The symbol of a program whose tag has these bytes.
+    fn named(tag: u8, name: &str, thread: u32, at: u64) -> Vec<u8> {
+        symbol(&format!("bpf_prog_{}{name}", Tag([tag; 8])), thread, at)
     }
 
-    /// Returns id and name of each program, and the number of lost records.
-    fn decoded(parts: &[Vec<u8>]) -> (Vec<(u32, Option<String>)>, u64) {
-        let (mut records, mut symbol, mut lost) = (Vec::new(), None, 0);
+    fn lost(count: u64, at: u64) -> Vec<u8> {
+        record(2, &[3_u64.to_ne_bytes(), count.to_ne_bytes()].concat(), 0, at)
+    }
+
+    /// Returns id and name of each program of some CPUs, and the number of lost records.
+    fn decoded(parts: &[(u32, Vec<u8>)]) -> (Vec<(u32, Option<String>)>, u64) {
+        let mut records = Vec::new();
+        let lost = parts.iter().map(|(cpu, part)| decode(*cpu, part, &mut records)).sum();
+        records.sort_by_key(RingRecord::at);
         // A ring can be read between any two records.
-        for part in parts {
-            lost += decode(part, &mut symbol, &mut records);
-        }
-        (records.into_iter().map(|record| (record.id, record.name)).collect(), lost)
+        let mut symbols = Symbols::default();
+        let programs = records.into_iter().flat_map(|record| symbols.name(vec![record]));
+        (programs.map(|program| (program.id, program.name)).collect(), lost)
+    }
+
+    /// As [`decoded`], of one CPU.
+    fn of_one_cpu(parts: Vec<Vec<u8>>) -> (Vec<(u32, Option<String>)>, u64) {
+        decoded(&parts.into_iter().map(|part| (0, part)).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_record_has_program_actor_and_time() {
+        let bytes =
+            [change(1, 17, 0xab, 8, 5), change(2, 17, 0xab, 0, 5), change(3, 17, 0xab, 8, 5)].concat();
         let mut records = Vec::new();
-        let bytes = [change(1, 17, 8), change(2, 17, 0), change(3, 17, 8)].concat();
-        assert_eq!(decode(&bytes, &mut None, &mut records), 0);
+        assert_eq!(decode(0, &bytes, &mut records), 0);
         let load = ProgramRecord {
             at: BootTime(5),
             is_load: true,
@@ -408,30 +487,149 @@ mod tests {
             name: None,
         };
         let unload = ProgramRecord { is_load: false, thread: None, ..load.clone() };
-        assert_eq!(records, [load, unload], "another change is neither");
+        assert_eq!(Symbols::default().name(records), [load, unload], "another change is neither");
     }
 
     #[test]
-    fn a_program_has_the_name_of_its_first_symbol() {
-        let prog = |name| format!("bpf_prog_0123456789abcdef{name}");
-        let parts = [
-            symbol(&prog("_trace_open"), 8),
-            symbol(&prog("_helper"), 8),
-            symbol("bpf_trampoline_6442500000", 8),
-            change(1, 17, 8),
-            change(1, 18, 8),
-            symbol(&prog(""), 8),
-            change(1, 19, 8),
-            symbol(&prog("_of_another"), 9),
-            change(1, 20, 8),
+    fn a_program_of_functions_has_the_name_of_its_first_symbol() {
+        let parts = vec![
+            named(1, "_trace_open", 8, 1),
+            named(2, "_helper", 8, 2),
+            symbol("bpf_trampoline_6442500000", 8, 3),
+            load(17, 0xab, 8, 4),
+            load(18, 0xab, 8, 5),
+            named(1, "", 8, 6),
+            load(19, 0xab, 8, 7),
+            named(1, "_of_another", 9, 8),
+            load(20, 0xab, 8, 9),
         ];
-        let names = [Some("trace_open".to_owned()), None, None, None];
-        assert_eq!(decoded(&parts), ((17..).zip(names).collect(), 0));
+        let names = [Some("trace_open".into()), None, None, None];
+        assert_eq!(of_one_cpu(parts), ((17..).zip(names).collect(), 0));
+    }
+
+    #[test]
+    fn a_thread_that_changes_the_cpu_gives_no_program_the_name_of_another() {
+        // Of functions, so that no tag is that of the program.
+        let parts = [
+            (0, [named(1, "_first", 8, 1), named(3, "_second", 8, 3), load(18, 0xb, 8, 4)].concat()),
+            (1, load(17, 0xa, 8, 2)),
+        ];
+        assert_eq!(decoded(&parts), (vec![(17, Some("first".into())), (18, Some("second".into()))], 0));
+    }
+
+    #[test]
+    fn a_symbol_with_the_tag_of_the_program_is_preferred() {
+        // The first program has no record: its ring was not followed.
+        let parts = vec![named(1, "_first", 8, 1), named(2, "_second", 8, 2), load(18, 2, 8, 3)];
+        assert_eq!(of_one_cpu(parts), (vec![(18, Some("second".into()))], 0));
+    }
+
+    #[test]
+    fn threads_that_are_not_visible_are_those_of_their_cpus() {
+        let parts = [
+            (0, [named(1, "_first", 0, 1), load(17, 0xa, 0, 3)].concat()),
+            (1, [named(2, "_second", 0, 2), load(18, 0xb, u32::MAX, 4)].concat()),
+        ];
+        assert_eq!(decoded(&parts), (vec![(17, Some("first".into())), (18, Some("second".into()))], 0));
+    }
+
+    #[test]
+    fn a_symbol_waits_for_a_time_only() {
+        let age = u64::try_from(SYMBOL_AGE.as_nanos()).expect("it is short");
+        let mut records = Vec::new();
+        decode(0, &named(1, "_gone", 8, 1), &mut records);
+        decode(0, &named(1, "_late", 9, age + 2), &mut records);
+        let mut symbols = Symbols::default();
+        assert_eq!(symbols.name(records), []);
+        assert_eq!(symbols.0.iter().map(|symbol| &symbol.name[..]).collect::<Vec<_>>(), ["late"]);
     }
 
     #[test]
     fn what_was_lost_is_counted_and_gives_no_name() {
-        let parts = [symbol("bpf_prog_0123456789abcdef_gone", 8), lost(3), change(1, 17, 8), lost(4)];
-        assert_eq!(decoded(&parts), (vec![(17, None)], 7));
+        let parts = vec![named(1, "_gone", 8, 1), lost(3, 2), load(17, 0xab, 8, 3), lost(4, 4)];
+        assert_eq!(of_one_cpu(parts), (vec![(17, None)], 7));
+    }
+
+    #[test]
+    fn what_is_behind_a_malformed_record_is_counted_and_gives_no_name() {
+        for length in [0_u16, 7, 400] {
+            let mut malformed = load(17, 0xab, 8, 3);
+            malformed[6..8].copy_from_slice(&length.to_ne_bytes());
+            let rest = [malformed, load(18, 0xab, 8, 4)].concat();
+            let parts = vec![[named(1, "_gone", 8, 1), rest].concat(), load(19, 0xab, 8, 5)];
+            assert_eq!(of_one_cpu(parts), (vec![(19, None)], 1), "{length}");
+        }
+        assert_eq!(of_one_cpu(vec![vec![0; 7]]), (vec![], 1), "it has no header");
+    }
+
+    /// CPUs that the test follows. What it writes to a pipe of one is read as the count and the time of its event.
+    struct Cpus {
+        stream: ProgramStream,
+        times: RefCell<Vec<(u32, PipeWriter)>>,
+        refused: Cell<Option<u32>>,
+    }
+
+    impl Cpus {
+        fn new() -> Self {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("every process may");
+            let stream = ProgramStream {
+                epoll,
+                bytes: RING_BYTES,
+                rings: Vec::new(),
+                held: Vec::new(),
+                symbols: Symbols::default(),
+                lost: 0,
+                scratch: Vec::new(),
+            };
+            Self { stream, times: RefCell::default(), refused: Cell::default() }
+        }
+
+        /// Follows these CPUs, after so many nanoseconds. Returns which were opened.
+        fn follow(&mut self, online: &[u32], time: impl Fn(u32) -> u64) -> (Vec<u32>, Result<()>) {
+            for (cpu, pipe) in self.times.get_mut() {
+                let counts = [0_u64.to_ne_bytes(), time(*cpu).to_ne_bytes()].concat();
+                pipe.write_all(&counts).expect("its reader is open");
+            }
+            let opened = RefCell::default();
+            let result = self.stream.follow(online, |cpu, _| {
+                if self.refused.get() == Some(cpu) {
+                    return Err(Error::new("perf_event_open", Errno::EMFILE));
+                }
+                let (reader, writer) = pipe().expect("a pipe");
+                let mut times = self.times.borrow_mut();
+                times.retain(|(known, _)| *known != cpu);
+                times.push((cpu, writer));
+                Vec::push(&mut opened.borrow_mut(), cpu);
+                Ok(PerfRing::detached(reader.into()))
+            });
+            self.times.get_mut().retain(|(cpu, _)| self.stream.rings.iter().any(|ring| ring.cpu == *cpu));
+            (opened.into_inner(), result)
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_was_offline_is_followed_again() {
+        let mut cpus = Cpus::new();
+        assert_eq!(cpus.follow(&[0, 1], |_| 0), (vec![0, 1], Ok(())));
+        assert_eq!(cpus.follow(&[0, 1], |_| 5), (vec![], Ok(())));
+        cpus.stream.rings[1].ring.write(&load(17, 0xab, 8, 5));
+        let frozen = |cpu| if cpu == 1 { 5 } else { 6 };
+        assert_eq!(cpus.follow(&[0, 1], frozen), (vec![1], Ok(())), "its event has ended");
+        assert_eq!(cpus.stream.read().0.len(), 1, "what it recorded before is kept");
+        assert_eq!(cpus.follow(&[0], |_| 7), (vec![], Ok(())));
+        assert_eq!(cpus.follow(&[0, 1], |_| 8), (vec![1], Ok(())), "it came online");
+    }
+
+    #[test]
+    fn a_cpu_that_could_not_be_followed_is_tried_again() {
+        let mut cpus = Cpus::new();
+        assert_eq!(cpus.follow(&[0, 1, 2], |_| 0), (vec![0, 1, 2], Ok(())));
+        cpus.refused.set(Some(1));
+        let slept = |cpu| u64::from(cpu == 0);
+        let refused = || Err(Error::new("perf_event_open", Errno::EMFILE));
+        assert_eq!(cpus.follow(&[0, 1, 2], slept), (vec![2], refused()), "all others are followed");
+        assert_eq!(cpus.follow(&[0, 1, 2], |_| 2), (vec![], refused()), "the issue stays");
+        cpus.refused.set(None);
+        assert_eq!(cpus.follow(&[0, 1, 2], |_| 3), (vec![1], Ok(())));
     }
 }

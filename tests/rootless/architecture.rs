@@ -47,7 +47,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
 
 /// The only names that `enrich` may use from the layers that call the kernel and read its tables.
 const ENRICH_USES: [(&str, &[&str]); 2] = [
-    ("kernel", &["Reader", "Choice", "attachments", "events", "pins"]),
+    ("kernel", &["Reader", "Choice", "NewestIds", "attachments", "events", "pins"]),
     ("sys", &["Error", "Result", "failed"]),
 ];
 

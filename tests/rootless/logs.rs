@@ -286,16 +286,21 @@ async fn what_is_refused_is_counted_and_what_follows_is_sent() {
     assert_eq!((ledger.logs.accepted.get(), ledger.logs.refused.get(), ledger.logs.failed.get()), (2, 3, 1));
 }
 
-/// Publishes one batch after another, each of which is counted as refused.
-async fn refused(pipeline: &Pipeline, batches: u64) {
+/// Publishes one batch of two events after another, until the receiver has said that it takes none and all wait.
+async fn held_back(pipeline: &Pipeline, batches: u64) {
     for batch in 1..=batches {
         pipeline.events.publish(loads(0..2));
-        until(|| pipeline.ledger.logs.refused.get() == 2 * batch).await;
+        until(|| {
+            // The first may be in flight.
+            pipeline.queue.waiting() >= 2 * (batch - 1) && pipeline.ledger.logs.retryable.get() > 0
+        })
+        .await;
     }
+    until(|| pipeline.queue.waiting() == 2 * batches).await;
 }
 
 #[tokio::test]
-async fn a_receiver_without_logs_is_sent_one_request_and_its_metrics_go_on() {
+async fn a_receiver_without_logs_gets_the_metrics_and_the_logs_wait() {
     // It takes metrics only: the service of logs is not implemented.
     let mut receiver = receiver::start(ANY.into(), receiver::ok).await;
     let pipeline = start(&destination(Protocol::Grpc, receiver.address), None);
@@ -312,15 +317,14 @@ async fn a_receiver_without_logs_is_sent_one_request_and_its_metrics_go_on() {
         let (queue, metrics) = (Arc::clone(&queue), Arc::clone(&metrics));
         async move { deliver(&queue, &metrics, transport, settings).await }
     });
-    refused(&pipeline, 3).await;
+    held_back(&pipeline, 3).await;
     queue.begin_reading();
     queue.push(|_| transport::request("a", 7));
     let ledger = pipeline.finish().await;
     let counts = &ledger.logs;
     assert_eq!(
-        (counts.failed.get(), counts.refused.get(), counts.accepted.get()),
-        (1, 6, 0),
-        "it was asked once"
+        (counts.failed.get(), counts.refused.get(), counts.accepted.get(), counts.shut_down.get()),
+        (0, 0, 0, 6)
     );
     queue.close();
     tokio::time::timeout(DEADLINE, delivery).await.expect("it ends in time").expect("it does not panic");
@@ -329,15 +333,56 @@ async fn a_receiver_without_logs_is_sent_one_request_and_its_metrics_go_on() {
 }
 
 #[tokio::test]
-async fn a_path_that_does_not_exist_is_sent_one_request() {
+async fn a_path_that_is_not_there_for_a_while_costs_no_record() {
+    // A proxy answers so while the receiver behind it is replaced.
     for status in [404, 405, 501] {
-        let mut server = answerer::start(Http::One, ANY.into(), None, [Script::page(status)]).await;
-        let pipeline = start(&destination(Protocol::HttpProtobuf, server.address), None);
-        refused(&pipeline, 3).await;
-        let ledger = pipeline.finish().await;
-        assert_eq!((ledger.logs.failed.get(), ledger.logs.refused.get()), (1, 6), "{status}");
-        assert_eq!(std::iter::from_fn(|| server.requests.try_recv().ok()).count(), 1, "{status}");
+        let accepted = Script::accepted;
+        for scripts in
+            [vec![Script::page(status), accepted()], vec![accepted(), Script::page(status), accepted()]]
+        {
+            let requests = scripts.len();
+            let mut server = answerer::start(Http::One, ANY.into(), None, scripts).await;
+            let pipeline = start(&destination(Protocol::HttpProtobuf, server.address), None);
+            let ledger = Arc::clone(&pipeline.ledger);
+            if requests > 2 {
+                pipeline.events.publish(loads(0..1));
+                until(|| ledger.logs.accepted.get() == 1).await;
+            }
+            let before = ledger.logs.accepted.get();
+            pipeline.events.publish(loads(0..2));
+            until(|| ledger.logs.accepted.get() == before + 2).await;
+            pipeline.finish().await;
+            let counts = &ledger.logs;
+            assert_eq!(
+                (counts.retryable.get(), counts.failed.get(), counts.refused.get()),
+                (1, 0, 0),
+                "{status}"
+            );
+            let seen: Vec<_> = std::iter::from_fn(|| server.requests.try_recv().ok()).collect();
+            assert_eq!(seen.len(), requests, "{status}");
+            assert_eq!(seen[requests - 1].body, seen[requests - 2].body, "{status}: it is sent again");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_there_leaves_the_backlog_on_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = || {
+        let worker = Worker::start("backlog").expect("a thread");
+        Disk::new(directory.path(), "http://a#logs", "the receiver", 1 << 20, worker)
+    };
+    let server = answerer::start(Http::One, ANY.into(), None, [Script::page(404)]).await;
+    let pipeline = start(&destination(Protocol::HttpProtobuf, server.address), Some(disk()));
+    held_back(&pipeline, 3).await;
+    let ledger = pipeline.finish().await;
+    assert_eq!((ledger.logs.refused.get(), ledger.logs.shut_down.get()), (0, 0), "they are kept");
+
+    let mut receiver = receiver::start_logs(ANY.into(), receiver::ok_logs).await;
+    let pipeline = start(&destination(Protocol::Grpc, receiver.address), Some(disk()));
+    until(|| pipeline.ledger.logs.accepted.get() == 6).await;
+    pipeline.finish().await;
+    assert!(arrived(&mut receiver).concat().into_iter().eq(1..=6));
 }
 
 #[tokio::test]

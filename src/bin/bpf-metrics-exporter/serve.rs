@@ -39,6 +39,12 @@ use crate::{USAGE, finish, log, push};
 /// Limit of the last export.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Limit of the last events, of this time: they must leave some for the last export.
+const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After so long it is tried again to publish the last events.
+const LAST_EVENTS_RETRY: Duration = Duration::from_millis(1);
+
 /// How long the tasks have to end once they are cancelled.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -367,11 +373,11 @@ async fn until_stopped(
         // A task ends before it is stopped only when it fails.
         Some(ended) = tasks.join_next() => ended.context("a task ended unexpectedly")??,
     }
-    if let Some(last_events) = last_events {
-        last_events.publish();
-    }
-    stop.send_replace(true);
     let finished = async {
+        if let Some(last_events) = last_events {
+            publish(&last_events).await;
+        }
+        stop.send_replace(true);
         while let Some(ended) = tasks.join_next().await {
             ended.context("a task ended unexpectedly")??;
         }
@@ -393,6 +399,18 @@ async fn until_stopped(
         return Ok(());
     };
     finished
+}
+
+/// Publishes the events that wait for names. Blocks no thread of the runtime while a reading or the kernel's records are accounted for.
+async fn publish(last_events: &LastEvents) {
+    let published = async {
+        while !last_events.try_publish() {
+            tokio::time::sleep(LAST_EVENTS_RETRY).await;
+        }
+    };
+    if tokio::time::timeout(LAST_EVENTS_TIMEOUT, published).await.is_err() {
+        warn!("stopping without the last events: others are still being read after {LAST_EVENTS_TIMEOUT:?}");
+    }
 }
 
 /// Cancels the tasks, and waits for them for a short time: one may be busy without end.

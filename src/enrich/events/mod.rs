@@ -11,10 +11,10 @@ mod limit;
 mod owners;
 mod waiting;
 
-use std::io::{PipeWriter, pipe};
-use std::os::fd::AsFd as _;
+use std::io::{self, PipeWriter, pipe};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ const BATCH: Duration = Duration::from_millis(2);
 /// How often the names are looked at that events wait for.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// After so many looks at the rings, who else waits for the account has its turn.
+/// After so many looks at the rings, who else waits for the account has its turn, for [`BATCH`].
 const PASSES: u32 = 8;
 
 /// What a [`Watcher`] needs besides the kernel's records.
@@ -137,22 +137,16 @@ impl Watcher {
         let (stopped, stop) = pipe().map_err(failed("pipe2"))?;
         let state = Arc::clone(&self.state);
         let run = move || {
-            let mut limit = None;
-            loop {
-                match wait(wakes.as_fd(), stopped.as_fd(), limit) {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => {
-                        warn!(
-                            "the kernel's records of programs cannot be waited for: {error}; events come from readings"
-                        );
-                        return;
-                    }
-                }
-                // In between a reading may have its turn.
-                while lock(&state).read(true) {}
-                limit = lock(&state).publish_named().then_some(LOOK);
-                thread::sleep(BATCH);
+            let ended = follow(wakes.as_fd(), stopped.as_fd(), || {
+                let mut state = lock(&state);
+                let has_more = state.read(true);
+                let has_waiting = state.publish_named();
+                if has_more { Some(Duration::ZERO) } else { has_waiting.then_some(LOOK) }
+            });
+            if let Err(error) = ended {
+                warn!(
+                    "the kernel's records of programs cannot be waited for: {error}; events come from readings"
+                );
             }
         };
         let spawned = thread::Builder::new().name("events".to_owned()).spawn(run).map_err(failed("clone"));
@@ -196,10 +190,35 @@ pub struct LastEvents(Arc<Mutex<State>>);
 impl LastEvents {
     /// Publishes them with the names that are known, and from now on each event at once. Needs no rights.
     pub fn publish(&self) {
-        let mut state = lock(&self.0);
-        state.waiting.end();
-        state.publish_named();
+        lock(&self.0).publish_last();
     }
+
+    /// As [`Self::publish`], without waiting: returns false if events are just being read, and none was published.
+    #[must_use]
+    pub fn try_publish(&self) -> bool {
+        let mut state = match self.0.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        state.publish_last();
+        true
+    }
+}
+
+/// Reads whenever there may be records, and as soon after a reading as it says, until `stop` is closed. Between two readings others have
+/// their turn: a mutex goes to whoever comes first, and would always go to this thread.
+fn follow(
+    wakes: BorrowedFd<'_>,
+    stop: BorrowedFd<'_>,
+    mut read: impl FnMut() -> Option<Duration>,
+) -> io::Result<()> {
+    let mut limit = None;
+    while wait(wakes, stop, limit)? {
+        limit = read();
+        thread::sleep(BATCH);
+    }
+    Ok(())
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -310,6 +329,12 @@ impl State {
         self.publish_named();
     }
 
+    /// Publishes the events that wait for names, and from now on each event at once.
+    fn publish_last(&mut self) {
+        self.waiting.end();
+        self.publish_named();
+    }
+
     /// Publishes the events that need not wait for names any more. Returns whether others do.
     fn publish_named(&mut self) -> bool {
         let events = self.waiting.take(clock::now(), &self.names);
@@ -375,4 +400,58 @@ fn program_event(
         ..Subject::default()
     };
     Event { owner: facts.owner, ..Event::new(kind, source, at, subject) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn the_account_is_free_between_readings_that_leave_more() {
+        let (wakes, mut records) = pipe().expect("a pipe");
+        let (stopped, stop) = pipe().expect("a pipe");
+        records.write_all(b"records").expect("there is room");
+        let (account, readings) = (Mutex::new(()), AtomicU32::new(0));
+        let reading = || {
+            let _held = account.lock().expect("no reading panics");
+            thread::sleep(Duration::from_millis(1));
+            readings.fetch_add(1, Ordering::Relaxed);
+            Some(Duration::ZERO)
+        };
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| follow(wakes.as_fd(), stopped.as_fd(), reading));
+            let count = || readings.load(Ordering::Relaxed);
+            let until = |count_reached: u32| {
+                while count() < count_reached {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            };
+            until(1);
+            let mut longest = 0;
+            for _ in 0..20 {
+                let before = count();
+                drop(account.lock().expect("no reading panics"));
+                longest = longest.max(count() - before);
+                until(before + 2);
+            }
+            drop(stop);
+            thread.join().expect("it does not panic").expect("it can wait");
+            assert!(longest <= 10, "{longest} readings had their turn before");
+        });
+    }
+
+    #[test]
+    fn the_last_events_wait_for_nobody() {
+        let events = Events::default();
+        let (watcher, started) = Watcher::start(None, events.clone(), NameCache::default(), 0, None);
+        started.expect("there is no thread");
+        let last = watcher.last_events();
+        let reading = lock(&watcher.state);
+        assert!(!last.try_publish(), "a reading goes on");
+        drop(reading);
+        assert!(last.try_publish());
+    }
 }

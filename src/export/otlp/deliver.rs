@@ -37,9 +37,9 @@ const MIN_REQUEST: u64 = 64 << 10;
 /// would otherwise get each point by itself, again and again.
 const MAX_SMALL_REFUSALS: u32 = 64;
 
-/// How long a receiver that takes no logs is not sent any: the first while the connection lasts, the second also when it has ended,
-/// since another receiver may be there. A receiver may close it after each answer.
-const NOT_TAKEN: [Duration; 2] = [Duration::from_hours(1), Duration::from_mins(1)];
+/// How long a receiver that has accepted no logs has to answer that it takes none until that is believed, and how long it is sent none
+/// then. A proxy answers so, too, while the receiver behind it is replaced.
+const NOT_TAKEN: Duration = Duration::from_mins(10);
 
 /// The size at which requests are split, lowered when a receiver refuses one as too large. Shared by the producer and the
 /// deliveries that it serves.
@@ -97,12 +97,14 @@ pub async fn deliver(
         compressor: Compressor::default(),
         limit: None,
         small_refusals: 0,
-        not_taken: None,
+        has_accepted: false,
+        not_taken_since: None,
+        skips_until: None,
     };
     let mut failures = 0;
     while let Some(front) = queue.front(delivery.parts.of).await {
         let Some(request) = delivery.next_part(front) else { continue };
-        if delivery.is_not_taken(transport.is_connected()) {
+        if delivery.skips() {
             delivery.skip(request);
             continue;
         }
@@ -150,8 +152,12 @@ struct Delivery<'a> {
     limit: Option<u64>,
     /// Requests below [`MIN_REQUEST`] refused as too large since the last one that was accepted.
     small_refusals: u32,
-    /// When the receiver answered that it takes no logs.
-    not_taken: Option<tokio::time::Instant>,
+    /// Whether the receiver has accepted a request: then it takes this signal.
+    has_accepted: bool,
+    /// Since when it has given no other answer than that it takes no logs.
+    not_taken_since: Option<tokio::time::Instant>,
+    /// Until then it is sent none.
+    skips_until: Option<tokio::time::Instant>,
 }
 
 /// What is left to send of the request at the front of the queue: itself, or its parts.
@@ -215,10 +221,12 @@ impl Delivery<'_> {
         failures: u32,
     ) -> Option<Duration> {
         let items = request.items;
+        let not_taken_since = self.not_taken_since.take();
         match result {
             Ok(answer) => {
                 self.outcomes.accepted(items, &answer, self.queue);
                 self.parts.accepted = true;
+                self.has_accepted = true;
                 self.small_refusals = 0;
             }
             Err(Failure { remedy: Remedy::Retry(retry), reason, .. }) => {
@@ -236,8 +244,19 @@ impl Delivery<'_> {
             Err(Failure { remedy: Remedy::Drop, kind, reason })
                 if items.signal == Signal::Logs && kind.is_not_served() =>
             {
-                self.outcomes.not_taken(items, &reason);
-                self.not_taken = Some(tokio::time::Instant::now());
+                let now = tokio::time::Instant::now();
+                let since = *self.not_taken_since.insert(not_taken_since.unwrap_or(now));
+                let may_pass = self.has_accepted || since.elapsed() < NOT_TAKEN;
+                if self.has_accepted {
+                    self.outcomes.failed(items, &reason);
+                } else {
+                    self.outcomes.not_taken(items, &reason, may_pass);
+                }
+                if may_pass {
+                    self.queue.retry();
+                    return Some(self.backoff.delay(failures));
+                }
+                self.skips_until = Some(now + NOT_TAKEN);
             }
             Err(Failure { remedy: Remedy::Drop, kind, reason }) => {
                 self.outcomes.refused(items, kind, &reason);
@@ -250,11 +269,9 @@ impl Delivery<'_> {
     }
 
     /// Returns whether the receiver is known to take no logs.
-    fn is_not_taken(&mut self, is_connected: bool) -> bool {
-        let [connected, ended] = NOT_TAKEN;
-        let pause = if is_connected { connected } else { ended };
-        self.not_taken.take_if(|since| since.elapsed() >= pause);
-        self.not_taken.is_some()
+    fn skips(&mut self) -> bool {
+        self.skips_until.take_if(|until| *until <= tokio::time::Instant::now());
+        self.skips_until.is_some()
     }
 
     /// Drops a request that the receiver would not take.

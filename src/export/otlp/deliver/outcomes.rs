@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::NOT_TAKEN;
 use crate::export::otlp::encode::{Items, Request, Signal};
 use crate::export::otlp::ledger::Ledger;
 use crate::export::otlp::queue::Queue;
@@ -109,17 +110,23 @@ impl<'a> OutcomeLog<'a> {
         });
     }
 
-    /// As [`Self::refused`] by a receiver that takes no logs.
-    pub(super) fn not_taken(&mut self, items: Items, reason: &str) {
+    /// As [`Self::refused`] by a receiver that takes no logs, or as [`Self::failed`] if that may pass.
+    pub(super) fn not_taken(&mut self, items: Items, reason: &str, may_pass: bool) {
         self.outage.end();
         let counts = self.ledger.of(items.signal);
-        counts.failed.add(1);
-        counts.refused.add(items.count);
+        if may_pass {
+            counts.retryable.add(1);
+        } else {
+            counts.failed.add(1);
+            counts.refused.add(items.count);
+        }
         let (receiver, metric) = (self.receiver, items.signal.dropped_metric());
         self.warn(Kind::NotTaken, || {
             format!(
-                "{receiver} takes no logs: {reason}; events are not sent there until it is restarted or an hour has passed, \
-                 and counted in {metric}; OTEL_EXPORTER_OTLP_LOGS_ENDPOINT sends them elsewhere, --no-event-logs nowhere"
+                "{receiver} takes no logs: {reason}; if that does not change within {} minutes, events are dropped and counted \
+                 in {metric}, and it is tried again as often; OTEL_EXPORTER_OTLP_LOGS_ENDPOINT sends them elsewhere, \
+                 --no-event-logs nowhere",
+                NOT_TAKEN.as_secs() / 60
             )
         });
     }

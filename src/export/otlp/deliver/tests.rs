@@ -35,6 +35,76 @@ fn a_demanded_delay_above_the_bound_is_logged_with_the_bound() {
     assert_eq!(reason(7), "busy; the receiver demands a delay of 7 s");
 }
 
+/// Settles requests of logs, of three records each.
+struct Logs<'a> {
+    delivery: Delivery<'a>,
+    queue: &'a Arc<Queue>,
+}
+
+impl Logs<'_> {
+    /// Sends the next request and settles it. Returns the delay if it is to be sent again.
+    async fn settle(&mut self, result: Result<Answer, Failure>) -> Option<Duration> {
+        if self.queue.is_empty() {
+            let items = Items { signal: Signal::Logs, count: 3 };
+            let compression = Compression::None;
+            self.queue.push(|_| Request { bytes: vec![0; 10].into(), compression, items });
+        }
+        let front = self.queue.front(self.delivery.parts.of).await.expect("it is open");
+        let request = self.delivery.next_part(front).expect("it can be read");
+        self.delivery.settle(request, result, 0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_are_dropped_only_once_a_receiver_has_said_for_long_that_it_takes_none() {
+    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
+    let queue = Queue::new("the receiver", MAX_BYTES, Compression::None, Arc::clone(&ledger));
+    let queue = Arc::new(queue.of_signal(Signal::Logs));
+    let settings = settings();
+    let delivery = Delivery {
+        queue: &queue,
+        outcomes: OutcomeLog::new("the receiver", Signal::Logs, &ledger),
+        settings: &settings,
+        backoff: BACKOFF,
+        parts: Parts::default(),
+        compressor: Compressor::default(),
+        limit: None,
+        small_refusals: 0,
+        has_accepted: false,
+        not_taken_since: None,
+        skips_until: None,
+    };
+    let mut logs = Logs { delivery, queue: &queue };
+    let failure = |kind, remedy| Err(Failure { kind, reason: "no".to_owned(), remedy });
+    let none = || failure(FailureKind::Http(404), Remedy::Drop);
+    let counts = || (ledger.logs.retryable.get(), ledger.logs.failed.get(), ledger.logs.refused.get());
+
+    assert!(logs.settle(none()).await.is_some_and(|delay| delay <= MIN_BACKOFF));
+    tokio::time::advance(NOT_TAKEN).await;
+    let outage = failure(FailureKind::Connect, Remedy::Retry(Retry::WithBackoff));
+    assert!(logs.settle(outage).await.is_some(), "an outage is no such answer");
+    assert!(logs.settle(none()).await.is_some());
+    tokio::time::advance(NOT_TAKEN.saturating_sub(MIN_BACKOFF)).await;
+    assert!(logs.settle(none()).await.is_some());
+    assert_eq!((counts(), logs.delivery.skips()), ((4, 0, 0), false));
+
+    tokio::time::advance(MIN_BACKOFF).await;
+    assert_eq!(logs.settle(none()).await, None);
+    assert_eq!((counts(), logs.delivery.skips()), ((4, 1, 3), true));
+    tokio::time::advance(NOT_TAKEN).await;
+    assert!(!logs.delivery.skips(), "it is tried again");
+    assert_eq!(logs.settle(failure(FailureKind::Grpc(tonic::Code::Unimplemented), Remedy::Drop)).await, None);
+    assert_eq!((counts(), logs.delivery.skips()), ((4, 2, 6), true));
+
+    tokio::time::advance(NOT_TAKEN).await;
+    assert_eq!(logs.settle(Ok(Answer::default())).await, None);
+    for _ in 0..3 {
+        assert!(logs.settle(none()).await.is_some(), "it takes logs");
+        tokio::time::advance(NOT_TAKEN).await;
+    }
+    assert_eq!((counts(), logs.delivery.skips()), ((7, 2, 6), false));
+}
+
 /// A step of the producer or of the delivery.
 #[derive(Clone, Debug)]
 enum Step {
@@ -209,7 +279,9 @@ async fn follow(
         compressor: Compressor::default(),
         limit: None,
         small_refusals: 0,
-        not_taken: None,
+        has_accepted: false,
+        not_taken_since: None,
+        skips_until: None,
     };
     let (mut model, mut front, mut pushed) = (Model { on_disk, ..Model::default() }, None, 0);
     for step in steps {

@@ -238,11 +238,6 @@ impl Transport {
         Err(Failure::retryable(FailureKind::Timeout, reason))
     }
 
-    /// Returns whether the connection of the last request is still open, as far as is known.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| !connection.is_closed())
-    }
-
     async fn attempt(&mut self, request: &Request) -> Result<Answer, Failure> {
         if self.connector.renew().await {
             self.connection = None;
