@@ -446,7 +446,13 @@ mod tests {
     #[test]
     fn the_last_events_wait_for_nobody() {
         let events = Events::default();
-        let (watcher, started) = Watcher::start(None, events.clone(), NameCache::default(), 0, None);
+        let context = WatchContext {
+            newest: NewestIds::default(),
+            names: NameCache::default(),
+            limit: 0,
+            unexpected: None,
+        };
+        let (watcher, started) = Watcher::start(None, events.clone(), context);
         started.expect("there is no thread");
         let last = watcher.last_events();
         let reading = lock(&watcher.state);
