@@ -5,7 +5,7 @@
 use crate::baseline;
 use crate::enrich::cgroup::CgroupIdentity;
 use crate::export::prometheus::{self, Format};
-use crate::export::{json, otlp, table};
+use crate::export::{json, otlp, series, table};
 use crate::host::{kallsyms::KernelSymbols, mounts, posture, procfs};
 use crate::kernel::fuzzing as kernel;
 use crate::kernel::iter::fuzzing as iter;
@@ -69,8 +69,9 @@ fn snapshot(bytes: &[u8]) {
     let written = json::render(&read).expect("what was read can be written");
     let again = json::parse(&written).and_then(|again| json::render(&again));
     assert_eq!(again.expect("what was written can be read"), written);
-    let table = table::render(read.sample(None));
-    assert!(!table.contains(|character| character != '\n' && text::is_invisible(character)));
+    let series = series::render(read.sample(None));
+    assert!(!series.contains(|character| character != '\n' && text::is_invisible(character)));
+    table::fuzz(&read.snapshot);
     for format in [Format::Text, Format::OpenMetrics, Format::OpenMetricsCreated] {
         let _text = prometheus::render(read.sample(None), format, 0);
     }

@@ -24,6 +24,7 @@ use super::rules;
 use super::values::{self, ListenAddress, Setting};
 use crate::export::otlp::settings::{Compression, Endpoint};
 use crate::kernel::{ReaderChoice, RunStatsMode};
+use crate::metrics::columns::TableKind;
 use crate::metrics::select::Rule;
 use crate::model::ReaderKind;
 use crate::sandbox::UserIds;
@@ -82,9 +83,14 @@ Examples:
 
 const SNAPSHOT_EPILOGUE: &str = "\
 Examples:
+  bpf-metrics-exporter snapshot
+  bpf-metrics-exporter snapshot programs --sort mem_bytes --limit 10
+  bpf-metrics-exporter snapshot maps --filter 'owner:cilium fill_ratio>0.8'
   bpf-metrics-exporter snapshot --only owner_kind=pod
   bpf-metrics-exporter snapshot --format json > host.json
   bpf-metrics-exporter snapshot --from host.json --format prometheus
+  bpf-metrics-exporter snapshot --every 1s --count 60 --format json > recording.ndjson
+  bpf-metrics-exporter snapshot --format prometheus --output /var/lib/node_exporter/bpf.prom
   bpf-metrics-exporter snapshot --baseline > baseline.txt";
 
 const EVENTS_EPILOGUE: &str = "\
@@ -177,11 +183,73 @@ pub(super) enum Subcommands {
 
 #[derive(Debug, Args)]
 pub(super) struct SnapshotFlags {
+    /// Table to print, most expensive rows first; an overview if missing
+    #[arg(id = "TABLE", value_parser = table())]
+    pub(super) table: Option<TableKind>,
+
     /// Output format
     ///
-    /// JSON has every field of the selected objects and can be read back with --from.
+    /// table is for people. Of a table, json is one document, ndjson a line for each row, csv a spreadsheet. Without a table, json and
+    /// ndjson have every field of the selected objects, which --from reads back; prometheus and series have every metric.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
     pub(super) format: SnapshotFormat,
+
+    /// Time for rates, or none [default: 1s on a terminal]
+    ///
+    /// Two readings are taken, so far apart, and run statistics are on in between. The default holds for --format table; other formats
+    /// and files have no rates without the flag.
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true, value_parser = values::or_none(values::positive))]
+    pub(super) period: Option<Setting<Duration>>,
+
+    /// Record: print a reading as a line of JSON at each interval
+    ///
+    /// Needs --format json or ndjson and no table. It ends after --count readings, with a signal, or when nobody reads the output. Run
+    /// statistics are on meanwhile. `top --from FILE` replays a recording.
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = values::positive, conflicts_with_all = ["period", "from", WRITE_BASELINE])]
+    pub(super) every: Option<Duration>,
+
+    /// Number of readings to record
+    ///
+    /// Without the flag it records until a signal arrives.
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = values::one_or_more, requires = "every")]
+    pub(super) count: Option<u64>,
+
+    /// Sort the table by a field, such as mem_bytes or name:desc
+    ///
+    /// FIELD has the largest numbers first and texts from A to Z; FIELD:asc and FIELD:desc say which. Fields are those of
+    /// --format json. What is not known comes last.
+    #[arg(long, value_name = "FIELD", conflicts_with = WRITE_BASELINE)]
+    pub(super) sort: Option<String>,
+
+    /// Show at most this many rows of a table
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = values::one_or_more, conflicts_with = WRITE_BASELINE)]
+    pub(super) limit: Option<u64>,
+
+    /// Show only rows that have these words
+    ///
+    /// Each word must be part of a name, type, owner or other text, or be the id of the object or of one it refers to. FIELD:WORD looks
+    /// in one field; FIELD>NUMBER and FIELD<NUMBER compare it.
+    #[arg(long, value_name = "WORDS", conflicts_with = WRITE_BASELINE)]
+    pub(super) filter: Option<String>,
+
+    /// Leave out rows about objects of the exporter itself
+    ///
+    /// They are marked otherwise: by * in a table, and as exporter_own in JSON and CSV. Totals count them all the same.
+    #[arg(long = "no-own", action = ArgAction::SetFalse)]
+    pub(super) own: bool,
+
+    /// Show every column, and texts in full
+    ///
+    /// On a terminal, columns that do not fit are left out otherwise. Elsewhere this is how tables are.
+    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    pub(super) wide: bool,
+
+    /// Write to a file instead of standard output
+    ///
+    /// It is replaced when everything has been written, and is readable for all, as for node_exporter's textfile collector. A recording
+    /// is written as it goes.
+    #[arg(long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
 
     /// Print a baseline: the programs, a line each, for --baseline of the exporter
     ///
@@ -192,8 +260,9 @@ pub(super) struct SnapshotFlags {
 
     /// Show a snapshot saved as JSON instead of reading the host
     ///
-    /// `-` reads standard input. Flags about reading have no effect then.
-    #[arg(long, value_name = "FILE")]
+    /// `-` reads standard input. Of a recording, the last reading is shown, with rates since the first. Flags about reading have no
+    /// effect then.
+    #[arg(long, value_name = "FILE", conflicts_with = "period")]
     pub(super) from: Option<PathBuf>,
 
     #[command(flatten)]
@@ -493,9 +562,9 @@ pub(super) struct KernelFlags {
     ///
     /// While on, the kernel counts the runs of all programs and their CPU time, at about 25 ns per run.
     /// sample=1s/10s counts for one second in every ten; `sample` alone means the same.
-    /// `snapshot` leaves no time to count in, so its default is off.
+    /// `snapshot` counts by default while it takes two readings or records, and does not for a single one.
     #[arg(long, value_name = "MODE", default_value = "on", value_parser = values::run_stats)]
-    pub(super) run_stats: RunStatsMode,
+    pub(super) run_stats: Option<RunStatsMode>,
 
     /// Count the entries of maps up to this capacity key by key
     ///
@@ -654,7 +723,10 @@ pub enum EventsFormat {
 pub enum SnapshotFormat {
     Table,
     Json,
+    Ndjson,
+    Csv,
     Prometheus,
+    Series,
 }
 
 /// What `--version` prints after the name; `-V` prints its first line.
@@ -676,11 +748,18 @@ fn one_of<T: Clone + Send + Sync + 'static>(
     })
 }
 
+/// Parses the word of a table.
+fn table() -> impl TypedValueParser<Value = TableKind> {
+    PossibleValuesParser::new(TableKind::ALL.map(TableKind::as_str))
+        .map(|word| TableKind::from_word(&word).expect("the words are those of the tables"))
+}
+
 /// The flags as clap has them, with the texts and switches that follow from what is declared above.
 pub(super) fn command() -> Command {
     let command = Flags::command();
-    let command = command
-        .mut_subcommand("snapshot", |snapshot| snapshot.mut_arg("run_stats", |arg| arg.default_value("off")));
+    let command = command.mut_subcommand("snapshot", |snapshot| {
+        snapshot.mut_arg("run_stats", |arg| arg.default_value(None::<&str>))
+    });
     complete(command).mut_subcommands(complete)
 }
 

@@ -11,6 +11,7 @@ mod otel;
 mod proxy;
 mod push;
 mod rules;
+mod snapshot;
 mod values;
 
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ use self::flags::{
 pub use self::flags::{DoctorFormat, EventsFormat, LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
+pub use self::snapshot::{RatePeriod, Recording, SnapshotCommand, TableView};
 pub use self::values::ListenAddress;
 use self::values::Setting;
 use crate::export::otlp::settings::Push;
@@ -103,19 +105,6 @@ impl Web {
     pub fn is_on(&self) -> bool {
         self.systemd_socket || !self.listen.is_empty()
     }
-}
-
-/// Options of `snapshot`.
-#[derive(Debug)]
-pub struct SnapshotCommand {
-    /// Options of what is read.
-    pub collection: Collection,
-    /// The format of the output.
-    pub format: SnapshotFormat,
-    /// Whether to print a baseline instead.
-    pub baseline: bool,
-    /// A file to show, `-` for standard input; `None` reads the host.
-    pub from: Option<PathBuf>,
 }
 
 /// Options of `events`.
@@ -262,16 +251,8 @@ pub fn parse(
         }
         Some(Subcommands::Snapshot(snapshot)) => {
             let log = Log::from(&snapshot.collection.log);
-            let mut collection = collect(snapshot.collection, &mut errors, &mut warnings);
-            read_once(&mut collection);
-            let (format, baseline, from) = (snapshot.format, snapshot.write_baseline, snapshot.from);
-            if baseline {
-                warnings.extend(without_effect_on_baseline(&collection.selection));
-                (collection.selection.per_object, collection.selection.max_series) = (true, None);
-            } else if format == SnapshotFormat::Json {
-                warnings.extend(without_effect_on_json(&collection.selection));
-            }
-            (Command::Snapshot(Box::new(SnapshotCommand { collection, format, baseline, from })), log)
+            let snapshot = snapshot::resolve(*snapshot, &mut errors, &mut warnings);
+            (Command::Snapshot(Box::new(snapshot)), log)
         }
         Some(Subcommands::Events(events)) => {
             let log = Log::from(&events.log);
@@ -394,7 +375,7 @@ fn collect(flags: CollectionFlags, errors: &mut ConfigErrors, warnings: &mut Vec
     Collection {
         kernel: kernel::ReaderOptions {
             reader: kernel.reader.kernel_reader,
-            run_stats: kernel.run_stats,
+            run_stats: kernel.run_stats.unwrap_or_default(),
             count_by_walking: kernel.count_by_walking,
             events: None,
         },
@@ -431,29 +412,6 @@ fn owners(flags: OwnerFlags, errors: &mut ConfigErrors) -> (enrich::EnrichOption
         expected: None,
     };
     (enrich, lookup)
-}
-
-/// Warnings of flags that select what a snapshot as JSON has all the same.
-fn without_effect_on_json(selection: &Selection) -> impl Iterator<Item = String> {
-    let flags = [
-        (!selection.program_maps, "--no-program-maps has"),
-        (selection.metrics.excluded() > 0, "--include-metrics and --exclude-metrics have"),
-    ];
-    let given = flags.into_iter().filter(|&(given, _)| given);
-    given.map(|(_, flag)| format!("{flag} no effect with --format json"))
-}
-
-/// Warnings of flags that select what is not in a baseline.
-fn without_effect_on_baseline(selection: &Selection) -> impl Iterator<Item = String> {
-    let flags = [
-        (!selection.per_object, "--no-per-object has"),
-        (selection.max_series.is_some(), "--max-series has"),
-        (!selection.holders, "--no-holders has"),
-        (!selection.program_maps, "--no-program-maps has"),
-        (selection.metrics.excluded() > 0, "--include-metrics and --exclude-metrics have"),
-    ];
-    let given = flags.into_iter().filter(|&(given, _)| given);
-    given.map(|(_, flag)| format!("{flag} no effect with --baseline"))
 }
 
 /// What variables without a flag say of the resource.

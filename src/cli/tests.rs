@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use super::*;
 use crate::export::otlp::settings::{Compression, Destination, Endpoint, Protocol};
 use crate::kernel::{ReaderChoice, RunStatsMode};
+use crate::metrics::columns::{Filter, Sort, TableKind};
 use crate::metrics::select::{Key, Rule};
 use crate::model::ReaderKind;
 
@@ -355,8 +356,96 @@ fn snapshot_has_a_format_and_a_file() {
     let SnapshotCommand { format, from, .. } =
         snapshot_with(&["snapshot", "--format", "json", "--from", "x.json"], &[]);
     assert_eq!((format, from), (SnapshotFormat::Json, Some("x.json".into())));
-    assert!(errors(&["snapshot", "--format=xml"], &[])[0].contains("none of table, json, prometheus"));
+    assert!(
+        errors(&["snapshot", "--format=xml"], &[])[0]
+            .contains("none of table, json, ndjson, csv, prometheus, series")
+    );
     assert!(errors(&["snapshto"], &[])[0].contains("snapshot"));
+}
+
+#[test]
+fn snapshot_has_a_table_and_its_rows() {
+    let SnapshotCommand { view, period, run_stats, recording, output, .. } = snapshot_with(
+        &[
+            "snapshot",
+            "maps",
+            "--sort=name:desc",
+            "--limit=3",
+            "--filter=a mem_bytes>7",
+            "--no-own",
+            "--wide",
+        ],
+        &[],
+    );
+    let name = TableKind::Maps.columns().iter().position(|column| column.field == "name");
+    let expected = TableView {
+        kind: Some(TableKind::Maps),
+        sort: name.map(|column| Sort { column, descending: true }),
+        filter: Filter::parse("a mem_bytes>7").without_own(),
+        limit: Some(3),
+        wide: true,
+    };
+    assert_eq!(view, expected);
+    assert_eq!((period, run_stats, recording, output), (RatePeriod::Default, None, None, None));
+
+    let SnapshotCommand { view, period, run_stats, .. } =
+        snapshot_with(&["snapshot", "--for=none", "--run-stats=on"], &[]);
+    let overview = TableView { kind: None, sort: None, filter: Filter::default(), limit: None, wide: false };
+    assert_eq!((view, period, run_stats), (overview, RatePeriod::None, Some(RunStatsMode::On)));
+
+    let SnapshotCommand { recording, output, .. } =
+        snapshot_with(&["snapshot", "--every=200ms", "--count=60", "--format=json", "--output=x"], &[]);
+    let every = Duration::from_millis(200);
+    assert_eq!((recording, output), (Some(Recording { every, count: Some(60) }), Some("x".into())));
+}
+
+#[test]
+fn flags_of_snapshot_that_exclude_each_other_are_one_line() {
+    for (arguments, line) in [
+        (&["progs"][..], "TABLE: \"progs\" is none of programs, maps, links, owners, hooks, orphans, btfs"),
+        (&["programs", "maps"], "unexpected argument 'maps' found"),
+        (
+            &["programs", "--sort=memory"],
+            "--sort: programs have no field \"memory\"; there are id, type, name, ",
+        ),
+        (&["programs", "--sort=name:up"], "--sort: \"up\" is no direction: write FIELD:asc or FIELD:desc"),
+        (&["maps", "--filter=size>7"], "--filter: maps have no field \"size\"; there are id, type, name, "),
+        (&["--sort=name"], "--sort needs a table: programs, maps, links, owners, hooks, orphans, btfs"),
+        (&["--format=csv"], "--format csv needs a table: programs, maps, "),
+        (&["maps", "--format=prometheus"], "--format prometheus has every metric; leave out maps, and"),
+        (&["maps", "--format=series"], "--format series has every metric; leave out maps, and"),
+        (
+            &["--limit=3", "--format=json"],
+            "--limit selects rows; with --format json it needs a table: programs, ",
+        ),
+        (
+            &["--filter=x", "--format=prometheus"],
+            "--filter selects rows; with --format prometheus it needs a",
+        ),
+        (&["--no-own", "--format=ndjson"], "--no-own selects rows; with --format ndjson it needs a table: "),
+        (&["--limit=0"], "--limit: \"0\" is not a number, 1 or more"),
+        (&["--limit=-1"], "--limit: \"-1\" is not a number, 1 or more"),
+        (&["--every=1s"], "--every records as JSON; give --format json instead of table"),
+        (&["maps", "--every=1s", "--format=json"], "--every records whole snapshots; leave out maps"),
+        (&["--every=0s", "--format=json"], "--every: \"0s\" is no time at all"),
+        (
+            &["--every=1s", "--for=1s", "--format=json"],
+            "the argument '--every <DURATION>' cannot be used with",
+        ),
+        (
+            &["--every=1s", "--from=x", "--format=json"],
+            "the argument '--every <DURATION>' cannot be used with",
+        ),
+        (&["--for=1s", "--from=x"], "the argument '--for <DURATION>' cannot be used with '--from <FILE>'"),
+        (&["--for=0s"], "--for: \"0s\" is no time at all"),
+        (&["--count=3"], "--every <DURATION> is missing"),
+        (&["--baseline", "programs"], "--baseline is of all programs; leave out programs"),
+        (&["--baseline", "--limit=3"], "the argument '--baseline' cannot be used with '--limit <NUMBER>'"),
+    ] {
+        let errors = errors(&[&["snapshot"], arguments].concat(), &[]);
+        assert!(errors.len() == 1 && errors[0].starts_with(line), "{arguments:?}: {errors:?}");
+        assert!(!errors[0].contains('\n'), "{arguments:?}: {errors:?}");
+    }
 }
 
 #[test]
@@ -562,7 +651,10 @@ fn every_flag_has_a_variable_with_the_same_effect() {
     assert_eq!(names.len(), OTHER.len() + 9, "all but --help and --version: {names:?}");
     let snapshot = command.find_subcommand("snapshot").expect("there is one");
     let own = snapshot.get_arguments().filter_map(flags::variable).filter(|name| !names.contains(name));
-    assert_eq!(own.collect::<Vec<_>>(), ["BPF_METRICS_EXPORTER_FORMAT", "BPF_METRICS_EXPORTER_FROM"]);
+    let own: Vec<_> = own.map(|name| name.replace("BPF_METRICS_EXPORTER_", "")).collect();
+    let expected =
+        ["FORMAT", "FOR", "EVERY", "COUNT", "SORT", "LIMIT", "FILTER", "OWN", "WIDE", "OUTPUT", "FROM"];
+    assert_eq!(own, expected);
     let format = snapshot_with(&["snapshot"], &[("BPF_METRICS_EXPORTER_FORMAT", "json")]).format;
     assert_eq!(format, SnapshotFormat::Json);
 }
@@ -772,7 +864,11 @@ fn json_keeps_the_maps_of_programs_with_a_warning() {
         warnings(&[&flags[..], &["json"]].concat(), &[]),
         ["--no-program-maps has no effect with --format json"]
     );
-    assert_eq!(warnings(&[&flags[..], &["table"]].concat(), &[]), [""; 0]);
+    assert_eq!(
+        warnings(&[&flags[..], &["table"]].concat(), &[]),
+        ["--no-program-maps has no effect with --format table"]
+    );
+    assert_eq!(warnings(&[&flags[..], &["series"]].concat(), &[]), [""; 0]);
     assert_eq!(warnings(&["snapshot", "--no-holders", "--format=json"], &[]), [""; 0]);
     assert_eq!(
         warnings(&["snapshot", "--exclude-metrics=bpf_map_*", "--format=json"], &[]),

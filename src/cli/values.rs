@@ -129,6 +129,12 @@ pub(super) fn series(text: &str) -> Result<u64, String> {
     series.ok_or_else(|| format!("{text:?} is not a number of series, 1 or more"))
 }
 
+/// A number, at least one.
+pub(super) fn one_or_more(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number.ok_or_else(|| format!("{text:?} is not a number, 1 or more"))
+}
+
 /// A number of events per second; 0 for no limit.
 pub(super) fn events(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("{text:?} is not a number of events per second, 0 or more"))

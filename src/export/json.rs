@@ -1,5 +1,5 @@
 //! A snapshot as JSON: the model itself, which can be read back. The rows of a table, and an event, as JSON.
-//! Entry points: [`render`], [`table`](table()) and [`event`](event()).
+//! Entry points: [`render`], [`line`](line()), [`table`](table()), [`lines`] and [`event`](event()).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -18,10 +18,10 @@ use crate::text::is_invisible;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What a selection adds to the fields of its snapshot.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Dropped {
     /// Series dropped by a limit.
-    #[serde(default, rename = "dropped_series", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "dropped_series", skip_serializing_if = "Option::is_none")]
     series: Option<u64>,
 }
 
@@ -42,6 +42,23 @@ struct Document<'a> {
 ///
 /// None that a snapshot can cause: its maps have text for keys.
 pub fn render(selected: &Selected) -> serde_json::Result<String> {
+    let mut text = serde_json::to_string_pretty(&document(selected)?)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Writes the same document on one line, for a recording. Invisible characters are escaped.
+///
+/// # Errors
+///
+/// As [`render`].
+pub fn line(selected: &Selected) -> serde_json::Result<String> {
+    let mut text = without_invisible(serde_json::to_string(&document(selected)?)?);
+    text.push('\n');
+    Ok(text)
+}
+
+fn document(selected: &Selected) -> serde_json::Result<Value> {
     let snapshot = if selected.holders {
         Cow::Borrowed(&*selected.snapshot)
     } else {
@@ -49,10 +66,7 @@ pub fn render(selected: &Selected) -> serde_json::Result<String> {
     };
     let document =
         Document { schema_version: SCHEMA_VERSION, snapshot, dropped: Dropped { series: selected.dropped } };
-    let document = with_dates(serde_json::to_value(&document)?, selected.snapshot.clock);
-    let mut text = serde_json::to_string_pretty(&document)?;
-    text.push('\n');
-    Ok(text)
+    Ok(with_dates(serde_json::to_value(&document)?, selected.snapshot.clock))
 }
 
 #[derive(Serialize)]
@@ -129,6 +143,20 @@ pub fn table(
     Ok(text)
 }
 
+/// Writes the same rows, each as an object on a line of its own.
+///
+/// # Errors
+///
+/// As [`table`](table()).
+pub fn lines(table: &Table<'_>, selected: &[usize], limit: Option<usize>) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for &row in selected.iter().take(limit.unwrap_or(usize::MAX)) {
+        text += &without_invisible(serde_json::to_string(&Row { table, row })?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 #[derive(Serialize)]
 struct EventDocument<'a> {
     schema_version: u32,
@@ -187,14 +215,42 @@ fn with_dates(value: Value, clock: WallClock) -> Value {
     }
 }
 
+/// What is read of a document before its snapshot.
+#[derive(Deserialize)]
+struct Head {
+    /// Missing in documents of versions that did not have it.
+    schema_version: Option<u32>,
+    dropped_series: Option<u64>,
+}
+
 /// Reads a snapshot back. All of it is selected; series that were dropped before still count as dropped.
 ///
 /// # Errors
 ///
-/// Where and why the text is not a snapshot.
+/// Where and why the text is not a snapshot, or that its schema is newer than this program's.
 pub fn parse(text: &str) -> serde_json::Result<Selected> {
     // Twice, since one structure with a flattened snapshot loses the line and column of an error.
+    let Head { schema_version, dropped_series } = serde_json::from_str(text)?;
+    if let Some(version) = schema_version.filter(|&version| version > SCHEMA_VERSION) {
+        return Err(serde::de::Error::custom(format!(
+            "the snapshot has schema version {version}, and this program knows {SCHEMA_VERSION}"
+        )));
+    }
     let snapshot: Snapshot = serde_json::from_str(text)?;
-    let Dropped { series } = serde_json::from_str(text)?;
-    Ok(Selected { dropped: series, ..Selected::all(Arc::new(snapshot)) })
+    Ok(Selected { dropped: dropped_series, ..Selected::all(Arc::new(snapshot)) })
+}
+
+/// Reads the first and the last snapshot of a recording, which has a line for each; of a single snapshot, itself alone.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn first_and_last(text: &str) -> serde_json::Result<(Option<Selected>, Selected)> {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let is_document = |line: &&str| line.starts_with('{') && line.trim_end().ends_with('}');
+    // A snapshot that is indented has its first brace alone.
+    match (lines.next().filter(is_document), lines.next_back()) {
+        (Some(first), Some(last)) => Ok((Some(parse(first)?), parse(last)?)),
+        _ => Ok((None, parse(text)?)),
+    }
 }

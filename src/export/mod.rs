@@ -3,11 +3,13 @@
 //! encoded attributes of the series it has sent.
 
 pub mod console;
+pub mod csv;
 pub mod event_text;
 pub mod events;
 pub mod human;
 pub mod json;
 pub mod otlp;
 pub mod prometheus;
+pub mod series;
 pub mod table;
 mod wire;

@@ -4,6 +4,7 @@
 pub mod columns;
 pub mod facts;
 pub mod generate;
+pub mod overview;
 pub mod prometheus_name;
 pub mod rate;
 pub mod select;

@@ -1,7 +1,6 @@
 //! `events`: what happens to BPF objects, to standard output as it happens. Entry point: [`events`].
 
-use std::io::{self, IsTerminal as _, Stdout};
-use std::os::fd::AsFd as _;
+use std::io::{self, Stdout};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,13 +18,13 @@ use bpf_metrics_exporter::lookup;
 use bpf_metrics_exporter::metrics::select::EventFilter;
 use bpf_metrics_exporter::model::Event;
 use bpf_metrics_exporter::worker::Worker;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use crate::output::{closed, colour};
 use crate::serve::start_worker;
+use crate::signals::Stop;
 use crate::{finish, log, messages};
 
 /// How many events wait to be printed: a reading can find that many at once.
@@ -33,9 +32,6 @@ const KEPT: usize = 1 << 16;
 
 /// Events printed at a time.
 const BATCH: usize = 256;
-
-/// How often standard output is looked at, which may be closed while nothing happens.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// How long the end waits for a standard output that takes nothing.
 const LAST_PRINT: Duration = Duration::from_secs(1);
@@ -216,10 +212,7 @@ impl Printing {
 
     fn event_format(&self) -> EventFormat {
         match self.format {
-            EventsFormat::Text => {
-                let no_colour = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
-                EventFormat::Text { colour: io::stdout().is_terminal() && !no_colour }
-            }
+            EventsFormat::Text => EventFormat::Text { colour: colour() },
             EventsFormat::Json => EventFormat::Json,
             EventsFormat::Ndjson => EventFormat::Ndjson,
         }
@@ -235,43 +228,10 @@ impl Printing {
     }
 }
 
-/// The signals that end the program. SIGHUP, of a terminal that is gone, ends it at once.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn signal(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
 /// Waits until the time is over, if there is an end.
 async fn end_of(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Waits until nobody is left to read what is written.
-async fn closed(stdout: Stdout) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
-        let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
-        let is_closed = poll(&mut polled, PollTimeout::ZERO).is_ok()
-            && polled[0].revents().is_some_and(|found| found.intersects(gone));
-        if is_closed {
-            return;
-        }
     }
 }

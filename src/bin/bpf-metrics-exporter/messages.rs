@@ -246,6 +246,19 @@ fn run_stats(mode: RunStatsMode, stats: RunStats) -> Option<String> {
     }
 }
 
+/// Whether run statistics are on between the readings of a command, and what that costs; `None` if they are not wanted.
+pub(super) fn run_stats_meanwhile(mode: RunStatsMode, stats: RunStats, for_what: &str) -> Option<String> {
+    const COST: &str = "about 25 ns for each run of a program";
+    match mode {
+        RunStatsMode::Off => None,
+        _ if stats.by_sysctl == Some(true) => None,
+        _ if stats.by_exporter => Some(format!("run statistics are on {for_what}: {COST}")),
+        _ => Some(
+            "run statistics cannot be turned on, so runs and CPU are unknown; `doctor` says why".to_owned(),
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::env;

@@ -1,89 +1,239 @@
-//! `snapshot`: one reading, of the host or from a file, to standard output.
+//! `snapshot`: the state of the host, or of a file, to standard output or a file. Entry point: [`snapshot`].
 
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use bpf_metrics_exporter::baseline;
-use bpf_metrics_exporter::cli::{self, Collection, Log, SnapshotFormat};
+use bpf_metrics_exporter::cli::{Collection, Log, RatePeriod, SnapshotCommand, SnapshotFormat, TableView};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
-use bpf_metrics_exporter::export::{json, prometheus, table};
-use bpf_metrics_exporter::kernel::Reader;
+use bpf_metrics_exporter::export::table::Style;
+use bpf_metrics_exporter::export::{csv, json, prometheus, series, table};
 use bpf_metrics_exporter::kernel::requirements::Standing;
+use bpf_metrics_exporter::kernel::{Reader, RunStatsMode};
 use bpf_metrics_exporter::lookup;
+use bpf_metrics_exporter::metrics::columns::{Table, TableKind};
+use bpf_metrics_exporter::metrics::overview::SECTIONS;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::Snapshot;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::{USAGE, finish, log, messages, print};
+use crate::{USAGE, finish, log, messages, output, recording};
 
 /// Limit of the lookup of names.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The time for rates where tables are shown on a terminal.
+const DEFAULT_PERIOD: Duration = Duration::from_secs(1);
+
+/// Rows of each table in the overview where no terminal limits them.
+const OVERVIEW_ROWS: usize = 10;
+
+/// The width of a terminal that does not report one.
+const DEFAULT_WIDTH: usize = 80;
 
 /// Why there is no baseline.
 const NOT_COMPLETE: &str =
     "not every program could be read, and a baseline without it would report it as unexpected";
 
-/// Prints one snapshot.
-pub(super) fn snapshot(options: cli::SnapshotCommand, log: Log, warnings: &[String]) -> ExitCode {
-    let cli::SnapshotCommand { collection, format, baseline: as_baseline, from } = options;
+/// Prints a snapshot, or records several.
+pub(super) fn snapshot(mut options: SnapshotCommand, log: Log, warnings: &[String]) -> ExitCode {
     if let Err(error) = log::start(log) {
         return finish(Err(error).context("failed to start the thread of the log"));
     }
     for warning in warnings {
         warn!("{warning}");
     }
-    let selection = collection.selection.clone();
-    let selected = if let Some(file) = from {
-        match read_file(&file) {
-            Ok(selected) => selected,
+    if let Some(recording) = options.recording {
+        // A recording is for rates.
+        options.collection.kernel.run_stats = options.run_stats.unwrap_or(RunStatsMode::On);
+        return finish(recording::record(recording, options.collection, options.output));
+    }
+    let readings = match &options.from {
+        Some(file) => match read_file(file) {
+            Ok(readings) => readings,
             Err(error) => {
                 log::complain(&format!("--from: {error:#}"));
                 return ExitCode::from(USAGE);
             }
-        }
-    } else {
-        let at_start = Standing::read();
-        let snapshot = read_host(collection);
-        if snapshot.is_all_refused() {
-            return finish(Err(anyhow::anyhow!(messages::not_permitted(at_start))));
-        }
-        Selected::all(Arc::new(snapshot))
+        },
+        None => match read_host(&options) {
+            Ok(readings) => readings,
+            Err(error) => return finish(Err(error)),
+        },
     };
-    for issue in selected.snapshot.issues.iter().filter(|issue| issue.count > 0) {
+    finish(show(&options, readings))
+}
+
+/// A reading, and an earlier one for rates.
+struct Readings {
+    earlier: Option<Arc<Snapshot>>,
+    later: Selected,
+}
+
+fn show(options: &SnapshotCommand, Readings { earlier, later }: Readings) -> anyhow::Result<()> {
+    for issue in later.snapshot.issues.iter().filter(|issue| issue.count > 0) {
         warn!("{}", messages::issue(issue));
     }
-    let selected = selection.apply(selected, None);
+    let selected = options.collection.selection.apply(later, None);
     if let Some(dropped) = selected.dropped.filter(|&dropped| dropped > 0) {
         warn!("{}", messages::dropped_series(dropped));
     }
-    if as_baseline {
-        let text = baseline::render(&selected.snapshot);
-        return finish(text.context(NOT_COMPLETE).and_then(|text| print(&text)));
-    }
-    let sample = selected.sample(None);
-    let text = match format {
-        SnapshotFormat::Table => Ok(table::render(sample)),
-        SnapshotFormat::Json => json::render(&selected).context("failed to write the snapshot as JSON"),
-        SnapshotFormat::Prometheus => Ok(prometheus::render(sample, prometheus::Format::Text, 0)),
+    let text = if options.baseline {
+        baseline::render(&selected.snapshot).context(NOT_COMPLETE)
+    } else {
+        render(options, &selected, earlier.as_deref())
     };
-    finish(text.and_then(|text| print(&text)))
+    output::write(options.output.as_deref(), &text?)
 }
 
-/// Reads the host, and once more for the names that the first reading found missing.
-fn read_host(collection: Collection) -> Snapshot {
-    messages::warn_of_missing_sockets(&collection.lookup);
+fn render(
+    options: &SnapshotCommand,
+    selected: &Selected,
+    earlier: Option<&Snapshot>,
+) -> anyhow::Result<String> {
+    let sample = selected.sample(None);
+    match (options.format, options.view.kind) {
+        (SnapshotFormat::Prometheus, _) => Ok(prometheus::render(sample, prometheus::Format::Text, 0)),
+        (SnapshotFormat::Series, _) => Ok(series::render(sample)),
+        (SnapshotFormat::Json, None) => {
+            json::render(selected).context("failed to write the snapshot as JSON")
+        }
+        (SnapshotFormat::Ndjson, None) => {
+            json::line(selected).context("failed to write the snapshot as JSON")
+        }
+        (_, kind) => render_table(options, kind, &without_holders(selected), earlier),
+    }
+}
+
+/// Returns a snapshot with holders only if they are selected.
+fn without_holders(selected: &Selected) -> Arc<Snapshot> {
+    if selected.holders {
+        return Arc::clone(&selected.snapshot);
+    }
+    Arc::new(Snapshot { holders: None, ..Snapshot::clone(&selected.snapshot) })
+}
+
+fn render_table(
+    options: &SnapshotCommand,
+    kind: Option<TableKind>,
+    later: &Snapshot,
+    earlier: Option<&Snapshot>,
+) -> anyhow::Result<String> {
+    let TableView { sort, ref filter, limit, wide, .. } = options.view;
+    let terminal = Terminal::of(options);
+    let style = Style {
+        width: terminal.as_ref().map(|terminal| terminal.width).filter(|_| !wide),
+        colour: terminal.is_some() && output::colour(),
+        notes: terminal.is_some(),
+        wide,
+    };
+    let Some(kind) = kind else {
+        let rows =
+            limit.unwrap_or_else(|| terminal.map_or(OVERVIEW_ROWS, |terminal| terminal.rows_of_overview()));
+        return Ok(table::overview(later, earlier, filter, rows, style));
+    };
+    let table = Table::new(kind, later, earlier)
+        .ok_or_else(|| anyhow!("{} are not known; `bpf-metrics-exporter doctor` says why", kind.as_str()))?;
+    let sort = sort.unwrap_or_else(|| table.default_sort());
+    let rows = table.select(filter, sort);
+    match options.format {
+        SnapshotFormat::Json => {
+            json::table(&table, later, &rows, limit).context("failed to write the table as JSON")
+        }
+        SnapshotFormat::Ndjson => {
+            json::lines(&table, &rows, limit).context("failed to write the table as JSON")
+        }
+        SnapshotFormat::Csv => csv::render(&table, &rows, limit).context("failed to write the table as CSV"),
+        SnapshotFormat::Table | SnapshotFormat::Prometheus | SnapshotFormat::Series => {
+            Ok(table::render(&table, &rows, sort, limit, style))
+        }
+    }
+}
+
+/// The terminal that standard output is.
+#[derive(Clone, Copy)]
+struct Terminal {
+    width: usize,
+    height: Option<usize>,
+}
+
+impl Terminal {
+    /// Returns the terminal that a command writes to, if it does.
+    fn of(options: &SnapshotCommand) -> Option<Self> {
+        if options.output.is_some() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let size = terminal_size::terminal_size_of(io::stdout());
+        let (width, height) = size
+            .map_or((DEFAULT_WIDTH, None), |(width, height)| (width.0.into(), Some(usize::from(height.0))));
+        Some(Self { width, height })
+    }
+
+    /// Returns the rows of each table for which there is room, at least three.
+    fn rows_of_overview(self) -> usize {
+        /// The date, the totals and the last line, with empty lines between them.
+        const AROUND: usize = 10;
+        /// An empty line, a title and a heading.
+        const HEAD: usize = 3;
+        let Some(height) = self.height else { return OVERVIEW_ROWS };
+        (height.saturating_sub(AROUND) / SECTIONS.len()).saturating_sub(HEAD).clamp(3, OVERVIEW_ROWS)
+    }
+}
+
+/// Returns the time between two readings; `None` for one reading.
+fn period(options: &SnapshotCommand) -> Option<Duration> {
+    match options.period {
+        RatePeriod::None => None,
+        RatePeriod::Of(period) => Some(period),
+        RatePeriod::Default => {
+            let is_for_people = options.format == SnapshotFormat::Table && !options.baseline;
+            (is_for_people && Terminal::of(options).is_some()).then_some(DEFAULT_PERIOD)
+        }
+    }
+}
+
+/// Reads the host: once, or at both ends of a period.
+fn read_host(options: &SnapshotCommand) -> anyhow::Result<Readings> {
+    let at_start = Standing::read();
+    let Collection { mut kernel, ref enrich, ref lookup, .. } = options.collection;
+    let period = period(options);
+    kernel.run_stats = options.run_stats.unwrap_or(match period {
+        Some(_) => RunStatsMode::On,
+        None => RunStatsMode::Off,
+    });
+    messages::warn_of_missing_sockets(lookup);
     let names = NameCache::default();
-    let mut enricher = Enricher::new(Reader::new(collection.kernel), collection.enrich, names.clone());
+    let mut enricher = Enricher::new(Reader::new(kernel), enrich.clone(), names.clone());
+    let first = read_named(&mut enricher, &names, lookup);
+    if first.is_all_refused() {
+        return Err(anyhow!(messages::not_permitted(at_start)));
+    }
+    let Some(period) = period else {
+        return Ok(Readings { earlier: None, later: Selected::all(first.into()) });
+    };
+    let meanwhile =
+        messages::run_stats_meanwhile(kernel.run_stats, first.run_stats, &format!("for {period:?}"));
+    if let Some(message) = meanwhile {
+        info!("{message}");
+    }
+    thread::sleep(period);
+    let later = enricher.read();
+    Ok(Readings { earlier: Some(first.into()), later: Selected::all(later.into()) })
+}
+
+/// Takes a reading, and another one for the names that it found missing.
+pub(super) fn read_named(enricher: &mut Enricher, names: &NameCache, lookup: &lookup::Settings) -> Snapshot {
     let snapshot = enricher.read();
     if names.missing().is_empty() {
         return snapshot;
     }
-    match lookup::once(&names, &collection.lookup, LOOKUP_TIMEOUT) {
+    match lookup::once(names, lookup, LOOKUP_TIMEOUT) {
         Ok(errors) => {
             for error in errors {
                 warn!("{error}");
@@ -97,15 +247,17 @@ fn read_host(collection: Collection) -> Snapshot {
     }
 }
 
-fn read_file(file: &Path) -> anyhow::Result<Selected> {
-    let read = || -> anyhow::Result<Selected> {
+/// Reads a snapshot from a file, or the first and the last one of a recording.
+fn read_file(file: &Path) -> anyhow::Result<Readings> {
+    let read = || -> anyhow::Result<Readings> {
         let mut text = String::new();
         if file.as_os_str() == "-" {
             io::stdin().lock().read_to_string(&mut text)?;
         } else {
             text = std::fs::read_to_string(file)?;
         }
-        Ok(json::parse(&text)?)
+        let (first, last) = json::first_and_last(&text)?;
+        Ok(Readings { earlier: first.map(|first| first.snapshot), later: last })
     };
     read().with_context(|| format!("failed to read a snapshot from {}", file.display()))
 }

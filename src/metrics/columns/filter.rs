@@ -63,6 +63,14 @@ impl Filter {
         self.words.is_empty() && !self.without_own
     }
 
+    /// Returns the words before `>` and `<`.
+    pub(super) fn compared_fields(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().filter_map(|word| match &word.of_field {
+            Some((field, Mark::More | Mark::Less, _)) => Some(&**field),
+            _ => None,
+        })
+    }
+
     pub(super) fn matches(&self, table: &Table<'_>, row: usize) -> bool {
         let is_out = self.without_own && table.is_own(row);
         !is_out && self.words.iter().all(|word| word.matches(table, row))

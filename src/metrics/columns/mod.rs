@@ -7,6 +7,7 @@ mod filter;
 mod objects;
 mod owners;
 mod related;
+mod sort;
 mod typed;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::filter::Filter;
+pub use self::sort::{SortError, UnknownField};
 use self::typed::Rows;
 pub(super) use self::typed::{of_label, of_value};
 use super::Unit;
