@@ -92,12 +92,12 @@ pub fn overview(
     limit: usize,
     style: Style,
 ) -> String {
-    let mut text = human::cell(&Cell::Time(later.taken_at), Unit::None, later.clock);
+    let mut when = human::cell(&Cell::Time(later.taken_at), Unit::None, later.clock);
     let programs = Table::new(TableKind::Programs, later, earlier);
     if let Some(period) = programs.as_ref().and_then(Table::period) {
-        let _infallible = write!(text, ", rates over {}", human::duration(period.elapsed.as_secs_f64()));
+        let _infallible = write!(when, ", rates over {}", human::duration(period.elapsed.as_secs_f64()));
     }
-    text.push_str("\n\n");
+    let mut text = cut_line(&when, style.width) + "\n\n";
     let totals = totals(&overview::totals(later, earlier));
     text += &totals.render(&totals.fitting(style.width), style);
     let (mut has_own, mut left_out) = (false, false);
@@ -105,7 +105,7 @@ pub fn overview(
         let Section { kind, by } = section;
         let table = Table::new(kind, later, earlier);
         let Some(table) = table else {
-            let _infallible = writeln!(text, "\n{}: not known", kind.title());
+            text += &format!("\n{}\n", cut_line(&format!("{}: not known", kind.title()), style.width));
             continue;
         };
         let (rows, sort) = section.select(&table, filter);
@@ -113,7 +113,7 @@ pub fn overview(
             // Without a map that can fill up there is nothing to say of it.
             if by.is_none() {
                 let none = if table.is_empty() { "none" } else { "none match" };
-                let _infallible = writeln!(text, "\n{}: {none}", kind.title());
+                text += &format!("\n{}\n", cut_line(&format!("{}: {none}", kind.title()), style.width));
             }
             continue;
         }

@@ -8,8 +8,10 @@ use test_support::{points, snapshots};
 use bpf_metrics_exporter::export::otlp::encode::{Encoder, Request};
 use bpf_metrics_exporter::export::otlp::settings::Temporality;
 use bpf_metrics_exporter::export::prometheus::{self, Format};
-use bpf_metrics_exporter::export::{json, table};
+use bpf_metrics_exporter::export::table::{self, Style};
+use bpf_metrics_exporter::export::{csv, json, series};
 use bpf_metrics_exporter::metrics::Sample;
+use bpf_metrics_exporter::metrics::columns::{Filter, Table, TableKind};
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{Activity, BootTime, Histogram, Lifetimes, Part, Snapshot, WallClock};
 use openmetrics_parser::{
@@ -198,8 +200,25 @@ proptest! {
     }
 
     #[test]
+    fn tables_for_people_have_a_line_for_each_row(snapshot in snapshots::snapshot(), width in 1..200_usize) {
+        for kind in TableKind::ALL {
+            let Some(table) = Table::new(kind, &snapshot, None) else { continue };
+            let sort = table.default_sort();
+            let rows = table.select(&Filter::default(), sort);
+            prop_assert_eq!(rows.len(), table.len());
+            for width in [Some(width), None] {
+                let style = Style { width, colour: false, notes: false, wide: false };
+                prop_assert_eq!(table::render(&table, &rows, sort, None, style).lines().count(), 1 + rows.len());
+            }
+            let csv = csv::render(&table, &rows, None).expect("a table is CSV");
+            let json = json::lines(&table, &rows, None).expect("rows are JSON");
+            prop_assert_eq!((csv.lines().count(), json.lines().count()), (1 + rows.len(), rows.len()));
+        }
+    }
+
+    #[test]
     fn tables_have_a_line_for_each_value(snapshot in snapshots::snapshot()) {
-        let text = table::render(sample(&snapshot));
+        let text = series::render(sample(&snapshot));
         let rows = |count: usize| if count == 0 { 0 } else { count + 3 };
         let uses: usize =
             snapshot.programs.iter().flatten().filter_map(|program| Some(program.facts.map_ids.as_ref()?.len())).sum();

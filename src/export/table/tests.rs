@@ -65,13 +65,10 @@ fn columns_are_left_out_by_rank_and_the_sorted_one_never() {
     assert!(headings(Some(60)).contains("Verified"), "{}", headings(Some(60)));
     let rank =
         |title: &str| table.columns().iter().find(|column| column.title == title).map(|column| column.rank);
-    let mut before = 0;
     for width in 20..260 {
         let headings = headings(Some(width));
         let is_shown = |title: &str| headings.split("  ").any(|heading| heading.trim() == title);
         let shown: Vec<_> = table.columns().iter().filter(|column| is_shown(column.title)).collect();
-        assert!(shown.len() >= before, "more room, fewer columns: {width}");
-        before = shown.len();
         let highest =
             shown.iter().filter(|column| column.title != "Verified").map(|column| column.rank).max();
         for column in table.columns().iter().enumerate().filter(|(at, _)| table.has_values(*at)) {
