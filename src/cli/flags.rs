@@ -183,7 +183,9 @@ pub(super) enum Subcommands {
 
 #[derive(Debug, Args)]
 pub(super) struct SnapshotFlags {
-    /// Table to print, most expensive rows first; an overview if missing
+    /// programs, maps, links, owners, hooks, orphans or btfs; an overview if missing
+    ///
+    /// The most expensive rows come first.
     #[arg(id = "TABLE", value_parser = table())]
     pub(super) table: Option<TableKind>,
 

@@ -400,6 +400,17 @@ fn snapshot_has_a_table_and_its_rows() {
 }
 
 #[test]
+fn the_help_of_snapshot_has_every_table() {
+    let command = flags::command();
+    let snapshot = command.find_subcommand("snapshot").expect("there is one");
+    let table = snapshot.get_arguments().find(|arg| arg.get_id() == "TABLE").expect("there is one");
+    let help = table.get_help().map(ToString::to_string).expect("it has a help text");
+    for kind in TableKind::ALL {
+        assert!(help.contains(kind.as_str()), "{help}");
+    }
+}
+
+#[test]
 fn flags_of_snapshot_that_exclude_each_other_are_one_line() {
     for (arguments, line) in [
         (&["progs"][..], "TABLE: \"progs\" is none of programs, maps, links, owners, hooks, orphans, btfs"),

@@ -16,6 +16,7 @@ mod pins;
 mod printed_events;
 mod run_stats;
 mod sandbox;
+mod snapshot;
 mod suite;
 mod tls;
 mod view;
@@ -27,7 +28,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 16] = [
+const MODULES: [(&str, &[Test]); 17] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -44,6 +45,7 @@ const MODULES: [(&str, &[Test]); 16] = [
     ("endpoint", endpoint::TESTS),
     ("delivery", delivery::TESTS),
     ("printed_events", printed_events::TESTS),
+    ("snapshot", snapshot::TESTS),
 ];
 
 fn main() -> ExitCode {

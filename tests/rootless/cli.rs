@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
 use test_support::golden::assert_golden;
@@ -128,13 +129,201 @@ fn an_unreadable_snapshot_file_is_reported_with_its_path_and_the_code_is_2() {
 #[test]
 fn a_snapshot_is_shown_in_every_format() {
     let golden = std::fs::read_to_string(GOLDEN).expect("the file is there");
-    for (format, expected) in
-        [("json", &*golden), ("prometheus", "# TYPE bpf_map_info gauge"), ("table", "Programs")]
-    {
+    for (format, expected) in [
+        ("json", &*golden),
+        ("ndjson", "{\"schema_version\":1,\"taken_at\":"),
+        ("prometheus", "# TYPE bpf_map_info gauge"),
+        ("series", "\nMaps\nID  "),
+        ("table", "Programs by run time"),
+    ] {
         let output = output(&["snapshot", "--from", GOLDEN, "--format", format]);
         assert_eq!(output.status.code(), Some(0), "{:?}", lines(&output));
         assert!(String::from_utf8_lossy(&output.stdout).contains(expected), "{format}");
     }
+}
+
+/// Runs `snapshot` of the golden host, and returns what it prints.
+fn printed(arguments: &[&str]) -> String {
+    let output = output(&[&["snapshot", "--from", GOLDEN], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{:?}", lines(&output));
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+#[test]
+fn a_table_is_shown_in_every_format() {
+    for (arguments, expected) in [
+        (&["maps"][..], "\n         8  lpm_trie  policy "),
+        (&["maps", "--format=json"], "{\"schema_version\":1,\"kind\":\"maps\",\"taken_at\":"),
+        (&["maps", "--format=ndjson"], "{\"key\":\"map/5\",\"id\":5,\"type\":\"lru_hash\","),
+        (&["maps", "--format=csv"], "key,id,type,name,"),
+    ] {
+        let text = printed(arguments);
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn rows_are_sorted_filtered_and_limited() {
+    let ids = |arguments: &[&str]| {
+        let text = printed(&[&["maps", "--format=ndjson"], arguments].concat());
+        let id = |line: &str| {
+            let row: serde_json::Value = serde_json::from_str(line).expect("each line is JSON");
+            row["id"].as_u64().expect("a map has an id")
+        };
+        text.lines().map(id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&[]), [5, 7, 8, 6, 4_294_967_295], "by memory");
+    assert_eq!(ids(&["--sort=id:asc", "--limit=3"]), [5, 6, 7]);
+    assert_eq!(ids(&["--sort=id"]), [4_294_967_295, 8, 7, 6, 5]);
+    assert_eq!(ids(&["--filter=mem_bytes>2000000 owner_kind:pod"]), [5]);
+    assert_eq!(ids(&["--filter=no-such-map"]), [0_u64; 0]);
+    assert_eq!(ids(&["--only=name=policy"]), [8], "a selection holds as well");
+    let headings =
+        |text: &str| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let none = headings(&printed(&["maps", "--filter=no-such-map"]));
+    assert!(none.len() == 1 && none[0].starts_with("ID  Type  Name "), "{none:?}");
+}
+
+#[test]
+fn a_table_that_is_not_known_is_a_failure() {
+    let text = std::fs::read_to_string(GOLDEN).expect("it is there");
+    let mut unknown: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    unknown["orphans"] = serde_json::Value::Null;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("snapshot.json");
+    std::fs::write(&file, unknown.to_string()).expect("the folder is new");
+    let file = file.to_str().expect("it is text");
+    let output = output(&["snapshot", "orphans", "--from", file]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let said = lines(&output);
+    assert!(said.last().is_some_and(|line| line.contains("orphans are not known; ")), "{said:?}");
+}
+
+#[test]
+fn of_a_recording_the_last_reading_is_shown_with_rates_since_the_first() {
+    let reading = |seconds: u64, runs: u64| {
+        let text = std::fs::read_to_string(GOLDEN).expect("it is there");
+        let mut reading: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        let later = |value: &serde_json::Value| value.as_u64().expect("a time") + seconds * 1_000_000_000;
+        reading["taken_at_boot_ns"] = later(&reading["taken_at_boot_ns"]).into();
+        let covered = reading["run_stats"]["covered"]["secs"].as_u64().expect("a time") + seconds;
+        reading["run_stats"]["covered"]["secs"] = covered.into();
+        for program in reading["programs"].as_array_mut().expect("programs") {
+            if let Some(before) = program["runs"].as_u64() {
+                program["runs"] = (before + runs).into();
+            }
+        }
+        reading.to_string()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("recording.ndjson");
+    let lines = [reading(0, 0), reading(1, 7000), reading(4, 10_000)].join("\n");
+    std::fs::write(&file, lines).expect("the folder is new");
+    let file = file.to_str().expect("it is text");
+    let output = output(&["snapshot", "programs", "--from", file, "--format=json", "--filter=17"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(document["period_seconds"], 4.0);
+    assert_eq!(document["rows"][0]["runs_per_second"], 2500.0, "{document}");
+}
+
+#[test]
+fn a_file_is_replaced_as_a_whole_and_readable_for_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bpf.prom");
+    let path = file.to_str().expect("it is text");
+    for before in [None, Some("old")] {
+        if let Some(text) = before {
+            std::fs::write(&file, text).expect("the folder is ours");
+        }
+        let command = format!(
+            "umask 077; exec {} snapshot --from {GOLDEN} --format prometheus --output {path}",
+            env!("CARGO_BIN_EXE_bpf-metrics-exporter")
+        );
+        let output = Command::new("sh").args(["-c", &command]).env_clear().output().expect("it starts");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{:?}", lines(&output));
+        assert_eq!(std::fs::read_to_string(&file).expect("it is there"), printed(&["--format=prometheus"]));
+        let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left");
+    }
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bpf.prom");
+    std::fs::write(&file, "old").expect("the folder is new");
+    // No file may become larger than some kilobytes. The log is a pipe.
+    let command = format!(
+        "trap '' XFSZ; ulimit -f 4; exec {} snapshot --from {GOLDEN} --format prometheus --output {}",
+        env!("CARGO_BIN_EXE_bpf-metrics-exporter"),
+        file.display()
+    );
+    let output = Command::new("sh").args(["-c", &command]).env_clear().output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1), "{:?}", lines(&output));
+    let said = lines(&output);
+    let expected = format!("failed to write {}: File too large", file.display());
+    assert!(said.last().is_some_and(|line| line.contains(&expected)), "{said:?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "old");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left");
+}
+
+#[test]
+fn only_a_regular_file_is_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("target"), "untouched").expect("the folder is new");
+    std::os::unix::fs::symlink(at("target"), at("link")).expect("the folder is ours");
+    std::fs::create_dir(at("folder")).expect("the folder is ours");
+    for (path, problem) in [
+        (at("link"), "it is a symbolic link; give the path that it leads to"),
+        (at("folder"), "it is not a regular file"),
+        ("/dev/null".into(), "it is not a regular file"),
+        (at("missing").join("x"), "No such file or directory"),
+        ("/".into(), "it is not a regular file"),
+    ] {
+        let path = path.to_str().expect("it is text");
+        let output = output(&["snapshot", "--from", GOLDEN, "--output", path]);
+        assert_eq!(output.status.code(), Some(1), "{path}: {:?}", lines(&output));
+        let said = lines(&output);
+        let expected = format!("failed to write {path}: {problem}");
+        assert!(said.last().is_some_and(|line| line.contains(&expected)), "{path}: {said:?}");
+    }
+    assert_eq!(std::fs::read_to_string(at("target")).expect("it is there"), "untouched");
+    assert!(std::fs::metadata("/dev/null").is_ok_and(|found| !found.is_file()));
+}
+
+/// What `snapshot` prints on a terminal of this size, without its log.
+fn on_terminal(columns: usize, arguments: &str, environment: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_bpf-metrics-exporter");
+    let command = format!(
+        "stty cols {columns} rows 40; {environment} exec {program} snapshot --from {GOLDEN} {arguments} 2> /dev/null"
+    );
+    let output = Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output();
+    let output = output.expect("script is a part of every Debian");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it is text").replace("\r\n", "\n")
+}
+
+#[test]
+fn on_a_terminal_tables_fit_it_and_elsewhere_they_are_whole() {
+    for columns in [80, 120, 200] {
+        for table in ["", "programs", "maps", "links", "owners", "hooks", "orphans", "btfs"] {
+            let text = on_terminal(columns, table, "NO_COLOR=1");
+            assert!(text.lines().count() > 3, "{text}");
+            let width = |line: &str| unicode_width::UnicodeWidthStr::width(line);
+            assert!(text.lines().all(|line| width(line) <= columns), "{columns}: {text}");
+            assert!(!text.contains('\u{1b}'), "{text}");
+        }
+    }
+    let narrow = on_terminal(80, "programs", "NO_COLOR=1");
+    assert!(narrow.contains(" more columns with --wide") && narrow.contains('…'), "{narrow}");
+    let wide = on_terminal(80, "programs --wide", "NO_COLOR=1");
+    assert!(!wide.contains('…') && wide.lines().any(|line| line.len() > 200), "{wide}");
+    assert!(on_terminal(80, "programs", "NO_COLOR=").contains("\u{1b}[1m"));
+    let piped = printed(&["programs"]);
+    assert!(!piped.contains(['…', '\u{1b}']) && !piped.contains("--wide"), "{piped}");
+    assert!(wide.starts_with(&*piped), "{wide}");
 }
 
 /// The lines of a reading in Prometheus' format that are samples.
