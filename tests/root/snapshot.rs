@@ -17,12 +17,13 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::suite::{Requirement, Test};
-use test_support::bpftool;
 use test_support::objects::{Filled, Map, Program, uapi, wait_until};
 use test_support::run_stats::holders;
 use test_support::running::Running;
+use test_support::{bpftool, readers};
 
 const BPFTOOL: &[Requirement] = &[bpftool::missing];
+const ITERATORS: &[Requirement] = &[readers::iterators_missing];
 
 /// From the start to the end of the first reading, and for the end, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -32,7 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("maps_have_the_numbers_of_bpftool", maps).requires(BPFTOOL),
     Test::new("a_program_that_runs_has_its_rate", rates),
     Test::new("run_stats_are_on_for_the_period_only", run_stats),
-    Test::new("the_exporters_own_are_marked_or_left_out", own),
+    Test::new("the_exporters_own_are_marked_or_left_out", own).requires(ITERATORS),
     Test::new("a_recording_is_read_back_with_its_rates", recording),
     Test::new("a_recording_ends_with_a_whole_line", endings),
     Test::new("a_closed_pipe_ends_a_recording", closed),

@@ -12,6 +12,7 @@ mod encoding;
 mod generated;
 mod golden;
 mod golden_events;
+mod json_docs;
 mod log;
 mod logs;
 mod lookup;

@@ -64,6 +64,7 @@ const TESTS: &[Test] = &[
         &[PrometheusOtlp],
     ),
     ("promtool_accepts_the_exposition", routes::promtool, &[Promtool]),
+    ("promtool_accepts_the_file_of_a_snapshot", routes::textfile, &[Promtool]),
     ("every_documented_expression_evaluates_with_two_targets", queries::test, &[Prometheus]),
     (
         "every_expression_of_a_dashboard_says_what_is_there_by_every_route",

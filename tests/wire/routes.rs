@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -351,7 +352,40 @@ pub(crate) fn promtool() {
     assert!(exposition.contains(&format!("{HISTOGRAM}_bucket")), "there is no histogram");
     let file = folder.join("exposition");
     std::fs::write(&file, exposition).expect("the folder is new");
-    let file = File::open(&file).expect("it was just written");
+    check_metrics(&file);
+}
+
+/// What node_exporter's textfile collector reads.
+pub(crate) fn textfile() {
+    let scratch = Scratch::new();
+    let _herd = Herd::new(120, 20).expect("the kernel takes a small herd");
+    let file = scratch.folder("textfile").join("bpf.prom");
+    let mut snapshot = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+    let written = snapshot
+        .args(["snapshot", "--for=1s", "--format=prometheus", "--output"])
+        .arg(&file)
+        .env_clear()
+        .output();
+    let written = written.expect("it starts");
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let exposition = std::fs::read_to_string(&file).expect("it was just written");
+    for metric in ["bpf_program_runs_total", "bpf_map_mem_bytes", "bpf_owner_mem_bytes"] {
+        assert!(exposition.contains(&format!("\n{metric}{{")), "{metric} is missing");
+    }
+    // The collector refuses times.
+    assert!(exposition.lines().filter(|line| !line.starts_with('#')).all(|line| !has_timestamp(line)));
+    check_metrics(&file);
+}
+
+/// Returns whether a sample has a time after its value.
+fn has_timestamp(sample: &str) -> bool {
+    let after = sample.rsplit_once('}').map_or(sample, |(_, after)| after);
+    after.split_whitespace().count() > if sample.contains('}') { 1 } else { 2 }
+}
+
+/// Has promtool check an exposition.
+fn check_metrics(file: &Path) {
+    let file = File::open(file).expect("it was just written");
     let mut promtool = Command::new(Receiver::Promtool.path());
     let found = promtool.args(["check", "metrics"]).stdin(Stdio::from(file)).output();
     let found = found.unwrap_or_else(|error| panic!("failed to run promtool: {error}"));
