@@ -105,7 +105,10 @@ pub fn overview(
         let Section { kind, by } = section;
         let table = Table::new(kind, later, earlier);
         let Some(table) = table else {
-            text += &format!("\n{}\n", cut_line(&format!("{}: not known", kind.title()), style.width));
+            text += &format!(
+                "\n{}\n",
+                cut_line(&format!("{}: not known; `doctor` says why", kind.title()), style.width)
+            );
             continue;
         };
         let (rows, sort) = section.select(&table, filter);

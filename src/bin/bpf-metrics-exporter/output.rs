@@ -1,5 +1,6 @@
 //! Where commands write: standard output, or a file that appears as a whole. Entry points: [`write()`] and [`Recorder`].
 
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, IsTerminal as _, Stdout, Write as _};
 use std::os::fd::AsFd as _;
@@ -48,9 +49,10 @@ fn temporary(path: &Path) -> anyhow::Result<NamedTempFile> {
         _ => {}
     }
     let name = path.file_name().context("it has no file name")?;
-    let mut prefix = std::ffi::OsString::from(".");
+    let mut prefix = OsString::from(".");
     prefix.push(name);
-    prefix.push(".");
+    // tempfile adds characters of its own until the name is free, which are not as hard to guess.
+    prefix.push(format!(".{:016x}", rand::random::<u64>()));
     // Prefix and suffix keep it from being read for what it will be: node_exporter reads *.prom.
     let file = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder(path))?;
     file.as_file().set_permissions(Permissions::from_mode(MODE))?;

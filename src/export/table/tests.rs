@@ -130,7 +130,11 @@ fn the_overview_says_what_is_not_known_and_what_there_is_none_of() {
     let start = BootTime::default();
     let nothing = Snapshot::begun(start, start, WallClock::default());
     let text = overview(&nothing, None, &Filter::default(), 5, ALL);
-    assert!(text.contains("\nPrograms: not known\n") && text.contains("\nOrphans: not known\n"), "{text}");
+    assert!(
+        text.contains("\nPrograms: not known; `doctor` says why\n")
+            && text.contains("\nOrphans: not known; `doctor` says why\n"),
+        "{text}"
+    );
     let none = Snapshot { orphans: Some(Vec::new()), ..nothing };
     let text = overview(&none, None, &Filter::default(), 5, ALL);
     assert!(text.contains("\nOwners: none\n") && text.contains("\nOrphans: none\n"), "{text}");
