@@ -1,4 +1,4 @@
-//! Tables for people, in as many columns as there is room for. Entry points: [`render`] and [`overview`].
+//! Tables for people, in as many columns as there is room for. Entry points: [`render`] and [`overview`](overview()).
 
 use std::fmt::Write as _;
 
@@ -105,10 +105,8 @@ pub fn overview(
         let Section { kind, by } = section;
         let table = Table::new(kind, later, earlier);
         let Some(table) = table else {
-            text += &format!(
-                "\n{}\n",
-                cut_line(&format!("{}: not known; `doctor` says why", kind.title()), style.width)
-            );
+            let line = format!("{}: not known; `doctor` says why", kind.title());
+            let _infallible = writeln!(text, "\n{}", cut_line(&line, style.width));
             continue;
         };
         let (rows, sort) = section.select(&table, filter);
@@ -116,7 +114,8 @@ pub fn overview(
             // Without a map that can fill up there is nothing to say of it.
             if by.is_none() {
                 let none = if table.is_empty() { "none" } else { "none match" };
-                text += &format!("\n{}\n", cut_line(&format!("{}: {none}", kind.title()), style.width));
+                let line = format!("{}: {none}", kind.title());
+                let _infallible = writeln!(text, "\n{}", cut_line(&line, style.width));
             }
             continue;
         }

@@ -355,7 +355,7 @@ pub(crate) fn promtool() {
     check_metrics(&file);
 }
 
-/// What node_exporter's textfile collector reads.
+/// What `node_exporter`'s textfile collector reads.
 pub(crate) fn textfile() {
     let scratch = Scratch::new();
     let _herd = Herd::new(120, 20).expect("the kernel takes a small herd");
