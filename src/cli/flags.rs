@@ -257,7 +257,7 @@ pub(super) struct SnapshotFlags {
     ///
     /// Type, name, tag and owner of each distinct program, without ids and times, for version control. Only --only, --except and --min-age
     /// select programs. Excludes --format.
-    #[arg(long = "baseline", id = WRITE_BASELINE, conflicts_with = "format")]
+    #[arg(long = "baseline", id = WRITE_BASELINE, conflicts_with_all = ["format", "period"])]
     pub(super) write_baseline: bool,
 
     /// Show a snapshot saved as JSON instead of reading the host

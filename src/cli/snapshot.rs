@@ -121,6 +121,15 @@ fn refuse_combinations(flags: &SnapshotFlags, errors: &mut ConfigErrors) {
     let tables = || TableKind::ALL.map(TableKind::as_str).join(", ");
     let format = word(flags.format);
     let mut refuse = |line: String| errors.lines.push(line);
+    if flags.write_baseline {
+        if let Some(kind) = flags.table {
+            refuse(format!("--baseline is of all programs; leave out {}", kind.as_str()));
+        }
+        if !flags.own {
+            refuse("--no-own selects rows of tables; leave it out with --baseline".to_owned());
+        }
+        return;
+    }
     if flags.every.is_some() {
         if let Some(kind) = flags.table {
             refuse(format!("--every records whole snapshots; leave out {}", kind.as_str()));
@@ -134,9 +143,6 @@ fn refuse_combinations(flags: &SnapshotFlags, errors: &mut ConfigErrors) {
                 "--format {format} has every metric; leave out {}, and select objects with --only",
                 kind.as_str()
             ));
-        }
-        (Some(kind), _) if flags.write_baseline => {
-            refuse(format!("--baseline is of all programs; leave out {}", kind.as_str()));
         }
         (None, SnapshotFormat::Csv) => refuse(format!("--format csv needs a table: {}", tables())),
         (None, format) => {

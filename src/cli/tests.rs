@@ -451,6 +451,8 @@ fn flags_of_snapshot_that_exclude_each_other_are_one_line() {
         (&["--for=0s"], "--for: \"0s\" is no time at all"),
         (&["--count=3"], "--every <DURATION> is missing"),
         (&["--baseline", "programs"], "--baseline is of all programs; leave out programs"),
+        (&["--baseline", "--no-own"], "--no-own selects rows of tables; leave it out with --baseline"),
+        (&["--baseline", "--for=1s"], "the argument '--baseline' cannot be used with '--for <DURATION>'"),
         (&["--baseline", "--limit=3"], "the argument '--baseline' cannot be used with '--limit <NUMBER>'"),
     ] {
         let errors = errors(&[&["snapshot"], arguments].concat(), &[]);
