@@ -268,15 +268,15 @@ impl Grid {
             return full.iter().enumerate().map(|(column, &width)| Fitted { column, width }).collect();
         };
         // A number is not cut, nor is a heading: what is cut has room for both.
-        let least_of = |column: usize, by_rank: &[usize]| {
+        let least_of = |column: usize, comfortable: &[usize]| {
             let GridColumn { title, is_numeric, rank } = &self.columns[column];
-            let shortest = by_rank.get(usize::from(*rank)).copied().unwrap_or(SHORTEST);
+            let shortest = comfortable.get(usize::from(*rank)).copied().unwrap_or(SHORTEST);
             if *is_numeric { full[column] } else { full[column].min(shortest.max(title.width())) }
         };
         let first = (0..self.columns.len()).filter(|&column| self.columns[column].rank == 0);
         let room_for_first: usize = first.map(|column| least_of(column, &COMFORTABLE) + GAP).sum();
-        let by_rank = if room_for_first <= width + GAP { &COMFORTABLE[..] } else { &[] };
-        let least = |column| least_of(column, by_rank);
+        let comfortable = if room_for_first <= width + GAP { &COMFORTABLE[..] } else { &[] };
+        let least = |column| least_of(column, comfortable);
         let mut by_rank: Vec<usize> = (0..self.columns.len()).collect();
         by_rank.sort_by_key(|&column| self.columns[column].rank);
         let mut kept: Vec<Fitted> = Vec::new();
