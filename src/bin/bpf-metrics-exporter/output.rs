@@ -17,7 +17,7 @@ use crate::print;
 /// How often standard output is looked at, which may be closed while nothing happens.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Permissions of files: node_exporter, which reads them, is not root.
+/// Permissions of files: `node_exporter`, which reads them, is not root.
 const MODE: u32 = 0o644;
 
 /// Returns whether standard output has colours.

@@ -168,13 +168,13 @@ impl Writer {
         let (written, goes_on) = tokio::select! {
             written = &mut write => (written, true),
             () = self.is_unread() => return Ok(false),
-            () = stop.signal() => match tokio::time::timeout(LAST_LINE, write).await {
-                Ok(written) => (written, false),
-                Err(_) => {
-                    warn!("ended within a line, which standard output does not take");
+            () = stop.signal() => {
+                let Ok(written) = tokio::time::timeout(LAST_LINE, write).await else {
+                    warn!("ended within a line, which the output does not take");
                     return Ok(false);
-                }
-            },
+                };
+                (written, false)
+            }
         };
         match written {
             Ok(()) => Ok(goes_on),

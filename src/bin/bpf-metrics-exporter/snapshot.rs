@@ -134,8 +134,7 @@ fn render_table(
         wide,
     };
     let Some(kind) = kind else {
-        let rows =
-            limit.unwrap_or_else(|| terminal.map_or(OVERVIEW_ROWS, |terminal| terminal.rows_of_overview()));
+        let rows = limit.unwrap_or_else(|| terminal.map_or(OVERVIEW_ROWS, Terminal::rows_of_overview));
         return Ok(table::overview(later, earlier, filter, rows, style));
     };
     let table = Table::new(kind, later, earlier)
