@@ -498,7 +498,7 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 37] = [
+const OTHER: [(&str, &str); 38] = [
     ("otlp-grpc", "collector:1"),
     ("otlp-http", "http://collector:1"),
     ("otlp-compression", "zstd"),
@@ -514,6 +514,7 @@ const OTHER: [(&str, &str); 37] = [
     ("web.allowed-hosts", "*.example.com"),
     ("web.socket-mode", "0600"),
     ("web.created-timestamps", "true"),
+    ("web.page", "false"),
     ("user", "65534:65534"),
     ("least-privilege", "true"),
     ("events-per-second", "7"),

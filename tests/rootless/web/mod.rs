@@ -80,6 +80,8 @@ fn settings() -> web::Settings {
         clock: Arc::new(|| WallClock { booted_at: Timestamp::UNIX_EPOCH }),
         config: None,
         descriptors: 1 << 20,
+        page: true,
+        settings: Arc::default(),
     }
 }
 
