@@ -92,7 +92,8 @@ export function date(time: string): string {
 
 /** Returns how long ago a time was: `12 s ago`. */
 export function ago(milliseconds: number): string {
-  return `${duration(Math.max(0, Math.round(milliseconds / 1000)))} ago`;
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  return `${seconds < 60 ? `${seconds} s` : duration(seconds)} ago`;
 }
 
 /** Returns a whole number with its digits in groups: `20,000`. */

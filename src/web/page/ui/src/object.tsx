@@ -32,6 +32,7 @@ export function ObjectView({ name, tables, seconds }: { name: string; tables: Ta
         </h1>
         {found !== undefined && !isGone && (
           <p class="summary">
+            {typeof found.row?.["name"] === "string" && <span class="figure">{visible(found.row["name"])}</span>}
             {found.period_seconds !== undefined && <span class="rates">rates over {duration(found.period_seconds)}</span>}
             {polled.at !== undefined && <Age at={polled.at} seconds={seconds} />}
           </p>
@@ -65,7 +66,7 @@ export function ObjectView({ name, tables, seconds }: { name: string; tables: Ta
 function Summary({ row, definition, seconds }: { row: Row; definition: TableDefinition; seconds: number }): VNode {
   const known = definition.columns.filter((column) => valueOf(row, column.field) !== undefined);
   const figures = known.filter((column) => column.unit !== "" && column.rank <= FIGURE_RANK);
-  const words = known.filter((column) => column.unit === "" && column.rank <= FIGURE_RANK && !Array.isArray(row[column.field]) && column.field !== "id");
+  const words = known.filter((column) => column.unit === "" && column.rank <= FIGURE_RANK && !Array.isArray(row[column.field]) && !["id", "name"].includes(column.field));
   const graphs = definition.columns.filter((column) => (row.history?.[column.field]?.filter((point) => point !== null).length ?? 0) > 1);
   return (
     <div class="overview">

@@ -12,7 +12,7 @@ import { go, type Route, tableUrl } from "./route";
 import { windowOf } from "./virtual";
 
 /** Height of a row until one is measured, in pixels. */
-const ROW_HEIGHT = 32;
+const ROW_HEIGHT = 30;
 
 /** How long the filter waits for another key, in milliseconds. */
 const TYPING = 150;

@@ -19,6 +19,7 @@ export function ready(): void {
   if (app === undefined || !app.classList.contains("waiting")) return;
   app.classList.remove("waiting");
   document.documentElement.classList.add("live");
+  performance.mark("live");
   for (const node of replaced) node.remove();
   replaced = [];
 }
