@@ -226,7 +226,7 @@ fn chromium() -> PathBuf {
 /// Sends a request to the driver, and returns the value of its answer.
 fn exchange(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
     let body = body.map(Value::to_string).unwrap_or_default();
-    let answer = || -> std::io::Result<String> {
+    let answer = || -> std::io::Result<(String, Vec<u8>)> {
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         write!(
@@ -235,14 +235,26 @@ fn exchange(address: SocketAddr, method: &str, path: &str, body: Option<&Value>)
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut stream = BufReader::new(stream);
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let start = head.len();
+            // The driver leaves the connection open, whatever it announces: the length is all there is.
+            if stream.read_line(&mut head)? == 0 || head[start..].trim().is_empty() {
+                break;
+            }
+            if let Some((name, value)) = head[start..].split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().map_err(std::io::Error::other)?;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body)?;
+        Ok((head, body))
     };
-    let answer = answer().map_err(|error| format!("chromedriver does not answer: {error}"))?;
-    let (head, body) =
-        answer.split_once("\r\n\r\n").ok_or_else(|| format!("no end of the head: {answer}"))?;
-    let mut value: Value = serde_json::from_str(body).map_err(|error| format!("{error}: {answer}"))?;
+    let (head, body) = answer().map_err(|error| format!("chromedriver does not answer: {error}"))?;
+    let mut value: Value = serde_json::from_slice(&body).map_err(|error| format!("{error}: {head}"))?;
     let value = value["value"].take();
     match head.split(' ').nth(1) {
         Some("200") => Ok(value),

@@ -186,7 +186,7 @@ export function TableView(props: {
         tabIndex={0}
         role="region"
         aria-label={definition.title}
-        aria-busy={!isCurrent}
+        aria-busy={!isCurrent && polled.problem === undefined}
         onScroll={(event) => setScrollTop(event.currentTarget.scrollTop)}
         onKeyDown={onKeyDown}
         onFocusOut={(event) => {
