@@ -56,15 +56,16 @@ static long find_bpffs(__u32 index __unused, struct find_bpffs *find)
 	return find->done;
 }
 
-SEC("iter/bpf_map_elem")
-int bpf_metrics_exporter_bpffs(struct bpf_iter__bpf_map_elem *ctx)
+/* Attached to an iterator over one thread of the reader. Before 6.1 it visits others, too. */
+SEC("iter/task")
+int bpf_metrics_exporter_bpffs(struct bpf_iter__task *ctx)
 {
 	struct find_bpffs find = { .seq = ctx->meta->seq };
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct fs_struct *fs = 0;
 	struct vfsmount *mount = 0;
 
-	if (!ctx->key || ctx->meta->seq_num != 0)
+	if (!ctx->task || ctx->meta->seq_num != 0)
 		return 0;
 	READ(fs, task, fs);
 	READ(mount, fs, root.mnt);

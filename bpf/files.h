@@ -7,9 +7,9 @@
  * a task that leaves the list keeps its pointer to the next one, and is not freed before the section ends. The list is
  * in order of creation.
  *
- * The program is attached to an iterator over the elements of an array, here bpfmetrics_walk. It runs once per element,
- * and each run is a step of the walk, so that no section lasts long and no step writes more than the buffer has room
- * for. The position is kept in the first element.
+ * The program is attached to an iterator over one thread of the reader, which runs it once, whatever the thread. Each
+ * run is a step of the walk, so that no section lasts long and no step writes more than the buffer has room for. Before
+ * 6.1 the iterator visits all threads of the pid namespace: several steps then, and none after the end of the walk.
  */
 #pragma once
 
@@ -22,12 +22,9 @@ struct {
 	__type(value, struct file_kinds);
 } bpfmetrics_kind SEC(".maps");
 
-/* Steps of one iteration, which the reader repeats until the walk has ended. */
-#define STEPS 16
-
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, STEPS);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct walk_state);
 } bpfmetrics_walk SEC(".maps");
@@ -532,8 +529,8 @@ static long find_init_task(__u32 index __unused, struct task_struct **task)
 	return 0;
 }
 
-SEC("iter/bpf_map_elem")
-int bpf_metrics_exporter_files(struct bpf_iter__bpf_map_elem *ctx)
+SEC("iter/task")
+int bpf_metrics_exporter_files(struct bpf_iter__task *ctx)
 {
 	struct seq_file *seq = ctx->meta->seq;
 	__u32 zero = 0;
@@ -543,7 +540,7 @@ int bpf_metrics_exporter_files(struct bpf_iter__bpf_map_elem *ctx)
 	struct task_struct *current = (struct task_struct *)bpf_get_current_task();
 	struct walk walk = { .seq = seq, .scratch = scratch, .kinds = kinds, .state = state };
 
-	if (!ctx->key || !scratch || !kinds || !state || state->done)
+	if (!ctx->task || !scratch || !kinds || !state || state->done)
 		return 0;
 	/* Have the kernel pass on what is in the buffer, and repeat this step. */
 	if (!has_room(seq))

@@ -594,11 +594,9 @@ struct bpf_iter__bpf_link {
 	struct bpf_link *link;
 };
 
-struct bpf_iter__bpf_map_elem {
+struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
-	void *key;
-	void *value;
+	struct task_struct *task;
 };
 
 #pragma clang attribute pop

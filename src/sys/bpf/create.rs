@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use super::info::size_of_u32;
 use super::uapi::{CoreRelocation, FunctionInfo, Instruction, LineInfo, OBJ_NAME_LEN};
@@ -223,14 +224,15 @@ pub(crate) fn load_btf(types: &[u8]) -> Result<OwnedFd> {
     unsafe { open(Command::BtfLoad, &mut attr) }
 }
 
-/// Links an iterator program to its table. One over the elements of a map takes that map.
+/// Links an iterator program to its table. One over tasks visits only `thread`, if there is one, by its id in the pid namespace of the
+/// caller; before 6.1 it visits all tasks of that namespace nevertheless.
 ///
 /// # Errors
 ///
-/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator, or takes no map; `EBADF` if it needs one.
-pub(crate) fn link_iterator(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    // `union bpf_iter_link_info` with a map.
-    let info = map.map(|map| map.as_raw_fd());
+/// `EPERM` without `CAP_BPF` and `CAP_PERFMON`; `EINVAL` when the program is no iterator, or `thread` is none.
+pub(crate) fn link_iterator(program: BorrowedFd<'_>, thread: Option<Pid>) -> Result<OwnedFd> {
+    // `union bpf_iter_link_info` with the first field of a task.
+    let info = thread.map(Pid::as_raw);
     let mut attr = LinkAttr {
         program_fd: program.as_raw_fd(),
         target_fd: 0,

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use self::object::{CompiledObject, ObjectError};
 use self::program::LinkedProgram;
@@ -38,8 +39,7 @@ const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
 
 /// The functions in the kernel that iterators are attached to, one for each table.
-const TARGETS: [&str; 4] =
-    ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_bpf_link", "bpf_iter_bpf_map_elem"];
+const TARGETS: [&str; 4] = ["bpf_iter_bpf_prog", "bpf_iter_bpf_map", "bpf_iter_bpf_link", "bpf_iter_task"];
 
 /// Bits of `trace_event_call.flags`.
 const FLAGS: [&str; 3] = ["TRACE_EVENT_FL_TRACEPOINT", "TRACE_EVENT_FL_KPROBE", "TRACE_EVENT_FL_UPROBE"];
@@ -171,17 +171,15 @@ impl Loader {
 
     fn detect_files(&mut self) -> Result<Files, Refusal> {
         let (kinds, state) = (duplicate(self.map(KINDS)?)?, duplicate(self.map(WALK)?)?);
-        let program = self.program("bpf_metrics_exporter_files", "bpf_map_elem")?;
-        let table = self.table(Part::Holder, "bpf_map_elem", &program, Some(state.as_fd()))?;
+        let program = self.program("bpf_metrics_exporter_files", "task")?;
+        let table = self.table(Part::Holder, "task", &program, Some(Pid::this()))?;
         self.own_objects.push((Kind::Map, sys::map_info(state.as_fd()).map_err(not_identified)?.value.id));
         Files::detect(table, FileMaps { kinds, state }, program.as_fd(), self.btf.as_fd())
     }
 
     fn bpffs(&mut self) -> Result<BpffsList, Refusal> {
-        let program = self.program("bpf_metrics_exporter_bpffs", "bpf_map_elem")?;
-        // It runs for the first element only.
-        let any = duplicate(self.map(WALK)?)?;
-        Ok(BpffsList::new(self.table(Part::Pin, "bpf_map_elem", &program, Some(any.as_fd()))?))
+        let program = self.program("bpf_metrics_exporter_bpffs", "task")?;
+        Ok(BpffsList::new(self.table(Part::Pin, "task", &program, Some(Pid::this()))?))
     }
 
     /// Loads the program of a table.
@@ -219,15 +217,15 @@ impl Loader {
         })
     }
 
-    /// Links a program to its table.
+    /// Links a program to its table, or to one thread of it.
     fn table(
         &mut self,
         part: impl Into<Part>,
         table: &str,
         program: &OwnedFd,
-        map: Option<BorrowedFd<'_>>,
+        thread: Option<Pid>,
     ) -> Result<Table, Refusal> {
-        let link = sys::link_iterator(program.as_fd(), map)
+        let link = sys::link_iterator(program.as_fd(), thread)
             .map_err(|error| refused(error, &format!("the iterator iter/{table} cannot be linked")))?;
         self.own_objects.push((Kind::Link, sys::link_info(link.as_fd()).map_err(not_identified)?.value.id));
         Ok(Table::new(part, link))
