@@ -154,8 +154,12 @@ pub(in crate::web) struct Known<'a> {
 impl<'a> Known<'a> {
     /// Returns what is known; `None` if there is no such row.
     pub(in crate::web) fn new(view: &'a View, key: &RowKey) -> Option<Self> {
-        let table = view.table(table_of(key))?;
-        let row = row_of(&table, key)?;
+        // An orphan may be known as such only.
+        let mut tables = [table_of(key), TableKind::Orphans].into_iter().filter_map(|kind| view.table(kind));
+        let (table, row) = tables.find_map(|table| {
+            let row = row_of(&table, key)?;
+            Some((table, row))
+        })?;
         let related = related(view, &table, row);
         Some(Self { table, row, sections: facts::facts(&view.snapshot, key), related })
     }

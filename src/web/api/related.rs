@@ -87,7 +87,7 @@ pub(in crate::web) fn related<'a>(view: &'a View, own: &Table<'_>, row: usize) -
         .collect();
     // An orphan is the same object again.
     referred.push(key.clone());
-    let others = TableKind::ALL.into_iter().filter(|other| *other != kind);
+    let others = TableKind::ALL.into_iter().filter(|other| *other != kind && *other != own.kind());
     let tables = others.filter_map(|other| {
         let table = view.table(other)?;
         let referring = referring_columns(table.columns(), &key);

@@ -1,10 +1,12 @@
 //! The HTTP server over a real connection, as scrapers, browsers, orchestrators and attackers use it.
 
+mod api;
 mod attacks;
 mod config;
 mod events;
 mod formats;
 mod http2;
+mod page;
 mod requests;
 mod sockets;
 
