@@ -11,12 +11,17 @@ export function Banner({ polled }: { polled: Polled<{ readonly taken_at: string 
     <div class="banner" role="status">
       {problem !== undefined && (
         <p>
-          <strong>{problem.message}.</strong> {last !== undefined && <>Below is the reading of {date(last.taken_at)}. </>}
+          <strong>{sentence(problem.message)}</strong> {last !== undefined && <>Below is the reading of {date(last.taken_at)}. </>}
           Trying again.
         </p>
       )}
     </div>
   );
+}
+
+/** Returns a message as a sentence. */
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 /** How long ago a reading was received. */

@@ -3,29 +3,46 @@
 import type { Column, Row } from "./api";
 import { decoration, textOf } from "./cells";
 
-/** Widths in pixels. */
-const CHARACTER = 7.3;
-const PADDING = 24;
-const NARROWEST = 56;
+/** Widths in pixels; those of cells include their padding. */
+const PADDING = 28;
+const NARROWEST = 48;
 const WIDEST = 260;
 /** How much of the room that is left a column of text may take. */
 const STRETCHED = 420;
+/** What the value beside a graph or a bar takes at least, as in the style sheet. */
+const BESIDE = 54;
+
+const canvas = document.createElement("canvas").getContext("2d");
+
+/** Returns the width of a text in the page's font. */
+function measured(text: string, weight: number): number {
+  if (canvas === null) return text.length * 8;
+  canvas.font = `${weight} 13px ${getComputedStyle(document.body).fontFamily}`;
+  return Math.ceil(canvas.measureText(text).width);
+}
 
 /** What is known of the columns of a table from the rows that were seen: columns only become wider, so that nothing jumps. */
 export class Widths {
   readonly #widths = new Map<string, number>();
+  readonly #longest = new Map<string, string>();
 
   /** Takes in rows, and returns whether something changed. */
   see(columns: readonly Column[], rows: readonly Row[]): boolean {
     let isChanged = false;
     for (const column of columns) {
-      let longest = 0;
-      for (const row of rows) longest = Math.max(longest, textOf(row, column).length);
-      if (longest === 0) continue;
+      let longest = "";
+      for (const row of rows) {
+        const text = textOf(row, column);
+        // Of texts with as many characters, digits are as wide as each other, and others nearly so.
+        if (text.length > longest.length) longest = text;
+      }
+      if (longest === "" || longest === this.#longest.get(column.field)) continue;
+      this.#longest.set(column.field, longest);
+      const beside = decoration(column);
+      const value = Math.max(measured(longest, column === columns[0] ? 600 : 400), beside > 0 ? BESIDE : 0);
       // The heading has the mark of the order beside it.
-      const characters = Math.max(longest, column.title.length + 2);
-      const needed = Math.ceil(characters * CHARACTER) + PADDING + decoration(column);
-      const width = Math.min(WIDEST + decoration(column), Math.max(NARROWEST, needed));
+      const heading = measured(`${column.title} ↓`, 600);
+      const width = Math.max(NARROWEST, Math.min(WIDEST, Math.max(value + beside, heading) + PADDING));
       if (width > (this.#widths.get(column.field) ?? 0)) {
         this.#widths.set(column.field, width);
         isChanged = true;
@@ -56,7 +73,7 @@ export function layout(
   sorted: string,
   all: boolean,
 ): readonly Placed[] {
-  const width = (column: Column) => Math.max(widths.of(column), column.field === sorted ? column.title.length * CHARACTER + 2 * PADDING : 0);
+  const width = (column: Column) => Math.max(widths.of(column), column.field === sorted ? measured(`${column.title} ↓`, 600) + PADDING : 0);
   const known = columns.filter((column) => width(column) > 0);
   const importance = (column: Column) => (column === columns[0] || column.field === sorted ? -1 : column.rank);
   const byRank = known.map((column, index) => ({ column, index })).sort((one, other) => importance(one.column) - importance(other.column) || one.index - other.index);

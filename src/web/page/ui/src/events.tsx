@@ -18,7 +18,13 @@ interface Identity {
   readonly unit?: string | null;
   readonly pin?: string | null;
   readonly bpffs?: string | null;
-  readonly group?: string | null;
+  readonly group?: { readonly name: string } | null;
+}
+
+/** What something is attached to: its kind, and what names it. */
+interface Target {
+  readonly kind: string;
+  readonly [field: string]: unknown;
 }
 
 interface BpfEvent {
@@ -27,13 +33,13 @@ interface BpfEvent {
   readonly at: string;
   readonly severity: string;
   readonly subject: {
-    readonly kind: string;
+    readonly kind?: string | null;
     readonly id?: number | null;
     readonly name?: string | null;
     readonly type?: string | null;
     readonly prog_id?: number | null;
     readonly hook?: string | null;
-    readonly target?: string | null;
+    readonly target?: Target | null;
     readonly path?: string | null;
   };
   readonly actor?: { readonly pid: number; readonly executable?: string | null; readonly identity?: Identity | null } | null;
@@ -47,9 +53,10 @@ type State = "connecting" | "open" | "lost";
 
 function ownerName(owner: Identity | null | undefined): string {
   if (owner == null) return "";
+  if (owner.group != null) return owner.group.name;
   if (owner.pod?.name != null) return `${owner.pod.namespace ?? ""}/${owner.pod.name}`;
   const name = owner.container?.name ?? owner.unit ?? owner.process?.name ?? owner.container?.id;
-  return name ?? owner.pin ?? owner.bpffs ?? owner.group ?? "";
+  return name ?? owner.pin ?? owner.bpffs ?? "";
 }
 
 function processName({ actor }: BpfEvent): string {
@@ -58,8 +65,20 @@ function processName({ actor }: BpfEvent): string {
   return `${name}[${actor.pid}]`;
 }
 
+/** Returns the name of a target: its own, that of its device or symbol, or its kind and number. */
+function targetText(target: Target): string {
+  const named = [target, target["device"], target["symbol"], target["single"]] as readonly (Target | null | undefined)[];
+  const names = named.flatMap((part) => [part?.["name"], part?.["path"]]);
+  const name = names.find((text) => typeof text === "string");
+  const numbers = ["id", "ifindex", "inode", "index", "count"].map((field) => target[field]);
+  const number = numbers.find((each) => typeof each === "number") ?? "";
+  const group = target["group"];
+  return typeof name === "string" ? (typeof group === "string" ? `${group}:${name}` : name) : `${target.kind} ${number}`.trim();
+}
+
 function targetName({ subject }: BpfEvent): string {
-  return subject.path ?? [subject.hook, subject.target].filter((text) => text != null).join(" ");
+  const target = subject.target == null ? "" : targetText(subject.target);
+  return subject.path ?? [subject.hook ?? "", target].join(" ").trim();
 }
 
 function useEvents(kinds: readonly string[], isPaused: boolean): { lines: readonly Line[]; state: State } {
@@ -200,15 +219,16 @@ export function EventsView({ route, kinds }: { route: Route; kinds: readonly str
 
 function EventRow({ event }: { event: BpfEvent }): VNode {
   const { subject } = event;
-  const hasPage = ["program", "map", "link", "btf"].includes(subject.kind) && subject.id != null;
-  const label = subject.id == null ? subject.kind : `${subject.kind} ${subject.id}`;
+  const kind = subject.kind ?? "";
+  const hasPage = ["program", "map", "link", "btf"].includes(kind) && subject.id != null;
+  const label = subject.id == null ? kind : `${kind} ${subject.id}`;
   return (
     <tr class={event.severity === "INFO" ? "" : "warned"}>
       <td class="time" title={event.at}>
         {date(event.at).slice(0, 19)}
       </td>
       <th scope="row">{event.kind.replace("bpf.", "")}</th>
-      <td>{hasPage ? <KeyLink to={`${subject.kind}/${subject.id}`} children={label} /> : label}</td>
+      <td>{hasPage ? <KeyLink to={`${kind}/${subject.id}`} children={label} /> : label}</td>
       <td>{visible(subject.name ?? "")}</td>
       <td>{visible(subject.type ?? "")}</td>
       <td>{visible(processName(event))}</td>

@@ -51,7 +51,7 @@ function FactTable({ section, id }: { section: Section; id: string }): VNode {
   const align = (fact: Fact | undefined) => (typeof fact?.value === "number" ? "number" : "");
   return (
     <>
-      <div class="sideways" tabIndex={0} role="region" aria-labelledby={id}>
+      <div class="sideways" tabIndex={0} role="group" aria-labelledby={id}>
         <table class="table">
           <thead>
             <tr>

@@ -139,7 +139,7 @@ function RelatedTable({ related, tables }: { related: Related; tables: Tables })
       <h2 id={id}>
         {related.title} <span class="count">{related.matching}</span>
       </h2>
-      <div class="sideways" tabIndex={0} role="region" aria-labelledby={id}>
+      <div class="sideways" tabIndex={0} role="group" aria-labelledby={id}>
         <table class="table">
           <thead>
             <tr>

@@ -29,7 +29,7 @@ export function StatusView(): VNode {
       {status !== undefined && (
         <>
           <Features features={status.features} />
-          <Sections sections={status.sections} />
+          <Sections sections={status.sections.filter(({ title }) => title !== "Features")} />
           <Settings settings={status.settings} />
         </>
       )}
@@ -37,19 +37,23 @@ export function StatusView(): VNode {
   );
 }
 
+/** What is missing comes first: that is what one looks for. */
+const STATES: readonly Feature["state"][] = ["missing", "works", "off"];
+
 function Features({ features }: { features: readonly Feature[] }): VNode {
+  const ordered = STATES.flatMap((state) => features.filter((feature) => feature.state === state));
   return (
     <section class="facts wide" aria-labelledby="features">
       <h2 id="features">Features</h2>
       <ul class="features">
-        {features.map((feature) => (
+        {ordered.map((feature) => (
           <li key={feature.name}>
             <span class={`state ${feature.state}`}>{feature.state}</span>
             <div>
               <strong>{visible(feature.name)}</strong>
-              {feature.about !== undefined && <span> {visible(feature.about)}</span>}
+              {feature.about !== undefined && <span>{visible(feature.about)}</span>}
               {feature.reason !== undefined && <p>{visible(feature.reason)}</p>}
-              {feature.needs !== undefined && <p>Needs {visible(feature.needs)}</p>}
+              {feature.state !== "works" && feature.needs !== undefined && <p>Needs {visible(feature.needs)}</p>}
             </div>
           </li>
         ))}
@@ -62,7 +66,7 @@ function Settings({ settings }: { settings: readonly Setting[] }): VNode {
   return (
     <section class="facts wide" aria-labelledby="settings">
       <h2 id="settings">Settings</h2>
-      <div class="sideways" tabIndex={0} role="region" aria-labelledby="settings">
+      <div class="sideways" tabIndex={0} role="group" aria-labelledby="settings">
         <table class="table settings">
           <thead>
             <tr>
