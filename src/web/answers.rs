@@ -30,13 +30,13 @@ const PIECE: usize = 16 << 10;
 /// What is rendered of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Request {
-    pub(super) content: Content,
+    pub(super) content: AnswerContent,
     pub(super) coding: Coding,
 }
 
 /// What an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Content {
+pub(super) enum AnswerContent {
     Metrics(Format, Collectors),
     /// The whole reading as JSON, whatever is selected of it for the metrics.
     Snapshot,
@@ -53,7 +53,7 @@ pub(super) struct Answer {
 /// How a request's answer is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    content: Content,
+    content: AnswerContent,
     is_zstd: bool,
 }
 
@@ -165,11 +165,11 @@ fn render(reading: Reading, exporter: &Exporter, key: Key, created: bool) -> io:
     let Reading { snapshot, mut selected } = reading;
     let mut plain = 0;
     let mut write = |out: &mut dyn Write| match key.content {
-        Content::Snapshot => {
+        AnswerContent::Snapshot => {
             let text = json::render(&Selected::all(Arc::clone(&snapshot)))?;
             out.write_all(text.as_bytes())
         }
-        Content::Metrics(format, collectors) => {
+        AnswerContent::Metrics(format, collectors) => {
             selected.metrics = collectors.restrict(&selected.metrics);
             let sample = selected.sample(Some(exporter));
             match format {

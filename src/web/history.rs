@@ -15,18 +15,18 @@ pub(super) const POINTS: usize = 120;
 pub(super) const MAX_BYTES: usize = 4 << 20;
 
 /// A column with history, and how many of its rows have one.
-pub(super) struct Kept {
+pub(super) struct KeptColumn {
     pub(super) kind: TableKind,
     pub(super) field: &'static str,
     pub(super) rows: usize,
 }
 
 /// Every column with history.
-pub(super) const KEPT: [Kept; 4] = [
-    Kept { kind: TableKind::Programs, field: "cpu_ratio", rows: 2500 },
-    Kept { kind: TableKind::Maps, field: "fill_ratio", rows: 2500 },
-    Kept { kind: TableKind::Owners, field: "cpu_ratio", rows: 500 },
-    Kept { kind: TableKind::Owners, field: "mem_bytes", rows: 500 },
+pub(super) const KEPT: [KeptColumn; 4] = [
+    KeptColumn { kind: TableKind::Programs, field: "cpu_ratio", rows: 2500 },
+    KeptColumn { kind: TableKind::Maps, field: "fill_ratio", rows: 2500 },
+    KeptColumn { kind: TableKind::Owners, field: "cpu_ratio", rows: 500 },
+    KeptColumn { kind: TableKind::Owners, field: "mem_bytes", rows: 500 },
 ];
 
 /// What a series takes: its values with the header of their allocation, and its share of a hash table, which is at most
@@ -55,7 +55,7 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new() -> Self {
-        let columns = KEPT.map(|Kept { rows, .. }| HashMap::with_capacity(rows.min(64)));
+        let columns = KEPT.map(|KeptColumn { rows, .. }| HashMap::with_capacity(rows.min(64)));
         Self { hasher: RandomState::new(), columns, samples: 0 }
     }
 
@@ -78,7 +78,7 @@ impl History {
     pub(super) fn record<'a>(&mut self, table: impl Fn(TableKind) -> Option<Table<'a>>) {
         let slot = self.samples % POINTS;
         let mut tables: Vec<(TableKind, Option<Table<'a>>)> = Vec::new();
-        for (series, Kept { kind, field, rows }) in self.columns.iter_mut().zip(KEPT) {
+        for (series, KeptColumn { kind, field, rows }) in self.columns.iter_mut().zip(KEPT) {
             let at = tables.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
                 tables.push((kind, table(kind)));
                 tables.len() - 1

@@ -43,11 +43,11 @@ pub(super) struct Live {
     pace: Pace,
     /// Distinguishes this process from an earlier one.
     run: u64,
-    state: Mutex<State>,
+    state: Mutex<LiveState>,
 }
 
 #[derive(Default)]
-struct State {
+struct LiveState {
     /// The last request.
     asked: Option<Instant>,
     /// Number of the last view.
@@ -86,7 +86,7 @@ impl Live {
         Arc::new(Self { source, worker, pace, run, state: Mutex::default() })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LiveState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

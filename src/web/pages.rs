@@ -221,7 +221,8 @@ impl Pages {
             Page::later("as many scrapes as --web.max-requests allows are being answered\n")
         })?;
         let scrape = Arc::new(scrape);
-        let wanted = answers::Request { content: answers::Content::Metrics(format, collectors), coding };
+        let wanted =
+            answers::Request { content: answers::AnswerContent::Metrics(format, collectors), coding };
         let answer = async {
             let reading = self.source.latest().await;
             self.answers.get(&self.source, reading, wanted, &scrape).await

@@ -93,10 +93,10 @@ pub(super) struct Document {
     /// The tag of its content, if it can be compared.
     tag: Option<String>,
     coding: Coding,
-    content: Content,
+    content: DocumentContent,
 }
 
-enum Content {
+enum DocumentContent {
     /// The client has it already.
     Unchanged,
     Bytes(Bytes),
@@ -150,8 +150,11 @@ impl Site {
             Route::Asset(served) => {
                 let tag = served.tag();
                 let (coding, bytes) = served.content(coding(headers));
-                let content =
-                    if is_known(headers, &tag) { Content::Unchanged } else { Content::Bytes(bytes) };
+                let content = if is_known(headers, &tag) {
+                    DocumentContent::Unchanged
+                } else {
+                    DocumentContent::Bytes(bytes)
+                };
                 let content_type = HeaderValue::from_static(served.content_type);
                 Ok(Document { content_type, cache: IMMUTABLE, tag: Some(tag), coding, content })
             }
@@ -178,13 +181,13 @@ impl Site {
                 nothing(query)?;
                 let scrape = self.admit(activity)?;
                 let coding = coding(headers);
-                let wanted = answers::Request { content: answers::Content::Snapshot, coding };
+                let wanted = answers::Request { content: answers::AnswerContent::Snapshot, coding };
                 let answer = async {
                     let reading = self.source.latest().await;
                     self.answers.get(&self.source, reading, wanted, &scrape).await
                 };
                 let answer = in_time(headers, answer).await?.map_err(|problem| failed(&problem))?;
-                let content = Content::Answer(answer, scrape);
+                let content = DocumentContent::Answer(answer, scrape);
                 Ok(Document { content_type: JSON, cache: NO_STORE, tag: None, coding, content })
             }
             Route::Objects => {
@@ -218,7 +221,7 @@ impl Site {
             }
             Route::Page => {
                 let shown = Shown::parse(query).map_err(wrong)?;
-                let context = page::Context {
+                let context = page::PageContext {
                     exporter: self.source.exporter(),
                     telemetry_path: self.settings.telemetry_path.clone(),
                     settings: Arc::clone(&self.settings.settings),
@@ -272,12 +275,18 @@ impl Site {
 
 impl Document {
     fn plain(content_type: HeaderValue, cache: HeaderValue, tag: Option<String>, text: String) -> Self {
-        Self { content_type, cache, tag, coding: Coding::Identity, content: Content::Bytes(text.into()) }
+        Self {
+            content_type,
+            cache,
+            tag,
+            coding: Coding::Identity,
+            content: DocumentContent::Bytes(text.into()),
+        }
     }
 
     fn unchanged(content_type: HeaderValue, tag: String) -> Self {
         let (tag, coding) = (Some(tag), Coding::Identity);
-        Self { content_type, cache: COMPARED, tag, coding, content: Content::Unchanged }
+        Self { content_type, cache: COMPARED, tag, coding, content: DocumentContent::Unchanged }
     }
 
     fn rendered(
@@ -288,18 +297,20 @@ impl Document {
         scrape: Arc<Scrape>,
     ) -> Result<Self, Page> {
         let (coding, bytes) = rendered.map_err(|problem| failed(&problem))?;
-        Ok(Self { content_type, cache, tag, coding, content: Content::Rendered(bytes, scrape) })
+        Ok(Self { content_type, cache, tag, coding, content: DocumentContent::Rendered(bytes, scrape) })
     }
 
     pub(super) fn response(self, is_head: bool, busy: Busy) -> Response<Body> {
         let Self { content_type, cache, tag, coding, content } = self;
-        let is_unchanged = matches!(content, Content::Unchanged);
+        let is_unchanged = matches!(content, DocumentContent::Unchanged);
         let body = match content {
-            Content::Unchanged => Body::text("", busy),
+            DocumentContent::Unchanged => Body::text("", busy),
             _ if is_head => Body::text("", busy),
-            Content::Bytes(bytes) => Body::text(bytes, busy),
-            Content::Rendered(bytes, scrape) => Body::stored(Pieces::new([bytes].into()), scrape, busy),
-            Content::Answer(answer, scrape) => {
+            DocumentContent::Bytes(bytes) => Body::text(bytes, busy),
+            DocumentContent::Rendered(bytes, scrape) => {
+                Body::stored(Pieces::new([bytes].into()), scrape, busy)
+            }
+            DocumentContent::Answer(answer, scrape) => {
                 let pieces = Pieces::new(Arc::clone(&answer.pieces));
                 match coding {
                     Coding::Identity => Body::inflated(pieces, answer.plain, scrape, busy),

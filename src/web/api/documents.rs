@@ -6,18 +6,18 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::parameters::{TableQuery, sort_word};
-use super::related::{Related, link_of_fact, owner_kind_field, related, row_of, table_of};
+use super::related::{RelatedRows, link_of_fact, owner_kind_field, related, row_of, table_of};
 use crate::export::json::{self, Row, SCHEMA_VERSION};
 use crate::metrics::Sample;
 use crate::metrics::columns::{Refers, RowKey, Sort, Table, TableKind};
 use crate::metrics::facts::{self, Section};
-use crate::model::{EventKind, Exporter, Feature, SettingInForce, Snapshot, WallClock};
+use crate::model::{EventKind, Exporter, Feature, Reason, SettingInForce, Snapshot, WallClock};
 use crate::web::bounds;
 use crate::web::history::{self, KEPT};
 use crate::web::live::View;
 
 /// Rows of a table, for a request.
-pub(in crate::web) struct Selection<'a> {
+pub(in crate::web) struct SelectedRows<'a> {
     pub(in crate::web) table: Table<'a>,
     pub(in crate::web) sort: Sort,
     /// How many rows match the filter.
@@ -26,7 +26,7 @@ pub(in crate::web) struct Selection<'a> {
     pub(in crate::web) rows: Vec<usize>,
 }
 
-impl<'a> Selection<'a> {
+impl<'a> SelectedRows<'a> {
     /// Selects rows; `None` if the table could not be read.
     pub(in crate::web) fn new(view: &'a View, query: &TableQuery) -> Option<Self> {
         let table = view.table(query.kind)?;
@@ -82,8 +82,8 @@ fn history_of(view: &View, kind: TableKind, key: &RowKey) -> BTreeMap<&'static s
 ///
 /// None that a table can cause.
 pub(in crate::web) fn objects(view: &View, query: &TableQuery) -> serde_json::Result<Option<String>> {
-    let Some(selection) = Selection::new(view, query) else { return Ok(None) };
-    let Selection { table, sort, matching, rows } = &selection;
+    let Some(selection) = SelectedRows::new(view, query) else { return Ok(None) };
+    let SelectedRows { table, sort, matching, rows } = &selection;
     let document = ObjectsDocument {
         schema_version: SCHEMA_VERSION,
         kind: query.kind.as_str(),
@@ -144,14 +144,14 @@ struct FactDocument {
 }
 
 /// Everything that is known of a row.
-pub(in crate::web) struct Known<'a> {
+pub(in crate::web) struct KnownRow<'a> {
     pub(in crate::web) table: Table<'a>,
     pub(in crate::web) row: usize,
     pub(in crate::web) sections: Vec<Section>,
-    pub(in crate::web) related: Vec<Related<'a>>,
+    pub(in crate::web) related: Vec<RelatedRows<'a>>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownRow<'a> {
     /// Returns what is known; `None` if there is no such row.
     pub(in crate::web) fn new(view: &'a View, key: &RowKey) -> Option<Self> {
         // An orphan may be known as such only.
@@ -180,8 +180,8 @@ pub(in crate::web) fn title(key: &RowKey) -> String {
 ///
 /// None that a row can cause.
 pub(in crate::web) fn object(view: &View, key: &RowKey) -> serde_json::Result<Option<String>> {
-    let Some(known) = Known::new(view, key) else { return Ok(None) };
-    let related = known.related.iter().map(|Related { table, rows }| RelatedDocument {
+    let Some(known) = KnownRow::new(view, key) else { return Ok(None) };
+    let related = known.related.iter().map(|RelatedRows { table, rows }| RelatedDocument {
         kind: table.kind().as_str(),
         title: table.kind().title(),
         matching: rows.len(),
@@ -296,7 +296,7 @@ pub(in crate::web) fn features(snapshot: &Snapshot) -> Vec<FeatureDocument> {
             needs: plain(row.needs),
             without: plain(row.without),
             reason: reason.map(|reason| reason.to_string()),
-            remedy: reason.map(|reason| reason.remedy()),
+            remedy: reason.map(Reason::remedy),
         }
     };
     Feature::ALL.into_iter().map(feature).collect()

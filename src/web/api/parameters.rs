@@ -59,8 +59,8 @@ impl TableQuery {
         }
         if let Some((unknown, _)) = pairs.iter().find(|(name, _)| name != "kind" && !NAMES.contains(&&**name))
         {
-            let names = NAMES.join(", ");
-            return Err(format!("{:?} is no parameter: use kind, {names}", query::shortened(unknown)));
+            let known = NAMES.join(", ");
+            return Err(format!("{:?} is no parameter: use kind, {known}", query::shortened(unknown)));
         }
         Self::with(kind, &pairs)
     }

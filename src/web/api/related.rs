@@ -7,7 +7,7 @@ use crate::model::Kind;
 use crate::web::live::View;
 
 /// Rows of a table that belong to a row of another one.
-pub(in crate::web) struct Related<'a> {
+pub(in crate::web) struct RelatedRows<'a> {
     pub(in crate::web) table: Table<'a>,
     pub(in crate::web) rows: Vec<usize>,
 }
@@ -77,7 +77,7 @@ pub(in crate::web) fn row_of(table: &Table<'_>, key: &RowKey) -> Option<usize> {
 }
 
 /// Returns the rows of other tables that refer to a row, or to which it refers. Tables without any are left out.
-pub(in crate::web) fn related<'a>(view: &'a View, own: &Table<'_>, row: usize) -> Vec<Related<'a>> {
+pub(in crate::web) fn related<'a>(view: &'a View, own: &Table<'_>, row: usize) -> Vec<RelatedRows<'a>> {
     let key = own.key(row);
     let kind = table_of(&key);
     let mut referred: Vec<RowKey> = (0..own.columns().len())
@@ -100,7 +100,7 @@ pub(in crate::web) fn related<'a>(view: &'a View, own: &Table<'_>, row: usize) -
                 || (to_it && referred.contains(&table.key(row)))
         };
         let rows: Vec<_> = (0..table.len()).filter(belongs).collect();
-        (!rows.is_empty()).then_some(Related { table, rows })
+        (!rows.is_empty()).then_some(RelatedRows { table, rows })
     });
     tables.collect()
 }

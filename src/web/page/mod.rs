@@ -2,13 +2,15 @@
 //! Entry points: [`Shown::parse`] and [`Shown::render`]. The front end is in `ui/`; its built files are in the program.
 
 mod assets;
+mod frame;
 mod html;
 mod markup;
+mod rows;
 
 use std::sync::Arc;
 
 pub(super) use self::assets::Served;
-use self::markup::Frame;
+use self::frame::Frame;
 use super::api::documents::Status;
 use super::api::parameters::{TableQuery, parse_key};
 use super::live::View;
@@ -26,7 +28,7 @@ pub(super) enum Shown {
 }
 
 /// What the page shows beside a reading.
-pub(super) struct Context {
+pub(super) struct PageContext {
     pub(super) exporter: Exporter,
     pub(super) telemetry_path: String,
     pub(super) settings: Arc<[SettingInForce]>,
@@ -62,8 +64,8 @@ impl Shown {
     }
 
     /// Returns the page; `None` if there is no such object.
-    pub(super) fn render(&self, view: &View, context: &Context) -> Option<String> {
-        let Context { exporter, telemetry_path, settings, events, clock } = context;
+    pub(super) fn render(&self, view: &View, context: &PageContext) -> Option<String> {
+        let PageContext { exporter, telemetry_path, settings, events, clock } = context;
         let frame = Frame { exporter, telemetry_path };
         match self {
             Self::Table(query) => Some(markup::table(&frame, view, query)),
@@ -79,7 +81,7 @@ impl Shown {
 
 /// Returns what is shown where the page is turned off.
 pub(super) fn landing(snapshot: &Snapshot, exporter: &Exporter, telemetry_path: &str) -> String {
-    markup::landing(&Frame { exporter, telemetry_path }, snapshot)
+    frame::landing(&Frame { exporter, telemetry_path }, snapshot)
 }
 
 /// Returns the file of the front end with a path, which begins with `/`.

@@ -152,11 +152,11 @@ fn hostile() -> Snapshot {
     ];
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(test_support::golden::SNAPSHOT));
     let mut value: serde_json::Value = serde_json::from_str(&text.expect("it is there")).expect("it is JSON");
-    let mut next = names.iter().cycle();
+    let mut next = names.into_iter().cycle();
     let words = ["name", "path", "unit", "pod", "container", "namespace", "comm", "device"];
     replace(&mut value, &mut |key, text| {
         if words.contains(&key) {
-            *text = (*next.next().expect("it has no end")).to_owned();
+            next.next().expect("it has no end").clone_into(text);
         }
     });
     serde_json::from_value(value).expect("names may be anything")

@@ -35,8 +35,8 @@ pub fn large(programs: u32, maps: u32) -> Snapshot {
     let program = |id| {
         let mut program = example.clone();
         let facts = Arc::make_mut(&mut program.facts);
-        (facts.id, facts.name) = (id, format!("program_{id}").into());
-        facts.map_ids = Some(vec![id, id + 1].into());
+        (facts.id, facts.name) = (id, format!("program_{id}"));
+        facts.map_ids = Some(vec![id, id + 1]);
         program.run_time = Some(Duration::from_micros(id.into()));
         program
     };
@@ -44,7 +44,7 @@ pub fn large(programs: u32, maps: u32) -> Snapshot {
     let map = |id| {
         let mut map = map_example.clone();
         let facts = Arc::make_mut(&mut map.facts);
-        (facts.id, facts.name) = (id, format!("map_{id}").into());
+        (facts.id, facts.name) = (id, format!("map_{id}"));
         map
     };
     let (programs, maps) = ((1..=programs).map(program).collect(), (1..=maps).map(map).collect());
