@@ -12,43 +12,48 @@ const STRETCHED = 420;
 /** What the value beside a graph or a bar takes at least, as in the style sheet. */
 const BESIDE = 54;
 
-const canvas = document.createElement("canvas").getContext("2d");
+/** How many characters fewer a text may have and still be wider than another. */
+const NARROW = 3;
 
-/** Returns the width of a text in the page's font. */
-function measured(text: string, weight: number): number {
-  if (canvas === null) return text.length * 8;
-  canvas.font = `${weight} 13px ${getComputedStyle(document.body).fontFamily}`;
-  return Math.ceil(canvas.measureText(text).width);
+/** Returns how to measure texts in the page's font. */
+function ruler(weight: number): (text: string) => number {
+  const context = document.createElement("canvas").getContext("2d");
+  if (context === null) return (text) => text.length * 8;
+  context.font = `${weight} 13px ${getComputedStyle(document.body).fontFamily}`;
+  return (text) => Math.ceil(context.measureText(text).width);
 }
 
 /** What is known of the columns of a table from the rows that were seen: columns only become wider, so that nothing jumps. */
 export class Widths {
   readonly #widths = new Map<string, number>();
-  readonly #longest = new Map<string, string>();
+  readonly #longest = new Map<string, number>();
+  readonly #plain = ruler(400);
+  readonly #bold = ruler(600);
 
-  /** Takes in rows, and returns whether something changed. */
-  see(columns: readonly Column[], rows: readonly Row[]): boolean {
-    let isChanged = false;
+  /** Takes in rows. */
+  see(columns: readonly Column[], rows: readonly Row[]): void {
     for (const column of columns) {
-      let longest = "";
+      const measured = column === columns[0] ? this.#bold : this.#plain;
+      let longest = this.#longest.get(column.field) ?? 0;
+      let value = 0;
       for (const row of rows) {
         const text = textOf(row, column);
-        // Of texts with as many characters, digits are as wide as each other, and others nearly so.
-        if (text.length > longest.length) longest = text;
+        if (text === "" || text.length < longest - NARROW) continue;
+        longest = Math.max(longest, text.length);
+        value = Math.max(value, measured(text));
       }
-      if (longest === "" || longest === this.#longest.get(column.field)) continue;
+      if (value === 0) continue;
       this.#longest.set(column.field, longest);
       const beside = decoration(column);
-      const value = Math.max(measured(longest, column === columns[0] ? 600 : 400), beside > 0 ? BESIDE : 0);
-      // The heading has the mark of the order beside it.
-      const heading = measured(`${column.title} ↓`, 600);
-      const width = Math.max(NARROWEST, Math.min(WIDEST, Math.max(value + beside, heading) + PADDING));
-      if (width > (this.#widths.get(column.field) ?? 0)) {
-        this.#widths.set(column.field, width);
-        isChanged = true;
-      }
+      const content = beside + Math.max(value, beside > 0 ? BESIDE : 0);
+      const width = Math.max(NARROWEST, Math.min(WIDEST + beside, Math.max(content, this.heading(column)) + PADDING));
+      this.#widths.set(column.field, Math.max(width, this.of(column)));
     }
-    return isChanged;
+  }
+
+  /** Returns the width of a heading, with the mark of the order. */
+  heading(column: Column): number {
+    return this.#bold(`${column.title} ↓`);
   }
 
   /** Returns the width of a column; 0 if no row had a value. */
@@ -73,7 +78,7 @@ export function layout(
   sorted: string,
   all: boolean,
 ): readonly Placed[] {
-  const width = (column: Column) => Math.max(widths.of(column), column.field === sorted ? measured(`${column.title} ↓`, 600) + PADDING : 0);
+  const width = (column: Column) => Math.max(widths.of(column), column.field === sorted ? widths.heading(column) + PADDING : 0);
   const known = columns.filter((column) => width(column) > 0);
   const importance = (column: Column) => (column === columns[0] || column.field === sorted ? -1 : column.rank);
   const byRank = known.map((column, index) => ({ column, index })).sort((one, other) => importance(one.column) - importance(other.column) || one.index - other.index);

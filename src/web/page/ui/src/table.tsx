@@ -106,7 +106,19 @@ export function TableView(props: {
 
   // The row to focus as soon as it is in the document.
   const wanted = useRef<number>();
+  // Whether the focus was last on a row, and nobody moved it elsewhere: the browser drops it with a row that goes.
   const isInRow = useRef(false);
+  useEffect(() => {
+    const moved = ({ target }: Event) => {
+      isInRow.current = target instanceof Element && target.closest("#rows tbody tr") !== null;
+    };
+    document.addEventListener("focusin", moved);
+    document.addEventListener("pointerdown", moved);
+    return () => {
+      document.removeEventListener("focusin", moved);
+      document.removeEventListener("pointerdown", moved);
+    };
+  }, []);
   useLayoutEffect(() => {
     if (isInRow.current && document.activeElement === document.body) {
       // The row with the focus has gone: the one that is in its place gets it.
@@ -189,10 +201,6 @@ export function TableView(props: {
         aria-busy={!isCurrent && polled.problem === undefined}
         onScroll={(event) => setScrollTop(event.currentTarget.scrollTop)}
         onKeyDown={onKeyDown}
-        onFocusOut={(event) => {
-          // An element that is removed keeps the place of the focus.
-          if (event.target instanceof Element && event.target.isConnected) isInRow.current = false;
-        }}
       >
         <div class="sizer" style={{ paddingTop: `${first * rowHeight}px`, minHeight: `calc(${matching * rowHeight}px + var(--head))` }}>
           <table id="rows" class="table" aria-rowcount={matching + 1} style={{ width: `${Math.max(width, room.width)}px` }}>
@@ -225,7 +233,6 @@ export function TableView(props: {
                     columns={columns}
                     isReachable={reachable?.index === index}
                     onFocus={() => {
-                      isInRow.current = true;
                       if (active.index !== index || active.key !== row.key) setActive({ index, key: row.key });
                     }}
                   />
