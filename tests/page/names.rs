@@ -22,7 +22,7 @@ const PROCESSES: [(&str, &str); 4] = [
     ("<svg onload=x>", "<svg onload=x>"),
     ("</td><script>", "</td><script>"),
     ("\"'><i id=hurt>", "\"'><i id=hurt>"),
-    ("a\u{1b}[2J\u{202e}b", "a\\u{1b}[2J\\u{202e}b"),
+    ("a\u{1b}[2J\u{202e}b", "a\\x1b[2J\\u{202e}b"),
 ];
 
 /// The name of a pin has no full stop.

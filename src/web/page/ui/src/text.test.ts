@@ -4,6 +4,6 @@ import { test } from "node:test";
 import { visible } from "./text";
 
 test("invisible characters are escapes, and others stay", () => {
-  assert.strictEqual(visible("a\u001b[31mb\u202ec\u0000\n"), "a\\u{1b}[31mb\\u{202e}c\\u{0}\\u{a}");
+  assert.strictEqual(visible("a\u001b[31mb\u202ec\u0000\n"), "a\\x1b[31mb\\u{202e}c\\x00\\x0a");
   assert.strictEqual(visible("<img src=x> ä 猫 😀"), "<img src=x> ä 猫 😀");
 });
