@@ -1,6 +1,6 @@
 //! A browser: Debian's Chromium without a window, driven by its chromedriver. Entry points: [`missing`] and [`Browser::start`].
 //!
-//! Source: "WebDriver" of the W3C (`w3.org/TR/webdriver2`); paths with `goog` and `se` are chromedriver's own.
+//! Source: "`WebDriver`" of the W3C (`w3.org/TR/webdriver2`); paths with `goog` and `se` are chromedriver's own.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -131,7 +131,7 @@ impl Browser {
         serde_json::from_value(value.clone()).unwrap_or_else(|problem| panic!("{value}: {problem}"))
     }
 
-    /// Calls a command of the DevTools protocol.
+    /// Calls a command of the browser's protocol for developers.
     pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }

@@ -20,7 +20,8 @@ function ruler(weight: number): (text: string) => number {
   const context = document.createElement("canvas").getContext("2d");
   if (context === null) return (text) => text.length * 8;
   context.font = `${weight} 13px ${getComputedStyle(document.body).fontFamily}`;
-  return (text) => Math.ceil(context.measureText(text).width);
+  // The page's digits are all as wide as a zero; the canvas has them proportional.
+  return (text) => Math.ceil(context.measureText(text.replace(/\d/g, "0")).width) + 2;
 }
 
 /** What is known of the columns of a table from the rows that were seen: columns only become wider, so that nothing jumps. */

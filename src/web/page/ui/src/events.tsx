@@ -3,8 +3,9 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { KeyLink } from "./cells";
+import { FilterForm } from "./filter";
 import { date } from "./human";
-import { go, type Route, tableUrl } from "./route";
+import { go, parse, type Route, tableUrl } from "./route";
 import { ready } from "./takeover";
 import { visible } from "./text";
 
@@ -158,29 +159,16 @@ export function EventsView({ route, kinds }: { route: Route; kinds: readonly str
             {isPaused ? "paused" : state === "open" ? "live" : state === "lost" ? "connection lost" : "connecting"}
           </span>
         </p>
-        <form id="filter" role="search" onSubmit={(event) => event.preventDefault()}>
-          <input
-            type="search"
-            name="q"
-            aria-label="Filter"
-            aria-keyshortcuts="/"
-            placeholder="Filter, such as program.load"
-            maxLength={256}
-            autocomplete="off"
-            spellcheck={false}
-            value={route.query}
-            onInput={(event) => go(tableUrl({ ...route, query: event.currentTarget.value }), { replace: true })}
-            onKeyDown={(event) => {
-              if (event.key !== "Escape") return;
-              event.preventDefault();
-              if (route.query === "") event.currentTarget.blur();
-              else go(tableUrl({ ...route, query: "" }), { replace: true });
-            }}
-          />
+        <FilterForm
+          query={route.query}
+          placeholder="Filter, such as program.load"
+          help="Words that an event must have."
+          onQuery={(text) => go(tableUrl({ ...parse(location.search), query: text }), { replace: true })}
+        >
           <button type="button" aria-pressed={isPaused} onClick={() => setPaused(!isPaused)}>
             Pause
           </button>
-        </form>
+        </FilterForm>
       </div>
       <div class="scroll" tabIndex={0} role="region" aria-label="Events">
         <table id="rows" class="table events">

@@ -40,9 +40,9 @@ const largest = (points: Points) => Math.max(0, ...points.filter((value) => valu
 
 /** A small graph beside its value, which says the same in words. */
 export function Sparkline({ points, top }: { points: Points; top?: number }): VNode {
-  const { line, area } = shapes(points, 72, 20, top ?? largest(points));
+  const { line, area } = shapes(points, 72, 16, top ?? largest(points));
   return (
-    <svg class="spark" viewBox="0 0 72 20" width="72" height="20" aria-hidden="true">
+    <svg class="spark" viewBox="0 0 72 16" width="72" height="16" aria-hidden="true">
       <path class="area" d={area} />
       <path class="line" d={line} />
     </svg>

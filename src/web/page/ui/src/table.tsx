@@ -6,16 +6,14 @@ import type { Column, Objects, Row, TableDefinition } from "./api";
 import { Age, Banner } from "./banner";
 import { Cell, KeyLink, shown, textOf, valueOf } from "./cells";
 import { layout, type Placed, Widths } from "./columns";
+import { FilterForm } from "./filter";
 import { count, duration } from "./human";
 import { usePoll } from "./poll";
-import { go, type Route, tableUrl } from "./route";
+import { go, parse, type Route, tableUrl } from "./route";
 import { windowOf } from "./virtual";
 
 /** Height of a row until one is measured, in pixels. */
 const ROW_HEIGHT = 30;
-
-/** How long the filter waits for another key, in milliseconds. */
-const TYPING = 150;
 
 /** Where somebody was in a table when they left it, by its URL. */
 const left = new Map<string, { readonly scrollTop: number; readonly key: string | undefined }>();
@@ -176,12 +174,15 @@ export function TableView(props: {
   const reachable = rows.find(({ row }) => row !== undefined && row.key === active.key) ?? rows.find(({ index }) => index * rowHeight >= scrollTop);
   const width = columns.reduce((sum, column) => sum + column.width, 0);
 
+  const showAll = (value: boolean) => {
+    localStorage.setItem(ALL_COLUMNS, value ? "1" : "0");
+    setAll(value);
+  };
+
   return (
     <>
-      <Toolbar route={route} definition={definition} all={all} onAll={(value) => {
-        localStorage.setItem(ALL_COLUMNS, value ? "1" : "0");
-        setAll(value);
-      }}>
+      <div class="toolbar">
+        <h1 tabIndex={-1}>{definition.title}</h1>
         {objects !== undefined && (
           <p class="summary">
             <span class="figure">{matching === objects.total ? count(matching) : `${count(matching)} of ${count(objects.total)}`}</span>
@@ -189,7 +190,26 @@ export function TableView(props: {
             {polled.at !== undefined && <Age at={polled.at} seconds={seconds} />}
           </p>
         )}
-      </Toolbar>
+        <FilterForm
+          query={route.query}
+          placeholder="Filter, such as xdp or owner:cilium"
+          help="Words that a row must have. FIELD:WORD looks in one column, FIELD>NUMBER and FIELD<NUMBER compare."
+          onQuery={(text) => go(tableUrl({ ...parse(location.search), query: text }), { replace: true })}
+        >
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={route.own}
+              onChange={(event) => go(tableUrl({ ...route, own: event.currentTarget.checked }))}
+            />
+            Exporter's own
+          </label>
+          <label class="check">
+            <input type="checkbox" checked={all} onChange={(event) => showAll(event.currentTarget.checked)} />
+            All columns
+          </label>
+        </FilterForm>
+      </div>
       <Announcement query={route.query} objects={isCurrent ? objects : undefined} />
       <Banner polled={polled} />
       <div
@@ -278,83 +298,6 @@ function Announcement({ query, objects }: { query: string; objects: Objects | un
     <p class="hidden" role="status">
       {text}
     </p>
-  );
-}
-
-function Toolbar(props: {
-  route: Route;
-  definition: TableDefinition;
-  all: boolean;
-  onAll: (all: boolean) => void;
-  children: VNode | false;
-}): VNode {
-  const { route, definition, all, onAll, children } = props;
-  const [typed, setTyped] = useState(route.query);
-  const timer = useRef<number>();
-  const isTyping = useRef(false);
-  const route_ = useRef(route);
-  route_.current = route;
-  // The back button changes it as well.
-  useEffect(() => {
-    if (!isTyping.current) setTyped(route.query);
-  }, [route.query]);
-  useEffect(() => () => clearTimeout(timer.current), []);
-  const apply = (text: string) => {
-    isTyping.current = false;
-    go(tableUrl({ ...route_.current, query: text.trim() }), { replace: true });
-  };
-  const type = (text: string) => {
-    setTyped(text);
-    isTyping.current = true;
-    clearTimeout(timer.current);
-    timer.current = window.setTimeout(() => apply(text), TYPING);
-  };
-  return (
-    <div class="toolbar">
-      <h1 tabIndex={-1}>{definition.title}</h1>
-      {children}
-      <form
-        id="filter"
-        role="search"
-        onSubmit={(event) => {
-          event.preventDefault();
-          clearTimeout(timer.current);
-          apply(typed);
-        }}
-      >
-        <input
-          type="search"
-          name="q"
-          aria-label="Filter"
-          aria-keyshortcuts="/"
-          placeholder="Filter, such as xdp or owner:cilium"
-          title="Words that a row must have. FIELD:WORD looks in one column, FIELD>NUMBER and FIELD<NUMBER compare."
-          maxLength={256}
-          autocomplete="off"
-          spellcheck={false}
-          value={typed}
-          onInput={(event) => type(event.currentTarget.value)}
-          onKeyDown={(event) => {
-            if (event.key !== "Escape") return;
-            event.preventDefault();
-            if (typed === "") event.currentTarget.blur();
-            else type("");
-          }}
-        />
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={route.own}
-            onChange={(event) => go(tableUrl({ ...route, own: event.currentTarget.checked }))}
-          />
-          Exporter's own
-        </label>
-        <label class="check">
-          <input type="checkbox" checked={all} onChange={(event) => onAll(event.currentTarget.checked)} />
-          All columns
-        </label>
-      </form>
-    </div>
   );
 }
 
