@@ -17,9 +17,8 @@ use super::bounds;
 use super::collectors::Collectors;
 use super::connections::Scrape;
 use super::negotiate::{Coding, Format};
-use crate::export::json;
+use crate::export::json_stream;
 use crate::export::prometheus::{self, protobuf};
-use crate::metrics::select::Selected;
 use crate::model::{Exporter, Snapshot};
 use crate::source::{Reading, Source};
 use crate::worker::Worker;
@@ -165,10 +164,7 @@ fn render(reading: Reading, exporter: &Exporter, key: Key, created: bool) -> io:
     let Reading { snapshot, mut selected } = reading;
     let mut plain = 0;
     let mut write = |out: &mut dyn Write| match key.content {
-        AnswerContent::Snapshot => {
-            let text = json::render(&Selected::all(Arc::clone(&snapshot)))?;
-            out.write_all(text.as_bytes())
-        }
+        AnswerContent::Snapshot => json_stream::write(&snapshot, out),
         AnswerContent::Metrics(format, collectors) => {
             selected.metrics = collectors.restrict(&selected.metrics);
             let sample = selected.sample(Some(exporter));

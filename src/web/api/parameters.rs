@@ -136,11 +136,18 @@ impl TableQuery {
     }
 }
 
-/// Returns the order with this word: `FIELD` as a first click on its heading sorts, `-FIELD` the other way round.
+/// Returns the order with this word: `FIELD` as a first click on its heading sorts, `-FIELD` the other way round; or, as on the command
+/// line, `FIELD:asc` and `FIELD:desc`.
 fn sort(columns: &[Column], word: &str) -> Option<Sort> {
     let (field, is_reversed) = word.strip_prefix('-').map_or((word, false), |field| (field, true));
+    let (field, direction) = match field.split_once(':') {
+        Some((field, "asc")) if !is_reversed => (field, Some(false)),
+        Some((field, "desc")) if !is_reversed => (field, Some(true)),
+        _ => (field, None),
+    };
     let column = columns.iter().position(|column| column.field == field)?;
-    Some(Sort { column, descending: columns[column].is_numeric != is_reversed })
+    let descending = direction.unwrap_or(columns[column].is_numeric != is_reversed);
+    Some(Sort { column, descending })
 }
 
 /// Returns the word of an order.
@@ -235,6 +242,14 @@ mod tests {
             sort.descending
         };
         assert_eq!(["mem_bytes", "-mem_bytes", "name", "-name"].map(descending), [true, false, false, true]);
+        let same = |one: &str, other: &str| {
+            let sort = |word| TableQuery::parse(&format!("kind=maps&sort={word}")).expect("it is right").sort;
+            assert_eq!(sort(one), sort(other), "{one}");
+        };
+        same("mem_bytes:desc", "mem_bytes");
+        same("mem_bytes:asc", "-mem_bytes");
+        same("name:asc", "name");
+        assert!(TableQuery::parse("kind=maps&sort=-name:asc").is_err());
     }
 
     #[test]
