@@ -135,7 +135,32 @@ fn many() {
         return row.top >= region.top && row.bottom <= region.bottom + 1";
     assert!(browser.run::<bool>(visible, &[]), "the last row is visible");
 
-    // Through all rows in steps of a page: there is never a place that stays empty.
+    let frames: Value = {
+        browser.run::<()>(
+            "const region = document.querySelector('#app .scroll');
+            region.scrollTo({top: 0});
+            const times = [];
+            let last;
+            const step = (now) => {
+                if (last !== undefined) times.push(now - last);
+                last = now;
+                region.scrollTop += 200;
+                if (times.length < 200) requestAnimationFrame(step);
+                else window.frameTimes = times.sort((one, other) => one - other);
+            };
+            requestAnimationFrame(step)",
+            &[],
+        );
+        browser.wait(
+            "200 frames",
+            "const times = window.frameTimes;
+            return times === undefined ? null : {median: times[100], most: times[199]}",
+            &[],
+        )
+    };
+    report(&format!("{COUNT} programs, scrolled by 40,000 pixels: {frames} ms per frame"));
+
+    // A place in the middle, without the way there.
     let half = format!("document.querySelector('#app .scroll').scrollTo({{top: {}}})", COUNT * 15);
     browser.run::<()>(&half, &[]);
     let filled = "const region = document.querySelector('#app .scroll').getBoundingClientRect();

@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import type { Column, Objects, Row, TableDefinition } from "./api";
 import { Age, Banner } from "./banner";
 import { Cell, KeyLink, shown, textOf, valueOf } from "./cells";
-import { layout, type Placed, Widths } from "./columns";
+import { layout, Widths } from "./columns";
 import { FilterForm } from "./filter";
 import { count, duration } from "./human";
 import { usePoll } from "./poll";
@@ -49,9 +49,12 @@ export function TableView(props: {
   const isCurrent = polled.path?.startsWith(`${base}&offset=`) === true;
 
   const widths = useMemo(() => new Widths(), []);
-  if (objects !== undefined) widths.see(definition.columns, objects.rows);
   const sort = objects?.sort ?? route.sort ?? "";
-  const columns = layout(definition.columns, widths, room.width, field(sort), all);
+  const placed = useMemo(() => {
+    if (objects !== undefined) widths.see(definition.columns, objects.rows);
+    return layout(definition.columns, widths, room.width, field(sort), all);
+  }, [objects, room.width, sort, all]);
+  const columns = useMemo(() => placed.map(({ column }) => column), [placed]);
   const matching = objects?.matching ?? 0;
   const end = Math.min(shownRows.end, matching);
   const first = Math.min(shownRows.first, end);
@@ -172,7 +175,7 @@ export function TableView(props: {
 
   // The row that Tab reaches: the last one that had the focus, or the first one in the document.
   const reachable = rows.find(({ row }) => row !== undefined && row.key === active.key) ?? rows.find(({ index }) => index * rowHeight >= scrollTop);
-  const width = columns.reduce((sum, column) => sum + column.width, 0);
+  const width = placed.reduce((sum, column) => sum + column.width, 0);
 
   const showAll = (value: boolean) => {
     localStorage.setItem(ALL_COLUMNS, value ? "1" : "0");
@@ -226,13 +229,13 @@ export function TableView(props: {
           <table id="rows" class="table" aria-rowcount={matching + 1} style={{ width: `${Math.max(width, room.width)}px` }}>
             <caption class="hidden">{definition.title}</caption>
             <colgroup>
-              {columns.map(({ column, width: each }) => (
+              {placed.map(({ column, width: each }) => (
                 <col key={column.field} style={{ width: `${each}px` }} />
               ))}
             </colgroup>
             <thead>
               <tr aria-rowindex={1}>
-                {columns.map(({ column }) => (
+                {columns.map((column) => (
                   <Heading key={column.field} column={column} sort={sort} route={route} />
                 ))}
               </tr>
@@ -325,15 +328,17 @@ function Heading({ column, sort, route }: { column: Column; sort: string; route:
 function TableRow(props: {
   index: number;
   row: Row;
-  columns: readonly Placed[];
+  columns: readonly Column[];
   isReachable: boolean;
   onFocus: () => void;
 }): VNode {
   const { index, row, columns, isReachable, onFocus } = props;
   const tabIndex = isReachable ? 0 : -1;
+  // Scrolling changes which rows there are, and not what is in them: the same cells are not compared again.
+  const cells = useMemo(() => <RowCells row={row} columns={columns} tabIndex={tabIndex} />, [row, columns, tabIndex]);
   return (
     <tr data-key={row.key} class={row.exporter_own === true ? "own" : ""} aria-rowindex={index + 2} onFocusIn={onFocus}>
-      <RowCells row={row} columns={columns.map(({ column }) => column)} tabIndex={tabIndex} />
+      {cells}
     </tr>
   );
 }
