@@ -22,8 +22,12 @@ struct WholeSnapshot<'a> {
 ///
 /// Those of `out`.
 pub fn write(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
-    let dated =
-        Dated { pretty: PrettyFormatter::new(), clock: snapshot.clock, key: Vec::new(), place: Place::Value };
+    let dated = Dated {
+        pretty: PrettyFormatter::new(),
+        clock: snapshot.clock,
+        key: Vec::new(),
+        place: KeyPlace::Value,
+    };
     let document = WholeSnapshot { schema_version: SCHEMA_VERSION, snapshot };
     document.serialize(&mut Serializer::with_formatter(&mut *out, dated))?;
     out.write_all(b"\n")
@@ -35,11 +39,11 @@ struct Dated {
     clock: WallClock,
     /// The key as it is written, with its quotes.
     key: Vec<u8>,
-    place: Place,
+    place: KeyPlace,
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+enum KeyPlace {
     /// Within a key, which is the first of its object or not.
     Key {
         is_first: bool,
@@ -62,8 +66,8 @@ impl Dated {
 
     /// Writes the key that is held back, if there is one.
     fn release<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        let Place::AfterKey { is_first } = self.place else { return Ok(()) };
-        self.place = Place::Value;
+        let KeyPlace::AfterKey { is_first } = self.place else { return Ok(()) };
+        self.place = KeyPlace::Value;
         let key = std::mem::take(&mut self.key);
         self.begin_value(out, is_first, &key)?;
         self.key = key;
@@ -72,13 +76,13 @@ impl Dated {
 
     /// Writes a date before the key that is held back, if that is of a time.
     fn add_date<W: ?Sized + Write>(&mut self, out: &mut W, time: u64) -> io::Result<()> {
-        let Place::AfterKey { is_first } = self.place else { return Ok(()) };
+        let KeyPlace::AfterKey { is_first } = self.place else { return Ok(()) };
         let Some(name) = self.key.strip_suffix(b"_boot_ns\"") else { return Ok(()) };
         let key = [name, b"\""].concat();
         self.begin_value(out, is_first, &key)?;
         write!(out, "\"{}\"", self.clock.at(BootTime(time)))?;
         self.pretty.end_object_value(out)?;
-        self.place = Place::AfterKey { is_first: false };
+        self.place = KeyPlace::AfterKey { is_first: false };
         Ok(())
     }
 }
@@ -88,7 +92,7 @@ macro_rules! scalars {
     ($($write:ident: $type:ty),*) => {
         $(fn $write<W: ?Sized + Write>(&mut self, out: &mut W, value: $type) -> io::Result<()> {
             // The key of a map may be a number.
-            if let Place::Key { .. } = self.place {
+            if let KeyPlace::Key { .. } = self.place {
                 return self.pretty.$write(&mut self.key, value);
             }
             self.release(out)?;
@@ -110,7 +114,7 @@ impl Formatter for Dated {
     }
 
     fn write_u64<W: ?Sized + Write>(&mut self, out: &mut W, value: u64) -> io::Result<()> {
-        if let Place::Key { .. } = self.place {
+        if let KeyPlace::Key { .. } = self.place {
             return self.pretty.write_u64(&mut self.key, value);
         }
         self.add_date(out, value)?;
@@ -119,7 +123,7 @@ impl Formatter for Dated {
     }
 
     fn begin_string<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        if let Place::Key { .. } = self.place {
+        if let KeyPlace::Key { .. } = self.place {
             return self.pretty.begin_string(&mut self.key);
         }
         self.release(out)?;
@@ -128,21 +132,21 @@ impl Formatter for Dated {
 
     fn end_string<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
         match self.place {
-            Place::Key { .. } => self.pretty.end_string(&mut self.key),
+            KeyPlace::Key { .. } => self.pretty.end_string(&mut self.key),
             _ => self.pretty.end_string(out),
         }
     }
 
     fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
         match self.place {
-            Place::Key { .. } => self.pretty.write_string_fragment(&mut self.key, text),
+            KeyPlace::Key { .. } => self.pretty.write_string_fragment(&mut self.key, text),
             _ => self.pretty.write_string_fragment(out, text),
         }
     }
 
     fn write_char_escape<W: ?Sized + Write>(&mut self, out: &mut W, escape: CharEscape) -> io::Result<()> {
         match self.place {
-            Place::Key { .. } => self.pretty.write_char_escape(&mut self.key, escape),
+            KeyPlace::Key { .. } => self.pretty.write_char_escape(&mut self.key, escape),
             _ => self.pretty.write_char_escape(out, escape),
         }
     }
@@ -175,13 +179,13 @@ impl Formatter for Dated {
 
     fn begin_object_key<W: ?Sized + Write>(&mut self, _: &mut W, is_first: bool) -> io::Result<()> {
         self.key.clear();
-        self.place = Place::Key { is_first };
+        self.place = KeyPlace::Key { is_first };
         Ok(())
     }
 
     fn end_object_key<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
-        if let Place::Key { is_first } = self.place {
-            self.place = Place::AfterKey { is_first };
+        if let KeyPlace::Key { is_first } = self.place {
+            self.place = KeyPlace::AfterKey { is_first };
         }
         Ok(())
     }
