@@ -51,6 +51,14 @@ dashboards-check:
 picture minutes="10":
     tests/dashboards/picture/make {{minutes}}
 
+# Builds the page's script and style sheet
+ui:
+    src/web/page/ui/build
+
+# Makes the pictures of the page anew, from real programs, which takes the minutes
+page-picture minutes="10":
+    tests/page/picture {{minutes}}
+
 # Accept changed outputs: read the diff before you commit it
 update:
     UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files rules::docs

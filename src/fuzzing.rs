@@ -15,7 +15,7 @@ use crate::{lookup, text, web};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The parsers.
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 30] = [
     ("accept", web::fuzz_headers),
     ("backlog", otlp::queue::fuzz_records),
     ("baseline", baseline::fuzz),
@@ -45,6 +45,7 @@ pub const TARGETS: [Target; 29] = [
     ("text", printable),
     ("vmallocinfo", posture::fuzz),
     ("web-config", web::fuzz_config),
+    ("web-page", web::fuzz_page),
 ];
 
 fn cgroup(bytes: &[u8]) {

@@ -13,19 +13,14 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches as _};
 
 use super::environment::Environment;
 use super::flags::{self, Flags, PROGRAM};
+use super::settings::{self, Given};
 use super::{ConfigErrors, push};
-
-/// A flag that is set.
-struct Given {
-    /// What a user wrote: the flag with its dashes, or the variable.
-    setting: String,
-    /// For the parser: `--flag=value`, or a value without a flag.
-    argument: OsString,
-}
+use crate::model::SettingInForce;
 
 /// What became of the arguments.
 pub(super) enum Resolved {
-    Flags(Box<Flags>),
+    /// The flags, and what is in force by them.
+    Flags(Box<Flags>, Vec<SettingInForce>),
     /// A text that was asked for.
     Print(String),
     /// Nothing, for reasons that are among the errors.
@@ -84,7 +79,7 @@ pub(super) fn resolve(
     let arguments: Vec<_> = given.iter().map(|(_, given)| &given.argument).collect();
     let flags = parse(&arguments).and_then(|matches| Flags::from_arg_matches(&matches));
     match flags {
-        Ok(flags) => Resolved::Flags(Box::new(flags)),
+        Ok(flags) => Resolved::Flags(Box::new(flags), settings::in_force(target, &given, environment)),
         // A flag that is given before the subcommand and after it, or a missing one whose value was wrong.
         Err(error) => {
             if errors.lines.is_empty() {

@@ -458,6 +458,13 @@ pub(super) struct WebFlags {
     /// the start of each counter without further series, so that this feature needs no flag here.
     #[arg(long = "web.created-timestamps", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
     pub(super) web_created_timestamps: bool,
+
+    /// Serve the page for browsers and its API
+    ///
+    /// The page on / has tables of everything that is read, whatever is selected for the metrics, and the settings in force without their
+    /// secrets; /api/v1 has the same as JSON. Without it, / has links only, and /api/v1 events only.
+    #[arg(long = "web.page", value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1, action = ArgAction::Set, require_equals = true, value_parser = values::true_or_false)]
+    pub(super) web_page: bool,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "a switch for each layer")]

@@ -11,6 +11,7 @@ mod otel;
 mod proxy;
 mod push;
 mod rules;
+mod settings;
 mod snapshot;
 mod values;
 
@@ -33,6 +34,7 @@ use self::values::Setting;
 use crate::export::otlp::settings::Push;
 use crate::lookup::Sockets;
 use crate::metrics::select::{EventFilter, MetricFilter, Selection};
+use crate::model::SettingInForce;
 use crate::sandbox::SandboxOptions;
 use crate::{enrich, kernel, lookup};
 
@@ -97,6 +99,8 @@ pub struct Web {
     pub socket_mode: u32,
     /// Whether `OpenMetrics` has the start of each counter.
     pub created_timestamps: bool,
+    /// Whether the page and its API are served.
+    pub page: bool,
 }
 
 impl Web {
@@ -185,6 +189,8 @@ pub enum Invocation {
         log: Log,
         /// Settings without effect, a line each.
         warnings: Vec<String>,
+        /// Every setting in force, without secrets.
+        settings: Vec<SettingInForce>,
     },
     /// A text to print: help, the version, a completion script or the manual page.
     Print(String),
@@ -214,8 +220,8 @@ pub fn parse(
 ) -> Result<Invocation, ConfigErrors> {
     let (mut errors, mut warnings) = (ConfigErrors::default(), Vec::new());
     let environment = Environment::new(variables);
-    let flags = match resolve(arguments, &environment, &mut errors, &mut warnings) {
-        Resolved::Flags(flags) => *flags,
+    let (flags, settings) = match resolve(arguments, &environment, &mut errors, &mut warnings) {
+        Resolved::Flags(flags, settings) => (*flags, settings),
         Resolved::Print(text) => return Ok(Invocation::Print(text)),
         Resolved::Nothing => return Err(errors),
     };
@@ -272,7 +278,7 @@ pub fn parse(
         }
         Some(Subcommands::Man { page }) => return finish(errors, Invocation::Print(manual(page.as_deref()))),
     };
-    finish(errors, Invocation::Run { command, log, warnings })
+    finish(errors, Invocation::Run { command, log, warnings, settings })
 }
 
 fn finish(errors: ConfigErrors, invocation: Invocation) -> Result<Invocation, ConfigErrors> {
@@ -341,6 +347,7 @@ fn web(flags: WebFlags, errors: &mut ConfigErrors) -> Web {
         allowed_hosts: flags.web_allowed_hosts,
         socket_mode: flags.web_socket_mode,
         created_timestamps: flags.web_created_timestamps,
+        page: flags.web_page,
     }
 }
 

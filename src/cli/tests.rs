@@ -12,7 +12,15 @@ use crate::model::ReaderKind;
 
 fn parse_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, ConfigErrors> {
     let arguments = std::iter::once(PROGRAM).chain(arguments.iter().copied()).map(OsString::from);
-    parse(arguments.collect(), variables.iter().map(|&(name, value)| (name.into(), value.into())))
+    let parsed =
+        parse(arguments.collect(), variables.iter().map(|&(name, value)| (name.into(), value.into())));
+    // They name what has set them; the options are the same whatever that is.
+    parsed.map(|invocation| match invocation {
+        Invocation::Run { command, log, warnings, .. } => {
+            Invocation::Run { command, log, warnings, settings: Vec::new() }
+        }
+        other => other,
+    })
 }
 
 fn export_with(arguments: &[&str], variables: &[(&str, &str)]) -> Export {
@@ -317,7 +325,11 @@ fn run_statistics_are_on_off_or_sampled() {
 
 #[test]
 fn paths_of_other_pages_are_not_for_metrics() {
-    for (path, page) in [("/-/metrics", "/-/ is for health"), ("/api/v1/events", "/api/ is for events")] {
+    for (path, page) in [
+        ("/-/metrics", "/-/ is for health"),
+        ("/api/v1/events", "/api/ is for events"),
+        ("/assets/metrics", "/assets/ is for the page"),
+    ] {
         let errors = errors(&["--web.telemetry-path", path], &[]);
         assert!(errors.len() == 1 && errors[0].contains(page), "{errors:?}");
     }
@@ -600,7 +612,7 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 37] = [
+const OTHER: [(&str, &str); 38] = [
     ("otlp-grpc", "collector:1"),
     ("otlp-http", "http://collector:1"),
     ("otlp-compression", "zstd"),
@@ -616,6 +628,7 @@ const OTHER: [(&str, &str); 37] = [
     ("web.allowed-hosts", "*.example.com"),
     ("web.socket-mode", "0600"),
     ("web.created-timestamps", "true"),
+    ("web.page", "false"),
     ("user", "65534:65534"),
     ("least-privilege", "true"),
     ("events-per-second", "7"),

@@ -196,7 +196,10 @@ pub(super) fn page(text: &str) -> Result<String, String> {
         return Err(format!("{text:?} is not free: /-/ is for health and readiness"));
     }
     if text.starts_with("/api/") {
-        return Err(format!("{text:?} is not free: /api/ is for events"));
+        return Err(format!("{text:?} is not free: /api/ is for events and for the page"));
+    }
+    if text.starts_with("/assets/") {
+        return Err(format!("{text:?} is not free: /assets/ is for the page"));
     }
     Ok(text.to_owned())
 }

@@ -157,6 +157,31 @@ pub fn lines(table: &Table<'_>, selected: &[usize], limit: Option<usize>) -> ser
     Ok(text)
 }
 
+/// Writes any document on one line. Invisible characters are escaped.
+///
+/// # Errors
+///
+/// If it has maps whose keys are no text.
+pub fn text(document: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = without_invisible(serde_json::to_string(document)?);
+    text.push('\n');
+    Ok(text)
+}
+
+/// Returns a cell as a value; null if there is none.
+#[must_use]
+pub fn cell(cell: &Cell<'_>, clock: WallClock) -> Value {
+    match cell {
+        Cell::Unknown => Value::Null,
+        Cell::Text(text) => (**text).into(),
+        Cell::Int(number) => (*number).into(),
+        Cell::Float(number) => (*number).into(),
+        Cell::Time(time) => clock.at(*time).to_string().into(),
+        Cell::Flag(flag) => (*flag).into(),
+        Cell::Ids(ids) => (**ids).into(),
+    }
+}
+
 #[derive(Serialize)]
 struct EventDocument<'a> {
     schema_version: u32,

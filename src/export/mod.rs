@@ -8,6 +8,7 @@ pub mod event_text;
 pub mod events;
 pub mod human;
 pub mod json;
+pub mod json_stream;
 pub mod otlp;
 pub mod prometheus;
 pub mod series;

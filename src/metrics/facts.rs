@@ -36,6 +36,34 @@ pub fn facts(snapshot: &Snapshot, key: &RowKey) -> Vec<Section> {
     facts.sections
 }
 
+/// Returns what the metrics of the exporter itself say, of how its readings went, and of run statistics.
+#[must_use]
+pub fn of_exporter(sample: Sample<'_>) -> Vec<Section> {
+    let mut facts = OfExporter(Vec::new());
+    visit(Some(sample), &mut facts);
+    facts.0
+}
+
+struct OfExporter(Vec<Section>);
+
+impl Visitor for OfExporter {
+    fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
+        let is_own = |metric: &super::Metric<T>| {
+            ["bpf_exporter_", "bpf_run_stats_", "process_"]
+                .iter()
+                .any(|prefix| metric.name.starts_with(prefix))
+        };
+        if !entity.metrics.iter().any(is_own) {
+            return;
+        }
+        let values: Vec<_> =
+            values.unwrap_or_default().iter().map(|value| of_value_of(entity, rows, value)).collect();
+        if values.iter().any(|facts| !facts.is_empty()) {
+            self.0.push(Section { title: entity.title, values });
+        }
+    }
+}
+
 struct Facts<'a> {
     key: &'a RowKey,
     sections: Vec<Section>,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::host::OwnProcess;
 use super::time::BootTime;
 
@@ -85,4 +87,39 @@ pub struct Backlog {
     pub bytes: u64,
     /// Start of the series: the exporter's start.
     pub since: BootTime,
+}
+
+/// A setting in force, as it may be shown: without secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SettingInForce {
+    /// The flag with its dashes, or the variable where there is no flag.
+    pub name: String,
+    /// Its value; those of a repeatable flag are separated by commas.
+    pub value: String,
+    /// What sets it.
+    pub origin: SettingOrigin,
+}
+
+/// What sets a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingOrigin {
+    /// The command line.
+    Flag,
+    /// A variable.
+    Environment,
+    /// Nothing: it has its default.
+    Default,
+}
+
+impl SettingOrigin {
+    /// Returns the word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::Default => "default",
+        }
+    }
 }

@@ -29,7 +29,9 @@ pub use self::attachment::{Cgroup, Device, FunctionObject, NetNs, Symbol, Target
 pub use self::collection::{Collector, Issue, Part, ReaderKind, RunStats};
 pub use self::enums::ObjectType;
 pub use self::event::{Actor, ActorSource, Event, EventKind, EventSource, Subject};
-pub use self::exporter::{Backlog, Build, Delivery, Destination, Exporter, Tally};
+pub use self::exporter::{
+    Backlog, Build, Delivery, Destination, Exporter, SettingInForce, SettingOrigin, Tally,
+};
 pub use self::feature::{Capability, Feature, FeatureState, Reason};
 pub(crate) use self::hash::hash;
 pub use self::histogram::{ExponentialBuckets, Histogram};

@@ -17,8 +17,8 @@ use super::bounds;
 use super::collectors::Collectors;
 use super::connections::Scrape;
 use super::negotiate::{Coding, Format};
+use crate::export::json_stream;
 use crate::export::prometheus::{self, protobuf};
-use crate::metrics::select::Selected;
 use crate::model::{Exporter, Snapshot};
 use crate::source::{Reading, Source};
 use crate::worker::Worker;
@@ -29,9 +29,16 @@ const PIECE: usize = 16 << 10;
 /// What is rendered of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Request {
-    pub(super) format: Format,
+    pub(super) content: AnswerContent,
     pub(super) coding: Coding,
-    pub(super) collectors: Collectors,
+}
+
+/// What an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum AnswerContent {
+    Metrics(Format, Collectors),
+    /// The whole reading as JSON, whatever is selected of it for the metrics.
+    Snapshot,
 }
 
 /// A rendered answer.
@@ -45,9 +52,8 @@ pub(super) struct Answer {
 /// How a request's answer is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    format: Format,
+    content: AnswerContent,
     is_zstd: bool,
-    collectors: Collectors,
 }
 
 /// The answers of the newest reading.
@@ -92,8 +98,8 @@ impl Answers {
         request: Request,
         scrape: &Arc<Scrape>,
     ) -> io::Result<Arc<Answer>> {
-        let Request { format, coding, collectors } = request;
-        let key = Key { format, is_zstd: coding == Coding::Zstd, collectors };
+        let Request { content, coding } = request;
+        let key = Key { content, is_zstd: coding == Coding::Zstd };
         let cell = self.cell(&reading.snapshot, key);
         let mut rendered = cell.subscribe();
         let turn = tokio::select! {
@@ -102,7 +108,7 @@ impl Answers {
             Ok(answer) = rendered.wait_for(Option::is_some) => return Ok(answer.clone().expect("waited for")),
             turn = self.worker.turn() => turn,
         };
-        let (exporter, selected, created) = (source.exporter(), reading.selected, self.created);
+        let (exporter, created) = (source.exporter(), self.created);
         let scrape = Arc::clone(scrape);
         let render = move || {
             let _scrape = scrape;
@@ -110,7 +116,7 @@ impl Answers {
             if let Some(answer) = &*cell.borrow() {
                 return Ok(Arc::clone(answer));
             }
-            let answer = Arc::new(render(selected, &exporter, key, created)?);
+            let answer = Arc::new(render(reading, &exporter, key, created)?);
             cell.send_replace(Some(Arc::clone(&answer)));
             Ok(answer)
         };
@@ -154,17 +160,23 @@ async fn expire(answers: Weak<Answers>) {
     }
 }
 
-fn render(mut selected: Selected, exporter: &Exporter, key: Key, created: bool) -> io::Result<Answer> {
-    selected.metrics = key.collectors.restrict(&selected.metrics);
-    let sample = selected.sample(Some(exporter));
+fn render(reading: Reading, exporter: &Exporter, key: Key, created: bool) -> io::Result<Answer> {
+    let Reading { snapshot, mut selected } = reading;
     let mut plain = 0;
-    let write = |out: &mut dyn Write| match key.format {
-        Format::Text => prometheus::write(sample, prometheus::Format::Text, out),
-        Format::OpenMetrics if created => {
-            prometheus::write(sample, prometheus::Format::OpenMetricsCreated, out)
+    let mut write = |out: &mut dyn Write| match key.content {
+        AnswerContent::Snapshot => json_stream::write(&snapshot, out),
+        AnswerContent::Metrics(format, collectors) => {
+            selected.metrics = collectors.restrict(&selected.metrics);
+            let sample = selected.sample(Some(exporter));
+            match format {
+                Format::Text => prometheus::write(sample, prometheus::Format::Text, out),
+                Format::OpenMetrics if created => {
+                    prometheus::write(sample, prometheus::Format::OpenMetricsCreated, out)
+                }
+                Format::OpenMetrics => prometheus::write(sample, prometheus::Format::OpenMetrics, out),
+                Format::Protobuf => protobuf::write(sample, out),
+            }
         }
-        Format::OpenMetrics => prometheus::write(sample, prometheus::Format::OpenMetrics, out),
-        Format::Protobuf => protobuf::write(sample, out),
     };
     let stored = if key.is_zstd {
         let mut encoder = zstd::stream::write::Encoder::new(Store::default(), 1)?;

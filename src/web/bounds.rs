@@ -4,6 +4,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::history::{self, KEPT, POINTS};
+use crate::metrics::columns::Filter;
+
 /// Open connections on all listeners together.
 pub const CONNECTIONS: usize = 256;
 
@@ -96,6 +99,30 @@ pub(super) const VERIFICATIONS: usize = 16;
 /// Verified passwords, right and wrong, that are remembered.
 pub(super) const VERDICTS: usize = 100;
 
+/// Age at which a reading is too old for the page.
+pub const PAGE_POLL: Duration = Duration::from_secs(2);
+
+/// Time between two samples of the history for the page.
+pub(super) const PAGE_SAMPLE: Duration = Duration::from_secs(5);
+
+/// How long readings and history for the page are kept up without a request.
+pub const PAGE_WATCHED: Duration = Duration::from_mins(1);
+
+/// Orders of rows that are kept of a reading for the page.
+pub(super) const PAGE_ORDERS: usize = 8;
+
+/// Rows in an answer of the page and its API.
+pub(super) const ROWS: usize = 1000;
+
+/// Rows without `limit`.
+pub(super) const DEFAULT_ROWS: usize = 100;
+
+/// Rows of each other table on the page of an object.
+pub(super) const RELATED_ROWS: usize = 100;
+
+/// Characters of a filter.
+pub(super) const FILTER: usize = 256;
+
 /// Returns the bounds as a table of documentation.
 #[must_use]
 #[expect(clippy::too_many_lines, reason = "it is one table")]
@@ -104,7 +131,7 @@ pub fn markdown() -> String {
     let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
     let probes =
         format!("{} s, then {PROBES} probes every {} s", PROBE_AFTER.as_secs(), PROBE_INTERVAL.as_secs());
-    let rows: [(&str, String, &str, &str); 24] = [
+    let rows: [(&str, String, &str, &str); 29] = [
         (
             "connections, on all addresses together",
             format!(
@@ -145,7 +172,7 @@ pub fn markdown() -> String {
             "as above",
         ),
         (
-            "scrapes at a time",
+            "scrapes, and requests for the page and its API, at a time",
             format!("{MAX_REQUESTS} (`--web.max-requests`, 0 for no limit)"),
             "node_exporter's default",
             "status 503 with `Retry-After`",
@@ -208,6 +235,40 @@ pub fn markdown() -> String {
             seconds(ANSWERS_KEPT),
             "only scrapes close together share one",
             "they are freed",
+        ),
+        (
+            "rows in an answer of the page and its API",
+            format!("{ROWS}; {DEFAULT_ROWS} without `limit`; {RELATED_ROWS} of each related table"),
+            "a screen has fewer than a hundred; the whole reading is `/api/v1/snapshot`",
+            "status 400",
+        ),
+        (
+            "filter of the page and its API",
+            format!("{FILTER} characters, {} words", Filter::MAX_WORDS),
+            "each word is compared with every text of every row",
+            "status 400; further words are ignored",
+        ),
+        (
+            "orders of rows kept of a reading",
+            PAGE_ORDERS.to_string(),
+            "so that scrolling does not sort again; four bytes a row",
+            "rows are sorted again",
+        ),
+        (
+            "history of the page",
+            format!(
+                "{} series of {POINTS} values, {} MiB",
+                KEPT.iter().map(|kept| kept.rows).sum::<usize>(),
+                history::MAX_BYTES >> 20
+            ),
+            "sparklines of the rows with the highest values",
+            "other rows have none",
+        ),
+        (
+            "readings and history without a look at the page",
+            seconds(PAGE_WATCHED),
+            "the page costs nothing while nobody looks",
+            "they end and are freed",
         ),
         (
             "configuration file, and each file that it names",

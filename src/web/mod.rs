@@ -2,8 +2,14 @@
 //!
 //! | path | response |
 //! |---|---|
-//! | `/` | a landing page |
+//! | `/` | the page: every table, object and event, and the exporter itself; without `--web.page` a list of links |
+//! | `/assets/...` | its script, style and icon |
 //! | `/metrics` (`--web.telemetry-path`) | the metrics, in a format and compression that the scraper accepts |
+//! | `/api/v1/snapshot` | a whole reading as JSON |
+//! | `/api/v1/objects` | rows of a table as JSON |
+//! | `/api/v1/object` | everything that is known of one object |
+//! | `/api/v1/tables` | every table with its columns |
+//! | `/api/v1/status` | the state of the exporter itself |
 //! | `/api/v1/events` | what happens to BPF objects, as server-sent events |
 //! | `/-/healthy` | 200 while the process serves |
 //! | `/-/ready` | 200 if BPF objects can be read, else 503 |
@@ -12,6 +18,7 @@
 
 mod activity;
 mod answers;
+mod api;
 mod body;
 pub mod bounds;
 mod collectors;
@@ -19,11 +26,16 @@ mod config;
 mod connections;
 pub mod descriptors;
 mod event_stream;
+mod history;
 mod host;
 mod listen;
+mod live;
 mod negotiate;
+mod page;
 mod pages;
 mod query;
+mod response;
+mod site;
 mod watched;
 
 use std::io;
@@ -54,7 +66,7 @@ pub use self::listen::{Listener, SocketFile};
 use self::pages::Pages;
 use self::watched::Watched;
 use crate::events::Events;
-use crate::model::WallClock;
+use crate::model::{SettingInForce, WallClock};
 use crate::source::Source;
 use crate::worker::Worker;
 
@@ -83,6 +95,10 @@ pub struct Settings {
     pub config: Option<ConfigFile>,
     /// How many file descriptors the process may have.
     pub descriptors: u64,
+    /// Whether the page and its API are served.
+    pub page: bool,
+    /// The settings in force, which the page shows.
+    pub settings: Arc<[SettingInForce]>,
 }
 
 /// A server on any number of listeners, which share its bounds.
@@ -372,6 +388,14 @@ pub fn fuzz_headers(bytes: &[u8]) {
     let _any = (negotiate::format(&[&text]), negotiate::coding(&[&text]));
     let _any = (Hosts::default().serve(&text), collectors::Collectors::parse(&text));
     let _any = event_stream::Query::parse(&text);
+}
+
+/// Reads bytes as the query of a request for the page and its API, and writes them as a text of the page.
+#[doc(hidden)]
+pub fn fuzz_page(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    api::parameters::fuzz(&text);
+    page::fuzz(&text);
 }
 
 #[doc(hidden)]

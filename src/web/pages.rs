@@ -1,13 +1,12 @@
 //! What is answered to a request. Entry point: [`Pages::respond`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE,
-    HOST, HeaderMap, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    HOST, HeaderMap, VARY, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::{debug, error};
@@ -20,24 +19,23 @@ use super::config::{Config, Verdict};
 use super::connections::{Scrape, Scrapes};
 use super::event_stream::{self, End, EventStream, EventStreams};
 use super::negotiate::{self, Coding, Format};
+use super::response::{Page, in_time, values};
+use super::site::{Document, Site};
 use super::{ConfigFile, Hosts, Peer, Settings, bounds};
 use crate::export::prometheus::{self, protobuf};
 use crate::source::{Reading, Source};
 use crate::worker::Worker;
 
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
-const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
-const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
 /// The page of events.
 const EVENTS: &str = "/api/v1/events";
 
-/// The pages, and what they are made of.
+/// What is served, and what it is made of.
 pub(super) struct Pages {
+    site: Site,
     source: Source,
     answers: Arc<Answers>,
     scrapes: Arc<Scrapes>,
@@ -45,36 +43,6 @@ pub(super) struct Pages {
     hosts: Hosts,
     telemetry_path: String,
     config: Option<ConfigFile>,
-}
-
-/// A response before its body is one: a status, headers and a text.
-struct Page {
-    status: StatusCode,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    text: String,
-}
-
-impl Page {
-    fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, headers: vec![(CONTENT_TYPE, TEXT)], text: text.into() }
-    }
-
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
-        self
-    }
-
-    /// A refusal that may end soon.
-    fn later(text: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, ONE_SECOND)
-    }
-
-    fn response(self, busy: Busy) -> Response<Body> {
-        let mut response = Response::new(Body::text(self.text, busy));
-        *response.status_mut() = self.status;
-        response.headers_mut().extend(self.headers);
-        response
-    }
 }
 
 /// Returns the response on a connection that is less protected than the configuration demands by now.
@@ -85,12 +53,16 @@ pub(super) fn reconnect(busy: Busy) -> Response<Body> {
 
 impl Pages {
     pub(super) fn new(source: Source, rendering: Worker, settings: Settings) -> Self {
-        let Settings { telemetry_path, max_requests, hosts, created, events, clock, config, descriptors: _ } =
-            settings;
+        let Settings { telemetry_path, max_requests, hosts, created, events, clock, config, .. } =
+            settings.clone();
+        let answers = Answers::new(rendering.clone(), created);
+        let scrapes = Scrapes::new(max_requests);
+        let site = Site::new(source.clone(), rendering, Arc::clone(&answers), Arc::clone(&scrapes), settings);
         Self {
+            site,
             source,
-            answers: Answers::new(rendering, created),
-            scrapes: Scrapes::new(max_requests),
+            answers,
+            scrapes,
             streams: EventStreams::new(events, clock),
             hosts,
             telemetry_path,
@@ -113,6 +85,7 @@ impl Pages {
         };
         let mut response = match content {
             Ok(Content::Metrics(scrape)) => scrape.response(request.method() == Method::HEAD, busy),
+            Ok(Content::Document(document)) => document.response(request.method() == Method::HEAD, busy),
             Ok(Content::Events(stream)) => events(stream, busy),
             Err(page) => page.response(busy),
         };
@@ -196,7 +169,8 @@ impl Pages {
     ) -> Result<Content, Page> {
         let path = request.uri().path();
         let is_metrics = path == self.telemetry_path;
-        if !is_metrics && !matches!(path, "/" | EVENTS | "/-/healthy" | "/-/ready") {
+        let route = if is_metrics { None } else { self.site.route(path) };
+        if !is_metrics && route.is_none() && !matches!(path, EVENTS | "/-/healthy" | "/-/ready") {
             return Err(Page::new(StatusCode::NOT_FOUND, "there is nothing here\n"));
         }
         match *request.method() {
@@ -211,6 +185,9 @@ impl Pages {
         if is_metrics {
             return self.metrics(request, &peer.activity).await.map(Content::Metrics);
         }
+        if let Some(route) = route {
+            return self.site.respond(route, request, &peer.activity).await.map(Content::Document);
+        }
         if path == EVENTS {
             return self.events(request, config, peer).map(Content::Events);
         }
@@ -220,19 +197,8 @@ impl Pages {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not ready: the kernel refuses to list BPF objects\n",
             ),
-            "/-/ready" => Page::new(StatusCode::OK, "ready\n"),
-            _ => self.landing(&self.reading(request.headers()).await?),
+            _ => Page::new(StatusCode::OK, "ready\n"),
         })
-    }
-
-    fn landing(&self, reading: &Reading) -> Page {
-        let totals = &reading.snapshot.totals;
-        let items = totals.iter().map(|total| format!("<li>{}: {}</li>", total.kind.as_str(), total.objects));
-        let counts = items.collect::<Vec<_>>().join("\n");
-        let path = self.telemetry_path.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
-        let page = include_str!("landing.html").replace("{version}", env!("CARGO_PKG_VERSION"));
-        let text = page.replace("{metrics}", &path).replace("{counts}", &counts);
-        Page { status: StatusCode::OK, headers: vec![(CONTENT_TYPE, HTML)], text }
     }
 
     /// Returns the latest reading, as soon as the scraper needs it.
@@ -243,7 +209,7 @@ impl Pages {
     async fn metrics(&self, request: &Request<Incoming>, activity: &Arc<Activity>) -> Result<Scraped, Page> {
         let headers = request.headers();
         let collectors = Collectors::parse(request.uri().query().unwrap_or_default())
-            .map_err(|problem| Page::new(StatusCode::BAD_REQUEST, format!("{problem}\n")))?;
+            .map_err(|problem| Page::wrong(&problem))?;
         let format = negotiate::format(&values(headers, &ACCEPT));
         let coding = negotiate::coding(&values(headers, &ACCEPT_ENCODING)).ok_or_else(|| {
             Page::new(
@@ -255,7 +221,8 @@ impl Pages {
             Page::later("as many scrapes as --web.max-requests allows are being answered\n")
         })?;
         let scrape = Arc::new(scrape);
-        let wanted = answers::Request { format, coding, collectors };
+        let wanted =
+            answers::Request { content: answers::AnswerContent::Metrics(format, collectors), coding };
         let answer = async {
             let reading = self.source.latest().await;
             self.answers.get(&self.source, reading, wanted, &scrape).await
@@ -274,7 +241,7 @@ impl Pages {
         config: &Arc<Config>,
         peer: &Peer,
     ) -> Result<Option<EventStream>, Page> {
-        let refused = |problem| Page::new(StatusCode::BAD_REQUEST, format!("{problem}\n"));
+        let refused = |problem: String| Page::wrong(&problem);
         let query = event_stream::Query::parse(request.uri().query().unwrap_or_default()).map_err(refused)?;
         let last = event_stream::last_event_id(request.headers()).map_err(refused)?;
         if request.method() == Method::HEAD {
@@ -290,6 +257,8 @@ impl Pages {
 /// What is answered other than a page.
 enum Content {
     Metrics(Scraped),
+    /// The page, or something of its API.
+    Document(Document),
     /// `None` for the headers only.
     Events(Option<EventStream>),
 }
@@ -336,44 +305,5 @@ impl Scraped {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         response
-    }
-}
-
-/// Waits for what a scraper still needs.
-async fn in_time<T>(headers: &HeaderMap, result: impl Future<Output = T>) -> Result<T, Page> {
-    tokio::time::timeout(patience(headers), result)
-        .await
-        .map_err(|_| Page::later("the reading takes longer than the scrape may; give it more time\n"))
-}
-
-/// Returns how long a scraper waits for the answer: what it states less a tenth, for the way.
-fn patience(headers: &HeaderMap) -> Duration {
-    let stated = headers.get(&SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok()?.parse::<f64>().ok());
-    let stated = stated
-        .filter(|seconds| *seconds > 0.0)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds * 0.9).ok());
-    stated.map_or(bounds::WAIT, |stated| stated.min(bounds::WAIT))
-}
-
-/// Returns the values of a header that are visible ASCII.
-fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scrapers_state_their_patience() {
-        let patience = |stated: &str| {
-            let value = HeaderValue::from_str(stated).expect("a value");
-            patience(&HeaderMap::from_iter([(SCRAPE_TIMEOUT, value)]))
-        };
-        assert_eq!(patience("10"), Duration::from_secs(9));
-        assert_eq!(patience("0.5"), Duration::from_millis(450));
-        for ignored in ["", "0", "-1", "NaN", "inf", "1e400", "ten", "1e30"] {
-            assert_eq!(patience(ignored), bounds::WAIT, "{ignored}");
-        }
     }
 }

@@ -42,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "text",
         ],
     ),
-    ("web", &["model", "metrics", "source", "events", "export", "worker"]),
+    ("web", &["model", "metrics", "source", "events", "export", "worker", "text"]),
 ];
 
 /// The only names that `enrich` may use from the layers that call the kernel and read its tables.

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{ListenAddress, Web};
 use bpf_metrics_exporter::events::Events;
 use bpf_metrics_exporter::host::clock::HostClock;
+use bpf_metrics_exporter::model::SettingInForce;
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::sys::inherited;
 use bpf_metrics_exporter::web::{self, ConfigFile, Hosts, Listener, descriptors};
@@ -27,6 +28,8 @@ pub(super) struct WebEndpoint {
     config: Option<ConfigFile>,
     /// The limit of descriptors.
     descriptors: u64,
+    /// What is in force, for the page.
+    settings: Arc<[SettingInForce]>,
 }
 
 /// When files are read again, what is notified of it, and the file that is not one of the endpoint.
@@ -46,7 +49,7 @@ pub(super) struct NotOpened {
 
 impl WebEndpoint {
     /// Reads the configuration file and listens on every address.
-    pub(super) fn open(web: &Web) -> Result<Self, NotOpened> {
+    pub(super) fn open(web: &Web, settings: Vec<SettingInForce>) -> Result<Self, NotOpened> {
         // First: later, other descriptors would have the numbers.
         let inherited = inherited::sockets();
         let listeners = if web.systemd_socket { from_systemd(inherited) } else { listen(web) };
@@ -56,7 +59,7 @@ impl WebEndpoint {
             lines: vec![format!("--web.config.file: {error}")],
             code: ExitCode::from(USAGE),
         })?;
-        Ok(Self { listeners, config, descriptors: descriptors::raise_limit() })
+        Ok(Self { listeners, config, descriptors: descriptors::raise_limit(), settings: settings.into() })
     }
 
     /// Returns whether there are files that a signal makes it read again.
@@ -99,7 +102,7 @@ impl WebEndpoint {
         stopped: &watch::Receiver<bool>,
         reloads: Option<Reloads>,
     ) {
-        let Self { listeners, config, descriptors } = self;
+        let Self { listeners, config, descriptors, settings } = self;
         for warning in config.iter().flat_map(ConfigFile::warnings) {
             warn!("{warning}");
         }
@@ -120,6 +123,8 @@ impl WebEndpoint {
             clock: Arc::new(move || clock.lock().unwrap_or_else(PoisonError::into_inner).read()),
             config,
             descriptors,
+            page: web.page,
+            settings,
         };
         let server = web::Server::new(source, rendering, settings);
         for listener in listeners {

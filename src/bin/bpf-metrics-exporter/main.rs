@@ -41,8 +41,8 @@ fn run() -> ExitCode {
             ExitCode::from(USAGE)
         }
         Ok(Invocation::Print(text)) => finish(print(&text)),
-        Ok(Invocation::Run { command, log, warnings }) => match command {
-            Command::Export(export) => serve::serve(*export, log, &warnings),
+        Ok(Invocation::Run { command, log, warnings, settings }) => match command {
+            Command::Export(export) => serve::serve(*export, log, &warnings, settings),
             Command::Snapshot(options) => snapshot::snapshot(*options, log, &warnings),
             Command::Events(options) => events::events(*options, log, &warnings),
             Command::Doctor(options) => doctor::doctor(*options, log, &warnings),

@@ -20,7 +20,7 @@ use bpf_metrics_exporter::kernel::requirements::Standing;
 use bpf_metrics_exporter::kernel::{Reader, ReaderOptions};
 use bpf_metrics_exporter::lookup;
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
-use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter, OwnProcess, Snapshot};
+use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter, OwnProcess, SettingInForce, Snapshot};
 use bpf_metrics_exporter::sandbox::{Files, Needs, Sandbox};
 use bpf_metrics_exporter::source::Source;
 use bpf_metrics_exporter::worker::Worker;
@@ -50,9 +50,14 @@ const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
 
-/// Exports until a signal arrives.
-pub(super) fn serve(mut export: Export, log: Log, warnings: &[String]) -> ExitCode {
-    let endpoint = match WebEndpoint::open(&export.web) {
+/// Exports until a signal arrives. `settings`: what is in force, for the page.
+pub(super) fn serve(
+    mut export: Export,
+    log: Log,
+    warnings: &[String],
+    settings: Vec<SettingInForce>,
+) -> ExitCode {
+    let endpoint = match WebEndpoint::open(&export.web, settings) {
         Ok(endpoint) => endpoint,
         Err(NotOpened { lines, code }) => {
             for line in lines {

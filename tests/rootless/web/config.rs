@@ -328,7 +328,23 @@ const BOB: &str = "Authorization: Basic Ym9iOnNlY3JldA==\r\n";
 fn users_need_their_password_on_every_page() {
     let folder = Folder::new();
     let server = folder.serve(&format!("basic_auth_users:\n  ann: {}\n", hash()));
-    for page in ["/metrics", "/", "/api/v1/events", "/-/healthy", "/-/ready", "/nothing"] {
+    let script = super::page::asset("js");
+    for page in [
+        "/metrics",
+        "/",
+        "/?tab=exporter",
+        &script,
+        "/api/v1/events",
+        "/api/v1/objects?kind=maps",
+        "/api/v1/object?key=program/1",
+        "/api/v1/snapshot",
+        "/api/v1/status",
+        "/api/v1/tables",
+        "/-/healthy",
+        "/-/ready",
+        "/nothing",
+        "/assets/nothing.js",
+    ] {
         for headers in ["", WRONG, BOB, "Authorization: Bearer x\r\n"] {
             let (status, head, _) = get(server.address, page, headers);
             assert_eq!(status, 401, "{page} {headers}");
@@ -336,7 +352,8 @@ fn users_need_their_password_on_every_page() {
         }
         // A stream of events has no end; its headers have.
         let (status, ..) = request(server.address, "HEAD", page, ANN);
-        assert_eq!(status, if page == "/nothing" { 404 } else { 200 }, "{page}");
+        let is_nothing = page.contains("nothing") || page.ends_with("program/1");
+        assert_eq!(status, if is_nothing { 404 } else { 200 }, "{page}");
     }
 }
 

@@ -1,10 +1,12 @@
 //! The HTTP server over a real connection, as scrapers, browsers, orchestrators and attackers use it.
 
+mod api;
 mod attacks;
 mod config;
 mod events;
 mod formats;
 mod http2;
+mod page;
 mod requests;
 mod sockets;
 
@@ -80,6 +82,8 @@ fn settings() -> web::Settings {
         clock: Arc::new(|| WallClock { booted_at: Timestamp::UNIX_EPOCH }),
         config: None,
         descriptors: 1 << 20,
+        page: true,
+        settings: Arc::default(),
     }
 }
 

@@ -23,6 +23,34 @@ pub fn snapshot() -> Snapshot {
     Arc::unwrap_or_clone(json::parse(&text).expect("it is a snapshot").snapshot)
 }
 
+/// Returns a snapshot with this many programs, each with an owner and maps, and this many maps.
+///
+/// # Panics
+///
+/// If [`SNAPSHOT`] has no program or no map.
+#[must_use]
+pub fn large(programs: u32, maps: u32) -> Snapshot {
+    let snapshot = snapshot();
+    let example = snapshot.programs.as_ref().expect("it has programs")[0].clone();
+    let program = |id| {
+        let mut program = example.clone();
+        let facts = Arc::make_mut(&mut program.facts);
+        (facts.id, facts.name) = (id, format!("program_{id}"));
+        facts.map_ids = Some(vec![id, id + 1]);
+        program.run_time = Some(Duration::from_micros(id.into()));
+        program
+    };
+    let map_example = snapshot.maps.as_ref().expect("it has maps")[0].clone();
+    let map = |id| {
+        let mut map = map_example.clone();
+        let facts = Arc::make_mut(&mut map.facts);
+        (facts.id, facts.name) = (id, format!("map_{id}"));
+        map
+    };
+    let (programs, maps) = ((1..=programs).map(program).collect(), (1..=maps).map(map).collect());
+    Snapshot { programs: Some(programs), maps: Some(maps), ..snapshot }
+}
+
 /// Returns the state of an exporter that has served and pushed a snapshot, started at `since`.
 #[must_use]
 pub fn exporter(since: BootTime) -> Exporter {
