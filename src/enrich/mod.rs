@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::attachments::ScanScheduler;
-pub use self::events::LastEvents;
 use self::events::Watcher;
+pub use self::events::{Differences, LastEvents};
 use self::fingerprint::Fingerprints;
 use self::holders::HolderCache;
 use self::names::NameCache;

@@ -11,6 +11,7 @@ mod serve;
 mod signals;
 mod snapshot;
 mod supervisor;
+mod top;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn run() -> ExitCode {
             Command::Export(export) => serve::serve(*export, log, &warnings),
             Command::Snapshot(options) => snapshot::snapshot(*options, log, &warnings),
             Command::Events(options) => events::events(*options, log, &warnings),
+            Command::Top(options) => top::top(*options, log, &warnings),
             Command::Doctor(options) => doctor::doctor(*options, log, &warnings),
         },
     }

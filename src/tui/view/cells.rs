@@ -19,10 +19,10 @@ pub(super) fn text_of(cell: &Cell<'_>, column: &Column, clock: WallClock) -> Str
     human::cell(cell, column.unit, clock)
 }
 
-/// Returns the widest that a column gets.
-pub(super) fn widest(column: &Column) -> u16 {
+/// Returns the widest that a column gets on a screen of this width: on a narrow one, several texts are better than a long one.
+pub(super) fn widest(column: &Column, screen: u16) -> u16 {
     match column.unit {
-        Unit::None if !column.is_numeric => 40,
+        Unit::None if !column.is_numeric => (screen / 5).clamp(12, 40),
         _ => 24,
     }
 }

@@ -10,7 +10,7 @@ use crate::export::human;
 use crate::metrics::columns::{Cell, RowKey};
 use crate::tui::state::{Details, Linked, State, Target};
 
-/// Lines of a graph, without its heading.
+/// Lines of a graph, without what is above it.
 const GRAPH: u16 = 3;
 
 /// Steps of the highest bar.
@@ -129,7 +129,7 @@ fn lines<'a>(state: &State, details: &'a Details) -> Vec<Line<'a>> {
 /// Draws the graphs of what is measured. Returns how many lines they have.
 fn graphs(buffer: &mut Buffer, area: Rect, state: &State, details: &Details, theme: Theme) -> u16 {
     let Some((kind, measures, points)) = state.history().of(&details.key) else { return 0 };
-    let height = GRAPH + 2;
+    let height = GRAPH + 3;
     if area.height < height + 4 || area.width < 30 {
         return 0;
     }
@@ -145,8 +145,9 @@ fn graphs(buffer: &mut Buffer, area: Rect, state: &State, details: &Details, the
             (points.of(position).next_back().flatten(), points.of(position).flatten().reduce(f64::max));
         let number =
             |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| human::number(value, unit));
-        let heading = format!("{}: {}, at most {}", measure.title, number(last), number(most));
-        put(buffer, (part.x, part.y), &heading, part.width, theme.heading());
+        put(buffer, (part.x, part.y), measure.title, part.width, theme.heading());
+        let numbers = format!("{}, at most {}", number(last), number(most));
+        put(buffer, (part.x, part.y + 1), &numbers, part.width, Style::new());
         let most = most.filter(|&most| most > 0.0).unwrap_or(1.0);
         #[expect(
             clippy::cast_possible_truncation,
@@ -161,7 +162,7 @@ fn graphs(buffer: &mut Buffer, area: Rect, state: &State, details: &Details, the
         bars.reverse();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a whole number")]
         let sparkline = Sparkline::default().data(bars).max(STEPS as u64).style(theme.graph());
-        sparkline.render(Rect { y: part.y + 1, height: GRAPH, ..part }, buffer);
+        sparkline.render(Rect { y: part.y + 2, height: GRAPH, ..part }, buffer);
     }
     height
 }

@@ -80,7 +80,7 @@ fn chosen<'a>(
     let mut columns: Vec<Shown<'_>> = Vec::new();
     let mut left = room;
     for position in fixed.iter().copied().chain(sorting).chain(others) {
-        let mut shown = shown(table, page, position, sort);
+        let mut shown = shown(table, page, (position, sort), room);
         let gap = if columns.is_empty() { 0 } else { GAP };
         if shown.width + gap > left {
             // Of the first columns what there is room for is better than nothing.
@@ -96,7 +96,12 @@ fn chosen<'a>(
     columns
 }
 
-fn shown<'a>(table: &'a Table<'_>, page: &[usize], position: usize, sort: Sort) -> Shown<'a> {
+fn shown<'a>(
+    table: &'a Table<'_>,
+    page: &[usize],
+    (position, sort): (usize, Sort),
+    screen: u16,
+) -> Shown<'a> {
     let column = &table.columns()[position];
     let cell = |&row: &usize| {
         let cell = table.cell(row, position);
@@ -116,6 +121,6 @@ fn shown<'a>(table: &'a Table<'_>, page: &[usize], position: usize, sort: Sort) 
     };
     let title = format!("{}{mark}", column.title);
     let widest_cell = cells.iter().map(|(_, text)| width(text)).max().unwrap_or(0);
-    let width = widest_cell.min(widest(column)).max(width(&title));
+    let width = widest_cell.min(widest(column, screen)).max(width(&title));
     Shown { position, column, title, width, cells }
 }

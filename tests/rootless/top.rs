@@ -1,0 +1,92 @@
+//! The screens of `top` for the golden snapshot, at the size of an old terminal and of a large one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bpf_metrics_exporter::enrich::Differences;
+use bpf_metrics_exporter::model::{BootTime, Snapshot};
+use bpf_metrics_exporter::tui::source::Update;
+use bpf_metrics_exporter::tui::state::{Input, Origin, State};
+use bpf_metrics_exporter::tui::view::{self, Theme};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use test_support::golden::{assert_golden, snapshot};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The screens: the name of their file, and the keys that lead there from the first one. `\n` is Enter, `\t` Tab.
+const SCREENS: [(&str, &str); 12] = [
+    ("programs", "1"),
+    ("maps", "2"),
+    ("links", "3"),
+    ("owners", "4"),
+    ("tree", "t"),
+    ("hooks", "5"),
+    ("orphans", "6"),
+    ("btf", "7"),
+    ("events", "8"),
+    ("filter", "1/cil"),
+    ("details", "1\n\t"),
+    ("help", "?"),
+];
+
+/// The state a second earlier, before the last program was loaded.
+fn earlier(snapshot: &Snapshot) -> Snapshot {
+    let mut earlier = snapshot.clone();
+    earlier.taken_at = BootTime(snapshot.taken_at.0 - 1_000_000_000);
+    earlier.run_stats.covered -= SECOND;
+    for program in earlier.programs.iter_mut().flatten().filter(|program| program.facts.id == 17) {
+        program.runs = program.runs.map(|runs| runs - 12_500);
+        program.run_time = program.run_time.map(|time| time - Duration::from_millis(34));
+    }
+    for map in earlier.maps.iter_mut().flatten() {
+        map.entries = map.entries.map(|entries| entries.saturating_sub(12));
+    }
+    earlier.programs.as_mut().expect("it has programs").pop();
+    earlier
+}
+
+fn state() -> State {
+    let (later, mut differences) = (snapshot(), Differences::default());
+    let mut state = State::new(Origin::Host, SECOND);
+    for (at, snapshot) in [(1, earlier(&later)), (2, later)] {
+        let at = Duration::from_secs(at);
+        state.receive(at, Update::Happened(differences.update(&snapshot), 0));
+        state.receive(at, Update::Read(Arc::new(snapshot)));
+    }
+    state
+}
+
+fn screen(state: &State, (width, height): (u16, u16)) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("it has no errors");
+    let draw = |frame: &mut ratatui::Frame<'_>| {
+        view::draw(frame, state, Theme { colour: true }, 2 * SECOND);
+    };
+    terminal.draw(draw).expect("it has no errors");
+    let buffer = terminal.backend().buffer();
+    let lines = buffer.content().chunks(width.into());
+    let line = |cells: &[ratatui::buffer::Cell]| {
+        let line: String = cells.iter().map(|cell| cell.symbol()).collect();
+        line.trim_end().to_owned() + "\n"
+    };
+    lines.map(line).collect()
+}
+
+#[test]
+fn golden_screens() {
+    for (name, keys) in SCREENS {
+        for (width, height) in [(80, 24), (160, 50)] {
+            let mut state = state();
+            state.set_page(view::page(height));
+            for key in keys.chars() {
+                state.handle(match key {
+                    '\n' => Input::Enter,
+                    '\t' => Input::Tab,
+                    key => Input::Char(key),
+                });
+            }
+            let path = format!("tests/golden/top/{name}-{width}x{height}.txt");
+            assert_golden(&path, &screen(&state, (width, height)));
+        }
+    }
+}
