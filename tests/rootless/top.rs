@@ -30,26 +30,29 @@ const SCREENS: [(&str, &str); 12] = [
     ("help", "?"),
 ];
 
-/// The state a second earlier, before the last program was loaded.
-fn earlier(snapshot: &Snapshot) -> Snapshot {
+/// The state so many seconds earlier.
+fn earlier(snapshot: &Snapshot, seconds: u64) -> Snapshot {
     let mut earlier = snapshot.clone();
-    earlier.taken_at = BootTime(snapshot.taken_at.0 - 1_000_000_000);
-    earlier.run_stats.covered -= SECOND;
+    earlier.taken_at = BootTime(snapshot.taken_at.0 - seconds * 1_000_000_000);
+    earlier.run_stats.covered -= Duration::from_secs(seconds);
     for program in earlier.programs.iter_mut().flatten().filter(|program| program.facts.id == 17) {
-        program.runs = program.runs.map(|runs| runs - 12_500);
-        program.run_time = program.run_time.map(|time| time - Duration::from_millis(34));
+        program.runs = program.runs.map(|runs| runs - seconds * 12_500);
+        program.run_time = program.run_time.map(|time| time - Duration::from_millis(seconds * 34));
     }
     for map in earlier.maps.iter_mut().flatten() {
-        map.entries = map.entries.map(|entries| entries.saturating_sub(12));
+        map.entries = map.entries.map(|entries| entries.saturating_sub(seconds * 12));
     }
-    earlier.programs.as_mut().expect("it has programs").pop();
     earlier
 }
 
 fn state() -> State {
     let (later, mut differences) = (snapshot(), Differences::default());
     let mut state = State::new(Origin::Host, SECOND);
-    for (at, snapshot) in [(1, earlier(&later)), (2, later)] {
+    let (mut first, second) = (earlier(&later, 2), earlier(&later, 1));
+    // The last program was loaded after that.
+    first.programs.as_mut().expect("it has programs").pop();
+    first.maps.as_mut().expect("it has maps").pop();
+    for (at, snapshot) in [(0, first), (1, second), (2, later)] {
         let at = Duration::from_secs(at);
         state.receive(at, Update::Happened(differences.update(&snapshot), 0));
         state.receive(at, Update::Read(Arc::new(snapshot)));

@@ -17,7 +17,8 @@ pub struct Differences {
 }
 
 impl Differences {
-    /// Returns what happened since the last reading; nothing for the first one.
+    /// Returns what happened since the last reading; nothing for the first one. The load and the unload of a program are reported by the
+    /// reading after the one that shows them, as those of this host are, where the kernel's own record may still come.
     pub fn update(&mut self, snapshot: &Snapshot) -> Vec<Arc<Event>> {
         let at = snapshot.taken_at;
         let mut events = Vec::new();
@@ -34,7 +35,7 @@ impl Differences {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BootTime, EventKind, EventSource};
+    use crate::model::{BootTime, EventKind, EventSource, ProgramFacts};
 
     #[test]
     fn loads_and_destroyed_maps_are_found() {
@@ -42,16 +43,23 @@ mod tests {
         let all: Snapshot = serde_json::from_str(text).expect("it is a snapshot");
         let (mut first, mut second) = (all.clone(), all);
         let loaded = first.programs.as_mut().and_then(Vec::pop).expect("it has programs");
+        let facts = ProgramFacts {
+            loaded_at: BootTime(first.taken_at.0 + 5_000_000_000),
+            ..ProgramFacts::clone(&loaded.facts)
+        };
+        second.programs.as_mut().expect("it has programs")[3].facts = Arc::new(facts);
         let destroyed = second.maps.as_mut().and_then(Vec::pop).expect("it has maps");
-        second.taken_at = BootTime(first.taken_at.0 + 1_000_000_000);
+        second.taken_at = BootTime(first.taken_at.0 + 10_000_000_000);
         let mut differences = Differences::default();
         assert_eq!(differences.update(&first), []);
-        let events = differences.update(&second);
+        let mut events = differences.update(&second);
+        second.taken_at = BootTime(second.taken_at.0 + 10_000_000_000);
+        events.append(&mut differences.update(&second));
         let found: Vec<_> = events.iter().map(|event| (event.kind, event.subject.id)).collect();
         let expected =
-            [(EventKind::ProgramLoad, loaded.facts.id), (EventKind::MapDestroy, destroyed.facts.id)];
+            [(EventKind::MapDestroy, destroyed.facts.id), (EventKind::ProgramLoad, loaded.facts.id)];
         assert_eq!(found, expected.map(|(kind, id)| (kind, Some(id))));
         assert!(events.iter().all(|event| event.source == EventSource::Comparison));
-        assert_eq!(events[0].at, second.taken_at);
+        assert_eq!(events[1].at, second.taken_at);
     }
 }
