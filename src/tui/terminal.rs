@@ -17,7 +17,7 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
 use super::state::Input;
@@ -55,9 +55,9 @@ impl Terminal {
 
     fn set_up() -> io::Result<Self> {
         enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen, EnableMouseCapture)?;
-        let mut terminal = ratatui::Terminal::new(CrosstermBackend::new(stdout()))?;
-        terminal.clear()?;
+        // `ratatui::Terminal::clear` would wait for the terminal to report the cursor, which not every one does.
+        execute!(stdout(), EnterAlternateScreen, Clear(ClearType::All), EnableMouseCapture)?;
+        let terminal = ratatui::Terminal::new(CrosstermBackend::new(stdout()))?;
         Ok(Self { terminal })
     }
 

@@ -251,7 +251,9 @@ fn details_show_what_is_connected_and_what_is_gone() {
     state.handle(Input::Enter);
     let details = state.details().expect("they are open");
     assert_eq!(details.key, key_of(Kind::Program, 17));
-    assert_eq!(details.sections[0].title, "Programs");
+    assert_eq!(details.sections[1].title, "Programs");
+    let mean = details.sections[0].values[0].iter().find(|fact| fact.name == "mean_run_time_seconds");
+    assert_eq!(mean.map(|fact| fact.cell.number()), Some(Some(2e-6)));
     let map = details.linked.iter().find(|linked| linked.relation == "Maps").expect("it uses maps").clone();
     assert!(!map.name.is_empty() && !map.object_type.is_empty());
     let (_, measures, points) = state.history().of(&details.key).expect("a program has graphs");
@@ -331,7 +333,9 @@ fn owners_have_their_objects_below_them_in_the_tree() {
     assert_eq!(nodes(&state), all);
     keys(&mut state, "/cil_from");
     let found = nodes(&state);
-    assert_eq!(found.len(), 2, "the object and its owner: {found:?}");
+    let what: Vec<_> = found.iter().map(|node| (node.table, node.depth)).collect();
+    let expected = [(TableKind::Owners, 0), (TableKind::Programs, 1), (TableKind::Links, 1)];
+    assert_eq!(what, expected, "the owner, the program, and its link, which has the name of the program");
     state.handle(Input::Escape);
     keys(&mut state, "t");
     assert!(!state.shows_tree() && matches!(state.rows(), Rows::Table(_)));

@@ -18,6 +18,7 @@ mod run_stats;
 mod sandbox;
 mod suite;
 mod tls;
+mod top;
 mod view;
 
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 16] = [
+const MODULES: [(&str, &[Test]); 17] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -44,13 +45,20 @@ const MODULES: [(&str, &[Test]); 16] = [
     ("endpoint", endpoint::TESTS),
     ("delivery", delivery::TESTS),
     ("printed_events", printed_events::TESTS),
+    ("top", top::TESTS),
 ];
 
 fn main() -> ExitCode {
     // Some tests start this program as another process.
-    for helper in
-        [backends::helper, owners::helper, pins::helper, view::helper, sandbox::helper, events::helper]
-    {
+    for helper in [
+        backends::helper,
+        owners::helper,
+        pins::helper,
+        view::helper,
+        sandbox::helper,
+        events::helper,
+        top::helper,
+    ] {
         if let Some(code) = helper() {
             return code;
         }

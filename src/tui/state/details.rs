@@ -1,9 +1,9 @@
 //! Everything that is known of one object, owner or attachment, and what it is connected with. Entry point: [`Details::of`].
 
 use super::{Readings, owner_of, table_of};
-use crate::metrics::columns::{Cell, Refers, RowKey, TableKind, name_and_type};
-use crate::metrics::facts::{Section, facts};
-use crate::model::Object;
+use crate::metrics::columns::{Cell, Column, Refers, RowKey, Table, TableKind, name_and_type};
+use crate::metrics::facts::{Fact, Section, facts};
+use crate::model::{Object, Orphan};
 
 /// The most connected objects that are listed.
 const MAX_LINKED: usize = 200;
@@ -60,11 +60,21 @@ impl Details {
 
     /// Takes what a reading knows. Of what is gone, the last state stays.
     pub(super) fn read(&mut self, readings: &Readings) {
-        let sections = facts(&readings.now, &self.key);
-        self.is_gone = sections.is_empty();
+        let table = readings.table(table_of(&self.key));
+        let row = table.as_ref().and_then(|table| Some((table, position(table, &self.key)?)));
+        // An orphan may have disappeared from its table between the two parts of a reading.
+        let is_orphan =
+            |orphan: &Orphan| self.key == RowKey::Object(Object { kind: orphan.kind, id: orphan.id });
+        self.is_gone = row.is_none() && !readings.now.orphans.iter().flatten().any(is_orphan);
         if self.is_gone {
             return;
         }
+        let mut sections = facts(&readings.now, &self.key);
+        if let Some((table, row)) = row {
+            let known = sections.first().map(|section| section.values.concat()).unwrap_or_default();
+            sections.insert(0, of_row(table, row, &known));
+        }
+        sections.retain(|section| section.values.iter().any(|value| !value.is_empty()));
         let chosen = self.chosen().map(|linked| linked.key.clone());
         self.sections = sections;
         self.name = name(readings, &self.key).0;
@@ -95,6 +105,24 @@ impl Details {
     }
 }
 
+/// Returns the position of something in its table.
+fn position(table: &Table<'_>, key: &RowKey) -> Option<usize> {
+    (0..table.len()).find(|&row| table.key(row) == *key)
+}
+
+/// Returns what the columns of a row have beyond what is known already: rates, means, processes and pins.
+fn of_row(table: &Table<'_>, row: usize, known: &[Fact]) -> Section {
+    let columns = table.columns().iter().enumerate();
+    let columns = columns.filter(|(_, column)| column.refers == Refers::Nothing);
+    let facts = columns.filter_map(|(position, column)| {
+        let &Column { field, unit, help, .. } = column;
+        let cell = table.cell(row, position).into_owned();
+        let is_new = cell.is_known() && known.iter().all(|fact| fact.name != field && fact.cell != cell);
+        is_new.then_some(Fact { name: field, help, unit, cell })
+    });
+    Section { title: "Rates, means, processes and pins", values: vec![facts.collect()] }
+}
+
 /// Returns the name and the type of something.
 fn name(readings: &Readings, key: &RowKey) -> (String, String) {
     match key {
@@ -106,7 +134,7 @@ fn name(readings: &Readings, key: &RowKey) -> (String, String) {
         RowKey::Hook(_) => {
             let hooks = readings.table(TableKind::Hooks);
             let text = hooks.and_then(|table| {
-                let row = (0..table.len()).find(|&row| table.key(row) == *key)?;
+                let row = position(&table, key)?;
                 match table.cell(row, table.column("hook")?) {
                     Cell::Text(text) => Some(text.into_owned()),
                     _ => None,
@@ -131,7 +159,7 @@ fn linked(readings: &Readings, key: &RowKey) -> Vec<Linked> {
         return all;
     }
     let Some(table) = readings.table(table_of(key)) else { return Vec::new() };
-    let Some(row) = (0..table.len()).find(|&row| table.key(row) == *key) else { return Vec::new() };
+    let Some(row) = position(&table, key) else { return Vec::new() };
     let mut all = Vec::new();
     for (position, column) in table.columns().iter().enumerate() {
         match (column.refers, table.cell(row, position)) {

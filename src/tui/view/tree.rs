@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 
 use super::cells::{style_of, text_of};
 use super::{Theme, put, put_right};
-use crate::metrics::columns::{Cell, Table, TableKind};
+use crate::metrics::columns::{Cell, RowKey, Table, TableKind};
 use crate::tui::state::{Key, Node, State};
 
 /// The columns beside the name, as far as a table has them: field, heading and width.
@@ -82,9 +82,9 @@ fn name(state: &State, node: &Node, row: Option<(&Table<'_>, usize)>) -> String 
     if node.depth == 0 {
         let mark = if state.is_collapsed(node) { '+' } else { '-' };
         let name = match &node.key {
-            Key::Row(crate::metrics::columns::RowKey::Owner(kind, name)) => {
-                format!("{} {name}", kind.as_str())
-            }
+            // There is only one kernel.
+            Key::Row(RowKey::Owner(kind, name)) if kind.as_str() == name => name.clone(),
+            Key::Row(RowKey::Owner(kind, name)) => format!("{} {name}", kind.as_str()),
             _ => "without an owner".to_owned(),
         };
         return format!("{mark} {name} ({})", node.objects);
