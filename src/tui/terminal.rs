@@ -153,6 +153,8 @@ fn of_key(key: &KeyEvent) -> Option<Input> {
         return matches!(key.code, KeyCode::Char('c' | 'C')).then_some(Input::Interrupt);
     }
     Some(match key.code {
+        // Escape and a key that was pressed at once arrive as this.
+        KeyCode::Char(_) if key.modifiers.contains(KeyModifiers::ALT) => return None,
         KeyCode::Char(character) => Input::Char(character),
         KeyCode::Up => Input::Up,
         KeyCode::Down => Input::Down,
