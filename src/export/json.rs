@@ -90,7 +90,7 @@ impl Serialize for Row<'_> {
                 Cell::Int(number) => fields.serialize_entry(column.field, &number)?,
                 Cell::Float(number) => fields.serialize_entry(column.field, &number)?,
                 Cell::Time(time) => {
-                    fields.serialize_entry(column.field, &table.clock().at(time).to_string())?
+                    fields.serialize_entry(column.field, &table.clock().at(time).to_string())?;
                 }
                 Cell::Flag(flag) => fields.serialize_entry(column.field, &flag)?,
                 Cell::Ids(ids) => fields.serialize_entry(column.field, &ids)?,

@@ -222,6 +222,7 @@ pub struct Summary {
 }
 
 /// Everything that the screen is about.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that a key turns")]
 pub struct State {
     origin: Origin,
     every: Duration,
@@ -788,7 +789,7 @@ fn summary(readings: &Readings) -> Summary {
     }
     let of_maps = readings.now.maps.iter().flatten().filter_map(|map| map.mem);
     let of_programs = readings.now.programs.iter().flatten().filter_map(|program| program.facts.mem);
-    summary.mem = of_programs.chain(of_maps).reduce(|sum, mem| sum.saturating_add(mem));
+    summary.mem = of_programs.chain(of_maps).reduce(u64::saturating_add);
     summary
 }
 

@@ -140,7 +140,7 @@ pub fn restore_on_panic() {
 pub fn input(event: &Event, screen: &Screen) -> Option<Input> {
     match event {
         Event::Key(key) => of_key(key),
-        Event::Mouse(mouse) => of_mouse(mouse, screen),
+        Event::Mouse(mouse) => of_mouse(*mouse, screen),
         _ => None,
     }
 }
@@ -173,7 +173,7 @@ fn of_key(key: &KeyEvent) -> Option<Input> {
     })
 }
 
-fn of_mouse(mouse: &MouseEvent, screen: &Screen) -> Option<Input> {
+fn of_mouse(mouse: MouseEvent, screen: &Screen) -> Option<Input> {
     match mouse.kind {
         MouseEventKind::Down(MouseButton::Left) => screen.hit(mouse.column, mouse.row).map(Input::Click),
         MouseEventKind::ScrollUp => Some(Input::Wheel(-WHEEL)),

@@ -106,7 +106,7 @@ fn rendered(state: &State, (width, height): (u16, u16), colour: bool) -> (Buffer
 fn text(buffer: &Buffer) -> String {
     let width = usize::from(buffer.area().width).max(1);
     let lines = buffer.content().chunks(width);
-    lines.map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+    lines.map(|line| line.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n").collect()
 }
 
 fn key_of(kind: Kind, id: u32) -> RowKey {
@@ -545,7 +545,7 @@ proptest! {
             let (buffer, screen) = rendered(&state, (width, height), colour);
             state.limit_scroll(screen.most_scroll);
             // A character of two columns leaves its second one empty.
-            let symbols = buffer.content().iter().map(|cell| cell.symbol());
+            let symbols = buffer.content().iter().map(ratatui::buffer::Cell::symbol);
             prop_assert!(symbols.flat_map(str::chars).all(|character| !is_invisible(character)));
         }
         state.handle(Input::Escape);

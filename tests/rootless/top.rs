@@ -37,7 +37,8 @@ fn earlier(snapshot: &Snapshot, seconds: u64) -> Snapshot {
     earlier.run_stats.covered -= Duration::from_secs(seconds);
     for program in earlier.programs.iter_mut().flatten().filter(|program| program.facts.id == 17) {
         program.runs = program.runs.map(|runs| runs - seconds * 12_500);
-        program.run_time = program.run_time.map(|time| time - Duration::from_millis(seconds * 34));
+        program.run_time =
+            program.run_time.map(|time| time.saturating_sub(Duration::from_millis(seconds * 34)));
     }
     for map in earlier.maps.iter_mut().flatten() {
         map.entries = map.entries.map(|entries| entries.saturating_sub(seconds * 12));
@@ -69,7 +70,7 @@ fn screen(state: &State, (width, height): (u16, u16)) -> String {
     let buffer = terminal.backend().buffer();
     let lines = buffer.content().chunks(width.into());
     let line = |cells: &[ratatui::buffer::Cell]| {
-        let line: String = cells.iter().map(|cell| cell.symbol()).collect();
+        let line: String = cells.iter().map(ratatui::buffer::Cell::symbol).collect();
         line.trim_end().to_owned() + "\n"
     };
     lines.map(line).collect()

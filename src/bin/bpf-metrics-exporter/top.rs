@@ -120,7 +120,7 @@ fn follow(
             let read = move || {
                 // On the thread of readings, so that the first frame does not wait for the kernel either.
                 let enricher = enricher.get_or_insert_with(|| {
-                    let reader = Reader::new(kernel.clone());
+                    let reader = Reader::new(kernel);
                     Enricher::new(reader, enrich.clone(), names.clone()).publishing(published.clone())
                 });
                 let snapshot = enricher.read();

@@ -58,6 +58,7 @@ pub struct Points {
 
 impl Points {
     /// Returns the values of a measure by its position, `None` where one was not known.
+    #[must_use]
     pub fn of(&self, measure: usize) -> impl DoubleEndedIterator<Item = Option<f64>> + '_ {
         self.values.iter().map(move |values| Some(f64::from(values[measure])).filter(|value| !value.is_nan()))
     }

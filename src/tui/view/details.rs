@@ -39,7 +39,7 @@ pub(super) fn draw(
     let what = match &details.key {
         RowKey::Owner(kind, name) => format!("{} {name}", kind.as_str()),
         RowKey::Hook(_) => format!("hook {}", details.name),
-        key => format!("{} {}", key.to_string().replacen('/', " ", 1), details.name),
+        key @ RowKey::Object(_) => format!("{} {}", key.to_string().replacen('/', " ", 1), details.name),
     };
     let gone = match (details.is_gone, details.sections.is_empty()) {
         (false, _) => "",
@@ -81,7 +81,7 @@ pub(super) fn draw(
                 let line = Rect { x: body.x, y, width: body.width, height: 1 };
                 screen.add(line, Target::Row(*position));
                 if Some(*linked) == chosen {
-                    buffer.set_style(line, theme.chosen());
+                    buffer.set_style(line, Theme::chosen());
                 }
             }
             Line::Fact(name, value) => {

@@ -41,7 +41,7 @@ impl Theme {
         self.in_colour(Color::Cyan, Modifier::empty()).add_modifier(Modifier::BOLD)
     }
 
-    fn chosen(self) -> Style {
+    fn chosen() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
@@ -99,7 +99,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: Theme, now: Duration) -
     let buffer = frame.buffer_mut();
     let line = |row: u16| Rect { y: area.y + row, height: 1, ..area }.intersection(area);
     status::title(buffer, line(0), state, theme);
-    tabs(buffer, line(1), state, theme, &mut screen);
+    tabs(buffer, line(1), state, &mut screen);
     let body = Rect { y: area.y + 2, height: area.height.saturating_sub(4), ..area };
     if state.shows_help() {
         help::draw(buffer, body, theme);
@@ -115,7 +115,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: Theme, now: Duration) -
     screen
 }
 
-fn tabs(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme, screen: &mut Screen) {
+fn tabs(buffer: &mut Buffer, area: Rect, state: &State, screen: &mut Screen) {
     let titles = Tab::ALL.iter().zip(1..).map(|(tab, digit)| format!(" {digit} {} ", tab.title()));
     let titles: Vec<_> = titles.collect();
     let is_narrow = titles.iter().map(String::len).sum::<usize>() > usize::from(area.width);
@@ -124,7 +124,7 @@ fn tabs(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme, screen: &m
         let is_open = tab == state.tab();
         let short = format!(" {digit} ");
         let title = if is_narrow && !is_open { &short } else { title };
-        let style = if is_open { theme.chosen() } else { Style::new() };
+        let style = if is_open { Theme::chosen() } else { Style::new() };
         let (end, _) = put(buffer, (x, area.y), title, area.right().saturating_sub(x), style);
         screen.add(Rect { x, y: area.y, width: end - x, height: 1 }, Target::Tab(tab));
         x = end;
@@ -176,7 +176,7 @@ fn list(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme, screen: &m
     if let Ok(line) = u16::try_from(cursor)
         && line < rows.height
     {
-        buffer.set_style(Rect { y: rows.y + line, height: 1, ..rows }, theme.chosen());
+        buffer.set_style(Rect { y: rows.y + line, height: 1, ..rows }, Theme::chosen());
     }
 }
 

@@ -91,8 +91,8 @@ pub(super) fn line(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme,
 
 /// Returns who has runs counted.
 fn run_statistics(state: &State, theme: Theme) -> Option<(String, Style)> {
-    let stats = state.run_stats()?;
-    let text = match (state.origin().0, stats.by_exporter, stats.by_sysctl) {
+    let run = state.run_stats()?;
+    let text = match (state.origin().0, run.by_exporter, run.by_sysctl) {
         (_, _, Some(true)) => "run statistics on by sysctl",
         (Origin::Host, true, _) => "run statistics on while top runs",
         (Origin::Exporter(_), true, _) => "run statistics on by the exporter",

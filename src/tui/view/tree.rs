@@ -34,7 +34,7 @@ pub(super) fn draw(
     let columns: Vec<_> = COLUMNS
         .into_iter()
         .take_while(|(_, _, width)| {
-            let fits = room >= NAME + width + 1;
+            let fits = room > NAME + width;
             room -= if fits { width + 1 } else { 0 };
             fits
         })

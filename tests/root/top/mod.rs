@@ -60,6 +60,15 @@ fn slow_program(name: &str) -> Program {
     Program::load(&spec).expect("a socket filter can be loaded")
 }
 
+/// Sets a flag when it is dropped: also if a test fails.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs a program at a steady rate while something else is done.
 fn while_running<T>(program: &Program, runs_per_second: u32, work: impl FnOnce() -> T) -> T {
     const TICKS: u32 = 50;
@@ -77,14 +86,7 @@ fn while_running<T>(program: &Program, runs_per_second: u32, work: impl FnOnce()
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }
         });
-        // Also if the work fails.
-        struct Stop<'a>(&'a AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let _stop = Stop(&stop);
+        let _stop = SetWhenDropped(&stop);
         work()
     })
 }
