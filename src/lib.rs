@@ -49,6 +49,8 @@ pub mod sys;
 #[doc(hidden)]
 pub mod text;
 #[doc(hidden)]
+pub mod tui;
+#[doc(hidden)]
 pub mod web;
 #[doc(hidden)]
 pub mod worker;

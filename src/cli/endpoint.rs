@@ -3,8 +3,12 @@
 //! Without a scheme a flag means plaintext and a variable means TLS, as the OpenTelemetry specification has it. Unix sockets and `dns:`
 //! are written as in gRPC's naming.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
+
+use base64::Engine as _;
+use percent_encoding::percent_decode_str;
 
 use super::values::split_port;
 use crate::export::otlp::encode::Signal;
@@ -14,6 +18,11 @@ use crate::export::otlp::settings::{Endpoint, LOGS_PATH, METRICS_PATH, Protocol}
 const GRPC_PORT: u16 = 4317;
 /// The port of OTLP/HTTP.
 const HTTP_PORT: u16 = 4318;
+
+/// The port of the exporter's own endpoint.
+const EXPORTER_PORT: u16 = 10048;
+/// The path of a snapshot as JSON.
+const SNAPSHOT_PATH: &str = "/api/v1/snapshot";
 
 /// What a text says of a receiver.
 struct Place<'t> {
@@ -82,6 +91,40 @@ pub(super) fn of_http_flag(text: &str) -> Result<Endpoint, String> {
             Endpoint::Tcp { tls, host, port, path }
         }
     })
+}
+
+/// The value of `--url`: an exporter, and the value of the header `Authorization` where there is a user in it. Without a path it is that
+/// of the snapshot, which also follows a prefix.
+pub(super) fn of_exporter(text: &str) -> Result<(Endpoint, Option<String>), String> {
+    const ADVICE: &str = "give http://[USER:PASSWORD@]HOST:PORT, https://... or unix:/PATH";
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    let credentials = rest[..authority_end].rfind('@');
+    let (credentials, plain) = match credentials {
+        Some(at) if without_scheme(text, "unix:").is_none() => {
+            (Some(&rest[..at]), format!("{scheme}://{}", &rest[at + 1..]).into())
+        }
+        _ => (None, Cow::Borrowed(text)),
+    };
+    let credentials = credentials.map(|given| {
+        let given = percent_decode_str(given).collect::<Vec<_>>();
+        format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(given))
+    });
+    let Place { at, path, has_query, .. } = place(&plain, ADVICE)?;
+    if has_query {
+        return Err(malformed(&plain, "a query or a fragment is not sent", ADVICE));
+    }
+    let prefix = path.trim_end_matches('/');
+    let path =
+        if prefix.ends_with(SNAPSHOT_PATH) { prefix.to_owned() } else { format!("{prefix}{SNAPSHOT_PATH}") };
+    let endpoint = match at {
+        At::Socket(socket) => Endpoint::Unix { socket, path },
+        At::Host { tls, host, port } => {
+            let (tls, port) = (tls.unwrap_or(false), port.unwrap_or(EXPORTER_PORT));
+            Endpoint::Tcp { tls, host, port, path }
+        }
+    };
+    Ok((endpoint, credentials))
 }
 
 /// The value of the variable `name`. What of it has no effect is a warning.

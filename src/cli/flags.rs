@@ -107,6 +107,20 @@ Examples:
   bpf-metrics-exporter events --only 'owner_kind=pod,owner=kube-system/*'
   bpf-metrics-exporter events --format ndjson --for 1h > events.ndjson";
 
+const TOP_EPILOGUE: &str = "\
+Keys:
+  ? lists them. q ends it. Run statistics are on only while it runs.
+
+Exit codes:
+  0  ended by q, Ctrl-C, SIGTERM or SIGINT
+  1  failure while running, such as missing privileges
+  2  wrong flags, variables or files, or no terminal
+
+Examples:
+  bpf-metrics-exporter top --every 2s
+  bpf-metrics-exporter top --from recording.ndjson
+  bpf-metrics-exporter top --url http://node-7:10048";
+
 const DOCTOR_EPILOGUE: &str = "\
 It takes a reading with the restrictions of the exporter: give it the same flags, user and capabilities. Features that these flags turn \
 off are listed as off.
@@ -164,6 +178,9 @@ pub(super) enum Subcommands {
     /// Print what happens to BPF objects, as it happens
     #[command(after_long_help = EVENTS_EPILOGUE)]
     Events(Box<EventsFlags>),
+    /// Show programs, maps, links, owners and events on the terminal, with rates
+    #[command(after_long_help = TOP_EPILOGUE)]
+    Top(Box<TopFlags>),
     /// Check every feature on this host: what it needs, what is missing, and what helps
     #[command(after_long_help = DOCTOR_EPILOGUE)]
     Doctor(Box<DoctorFlags>),
@@ -176,7 +193,7 @@ pub(super) enum Subcommands {
     /// Print the manual page, as roff
     Man {
         /// Subcommand that the page is for; the exporter itself if missing
-        #[arg(id = "COMMAND", value_parser = ["snapshot", "events", "doctor", "completions", "man"])]
+        #[arg(id = "COMMAND", value_parser = ["snapshot", "events", "top", "doctor", "completions", "man"])]
         page: Option<String>,
     },
 }
@@ -306,6 +323,37 @@ pub(super) struct EventsFlags {
 
     #[command(flatten)]
     pub(super) reader: ReaderFlags,
+
+    #[command(flatten)]
+    pub(super) owners: OwnerFlags,
+
+    #[command(flatten)]
+    pub(super) log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TopFlags {
+    /// Time between two readings
+    ///
+    /// From 1s to 24h. Of a recording, the time that each snapshot is shown.
+    #[arg(long, value_name = "DURATION", default_value = "1s", allow_hyphen_values = true, value_parser = values::interval)]
+    pub(super) every: Duration,
+
+    /// Replay snapshots saved as JSON, one on each line, instead of reading the host
+    ///
+    /// A single snapshot may have several lines. Flags about reading have no effect then.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub(super) from: Option<PathBuf>,
+
+    /// Read from another exporter instead of this host
+    ///
+    /// http://HOST[:PORT] (port 10048 if none is given), https://HOST[:PORT] with TLS, unix:/PATH. USER:PASSWORD@ may precede the host;
+    /// in the variable they are not visible to other users. Flags about reading have no effect then.
+    #[arg(long, value_name = "URL", value_parser = values::exporter)]
+    pub(super) url: Option<values::ExporterUrl>,
+
+    #[command(flatten)]
+    pub(super) kernel: KernelFlags,
 
     #[command(flatten)]
     pub(super) owners: OwnerFlags,

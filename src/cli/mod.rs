@@ -23,15 +23,17 @@ use self::arguments::{Resolved, resolve};
 use self::environment::Environment;
 use self::flags::{
     CollectionFlags, EventStreamFlags, EventsFlags, Flags, LogFlags, OwnerFlags, PROGRAM, PrivilegeFlags,
-    Subcommands, WebFlags,
+    Subcommands, TopFlags, WebFlags,
 };
 pub use self::flags::{DoctorFormat, EventsFormat, LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
 pub use self::snapshot::{RatePeriod, Recording, SnapshotCommand, TableView};
 pub use self::values::ListenAddress;
-use self::values::Setting;
-use crate::export::otlp::settings::Push;
+use self::values::{ExporterUrl, Setting};
+use crate::export::otlp::settings::{
+    Compression, Destination, Protocol, Push, Secret, Temporality, TlsFiles,
+};
 use crate::lookup::Sockets;
 use crate::metrics::select::{EventFilter, MetricFilter, Selection};
 use crate::model::SettingInForce;
@@ -45,6 +47,9 @@ const HOLDERS_SHARE: u32 = 50;
 /// The shortest interval of scans of pins: that of readings by default.
 const PINS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long `top` waits for another exporter, which may have to take a reading first.
+const EXPORTER_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The interval of readings of `events`, and of its scans of pins.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,6 +62,8 @@ pub enum Command {
     Snapshot(Box<SnapshotCommand>),
     /// Print events until a signal arrives.
     Events(Box<EventsCommand>),
+    /// Show everything on the terminal until it is ended.
+    Top(Box<TopCommand>),
     /// Check every feature.
     Doctor(Box<DoctorCommand>),
 }
@@ -128,6 +135,33 @@ pub struct EventsCommand {
     pub format: EventsFormat,
     /// When to end; `None` for no end.
     pub duration: Option<Duration>,
+}
+
+/// Options of `top`.
+#[derive(Debug)]
+pub struct TopCommand {
+    /// Where readings come from.
+    pub readings: TopReadings,
+    /// The time between two readings.
+    pub every: Duration,
+}
+
+/// Where the readings of `top` come from.
+#[derive(Debug)]
+pub enum TopReadings {
+    /// This host.
+    Host {
+        /// Of the reader.
+        kernel: kernel::ReaderOptions,
+        /// Of owners and attachments.
+        enrich: enrich::EnrichOptions,
+        /// Of the lookup of names.
+        lookup: lookup::Settings,
+    },
+    /// A file with snapshots.
+    Recording(PathBuf),
+    /// Another exporter.
+    Exporter(Box<Destination>),
 }
 
 /// Options of `doctor`.
@@ -264,6 +298,11 @@ pub fn parse(
             let log = Log::from(&events.log);
             (Command::Events(Box::new(self::events(*events, &mut errors))), log)
         }
+        Some(Subcommands::Top(top)) => {
+            let log = Log::from(&top.log);
+            let top = self::top(*top, &environment, &mut errors, &mut warnings);
+            (Command::Top(Box::new(top)), log)
+        }
         Some(Subcommands::Doctor(doctor)) => {
             let log = Log::from(&doctor.collection.log);
             let sandbox = sandbox(&doctor.privileges);
@@ -308,6 +347,44 @@ fn events(flags: EventsFlags, errors: &mut ConfigErrors) -> EventsCommand {
         format,
         duration,
     }
+}
+
+fn top(
+    flags: TopFlags,
+    environment: &Environment,
+    errors: &mut ConfigErrors,
+    warnings: &mut Vec<String>,
+) -> TopCommand {
+    let TopFlags { every, from, url, kernel, owners, log: _ } = flags;
+    let (enrich, lookup) = self::owners(owners, errors);
+    let readings = match (from, url) {
+        (Some(file), _) => TopReadings::Recording(file),
+        (None, Some(ExporterUrl { endpoint, authorization: Secret(authorization) })) => {
+            let headers = authorization.map(|value| ("authorization".to_owned(), value));
+            TopReadings::Exporter(Box::new(Destination {
+                protocol: Protocol::HttpProtobuf,
+                proxy: proxy::of(&endpoint, environment, warnings).map(Secret),
+                endpoint,
+                configured: true,
+                headers: Secret(headers.into_iter().collect()),
+                timeout: EXPORTER_TIMEOUT,
+                compression: Compression::None,
+                tls: TlsFiles::default(),
+                temporality: Temporality::default(),
+            }))
+        }
+        (None, None) => TopReadings::Host {
+            kernel: kernel::ReaderOptions {
+                reader: kernel.reader.kernel_reader,
+                run_stats: kernel.run_stats.unwrap_or_default(),
+                count_by_walking: kernel.count_by_walking,
+                events: Some(kernel::events::RING_BYTES),
+            },
+            enrich: enrich::EnrichOptions { pins: every, ..enrich },
+            lookup,
+        },
+    };
+    TopCommand { readings, every }
 }
 
 /// Makes a single reading complete: no later one has the result of a scan, and a second one reports what its own search of holders

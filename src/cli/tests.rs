@@ -2,6 +2,7 @@ mod logs;
 mod otel;
 
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
 
 use super::*;
 use crate::export::otlp::settings::{Compression, Destination, Endpoint, Protocol};
@@ -549,6 +550,45 @@ fn events_takes_flags_of_what_to_read_and_what_to_print() {
         let errors = errors(&["events", flag], &[]);
         assert!(errors.len() == 1 && errors[0].starts_with("unexpected argument"), "{errors:?}");
     }
+}
+
+fn top_with(arguments: &[&str], variables: &[(&str, &str)]) -> TopCommand {
+    match parse_with(&[&["top"], arguments].concat(), variables) {
+        Ok(Invocation::Run { command: Command::Top(top), .. }) => *top,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn top_reads_the_host_a_recording_or_another_exporter() {
+    let TopCommand { readings, every } = top_with(&["--kernel-reader=walk", "--every=3s"], &[]);
+    let TopReadings::Host { kernel, enrich, .. } = readings else { panic!("{readings:?}") };
+    assert_eq!((every, enrich.pins), (Duration::from_secs(3), Duration::from_secs(3)));
+    assert_eq!((kernel.reader, kernel.run_stats), (ReaderChoice::Only(ReaderKind::Walk), RunStatsMode::On));
+    assert!(kernel.events.is_some());
+    let TopCommand { readings, every } = top_with(&["--from=host.ndjson"], &[]);
+    assert!(matches!(readings, TopReadings::Recording(file) if file == Path::new("host.ndjson")));
+    assert_eq!(every, Duration::from_secs(1));
+    let exporter = |url: &str| match top_with(&[], &[("BPF_METRICS_EXPORTER_URL", url)]).readings {
+        TopReadings::Exporter(destination) => (destination.endpoint.url(), destination.headers.0),
+        other => panic!("{other:?}"),
+    };
+    for (url, expected) in [
+        ("node-7", "http://node-7:10048/api/v1/snapshot"),
+        ("https://node-7/", "https://node-7:10048/api/v1/snapshot"),
+        ("http://[::1]:80/bpf/", "http://[::1]:80/bpf/api/v1/snapshot"),
+        ("http://node-7:80/api/v1/snapshot", "http://node-7:80/api/v1/snapshot"),
+        ("unix:/run/bpf.sock", "unix:/run/bpf.sock"),
+    ] {
+        assert_eq!(exporter(url), (expected.to_owned(), Vec::new()), "{url}");
+    }
+    let (url, headers) = exporter("https://Aladdin:open%20sesame@node-7:443");
+    assert_eq!(url, "https://node-7:443/api/v1/snapshot");
+    let basic = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".to_owned();
+    assert_eq!(headers, [("authorization".to_owned(), basic)]);
+    let shown = format!("{:?}", top_with(&["--url=http://u:secret@host"], &[]));
+    assert!(!shown.contains("secret"), "{shown}");
+    assert!(!errors(&["top", "--url=host", "--from=file"], &[]).is_empty());
 }
 
 #[test]

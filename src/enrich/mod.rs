@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::attachments::ScanScheduler;
-pub use self::events::LastEvents;
+pub use self::events::{Differences, LastEvents};
 use self::events::{WatchContext, Watcher};
 use self::fingerprint::Fingerprints;
 use self::holders::HolderCache;

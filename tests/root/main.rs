@@ -19,6 +19,7 @@ mod sandbox;
 mod snapshot;
 mod suite;
 mod tls;
+mod top;
 mod view;
 
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ use nix::sched::{CloneFlags, unshare};
 use suite::Test;
 use test_support::{root, trials};
 
-const MODULES: [(&str, &[Test]); 17] = [
+const MODULES: [(&str, &[Test]); 18] = [
     ("collection", collection::TESTS),
     ("run_stats", run_stats::TESTS),
     ("counts", counts::TESTS),
@@ -46,13 +47,20 @@ const MODULES: [(&str, &[Test]); 17] = [
     ("delivery", delivery::TESTS),
     ("printed_events", printed_events::TESTS),
     ("snapshot", snapshot::TESTS),
+    ("top", top::TESTS),
 ];
 
 fn main() -> ExitCode {
     // Some tests start this program as another process.
-    for helper in
-        [backends::helper, owners::helper, pins::helper, view::helper, sandbox::helper, events::helper]
-    {
+    for helper in [
+        backends::helper,
+        owners::helper,
+        pins::helper,
+        view::helper,
+        sandbox::helper,
+        events::helper,
+        top::helper,
+    ] {
         if let Some(code) = helper() {
             return code;
         }

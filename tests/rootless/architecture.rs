@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each top-level module and those it may name. The binary wires, and may name all.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("model", &[]),
     ("cli", &["model", "kernel", "enrich", "lookup", "metrics", "export", "sandbox"]),
     ("ascending", &[]),
@@ -42,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "text",
         ],
     ),
+    ("tui", &["model", "metrics", "export", "text"]),
     ("web", &["model", "metrics", "source", "events", "export", "worker", "text"]),
 ];
 

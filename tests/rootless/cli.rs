@@ -532,11 +532,31 @@ fn texts_go_to_standard_output() {
         (&["man"], ".TH bpf-metrics-exporter 1"),
         (&["man", "snapshot"], ".TH bpf-metrics-exporter-snapshot 1"),
         (&["man", "events"], ".TH bpf-metrics-exporter-events 1"),
+        (&["man", "top"], ".TH bpf-metrics-exporter-top 1"),
     ] {
         let output = output(arguments);
         assert_eq!(output.status.code(), Some(0));
         assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{arguments:?}");
         assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn top_without_a_terminal_is_refused_in_one_line() {
+    for (arguments, line) in [
+        (&[][..], "top needs a terminal for input and output"),
+        (&["--from", "/nowhere"], "top needs a terminal for input and output"),
+        (&["--every", "1ms"], "--every: "),
+        (&["--url", "ftp://host"], "--url: unknown scheme \"ftp\""),
+        (&["--url", "http://u:secret@host:x"], "--url: malformed endpoint \"http://host:x\""),
+        (&["--max-series", "1"], "unexpected argument '--max-series'"),
+    ] {
+        let output = output(&[&["top"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let lines = lines(&output);
+        let start = format!("bpf-metrics-exporter: {line}");
+        assert!(lines.len() == 1 && lines[0].starts_with(&start), "{arguments:?}: {lines:#?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
 
@@ -557,6 +577,8 @@ fn help_is_as_in_the_golden_files_and_fits_the_terminal() {
             (&["snapshot", "--help"], "snapshot-long"),
             (&["events", "-h"], "events-short"),
             (&["events", "--help"], "events-long"),
+            (&["top", "-h"], "top-short"),
+            (&["top", "--help"], "top-long"),
         ] {
             let text = help(arguments, columns);
             assert!(text.lines().all(|line| line.chars().count() <= columns), "{name} at {columns}: {text}");

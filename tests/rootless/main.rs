@@ -19,5 +19,6 @@ mod lookup;
 mod rules;
 mod selection;
 mod stack;
+mod top;
 mod transport;
 mod web;

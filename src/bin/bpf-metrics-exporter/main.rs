@@ -13,6 +13,7 @@ mod serve;
 mod signals;
 mod snapshot;
 mod supervisor;
+mod top;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn run() -> ExitCode {
             Command::Export(export) => serve::serve(*export, log, &warnings, settings),
             Command::Snapshot(options) => snapshot::snapshot(*options, log, &warnings),
             Command::Events(options) => events::events(*options, log, &warnings),
+            Command::Top(options) => top::top(*options, log, &warnings),
             Command::Doctor(options) => doctor::doctor(*options, log, &warnings),
         },
     }

@@ -5,6 +5,7 @@
 
 mod actors;
 mod compare;
+mod differences;
 mod leaks;
 mod ledger;
 mod limit;
@@ -22,6 +23,7 @@ use tracing::warn;
 
 use self::actors::Actors;
 use self::compare::{Comparison, of_program};
+pub use self::differences::Differences;
 use self::leaks::Leaks;
 use self::ledger::{Facts, Found, Ledger, Seen};
 use self::limit::Limit;
@@ -283,13 +285,7 @@ impl State {
 
     /// Publishes loads and unloads that no record reported.
     fn publish_found(&mut self, found: Vec<Found>, at: BootTime, now: BootTime) {
-        let owners = &self.owners;
-        let event = |Found { id, is_load, mut facts }: Found| {
-            facts.owner = owners.of(Kind::Program, id).cloned().or(facts.owner);
-            let kind = if is_load { EventKind::ProgramLoad } else { EventKind::ProgramUnload };
-            program_event(kind, id, facts, (at, now), EventSource::Comparison)
-        };
-        let events = found.into_iter().map(event).collect();
+        let events = found.into_iter().map(|found| program_found(found, &self.owners, (at, now))).collect();
         self.publish(events);
     }
 
@@ -381,6 +377,14 @@ fn warn_of(event: &Event) {
         subject.name.as_deref().unwrap_or_default(),
         subject.object_type.as_deref().unwrap_or("?"),
     );
+}
+
+/// Returns the event of a load or unload that a comparison of readings found.
+fn program_found(found: Found, owners: &LastOwners, at: (BootTime, BootTime)) -> Event {
+    let Found { id, is_load, mut facts } = found;
+    facts.owner = owners.of(Kind::Program, id).cloned().or(facts.owner);
+    let kind = if is_load { EventKind::ProgramLoad } else { EventKind::ProgramUnload };
+    program_event(kind, id, facts, at, EventSource::Comparison)
 }
 
 fn program_event(

@@ -57,6 +57,12 @@ impl Filter {
         Self { without_own: true, ..self }
     }
 
+    /// Returns whether objects of the exporter itself are left out.
+    #[must_use]
+    pub fn is_without_own(&self) -> bool {
+        self.without_own
+    }
+
     /// Returns whether every row matches.
     #[must_use]
     pub fn is_empty(&self) -> bool {

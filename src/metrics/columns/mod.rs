@@ -16,6 +16,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::filter::Filter;
+use self::related::Related;
 pub use self::sort::{SortError, UnknownField};
 use self::typed::Rows;
 pub(super) use self::typed::{of_label, of_value};
@@ -249,6 +250,12 @@ impl FromStr for RowKey {
         let id = rest.parse().map_err(|_| NoRowKey)?;
         Ok(Self::Object(Object { kind, id }))
     }
+}
+
+/// Returns the name and the type of an object, for tables that have neither; `None` for what has none.
+#[must_use]
+pub fn name_and_type(snapshot: &Snapshot, object: Object) -> (Option<&str>, Option<String>) {
+    Related::new(snapshot).name_and_type(object)
 }
 
 /// An order of rows.

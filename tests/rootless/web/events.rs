@@ -231,7 +231,7 @@ fn filters_hold_for_the_history_and_later() {
 fn parameters_that_are_wrong_are_refused_in_one_line() {
     let server = serve(&Events::default());
     for (query, headers, part) in [
-        ("?history=1025", "", "history=\"1025\" is not a number from 0 to 1024"),
+        ("?history=4097", "", "history=\"4097\" is not a number from 0 to 4096"),
         ("?history=-1", "", "history=\"-1\" is not a number"),
         ("?history=", "", "history=\"\" is not a number"),
         ("?history=1&history=2", "", "history is given twice"),

@@ -7,6 +7,7 @@
 mod answer;
 mod connection;
 mod connector;
+mod fetch;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod payload;

@@ -1,0 +1,558 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::{
+    Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
+use ratatui::style::{Color, Modifier};
+
+use super::source::Update;
+use super::state::{
+    EVENTS_KEPT, Flow, Input, Key, MAX_HISTORIES, MEASURES, Node, OfTable, Origin, POINTS, Rows, State, Tab,
+    Target,
+};
+use super::terminal::input;
+use super::view::{Screen, Theme, draw, page};
+use crate::metrics::columns::{RowKey, TableKind};
+use crate::model::{
+    BootTime, Event, EventKind, EventSource, Kind, Object, Program, ProgramFacts, Snapshot, Subject,
+};
+use crate::text::is_invisible;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A snapshot of a real mixture of objects.
+fn golden() -> Snapshot {
+    serde_json::from_str(include_str!("../../tests/golden/node/snapshot.json")).expect("it is a snapshot")
+}
+
+/// The same, later, after programs ran: id, runs, and time of each.
+fn later(snapshot: &Snapshot, seconds: u64, ran: &[(u32, u64, Duration)]) -> Snapshot {
+    let mut later = snapshot.clone();
+    later.taken_at = BootTime(snapshot.taken_at.0 + seconds * 1_000_000_000);
+    later.run_stats.covered += Duration::from_secs(seconds);
+    for program in later.programs.iter_mut().flatten() {
+        if let Some((_, runs, time)) = ran.iter().find(|(id, ..)| *id == program.facts.id) {
+            program.runs = Some(program.runs.unwrap_or(0) + runs);
+            program.run_time = Some(program.run_time.unwrap_or_default() + *time);
+        }
+    }
+    later
+}
+
+fn state() -> State {
+    let mut state = State::new(Origin::Host, SECOND);
+    state.set_page(10);
+    state
+}
+
+fn read(state: &mut State, snapshot: &Snapshot) {
+    state.receive(SECOND, Update::Read(Arc::new(snapshot.clone())));
+}
+
+/// A state with two readings between which program 17 ran 1000 times for 2 ms in all, and program 2 twice for 4 ms.
+fn running() -> State {
+    let mut state = state();
+    let first = golden();
+    read(&mut state, &first);
+    let ran = [(17, 1000, Duration::from_millis(2)), (2, 2, Duration::from_millis(4))];
+    read(&mut state, &later(&first, 1, &ran));
+    state
+}
+
+fn keys(state: &mut State, keys: &str) {
+    for key in keys.chars() {
+        assert_eq!(state.handle(Input::Char(key)), Flow::Continue, "{key}");
+    }
+}
+
+fn ids(state: &State) -> Vec<u32> {
+    let Rows::Table(OfTable { rows, .. }) = state.rows() else { panic!("{:?}", state.rows()) };
+    let table = state.table().expect("there is a table");
+    let id = |&row: &usize| match table.key(row) {
+        RowKey::Object(object) => object.id,
+        other => panic!("{other}"),
+    };
+    rows.iter().map(id).collect()
+}
+
+fn program(of: &Program, id: u32, name: &str) -> Program {
+    let mut program = of.clone();
+    let facts = ProgramFacts { id, name: name.to_owned(), ..ProgramFacts::clone(&program.facts) };
+    program.facts = Arc::new(facts);
+    program
+}
+
+fn many(programs: u32) -> Snapshot {
+    let golden = golden();
+    let of = &golden.programs.as_ref().expect("it has programs")[0];
+    let all = (1..=programs).map(|id| program(of, id, &format!("program_{id}")));
+    Snapshot { programs: Some(all.collect()), ..golden }
+}
+
+fn rendered(state: &State, (width, height): (u16, u16), colour: bool) -> (Buffer, Screen) {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("it has no errors");
+    let mut screen = Screen::default();
+    terminal
+        .draw(|frame| screen = draw(frame, state, Theme { colour }, 2 * SECOND))
+        .expect("it has no errors");
+    (terminal.backend().buffer().clone(), screen)
+}
+
+fn text(buffer: &Buffer) -> String {
+    let width = usize::from(buffer.area().width).max(1);
+    let lines = buffer.content().chunks(width);
+    lines.map(|line| line.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n").collect()
+}
+
+fn key_of(kind: Kind, id: u32) -> RowKey {
+    RowKey::Object(Object { kind, id })
+}
+
+#[test]
+fn the_most_expensive_program_is_first_and_rates_are_of_the_last_period() {
+    let state = running();
+    assert_eq!(ids(&state)[..2], [2, 17]);
+    let summary = state.summary();
+    assert!((summary.cpu.expect("there are rates") - 0.006).abs() < 1e-9, "{summary:?}");
+    assert!((summary.runs.expect("there are rates") - 1002.0).abs() < 1e-9, "{summary:?}");
+    let mem: u64 = 4096
+        + golden().programs.iter().flatten().skip(1).filter_map(|program| program.facts.mem).sum::<u64>()
+        + golden().maps.iter().flatten().filter_map(|map| map.mem).sum::<u64>();
+    assert_eq!(summary.mem, Some(mem));
+}
+
+#[test]
+fn a_table_is_sorted_by_keys_and_headings() {
+    let mut state = running();
+    keys(&mut state, "r");
+    assert_eq!(ids(&state)[..2], [17, 2], "reversed; what is unknown stays last");
+    keys(&mut state, "s");
+    let Rows::Table(OfTable { sort, columns, .. }) = state.rows() else { panic!("it is a table") };
+    assert_eq!((columns[sort.column].field, sort.descending), ("runs_per_second", true));
+    assert_eq!(ids(&state)[..2], [17, 2]);
+    keys(&mut state, "SS<");
+    let Rows::Table(OfTable { sort, columns, .. }) = state.rows() else { panic!("it is a table") };
+    assert_eq!((columns[sort.column].field, sort.descending), ("owner", false), "texts ascend");
+    state.handle(Input::Click(Target::Heading("id")));
+    assert_eq!(ids(&state), [401, 18, 17, 2]);
+    state.handle(Input::Click(Target::Heading("id")));
+    assert_eq!(ids(&state), [2, 17, 18, 401]);
+    // Each table has its own order.
+    keys(&mut state, "21");
+    assert_eq!(ids(&state), [2, 17, 18, 401]);
+}
+
+#[test]
+fn the_cursor_follows_its_row_and_stays_at_the_top() {
+    let mut state = running();
+    let first =
+        later(&golden(), 1, &[(2, 2, Duration::from_millis(4)), (17, 1000, Duration::from_millis(2))]);
+    assert_eq!(state.list().position(), 0);
+    // Now program 17 costs the most.
+    read(&mut state, &later(&first, 1, &[(17, 5, Duration::from_millis(9))]));
+    assert_eq!((ids(&state)[0], state.list().position()), (17, 0), "the top is the most expensive");
+    state.handle(Input::Down);
+    let position = state.list().position();
+    assert_eq!((position, ids(&state)[position]), (1, 2));
+    keys(&mut state, "r");
+    let position = state.list().position();
+    assert_eq!((position, ids(&state)[position]), (0, 2), "the cursor is still on program 2");
+    state.handle(Input::End);
+    assert_eq!(state.list().position(), 3);
+    state.handle(Input::PageUp);
+    state.handle(Input::Up);
+    assert_eq!(state.list().position(), 0);
+}
+
+#[test]
+fn a_list_is_scrolled_with_the_cursor_and_never_past_its_end() {
+    let mut state = state();
+    read(&mut state, &many(100));
+    state.set_page(10);
+    state.handle(Input::PageDown);
+    assert_eq!((state.list().position(), state.list().offset()), (10, 1));
+    state.handle(Input::End);
+    assert_eq!((state.list().position(), state.list().offset()), (99, 90));
+    state.set_page(40);
+    assert_eq!(state.list().offset(), 60, "a larger screen is filled");
+    state.set_page(5);
+    assert_eq!(state.list().offset(), 95);
+    state.handle(Input::Wheel(-3));
+    assert_eq!((state.list().position(), state.list().offset()), (96, 95));
+    state.handle(Input::Home);
+    assert_eq!((state.list().position(), state.list().offset()), (0, 0));
+    read(&mut state, &many(3));
+    state.handle(Input::End);
+    assert_eq!((state.list().position(), state.list().offset()), (2, 0));
+    read(&mut state, &Snapshot { programs: None, ..golden() });
+    assert_eq!(*state.rows(), Rows::Unknown, "refused is not empty");
+}
+
+#[test]
+fn a_filter_applies_while_it_is_typed() {
+    let mut state = running();
+    keys(&mut state, "/cil");
+    assert_eq!((state.filter(), ids(&state)), (("cil", true), vec![17]));
+    keys(&mut state, "q");
+    assert_eq!(ids(&state), [0; 0]);
+    state.handle(Input::Backspace);
+    state.handle(Input::Enter);
+    assert_eq!((state.filter(), ids(&state)), (("cil", false), vec![17]));
+    keys(&mut state, "2");
+    assert_eq!(state.tab(), Tab::Table(TableKind::Maps), "keys have their meaning again");
+    state.handle(Input::Escape);
+    assert_eq!(state.filter(), ("", false));
+    keys(&mut state, "1/mem_bytes>4096");
+    assert!(!ids(&state).contains(&2));
+    state.handle(Input::Escape);
+    assert_eq!(state.filter(), ("", false));
+    keys(&mut state, "/");
+    keys(&mut state, &"x".repeat(1000));
+    assert_eq!(state.filter().0.len(), 200);
+    assert_eq!(state.handle(Input::Interrupt), Flow::Quit);
+}
+
+#[test]
+fn own_objects_can_be_left_out() {
+    let mut state = state();
+    read(&mut state, &Snapshot { own_programs: vec![17], ..golden() });
+    assert_eq!(ids(&state).len(), 4);
+    keys(&mut state, "o");
+    assert!(!ids(&state).contains(&17) && !state.shows_own());
+    keys(&mut state, "4t");
+    let Rows::Tree(nodes) = state.rows() else { panic!("it is a tree") };
+    assert!(nodes.iter().all(|node| node.key != Key::Row(key_of(Kind::Program, 17))));
+    keys(&mut state, "o1");
+    assert!(ids(&state).contains(&17));
+}
+
+#[test]
+fn a_pause_keeps_everything_and_the_last_reading_comes_after_it() {
+    let mut state = running();
+    let before = ids(&state);
+    keys(&mut state, "p");
+    read(&mut state, &many(7));
+    read(&mut state, &many(8));
+    assert!(state.is_paused());
+    assert_eq!(ids(&state), before);
+    keys(&mut state, " ");
+    assert_eq!(ids(&state).len(), 8);
+}
+
+#[test]
+fn details_show_what_is_connected_and_what_is_gone() {
+    let mut state = running();
+    state.handle(Input::Down);
+    state.handle(Input::Enter);
+    let details = state.details().expect("they are open");
+    assert_eq!(details.key, key_of(Kind::Program, 17));
+    assert_eq!(details.sections[1].title, "Programs");
+    let mean = details.sections[0].values[0].iter().find(|fact| fact.name == "mean_run_time_seconds");
+    let mean = mean.and_then(|fact| fact.cell.number()).expect("it ran");
+    assert!((mean - 2e-6).abs() < 1e-9, "{mean}");
+    let map = details.linked.iter().find(|linked| linked.relation == "Maps").expect("it uses maps").clone();
+    assert!(!map.name.is_empty() && !map.object_type.is_empty());
+    let (_, measures, points) = state.history().of(&details.key).expect("a program has graphs");
+    assert_eq!(measures.len(), 3);
+    assert_eq!(points.of(1).collect::<Vec<_>>(), [Some(1000.0)], "there were no rates before");
+    while state.details().and_then(|details| details.chosen()) != Some(&map) {
+        state.handle(Input::Tab);
+    }
+    state.handle(Input::Enter);
+    assert_eq!(state.details().map(|details| &details.key), Some(&map.key));
+    // It disappears while it is looked at.
+    let mut without = later(&golden(), 2, &[]);
+    let RowKey::Object(object) = map.key else { panic!("it is an object") };
+    without.maps.as_mut().expect("it has maps").retain(|map| map.facts.id != object.id);
+    read(&mut state, &without);
+    let details = state.details().expect("they are still open");
+    assert!(details.is_gone && !details.sections.is_empty());
+    state.handle(Input::Escape);
+    assert_eq!(state.details().map(|details| &details.key), Some(&key_of(Kind::Program, 17)));
+    state.handle(Input::Escape);
+    assert!(state.details().is_none());
+    for _ in 0..200 {
+        state.handle(Input::Enter);
+        state.handle(Input::Tab);
+    }
+    keys(&mut state, "2");
+    assert!(state.details().is_none(), "a tab closes them");
+}
+
+#[test]
+fn every_row_of_every_tab_has_details() {
+    let mut state = running();
+    for digit in "1234567".chars() {
+        keys(&mut state, &digit.to_string());
+        assert!(!state.rows().is_empty(), "{digit}");
+        for row in 0..state.rows().len() {
+            state.handle(Input::Home);
+            (0..row).for_each(|_| {
+                state.handle(Input::Down);
+            });
+            state.handle(Input::Enter);
+            let details = state.details().unwrap_or_else(|| panic!("{digit}, {row}"));
+            assert!(!details.is_gone, "{}", details.key);
+            state.handle(Input::Escape);
+        }
+    }
+}
+
+#[test]
+fn owners_have_their_objects_below_them_in_the_tree() {
+    let mut state = running();
+    keys(&mut state, "t");
+    let nodes = |state: &State| match state.rows() {
+        Rows::Tree(nodes) => nodes.clone(),
+        other => panic!("{other:?}"),
+    };
+    let all = nodes(&state);
+    let snapshot = golden();
+    let objects = snapshot.programs.as_ref().map_or(0, Vec::len)
+        + snapshot.maps.as_ref().map_or(0, Vec::len)
+        + snapshot.links.as_ref().map_or(0, Vec::len);
+    assert_eq!(all.iter().filter(|node| node.depth == 1).count(), objects, "each is there once");
+    let owners: Vec<&Node> = all.iter().filter(|node| node.depth == 0).collect();
+    assert_eq!(owners.iter().map(|node| node.objects).sum::<usize>(), objects);
+    // Totals of owners are as before, so that the one with most memory is first.
+    let of_program =
+        all.iter().position(|node| node.key == Key::Row(key_of(Kind::Program, 17))).expect("it is there");
+    assert_eq!(of_program, 1, "{all:?}");
+    state.handle(Input::Down);
+    state.handle(Input::Left);
+    assert_eq!(state.list().position(), 0, "from an object to its owner");
+    state.handle(Input::Left);
+    let collapsed = nodes(&state);
+    assert_eq!(collapsed.len(), all.len() - all[0].objects);
+    assert!(state.is_collapsed(&collapsed[0]));
+    state.handle(Input::Right);
+    assert_eq!(nodes(&state), all);
+    keys(&mut state, "/cil_from");
+    let found = nodes(&state);
+    let what: Vec<_> = found.iter().map(|node| (node.table, node.depth)).collect();
+    let expected = [(TableKind::Owners, 0), (TableKind::Programs, 1), (TableKind::Links, 1)];
+    assert_eq!(what, expected, "the owner, the program, and its link, which has the name of the program");
+    state.handle(Input::Escape);
+    keys(&mut state, "t");
+    assert!(!state.shows_tree() && matches!(state.rows(), Rows::Table(_)));
+    keys(&mut state, "1t");
+    assert!(state.shows_tree());
+}
+
+#[test]
+fn histories_are_bounded() {
+    let mut state = state();
+    let count = u32::try_from(MAX_HISTORIES).expect("it is small") + 500;
+    let mut snapshot = many(count);
+    snapshot.maps = None;
+    read(&mut state, &snapshot);
+    for _ in 0..2 {
+        let ran: Vec<_> = (1..=count).map(|id| (id, 1, Duration::from_micros(1))).collect();
+        snapshot = later(&snapshot, 1, &ran);
+        read(&mut state, &snapshot);
+    }
+    assert_eq!(state.history().len(), MAX_HISTORIES);
+    // Whatever is looked at has one.
+    state.handle(Input::End);
+    state.handle(Input::Enter);
+    let key = state.details().expect("they are open").key.clone();
+    assert!(state.history().of(&key).is_some());
+    assert!(state.history().len() <= MAX_HISTORIES + 1);
+
+    let mut state = self::state();
+    let mut snapshot = golden();
+    for _ in 0..POINTS + 20 {
+        snapshot = later(&snapshot, 1, &[(17, 10, Duration::from_micros(3))]);
+        read(&mut state, &snapshot);
+    }
+    let (_, _, points) = state.history().of(&key_of(Kind::Program, 17)).expect("it has a history");
+    let runs: Vec<_> = points.of(1).collect();
+    assert_eq!((runs.len(), runs[POINTS - 1]), (POINTS, Some(10.0)));
+    // What is gone is forgotten.
+    read(&mut state, &Snapshot { programs: Some(Vec::new()), ..later(&snapshot, 1, &[]) });
+    assert!(state.history().of(&key_of(Kind::Program, 17)).is_none());
+}
+
+#[test]
+fn each_measure_is_a_column() {
+    for (kind, measures) in MEASURES {
+        let columns = kind.columns();
+        for measure in measures {
+            assert!(columns.iter().any(|column| column.field == measure.field), "{kind:?}: {measure:?}");
+        }
+    }
+}
+
+fn event(id: u32) -> Arc<Event> {
+    let subject = Subject {
+        kind: Some(Kind::Program),
+        id: Some(id),
+        name: Some(format!("trace_{id}")),
+        ..Subject::default()
+    };
+    let at = (BootTime::from_secs(1), BootTime::from_secs(1));
+    Arc::new(Event::new(EventKind::ProgramLoad, EventSource::Kernel, at, subject))
+}
+
+#[test]
+fn the_last_events_are_kept_and_lead_to_their_objects() {
+    let mut state = running();
+    keys(&mut state, "8");
+    assert!(state.rows().is_empty());
+    state.receive(SECOND, Update::Happened(vec![event(17), event(5)], 0));
+    state.handle(Input::Down);
+    state.handle(Input::Enter);
+    assert_eq!(state.details().map(|details| &details.key), Some(&key_of(Kind::Program, 17)));
+    state.handle(Input::Escape);
+    state.receive(SECOND, Update::Happened(vec![event(6)], 0));
+    assert_eq!(state.list().position(), 2, "the cursor stays on its event");
+    keys(&mut state, "/TRACE_5");
+    assert_eq!(state.rows().len(), 1);
+    state.handle(Input::Escape);
+    let storm = (0..2 * u32::try_from(EVENTS_KEPT).expect("it is small")).map(event);
+    state.receive(SECOND, Update::Happened(storm.collect(), 7));
+    assert_eq!((state.rows().len(), state.events().missed()), (EVENTS_KEPT, 7));
+    let (buffer, _) = rendered(&state, (80, 24), true);
+    assert!(text(&buffer).contains("7 missed"), "{}", text(&buffer));
+}
+
+#[test]
+fn keys_and_the_mouse_are_input() {
+    let state = running();
+    let (_, screen) = rendered(&state, (80, 24), true);
+    let key = |code, modifiers| input(&TerminalEvent::Key(KeyEvent::new(code, modifiers)), &screen);
+    assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Input::Interrupt));
+    assert_eq!(key(KeyCode::Char('x'), KeyModifiers::CONTROL), None);
+    assert_eq!(key(KeyCode::Char('S'), KeyModifiers::SHIFT), Some(Input::Char('S')));
+    let mouse = |kind, column, row| {
+        let modifiers = KeyModifiers::NONE;
+        input(&TerminalEvent::Mouse(MouseEvent { kind, column, row, modifiers }), &screen)
+    };
+    let click = |column, row| mouse(MouseEventKind::Down(MouseButton::Left), column, row);
+    assert_eq!(click(15, 1), Some(Input::Click(Target::Tab(Tab::Table(TableKind::Maps)))));
+    assert_eq!(click(3, 2), Some(Input::Click(Target::Heading("id"))));
+    assert_eq!(click(40, 4), Some(Input::Click(Target::Row(1))));
+    assert_eq!(click(40, 20), None, "there is no such row");
+    assert_eq!(mouse(MouseEventKind::ScrollDown, 1, 1), Some(Input::Wheel(3)));
+    let mut state = state;
+    state.handle(Input::Click(Target::Row(1)));
+    assert_eq!((state.list().position(), state.details().is_none()), (1, true));
+    state.handle(Input::Click(Target::Row(1)));
+    assert!(state.details().is_some(), "a second click opens it");
+}
+
+#[test]
+fn the_status_line_says_how_current_everything_is() {
+    let shown = |state: &State| text(&rendered(state, (160, 24), true).0);
+    let mut state = state();
+    assert!(shown(&state).contains("reading ..."));
+    read(&mut state, &golden());
+    assert!(
+        shown(&state).contains("run statistics on while top runs | every 1s, 1 s ago"),
+        "{}",
+        shown(&state)
+    );
+    // Two intervals later it is slow.
+    state.receive(Duration::ZERO, Update::Began);
+    let (buffer, _) = rendered(&state, (160, 24), true);
+    assert!(!text(&buffer).contains("reading for"), "{}", text(&buffer));
+    let mut terminal = Terminal::new(TestBackend::new(160, 24)).expect("it has no errors");
+    let late = |frame: &mut ratatui::Frame<'_>| drop(draw(frame, &state, Theme { colour: true }, 9 * SECOND));
+    terminal.draw(late).expect("it has no errors");
+    assert!(text(terminal.backend().buffer()).contains("| reading for 9 s"));
+    state.receive(SECOND, Update::Failed("connection refused".to_owned()));
+    assert!(shown(&state).contains("failed: connection refused"));
+    let mut off = golden();
+    off.run_stats.by_exporter = false;
+    read(&mut state, &off);
+    assert!(shown(&state).contains("run statistics off: no run times"));
+    off.run_stats.by_sysctl = Some(true);
+    read(&mut state, &off);
+    assert!(shown(&state).contains("run statistics on by sysctl"));
+    let mut recording = State::new(Origin::Recording("host.ndjson".to_owned()), SECOND);
+    read(&mut recording, &golden());
+    assert!(shown(&recording).contains("run statistics were on | host.ndjson"));
+    recording.receive(SECOND, Update::Ended);
+    assert!(shown(&recording).contains("end of host.ndjson"));
+}
+
+#[test]
+fn without_colour_there_is_none_and_the_cursor_is_seen() {
+    let mut state = running();
+    for digit in "12345678t".chars() {
+        keys(&mut state, &digit.to_string());
+        let (buffer, _) = rendered(&state, (100, 30), false);
+        let colours = |cell: &ratatui::buffer::Cell| (cell.fg, cell.bg);
+        assert!(buffer.content().iter().all(|cell| colours(cell) == (Color::Reset, Color::Reset)));
+        if !state.rows().is_empty() {
+            assert!(buffer[(20, 3)].modifier.contains(Modifier::REVERSED), "{digit}");
+        }
+    }
+}
+
+#[test]
+fn moving_in_twenty_thousand_rows_costs_only_what_is_shown() {
+    let mut state = state();
+    let snapshot = many(20_000);
+    read(&mut state, &snapshot);
+    let ran = [(20_000, 10, Duration::from_millis(1))];
+    read(&mut state, &later(&snapshot, 1, &ran));
+    assert_eq!(ids(&state)[0], 20_000);
+    let began = std::time::Instant::now();
+    for _ in 0..1000 {
+        state.handle(Input::Down);
+    }
+    let took = began.elapsed();
+    assert!(took < 5 * SECOND, "a thousand rows took {took:?}, which is more than a sort for each would");
+    assert_eq!(state.list().position(), 1000);
+}
+
+/// A name of any origin.
+fn hostile() -> impl Strategy<Value = String> {
+    "(\\PC|\\p{Cf}|\\p{Cc}|[\u{1b}\u{202e}\u{200b}日本]){0,40}"
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_name_and_no_size_does_harm(
+        names in prop::collection::vec(hostile(), 4),
+        filter in hostile(),
+        (width, height) in (0_u16..200, 0_u16..60),
+        presses in "[1-8sSrotp?]{0,12}",
+        colour: bool,
+    ) {
+        let mut snapshot = golden();
+        for (program, name) in snapshot.programs.iter_mut().flatten().zip(&names) {
+            program.facts = Arc::new(ProgramFacts { name: name.clone(), ..ProgramFacts::clone(&program.facts) });
+        }
+        let mut state = state();
+        read(&mut state, &snapshot);
+        state.receive(SECOND, Update::Happened(vec![event(1)], 0));
+        state.receive(SECOND, Update::Failed(names[0].clone()));
+        read(&mut state, &later(&snapshot, 1, &[(17, 10, Duration::from_millis(1))]));
+        for (position, press) in presses.chars().enumerate() {
+            state.handle(Input::Char(press));
+            if position % 3 == 2 {
+                state.handle(Input::Enter);
+            }
+            state.set_page(page(height));
+            let (buffer, screen) = rendered(&state, (width, height), colour);
+            state.limit_scroll(screen.most_scroll);
+            // A character of two columns leaves its second one empty.
+            let symbols = buffer.content().iter().map(ratatui::buffer::Cell::symbol);
+            prop_assert!(symbols.flat_map(str::chars).all(|character| !is_invisible(character)));
+        }
+        state.handle(Input::Escape);
+        state.handle(Input::Char('/'));
+        filter.chars().for_each(|character| { state.handle(Input::Char(character)); });
+        let (buffer, _) = rendered(&state, (width, height), colour);
+        prop_assert!(!text(&buffer).replace('\n', "").contains(is_invisible));
+    }
+}
