@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use super::values::split_port;
 use crate::export::otlp::encode::Signal;
-use crate::export::otlp::settings::{Endpoint, LOGS_PATH, METRICS_PATH, Protocol};
+use crate::export::otlp::settings::{Endpoint, LOGS_PATH, METRICS_PATH, Protocol, Secret};
 
 /// The port of OTLP/gRPC.
 const GRPC_PORT: u16 = 4317;
@@ -93,9 +93,22 @@ pub(super) fn of_http_flag(text: &str) -> Result<Endpoint, String> {
     })
 }
 
+/// Another exporter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ExporterUrl {
+    pub(super) endpoint: Endpoint,
+    pub(super) authorization: Secret<Option<String>>,
+}
+
+/// Parses the URL of an exporter.
+pub(super) fn exporter(text: &str) -> Result<ExporterUrl, String> {
+    let (endpoint, authorization) = of_exporter(text)?;
+    Ok(ExporterUrl { endpoint, authorization: Secret(authorization) })
+}
+
 /// The value of `--url`: an exporter, and the value of the header `Authorization` where there is a user in it. Without a path it is that
 /// of the snapshot, which also follows a prefix.
-pub(super) fn of_exporter(text: &str) -> Result<(Endpoint, Option<String>), String> {
+fn of_exporter(text: &str) -> Result<(Endpoint, Option<String>), String> {
     const ADVICE: &str = "give http://[USER:PASSWORD@]HOST:PORT, https://... or unix:/PATH";
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let authority_end = rest.find('/').unwrap_or(rest.len());

@@ -349,8 +349,8 @@ pub(super) struct TopFlags {
     ///
     /// http://HOST[:PORT] (port 10048 if none is given), https://HOST[:PORT] with TLS, unix:/PATH. USER:PASSWORD@ may precede the host;
     /// in the variable they are not visible to other users. Flags about reading have no effect then.
-    #[arg(long, value_name = "URL", value_parser = values::exporter)]
-    pub(super) url: Option<values::ExporterUrl>,
+    #[arg(long, value_name = "URL", value_parser = endpoint::exporter)]
+    pub(super) url: Option<endpoint::ExporterUrl>,
 
     #[command(flatten)]
     pub(super) kernel: KernelFlags,

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::arguments::{Resolved, resolve};
+use self::endpoint::ExporterUrl;
 use self::environment::Environment;
 use self::flags::{
     CollectionFlags, EventStreamFlags, EventsFlags, Flags, LogFlags, OwnerFlags, PROGRAM, PrivilegeFlags,
@@ -30,7 +31,7 @@ pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
 pub use self::snapshot::{RatePeriod, Recording, SnapshotCommand, TableView};
 pub use self::values::ListenAddress;
-use self::values::{ExporterUrl, Setting};
+use self::values::Setting;
 use crate::export::otlp::settings::{
     Compression, Destination, Protocol, Push, Secret, Temporality, TlsFiles,
 };

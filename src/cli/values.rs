@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::{Span, SpanRelativeTo};
 use percent_encoding::percent_decode_str;
 
-use crate::export::otlp::settings::{Endpoint, Secret};
 use crate::kernel::RunStatsMode;
 use crate::metrics::select::{is_any_event_like, is_any_like, metric_names};
 use crate::model::EventKind;
@@ -74,19 +73,6 @@ pub(super) fn nearest<'a>(given: &str, words: impl IntoIterator<Item = &'a str>)
     let likeness = words.into_iter().map(|word| (strsim::jaro(given, word), word));
     let best = likeness.filter(|&(likeness, _)| likeness > 0.7).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     Some(best.1)
-}
-
-/// Another exporter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ExporterUrl {
-    pub(super) endpoint: Endpoint,
-    pub(super) authorization: Secret<Option<String>>,
-}
-
-/// Parses the URL of an exporter.
-pub(super) fn exporter(text: &str) -> Result<ExporterUrl, String> {
-    let (endpoint, authorization) = super::endpoint::of_exporter(text)?;
-    Ok(ExporterUrl { endpoint, authorization: Secret(authorization) })
 }
 
 /// When runs of programs are counted: `on`, `off`, `sample`, `sample=WINDOW/PERIOD`.
