@@ -20,7 +20,7 @@ fn parse_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Invocati
         Invocation::Run { command, log, warnings, .. } => {
             Invocation::Run { command, log, warnings, settings: Vec::new() }
         }
-        other => other,
+        other @ Invocation::Print(_) => other,
     })
 }
 

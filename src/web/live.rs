@@ -240,7 +240,7 @@ mod tests {
             let later = Duration::from_secs(seconds.fetch_add(1, Ordering::Relaxed));
             let taken_at =
                 BootTime(golden.taken_at.0 + u64::try_from(later.as_nanos()).expect("a short time"));
-            let run_stats = RunStats { covered: later, ..golden.run_stats.clone() };
+            let run_stats = RunStats { covered: later, ..golden.run_stats };
             Snapshot { taken_at, run_stats, ..golden.clone() }
         };
         let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };

@@ -25,6 +25,16 @@ const FRESH: Duration = Duration::from_millis(100);
 /// The start time of a process is rounded down to a tick of `/proc`, 10 ms, and never up.
 const TICK: Duration = Duration::from_millis(10);
 
+/// An actor of whom nothing is known.
+pub(super) const UNKNOWN: Actor = Actor {
+    pid: None,
+    thread: None,
+    parent: None,
+    executable: None,
+    identity: None,
+    known_by: ActorSource::Unknown,
+};
+
 /// Finds actors, and remembers those of the last seconds.
 #[derive(Debug)]
 pub(super) struct Actors {
@@ -51,14 +61,7 @@ impl Actors {
         at: BootTime,
         names: &NameCache,
     ) -> Option<Actor> {
-        let unknown = Actor {
-            pid,
-            thread,
-            parent: None,
-            executable: None,
-            identity: None,
-            known_by: ActorSource::Unknown,
-        };
+        let unknown = Actor { pid, thread, ..UNKNOWN };
         let pid = pid?;
         let is_fresh =
             |recent: &Recent| at.since(recent.seen_at) <= FRESH && recent.seen_at.since(at) <= FRESH;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use self::actors::Actors;
+use self::actors::{Actors, UNKNOWN};
 use self::compare::{Comparison, of_program};
 pub use self::differences::Differences;
 use self::leaks::Leaks;
@@ -258,7 +258,13 @@ impl State {
 
     /// Accounts for a record. Returns its event unless that was published already.
     fn event(&mut self, record: &ProgramRecord) -> Option<Event> {
-        let actor = self.actors.resolve((record.pid, record.thread), record.at, &self.names);
+        // Whoever used it let go of it while this process looked at it, and cannot be known.
+        let is_own_look = !record.is_load && record.pid == Some(std::process::id());
+        let actor = if is_own_look {
+            Some(UNKNOWN)
+        } else {
+            self.actors.resolve((record.pid, record.thread), record.at, &self.names)
+        };
         let facts = if record.is_load {
             let identity = actor.as_ref().and_then(|actor| actor.identity.as_ref());
             let owner = identity.map(|identity| Arc::new(top_level(identity)));

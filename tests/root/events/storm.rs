@@ -148,6 +148,11 @@ pub(crate) fn counted() {
     let unknown = by_source.get("unknown").copied().unwrap_or_default();
     assert!(unknown * 10 <= loads.len() as u64, "most are looked up in time: {by_source:?}");
 
+    // This process holds programs while it looks at them, and may be the last that does.
+    let own =
+        |event: &&Arc<Event>| event.actor.as_ref().is_some_and(|actor| actor.pid == Some(std::process::id()));
+    assert!(all.iter().filter(own).all(|event| event.kind == EventKind::ProgramLoad), "{all:?}");
+
     let mut loaded_at = HashMap::new();
     for event in all.iter().filter(|event| event.source == EventSource::Kernel) {
         let id = event.subject.id.expect("a program has an id");
