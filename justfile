@@ -55,7 +55,7 @@ picture minutes="10":
 ui:
     src/web/page/ui/build
 
-# Makes the pictures of the page anew, from real programs, which takes the minutes
+# Makes the pictures of the page, of `top` and of `snapshot` anew, from real programs, which takes the minutes
 page-picture minutes="10":
     tests/page/picture {{minutes}}
 

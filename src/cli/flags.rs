@@ -260,7 +260,7 @@ pub(super) struct SnapshotFlags {
     /// Show every column, and texts in full
     ///
     /// On a terminal, columns that do not fit are left out otherwise. Elsewhere this is how tables are.
-    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
     pub(super) wide: bool,
 
     /// Write to a file instead of standard output
@@ -467,7 +467,7 @@ pub(super) struct WebFlags {
     /// Serve on the sockets that systemd passes
     ///
     /// Instead of --web.listen-address.
-    #[arg(long = "web.systemd-socket", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    #[arg(long = "web.systemd-socket", value_name = "BOOL", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
     pub(super) web_systemd_socket: bool,
 
     /// File with TLS, users and headers
@@ -504,7 +504,7 @@ pub(super) struct WebFlags {
     ///
     /// As series ending in _created, which Prometheus stores unless its feature created-timestamp-zero-ingestion is on. Protobuf has
     /// the start of each counter without further series, so that this feature needs no flag here.
-    #[arg(long = "web.created-timestamps", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    #[arg(long = "web.created-timestamps", value_name = "BOOL", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
     pub(super) web_created_timestamps: bool,
 
     /// Serve the page for browsers and its API
@@ -529,7 +529,7 @@ pub(super) struct PrivilegeFlags {
     ///
     /// After the start there is none. Programs, maps, links and their holders are still read, by BPF iterators that are loaded at start (Linux 5.19). Memory of maps,
     /// BTF objects and attachments are missing; `doctor` says what else.
-    #[arg(long, value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
     pub(super) least_privilege: bool,
 
     /// Keep every capability

@@ -67,6 +67,17 @@ fn everything_has_a_default() {
 }
 
 #[test]
+fn a_switch_with_a_value_has_that_value() {
+    for flag in ["web.systemd-socket", "web.created-timestamps", "web.page", "least-privilege"] {
+        let with = |given: String| format!("{:?}", export_with(&[&given], &[]));
+        let (on, off) = (with(format!("--{flag}=true")), with(format!("--{flag}=false")));
+        assert_ne!(on, off, "{flag}");
+        assert_eq!(with(format!("--{flag}")), on, "{flag}");
+        assert!([on, off].contains(&format!("{:?}", export_with(&[], &[]))), "{flag}");
+    }
+}
+
+#[test]
 fn a_receiver_over_grpc_is_a_host_a_url_or_a_socket() {
     for (given, endpoint) in [
         ("collector", "http://collector:4317"),

@@ -80,12 +80,11 @@ impl TableQuery {
             match &**name {
                 "sort" if value.is_empty() => {}
                 "sort" => {
-                    let columns = kind.columns();
                     let no_field = || {
-                        let fields: Vec<_> = columns.iter().map(|column| column.field).collect();
+                        let fields: Vec<_> = kind.columns().iter().map(|column| column.field).collect();
                         format!("{} is no field of {}: use {}", shown(), kind.as_str(), fields.join(", "))
                     };
-                    parsed.sort = Some(sort(&columns, value).ok_or_else(no_field)?);
+                    parsed.sort = Some(sort(kind, value).ok_or_else(no_field)?);
                 }
                 "q" if value.chars().count() > bounds::FILTER => {
                     return Err(format!("q has more than {} characters", bounds::FILTER));
@@ -138,16 +137,14 @@ impl TableQuery {
 
 /// Returns the order with this word: `FIELD` as a first click on its heading sorts, `-FIELD` the other way round; or, as on the command
 /// line, `FIELD:asc` and `FIELD:desc`.
-fn sort(columns: &[Column], word: &str) -> Option<Sort> {
-    let (field, is_reversed) = word.strip_prefix('-').map_or((word, false), |field| (field, true));
-    let (field, direction) = match field.split_once(':') {
-        Some((field, "asc")) if !is_reversed => (field, Some(false)),
-        Some((field, "desc")) if !is_reversed => (field, Some(true)),
-        _ => (field, None),
-    };
-    let column = columns.iter().position(|column| column.field == field)?;
-    let descending = direction.unwrap_or(columns[column].is_numeric != is_reversed);
-    Some(Sort { column, descending })
+fn sort(kind: TableKind, word: &str) -> Option<Sort> {
+    match word.strip_prefix('-') {
+        None => Sort::parse(word, kind).ok(),
+        Some(field) if field.contains(':') => None,
+        Some(field) => {
+            Sort::parse(field, kind).ok().map(|sort| Sort { descending: !sort.descending, ..sort })
+        }
+    }
 }
 
 /// Returns the word of an order.
