@@ -1,6 +1,6 @@
 //! Draws the state. Entry point: [`draw`], which returns what is where for the mouse.
 //!
-//! Names are of any origin, so each text passes [`text`] on its way to the screen.
+//! Names are of any origin, so each text passes `text` on its way to the screen.
 
 mod cells;
 mod details;
