@@ -194,14 +194,28 @@ fn resize() {
     }
 }
 
+/// What ends it.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Key(&'static str),
+    Signal(Signal),
+}
+
 fn endings() {
-    for ending in [None, Some(Signal::SIGTERM), Some(Signal::SIGINT), Some(Signal::SIGHUP)] {
+    for ending in [
+        Ending::Key("q"),
+        Ending::Key("\x03"),
+        Ending::Signal(Signal::SIGTERM),
+        Ending::Signal(Signal::SIGINT),
+        Ending::Signal(Signal::SIGHUP),
+        Ending::Signal(Signal::SIGQUIT),
+    ] {
         let mut top = top(&[]);
         top.wait_for("run statistics");
         top.assert_taken();
         match ending {
-            Some(signal) => top.signal(signal),
-            None => top.press("\x03"),
+            Ending::Signal(signal) => top.signal(signal),
+            Ending::Key(key) => top.press(key),
         }
         assert_eq!(top.ended().code(), Some(0), "{ending:?}: {}", top.text());
         top.assert_restored();
