@@ -264,18 +264,3 @@ pub fn parse(text: &str) -> serde_json::Result<Selected> {
     let snapshot: Snapshot = serde_json::from_str(text)?;
     Ok(Selected { dropped: dropped_series, ..Selected::all(Arc::new(snapshot)) })
 }
-
-/// Reads the first and the last snapshot of a recording, which has a line for each; of a single snapshot, itself alone.
-///
-/// # Errors
-///
-/// As [`parse`].
-pub fn first_and_last(text: &str) -> serde_json::Result<(Option<Selected>, Selected)> {
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let is_document = |line: &&str| line.starts_with('{') && line.trim_end().ends_with('}');
-    // A snapshot that is indented has its first brace alone.
-    match (lines.next().filter(is_document), lines.next_back()) {
-        (Some(first), Some(last)) => Ok((Some(parse(first)?), parse(last)?)),
-        _ => Ok((None, parse(text)?)),
-    }
-}

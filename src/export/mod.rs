@@ -11,6 +11,7 @@ pub mod json;
 pub mod json_stream;
 pub mod otlp;
 pub mod prometheus;
+pub mod recording;
 pub mod series;
 pub mod table;
 mod wire;

@@ -1,6 +1,6 @@
 //! `snapshot`: the state of the host, or of a file, to standard output or a file. Entry point: [`snapshot`].
 
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use bpf_metrics_exporter::baseline;
 use bpf_metrics_exporter::cli::{Collection, Log, RatePeriod, SnapshotCommand, SnapshotFormat, TableView};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
+use bpf_metrics_exporter::export::recording::{Ends, first_and_last};
 use bpf_metrics_exporter::export::table::Style;
 use bpf_metrics_exporter::export::{csv, json, prometheus, series, table};
 use bpf_metrics_exporter::kernel::requirements::Standing;
@@ -248,15 +249,9 @@ pub(super) fn read_named(enricher: &mut Enricher, names: &NameCache, lookup: &lo
 
 /// Reads a snapshot from a file, or the first and the last one of a recording.
 fn read_file(file: &Path) -> anyhow::Result<Readings> {
-    let read = || -> anyhow::Result<Readings> {
-        let mut text = String::new();
-        if file.as_os_str() == "-" {
-            io::stdin().lock().read_to_string(&mut text)?;
-        } else {
-            text = std::fs::read_to_string(file)?;
-        }
-        let (first, last) = json::first_and_last(&text)?;
-        Ok(Readings { earlier: first.map(|first| first.snapshot), later: last })
-    };
-    read().with_context(|| format!("failed to read a snapshot from {}", file.display()))
+    let Ends { first, last, is_cut } = first_and_last(file)?;
+    if is_cut {
+        warn!("the last line of {} is cut off; left out", file.display());
+    }
+    Ok(Readings { earlier: first, later: last })
 }

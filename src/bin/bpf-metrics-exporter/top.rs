@@ -18,13 +18,12 @@ use bpf_metrics_exporter::enrich::{Differences, Enricher};
 use bpf_metrics_exporter::events::{Events, Subscription};
 use bpf_metrics_exporter::export::otlp::settings::Destination;
 use bpf_metrics_exporter::export::otlp::transport::Transport;
+use bpf_metrics_exporter::export::recording::{MAX_DOCUMENT_BYTES, Recording, parse};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::kernel::requirements::Standing;
 use bpf_metrics_exporter::lookup;
 use bpf_metrics_exporter::model::{Event, Snapshot};
-use bpf_metrics_exporter::tui::source::{
-    MAX_DOCUMENT_BYTES, NoReading, Pace, Recording, Update, deliver, parse,
-};
+use bpf_metrics_exporter::tui::source::{NoReading, Pace, Update, deliver};
 use bpf_metrics_exporter::tui::state::{Flow, Origin, State};
 use bpf_metrics_exporter::tui::terminal::{self, Terminal};
 use bpf_metrics_exporter::tui::view::{self, Screen, Theme};
