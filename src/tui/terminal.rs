@@ -106,6 +106,12 @@ fn restore(is_ours: &mut bool) {
     let _gone: io::Result<()> = disable_raw_mode();
 }
 
+/// Gives the terminal its line editing back without writing to it, which may wait for ever. What is on it stays.
+pub fn leave_raw_mode() {
+    // A terminal that is gone has no modes, and the program ends.
+    let _gone: io::Result<()> = disable_raw_mode();
+}
+
 /// From now on a panic in any thread restores the terminal before anything is done or printed about it, and nothing is drawn after it.
 pub fn restore_on_panic() {
     let report = panic::take_hook();

@@ -1,16 +1,26 @@
-//! The screens of `top` for the golden snapshot, at the size of an old terminal and of a large one.
+//! The screens of `top` for the golden snapshot, at the size of an old terminal and of a large one. Its end on a terminal that takes
+//! nothing.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::enrich::Differences;
 use bpf_metrics_exporter::model::{BootTime, Snapshot};
 use bpf_metrics_exporter::tui::source::Update;
 use bpf_metrics_exporter::tui::state::{Input, Origin, State};
 use bpf_metrics_exporter::tui::view::{self, Theme};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{FlowArg, tcflow, tcgetattr};
+use nix::unistd::Pid;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use test_support::golden::{assert_golden, snapshot};
+use test_support::running::Running;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -93,4 +103,40 @@ fn golden_screens() {
             assert_golden(&path, &screen(&state, (width, height)));
         }
     }
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_does_not_keep_it_from_ending() {
+    let size = Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None).expect("there are pseudo-terminals");
+    let modes = tcgetattr(&pty.slave).expect("it is a terminal");
+    let end = || Stdio::from(pty.slave.try_clone().expect("it can be copied"));
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/node/snapshot.json");
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(env!("CARGO_BIN_EXE_bpf-metrics-exporter")).args(["top", "--from", recording]);
+    command.stdin(end()).stdout(end()).stderr(end());
+    // It has the process id of `setsid`, which is not the leader of its group.
+    let mut top = Running(command.spawn().expect("setsid is part of every Debian"));
+    let pid = Pid::from_raw(top.0.id().try_into().expect("a process id"));
+    let mut keyboard = File::from(pty.master);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while tcgetattr(&pty.slave).expect("it is a terminal") == modes {
+        assert!(Instant::now() < deadline, "it does not take the terminal");
+        thread::sleep(Duration::from_millis(10));
+    }
+    // As Ctrl-S does. What is drawn for the key waits for ever.
+    tcflow(&pty.slave, FlowArg::TCOOFF).expect("it is a terminal");
+    keyboard.write_all(b"2").expect("the terminal takes input");
+    thread::sleep(Duration::from_millis(500));
+    kill(pid, Signal::SIGTERM).expect("it runs");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let status = loop {
+        if let Some(status) = top.0.try_wait().expect("it is a child") {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(1), "it could not restore the screen");
+    assert!(tcgetattr(&pty.slave).expect("it is a terminal") == modes, "lines can be edited again");
 }

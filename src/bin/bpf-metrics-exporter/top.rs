@@ -1,13 +1,13 @@
 //! `top`: everything on the terminal, as it changes. Entry point: [`top`].
 //!
 //! Threads send messages to the one that has the screen, which waits for nothing else: one takes readings, one reads input, and one of
-//! the runtime waits for signals. The kernel counts runs as long as the process has the descriptor for it, so however the program ends,
+//! the runtime waits for signals, and ends the program if the screen does not. The kernel counts runs as long as the process has the descriptor for it, so however the program ends,
 //! run statistics end with it.
 
 use std::io::{self, IsTerminal as _, stderr, stdin, stdout};
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,12 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// The longest time without drawing while there is always something new.
 const FRAME: Duration = Duration::from_millis(40);
+
+/// How many messages wait for the screen. Whoever has another one waits, so that a terminal that takes nothing costs no memory.
+const MAX_MESSAGES: usize = 8;
+
+/// How long a signal waits for the screen to end. The thread that draws may wait for the terminal for ever.
+const LAST_DRAWING: Duration = Duration::from_secs(1);
 
 /// What the screen waits for.
 enum Message {
@@ -101,7 +107,7 @@ fn follow(
     recording: Option<(Recording, Arc<Snapshot>)>,
     runtime: &Runtime,
 ) -> anyhow::Result<()> {
-    let (sender, messages) = channel();
+    let (sender, messages) = sync_channel(MAX_MESSAGES);
     stop_by_signals(runtime, &sender).context("failed to handle signals")?;
     let pace = Pace::new(every);
     // Dropped at the end, which ends the look-up of names.
@@ -162,19 +168,34 @@ fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Resu
 }
 
 /// Sends a message when a signal arrives that ends the program. SIGHUP too: the terminal may still be there.
-fn stop_by_signals(runtime: &Runtime, sender: &Sender<Message>) -> io::Result<()> {
+///
+/// The program ends without the screen if that does not end in time: a terminal that takes nothing, such as one that was stopped, also
+/// takes nothing that would restore it.
+fn stop_by_signals(runtime: &Runtime, sender: &SyncSender<Message>) -> io::Result<()> {
     let _entered = runtime.enter();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
         let (mut signal, sender) = (signal(kind)?, sender.clone());
-        runtime.spawn(
-            async move { while signal.recv().await.is_some() && sender.send(Message::Stop).is_ok() {} },
-        );
+        runtime.spawn(async move {
+            if signal.recv().await.is_none() {
+                return;
+            }
+            let deadline = Instant::now() + LAST_DRAWING;
+            // Input may fill the channel while the screen is only slow.
+            while matches!(sender.try_send(Message::Stop), Err(TrySendError::Full(_)))
+                && Instant::now() < deadline
+            {
+                tokio::time::sleep(LAST_DRAWING / 100).await;
+            }
+            tokio::time::sleep_until(deadline.into()).await;
+            terminal::leave_raw_mode();
+            exit(1);
+        });
     }
     Ok(())
 }
 
 /// Sends input until nobody receives it.
-fn read_input(sender: &Sender<Message>) {
+fn read_input(sender: &SyncSender<Message>) {
     loop {
         let message = match input::read() {
             Ok(event) => Message::Input(event),
