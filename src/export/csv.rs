@@ -11,7 +11,8 @@ const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d
 /// Writes the first rows, up to a limit, of those that were selected of a table: a header, then a line for each row, with the fields
 /// of its JSON. Numbers and times are as in JSON, ids are separated by spaces, and what is not known is empty.
 ///
-/// Names are of any origin: invisible characters are escaped, and a text that begins like a formula has an apostrophe before it.
+/// Names are of any origin: invisible characters are escaped, and a text that begins like a formula has an apostrophe before it. So has
+/// the rest of one after a semicolon: where the comma is the decimal sign, a spreadsheet divides lines there.
 ///
 /// # Errors
 ///
@@ -44,7 +45,13 @@ pub fn render(table: &Table<'_>, selected: &[usize], limit: Option<usize>) -> cs
 /// Returns a text that no spreadsheet takes for a formula.
 fn text(text: &str) -> Cow<'_, str> {
     let text = visible(text);
-    if text.starts_with(FORMULA) { format!("'{text}").into() } else { text }
+    let is_formula = |part: &str| part.starts_with(FORMULA);
+    if !text.split(';').any(is_formula) {
+        return text;
+    }
+    let parts =
+        text.split(';').map(|part| if is_formula(part) { format!("'{part}") } else { part.to_owned() });
+    parts.collect::<Vec<_>>().join(";").into()
 }
 
 #[cfg(test)]
@@ -65,6 +72,8 @@ mod tests {
             ("a,b\"c", "\"a,b\"\"c\""),
             ("a\r\nb\u{202e}", "\\x0d\\x0a"),
             ("a-b=c", "a-b=c"),
+            ("a;=1+1;-2;b", "a;'=1+1;'-2;b"),
+            ("=1;@x", "'=1;'@x"),
         ];
         let start = BootTime::default();
         let btf = |(id, (name, _)): (u32, &(&str, &str))| Btf {
