@@ -69,10 +69,10 @@ impl Filter {
         self.words.is_empty() && !self.without_own
     }
 
-    /// Returns the words before `>` and `<`.
-    pub(super) fn compared_fields(&self) -> impl Iterator<Item = &str> {
+    /// Returns the words before `>` and `<`, each with what follows.
+    pub(super) fn comparisons(&self) -> impl Iterator<Item = (&str, &str)> {
         self.words.iter().filter_map(|word| match &word.of_field {
-            Some((field, Mark::More | Mark::Less, _)) => Some(&**field),
+            Some((field, Mark::More | Mark::Less, value)) => Some((&**field, &**value)),
             _ => None,
         })
     }

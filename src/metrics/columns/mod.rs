@@ -17,7 +17,7 @@ use std::str::FromStr;
 
 pub use self::filter::Filter;
 use self::related::Related;
-pub use self::sort::{SortError, UnknownField};
+pub use self::sort::{FilterError, SortError, UnknownField};
 use self::typed::Rows;
 pub(super) use self::typed::{of_label, of_value};
 use super::Unit;

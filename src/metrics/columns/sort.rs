@@ -15,6 +15,27 @@ pub enum SortError {
     Direction(String),
 }
 
+/// A text is no filter of a table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// There is no such column.
+    #[error(transparent)]
+    Field(#[from] UnknownField),
+    /// The column has no numbers.
+    #[error("{0} has no numbers to compare: write {0}:WORD")]
+    NoNumbers(String),
+    /// What follows the mark is no number.
+    #[error(
+        "{field} is compared with {value:?}, which is no number: write it without a unit, such as 1000000 or 1e6"
+    )]
+    Value {
+        /// The field of the column.
+        field: String,
+        /// The text in place of a number, in small letters.
+        value: String,
+    },
+}
+
 /// A table has no such field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct UnknownField {
@@ -63,13 +84,24 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// If a word compares a field that the table does not have. `WORD:WORD` may be part of a name.
-    pub fn of_table(text: &str, kind: TableKind) -> Result<Self, UnknownField> {
+    /// If a word compares a field that the table does not have or that has no numbers, or compares it with what is no number.
+    /// `WORD:WORD` may be part of a name.
+    pub fn of_table(text: &str, kind: TableKind) -> Result<Self, FilterError> {
         let filter = Self::parse(text);
         let columns = kind.columns();
-        let is_unknown = |field: &&str| !columns.iter().any(|column| column.field == *field);
-        let unknown = filter.compared_fields().find(is_unknown).map(str::to_owned);
-        unknown.map_or(Ok(filter), |field| Err(UnknownField { kind, field }))
+        for (field, value) in filter.comparisons() {
+            let field = field.to_owned();
+            let Some(column) = columns.iter().find(|column| column.field == field) else {
+                return Err(UnknownField { kind, field }.into());
+            };
+            if !column.is_numeric {
+                return Err(FilterError::NoNumbers(field));
+            }
+            if !value.parse().is_ok_and(f64::is_finite) {
+                return Err(FilterError::Value { field, value: value.to_owned() });
+            }
+        }
+        Ok(filter)
     }
 }
 
@@ -105,6 +137,23 @@ mod tests {
         let of_maps = |text| Filter::of_table(text, TableKind::Maps);
         assert_eq!(of_maps("kfunc:x mem_bytes>7 a"), Ok(Filter::parse("kfunc:x mem_bytes>7 a")));
         let unknown = of_maps("cilium size>7").expect_err("it is none of maps");
-        assert_eq!(unknown, UnknownField { kind: TableKind::Maps, field: "size".to_owned() });
+        assert_eq!(unknown, UnknownField { kind: TableKind::Maps, field: "size".to_owned() }.into());
+    }
+
+    #[test]
+    fn numbers_are_compared_with_numbers() {
+        let of_maps = |text| Filter::of_table(text, TableKind::Maps);
+        for text in ["mem_bytes>1e6", "fill_ratio<0.5", "id>-1", "mem_bytes:1M"] {
+            assert_eq!(of_maps(text), Ok(Filter::parse(text)));
+        }
+        for (text, start) in [
+            ("mem_bytes>1M", "mem_bytes is compared with \"1m\", which is no number"),
+            ("x mem_bytes<", "mem_bytes is compared with \"\", which is no number"),
+            ("id>nan", "id is compared with \"nan\", which is no number"),
+            ("name>5", "name has no numbers to compare: write name:WORD"),
+        ] {
+            let error = of_maps(text).expect_err(text).to_string();
+            assert!(error.starts_with(start) && !error.contains('\n'), "{text}: {error}");
+        }
     }
 }
