@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::model::{Program, Snapshot};
+use crate::text::visible;
 
 /// The first line, up to the number of the format.
 const MAGIC: &str = "# bpf-metrics-exporter baseline ";
@@ -172,6 +173,7 @@ pub fn render(snapshot: &Snapshot) -> Option<String> {
     let mut lines = BTreeSet::new();
     for ((program_type, tag), Columns { names, owners }) in columns {
         let tag = u64::from_be_bytes(tag);
+        let program_type = visible(&program_type);
         lines.insert(format!("{program_type}\t{}\t{tag:016x}\t{}", one_of(&names), one_of(&owners)));
     }
     let mut text = format!("{}\n{COLUMNS}\n", header());
@@ -195,7 +197,8 @@ fn owner(program: &Program) -> String {
 fn one_of(texts: &BTreeSet<String>) -> String {
     let mut texts = texts.iter();
     match (texts.next(), texts.next()) {
-        (Some(text), None) if !text.is_empty() => text.replace(char::is_control, " "),
+        // A snapshot from a file has names of any origin, and the lines may go to a terminal.
+        (Some(text), None) if !text.is_empty() => visible(text).into_owned(),
         (_, Some(_)) => SEVERAL.to_owned(),
         _ => NOTHING.to_owned(),
     }
@@ -279,6 +282,13 @@ mod tests {
         for text in ["", "kprobe\tone\t0123456789abcdef\n"] {
             assert_eq!(Baseline::parse(text.as_bytes()), Err((1, none.clone())));
         }
+    }
+
+    #[test]
+    fn names_of_any_origin_do_no_harm() {
+        let name = |name: &str| one_of(&BTreeSet::from([name.to_owned()]));
+        assert_eq!(name("a\u{1b}[2J\t\n\u{202e}b"), "a\\x1b[2J\\x09\\x0a\\u{202e}b");
+        assert_eq!(name("a b"), "a b");
     }
 
     #[test]

@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("host", &["model", "sys", "text"]),
     ("sandbox", &["model", "sys"]),
     ("kernel", &["model", "sys", "host", "ascending", "text"]),
-    ("baseline", &["model"]),
+    ("baseline", &["model", "text"]),
     ("events", &["model"]),
     ("enrich", &["model", "sys", "host", "kernel", "baseline", "events", "ascending", "text"]),
     ("lookup", &["enrich", "backoff", "outage", "error_chain", "grpc_response", "text", "worker"]),

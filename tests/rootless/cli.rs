@@ -127,6 +127,41 @@ fn an_unreadable_snapshot_file_is_reported_with_its_path_and_the_code_is_2() {
 }
 
 #[test]
+fn a_last_line_that_is_cut_off_is_left_out() {
+    let golden = std::fs::read_to_string(GOLDEN).expect("the file is there");
+    let line = serde_json::from_str::<serde_json::Value>(&golden).expect("it is JSON").to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("host.ndjson");
+    std::fs::write(&file, format!("{line}\n{line}\n{}", &line[..line.len() / 2])).expect("the folder is new");
+    let path = file.to_str().expect("it is text");
+    let output = output(&["snapshot", "programs", "--from", path]);
+    let said = lines(&output);
+    assert_eq!(output.status.code(), Some(0), "{said:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cil_from_container"));
+    let warning = format!("the last line of {path} is cut off; left out");
+    assert!(said.iter().any(|line| line.contains(&warning)), "{said:?}");
+}
+
+#[test]
+fn names_of_a_file_do_not_control_the_terminal() {
+    let golden = std::fs::read_to_string(GOLDEN).expect("the file is there");
+    let name = "cil_from_container_to_the_world";
+    let evil = golden.replace(&format!("\"{name}\""), r#""evil\u001b[2J\u202e""#);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("evil.json");
+    std::fs::write(&file, evil).expect("the folder is new");
+    let path = file.to_str().expect("it is text");
+    for arguments in ["--format prometheus", "--format series", "programs --wide", "--baseline"] {
+        let text = of_file_on_terminal(path, 80, arguments, "NO_COLOR=1");
+        assert!(text.contains(r"evil\x1b[2J\u{202e}"), "{arguments}: {text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{arguments}: {text:?}");
+    }
+    let plain = output(&["snapshot", "--from", path, "--format", "prometheus"]);
+    let text = String::from_utf8_lossy(&plain.stdout).into_owned();
+    assert!(text.contains("evil\u{1b}[2J\u{202e}"), "a file has the names as they are");
+}
+
+#[test]
 fn a_snapshot_is_shown_in_every_format() {
     let golden = std::fs::read_to_string(GOLDEN).expect("the file is there");
     for (format, expected) in [
@@ -293,11 +328,15 @@ fn only_a_regular_file_is_replaced() {
     assert!(std::fs::metadata("/dev/null").is_ok_and(|found| !found.is_file()));
 }
 
-/// What `snapshot` prints on a terminal of this size, without its log.
+/// What `snapshot` of the golden host prints on a terminal of this size, without its log.
 fn on_terminal(columns: usize, arguments: &str, environment: &str) -> String {
+    of_file_on_terminal(GOLDEN, columns, arguments, environment)
+}
+
+fn of_file_on_terminal(file: &str, columns: usize, arguments: &str, environment: &str) -> String {
     let program = env!("CARGO_BIN_EXE_bpf-metrics-exporter");
     let command = format!(
-        "stty cols {columns} rows 40; {environment} exec {program} snapshot --from {GOLDEN} {arguments} 2> /dev/null"
+        "stty cols {columns} rows 40; {environment} exec {program} snapshot --from {file} {arguments} 2> /dev/null"
     );
     let output = Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output();
     let output = output.expect("script is a part of every Debian");

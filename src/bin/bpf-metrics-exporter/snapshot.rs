@@ -22,6 +22,7 @@ use bpf_metrics_exporter::metrics::columns::{Table, TableKind};
 use bpf_metrics_exporter::metrics::overview::SECTIONS;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::Snapshot;
+use bpf_metrics_exporter::text::visible;
 use tracing::{info, warn};
 
 use crate::{USAGE, finish, log, messages, output, recording};
@@ -100,7 +101,10 @@ fn render(
 ) -> anyhow::Result<String> {
     let sample = selected.sample(None);
     match (options.format, options.view.kind) {
-        (SnapshotFormat::Prometheus, _) => Ok(prometheus::render(sample, prometheus::Format::Text, 0)),
+        (SnapshotFormat::Prometheus, _) => {
+            let text = prometheus::render(sample, prometheus::Format::Text, 0);
+            Ok(if Terminal::of(options).is_some() { for_terminal(&text) } else { text })
+        }
         (SnapshotFormat::Series, _) => Ok(series::render(sample)),
         (SnapshotFormat::Json, None) => {
             json::render(selected).context("failed to write the snapshot as JSON")
@@ -110,6 +114,11 @@ fn render(
         }
         (_, kind) => render_table(options, kind, &without_holders(selected), earlier),
     }
+}
+
+/// Escapes the invisible characters of each line, which has names of any origin if the snapshot is from a file.
+fn for_terminal(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns a snapshot with holders only if they are selected.
