@@ -124,7 +124,7 @@ fn a_terminal_that_takes_nothing_does_not_keep_it_from_ending() {
         assert!(Instant::now() < deadline, "it does not take the terminal");
         thread::sleep(Duration::from_millis(10));
     }
-    // As Ctrl-S does. What is drawn for the key waits for ever.
+    // Output stops: what is drawn for the key waits for ever.
     tcflow(&pty.slave, FlowArg::TCOOFF).expect("it is a terminal");
     keyboard.write_all(b"2").expect("the terminal takes input");
     thread::sleep(Duration::from_millis(500));

@@ -169,8 +169,8 @@ fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Resu
 
 /// Sends a message when a signal arrives that ends the program. SIGHUP too: the terminal may still be there.
 ///
-/// The program ends without the screen if that does not end in time: a terminal that takes nothing, such as one that was stopped, also
-/// takes nothing that would restore it.
+/// The program ends without the screen if that does not end in time: a terminal that takes nothing, such as that of a stalled
+/// connection, also takes nothing that would restore it.
 fn stop_by_signals(runtime: &Runtime, sender: &SyncSender<Message>) -> io::Result<()> {
     let _entered = runtime.enter();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
