@@ -382,13 +382,13 @@ impl State {
             Input::Escape | Input::Backspace => {
                 self.details.pop();
             }
-            Input::Up => details.scroll = details.scroll.saturating_sub(1),
-            Input::Down => details.scroll += 1,
-            Input::PageUp => details.scroll = details.scroll.saturating_sub(page),
-            Input::PageDown => details.scroll += page,
-            Input::Home => details.scroll = 0,
-            Input::End => details.scroll = usize::MAX,
-            Input::Wheel(rows) => details.scroll = details.scroll.saturating_add_signed(*rows),
+            Input::Up => details.scroll_to(details.scroll.saturating_sub(1)),
+            Input::Down => details.scroll_to(details.scroll.saturating_add(1)),
+            Input::PageUp => details.scroll_to(details.scroll.saturating_sub(page)),
+            Input::PageDown => details.scroll_to(details.scroll.saturating_add(page)),
+            Input::Home => details.scroll_to(0),
+            Input::End => details.scroll_to(usize::MAX),
+            Input::Wheel(rows) => details.scroll_to(details.scroll.saturating_add_signed(*rows)),
             Input::Tab | Input::Right => details.choose(true),
             Input::BackTab | Input::Left => details.choose(false),
             Input::Enter => {
@@ -639,10 +639,10 @@ impl State {
         }
     }
 
-    /// Sets how far details can be scrolled, which their width decides.
-    pub fn limit_scroll(&mut self, most: usize) {
-        if let Some(details) = self.details.last_mut() {
-            details.scroll = details.scroll.min(most);
+    /// Sets which line of the details is the first one on the screen, so that scrolling begins there.
+    pub fn set_first_line(&mut self, shown: Option<usize>) {
+        if let Some((details, line)) = self.details.last_mut().zip(shown) {
+            details.scroll = line;
         }
     }
 

@@ -285,6 +285,40 @@ fn details_show_what_is_connected_and_what_is_gone() {
 }
 
 #[test]
+fn details_are_scrolled_after_an_object_was_chosen() {
+    let mut state = running();
+    let shown = |state: &mut State| {
+        let (_, screen) = rendered(state, (100, 16), true);
+        state.set_first_line(screen.first_line);
+        screen.first_line.expect("details are shown")
+    };
+    state.handle(Input::Down);
+    state.handle(Input::Enter);
+    state.handle(Input::End);
+    let last = shown(&mut state);
+    state.handle(Input::Tab);
+    let at_choice = shown(&mut state);
+    assert!(at_choice <= 1 && last > 10, "{at_choice}, {last}");
+    state.handle(Input::Down);
+    assert_eq!(shown(&mut state), at_choice + 1, "from what was shown");
+    for (input, line) in [
+        (Input::End, last),
+        (Input::Up, last - 1),
+        (Input::Home, 0),
+        (Input::Wheel(3), 3),
+        (Input::PageDown, 13),
+        (Input::PageUp, 3),
+    ] {
+        state.handle(input.clone());
+        assert_eq!(shown(&mut state), line.min(last), "{input:?}");
+    }
+    state.handle(Input::End);
+    shown(&mut state);
+    state.handle(Input::BackTab);
+    assert!(shown(&mut state) < last, "the choice is shown again");
+}
+
+#[test]
 fn every_row_of_every_tab_has_details() {
     let mut state = running();
     for digit in "1234567".chars() {
@@ -544,7 +578,7 @@ proptest! {
             }
             state.set_page(page(height));
             let (buffer, screen) = rendered(&state, (width, height), colour);
-            state.limit_scroll(screen.most_scroll);
+            state.set_first_line(screen.first_line);
             // A character of two columns leaves its second one empty.
             let symbols = buffer.content().iter().map(ratatui::buffer::Cell::symbol);
             prop_assert!(symbols.flat_map(str::chars).all(|character| !is_invisible(character)));

@@ -295,7 +295,7 @@ impl Shown {
         let mut screen = Screen::default();
         let drawn = terminal.draw(|frame| screen = view::draw(frame, state, theme, now));
         drawn.context("failed to draw on the terminal")?;
-        self.state.limit_scroll(screen.most_scroll);
+        self.state.set_first_line(screen.first_line);
         self.screen = screen;
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Details {
     pub is_gone: bool,
     /// The first line that is shown.
     pub scroll: usize,
+    /// Whether the chosen object is shown wherever that line is.
+    pub follows_choice: bool,
     chosen: Option<usize>,
 }
 
@@ -52,6 +54,7 @@ impl Details {
             more: 0,
             is_gone: false,
             scroll: 0,
+            follows_choice: false,
             chosen: None,
         };
         details.read(readings);
@@ -91,11 +94,17 @@ impl Details {
     /// Chooses the next or the previous connected object.
     pub(super) fn choose(&mut self, forward: bool) {
         let count = self.linked.len();
+        self.follows_choice = true;
         self.chosen = match self.chosen {
             _ if count == 0 => None,
             None => Some(if forward { 0 } else { count - 1 }),
             Some(position) => Some((position + if forward { 1 } else { count - 1 }) % count),
         };
+    }
+
+    /// Shows other lines, wherever the chosen object is.
+    pub(super) const fn scroll_to(&mut self, line: usize) {
+        (self.scroll, self.follows_choice) = (line, false);
     }
 
     /// Returns the chosen object.

@@ -53,15 +53,16 @@ pub(super) fn draw(
     let used = 1 + graphs;
     let body = Rect { y: area.y + used, height: area.height.saturating_sub(used), ..area }.intersection(area);
     let lines = lines(state, details);
-    screen.most_scroll = lines.len().saturating_sub(body.height.into());
     let chosen = details.chosen();
-    // The chosen object is always shown.
-    let chosen_line =
-        lines.iter().position(|line| matches!(line, Line::Linked(_, linked) if Some(*linked) == chosen));
-    let mut first = details.scroll.min(screen.most_scroll);
-    if let Some(line) = chosen_line {
+    let mut first = details.scroll.min(lines.len().saturating_sub(body.height.into()));
+    // The chosen object is shown until something else is scrolled to.
+    let is_chosen = |line: &Line<'_>| matches!(line, Line::Linked(_, linked) if Some(*linked) == chosen);
+    if details.follows_choice
+        && let Some(line) = lines.iter().position(is_chosen)
+    {
         first = first.min(line).max((line + 1).saturating_sub(body.height.into()));
     }
+    screen.first_line = Some(first);
     for (y, line) in (body.y..body.bottom()).zip(lines.iter().skip(first)) {
         let (x, room) = (body.x + 1, body.width.saturating_sub(2));
         match line {

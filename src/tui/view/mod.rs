@@ -66,8 +66,8 @@ impl Theme {
 #[derive(Clone, Debug, Default)]
 pub struct Screen {
     targets: Vec<(Rect, Target)>,
-    /// How far the details can be scrolled.
-    pub most_scroll: usize,
+    /// The first line of the details that is shown; `None` if they are not.
+    pub first_line: Option<usize>,
 }
 
 impl Screen {
