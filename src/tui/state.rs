@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use self::details::{Details, Linked};
 pub use self::event_log::{EVENTS_KEPT, EventLog};
-pub use self::history::{History, MAX_HISTORIES, MEASURES, Measure, POINTS, Points};
+pub use self::history::{HISTORIES_OF_TABLE, History, MAX_HISTORIES, MEASURES, Measure, POINTS, Points};
 pub use self::list::List;
 pub use self::tree::Node;
 use super::source::Update;

@@ -12,14 +12,15 @@ use ratatui::style::{Color, Modifier};
 
 use super::source::Update;
 use super::state::{
-    EVENTS_KEPT, Flow, Input, Key, MAX_HISTORIES, MEASURES, Node, OfTable, Origin, POINTS, Rows, State, Tab,
-    Target,
+    EVENTS_KEPT, Flow, HISTORIES_OF_TABLE, Input, Key, MAX_HISTORIES, MEASURES, Node, OfTable, Origin,
+    POINTS, Rows, State, Tab, Target,
 };
 use super::terminal::input;
 use super::view::{Screen, Theme, draw, page};
 use crate::metrics::columns::{RowKey, TableKind};
 use crate::model::{
-    BootTime, Event, EventKind, EventSource, Kind, Object, Program, ProgramFacts, Snapshot, Subject,
+    BootTime, Event, EventKind, EventSource, Kind, Map, MapFacts, Object, Program, ProgramFacts, Snapshot,
+    Subject,
 };
 use crate::text::is_invisible;
 
@@ -390,13 +391,15 @@ fn histories_are_bounded() {
         snapshot = later(&snapshot, 1, &ran);
         read(&mut state, &snapshot);
     }
-    assert_eq!(state.history().len(), MAX_HISTORIES);
+    let with_history = (1..=count).filter(|&id| state.history().of(&key_of(Kind::Program, id)).is_some());
+    assert_eq!(with_history.count(), HISTORIES_OF_TABLE);
+    let others = state.history().len() - HISTORIES_OF_TABLE;
     // Whatever is looked at has one.
     state.handle(Input::End);
     state.handle(Input::Enter);
     let key = state.details().expect("they are open").key.clone();
     assert!(state.history().of(&key).is_some());
-    assert!(state.history().len() <= MAX_HISTORIES + 1);
+    assert!(state.history().len() <= HISTORIES_OF_TABLE + others + 1);
 
     let mut state = self::state();
     let mut snapshot = golden();
@@ -410,6 +413,21 @@ fn histories_are_bounded() {
     // What is gone is forgotten.
     read(&mut state, &Snapshot { programs: Some(Vec::new()), ..later(&snapshot, 1, &[]) });
     assert!(state.history().of(&key_of(Kind::Program, 17)).is_none());
+}
+
+#[test]
+fn many_maps_leave_histories_for_programs() {
+    let mut state = state();
+    let mut snapshot = golden();
+    let of = snapshot.maps.as_ref().expect("it has maps")[0].clone();
+    let map = |id| Map { facts: Arc::new(MapFacts { id, ..MapFacts::clone(&of.facts) }), ..of.clone() };
+    snapshot.maps = Some((1..=5000).map(map).collect());
+    read(&mut state, &snapshot);
+    read(&mut state, &later(&snapshot, 1, &[(17, 10, Duration::from_millis(1))]));
+    assert!(state.history().of(&key_of(Kind::Map, 1)).is_some());
+    assert!(state.history().of(&key_of(Kind::Map, 5000)).is_none());
+    assert!(state.history().of(&key_of(Kind::Program, 17)).is_some());
+    assert!(state.history().len() <= MAX_HISTORIES);
 }
 
 #[test]

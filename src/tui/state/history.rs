@@ -1,6 +1,6 @@
 //! What was measured of programs, maps and owners at the last readings, for graphs. Entry point: [`History`].
 //!
-//! Bounded: [`MAX_HISTORIES`] objects with [`POINTS`] points of at most three values of four bytes each, which is 5.9 MB, and as much
+//! Bounded: [`MAX_HISTORIES`] objects, a third of them of each table, with [`POINTS`] points of at most three values of four bytes each, which is 5.9 MB, and as much
 //! again for whatever has its details open. Objects that cost nothing have no history while there is no room.
 
 use std::collections::{HashMap, VecDeque};
@@ -13,6 +13,9 @@ pub const POINTS: usize = 120;
 
 /// How many objects have a history.
 pub const MAX_HISTORIES: usize = 4096;
+
+/// How many objects of a table have one, so that many maps leave room for programs.
+pub const HISTORIES_OF_TABLE: usize = MAX_HISTORIES / MEASURES.len();
 
 /// A column that has a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,7 @@ impl History {
     fn read_table(&mut self, readings: &Readings, kind: TableKind, measures: &[Measure], wanted: &[&RowKey]) {
         let Some(table) = readings.table(kind) else { return };
         let columns: Vec<_> = measures.iter().filter_map(|measure| table.column(measure.field)).collect();
+        let mut count = self.points.keys().filter(|key| table_of(key) == kind).count();
         for row in 0..table.len() {
             let mut values = [f32::NAN; 3];
             for (value, &column) in values.iter_mut().zip(&columns) {
@@ -113,7 +117,8 @@ impl History {
                 continue;
             }
             let has_cost = values.iter().any(|&value| value > 0.0);
-            if (has_cost && self.points.len() < MAX_HISTORIES) || wanted.contains(&&key) {
+            if (has_cost && count < HISTORIES_OF_TABLE) || wanted.contains(&&key) {
+                count += 1;
                 self.points.entry(key).or_default().push(values, self.reading);
             }
         }
