@@ -177,8 +177,8 @@ pub enum Rows {
     Table(OfTable),
     /// Owners and their objects.
     Tree(Vec<Node>),
-    /// Events, by their positions in the log.
-    Events(Vec<usize>),
+    /// Events, by their numbers in the log.
+    Events(Vec<u64>),
 }
 
 impl Rows {
@@ -187,7 +187,8 @@ impl Rows {
     pub fn len(&self) -> usize {
         match self {
             Self::Unknown => 0,
-            Self::Table(OfTable { rows, .. }) | Self::Events(rows) => rows.len(),
+            Self::Table(OfTable { rows, .. }) => rows.len(),
+            Self::Events(numbers) => numbers.len(),
             Self::Tree(nodes) => nodes.len(),
         }
     }
@@ -609,9 +610,7 @@ impl State {
                 rows.iter().position(|&row| table.key(row) == *key)
             }
             (Rows::Tree(nodes), key) => nodes.iter().position(|node| node.key == *key),
-            (Rows::Events(rows), Key::Event(number)) => {
-                rows.iter().position(|&row| self.events.number(row) == Some(*number))
-            }
+            (Rows::Events(numbers), Key::Event(number)) => numbers.iter().position(|each| each == number),
             _ => None,
         }
     }
@@ -623,7 +622,7 @@ impl State {
                 rows.get(position).and_then(|&row| Some(Key::Row(self.table_without_rates()?.key(row))))
             }
             Rows::Tree(nodes) => nodes.get(position).map(|node| node.key.clone()),
-            Rows::Events(rows) => rows.get(position).and_then(|&row| self.events.number(row)).map(Key::Event),
+            Rows::Events(numbers) => numbers.get(position).copied().map(Key::Event),
         }
     }
 

@@ -474,6 +474,31 @@ fn the_last_events_are_kept_and_lead_to_their_objects() {
 }
 
 #[test]
+fn events_stay_where_they_are_during_a_pause() {
+    let mut state = running();
+    keys(&mut state, "8");
+    let kept = u32::try_from(EVENTS_KEPT).expect("it is small");
+    state.receive(SECOND, Update::Happened((1..=kept).map(event).collect(), 0));
+    let before = text(&rendered(&state, (80, 24), true).0);
+    keys(&mut state, "p");
+    state.receive(SECOND, Update::Happened((kept + 1..=kept + 5).map(event).collect(), 0));
+    let lines = |text: &str| text.lines().skip(2).take(20).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(&text(&rendered(&state, (80, 24), true).0)), lines(&before));
+    state.handle(Input::Down);
+    state.handle(Input::Enter);
+    assert_eq!(state.details().map(|details| &details.key), Some(&key_of(Kind::Program, kept - 1)));
+    state.handle(Input::Escape);
+    // The first one has made room.
+    state.handle(Input::End);
+    state.handle(Input::Enter);
+    assert!(state.details().is_none());
+    keys(&mut state, "p");
+    state.handle(Input::Home);
+    state.handle(Input::Enter);
+    assert_eq!(state.details().map(|details| &details.key), Some(&key_of(Kind::Program, kept + 5)));
+}
+
+#[test]
 fn keys_and_the_mouse_are_input() {
     let state = running();
     let (_, screen) = rendered(&state, (80, 24), true);

@@ -30,30 +30,24 @@ impl EventLog {
         }
     }
 
-    /// Returns the positions of events whose line has every word, in any case, the last event first.
-    pub(super) fn select(&self, filter: &str) -> Vec<usize> {
+    /// Returns the numbers of events whose line has every word, in any case, the last event first. A number stays that of its event
+    /// when others come.
+    pub(super) fn select(&self, filter: &str) -> Vec<u64> {
         let words: Vec<_> = filter.split_whitespace().map(str::to_lowercase).collect();
-        let matches = |&position: &usize| {
+        let matches = |event: &Event| {
             words.is_empty() || {
-                let line = event_text::line(&self.events[position].1).to_lowercase();
+                let line = event_text::line(event).to_lowercase();
                 words.iter().all(|word| line.contains(word))
             }
         };
-        (0..self.events.len()).rev().filter(matches).collect()
+        let matching = self.events.iter().rev().filter(|(_, event)| matches(event));
+        matching.map(|(number, _)| *number).collect()
     }
 
-    pub(super) fn number(&self, position: usize) -> Option<u64> {
-        self.events.get(position).map(|(number, _)| *number)
-    }
-
-    pub(super) fn get(&self, number: u64) -> Option<&Event> {
-        let position = self.events.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        self.at(position)
-    }
-
-    /// Returns the event at a position.
+    /// Returns the event of a number; `None` if it made room for later ones.
     #[must_use]
-    pub fn at(&self, position: usize) -> Option<&Event> {
+    pub fn get(&self, number: u64) -> Option<&Event> {
+        let position = self.events.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.events.get(position).map(|(_, event)| &**event)
     }
 

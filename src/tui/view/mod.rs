@@ -145,8 +145,9 @@ fn list(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme, screen: &m
                 theme.heading(),
             );
             let shown = events.iter().skip(state.list().offset());
-            for (line, &position) in (0..rows.height).zip(shown) {
-                let Some(event) = state.events().at(position) else { continue };
+            for (line, &number) in (0..rows.height).zip(shown) {
+                // During a pause, one may have made room for later ones.
+                let Some(event) = state.events().get(number) else { continue };
                 let clock = state.readings().map(|readings| readings.now.clock).unwrap_or_default();
                 let time = clock.second(event.at).strftime("%H:%M:%S");
                 let style = if event.kind.is_warning() { theme.warning() } else { Style::new() };
