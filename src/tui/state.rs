@@ -21,6 +21,7 @@ pub use self::list::List;
 pub use self::tree::Node;
 use super::source::Update;
 use crate::metrics::columns::{Cell, Column, Filter, RowKey, Sort, Table, TableKind};
+use crate::metrics::overview::totals;
 use crate::model::{Kind, Object, OwnerKind, RunStats, Snapshot};
 
 /// The longest filter, in characters.
@@ -777,14 +778,15 @@ impl State {
 }
 
 fn summary(readings: &Readings) -> Summary {
-    let mut summary = Summary::default();
-    if let Some(table) = readings.table(TableKind::Programs) {
-        let sum = |field| {
-            let column = table.column(field)?;
-            let numbers = (0..table.len()).filter_map(|row| table.cell(row, column).number());
-            numbers.reduce(|sum, number| sum + number)
-        };
-        (summary.cpu, summary.runs) = (sum("cpu_ratio"), sum("runs_per_second"));
+    // With the time of programs that were unloaded in between.
+    let totals = totals(&readings.now, readings.earlier.as_deref());
+    let cpu = totals.into_iter().filter_map(|total| total.cpu_ratio).reduce(|sum, ratio| sum + ratio);
+    let mut summary = Summary { cpu, ..Summary::default() };
+    if let Some(table) = readings.table(TableKind::Programs)
+        && let Some(column) = table.column("runs_per_second")
+    {
+        let numbers = (0..table.len()).filter_map(|row| table.cell(row, column).number());
+        summary.runs = numbers.reduce(|sum, number| sum + number);
     }
     let of_maps = readings.now.maps.iter().flatten().filter_map(|map| map.mem);
     let of_programs = readings.now.programs.iter().flatten().filter_map(|program| program.facts.mem);

@@ -18,6 +18,7 @@ use super::state::{
 use super::terminal::input;
 use super::view::{Screen, Theme, draw, page};
 use crate::metrics::columns::{RowKey, TableKind};
+use crate::metrics::overview::totals;
 use crate::model::{
     BootTime, Event, EventKind, EventSource, Kind, Map, MapFacts, Object, Program, ProgramFacts, Snapshot,
     Subject,
@@ -41,6 +42,10 @@ fn later(snapshot: &Snapshot, seconds: u64, ran: &[(u32, u64, Duration)]) -> Sna
             program.runs = Some(program.runs.unwrap_or(0) + runs);
             program.run_time = Some(program.run_time.unwrap_or_default() + *time);
         }
+    }
+    let ran_for: Duration = ran.iter().map(|(_, _, time)| *time).sum();
+    for total in &mut later.totals {
+        total.run_time = total.run_time.map(|time| time + ran_for);
     }
     later
 }

@@ -50,6 +50,9 @@ fn earlier(snapshot: &Snapshot, seconds: u64) -> Snapshot {
         program.run_time =
             program.run_time.map(|time| time.saturating_sub(Duration::from_millis(seconds * 34)));
     }
+    for total in &mut earlier.totals {
+        total.run_time = total.run_time.map(|time| time.saturating_sub(Duration::from_millis(seconds * 34)));
+    }
     for map in earlier.maps.iter_mut().flatten() {
         map.entries = map.entries.map(|entries| entries.saturating_sub(seconds * 12));
     }
