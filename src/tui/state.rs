@@ -308,7 +308,12 @@ impl State {
     }
 
     fn read(&mut self, at: Duration, snapshot: Arc<Snapshot>) {
-        let earlier = self.readings.take().map(|readings| readings.now);
+        let mut earlier = self.readings.take().map(|readings| readings.now);
+        // Time since boot goes back when the host was started again, and everything with the same id is something else.
+        if earlier.take_if(|earlier| snapshot.taken_at < earlier.taken_at).is_some() {
+            self.history = History::default();
+            self.details.clear();
+        }
         let readings = Readings { now: snapshot, earlier };
         self.read_at = Some(at);
         self.summary = summary(&readings);

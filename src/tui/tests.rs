@@ -133,6 +133,36 @@ fn the_most_expensive_program_is_first_and_rates_are_of_the_last_period() {
 }
 
 #[test]
+fn the_cpu_time_is_that_of_the_overview() {
+    let (first, mut state) = (golden(), state());
+    let mut second = later(&first, 1, &[(17, 1000, Duration::from_millis(2))]);
+    // A program that ran for a while, and was unloaded.
+    second.totals[0].run_time = second.totals[0].run_time.map(|time| time + Duration::from_millis(100));
+    read(&mut state, &first);
+    read(&mut state, &second);
+    let shown = state.summary().cpu.expect("there are rates");
+    assert!((shown - 0.102).abs() < 1e-9, "{shown}");
+    assert_eq!(Some(shown), totals(&second, Some(&first))[0].cpu_ratio);
+}
+
+#[test]
+fn another_boot_begins_anew() {
+    let mut state = running();
+    state.handle(Input::Enter);
+    let key = key_of(Kind::Program, 2);
+    assert!(state.details().is_some() && state.history().of(&key).is_some());
+    let mut rebooted = golden();
+    rebooted.taken_at = BootTime::from_secs(60);
+    read(&mut state, &rebooted);
+    assert!(state.details().is_none() && state.history().of(&key).is_none());
+    let readings = state.readings().expect("there is one");
+    assert!(readings.earlier.is_none() && readings.now.taken_at == BootTime::from_secs(60));
+    read(&mut state, &later(&rebooted, 1, &[(2, 1, Duration::from_millis(1))]));
+    let (_, _, points) = state.history().of(&key).expect("it ran");
+    assert_eq!(points.of(1).collect::<Vec<_>>(), [Some(1.0)]);
+}
+
+#[test]
 fn a_table_is_sorted_by_keys_and_headings() {
     let mut state = running();
     keys(&mut state, "r");
