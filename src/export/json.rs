@@ -36,18 +36,18 @@ struct Document<'a> {
 
 /// Writes a snapshot, with the date beside each time since boot, with the number of dropped series as `dropped_series` where there
 /// was a limit, and without holders if they are not selected. Programs keep the ids of their maps in any case: their number is a
-/// label of the program.
+/// label of the program. Invisible characters are escaped.
 ///
 /// # Errors
 ///
 /// None that a snapshot can cause: its maps have text for keys.
 pub fn render(selected: &Selected) -> serde_json::Result<String> {
-    let mut text = serde_json::to_string_pretty(&document(selected)?)?;
+    let mut text = without_invisible(serde_json::to_string_pretty(&document(selected)?)?);
     text.push('\n');
     Ok(text)
 }
 
-/// Writes the same document on one line, for a recording. Invisible characters are escaped.
+/// Writes the same document on one line, for a recording.
 ///
 /// # Errors
 ///
@@ -207,12 +207,22 @@ pub fn event(event: &Event, clock: WallClock) -> serde_json::Result<String> {
 
 /// Escapes invisible characters of a JSON text, which has them in strings only. It means the same.
 fn without_invisible(text: String) -> String {
-    if !text.contains(is_invisible) {
-        return text;
+    match escaped(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(escaped) => escaped,
+    }
+}
+
+/// Escapes invisible characters of a JSON text, or of a part of one, which has them in strings only: between them it may have ends of
+/// lines, which stay. It means the same.
+pub(super) fn escaped(text: &str) -> Cow<'_, str> {
+    let is_escaped = |character| character != '\n' && is_invisible(character);
+    if !text.contains(is_escaped) {
+        return text.into();
     }
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_invisible(character) {
+        if is_escaped(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 let _infallible = write!(escaped, "\\u{unit:04x}");
             }
@@ -220,7 +230,7 @@ fn without_invisible(text: String) -> String {
             escaped.push(character);
         }
     }
-    escaped
+    escaped.into()
 }
 
 /// Adds the date to each time since boot: `loaded_at` before `loaded_at_boot_ns`. Reading back ignores dates.
