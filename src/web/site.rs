@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
-    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Bytes, Incoming};
@@ -40,7 +40,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// What browsers may do with anything that is served here: names of objects are of any origin, and so may be a page that refers to
 /// this one. Sources: "Content Security Policy Level 3" and "Trusted Types" of the W3C, the Fetch and HTML standards.
-const PROTECTION: [(HeaderName, HeaderValue); 7] = [
+const PROTECTION: [(HeaderName, HeaderValue); 6] = [
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -48,7 +48,6 @@ const PROTECTION: [(HeaderName, HeaderValue); 7] = [
              form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'",
         ),
     ),
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
