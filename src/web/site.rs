@@ -11,7 +11,7 @@ use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
     IF_NONE_MATCH, REFERRER_POLICY, VARY, X_FRAME_OPTIONS,
 };
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Bytes, Incoming};
 use tracing::error;
 
@@ -93,6 +93,13 @@ pub(super) struct Document {
     tag: Option<String>,
     coding: Coding,
     content: DocumentContent,
+}
+
+/// Whether a client that gets a document will want the next one. Probes get the page itself, or a head.
+#[derive(Clone, Copy)]
+enum Looks {
+    Once,
+    On,
 }
 
 enum DocumentContent {
@@ -198,7 +205,7 @@ impl Site {
                     }
                     Err(problem) => Err(failed(&problem)),
                 };
-                self.shown(headers, activity, (JSON, COMPARED), render).await
+                self.shown(request, activity, Looks::On, (JSON, COMPARED), render).await
             }
             Route::Object => {
                 let key = parameters::key(query).map_err(wrong)?;
@@ -207,7 +214,7 @@ impl Site {
                     Ok(None) => Err(no_object()),
                     Err(problem) => Err(failed(&problem)),
                 };
-                self.shown(headers, activity, (JSON, COMPARED), render).await
+                self.shown(request, activity, Looks::On, (JSON, COMPARED), render).await
             }
             Route::Status => {
                 nothing(query)?;
@@ -216,7 +223,7 @@ impl Site {
                     let status = Status { view, exporter: &exporter, settings: &settings };
                     documents::status(&status).map_err(|problem| failed(&problem))
                 };
-                self.shown(headers, activity, (JSON, NO_STORE), render).await
+                self.shown(request, activity, Looks::Once, (JSON, NO_STORE), render).await
             }
             Route::Page => {
                 let shown = Shown::parse(query).map_err(wrong)?;
@@ -228,7 +235,7 @@ impl Site {
                     clock: (self.settings.clock)(),
                 };
                 let render = move |view: &View| shown.render(view, &context).ok_or_else(no_object);
-                self.shown(headers, activity, (HTML, NO_STORE), render).await
+                self.shown(request, activity, Looks::Once, (HTML, NO_STORE), render).await
             }
         }
     }
@@ -241,16 +248,21 @@ impl Site {
     /// Returns what `render` makes of the newest readings. What may be compared has a tag.
     async fn shown(
         &self,
-        headers: &HeaderMap,
+        request: &Request<Incoming>,
         activity: &Arc<Activity>,
+        looks: Looks,
         (content_type, cache): (HeaderValue, HeaderValue),
         render: impl FnOnce(&View) -> Result<String, Page> + Send + 'static,
     ) -> Result<Document, Page> {
+        let headers = request.headers();
         let scrape = self.admit(activity)?;
         let coding = coding(headers);
         let held = Arc::clone(&scrape);
         let work = async {
-            let view = self.live.view().await;
+            let view = match looks {
+                Looks::On if request.method() == Method::GET => self.live.view().await,
+                _ => self.live.view_once().await,
+            };
             let tag = (cache == COMPARED).then(|| self.live.tag(&view));
             if let Some(tag) = &tag
                 && is_known(headers, tag)

@@ -175,6 +175,23 @@ fn scrapes_alone_keep_nothing_up() {
 }
 
 #[test]
+fn probes_of_the_page_keep_nothing_up() {
+    let server = serve_from(growing(), Selected::all);
+    for path in ["/", "/?tab=exporter", "/api/v1/status"] {
+        assert_eq!(get(server.address, path, "").0, 200, "{path}");
+    }
+    for path in ["/", "/api/v1/objects?kind=maps"] {
+        assert_eq!(request(server.address, "HEAD", path, "").0, 200, "{path}");
+    }
+    let read = server.readings.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(server.readings.load(Ordering::Relaxed), read, "nobody looks");
+    document(&server, "/api/v1/objects?kind=maps");
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(server.readings.load(Ordering::Relaxed) > read + 1, "somebody does");
+}
+
+#[test]
 fn an_object_has_its_facts_and_what_belongs_to_it() {
     let server = serve(snapshot());
     let programs = document(&server, "/api/v1/objects?kind=programs");
