@@ -18,7 +18,7 @@ use tracing::error;
 use super::Settings;
 use super::activity::{Activity, Busy};
 use super::answers::{self, Answers};
-use super::api::documents::{self, Status};
+use super::api::documents::{self, NoRow, Status};
 use super::api::parameters::{self, TableQuery};
 use super::body::{Body, Pieces};
 use super::connections::{Scrape, Scrapes};
@@ -200,9 +200,7 @@ impl Site {
                 let query = TableQuery::parse(query).map_err(wrong)?;
                 let render = move |view: &View| match documents::objects(view, &query) {
                     Ok(Some(text)) => Ok(text),
-                    Ok(None) => {
-                        Err(Page::later(&format!("the table of {} could not be read\n", query.kind.as_str())))
-                    }
+                    Ok(None) => Err(no_row(NoRow::Unread(query.kind))),
                     Err(problem) => Err(failed(&problem)),
                 };
                 self.shown(request, activity, Looks::On, (JSON, COMPARED), render).await
@@ -210,8 +208,7 @@ impl Site {
             Route::Object => {
                 let key = parameters::key(query).map_err(wrong)?;
                 let render = move |view: &View| match documents::object(view, &key) {
-                    Ok(Some(text)) => Ok(text),
-                    Ok(None) => Err(no_object()),
+                    Ok(found) => found.map_err(no_row),
                     Err(problem) => Err(failed(&problem)),
                 };
                 self.shown(request, activity, Looks::On, (JSON, COMPARED), render).await
@@ -234,7 +231,7 @@ impl Site {
                     events: self.settings.events.clone(),
                     clock: (self.settings.clock)(),
                 };
-                let render = move |view: &View| shown.render(view, &context).ok_or_else(no_object);
+                let render = move |view: &View| shown.render(view, &context).map_err(no_row);
                 self.shown(request, activity, Looks::Once, (HTML, NO_STORE), render).await
             }
         }
@@ -349,8 +346,11 @@ impl Document {
     }
 }
 
-fn no_object() -> Page {
-    Page::new(StatusCode::NOT_FOUND, "there is no such object, or no longer\n")
+fn no_row(why: NoRow) -> Page {
+    match why {
+        NoRow::Missing => Page::new(StatusCode::NOT_FOUND, "there is no such object, or no longer\n"),
+        NoRow::Unread(kind) => Page::later(&format!("the table of {} could not be read\n", kind.as_str())),
+    }
 }
 
 fn failed(problem: &dyn std::error::Error) -> Page {

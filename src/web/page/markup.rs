@@ -11,7 +11,7 @@ use crate::metrics::columns::Cell;
 use crate::metrics::facts::{Fact, Section};
 use crate::metrics::{Unit, columns::RowKey};
 use crate::model::{Event, SettingInForce, SettingOrigin, WallClock};
-use crate::web::api::documents::{self, FeatureDocument, KnownRow, SelectedRows, Status};
+use crate::web::api::documents::{self, FeatureDocument, KnownRow, NoRow, SelectedRows, Status};
 use crate::web::api::parameters::{TableQuery, object_link, sort_word};
 use crate::web::api::related::{RelatedRows, link_of_fact};
 use crate::web::bounds;
@@ -134,12 +134,16 @@ fn pages(html: &mut Html, query: &TableQuery, selection: &SelectedRows<'_>) {
     html.line();
 }
 
-/// Returns the page of an object, an owner or an attachment; `None` if there is none.
-pub(super) fn object(frame: &Frame<'_>, view: &View, key: &RowKey) -> Option<String> {
+/// Returns the page of an object, an owner or an attachment.
+///
+/// # Errors
+///
+/// Why there is none.
+pub(super) fn object(frame: &Frame<'_>, view: &View, key: &RowKey) -> Result<String, NoRow> {
     let known = KnownRow::new(view, key)?;
     let (text, clock) = (key.to_string(), view.snapshot.clock);
     let title = documents::title(key);
-    Some(frame.page(view, "object", Some(&text), &title, |html| {
+    Ok(frame.page(view, "object", Some(&text), &title, |html| {
         html.open("p", &[]);
         html.link(&TableQuery::of(known.table.kind()).link(), known.table.kind().title());
         html.close("p");

@@ -311,6 +311,27 @@ fn a_table_that_could_not_be_read_says_so() {
         head.contains("retry-after") && problem == "the table of maps could not be read\n",
         "{head} {problem}"
     );
+    // Its objects may exist: nothing says that they are gone.
+    for path in ["/api/v1/object?key=map/1", "/?key=map/1"] {
+        let (status, head, problem) = get(server.address, path, "");
+        assert_eq!(status, 503, "{path}");
+        assert!(
+            head.contains("retry-after") && problem == "the table of maps could not be read\n",
+            "{head} {problem}"
+        );
+    }
+}
+
+#[test]
+fn no_answer_is_taken_for_another_type() {
+    let server = serve(snapshot());
+    for path in ["/", "/metrics", "/-/ready", "/nothing", "/api/v1/objects", "/api/v1/snapshot", &asset("js")]
+    {
+        let (_, head, _) = get(server.address, path, "");
+        assert_eq!(head.matches("x-content-type-options: nosniff").count(), 1, "{path}: {head}");
+    }
+    let (_, head, _) = request(server.address, "HEAD", "/api/v1/events", "");
+    assert_eq!(head.matches("x-content-type-options: nosniff").count(), 1, "{head}");
 }
 
 #[test]
