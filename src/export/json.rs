@@ -90,11 +90,13 @@ pub struct Row<'a> {
     pub table: &'a Table<'a>,
     /// The row.
     pub row: usize,
+    /// Ids in a cell. Of one that has more, the first are written, and `<field>_total`.
+    pub most_ids: usize,
 }
 
 impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { table, row } = *self;
+        let Self { table, row, most_ids } = *self;
         let mut fields = serializer.serialize_map(None)?;
         fields.serialize_entry("key", &table.key(row).to_string())?;
         for (position, column) in table.columns().iter().enumerate() {
@@ -107,7 +109,12 @@ impl Serialize for Row<'_> {
                     fields.serialize_entry(column.field, &table.clock().at(time).to_string())?;
                 }
                 Cell::Flag(flag) => fields.serialize_entry(column.field, &flag)?,
-                Cell::Ids(ids) => fields.serialize_entry(column.field, &ids)?,
+                Cell::Ids(ids) => {
+                    fields.serialize_entry(column.field, &ids[..ids.len().min(most_ids)])?;
+                    if ids.len() > most_ids {
+                        fields.serialize_entry(&format!("{}_total", column.field), &ids.len())?;
+                    }
+                }
             }
         }
         if table.is_own(row) {
@@ -136,7 +143,7 @@ pub fn table(
         period_seconds: table.period().map(|period| period.elapsed.as_secs_f64()),
         total: table.len(),
         matching: selected.len(),
-        rows: rows.map(|&row| Row { table, row }).collect(),
+        rows: rows.map(|&row| Row { table, row, most_ids: usize::MAX }).collect(),
     };
     let mut text = without_invisible(serde_json::to_string(&document)?);
     text.push('\n');
@@ -151,7 +158,7 @@ pub fn table(
 pub fn lines(table: &Table<'_>, selected: &[usize], limit: Option<usize>) -> serde_json::Result<String> {
     let mut text = String::new();
     for &row in selected.iter().take(limit.unwrap_or(usize::MAX)) {
-        text += &without_invisible(serde_json::to_string(&Row { table, row })?);
+        text += &without_invisible(serde_json::to_string(&Row { table, row, most_ids: usize::MAX })?);
         text.push('\n');
     }
     Ok(text)
@@ -205,7 +212,7 @@ pub fn event(event: &Event, clock: WallClock) -> serde_json::Result<String> {
     serde_json::to_string(&with_dates(document, clock)).map(without_invisible)
 }
 
-/// Escapes invisible characters of a JSON text, which has them in strings only. It means the same.
+/// Escapes invisible characters of a JSON text.
 fn without_invisible(text: String) -> String {
     match escaped(&text) {
         Cow::Borrowed(_) => text,

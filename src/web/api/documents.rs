@@ -66,7 +66,7 @@ impl<'a> LiveRow<'a> {
     fn new(view: &View, table: &'a Table<'a>, row: usize, with_history: bool) -> Self {
         let history =
             if with_history { history_of(view, table.kind(), &table.key(row)) } else { BTreeMap::new() };
-        Self { row: Row { table, row }, history }
+        Self { row: Row { table, row, most_ids: bounds::CELL_IDS }, history }
     }
 }
 
@@ -130,6 +130,8 @@ struct RelatedDocument<'a> {
 #[derive(Serialize)]
 struct SectionDocument {
     title: &'static str,
+    /// How many values there are; the first of them follow.
+    total: usize,
     values: Vec<Vec<FactDocument>>,
 }
 
@@ -239,7 +241,8 @@ fn sections(sections: &[Section], clock: WallClock) -> Vec<SectionDocument> {
     };
     let section = |section: &Section| SectionDocument {
         title: section.title,
-        values: section.values.iter().map(values).collect(),
+        total: section.values.len(),
+        values: section.values.iter().take(bounds::RELATED_ROWS).map(values).collect(),
     };
     sections.iter().map(section).collect()
 }
@@ -418,4 +421,20 @@ pub(in crate::web) fn tables() -> serde_json::Result<String> {
         tables: TableKind::ALL.into_iter().map(table).collect(),
         event_kinds: EventKind::ALL.into_iter().map(EventKind::as_str).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Unit;
+    use crate::metrics::columns::Cell;
+
+    #[test]
+    fn values_of_a_section_are_bounded_and_counted() {
+        let fact = |number| facts::Fact { name: "x", help: "", unit: Unit::None, cell: Cell::Int(number) };
+        let section = Section { title: "All", values: (0..150).map(|number| vec![fact(number)]).collect() };
+        let [document] = &*sections(&[section], WallClock::default()) else { panic!("there is one") };
+        assert_eq!((document.total, document.values.len()), (150, bounds::RELATED_ROWS));
+        assert_eq!(document.values[99][0].value, 99);
+    }
 }

@@ -160,20 +160,26 @@ pub(super) fn object(frame: &Frame<'_>, view: &View, key: &RowKey) -> Result<Str
             let id = format!("related-{}", table.kind().as_str());
             let shown = &rows[..rows.len().min(bounds::RELATED_ROWS)];
             ShownRows { table, positions: shown, sorted: None, id: &id }.write(html);
-            if shown.len() < rows.len() {
-                html.element("p", &[], &format!("The first {} of {} are shown.", shown.len(), rows.len()));
-            }
+            first_of(html, shown.len(), rows.len());
             html.close("section");
             html.line();
         }
     }))
 }
 
+/// Writes that not all are shown, if so.
+fn first_of(html: &mut Html, shown: usize, all: usize) {
+    if shown < all {
+        html.element("p", &[], &format!("The first {shown} of {all} are shown."));
+    }
+}
+
 /// Writes what an entity knows.
 fn facts(html: &mut Html, section: &Section, clock: WallClock) {
     html.open("section", &[("class", "facts")]);
     html.element("h2", &[], section.title);
-    for facts in &section.values {
+    let shown = &section.values[..section.values.len().min(bounds::RELATED_ROWS)];
+    for facts in shown {
         html.open("dl", &[]);
         for fact in facts {
             html.open("div", &[]);
@@ -190,6 +196,7 @@ fn facts(html: &mut Html, section: &Section, clock: WallClock) {
         }
         html.close("dl");
     }
+    first_of(html, shown.len(), section.values.len());
     html.close("section");
     html.line();
 }

@@ -4,7 +4,7 @@ import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Column, Objects, Row, TableDefinition } from "./api";
 import { Age, Banner } from "./banner";
-import { Cell, KeyLink, shown, textOf, valueOf } from "./cells";
+import { Cell, full, KeyLink, textOf } from "./cells";
 import { layout, Widths } from "./columns";
 import { FilterForm } from "./filter";
 import { count, duration } from "./human";
@@ -371,10 +371,4 @@ export function RowCells(props: { row: Row; columns: readonly Column[]; tabIndex
       })}
     </>
   );
-}
-
-/** Returns what a cell may cut, for a pointer that rests on it. */
-function full(row: Row, column: Column): string | undefined {
-  const value = valueOf(row, column.field);
-  return typeof value === "string" || typeof value === "object" ? shown(value, column.unit) : undefined;
 }
