@@ -389,9 +389,9 @@ fn the_first_table_of_20000_objects_is_there_within_a_second() {
 }
 
 #[test]
-fn a_map_that_10000_of_20000_programs_use_is_there_within_a_second() {
-    let mut snapshot = with_shared_map(20_000);
-    for program in snapshot.programs.iter_mut().flatten().skip(10_000) {
+fn a_map_that_half_of_60000_programs_use_is_there_within_a_second() {
+    let mut snapshot = with_shared_map(60_000);
+    for program in snapshot.programs.iter_mut().flatten().skip(30_000) {
         Arc::make_mut(&mut program.facts).map_ids = Some(Vec::new());
     }
     let server = serve(snapshot);
