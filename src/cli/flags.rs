@@ -44,7 +44,7 @@ details and examples.";
 
 /// What follows the flags in `--help`.
 fn long_epilogue() -> String {
-    let names: Vec<_> = otel::honoured_names().map(|name| format!("    {name}")).collect();
+    let names: Vec<_> = otel::honoured_variables().map(|variable| format!("    {}", variable.name)).collect();
     format!("{ENVIRONMENT}\n{}\n\n{LONG_EPILOGUE}", names.join("\n"))
 }
 

@@ -301,9 +301,9 @@ pub(super) fn known_names() -> impl Iterator<Item = &'static str> {
     ours.flat_map(Variable::names)
 }
 
-/// The names of the variables that are honoured, for the help text.
-pub(super) fn honoured_names() -> impl Iterator<Item = &'static str> {
-    ALL.iter().filter(|variable| variable.state == State::Honoured).map(|variable| variable.name)
+/// The variables that are honoured.
+pub(super) fn honoured_variables() -> impl Iterator<Item = &'static Variable> {
+    ALL.iter().filter(|variable| variable.state == State::Honoured)
 }
 
 /// The page `docs/opentelemetry-variables.md`.

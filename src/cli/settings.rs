@@ -29,7 +29,8 @@ pub(super) fn in_force(
     let flags = command.get_arguments().filter_map(|arg| of_flag(arg, given));
     // Those that stand in for a flag are among the flags.
     let is_flag = |name: &str| given.iter().any(|(_, given)| given.setting == name);
-    let of_otel = otel::honoured_names().filter(|name| !is_flag(name)).filter_map(|name| {
+    let honoured = otel::honoured_variables().flat_map(otel::Variable::names);
+    let of_otel = honoured.filter(|name| !is_flag(name)).filter_map(|name| {
         let value = shown(name, environment.get(name)?);
         Some(SettingInForce { name: name.to_owned(), value, origin: SettingOrigin::Environment })
     });
@@ -63,7 +64,9 @@ fn of_flag(arg: &Arg, given: &[(String, Given)]) -> Option<SettingInForce> {
     } else {
         let value = |given: &&Given| {
             let argument = given.argument.to_string_lossy();
-            let value = argument.strip_prefix(&name).map_or(&*argument, |rest| rest.trim_start_matches('='));
+            let value = argument
+                .strip_prefix(&name)
+                .map_or(&*argument, |rest| rest.strip_prefix('=').unwrap_or(rest));
             shown(&name, value.as_ref())
         };
         given.iter().map(value).collect()
@@ -72,7 +75,7 @@ fn of_flag(arg: &Arg, given: &[(String, Given)]) -> Option<SettingInForce> {
     (!value.is_empty()).then(|| SettingInForce { name, value, origin: origin(&given) })
 }
 
-/// Returns the value of a flag or variable without its secrets: headers, and the password and the query of a URL.
+/// Returns the value of a flag or variable without its secrets: headers, and the user, the password and the query of a URL.
 fn shown(name: &str, value: &OsStr) -> String {
     let value = value.to_string_lossy();
     if name.to_ascii_lowercase().ends_with("headers") {
@@ -81,16 +84,25 @@ fn shown(name: &str, value: &OsStr) -> String {
     without_password(&value)
 }
 
+/// Any value may be an address, also without a scheme. What is before the last `@` may be a password, whatever it has in it.
 fn without_password(value: &str) -> String {
-    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
-    let (rest, query) = match rest.split_once(['?', '#']) {
-        Some((rest, _)) => (rest, REDACTED),
-        None => (rest, ""),
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text.chars().all(|each| each.is_ascii_alphanumeric() || "+-.".contains(each))
     };
-    let mark = if query.is_empty() { "" } else { "?" };
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{REDACTED}@{host}{mark}{query}"),
-        None => format!("{scheme}://{rest}{mark}{query}"),
+    let scheme = value.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+    let start = scheme.map_or(0, |(scheme, _)| scheme.len() + "://".len());
+    let (scheme, rest) = value.split_at(start);
+    let (has_user, rest) = match rest.rsplit_once('@') {
+        // An `@` of the query: what is after it may be a part of a token.
+        Some((before, _)) if before.contains(['?', '#']) => return format!("{scheme}{REDACTED}"),
+        Some((_, host)) => (true, host),
+        None => (false, rest),
+    };
+    let user = if has_user { format!("{REDACTED}@") } else { String::new() };
+    match rest.find(['?', '#']) {
+        Some(query) => format!("{scheme}{user}{}{REDACTED}", &rest[..=query]),
+        None => format!("{scheme}{user}{rest}"),
     }
 }
 
@@ -156,9 +168,31 @@ mod tests {
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
         let endpoint = setting(&settings, "OTEL_EXPORTER_OTLP_ENDPOINT").expect("it is set");
         assert_eq!(endpoint.0, "https://<redacted>@collector:1/v1?<redacted>");
-        assert_eq!(
-            setting(&settings, "OTEL_EXPORTER_OTLP_HEADERS").map(|it| it.0),
-            Some(REDACTED.to_owned())
-        );
+        for headers in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"] {
+            assert_eq!(setting(&settings, headers).map(|it| it.0), Some(REDACTED.to_owned()), "{headers}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_password_or_a_query_is_shown() {
+        for (value, expected) in [
+            ("https://user:hun@ter2@host:1/v1", "https://<redacted>@host:1/v1"),
+            ("https://user:hun?ter2@host", "https://<redacted>"),
+            ("https://host/v1?token=hun@ter2", "https://<redacted>"),
+            ("https://host/v1#hunter2", "https://host/v1#<redacted>"),
+            ("user:hunter2@collector:4317", "<redacted>@collector:4317"),
+            ("user:hun://ter2@collector:4317", "<redacted>@collector:4317"),
+            ("collector:4317?token=hunter2", "collector:4317?<redacted>"),
+            ("unix:/run/collector.sock", "unix:/run/collector.sock"),
+            ("http://[::1]:4318", "http://[::1]:4318"),
+        ] {
+            assert_eq!(without_password(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_may_begin_with_the_sign_that_is_before_it() {
+        let settings = settings(&["--node-name==a"], &[]);
+        assert_eq!(setting(&settings, "--node-name"), Some(("=a".to_owned(), SettingOrigin::Flag)));
     }
 }

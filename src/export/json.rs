@@ -36,18 +36,18 @@ struct Document<'a> {
 
 /// Writes a snapshot, with the date beside each time since boot, with the number of dropped series as `dropped_series` where there
 /// was a limit, and without holders if they are not selected. Programs keep the ids of their maps in any case: their number is a
-/// label of the program.
+/// label of the program. Invisible characters are escaped.
 ///
 /// # Errors
 ///
 /// None that a snapshot can cause: its maps have text for keys.
 pub fn render(selected: &Selected) -> serde_json::Result<String> {
-    let mut text = serde_json::to_string_pretty(&document(selected)?)?;
+    let mut text = without_invisible(serde_json::to_string_pretty(&document(selected)?)?);
     text.push('\n');
     Ok(text)
 }
 
-/// Writes the same document on one line, for a recording. Invisible characters are escaped.
+/// Writes the same document on one line, for a recording.
 ///
 /// # Errors
 ///
@@ -90,11 +90,13 @@ pub struct Row<'a> {
     pub table: &'a Table<'a>,
     /// The row.
     pub row: usize,
+    /// Ids in a cell. Of one that has more, the first are written, and `<field>_total`.
+    pub most_ids: usize,
 }
 
 impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { table, row } = *self;
+        let Self { table, row, most_ids } = *self;
         let mut fields = serializer.serialize_map(None)?;
         fields.serialize_entry("key", &table.key(row).to_string())?;
         for (position, column) in table.columns().iter().enumerate() {
@@ -107,7 +109,12 @@ impl Serialize for Row<'_> {
                     fields.serialize_entry(column.field, &table.clock().at(time).to_string())?;
                 }
                 Cell::Flag(flag) => fields.serialize_entry(column.field, &flag)?,
-                Cell::Ids(ids) => fields.serialize_entry(column.field, &ids)?,
+                Cell::Ids(ids) => {
+                    fields.serialize_entry(column.field, &ids[..ids.len().min(most_ids)])?;
+                    if ids.len() > most_ids {
+                        fields.serialize_entry(&format!("{}_total", column.field), &ids.len())?;
+                    }
+                }
             }
         }
         if table.is_own(row) {
@@ -136,7 +143,7 @@ pub fn table(
         period_seconds: table.period().map(|period| period.elapsed.as_secs_f64()),
         total: table.len(),
         matching: selected.len(),
-        rows: rows.map(|&row| Row { table, row }).collect(),
+        rows: rows.map(|&row| Row { table, row, most_ids: usize::MAX }).collect(),
     };
     let mut text = without_invisible(serde_json::to_string(&document)?);
     text.push('\n');
@@ -151,7 +158,7 @@ pub fn table(
 pub fn lines(table: &Table<'_>, selected: &[usize], limit: Option<usize>) -> serde_json::Result<String> {
     let mut text = String::new();
     for &row in selected.iter().take(limit.unwrap_or(usize::MAX)) {
-        text += &without_invisible(serde_json::to_string(&Row { table, row })?);
+        text += &without_invisible(serde_json::to_string(&Row { table, row, most_ids: usize::MAX })?);
         text.push('\n');
     }
     Ok(text)
@@ -205,14 +212,24 @@ pub fn event(event: &Event, clock: WallClock) -> serde_json::Result<String> {
     serde_json::to_string(&with_dates(document, clock)).map(without_invisible)
 }
 
-/// Escapes invisible characters of a JSON text, which has them in strings only. It means the same.
+/// Escapes invisible characters of a JSON text.
 fn without_invisible(text: String) -> String {
-    if !text.contains(is_invisible) {
-        return text;
+    match escaped(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(escaped) => escaped,
+    }
+}
+
+/// Escapes invisible characters of a JSON text, or of a part of one, which has them in strings only: between them it may have ends of
+/// lines, which stay. It means the same.
+pub(super) fn escaped(text: &str) -> Cow<'_, str> {
+    let is_escaped = |character| character != '\n' && is_invisible(character);
+    if !text.contains(is_escaped) {
+        return text.into();
     }
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_invisible(character) {
+        if is_escaped(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 let _infallible = write!(escaped, "\\u{unit:04x}");
             }
@@ -220,7 +237,7 @@ fn without_invisible(text: String) -> String {
             escaped.push(character);
         }
     }
-    escaped
+    escaped.into()
 }
 
 /// Adds the date to each time since boot: `loaded_at` before `loaded_at_boot_ns`. Reading back ignores dates.

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, PrettyFormatter, Serializer};
 
-use super::json::SCHEMA_VERSION;
+use super::json::{SCHEMA_VERSION, escaped};
 use crate::model::{BootTime, Snapshot, WallClock};
 
 #[derive(Serialize)]
@@ -16,7 +16,7 @@ struct WholeSnapshot<'a> {
     snapshot: &'a Snapshot,
 }
 
-/// Writes a snapshot with everything in it, with the date beside each time since boot.
+/// Writes a snapshot with everything in it, with the date beside each time since boot. Invisible characters are escaped.
 ///
 /// # Errors
 ///
@@ -138,9 +138,10 @@ impl Formatter for Dated {
     }
 
     fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        let text = escaped(text);
         match self.place {
-            KeyPlace::Key { .. } => self.pretty.write_string_fragment(&mut self.key, text),
-            _ => self.pretty.write_string_fragment(out, text),
+            KeyPlace::Key { .. } => self.pretty.write_string_fragment(&mut self.key, &text),
+            _ => self.pretty.write_string_fragment(out, &text),
         }
     }
 
@@ -206,6 +207,7 @@ mod tests {
     use super::*;
     use crate::export::json;
     use crate::metrics::select::Selected;
+    use crate::text::is_invisible;
 
     fn text(snapshot: &Snapshot) -> String {
         let mut text = Vec::new();
@@ -219,12 +221,17 @@ mod tests {
             .expect("it is a snapshot");
         let mut odd = golden.clone();
         for program in odd.programs.iter_mut().flatten() {
-            Arc::make_mut(&mut program.facts).name = "a_boot_ns\":1,\"\n\u{1}".into();
+            Arc::make_mut(&mut program.facts).name =
+                "a_boot_ns\":1,\"\n\u{1}\u{202e}\u{9b}31m\u{e0041}".into();
         }
         let empty = Snapshot::begun(BootTime(1), BootTime(2), WallClock::default());
         for snapshot in [golden, odd, empty] {
             let expected = json::render(&Selected::all(Arc::new(snapshot.clone()))).expect("it is JSON");
             assert_eq!(text(&snapshot), expected);
+            assert!(!expected.contains(|character| character != '\n' && is_invisible(character)));
+            let again = json::parse(&expected).expect("it is a snapshot");
+            let value = |snapshot: &Snapshot| serde_json::to_value(snapshot).expect("it is JSON");
+            assert!(value(&again.snapshot) == value(&snapshot), "escapes mean the same");
         }
     }
 }

@@ -117,8 +117,11 @@ pub(super) const ROWS: usize = 1000;
 /// Rows without `limit`.
 pub(super) const DEFAULT_ROWS: usize = 100;
 
-/// Rows of each other table on the page of an object.
+/// Rows of each other table, and values of each part of the metrics, on the page of an object.
 pub(super) const RELATED_ROWS: usize = 100;
+
+/// Ids in a cell of the page and its API.
+pub(super) const CELL_IDS: usize = 20;
 
 /// Characters of a filter.
 pub(super) const FILTER: usize = 256;
@@ -131,7 +134,7 @@ pub fn markdown() -> String {
     let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
     let probes =
         format!("{} s, then {PROBES} probes every {} s", PROBE_AFTER.as_secs(), PROBE_INTERVAL.as_secs());
-    let rows: [(&str, String, &str, &str); 29] = [
+    let rows: [(&str, String, &str, &str); 30] = [
         (
             "connections, on all addresses together",
             format!(
@@ -238,9 +241,17 @@ pub fn markdown() -> String {
         ),
         (
             "rows in an answer of the page and its API",
-            format!("{ROWS}; {DEFAULT_ROWS} without `limit`; {RELATED_ROWS} of each related table"),
+            format!(
+                "{ROWS}; {DEFAULT_ROWS} without `limit`; {RELATED_ROWS} of each related table and section"
+            ),
             "a screen has fewer than a hundred; the whole reading is `/api/v1/snapshot`",
             "status 400",
+        ),
+        (
+            "ids in a cell of the page and its API",
+            CELL_IDS.to_string(),
+            "a map may be used by every program; all of them are the related rows, and a filter of programs",
+            "the number of all",
         ),
         (
             "filter of the page and its API",

@@ -1,6 +1,7 @@
 //! What the page and its API show: the last two readings, and the history of some values. Entry point: [`Live::view`].
 //!
-//! All of it is kept up only while somebody looks: a request starts it, and it ends, and is freed, some time after the last one.
+//! All of it is kept up only while somebody looks: a request for rows or an object starts it, and it ends, and is freed, some time
+//! after the last one.
 //! Readings that scrapes and pushes take are used as well.
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -48,8 +49,8 @@ pub(super) struct Live {
 
 #[derive(Default)]
 struct LiveState {
-    /// The last request.
-    asked: Option<Instant>,
+    /// The last request of somebody who looks.
+    last_request: Option<Instant>,
     /// Number of the last view.
     number: u64,
     /// The newest view, and the history; `None` while nobody looks.
@@ -90,10 +91,18 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what to show now: a reading that is not too old, and the one before it.
+    /// Returns what to show now to somebody who looks, for whom readings and samples go on: a reading that is not too old, and the
+    /// one before it.
     pub(super) async fn view(self: &Arc<Self>) -> Arc<View> {
-        // The last reading of others, if this is the first request: so that there are rates at once.
-        let before = if self.is_asked() { self.source.last().await.map(|last| last.snapshot) } else { None };
+        self.note_request();
+        self.view_once().await
+    }
+
+    /// Returns the same, and starts nothing.
+    pub(super) async fn view_once(&self) -> Arc<View> {
+        // The last reading of others, if nothing is kept: so that there are rates at once.
+        let is_first = self.state().kept.as_ref().is_none_or(|kept| kept.view.is_none());
+        let before = if is_first { self.source.last().await.map(|last| last.snapshot) } else { None };
         self.read(self.pace.poll, before).await
     }
 
@@ -103,16 +112,14 @@ impl Live {
         format!("W/\"{:016x}-{}-{samples}\"", self.run, view.number)
     }
 
-    /// Notes a request. Returns whether it is the first one, which starts everything.
-    fn is_asked(self: &Arc<Self>) -> bool {
+    /// Notes a request. The first one starts everything.
+    fn note_request(self: &Arc<Self>) {
         let mut state = self.state();
-        state.asked = Some(Instant::now());
-        let is_first = state.kept.is_none();
-        if is_first {
+        state.last_request = Some(Instant::now());
+        if state.kept.is_none() {
             state.kept = Some(KeptViews { view: None, history: Arc::new(Mutex::new(History::new())) });
             tokio::spawn(keep(Arc::downgrade(self), self.pace.sample));
         }
-        is_first
     }
 
     /// Returns a view of a reading that is at most this old.
@@ -149,22 +156,22 @@ impl Live {
         view
     }
 
-    /// Frees everything if nobody has asked for some time, and returns whether it did.
-    fn is_over(&self) -> bool {
+    /// Frees everything if there was no request for some time, and returns whether it did.
+    fn free_if_unused(&self) -> bool {
         let mut state = self.state();
-        let is_over = state.asked.is_none_or(|asked| asked.elapsed() > self.pace.watched);
-        if is_over {
+        let is_unused = state.last_request.is_none_or(|request| request.elapsed() > self.pace.watched);
+        if is_unused {
             state.kept = None;
         }
-        is_over
+        is_unused
     }
 }
 
-/// Takes samples until nobody has asked for some time.
+/// Takes samples until there was no request for some time.
 async fn keep(live: Weak<Live>, sample: Duration) {
     loop {
         tokio::time::sleep(sample).await;
-        let Some(live) = live.upgrade().filter(|live| !live.is_over()) else { return };
+        let Some(live) = live.upgrade().filter(|live| !live.free_if_unused()) else { return };
         let view = live.read(sample, None).await;
         let turn = live.worker.turn().await;
         turn.run(move || view.history().record(|kind| view.table(kind))).await;
@@ -265,7 +272,7 @@ mod tests {
         let (source, readings) = source();
         let live = live(&source);
         tokio::time::sleep(SHORT.watched).await;
-        assert_eq!(readings.load(Ordering::Relaxed), 0, "nobody has asked yet");
+        assert_eq!(readings.load(Ordering::Relaxed), 0, "there was no request yet");
         let view = live.view().await;
         let snapshot = Arc::downgrade(&view.snapshot);
         let history = Arc::downgrade(&view.history);
@@ -304,7 +311,7 @@ mod tests {
     async fn readings_right_after_one_another_have_rates_since_the_one_before() {
         let (source, _) = source();
         let live = live(&source);
-        assert!(live.is_asked());
+        live.note_request();
         let at = |milliseconds: u64| {
             let golden = golden();
             Arc::new(Snapshot { taken_at: BootTime(golden.taken_at.0 + milliseconds * 1_000_000), ..golden })

@@ -43,7 +43,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -269,6 +269,8 @@ impl Server {
             let needs_host = request.version() >= Version::HTTP_11;
             self.pages.respond(&request, &config, peer, busy, needs_host).await
         };
+        // Names of objects are of any origin: nothing that is served is anything but what it is said to be.
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if is_outdated {
             peer.outdated.notify_one();
             // HTTP/2 has a frame for it instead.

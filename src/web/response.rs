@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::activity::Busy;
@@ -11,7 +11,6 @@ use super::bounds;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
 /// A response before its body is one: a status, headers and a text.
@@ -23,11 +22,7 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self {
-            status,
-            headers: vec![(CONTENT_TYPE, TEXT), (X_CONTENT_TYPE_OPTIONS, NOSNIFF)],
-            text: text.into(),
-        }
+        Self { status, headers: vec![(CONTENT_TYPE, TEXT)], text: text.into() }
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -9,16 +9,16 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
-    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_FRAME_OPTIONS,
 };
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Bytes, Incoming};
 use tracing::error;
 
 use super::Settings;
 use super::activity::{Activity, Busy};
 use super::answers::{self, Answers};
-use super::api::documents::{self, Status};
+use super::api::documents::{self, NoRow, Status};
 use super::api::parameters::{self, TableQuery};
 use super::body::{Body, Pieces};
 use super::connections::{Scrape, Scrapes};
@@ -40,7 +40,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// What browsers may do with anything that is served here: names of objects are of any origin, and so may be a page that refers to
 /// this one. Sources: "Content Security Policy Level 3" and "Trusted Types" of the W3C, the Fetch and HTML standards.
-const PROTECTION: [(HeaderName, HeaderValue); 7] = [
+const PROTECTION: [(HeaderName, HeaderValue); 6] = [
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -48,7 +48,6 @@ const PROTECTION: [(HeaderName, HeaderValue); 7] = [
              form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'",
         ),
     ),
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
@@ -94,6 +93,13 @@ pub(super) struct Document {
     tag: Option<String>,
     coding: Coding,
     content: DocumentContent,
+}
+
+/// Whether a client that gets a document will want the next one. Probes get the page itself, or a head.
+#[derive(Clone, Copy)]
+enum Looks {
+    Once,
+    On,
 }
 
 enum DocumentContent {
@@ -194,21 +200,18 @@ impl Site {
                 let query = TableQuery::parse(query).map_err(wrong)?;
                 let render = move |view: &View| match documents::objects(view, &query) {
                     Ok(Some(text)) => Ok(text),
-                    Ok(None) => {
-                        Err(Page::later(&format!("the table of {} could not be read\n", query.kind.as_str())))
-                    }
+                    Ok(None) => Err(no_row(NoRow::Unread(query.kind))),
                     Err(problem) => Err(failed(&problem)),
                 };
-                self.shown(headers, activity, (JSON, COMPARED), render).await
+                self.shown(request, activity, Looks::On, (JSON, COMPARED), render).await
             }
             Route::Object => {
                 let key = parameters::key(query).map_err(wrong)?;
                 let render = move |view: &View| match documents::object(view, &key) {
-                    Ok(Some(text)) => Ok(text),
-                    Ok(None) => Err(no_object()),
+                    Ok(found) => found.map_err(no_row),
                     Err(problem) => Err(failed(&problem)),
                 };
-                self.shown(headers, activity, (JSON, COMPARED), render).await
+                self.shown(request, activity, Looks::On, (JSON, COMPARED), render).await
             }
             Route::Status => {
                 nothing(query)?;
@@ -217,7 +220,7 @@ impl Site {
                     let status = Status { view, exporter: &exporter, settings: &settings };
                     documents::status(&status).map_err(|problem| failed(&problem))
                 };
-                self.shown(headers, activity, (JSON, NO_STORE), render).await
+                self.shown(request, activity, Looks::Once, (JSON, NO_STORE), render).await
             }
             Route::Page => {
                 let shown = Shown::parse(query).map_err(wrong)?;
@@ -228,8 +231,8 @@ impl Site {
                     events: self.settings.events.clone(),
                     clock: (self.settings.clock)(),
                 };
-                let render = move |view: &View| shown.render(view, &context).ok_or_else(no_object);
-                self.shown(headers, activity, (HTML, NO_STORE), render).await
+                let render = move |view: &View| shown.render(view, &context).map_err(no_row);
+                self.shown(request, activity, Looks::Once, (HTML, NO_STORE), render).await
             }
         }
     }
@@ -242,16 +245,21 @@ impl Site {
     /// Returns what `render` makes of the newest readings. What may be compared has a tag.
     async fn shown(
         &self,
-        headers: &HeaderMap,
+        request: &Request<Incoming>,
         activity: &Arc<Activity>,
+        looks: Looks,
         (content_type, cache): (HeaderValue, HeaderValue),
         render: impl FnOnce(&View) -> Result<String, Page> + Send + 'static,
     ) -> Result<Document, Page> {
+        let headers = request.headers();
         let scrape = self.admit(activity)?;
         let coding = coding(headers);
         let held = Arc::clone(&scrape);
         let work = async {
-            let view = self.live.view().await;
+            let view = match looks {
+                Looks::On if request.method() == Method::GET => self.live.view().await,
+                _ => self.live.view_once().await,
+            };
             let tag = (cache == COMPARED).then(|| self.live.tag(&view));
             if let Some(tag) = &tag
                 && is_known(headers, tag)
@@ -338,8 +346,11 @@ impl Document {
     }
 }
 
-fn no_object() -> Page {
-    Page::new(StatusCode::NOT_FOUND, "there is no such object, or no longer\n")
+fn no_row(why: NoRow) -> Page {
+    match why {
+        NoRow::Missing => Page::new(StatusCode::NOT_FOUND, "there is no such object, or no longer\n"),
+        NoRow::Unread(kind) => Page::later(&format!("the table of {} could not be read\n", kind.as_str())),
+    }
 }
 
 fn failed(problem: &dyn std::error::Error) -> Page {

@@ -30,11 +30,13 @@ fn fill_sort_and_filter() {
     );
 
     browser.click("#filter input[type=search]");
-    browser.press("page_sort");
+    browser.press("page_sort ");
     let ids: Vec<_> = maps.iter().map(|map| map.id().to_string()).collect();
     let query = "return new URLSearchParams(location.search).get('q')";
     browser.wait_for("the filter is in the URL", query, &json!("page_sort"));
     browser.wait_for("three rows match", &rows(), &json!(3));
+    let typed: String = browser.run("return document.querySelector('#filter input[type=search]').value", &[]);
+    assert_eq!(typed, "page_sort ", "what was typed stays, for the next word");
     let summary = "return document.querySelector('.summary .figure').innerText";
     browser.wait_for(
         "the number of rows",

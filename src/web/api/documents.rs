@@ -66,7 +66,7 @@ impl<'a> LiveRow<'a> {
     fn new(view: &View, table: &'a Table<'a>, row: usize, with_history: bool) -> Self {
         let history =
             if with_history { history_of(view, table.kind(), &table.key(row)) } else { BTreeMap::new() };
-        Self { row: Row { table, row }, history }
+        Self { row: Row { table, row, most_ids: bounds::CELL_IDS }, history }
     }
 }
 
@@ -130,6 +130,8 @@ struct RelatedDocument<'a> {
 #[derive(Serialize)]
 struct SectionDocument {
     title: &'static str,
+    /// How many values there are; the first of them follow.
+    total: usize,
     values: Vec<Vec<FactDocument>>,
 }
 
@@ -151,17 +153,34 @@ pub(in crate::web) struct KnownRow<'a> {
     pub(in crate::web) related: Vec<RelatedRows<'a>>,
 }
 
+/// Why nothing is known of a row.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::web) enum NoRow {
+    /// There is none, or no longer.
+    Missing,
+    /// Its table could not be read.
+    Unread(TableKind),
+}
+
 impl<'a> KnownRow<'a> {
-    /// Returns what is known; `None` if there is no such row.
-    pub(in crate::web) fn new(view: &'a View, key: &RowKey) -> Option<Self> {
+    /// Returns what is known.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing is.
+    pub(in crate::web) fn new(view: &'a View, key: &RowKey) -> Result<Self, NoRow> {
+        let kind = table_of(key);
+        let own = view.table(kind);
+        let missing = if own.is_some() { NoRow::Missing } else { NoRow::Unread(kind) };
         // An orphan may be known as such only.
-        let mut tables = [table_of(key), TableKind::Orphans].into_iter().filter_map(|kind| view.table(kind));
-        let (table, row) = tables.find_map(|table| {
+        let mut tables = own.into_iter().chain(view.table(TableKind::Orphans));
+        let found = tables.find_map(|table| {
             let row = row_of(&table, key)?;
             Some((table, row))
-        })?;
+        });
+        let (table, row) = found.ok_or(missing)?;
         let related = related(view, &table, row);
-        Some(Self { table, row, sections: facts::facts(&view.snapshot, key), related })
+        Ok(Self { table, row, sections: facts::facts(&view.snapshot, key), related })
     }
 }
 
@@ -174,13 +193,16 @@ pub(in crate::web) fn title(key: &RowKey) -> String {
     }
 }
 
-/// Returns everything that is known of a row; `None` if there is no such row.
+/// Returns everything that is known of a row, or why nothing is.
 ///
 /// # Errors
 ///
 /// None that a row can cause.
-pub(in crate::web) fn object(view: &View, key: &RowKey) -> serde_json::Result<Option<String>> {
-    let Some(known) = KnownRow::new(view, key) else { return Ok(None) };
+pub(in crate::web) fn object(view: &View, key: &RowKey) -> serde_json::Result<Result<String, NoRow>> {
+    let known = match KnownRow::new(view, key) {
+        Ok(known) => known,
+        Err(why) => return Ok(Err(why)),
+    };
     let related = known.related.iter().map(|RelatedRows { table, rows }| RelatedDocument {
         kind: table.kind().as_str(),
         title: table.kind().title(),
@@ -203,7 +225,7 @@ pub(in crate::web) fn object(view: &View, key: &RowKey) -> serde_json::Result<Op
         related: related.collect(),
         history_seconds: bounds::PAGE_SAMPLE.as_secs(),
     };
-    json::text(&document).map(Some)
+    json::text(&document).map(Ok)
 }
 
 fn sections(sections: &[Section], clock: WallClock) -> Vec<SectionDocument> {
@@ -219,7 +241,8 @@ fn sections(sections: &[Section], clock: WallClock) -> Vec<SectionDocument> {
     };
     let section = |section: &Section| SectionDocument {
         title: section.title,
-        values: section.values.iter().map(values).collect(),
+        total: section.values.len(),
+        values: section.values.iter().take(bounds::RELATED_ROWS).map(values).collect(),
     };
     sections.iter().map(section).collect()
 }
@@ -398,4 +421,20 @@ pub(in crate::web) fn tables() -> serde_json::Result<String> {
         tables: TableKind::ALL.into_iter().map(table).collect(),
         event_kinds: EventKind::ALL.into_iter().map(EventKind::as_str).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Unit;
+    use crate::metrics::columns::Cell;
+
+    #[test]
+    fn values_of_a_section_are_bounded_and_counted() {
+        let fact = |number| facts::Fact { name: "x", help: "", unit: Unit::None, cell: Cell::Int(number) };
+        let section = Section { title: "All", values: (0..150).map(|number| vec![fact(number)]).collect() };
+        let [document] = &*sections(&[section], WallClock::default()) else { panic!("there is one") };
+        assert_eq!((document.total, document.values.len()), (150, bounds::RELATED_ROWS));
+        assert_eq!(document.values[99][0].value, 99);
+    }
 }

@@ -1,9 +1,11 @@
 //! Which rows belong together: links from cells to other rows, and the rows of other tables that are about the same thing.
-//! Entry points: [`links`] and [`related`].
+//! Entry points: [`referred_keys`] and [`related`].
+
+use std::collections::HashSet;
 
 use crate::metrics::columns::{Cell, Column, Refers, RowKey, Table, TableKind};
 use crate::metrics::facts::Fact;
-use crate::model::Kind;
+use crate::model::{Kind, Object, OwnerKind};
 use crate::web::live::View;
 
 /// Rows of a table that belong to a row of another one.
@@ -31,19 +33,25 @@ pub(in crate::web) fn owner_kind_field(columns: &[Column], owner: &Column) -> Op
     columns.iter().position(|column| column.field.strip_suffix("_kind") == Some(owner.field))
 }
 
-/// Returns the keys of the rows to which a cell refers, one for each of its values.
-pub(in crate::web) fn links(table: &Table<'_>, row: usize, column: usize) -> Vec<String> {
+/// Returns the keys of the rows to which a cell refers, one for each of its values, up to `most`.
+pub(in crate::web) fn referred_keys(
+    table: &Table<'_>,
+    row: usize,
+    column: usize,
+    most: usize,
+) -> Vec<RowKey> {
     match (table.columns()[column].refers, table.cell(row, column)) {
-        (Refers::Object(kind), Cell::Int(id)) => vec![format!("{}/{id}", kind.as_str())],
+        (Refers::Object(kind), Cell::Int(id)) => {
+            u32::try_from(id).map(|id| RowKey::Object(Object { kind, id })).into_iter().collect()
+        }
         (Refers::Object(kind), Cell::Ids(ids)) => {
-            ids.iter().map(|id| format!("{}/{id}", kind.as_str())).collect()
+            ids.iter().take(most).map(|&id| RowKey::Object(Object { kind, id })).collect()
         }
         (Refers::Owner, Cell::Text(name)) => {
             let kind = owner_kind_field(table.columns(), &table.columns()[column]);
-            match kind.map(|kind| table.cell(row, kind)) {
-                Some(Cell::Text(kind)) => vec![format!("owner/{kind}/{name}")],
-                _ => Vec::new(),
-            }
+            let Some(Cell::Text(kind)) = kind.map(|kind| table.cell(row, kind)) else { return Vec::new() };
+            let kind = OwnerKind::ALL.into_iter().find(|each| each.as_str() == kind);
+            kind.map(|kind| RowKey::Owner(kind, name.into_owned())).into_iter().collect()
         }
         _ => Vec::new(),
     }
@@ -80,13 +88,12 @@ pub(in crate::web) fn row_of(table: &Table<'_>, key: &RowKey) -> Option<usize> {
 pub(in crate::web) fn related<'a>(view: &'a View, own: &Table<'_>, row: usize) -> Vec<RelatedRows<'a>> {
     let key = own.key(row);
     let kind = table_of(&key);
-    let mut referred: Vec<RowKey> = (0..own.columns().len())
-        .flat_map(|column| links(own, row, column))
-        .filter_map(|link| link.parse().ok())
-        .filter(|link| *link != key)
+    let mut referred: HashSet<RowKey> = (0..own.columns().len())
+        .flat_map(|column| referred_keys(own, row, column, usize::MAX))
+        .filter(|other| *other != key)
         .collect();
     // An orphan is the same object again.
-    referred.push(key.clone());
+    referred.insert(key.clone());
     let others = TableKind::ALL.into_iter().filter(|other| *other != kind && *other != own.kind());
     let tables = others.filter_map(|other| {
         let table = view.table(other)?;
@@ -120,7 +127,7 @@ fn refers(table: &Table<'_>, row: usize, column: usize, key: &RowKey) -> bool {
         (RowKey::Object(object), Cell::Int(id)) => id == i64::from(object.id),
         (RowKey::Object(object), Cell::Ids(ids)) => ids.contains(&object.id),
         (RowKey::Owner(_, name), Cell::Text(text)) if *name == *text => {
-            links(table, row, column).iter().any(|link| *link == key.to_string())
+            referred_keys(table, row, column, 1).contains(key)
         }
         _ => false,
     }

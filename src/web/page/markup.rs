@@ -11,7 +11,7 @@ use crate::metrics::columns::Cell;
 use crate::metrics::facts::{Fact, Section};
 use crate::metrics::{Unit, columns::RowKey};
 use crate::model::{Event, SettingInForce, SettingOrigin, WallClock};
-use crate::web::api::documents::{self, FeatureDocument, KnownRow, SelectedRows, Status};
+use crate::web::api::documents::{self, FeatureDocument, KnownRow, NoRow, SelectedRows, Status};
 use crate::web::api::parameters::{TableQuery, object_link, sort_word};
 use crate::web::api::related::{RelatedRows, link_of_fact};
 use crate::web::bounds;
@@ -134,12 +134,16 @@ fn pages(html: &mut Html, query: &TableQuery, selection: &SelectedRows<'_>) {
     html.line();
 }
 
-/// Returns the page of an object, an owner or an attachment; `None` if there is none.
-pub(super) fn object(frame: &Frame<'_>, view: &View, key: &RowKey) -> Option<String> {
+/// Returns the page of an object, an owner or an attachment.
+///
+/// # Errors
+///
+/// Why there is none.
+pub(super) fn object(frame: &Frame<'_>, view: &View, key: &RowKey) -> Result<String, NoRow> {
     let known = KnownRow::new(view, key)?;
     let (text, clock) = (key.to_string(), view.snapshot.clock);
     let title = documents::title(key);
-    Some(frame.page(view, "object", Some(&text), &title, |html| {
+    Ok(frame.page(view, "object", Some(&text), &title, |html| {
         html.open("p", &[]);
         html.link(&TableQuery::of(known.table.kind()).link(), known.table.kind().title());
         html.close("p");
@@ -156,20 +160,26 @@ pub(super) fn object(frame: &Frame<'_>, view: &View, key: &RowKey) -> Option<Str
             let id = format!("related-{}", table.kind().as_str());
             let shown = &rows[..rows.len().min(bounds::RELATED_ROWS)];
             ShownRows { table, positions: shown, sorted: None, id: &id }.write(html);
-            if shown.len() < rows.len() {
-                html.element("p", &[], &format!("The first {} of {} are shown.", shown.len(), rows.len()));
-            }
+            first_of(html, shown.len(), rows.len());
             html.close("section");
             html.line();
         }
     }))
 }
 
+/// Writes that not all are shown, if so.
+fn first_of(html: &mut Html, shown: usize, all: usize) {
+    if shown < all {
+        html.element("p", &[], &format!("The first {shown} of {all} are shown."));
+    }
+}
+
 /// Writes what an entity knows.
 fn facts(html: &mut Html, section: &Section, clock: WallClock) {
     html.open("section", &[("class", "facts")]);
     html.element("h2", &[], section.title);
-    for facts in &section.values {
+    let shown = &section.values[..section.values.len().min(bounds::RELATED_ROWS)];
+    for facts in shown {
         html.open("dl", &[]);
         for fact in facts {
             html.open("div", &[]);
@@ -186,6 +196,7 @@ fn facts(html: &mut Html, section: &Section, clock: WallClock) {
         }
         html.close("dl");
     }
+    first_of(html, shown.len(), section.values.len());
     html.close("section");
     html.line();
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub(super) use self::assets::Served;
 use self::frame::Frame;
-use super::api::documents::Status;
+use super::api::documents::{NoRow, Status};
 use super::api::parameters::{TableQuery, parse_key};
 use super::live::View;
 use super::query;
@@ -63,18 +63,22 @@ impl Shown {
         }
     }
 
-    /// Returns the page; `None` if there is no such object.
-    pub(super) fn render(&self, view: &View, context: &PageContext) -> Option<String> {
+    /// Returns the page.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none of an object.
+    pub(super) fn render(&self, view: &View, context: &PageContext) -> Result<String, NoRow> {
         let PageContext { exporter, telemetry_path, settings, events, clock } = context;
         let frame = Frame { exporter, telemetry_path };
         match self {
-            Self::Table(query) => Some(markup::table(&frame, view, query)),
+            Self::Table(query) => Ok(markup::table(&frame, view, query)),
             Self::Object(key) => markup::object(&frame, view, key),
             Self::Events => {
                 let events = events.subscribe(Some(0)).take(HISTORY).events;
-                Some(markup::events(&frame, view, &events, *clock))
+                Ok(markup::events(&frame, view, &events, *clock))
             }
-            Self::Exporter => Some(markup::exporter(&frame, &Status { view, exporter, settings })),
+            Self::Exporter => Ok(markup::exporter(&frame, &Status { view, exporter, settings })),
         }
     }
 }

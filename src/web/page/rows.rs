@@ -6,7 +6,8 @@ use super::html::Html;
 use crate::export::human;
 use crate::metrics::columns::{Cell, Column, Sort, Table};
 use crate::web::api::parameters::{TableQuery, object_link};
-use crate::web::api::related::links;
+use crate::web::api::related::referred_keys;
+use crate::web::bounds;
 
 /// Columns of this importance, or a greater one, are in the table without a script.
 const HIGHEST_RANK: u8 = 3;
@@ -97,11 +98,11 @@ impl ShownRows<'_> {
         let class = column.is_numeric.then_some(("class", "number"));
         html.open("td", class.as_slice());
         let cell = self.table.cell(row, at);
-        let links = links(self.table, row, at);
-        if links.is_empty() {
+        let keys = referred_keys(self.table, row, at, bounds::CELL_IDS);
+        if keys.is_empty() {
             html.text(&human::cell(&cell, column.unit, self.table.clock()));
         }
-        for (number, link) in links.iter().enumerate() {
+        for (number, key) in keys.iter().enumerate() {
             if number > 0 {
                 html.text(", ");
             }
@@ -109,7 +110,12 @@ impl ShownRows<'_> {
                 Cell::Ids(ids) => Cow::from(ids[number].to_string()),
                 cell => human::cell(cell, column.unit, self.table.clock()).into(),
             };
-            html.link(&object_link(link), &text);
+            html.link(&object_link(&key.to_string()), &text);
+        }
+        if let Cell::Ids(ids) = &cell
+            && ids.len() > keys.len()
+        {
+            html.text(&format!(" +{}", ids.len() - keys.len()));
         }
         html.close("td");
     }

@@ -13,7 +13,7 @@ use bpf_metrics_exporter::model::{BootTime, SettingInForce, SettingOrigin, Snaps
 use bpf_metrics_exporter::web;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
-use test_support::golden::{large, snapshot};
+use test_support::golden::{large, snapshot, with_shared_map};
 
 use super::{Server, get, request, serve, serve_from, serve_with, settings};
 
@@ -172,6 +172,51 @@ fn scrapes_alone_keep_nothing_up() {
     }
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(server.readings.load(Ordering::Relaxed), 1, "only the one of the scrape");
+}
+
+#[test]
+fn probes_of_the_page_keep_nothing_up() {
+    let server = serve_from(growing(), Selected::all);
+    for path in ["/", "/?tab=exporter", "/api/v1/status"] {
+        assert_eq!(get(server.address, path, "").0, 200, "{path}");
+    }
+    for path in ["/", "/api/v1/objects?kind=maps"] {
+        assert_eq!(request(server.address, "HEAD", path, "").0, 200, "{path}");
+    }
+    let read = server.readings.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(server.readings.load(Ordering::Relaxed), read, "nobody looks");
+    document(&server, "/api/v1/objects?kind=maps");
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(server.readings.load(Ordering::Relaxed) > read + 1, "somebody does");
+}
+
+#[test]
+fn ids_of_a_row_are_bounded_and_counted() {
+    let server = serve(with_shared_map(150));
+    let first: Vec<u32> = (1..=20).collect();
+    let maps = document(&server, "/api/v1/objects?kind=maps");
+    let map = document(&server, "/api/v1/object?key=map/1");
+    let program = document(&server, "/api/v1/object?key=program/7");
+    let related = |object: &Value, kind: &str| {
+        let tables = object["related"].as_array().expect("tables");
+        tables.iter().find(|table| table["kind"] == kind).expect("it is related").clone()
+    };
+    for row in [&maps["rows"][0], &map["row"], &related(&program, "maps")["rows"][0]] {
+        assert_eq!((&row["program_ids"], &row["program_ids_total"]), (&json!(first), &json!(150)));
+    }
+    let programs = related(&map, "programs");
+    assert_eq!((programs["rows"].as_array().map(Vec::len), &programs["matching"]), (Some(100), &json!(150)));
+    assert_eq!(programs["rows"][0]["map_ids"], json!([1]));
+    assert_eq!(programs["rows"][0].get("map_ids_total"), None, "all are there");
+    // The command line writes all.
+    let snapshot = with_shared_map(150);
+    let table = Table::new(TableKind::Maps, &snapshot, None).expect("it is there");
+    let written: Value =
+        serde_json::from_str(&json::table(&table, &snapshot, &[0], None).expect("it is JSON"))
+            .expect("it is JSON");
+    assert_eq!(written["rows"][0]["program_ids"].as_array().map(Vec::len), Some(150));
+    assert_eq!(written["rows"][0].get("program_ids_total"), None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::events::Events;
@@ -12,7 +13,7 @@ use bpf_metrics_exporter::model::{
     BootTime, Event, EventKind, EventSource, SettingInForce, SettingOrigin, Snapshot, Subject,
 };
 use bpf_metrics_exporter::web;
-use test_support::golden::{large, snapshot};
+use test_support::golden::{large, snapshot, with_shared_map};
 
 use super::{Server, get, refused, request, serve, serve_with, settings};
 
@@ -311,6 +312,40 @@ fn a_table_that_could_not_be_read_says_so() {
         head.contains("retry-after") && problem == "the table of maps could not be read\n",
         "{head} {problem}"
     );
+    // Its objects may exist: nothing says that they are gone.
+    for path in ["/api/v1/object?key=map/1", "/?key=map/1"] {
+        let (status, head, problem) = get(server.address, path, "");
+        assert_eq!(status, 503, "{path}");
+        assert!(
+            head.contains("retry-after") && problem == "the table of maps could not be read\n",
+            "{head} {problem}"
+        );
+    }
+}
+
+#[test]
+fn ids_in_a_cell_are_bounded_and_counted() {
+    let server = serve(with_shared_map(50));
+    for path in ["/?tab=maps", "/?key=map/1", "/?key=program/7"] {
+        let page = get(server.address, path, "").2;
+        let row = page.split("<tr ").find(|row| row.starts_with("data-key=\"map/1\"")).expect("a row");
+        let row = row.split("</tr>").next().expect("its end");
+        let links = values(row, "href").iter().filter(|link| link.starts_with("?key=program/")).count();
+        assert_eq!(links, 20, "{path}: {row}");
+        assert!(row.contains("</a> +30</td>"), "{path}: {row}");
+    }
+}
+
+#[test]
+fn no_answer_is_taken_for_another_type() {
+    let server = serve(snapshot());
+    for path in ["/", "/metrics", "/-/ready", "/nothing", "/api/v1/objects", "/api/v1/snapshot", &asset("js")]
+    {
+        let (_, head, _) = get(server.address, path, "");
+        assert_eq!(head.matches("x-content-type-options: nosniff").count(), 1, "{path}: {head}");
+    }
+    let (_, head, _) = request(server.address, "HEAD", "/api/v1/events", "");
+    assert_eq!(head.matches("x-content-type-options: nosniff").count(), 1, "{head}");
 }
 
 #[test]
@@ -345,6 +380,24 @@ fn the_first_table_of_20000_objects_is_there_within_a_second() {
     // The reading is not part of it.
     assert_eq!(get(server.address, "/-/ready", "").0, 200);
     for path in ["/", "/api/v1/objects?kind=programs&sort=name&q=program_1&limit=60&history=1"] {
+        let began = Instant::now();
+        let (status, _, text) = get(server.address, path, "");
+        let took = began.elapsed();
+        assert!(status == 200 && text.contains("program_1"), "{path}");
+        assert!(took < Duration::from_secs(1), "{path}: {took:?}");
+    }
+}
+
+#[test]
+fn a_map_that_half_of_60000_programs_use_is_there_within_a_second() {
+    let mut snapshot = with_shared_map(60_000);
+    for program in snapshot.programs.iter_mut().flatten().skip(30_000) {
+        Arc::make_mut(&mut program.facts).map_ids = Some(Vec::new());
+    }
+    let server = serve(snapshot);
+    // The reading is not part of it.
+    assert_eq!(get(server.address, "/-/ready", "").0, 200);
+    for path in ["/api/v1/object?key=map/1", "/?key=map/1"] {
         let began = Instant::now();
         let (status, _, text) = get(server.address, path, "");
         let took = began.elapsed();

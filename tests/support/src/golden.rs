@@ -51,6 +51,20 @@ pub fn large(programs: u32, maps: u32) -> Snapshot {
     Snapshot { programs: Some(programs), maps: Some(maps), ..snapshot }
 }
 
+/// Returns a snapshot with this many programs, which all use the one map that there is: that with the id 1.
+///
+/// # Panics
+///
+/// As [`large`].
+#[must_use]
+pub fn with_shared_map(programs: u32) -> Snapshot {
+    let mut snapshot = large(programs, 1);
+    for program in snapshot.programs.iter_mut().flatten() {
+        Arc::make_mut(&mut program.facts).map_ids = Some(vec![1]);
+    }
+    snapshot
+}
+
 /// Returns the state of an exporter that has served and pushed a snapshot, started at `since`.
 #[must_use]
 pub fn exporter(since: BootTime) -> Exporter {

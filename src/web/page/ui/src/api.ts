@@ -64,6 +64,8 @@ export interface Fact {
 
 export interface Section {
   readonly title: string;
+  /** How many values there are, of which the first were sent. */
+  readonly total: number;
   readonly values: readonly (readonly Fact[])[];
 }
 

@@ -7,7 +7,7 @@ import { date, number } from "./human";
 import { keyUrl } from "./route";
 import { visible } from "./text";
 
-/** Ids that a cell shows; the page of the object has all. */
+/** Ids that a cell shows; the page of the object has the rows of more. */
 const IDS = 3;
 
 const RFC3339 = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/;
@@ -35,10 +35,30 @@ export function valueOf(row: Row, field: string): Value | undefined {
   return typeof value === "object" && !Array.isArray(value) ? undefined : (value as Value | undefined);
 }
 
+/** Returns how many ids a cell has, of which the first were sent. */
+function total(row: Row, field: string, ids: readonly number[]): number {
+  const all = row[`${field}_total`];
+  return typeof all === "number" ? all : ids.length;
+}
+
+/** Returns ids as text, the first of them and how many more there are. */
+function idsOf(row: Row, field: string, ids: readonly number[], most: number): string {
+  const first = ids.slice(0, most);
+  const more = total(row, field, ids) - first.length;
+  return more > 0 ? `${first.join(", ")} +${more}` : first.join(", ");
+}
+
+/** Returns what a cell may cut, for a pointer that rests on it. */
+export function full(row: Row, column: Column): string | undefined {
+  const value = valueOf(row, column.field);
+  if (typeof value === "object") return idsOf(row, column.field, value, value.length);
+  return typeof value === "string" ? shown(value, column.unit) : undefined;
+}
+
 /** Returns a cell as text: what it is as wide as, and what is shown in full on demand. */
 export function textOf(row: Row, column: Column): string {
   const value = valueOf(row, column.field);
-  if (typeof value === "object" && value.length > IDS) return `${value.slice(0, IDS).join(", ")} +${value.length - IDS}`;
+  if (typeof value === "object") return idsOf(row, column.field, value, IDS);
   return shown(value, column.unit);
 }
 
@@ -74,7 +94,8 @@ export function Cell({ row, column, tabIndex }: { row: Row; column: Column; tabI
         </>
       );
     });
-    return [...links, value.length > IDS && <span class="more"> +{value.length - IDS}</span>];
+    const more = total(row, column.field, value) - links.length;
+    return [...links, more > 0 && <span class="more"> +{more}</span>];
   }
   const text = shown(value, column.unit);
   if (typeof value !== "boolean") {

@@ -4,9 +4,6 @@ import type { VNode } from "preact";
 import type { Fact, Section } from "./api";
 import { KeyLink, shown } from "./cells";
 
-/** Values of one section that are shown; more are counted. */
-const MOST_VALUES = 200;
-
 function FactValue({ fact }: { fact: Fact }): VNode {
   const text = shown(fact.value, fact.unit);
   return fact.key === undefined ? <>{text}</> : <KeyLink to={fact.key} children={text} />;
@@ -21,7 +18,7 @@ function SectionView({ section }: { section: Section }): VNode {
     <section class={isList ? "facts" : "facts wide"} aria-labelledby={id}>
       <h2 id={id}>
         {section.title}
-        {!isList && <span class="count">{section.values.length}</span>}
+        {!isList && <span class="count">{section.total}</span>}
       </h2>
       {isList ? <FactList facts={only} /> : <FactTable section={section} id={id} />}
     </section>
@@ -46,8 +43,7 @@ function FactList({ facts }: { facts: readonly Fact[] }): VNode {
 function FactTable({ section, id }: { section: Section; id: string }): VNode {
   const columns = new Map<string, Fact>();
   for (const fact of section.values.flat()) if (!columns.has(fact.name)) columns.set(fact.name, fact);
-  const shownValues = section.values.slice(0, MOST_VALUES);
-  const more = section.values.length - shownValues.length;
+  const more = section.total - section.values.length;
   const align = (fact: Fact | undefined) => (typeof fact?.value === "number" ? "number" : "");
   return (
     <>
@@ -63,7 +59,7 @@ function FactTable({ section, id }: { section: Section; id: string }): VNode {
             </tr>
           </thead>
           <tbody>
-            {shownValues.map((facts, index) => (
+            {section.values.map((facts, index) => (
               <tr key={index}>
                 {[...columns.keys()].map((name) => {
                   const fact = facts.find((each) => each.name === name);
@@ -78,7 +74,7 @@ function FactTable({ section, id }: { section: Section; id: string }): VNode {
           </tbody>
         </table>
       </div>
-      {more > 0 && <p class="note">and {more} more, which are in the metrics</p>}
+      {more > 0 && <p class="note">and {more} more</p>}
     </>
   );
 }

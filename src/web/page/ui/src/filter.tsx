@@ -2,6 +2,7 @@
 
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { textFor } from "./text";
 
 /** How long it waits for another key, in milliseconds. */
 const TYPING = 150;
@@ -22,7 +23,7 @@ export function FilterForm(props: {
   const timer = useRef<number>();
   // The back button changes it as well, but not under the hands of somebody who types.
   useEffect(() => {
-    if (timer.current === undefined) setTyped(query);
+    if (timer.current === undefined) setTyped((last) => textFor(query, last));
   }, [query]);
   useEffect(() => () => clearTimeout(timer.current), []);
   const apply = (text: string) => {

@@ -4,13 +4,13 @@ import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Column, Objects, Row, TableDefinition } from "./api";
 import { Age, Banner } from "./banner";
-import { Cell, KeyLink, shown, textOf, valueOf } from "./cells";
+import { Cell, full, KeyLink, textOf } from "./cells";
 import { layout, Widths } from "./columns";
 import { FilterForm } from "./filter";
 import { count, duration } from "./human";
 import { usePoll } from "./poll";
 import { go, parse, type Route, tableUrl } from "./route";
-import { windowOf } from "./virtual";
+import { nearest, windowOf } from "./virtual";
 
 /** Height of a row until one is measured, in pixels. */
 const ROW_HEIGHT = 30;
@@ -112,6 +112,8 @@ export function TableView(props: {
   useEffect(() => {
     const moved = ({ target }: Event) => {
       isInRow.current = target instanceof Element && target.closest("#rows tbody tr") !== null;
+      // Whoever went elsewhere is not called back.
+      if (!(target instanceof Node && scroll.current?.contains(target))) wanted.current = undefined;
     };
     document.addEventListener("focusin", moved);
     document.addEventListener("pointerdown", moved);
@@ -123,9 +125,11 @@ export function TableView(props: {
   useLayoutEffect(() => {
     if (isInRow.current && document.activeElement === document.body) {
       // The row with the focus has gone: the one that is in its place gets it.
-      wanted.current ??= Math.min(active.index, matching - 1);
+      wanted.current ??= active.index;
       isInRow.current = false;
     }
+    if (wanted.current === undefined) return;
+    wanted.current = nearest(wanted.current, matching);
     if (wanted.current === undefined) return;
     const link = scroll.current?.querySelector<HTMLElement>(`tr[aria-rowindex="${wanted.current + 2}"] th a`);
     if (link != null) {
@@ -367,10 +371,4 @@ export function RowCells(props: { row: Row; columns: readonly Column[]; tabIndex
       })}
     </>
   );
-}
-
-/** Returns what a cell may cut, for a pointer that rests on it. */
-function full(row: Row, column: Column): string | undefined {
-  const value = valueOf(row, column.field);
-  return typeof value === "string" || typeof value === "object" ? shown(value, column.unit) : undefined;
 }

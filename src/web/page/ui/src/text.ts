@@ -9,3 +9,8 @@ export function visible(text: string): string {
     return code < 0x80 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
   });
 }
+
+/** Returns the text of a field for a query: the one that is there if it means the same, with the space that was just typed. */
+export function textFor(query: string, typed: string): string {
+  return typed.trim() === query ? typed : query;
+}

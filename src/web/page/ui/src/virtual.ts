@@ -27,3 +27,8 @@ export function windowOf(scrollTop: number, height: number, rowHeight: number): 
   const limit = Math.min(MOST, Math.ceil((end + AHEAD - offset) / STEP) * STEP);
   return { first, end, offset, limit };
 }
+
+/** Returns the row that is nearest to a position among this many rows; `undefined` if there is none. */
+export function nearest(position: number, count: number): number | undefined {
+  return count === 0 ? undefined : Math.max(0, Math.min(position, count - 1));
+}
