@@ -25,6 +25,9 @@ pub(crate) fn found() {
     fs::create_dir(&directory).expect("it can be made");
     let mount = Mount::visible(c"bpf", &directory).expect("it can be mounted");
     let cgroup = Cgroup::new().expect("root may make one");
+    // What is counted has higher ids than these.
+    let _newest =
+        (Map::ready(uapi::map_type::ARRAY, "newest").expect("root may"), Link::iter().expect("root may"));
     let first = enricher.read();
     let mut subscription = events.subscribe(None);
     let mut read = || -> Vec<Arc<Event>> {

