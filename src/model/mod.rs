@@ -118,6 +118,11 @@ pub struct Snapshot {
     pub issues: Vec<Issue>,
 }
 
+/// Returns the object with this id of a table, which is in order of ids.
+fn by_id<T>(rows: &[T], id: u32, of: impl Fn(&T) -> u32) -> Option<&T> {
+    rows.binary_search_by_key(&id, of).ok().map(|index| &rows[index])
+}
+
 impl Snapshot {
     /// Returns a reading in which nothing has been read yet.
     #[must_use]
@@ -205,17 +210,37 @@ impl Snapshot {
         [Part::Program, Part::Map, Part::Link].into_iter().all(is_read)
     }
 
+    /// Returns the program with this id; `None` if it is not in the reading.
+    #[must_use]
+    pub fn program(&self, id: u32) -> Option<&Program> {
+        by_id(self.programs.as_deref()?, id, |program| program.facts.id)
+    }
+
+    /// Returns the map with this id; `None` if it is not in the reading.
+    #[must_use]
+    pub fn map(&self, id: u32) -> Option<&Map> {
+        by_id(self.maps.as_deref()?, id, |map| map.facts.id)
+    }
+
+    /// Returns the link with this id; `None` if it is not in the reading.
+    #[must_use]
+    pub fn link(&self, id: u32) -> Option<&Link> {
+        by_id(self.links.as_deref()?, id, |link| link.facts.id)
+    }
+
+    /// Returns the BTF object with this id; `None` if it is not in the reading.
+    #[must_use]
+    pub fn btf(&self, id: u32) -> Option<&Btf> {
+        by_id(self.btfs.as_deref()?, id, |btf| btf.id).map(Arc::as_ref)
+    }
+
     /// Returns the owner of an object; `None` if it is not known.
     #[must_use]
     pub fn owner(&self, Object { kind, id }: Object) -> Option<&Arc<Owner>> {
-        fn find<T>(rows: Option<&[T]>, id: u32, of: impl Fn(&T) -> u32) -> Option<&T> {
-            let rows = rows?;
-            rows.binary_search_by_key(&id, of).ok().map(|index| &rows[index])
-        }
         match kind {
-            Kind::Program => find(self.programs.as_deref(), id, |program| program.facts.id)?.owner.as_ref(),
-            Kind::Map => find(self.maps.as_deref(), id, |map| map.facts.id)?.owner.as_ref(),
-            Kind::Link => find(self.links.as_deref(), id, |link| link.facts.id)?.owner.as_ref(),
+            Kind::Program => self.program(id)?.owner.as_ref(),
+            Kind::Map => self.map(id)?.owner.as_ref(),
+            Kind::Link => self.link(id)?.owner.as_ref(),
             Kind::Btf => None,
         }
     }

@@ -48,18 +48,11 @@ impl Leaks {
 
 /// Returns what the reading knows of an orphan.
 fn subject(snapshot: &Snapshot, orphan: &Orphan) -> Subject {
-    fn find<T>(table: Option<&Vec<T>>, id: u32, of: impl Fn(&T) -> u32) -> Option<&T> {
-        let table = table?;
-        table.binary_search_by_key(&id, of).ok().map(|index| &table[index])
-    }
     let id = orphan.id;
     let known = match orphan.kind {
-        Kind::Program => find(snapshot.programs.as_ref(), id, |program| program.facts.id)
-            .map(|program| of_program(&program.facts)),
-        Kind::Map => find(snapshot.maps.as_ref(), id, |map| map.facts.id).map(|map| of_map(&map.facts)),
-        Kind::Link => {
-            find(snapshot.links.as_ref(), id, |link| link.facts.id).map(|link| of_link(&link.facts))
-        }
+        Kind::Program => snapshot.program(id).map(|program| of_program(&program.facts)),
+        Kind::Map => snapshot.map(id).map(|map| of_map(&map.facts)),
+        Kind::Link => snapshot.link(id).map(|link| of_link(&link.facts)),
         Kind::Btf => None,
     };
     known.unwrap_or(Subject { kind: Some(orphan.kind), id: Some(id), ..Subject::default() })

@@ -32,9 +32,7 @@ impl<'a> Related<'a> {
 
     /// Returns a program.
     pub(super) fn program(&self, id: u32) -> Option<&'a Program> {
-        let programs = self.snapshot.programs.as_deref()?;
-        let position = programs.binary_search_by_key(&id, |program| program.facts.id).ok()?;
-        programs.get(position)
+        self.snapshot.program(id)
     }
 
     /// Returns the links of a program; `None` if links could not be read.
@@ -95,15 +93,9 @@ impl<'a> Related<'a> {
     pub(super) fn mem(&self, Object { kind, id }: Object) -> Option<u64> {
         match kind {
             Kind::Program => self.program(id)?.facts.mem,
-            Kind::Map => {
-                let maps = self.snapshot.maps.as_deref()?;
-                maps[maps.binary_search_by_key(&id, |map| map.facts.id).ok()?].mem
-            }
+            Kind::Map => self.snapshot.map(id)?.mem,
             Kind::Link => None,
-            Kind::Btf => {
-                let btfs = self.snapshot.btfs.as_deref()?;
-                Some(btfs[btfs.binary_search_by_key(&id, |btf| btf.id).ok()?].size.into())
-            }
+            Kind::Btf => Some(self.snapshot.btf(id)?.size.into()),
         }
     }
 
@@ -113,24 +105,14 @@ impl<'a> Related<'a> {
             Kind::Program => self.program(id).map_or((None, None), |program| {
                 (Some(&*program.facts.name), Some(program.facts.program_type.word_or_number().into_owned()))
             }),
-            Kind::Map => {
-                let maps = self.snapshot.maps.as_deref().unwrap_or_default();
-                let map = maps.binary_search_by_key(&id, |map| map.facts.id).ok().map(|at| &maps[at].facts);
-                map.map_or((None, None), |facts| {
-                    (Some(&*facts.name), Some(facts.map_type.word_or_number().into_owned()))
-                })
-            }
+            Kind::Map => self.snapshot.map(id).map_or((None, None), |map| {
+                (Some(&*map.facts.name), Some(map.facts.map_type.word_or_number().into_owned()))
+            }),
             Kind::Link => {
-                let links = self.snapshot.links.as_deref().unwrap_or_default();
-                let link =
-                    links.binary_search_by_key(&id, |link| link.facts.id).ok().map(|at| &links[at].facts);
-                (None, link.map(|facts| facts.link_type.word_or_number().into_owned()))
+                let link = self.snapshot.link(id);
+                (None, link.map(|link| link.facts.link_type.word_or_number().into_owned()))
             }
-            Kind::Btf => {
-                let btfs = self.snapshot.btfs.as_deref().unwrap_or_default();
-                let btf = btfs.binary_search_by_key(&id, |btf| btf.id).ok().map(|at| &btfs[at]);
-                (btf.and_then(|btf| btf.name.as_deref()), None)
-            }
+            Kind::Btf => (self.snapshot.btf(id).and_then(|btf| btf.name.as_deref()), None),
         }
     }
 
