@@ -53,24 +53,19 @@ pub fn render(selected: &Selected) -> serde_json::Result<String> {
 ///
 /// As [`render`].
 pub fn line(selected: &Selected) -> serde_json::Result<String> {
-    let mut text = without_invisible(serde_json::to_string(&document(selected)?)?);
-    text.push('\n');
-    Ok(text)
+    text(&document(selected)?)
 }
 
 fn document(selected: &Selected) -> serde_json::Result<Value> {
-    let snapshot = if selected.holders {
-        Cow::Borrowed(&*selected.snapshot)
-    } else {
-        Cow::Owned(Snapshot { holders: None, ..Snapshot::clone(&selected.snapshot) })
-    };
+    let snapshot = selected.without_unselected_holders();
     let document =
         Document { schema_version: SCHEMA_VERSION, snapshot, dropped: Dropped { series: selected.dropped } };
     Ok(with_dates(serde_json::to_value(&document)?, selected.snapshot.clock))
 }
 
+/// The first fields of every document with rows of a table.
 #[derive(Serialize)]
-struct TableDocument<'a> {
+pub struct TableHead {
     schema_version: u32,
     kind: &'static str,
     taken_at: String,
@@ -81,6 +76,27 @@ struct TableDocument<'a> {
     total: usize,
     /// Those that match the filter.
     matching: usize,
+}
+
+impl TableHead {
+    /// Returns the head of a table of a snapshot, of which so many rows match.
+    #[must_use]
+    pub fn new(table: &Table<'_>, snapshot: &Snapshot, matching: usize) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            kind: table.kind().as_str(),
+            taken_at: snapshot.clock.at(snapshot.taken_at).to_string(),
+            period_seconds: table.period().map(|period| period.elapsed.as_secs_f64()),
+            total: table.len(),
+            matching,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TableDocument<'a> {
+    #[serde(flatten)]
+    head: TableHead,
     rows: Vec<Row<'a>>,
 }
 
@@ -137,17 +153,10 @@ pub fn table(
 ) -> serde_json::Result<String> {
     let rows = selected.iter().take(limit.unwrap_or(usize::MAX));
     let document = TableDocument {
-        schema_version: SCHEMA_VERSION,
-        kind: table.kind().as_str(),
-        taken_at: snapshot.clock.at(snapshot.taken_at).to_string(),
-        period_seconds: table.period().map(|period| period.elapsed.as_secs_f64()),
-        total: table.len(),
-        matching: selected.len(),
+        head: TableHead::new(table, snapshot, selected.len()),
         rows: rows.map(|&row| Row { table, row, most_ids: usize::MAX }).collect(),
     };
-    let mut text = without_invisible(serde_json::to_string(&document)?);
-    text.push('\n');
-    Ok(text)
+    text(&document)
 }
 
 /// Writes the same rows, each as an object on a line of its own.
@@ -156,12 +165,8 @@ pub fn table(
 ///
 /// As [`table`](table()).
 pub fn lines(table: &Table<'_>, selected: &[usize], limit: Option<usize>) -> serde_json::Result<String> {
-    let mut text = String::new();
-    for &row in selected.iter().take(limit.unwrap_or(usize::MAX)) {
-        text += &without_invisible(serde_json::to_string(&Row { table, row, most_ids: usize::MAX })?);
-        text.push('\n');
-    }
-    Ok(text)
+    let rows = selected.iter().take(limit.unwrap_or(usize::MAX));
+    rows.map(|&row| text(&Row { table, row, most_ids: usize::MAX })).collect()
 }
 
 /// Writes any document on one line. Invisible characters are escaped.

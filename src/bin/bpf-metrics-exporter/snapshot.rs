@@ -112,21 +112,13 @@ fn render(
         (SnapshotFormat::Ndjson, None) => {
             json::line(selected).context("failed to write the snapshot as JSON")
         }
-        (_, kind) => render_table(options, kind, &without_holders(selected), earlier),
+        (_, kind) => render_table(options, kind, &selected.without_unselected_holders(), earlier),
     }
 }
 
 /// Escapes the invisible characters of each line, which has names of any origin if the snapshot is from a file.
 fn for_terminal(text: &str) -> String {
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
-}
-
-/// Returns a snapshot with holders only if they are selected.
-fn without_holders(selected: &Selected) -> Arc<Snapshot> {
-    if selected.holders {
-        return Arc::clone(&selected.snapshot);
-    }
-    Arc::new(Snapshot { holders: None, ..Snapshot::clone(&selected.snapshot) })
 }
 
 fn render_table(

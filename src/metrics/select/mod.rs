@@ -6,6 +6,7 @@ mod events;
 mod filter;
 mod rules;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -77,6 +78,16 @@ impl Selected {
     #[must_use]
     pub fn all(snapshot: Arc<Snapshot>) -> Self {
         Self { snapshot, dropped: None, program_maps: true, holders: true, metrics: Arc::default() }
+    }
+
+    /// Returns the reading, without holders if they are not selected.
+    #[must_use]
+    pub fn without_unselected_holders(&self) -> Cow<'_, Snapshot> {
+        if self.holders {
+            Cow::Borrowed(&*self.snapshot)
+        } else {
+            Cow::Owned(Snapshot { holders: None, ..Snapshot::clone(&self.snapshot) })
+        }
     }
 
     /// Returns what is to be exported, with the metrics of the exporter itself where given.

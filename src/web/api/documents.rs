@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::parameters::{TableQuery, sort_word};
 use super::related::{RelatedRows, link_of_fact, owner_kind_field, related, row_of, table_of};
-use crate::export::json::{self, Row, SCHEMA_VERSION};
+use crate::export::json::{self, Row, SCHEMA_VERSION, TableHead};
 use crate::metrics::Sample;
 use crate::metrics::columns::{Refers, RowKey, Sort, Table, TableKind};
 use crate::metrics::facts::{self, Section};
@@ -38,13 +38,8 @@ impl<'a> SelectedRows<'a> {
 
 #[derive(Serialize)]
 struct ObjectsDocument<'a> {
-    schema_version: u32,
-    kind: &'static str,
-    taken_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    period_seconds: Option<f64>,
-    total: usize,
-    matching: usize,
+    #[serde(flatten)]
+    head: TableHead,
     offset: usize,
     sort: String,
     counts: BTreeMap<&'static str, usize>,
@@ -85,12 +80,7 @@ pub(in crate::web) fn objects(view: &View, query: &TableQuery) -> serde_json::Re
     let Some(selection) = SelectedRows::new(view, query) else { return Ok(None) };
     let SelectedRows { table, sort, matching, rows } = &selection;
     let document = ObjectsDocument {
-        schema_version: SCHEMA_VERSION,
-        kind: query.kind.as_str(),
-        taken_at: taken_at(&view.snapshot),
-        period_seconds: table.period().map(|period| period.elapsed.as_secs_f64()),
-        total: table.len(),
-        matching: *matching,
+        head: TableHead::new(table, &view.snapshot, *matching),
         offset: query.offset,
         sort: sort_word(table.columns(), *sort),
         counts: view.counts().map(|(kind, rows)| (kind.as_str(), rows)).collect(),
