@@ -93,9 +93,11 @@ fn own_origin() {
     let scene = Scene::open("");
     for tab in TABS {
         scene.show(&format!("?tab={tab}"));
-        // Polled at least once more.
-        std::thread::sleep(std::time::Duration::from_millis(300));
     }
+    scene.show("?tab=programs");
+    let polled = "return performance.getEntriesByType('resource').filter((entry) => \
+                  entry.name.includes('/api/v1/objects')).length > 1";
+    scene.browser.wait::<bool>("the rows are requested once more", polled, &[]);
     scene.show(&format!("?key=map/{}", map.id()));
     let origin = scene.exporter.url("");
     let fetched: Vec<String> =
