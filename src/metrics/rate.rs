@@ -1,5 +1,5 @@
 //! Changes between two snapshots: which value was which, and how much time was in between.
-//! Entry points: [`Period::between`] and [`pair`].
+//! Entry points: [`Period::between`], [`positions`] and [`pair`].
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,11 +18,11 @@ pub struct Period {
 }
 
 impl Period {
-    /// Returns the time between two snapshots of one boot of a host; `None` if the second one is not later.
+    /// Returns the time between two snapshots; `None` if the second one is not later, or of another boot.
     #[must_use]
     pub fn between(earlier: &Snapshot, later: &Snapshot) -> Option<Self> {
         let elapsed = later.taken_at.since(earlier.taken_at);
-        if elapsed.is_zero() {
+        if elapsed.is_zero() || !later.is_of_boot_of(earlier) {
             return None;
         }
         let is_same_reader = earlier.reader_started_at == later.reader_started_at;
@@ -43,25 +43,32 @@ pub fn change(earlier: Value<'_>, later: Value<'_>) -> Option<f64> {
     }
 }
 
-/// Returns for each later value the earlier one of the same series; `None` for a new one. Where little has changed, most are at the
-/// same distance as the one before, so that nothing is searched.
+/// Returns for each later value the earlier one of the same series; `None` for a new one.
 #[must_use]
 pub fn pair<'a, T>(entity: &Entity<T>, earlier: &'a [T], later: &[T]) -> Vec<Option<&'a T>> {
+    let positions = positions(entity, earlier, later).into_iter();
+    positions.map(|position| position.map(|position| &earlier[position])).collect()
+}
+
+/// Returns for each later value the position of the earlier one of the same series; `None` for a new one. Where little has changed,
+/// most are at the same distance as the one before, so that nothing is searched.
+#[must_use]
+pub fn positions<T>(entity: &Entity<T>, earlier: &[T], later: &[T]) -> Vec<Option<usize>> {
     let identity = |value: &T| -> (u64, Option<Birth>) {
         let series = (entity.series)(value);
         (series.id, series.birth)
     };
-    let mut positions: Option<HashMap<_, usize>> = None;
+    let mut index: Option<HashMap<_, usize>> = None;
     let mut next = 0;
     let pair_of = |value: &T| {
         let sought = identity(value);
         if earlier.get(next).is_none_or(|value| identity(value) != sought) {
-            let index =
+            let all =
                 || earlier.iter().enumerate().map(|(position, value)| (identity(value), position)).collect();
-            next = *positions.get_or_insert_with(index).get(&sought)?;
+            next = *index.get_or_insert_with(all).get(&sought)?;
         }
         next += 1;
-        earlier.get(next - 1)
+        Some(next - 1)
     };
     later.iter().map(pair_of).collect()
 }

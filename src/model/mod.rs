@@ -21,6 +21,7 @@ mod time;
 mod totals;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,9 @@ pub struct Snapshot {
     pub issues: Vec<Issue>,
 }
 
+/// How far the dates of a boot that two readings compute may be apart. A host that boots again is down for longer, nearly always.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
+
 /// Returns the object with this id of a table, which is in order of ids.
 fn by_id<T>(rows: &[T], id: u32, of: impl Fn(&T) -> u32) -> Option<&T> {
     rows.binary_search_by_key(&id, of).ok().map(|index| &rows[index])
@@ -152,6 +156,17 @@ impl Snapshot {
             features: Vec::new(),
             issues: Vec::new(),
         }
+    }
+
+    /// Returns whether this reading is of the same boot of the host as an earlier one, so that an id may be the same object.
+    ///
+    /// Readings of one process are. Of others, the date of the boot is compared, which differs from reading to reading as much as the
+    /// wall clock was set in between.
+    #[must_use]
+    pub fn is_of_boot_of(&self, earlier: &Self) -> bool {
+        let set = self.clock.booted_at.duration_since(earlier.clock.booted_at).unsigned_abs();
+        let is_later = self.taken_at >= earlier.taken_at;
+        is_later && (self.reader_started_at == earlier.reader_started_at || set <= CLOCK_TOLERANCE)
     }
 
     /// Returns whether none of the tables could be read.

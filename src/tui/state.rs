@@ -20,7 +20,7 @@ pub use self::history::{HISTORIES_OF_TABLE, History, MAX_HISTORIES, MEASURES, Me
 pub use self::list::List;
 pub use self::tree::Node;
 use super::source::Update;
-use crate::metrics::columns::{Cell, Column, Filter, RowKey, Sort, Table, TableKind};
+use crate::metrics::columns::{Cell, Column, Filter, RowKey, SnapshotPair, Sort, Table, TableKind};
 use crate::metrics::overview::totals;
 use crate::model::{Kind, Object, OwnerKind, RunStats, Snapshot};
 
@@ -137,23 +137,6 @@ pub enum Flow {
     Quit,
 }
 
-/// The two last readings.
-#[derive(Clone, Debug)]
-pub struct Readings {
-    /// The last one.
-    pub now: Arc<Snapshot>,
-    /// The one before.
-    pub earlier: Option<Arc<Snapshot>>,
-}
-
-impl Readings {
-    /// Returns a table; `None` if it could not be read.
-    #[must_use]
-    pub fn table(&self, kind: TableKind) -> Option<Table<'_>> {
-        Table::new(kind, &self.now, self.earlier.as_deref())
-    }
-}
-
 /// The rows of a table that are in the list, and what about the table is found out once for each reading.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OfTable {
@@ -228,7 +211,7 @@ pub struct Summary {
 pub struct State {
     origin: Origin,
     every: Duration,
-    readings: Option<Readings>,
+    readings: Option<SnapshotPair>,
     summary: Summary,
     /// When the last reading arrived, and since when one is being taken.
     read_at: Option<Duration>,
@@ -308,13 +291,15 @@ impl State {
     }
 
     fn read(&mut self, at: Duration, snapshot: Arc<Snapshot>) {
-        let mut earlier = self.readings.take().map(|readings| readings.now);
-        // Time since boot goes back when the host was started again, and everything with the same id is something else.
-        if earlier.take_if(|earlier| snapshot.taken_at < earlier.taken_at).is_some() {
+        let is_of_boot = |readings: &mut SnapshotPair| snapshot.is_of_boot_of(readings.now());
+        let readings = if let Some(last) = self.readings.take_if(is_of_boot) {
+            last.followed_by(snapshot)
+        } else {
+            // After another boot, everything with the same id is something else.
             self.history = History::default();
             self.details.clear();
-        }
-        let readings = Readings { now: snapshot, earlier };
+            SnapshotPair::new(snapshot, None)
+        };
         self.read_at = Some(at);
         self.summary = summary(&readings);
         let details = self.details.iter().map(|details| &details.key);
@@ -612,7 +597,7 @@ impl State {
     fn position_of(&self, key: &Key) -> Option<usize> {
         match (&self.rows, key) {
             (Rows::Table(OfTable { rows, .. }), Key::Row(key)) => {
-                let table = self.table_without_rates()?;
+                let table = self.table()?;
                 rows.iter().position(|&row| table.key(row) == *key)
             }
             (Rows::Tree(nodes), key) => nodes.iter().position(|node| node.key == *key),
@@ -625,7 +610,7 @@ impl State {
         match &self.rows {
             Rows::Unknown => None,
             Rows::Table(OfTable { rows, .. }) => {
-                rows.get(position).and_then(|&row| Some(Key::Row(self.table_without_rates()?.key(row))))
+                rows.get(position).and_then(|&row| Some(Key::Row(self.table()?.key(row))))
             }
             Rows::Tree(nodes) => nodes.get(position).map(|node| node.key.clone()),
             Rows::Events(numbers) => numbers.get(position).copied().map(Key::Event),
@@ -660,12 +645,6 @@ impl State {
         }
     }
 
-    /// Returns the same table, which does not take the search for the earlier values of all rows.
-    fn table_without_rates(&self) -> Option<Table<'_>> {
-        let Tab::Table(kind) = self.tab else { return None };
-        Table::new(kind, &self.readings.as_ref()?.now, None)
-    }
-
     /// Returns the cursor and what goes with it, of the tab.
     #[must_use]
     pub fn list(&self) -> &List {
@@ -696,9 +675,9 @@ impl State {
         self.collapsed.contains(&node.key)
     }
 
-    /// Returns the two last readings.
+    /// Returns the last reading, and the one that rates are since.
     #[must_use]
-    pub const fn readings(&self) -> Option<&Readings> {
+    pub const fn readings(&self) -> Option<&SnapshotPair> {
         self.readings.as_ref()
     }
 
@@ -778,13 +757,13 @@ impl State {
     /// Returns the run statistics of the last reading.
     #[must_use]
     pub fn run_stats(&self) -> Option<RunStats> {
-        self.readings.as_ref().map(|readings| readings.now.run_stats)
+        self.readings.as_ref().map(|readings| readings.now().run_stats)
     }
 }
 
-fn summary(readings: &Readings) -> Summary {
+fn summary(readings: &SnapshotPair) -> Summary {
     // With the time of programs that were unloaded in between.
-    let totals = totals(&readings.now, readings.earlier.as_deref());
+    let totals = totals(readings.now(), readings.earlier().map(|earlier| &**earlier));
     let cpu = totals.into_iter().filter_map(|total| total.cpu_ratio).reduce(|sum, ratio| sum + ratio);
     let mut summary = Summary { cpu, ..Summary::default() };
     if let Some(table) = readings.table(TableKind::Programs)
@@ -793,8 +772,8 @@ fn summary(readings: &Readings) -> Summary {
         let numbers = (0..table.len()).filter_map(|row| table.cell(row, column).number());
         summary.runs = numbers.reduce(|sum, number| sum + number);
     }
-    let of_maps = readings.now.maps.iter().flatten().filter_map(|map| map.mem);
-    let of_programs = readings.now.programs.iter().flatten().filter_map(|program| program.facts.mem);
+    let of_maps = readings.now().maps.iter().flatten().filter_map(|map| map.mem);
+    let of_programs = readings.now().programs.iter().flatten().filter_map(|program| program.facts.mem);
     summary.mem = of_programs.chain(of_maps).reduce(u64::saturating_add);
     summary
 }

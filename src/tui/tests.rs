@@ -156,7 +156,7 @@ fn another_boot_begins_anew() {
     read(&mut state, &rebooted);
     assert!(state.details().is_none() && state.history().of(&key).is_none());
     let readings = state.readings().expect("there is one");
-    assert!(readings.earlier.is_none() && readings.now.taken_at == BootTime::from_secs(60));
+    assert!(readings.earlier().is_none() && readings.now().taken_at == BootTime::from_secs(60));
     read(&mut state, &later(&rebooted, 1, &[(2, 1, Duration::from_millis(1))]));
     let (_, _, points) = state.history().of(&key).expect("it ran");
     assert_eq!(points.of(1).collect::<Vec<_>>(), [Some(1.0)]);

@@ -74,6 +74,17 @@ impl History {
         self.series() * SERIES_BYTES
     }
 
+    /// Notes samples that were not taken: their points are gaps.
+    pub(super) fn miss(&mut self, samples: usize) {
+        for missed in 0..samples.min(POINTS) {
+            let slot = (self.samples + missed) % POINTS;
+            for ring in self.columns.iter_mut().flat_map(HashMap::values_mut) {
+                ring[slot] = f32::NAN;
+            }
+        }
+        self.samples += samples;
+    }
+
     /// Adds a sample of each column. `table` returns a table; `None` if it could not be read.
     pub(super) fn record<'a>(&mut self, table: impl Fn(TableKind) -> Option<Table<'a>>) {
         let slot = self.samples % POINTS;
@@ -219,6 +230,25 @@ mod tests {
         let points = fill(&history, 2).expect("it is there");
         assert_eq!((points.len(), points[POINTS - 1], points[19]), (POINTS, Some(0.99), Some(0.99)));
         assert_eq!(fill(&history, 1), None, "it was not there for ten minutes");
+    }
+
+    #[test]
+    fn missed_samples_are_gaps() {
+        let mut history = History::new();
+        record(&mut history, &maps([(1, 10)].into_iter()));
+        history.miss(2);
+        record(&mut history, &maps([(1, 20)].into_iter()));
+        assert_eq!(fill(&history, 1), Some(vec![Some(0.1), None, None, Some(0.2)]));
+        assert_eq!(history.samples(), 4);
+        for _ in 0..POINTS {
+            record(&mut history, &maps([(1, 30)].into_iter()));
+        }
+        history.miss(POINTS - 1);
+        record(&mut history, &maps([(1, 40), (2, 1)].into_iter()));
+        assert_eq!(fill(&history, 1), Some(vec![Some(0.4)]), "nothing is left of what was there before");
+        history.miss(POINTS * 3);
+        record(&mut history, &maps([(2, 2)].into_iter()));
+        assert_eq!((fill(&history, 1), fill(&history, 2)), (None, Some(vec![Some(0.02)])));
     }
 
     #[test]

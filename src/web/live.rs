@@ -5,19 +5,19 @@
 //! Readings that scrapes and pushes take are used as well.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::api::parameters::TableQuery;
 use super::bounds;
 use super::history::History;
-use crate::metrics::columns::{Filter, Sort, Table, TableKind};
+use crate::metrics::columns::{Filter, SnapshotPair, Sort, Table, TableKind};
 use crate::model::Snapshot;
 use crate::source::Source;
 use crate::worker::Worker;
-
-/// The shortest time between two readings of which rates are shown: in less, run times are noise.
-const SHORTEST_PERIOD: Duration = Duration::from_millis(500);
 
 /// How often readings and samples are taken, and how long after the last request.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +59,32 @@ struct LiveState {
 
 struct KeptViews {
     view: Option<Arc<View>>,
-    history: Arc<Mutex<History>>,
+    history: Arc<SharedHistory>,
+}
+
+/// The history of all views.
+struct SharedHistory {
+    /// Locked while a sample is taken, which is no time to wait for in a task: only the threads of samples and of rendering lock it.
+    values: Mutex<History>,
+    /// The number of samples, for tasks.
+    samples: AtomicUsize,
+}
+
+impl SharedHistory {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { values: Mutex::new(History::new()), samples: AtomicUsize::new(0) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is shown at one moment.
 pub(super) struct View {
     number: u64,
-    pub(super) snapshot: Arc<Snapshot>,
-    earlier: Option<Arc<Snapshot>>,
-    history: Arc<Mutex<History>>,
+    pair: SnapshotPair,
+    history: Arc<SharedHistory>,
     /// Orders of rows that were shown last, the newest at the end.
     orders: Mutex<Vec<(Order, Arc<[u32]>)>>,
 }
@@ -108,7 +125,7 @@ impl Live {
 
     /// Returns a tag of what a view shows, which is another one as soon as something of it has changed.
     pub(super) fn tag(&self, view: &View) -> String {
-        let samples = view.history().samples();
+        let samples = view.history.samples.load(Ordering::Relaxed);
         format!("W/\"{:016x}-{}-{samples}\"", self.run, view.number)
     }
 
@@ -117,7 +134,7 @@ impl Live {
         let mut state = self.state();
         state.last_request = Some(Instant::now());
         if state.kept.is_none() {
-            state.kept = Some(KeptViews { view: None, history: Arc::new(Mutex::new(History::new())) });
+            state.kept = Some(KeptViews { view: None, history: SharedHistory::new() });
             tokio::spawn(keep(Arc::downgrade(self), self.pace.sample));
         }
     }
@@ -132,22 +149,17 @@ impl Live {
     fn view_of(&self, snapshot: Arc<Snapshot>, before: Option<Arc<Snapshot>>) -> Arc<View> {
         let mut state = self.state();
         let last = state.kept.as_ref().and_then(|kept| kept.view.clone());
-        let earlier = match last {
-            Some(last) if last.snapshot.taken_at >= snapshot.taken_at => return last,
-            Some(last) => {
-                let is_long = snapshot.taken_at.since(last.snapshot.taken_at) >= SHORTEST_PERIOD;
-                let before_last = last.earlier.clone().filter(|_| !is_long);
-                Some(before_last.unwrap_or_else(|| Arc::clone(&last.snapshot)))
-            }
-            None => before.filter(|before| before.taken_at < snapshot.taken_at),
+        let pair = match last {
+            Some(last) if last.snapshot().taken_at >= snapshot.taken_at => return last,
+            Some(last) => last.pair.followed_by(snapshot),
+            None => SnapshotPair::new(snapshot, before),
         };
         state.number += 1;
         let history = state.kept.as_ref().map(|kept| Arc::clone(&kept.history));
         let view = Arc::new(View {
             number: state.number,
-            snapshot,
-            earlier,
-            history: history.unwrap_or_else(|| Arc::new(Mutex::new(History::new()))),
+            pair,
+            history: history.unwrap_or_else(SharedHistory::new),
             orders: Mutex::default(),
         });
         if let Some(kept) = &mut state.kept {
@@ -167,33 +179,56 @@ impl Live {
     }
 }
 
-/// Takes samples until there was no request for some time.
-async fn keep(live: Weak<Live>, sample: Duration) {
+/// Returns how many whole periods have passed.
+fn periods(elapsed: Duration, period: Duration) -> usize {
+    usize::try_from(elapsed.as_nanos() / period.as_nanos()).unwrap_or(usize::MAX)
+}
+
+/// Takes a sample in each period until there was no request for some time. A period that a slow reading took has none.
+async fn keep(live: Weak<Live>, period: Duration) {
+    let began = tokio::time::Instant::now();
+    let mut ticks = interval_at(began + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last = 0;
     loop {
-        tokio::time::sleep(sample).await;
+        ticks.tick().await;
+        let number = periods(began.elapsed(), period);
+        let missed = number.saturating_sub(last + 1);
+        last = number;
         let Some(live) = live.upgrade().filter(|live| !live.free_if_unused()) else { return };
-        let view = live.read(sample, None).await;
+        // The reading of the sample before is a period old.
+        let view = live.read(period / 2, None).await;
         let turn = live.worker.turn().await;
-        turn.run(move || view.history().record(|kind| view.table(kind))).await;
+        turn.run(move || view.take_sample(missed)).await;
     }
 }
 
 impl View {
     /// Returns a table; `None` if it could not be read.
     pub(super) fn table(&self, kind: TableKind) -> Option<Table<'_>> {
-        Table::new(kind, &self.snapshot, self.earlier.as_deref())
+        self.pair.table(kind)
+    }
+
+    /// Returns the reading.
+    pub(super) const fn snapshot(&self) -> &Arc<Snapshot> {
+        self.pair.now()
+    }
+
+    /// Adds a sample to the history, after as many that were missed.
+    fn take_sample(&self, missed: usize) {
+        let mut history = self.history();
+        history.miss(missed);
+        history.record(|kind| self.table(kind));
+        self.history.samples.store(history.samples(), Ordering::Relaxed);
     }
 
     /// Returns how many rows each table has that could be read.
     pub(super) fn counts(&self) -> impl Iterator<Item = (TableKind, usize)> {
-        // Without an earlier reading there is nothing to pair.
-        TableKind::ALL
-            .into_iter()
-            .filter_map(|kind| Some((kind, Table::new(kind, &self.snapshot, None)?.len())))
+        TableKind::ALL.into_iter().filter_map(|kind| Some((kind, self.table(kind)?.len())))
     }
 
     pub(super) fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        self.history.lock()
     }
 
     /// Returns the rows of a table that a query selects, in its order, and that order. The last orders are kept: to scroll is cheap.
@@ -221,7 +256,9 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc::channel;
+    use std::thread;
 
     use super::*;
     use crate::metrics::select::Selected;
@@ -239,11 +276,17 @@ mod tests {
 
     /// A source of the golden snapshot, a second later each time, and the number of its readings.
     fn source() -> (Source, Arc<AtomicUsize>) {
+        slow_source(Duration::ZERO)
+    }
+
+    /// The same, with readings that take this time.
+    fn slow_source(takes: Duration) -> (Source, Arc<AtomicUsize>) {
         let readings = Arc::new(AtomicUsize::new(0));
         let (counted, seconds) = (Arc::clone(&readings), AtomicU64::new(0));
         let golden = golden();
         let read = move || {
             counted.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(takes);
             let later = Duration::from_secs(seconds.fetch_add(1, Ordering::Relaxed));
             let taken_at =
                 BootTime(golden.taken_at.0 + u64::try_from(later.as_nanos()).expect("a short time"));
@@ -274,12 +317,12 @@ mod tests {
         tokio::time::sleep(SHORT.watched).await;
         assert_eq!(readings.load(Ordering::Relaxed), 0, "there was no request yet");
         let view = live.view().await;
-        let snapshot = Arc::downgrade(&view.snapshot);
+        let snapshot = Arc::downgrade(view.snapshot());
         let history = Arc::downgrade(&view.history);
         drop(view);
         tokio::time::sleep(SHORT.watched / 2).await;
         assert!(readings.load(Ordering::Relaxed) >= 2, "somebody looks");
-        assert!(history.upgrade().is_some_and(|history| history.lock().expect("no panic").samples() > 0));
+        assert!(history.upgrade().is_some_and(|history| history.lock().samples() > 0));
         tokio::time::sleep(SHORT.watched * 2).await;
         let read = readings.load(Ordering::Relaxed);
         tokio::time::sleep(SHORT.watched).await;
@@ -301,7 +344,7 @@ mod tests {
         assert_eq!(table.period().map(|period| period.elapsed), Some(Duration::from_secs(1)));
         let scraped = source.begun_since(Some(Instant::now())).await;
         let second = live.view().await;
-        assert!(Arc::ptr_eq(&second.snapshot, &scraped.snapshot), "it was taken for a scrape");
+        assert!(Arc::ptr_eq(second.snapshot(), &scraped.snapshot), "it was taken for a scrape");
         assert_ne!(live.tag(&first), live.tag(&second));
         let again = live.view().await;
         assert!(Arc::ptr_eq(&second, &again));
@@ -325,6 +368,49 @@ mod tests {
         assert_eq!(period(&live.view_of(at(2100), None)), Some(2100));
         assert_eq!(period(&live.view_of(at(1000), None)), Some(2100), "an older one is not shown");
         assert_eq!(period(&live.view_of(at(4000), None)), Some(1900));
+    }
+
+    #[tokio::test]
+    async fn samples_are_a_period_apart_and_missed_ones_are_gaps() {
+        let (source, readings) = slow_source(SHORT.sample * 5 / 2);
+        let live = Live::new(source, Worker::start("rendering").expect("a thread"), Pace {
+            watched: Duration::from_secs(60),
+            ..SHORT
+        });
+        let began = Instant::now();
+        let view = live.view().await;
+        tokio::time::sleep(SHORT.sample * 20).await;
+        let history = view.history();
+        let periods = periods(began.elapsed(), SHORT.sample);
+        let taken = readings.load(Ordering::Relaxed);
+        let samples = history.samples();
+        assert!(samples <= periods && samples + 5 >= periods, "{samples} samples in {periods} periods");
+        assert!(taken * 2 < samples, "{taken} readings for {samples} samples");
+        let table = view.table(TableKind::Maps).expect("it is there");
+        let column = table.column("fill_ratio").expect("it is there");
+        let filled = (0..table.len()).find(|&row| table.cell(row, column).is_known()).expect("one has a fill");
+        let points = history.of(TableKind::Maps, "fill_ratio", &table.key(filled)).expect("it has a history");
+        let known = points.iter().flatten().count();
+        assert!(points.len() + 5 >= samples && known * 2 <= points.len() + 1, "{points:?}");
+    }
+
+    #[tokio::test]
+    async fn no_task_waits_for_a_sample() {
+        let (source, _) = source();
+        let live = live(&source);
+        let view = live.view().await;
+        let sampling = view.history();
+        let (sender, tags) = channel();
+        thread::scope(|scope| {
+            scope.spawn(|| sender.send(live.tag(&view)));
+            let tag = tags.recv_timeout(Duration::from_secs(5));
+            drop(sampling);
+            assert!(tag.is_ok(), "it waited");
+        });
+        let before = live.tag(&view);
+        view.take_sample(2);
+        assert_ne!(live.tag(&view), before, "there is something new");
+        assert_eq!(view.history().samples(), 3);
     }
 
     #[tokio::test]

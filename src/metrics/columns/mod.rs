@@ -1,11 +1,12 @@
 //! Tables for people: the same columns, words and units for the terminal, the page and the API.
-//! Entry points: [`TableKind`] and [`Table::new`]. Most columns are a label or a metric of [`super::table`], and have its meaning.
+//! Entry points: [`TableKind`], [`Table::new`], and [`SnapshotPair`] for readings that follow each other. Most columns are a label or a metric of [`super::table`], and have its meaning.
 //!
 //! A cell is made when it is asked for: a table of 20,000 rows costs what is shown of it.
 
 mod filter;
 mod objects;
 mod owners;
+mod pair;
 mod related;
 mod sort;
 mod typed;
@@ -14,11 +15,13 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 pub use self::filter::Filter;
+pub use self::pair::SnapshotPair;
 use self::related::Related;
 pub use self::sort::{FilterError, SortError, UnknownField};
-use self::typed::Rows;
+use self::typed::{Rows, TableIndex, TableSource};
 pub(super) use self::typed::{of_label, of_value};
 use super::Unit;
 use super::rate::Period;
@@ -60,6 +63,10 @@ impl TableKind {
             Self::Orphans => "orphans",
             Self::Btfs => "btfs",
         }
+    }
+
+    fn position(self) -> usize {
+        self as usize
     }
 
     /// Returns the table with this word.
@@ -255,7 +262,7 @@ impl FromStr for RowKey {
 /// Returns the name and the type of an object, for tables that have neither; `None` for what has none.
 #[must_use]
 pub fn name_and_type(snapshot: &Snapshot, object: Object) -> (Option<&str>, Option<String>) {
-    Related::new(snapshot).name_and_type(object)
+    Related::new(snapshot, Arc::default()).name_and_type(object)
 }
 
 /// An order of rows.
@@ -273,6 +280,7 @@ pub struct Table<'a> {
     columns: Vec<Column>,
     rows: Box<dyn Rows + 'a>,
     period: Option<Period>,
+    taken_at: BootTime,
     clock: WallClock,
 }
 
@@ -280,17 +288,29 @@ impl<'a> Table<'a> {
     /// Returns a table of a snapshot; `None` if that could not be read. Rates are known if there is an earlier snapshot.
     #[must_use]
     pub fn new(kind: TableKind, later: &'a Snapshot, earlier: Option<&'a Snapshot>) -> Option<Self> {
-        let readings = typed::Readings::new(later, earlier);
+        Self::indexed(kind, later, earlier, Arc::default())
+    }
+
+    /// Returns a table whose index is that of the same two snapshots.
+    fn indexed(
+        kind: TableKind,
+        later: &'a Snapshot,
+        earlier: Option<&'a Snapshot>,
+        index: Arc<TableIndex>,
+    ) -> Option<Self> {
+        let source = TableSource::new(kind, later, earlier, index);
+        let period = source.period;
         let rows = match kind {
-            TableKind::Programs => typed::rows(&objects::PROGRAMS, readings),
-            TableKind::Maps => typed::rows(&objects::MAPS, readings),
-            TableKind::Links => typed::rows(&objects::LINKS, readings),
-            TableKind::Owners => typed::rows(&owners::OWNERS, readings),
-            TableKind::Hooks => typed::rows(&owners::HOOKS, readings),
-            TableKind::Orphans => typed::rows(&owners::ORPHANS, readings),
-            TableKind::Btfs => typed::rows(&objects::BTFS, readings),
+            TableKind::Programs => typed::rows(&objects::PROGRAMS, source),
+            TableKind::Maps => typed::rows(&objects::MAPS, source),
+            TableKind::Links => typed::rows(&objects::LINKS, source),
+            TableKind::Owners => typed::rows(&owners::OWNERS, source),
+            TableKind::Hooks => typed::rows(&owners::HOOKS, source),
+            TableKind::Orphans => typed::rows(&owners::ORPHANS, source),
+            TableKind::Btfs => typed::rows(&objects::BTFS, source),
         };
-        Some(Self { kind, columns: kind.columns(), rows: rows?, period: readings.period, clock: later.clock })
+        let Snapshot { taken_at, clock, .. } = *later;
+        Some(Self { kind, columns: kind.columns(), rows: rows?, period, taken_at, clock })
     }
 
     /// Returns which table it is.
@@ -321,6 +341,12 @@ impl<'a> Table<'a> {
     #[must_use]
     pub const fn clock(&self) -> WallClock {
         self.clock
+    }
+
+    /// Returns when the reading was taken.
+    #[must_use]
+    pub const fn taken_at(&self) -> BootTime {
+        self.taken_at
     }
 
     /// Returns the number of rows.

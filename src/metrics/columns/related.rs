@@ -1,33 +1,35 @@
-//! What other tables know of an object: its links, programs, holders and pins. Entry point: [`Related`].
+//! What other tables know of an object: its links, programs, holders and pins. Entry points: [`Related`], and [`RelatedIndex`] to
+//! share what it finds.
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
 
 use crate::model::{HeldBy, Kind, Object, Program, Snapshot};
 
-/// Looks into the other tables of a snapshot. Each index is made when it is first needed.
+/// Looks into the other tables of a snapshot.
 pub(super) struct Related<'a> {
     snapshot: &'a Snapshot,
-    links: OnceCell<Ids>,
-    programs: OnceCell<Ids>,
+    index: Arc<RelatedIndex>,
+}
+
+/// Which objects of a snapshot refer to each other. Each part is made when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct RelatedIndex {
+    links: OnceLock<Ids>,
+    programs: OnceLock<Ids>,
     /// Positions in the list of pins.
-    pins: OnceCell<HashMap<Object, Vec<usize>>>,
-    own: OnceCell<HashSet<Object>>,
+    pins: OnceLock<HashMap<Object, Vec<usize>>>,
+    own: OnceLock<HashSet<Object>>,
 }
 
 /// Ids of objects by the id of another one.
 type Ids = HashMap<u32, Vec<u32>>;
 
 impl<'a> Related<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot) -> Self {
-        Self {
-            snapshot,
-            links: OnceCell::new(),
-            programs: OnceCell::new(),
-            pins: OnceCell::new(),
-            own: OnceCell::new(),
-        }
+    /// `index` is of this snapshot.
+    pub(super) const fn new(snapshot: &'a Snapshot, index: Arc<RelatedIndex>) -> Self {
+        Self { snapshot, index }
     }
 
     /// Returns a program.
@@ -38,7 +40,7 @@ impl<'a> Related<'a> {
     /// Returns the links of a program; `None` if links could not be read.
     pub(super) fn links_of(&self, program: u32) -> Option<&[u32]> {
         let links = self.snapshot.links.as_deref()?;
-        let index = self.links.get_or_init(|| {
+        let index = self.index.links.get_or_init(|| {
             grouped(links.iter().filter_map(|link| Some((link.facts.prog_id?, link.facts.id))))
         });
         Some(index.get(&program).map_or(&[], Vec::as_slice))
@@ -54,7 +56,7 @@ impl<'a> Related<'a> {
             });
             grouped(uses)
         };
-        Some(self.programs.get_or_init(uses).get(&map).map_or(&[], Vec::as_slice))
+        Some(self.index.programs.get_or_init(uses).get(&map).map_or(&[], Vec::as_slice))
     }
 
     /// Returns the processes that hold an object: `bpftrace[812], cilium-agent[99]`; `None` if holders could not be read or there is
@@ -85,7 +87,7 @@ impl<'a> Related<'a> {
             }
             index
         };
-        let positions = self.pins.get_or_init(index).get(&Object { kind, id })?;
+        let positions = self.index.pins.get_or_init(index).get(&Object { kind, id })?;
         Some(positions.iter().map(|&position| &*pins[position].path).collect::<Vec<_>>().join(", "))
     }
 
@@ -132,7 +134,7 @@ impl<'a> Related<'a> {
             };
             programs.flat_map(of_program).collect()
         };
-        self.own.get_or_init(own).contains(&object)
+        self.index.own.get_or_init(own).contains(&object)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Columns of one type of value, and their erasure: what the files of subjects define, and [`super::Table`] uses.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::related::Related;
-use super::{Cell, Column, Refers, RowKey};
+use super::related::{Related, RelatedIndex};
+use super::{Cell, Column, Refers, RowKey, TableKind};
 use crate::metrics::rate::{self, Period};
 use crate::metrics::{Carries, Entity, Label, LabelValue, Metric, Unit, Value};
 use crate::model::{Kind, Snapshot};
@@ -138,18 +139,34 @@ impl<T> ColumnOf<T> {
     }
 }
 
-/// The two snapshots of a table.
-#[derive(Clone, Copy)]
-pub(super) struct Readings<'a> {
+/// What the tables of two snapshots find out once, at the first cell that needs it.
+#[derive(Debug, Default)]
+pub(super) struct TableIndex {
+    related: Arc<RelatedIndex>,
+    /// By table, for each row the position of the same one in the earlier snapshot.
+    earlier: [OnceLock<Vec<Option<usize>>>; TableKind::ALL.len()],
+}
+
+/// What a table is of.
+#[derive(Clone)]
+pub(super) struct TableSource<'a> {
+    pub(super) kind: TableKind,
     later: &'a Snapshot,
     earlier: Option<&'a Snapshot>,
     pub(super) period: Option<Period>,
+    /// Of these two snapshots.
+    index: Arc<TableIndex>,
 }
 
-impl<'a> Readings<'a> {
-    pub(super) fn new(later: &'a Snapshot, earlier: Option<&'a Snapshot>) -> Self {
+impl<'a> TableSource<'a> {
+    pub(super) fn new(
+        kind: TableKind,
+        later: &'a Snapshot,
+        earlier: Option<&'a Snapshot>,
+        index: Arc<TableIndex>,
+    ) -> Self {
         let period = earlier.and_then(|earlier| Period::between(earlier, later));
-        Self { later, earlier: earlier.filter(|_| period.is_some()), period }
+        Self { kind, later, earlier: earlier.filter(|_| period.is_some()), period, index }
     }
 }
 
@@ -193,10 +210,12 @@ pub(super) trait Rows {
 
 struct Typed<'a, T: 'static> {
     definition: &'static Definition<T>,
+    kind: TableKind,
     now: &'a [T],
-    /// The same values earlier; empty without rates.
-    earlier: Vec<Option<&'a T>>,
+    /// All values earlier; `None` without rates.
+    earlier: Option<&'a [T]>,
     period: Option<Period>,
+    index: Arc<TableIndex>,
     readers: Vec<Reader<T>>,
     related: Related<'a>,
 }
@@ -232,11 +251,11 @@ pub(super) fn columns<T>(definition: &Definition<T>) -> Vec<Column> {
 /// Returns the rows of a table; `None` if they could not be read.
 pub(super) fn rows<'a, T>(
     definition: &'static Definition<T>,
-    readings: Readings<'a>,
+    source: TableSource<'a>,
 ) -> Option<Box<dyn Rows + 'a>> {
-    let now = (definition.values)(readings.later)?;
-    let earlier = readings.earlier.map(|earlier| (definition.values)(earlier).unwrap_or_default());
-    let earlier = earlier.map_or_else(Vec::new, |earlier| rate::pair(definition.entity, earlier, now));
+    let TableSource { kind, later, earlier, period, index } = source;
+    let now = (definition.values)(later)?;
+    let earlier = earlier.and_then(definition.values);
     let reader = |column: &ColumnOf<T>| match column.content {
         Content::Label(name) => Reader::Label(find_label(definition.entity, name)),
         Content::Metric(name) => Reader::Metric(find_metric(definition.entity, name)),
@@ -245,8 +264,8 @@ pub(super) fn rows<'a, T>(
         Content::Derived(_, _, read) => Reader::Derived(read),
     };
     let readers = definition.columns.iter().map(reader).collect();
-    let related = Related::new(readings.later);
-    Some(Box::new(Typed { definition, now, earlier, period: readings.period, readers, related }))
+    let related = Related::new(later, Arc::clone(&index.related));
+    Some(Box::new(Typed { definition, kind, now, earlier, period, index, readers, related }))
 }
 
 fn find_label<T>(entity: &Entity<T>, name: &str) -> &'static Label<T> {
@@ -258,6 +277,17 @@ fn find_metric<T>(entity: &Entity<T>, name: &str) -> &'static Metric<T> {
     entity.metrics.iter().find(|metric| metric.name == name).expect("a test looks up each column")
 }
 
+impl<'a, T> Typed<'a, T> {
+    /// Returns the same value earlier; `None` for a new one, and without rates.
+    fn earlier(&self, row: usize) -> Option<&'a T> {
+        let earlier = self.earlier?;
+        let positions = &self.index.earlier[self.kind.position()];
+        let positions =
+            positions.get_or_init(|| rate::positions(self.definition.entity, earlier, self.now));
+        positions[row].map(|position| &earlier[position])
+    }
+}
+
 impl<T> Rows for Typed<'_, T> {
     fn len(&self) -> usize {
         self.now.len()
@@ -265,14 +295,13 @@ impl<T> Rows for Typed<'_, T> {
 
     fn cell(&self, row: usize, column: usize) -> Cell<'_> {
         let now = &self.now[row];
-        let earlier = self.earlier.get(row).copied().flatten();
-        let row = Row { now, earlier, period: self.period, related: &self.related };
+        let row = || Row { now, earlier: self.earlier(row), period: self.period, related: &self.related };
         match &self.readers[column] {
             Reader::Label(label) => (label.read)(now).map_or(Cell::Unknown, of_label),
             Reader::Metric(metric) => (metric.read)(now).map_or(Cell::Unknown, of_value),
-            Reader::Rate(metric) => row.rate(metric.read).into(),
-            Reader::CoveredRate(metric) => row.covered_rate(metric.read).into(),
-            Reader::Derived(read) => read(&row),
+            Reader::Rate(metric) => row().rate(metric.read).into(),
+            Reader::CoveredRate(metric) => row().covered_rate(metric.read).into(),
+            Reader::Derived(read) => read(&row()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Everything that is known of one object, owner or attachment, and what it is connected with. Entry point: [`Details::of`].
 
-use super::{Readings, owner_of, table_of};
-use crate::metrics::columns::{Cell, Column, Refers, RowKey, Table, TableKind, name_and_type};
+use super::{owner_of, table_of};
+use crate::metrics::columns::{Cell, Column, Refers, RowKey, SnapshotPair, Table, TableKind, name_and_type};
 use crate::metrics::facts::{Fact, Section, facts};
 use crate::model::{Object, Orphan};
 
@@ -45,7 +45,7 @@ pub struct Details {
 
 impl Details {
     /// Returns what is known of something.
-    pub(super) fn of(key: RowKey, readings: &Readings) -> Self {
+    pub(super) fn of(key: RowKey, readings: &SnapshotPair) -> Self {
         let mut details = Self {
             key,
             name: String::new(),
@@ -62,17 +62,17 @@ impl Details {
     }
 
     /// Takes what a reading knows. Of what is gone, the last state stays.
-    pub(super) fn read(&mut self, readings: &Readings) {
+    pub(super) fn read(&mut self, readings: &SnapshotPair) {
         let table = readings.table(table_of(&self.key));
         let row = table.as_ref().and_then(|table| Some((table, position(table, &self.key)?)));
         // An orphan may have disappeared from its table between the two parts of a reading.
         let is_orphan =
             |orphan: &Orphan| self.key == RowKey::Object(Object { kind: orphan.kind, id: orphan.id });
-        self.is_gone = row.is_none() && !readings.now.orphans.iter().flatten().any(is_orphan);
+        self.is_gone = row.is_none() && !readings.now().orphans.iter().flatten().any(is_orphan);
         if self.is_gone {
             return;
         }
-        let mut sections = facts(&readings.now, &self.key);
+        let mut sections = facts(readings.now(), &self.key);
         if let Some((table, row)) = row {
             let known = sections.first().map(|section| section.values.concat()).unwrap_or_default();
             sections.insert(0, of_row(table, row, &known));
@@ -133,10 +133,10 @@ fn of_row(table: &Table<'_>, row: usize, known: &[Fact]) -> Section {
 }
 
 /// Returns the name and the type of something.
-fn name(readings: &Readings, key: &RowKey) -> (String, String) {
+fn name(readings: &SnapshotPair, key: &RowKey) -> (String, String) {
     match key {
         RowKey::Object(object) => {
-            let (name, object_type) = name_and_type(&readings.now, *object);
+            let (name, object_type) = name_and_type(readings.now(), *object);
             (name.unwrap_or_default().to_owned(), object_type.unwrap_or_default())
         }
         RowKey::Owner(kind, name) => (name.clone(), kind.as_str().to_owned()),
@@ -155,7 +155,7 @@ fn name(readings: &Readings, key: &RowKey) -> (String, String) {
 }
 
 /// Returns what the row of something refers to; of an owner its objects. Without names.
-fn linked(readings: &Readings, key: &RowKey) -> Vec<Linked> {
+fn linked(readings: &SnapshotPair, key: &RowKey) -> Vec<Linked> {
     let linked = |relation, key| Linked { relation, key, name: String::new(), object_type: String::new() };
     if let RowKey::Owner(..) = key {
         let mut all = Vec::new();

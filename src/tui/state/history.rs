@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Readings, table_of};
-use crate::metrics::columns::{RowKey, TableKind};
+use super::table_of;
+use crate::metrics::columns::{RowKey, SnapshotPair, TableKind};
 
 /// How many readings are kept.
 pub const POINTS: usize = 120;
@@ -89,7 +89,7 @@ pub struct History {
 
 impl History {
     /// Adds the values of a reading. Objects in `wanted` have a history in any case.
-    pub(super) fn read(&mut self, readings: &Readings, wanted: &[&RowKey]) {
+    pub(super) fn read(&mut self, readings: &SnapshotPair, wanted: &[&RowKey]) {
         self.reading += 1;
         for (kind, measures) in MEASURES {
             self.read_table(readings, kind, measures, wanted);
@@ -99,7 +99,7 @@ impl History {
         self.points.retain(|key, points| points.seen == reading || wanted.contains(&key));
     }
 
-    fn read_table(&mut self, readings: &Readings, kind: TableKind, measures: &[Measure], wanted: &[&RowKey]) {
+    fn read_table(&mut self, readings: &SnapshotPair, kind: TableKind, measures: &[Measure], wanted: &[&RowKey]) {
         let Some(table) = readings.table(kind) else { return };
         let columns: Vec<_> = measures.iter().filter_map(|measure| table.column(measure.field)).collect();
         let mut count = self.points.keys().filter(|key| table_of(key) == kind).count();
@@ -125,7 +125,7 @@ impl History {
     }
 
     /// Begins the history of an object, unless it has one or has no graphs.
-    pub(super) fn keep(&mut self, key: &RowKey, readings: &Readings) {
+    pub(super) fn keep(&mut self, key: &RowKey, readings: &SnapshotPair) {
         let kind = table_of(key);
         if self.points.contains_key(key) {
             return;

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Key, Readings, owner_of};
-use crate::metrics::columns::{Filter, RowKey, TableKind};
+use super::{Key, owner_of};
+use crate::metrics::columns::{Filter, RowKey, SnapshotPair, TableKind};
 
 /// The tables whose rows are below owners.
 const OBJECTS: [TableKind; 3] = [TableKind::Programs, TableKind::Maps, TableKind::Links];
@@ -25,7 +25,7 @@ pub struct Node {
 
 /// Returns owners, the most expensive first, each with its objects, likewise. An owner is there if it matches or an object of it does;
 /// all objects of an owner that matches are there.
-pub(super) fn select(readings: &Readings, filter: &Filter, collapsed: &HashSet<Key>) -> Vec<Node> {
+pub(super) fn select(readings: &SnapshotPair, filter: &Filter, collapsed: &HashSet<Key>) -> Vec<Node> {
     let everything =
         if filter.is_without_own() { Filter::default().without_own() } else { Filter::default() };
     let Some(owners) = readings.table(TableKind::Owners) else { return Vec::new() };

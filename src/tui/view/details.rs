@@ -107,7 +107,7 @@ fn lines<'a>(state: &State, details: &'a Details) -> Vec<Line<'a>> {
         }
         lines.push(Line::Empty);
     }
-    let clock = state.readings().map(|readings| readings.now.clock).unwrap_or_default();
+    let clock = state.readings().map(|readings| readings.now().clock).unwrap_or_default();
     for section in &details.sections {
         lines.push(Line::Heading(section.title.to_owned()));
         for (position, value) in section.values.iter().enumerate() {

@@ -148,7 +148,7 @@ fn list(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme, screen: &m
             for (line, &number) in (0..rows.height).zip(shown) {
                 // During a pause, one may have made room for later ones.
                 let Some(event) = state.events().get(number) else { continue };
-                let clock = state.readings().map(|readings| readings.now.clock).unwrap_or_default();
+                let clock = state.readings().map(|readings| readings.now().clock).unwrap_or_default();
                 let time = clock.second(event.at).strftime("%H:%M:%S");
                 let style = if event.kind.is_warning() { theme.warning() } else { Style::new() };
                 let text = format!("{time}  {}", event_text::line(event));

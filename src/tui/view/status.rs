@@ -22,7 +22,7 @@ pub(super) fn title(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let mut parts = vec![("bpf-metrics-exporter top".to_owned(), bold)];
     if let Some(readings) = state.readings() {
-        let snapshot = &readings.now;
+        let snapshot = readings.now();
         let time = snapshot.clock.second(snapshot.taken_at).strftime("%Y-%m-%d %H:%M:%SZ");
         parts.push((time.to_string(), Style::new()));
         let summary = state.summary();
@@ -80,7 +80,7 @@ pub(super) fn line(buffer: &mut Buffer, area: Rect, state: &State, theme: Theme,
     if state.events().missed() > 0 && state.tab() == Tab::Events {
         parts.push((format!("{} missed", state.events().missed()), theme.warning()));
     }
-    if let Some(issues) = state.readings().map(|readings| &readings.now.issues)
+    if let Some(issues) = state.readings().map(|readings| &readings.now().issues)
         && let Some(issue) = issues.iter().find(|issue| issue.count > 0)
     {
         let text = format!("incomplete: {}: {} {}", issue.part.as_str(), issue.call, issue.error);

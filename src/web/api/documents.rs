@@ -80,7 +80,7 @@ pub(in crate::web) fn objects(view: &View, query: &TableQuery) -> serde_json::Re
     let Some(selection) = SelectedRows::new(view, query) else { return Ok(None) };
     let SelectedRows { table, sort, matching, rows } = &selection;
     let document = ObjectsDocument {
-        head: TableHead::new(table, &view.snapshot, *matching),
+        head: TableHead::new(table, view.snapshot(), *matching),
         offset: query.offset,
         sort: sort_word(table.columns(), *sort),
         counts: view.counts().map(|(kind, rows)| (kind.as_str(), rows)).collect(),
@@ -170,7 +170,7 @@ impl<'a> KnownRow<'a> {
         });
         let (table, row) = found.ok_or(missing)?;
         let related = related(view, &table, row);
-        Ok(Self { table, row, sections: facts::facts(&view.snapshot, key), related })
+        Ok(Self { table, row, sections: facts::facts(view.snapshot(), key), related })
     }
 }
 
@@ -208,10 +208,10 @@ pub(in crate::web) fn object(view: &View, key: &RowKey) -> serde_json::Result<Re
         key: key.to_string(),
         kind: known.table.kind().as_str(),
         title: title(key),
-        taken_at: taken_at(&view.snapshot),
+        taken_at: taken_at(view.snapshot()),
         period_seconds: known.table.period().map(|period| period.elapsed.as_secs_f64()),
         row: LiveRow::new(view, &known.table, known.row, true),
-        sections: sections(&known.sections, view.snapshot.clock),
+        sections: sections(&known.sections, view.snapshot().clock),
         related: related.collect(),
         history_seconds: bounds::PAGE_SAMPLE.as_secs(),
     };
@@ -287,7 +287,7 @@ struct PageDocument {
 
 /// Returns what the metrics say about the exporter itself.
 pub(in crate::web) fn about(status: &Status<'_>) -> Vec<Section> {
-    let sample = Sample { exporter: Some(status.exporter), ..Sample::new(&status.view.snapshot) };
+    let sample = Sample { exporter: Some(status.exporter), ..Sample::new(status.view.snapshot()) };
     facts::of_exporter(sample)
 }
 
@@ -327,10 +327,10 @@ pub(in crate::web) fn status(status: &Status<'_>) -> serde_json::Result<String> 
         schema_version: SCHEMA_VERSION,
         version: exporter.build.version,
         revision: exporter.build.revision,
-        taken_at: taken_at(&view.snapshot),
-        ready: !view.snapshot.is_all_refused(),
-        sections: sections(&about(status), view.snapshot.clock),
-        features: features(&view.snapshot),
+        taken_at: taken_at(view.snapshot()),
+        ready: !view.snapshot().is_all_refused(),
+        sections: sections(&about(status), view.snapshot().clock),
+        features: features(view.snapshot()),
         settings,
         page: PageDocument {
             poll_seconds: bounds::PAGE_POLL.as_secs(),

@@ -113,7 +113,7 @@ fn summary(html: &mut Html, view: &View, query: &TableQuery, selection: &Selecte
         Some(period) => format!("rates of the last {}", human::duration(period.elapsed.as_secs_f64())),
         None => "rates with the next reading".to_owned(),
     };
-    let read = human::cell(&Cell::Time(view.snapshot.taken_at), Unit::None, view.snapshot.clock);
+    let read = human::cell(&Cell::Time(view.snapshot().taken_at), Unit::None, view.snapshot().clock);
     html.element("p", &[("id", "summary"), ("role", "status")], &format!("{rows}; {rates}; read at {read}"));
     html.line();
 }
@@ -141,7 +141,7 @@ fn pages(html: &mut Html, query: &TableQuery, selection: &SelectedRows<'_>) {
 /// Why there is none.
 pub(super) fn object(frame: &Frame<'_>, view: &View, key: &RowKey) -> Result<String, NoRow> {
     let known = KnownRow::new(view, key)?;
-    let (text, clock) = (key.to_string(), view.snapshot.clock);
+    let (text, clock) = (key.to_string(), view.snapshot().clock);
     let title = documents::title(key);
     Ok(frame.page(view, "object", Some(&text), &title, |html| {
         html.open("p", &[]);
@@ -255,14 +255,14 @@ fn plain_table<const N: usize>(
 pub(super) fn exporter(frame: &Frame<'_>, status: &Status<'_>) -> String {
     let view = status.view;
     frame.page(view, "exporter", None, "Exporter", |html| {
-        let ready = if view.snapshot.is_all_refused() {
+        let ready = if view.snapshot().is_all_refused() {
             "Not ready: the kernel refuses to list BPF objects."
         } else {
             "Ready: BPF objects can be read."
         };
         html.element("p", &[("id", "summary"), ("role", "status")], ready);
         html.element("h2", &[], "Features");
-        let features = documents::features(&view.snapshot).into_iter().map(|feature| {
+        let features = documents::features(view.snapshot()).into_iter().map(|feature| {
             let FeatureDocument { name, state, about, needs, reason, remedy, .. } = feature;
             [
                 name.to_owned(),
@@ -285,7 +285,7 @@ pub(super) fn exporter(frame: &Frame<'_>, status: &Status<'_>) -> String {
         });
         plain_table(html, "Settings", ["Setting", "Value", "From"], settings);
         for section in documents::about(status) {
-            facts(html, &section, view.snapshot.clock);
+            facts(html, &section, view.snapshot().clock);
         }
     })
 }
