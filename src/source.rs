@@ -17,7 +17,7 @@ pub const FRESHNESS: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Source {
     /// Locked while a reading is taken, so that others wait without occupying a thread each.
-    readings: Arc<Mutex<Readings>>,
+    readings: Arc<Mutex<SourceState>>,
     /// The thread of readings.
     worker: Worker,
     exporter: Arc<dyn Fn() -> Exporter + Send + Sync>,
@@ -32,7 +32,7 @@ pub struct Reading {
     pub selected: Selected,
 }
 
-struct Readings {
+struct SourceState {
     read: Box<dyn FnMut() -> Snapshot + Send>,
     select: Box<dyn FnMut(Arc<Snapshot>) -> Selected + Send>,
     last: Option<(Instant, Reading)>,
@@ -47,7 +47,7 @@ impl Source {
         select: impl FnMut(Arc<Snapshot>) -> Selected + Send + 'static,
         exporter: impl Fn() -> Exporter + Send + Sync + 'static,
     ) -> Self {
-        let readings = Readings { read: Box::new(read), select: Box::new(select), last: None };
+        let readings = SourceState { read: Box::new(read), select: Box::new(select), last: None };
         Self { readings: Arc::new(Mutex::new(readings)), worker, exporter: Arc::new(exporter) }
     }
 
@@ -79,7 +79,7 @@ impl Source {
     }
 }
 
-impl Readings {
+impl SourceState {
     fn begun_since(&self, moment: Option<Instant>) -> Option<Reading> {
         let (begun, reading) = self.last.as_ref()?;
         (Some(*begun) >= moment).then(|| reading.clone())

@@ -112,12 +112,17 @@ fn of_exporter(text: &str) -> Result<(Endpoint, Option<String>), String> {
     const ADVICE: &str = "give http://[USER:PASSWORD@]HOST:PORT, https://... or unix:/PATH";
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let authority_end = rest.find('/').unwrap_or(rest.len());
-    let credentials = rest[..authority_end].rfind('@');
+    let is_unix = without_scheme(text, "unix:").is_some();
+    // The message does not show what may be a password.
+    if !is_unix && rest[authority_end..].contains('@') {
+        return Err(format!(
+            "there is a slash before the @: in a user or a password, write / as %2F, @ as %40 and % as %25; {ADVICE}"
+        ));
+    }
+    let credentials = rest[..authority_end].rfind('@').filter(|_| !is_unix);
     let (credentials, plain) = match credentials {
-        Some(at) if without_scheme(text, "unix:").is_none() => {
-            (Some(&rest[..at]), format!("{scheme}://{}", &rest[at + 1..]).into())
-        }
-        _ => (None, Cow::Borrowed(text)),
+        Some(at) => (Some(&rest[..at]), format!("{scheme}://{}", &rest[at + 1..]).into()),
+        None => (None, Cow::Borrowed(text)),
     };
     let credentials = credentials.map(|given| {
         let given = percent_decode_str(given).collect::<Vec<_>>();
@@ -241,7 +246,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
 
 /// Takes a text apart. A scheme has any case.
 fn place<'t>(text: &'t str, advice: &str) -> Result<Place<'t>, String> {
-    if text.contains('@') {
+    if text.contains('@') && without_scheme(text, "unix:").is_none() {
         // The message does not show them.
         return Err(format!(
             "an endpoint has no credentials; they belong in OTEL_EXPORTER_OTLP_HEADERS; {advice}"

@@ -247,7 +247,7 @@ pub(super) struct SnapshotFlags {
     /// Show only rows that have these words
     ///
     /// Each word must be part of a name, type, owner or other text, or be the id of the object or of one it refers to. FIELD:WORD looks
-    /// in one field; FIELD>NUMBER and FIELD<NUMBER compare it.
+    /// in one field; FIELD>NUMBER and FIELD<NUMBER compare it, a time by its age: load_time>1h is what was loaded more than an hour ago.
     #[arg(long, value_name = "WORDS", conflicts_with = WRITE_BASELINE)]
     pub(super) filter: Option<String>,
 
@@ -673,7 +673,8 @@ pub(super) struct SelectionFlags {
     /// Export only objects that match a rule
     ///
     /// A rule is KEY=PATTERN[,KEY=PATTERN...], and all its terms must match. Keys: kind, type, name, owner, owner_kind.
-    /// In a pattern * matches any text, ? any character. Totals still cover all objects. Repeatable: one of the rules must match.
+    /// In a pattern * matches any text, ? any character. Totals still cover all objects, and the page and its API show all of them.
+    /// Repeatable: one of the rules must match.
     #[arg(long, value_name = "RULE", value_parser = rules::parse)]
     pub(super) only: Vec<Rule>,
 

@@ -29,7 +29,7 @@ use self::flags::{
 pub use self::flags::{DoctorFormat, EventsFormat, LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
 use self::push::Pushed;
-pub use self::snapshot::{RatePeriod, Recording, SnapshotCommand, TableView};
+pub use self::snapshot::{RatePeriod, RecordingSettings, SnapshotCommand, TableView};
 pub use self::values::ListenAddress;
 use self::values::Setting;
 use crate::export::otlp::settings::{

@@ -20,7 +20,7 @@ pub struct SnapshotCommand {
     /// The time between two readings that are compared.
     pub period: RatePeriod,
     /// What to record instead.
-    pub recording: Option<Recording>,
+    pub recording: Option<RecordingSettings>,
     /// The format of the output.
     pub format: SnapshotFormat,
     /// Which rows of which tables are shown.
@@ -46,7 +46,7 @@ pub enum RatePeriod {
 
 /// Readings at an interval, a line for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recording {
+pub struct RecordingSettings {
     /// The interval.
     pub every: Duration,
     /// How many readings; `None` until a signal arrives.
@@ -107,7 +107,7 @@ pub(super) fn resolve(
         Some(Setting::None) => RatePeriod::None,
         Some(Setting::Value(period)) => RatePeriod::Of(period),
     };
-    let recording = every.map(|every| Recording { every, count });
+    let recording = every.map(|every| RecordingSettings { every, count });
     SnapshotCommand { collection, run_stats, period, recording, format, view, baseline, from, output }
 }
 

@@ -420,7 +420,7 @@ fn snapshot_has_a_table_and_its_rows() {
     let SnapshotCommand { recording, output, .. } =
         snapshot_with(&["snapshot", "--every=200ms", "--count=60", "--format=json", "--output=x"], &[]);
     let every = Duration::from_millis(200);
-    assert_eq!((recording, output), (Some(Recording { every, count: Some(60) }), Some("x".into())));
+    assert_eq!((recording, output), (Some(RecordingSettings { every, count: Some(60) }), Some("x".into())));
 }
 
 #[test]
@@ -597,6 +597,18 @@ fn top_reads_the_host_a_recording_or_another_exporter() {
     assert_eq!(url, "https://node-7:443/api/v1/snapshot");
     let basic = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".to_owned();
     assert_eq!(headers, [("authorization".to_owned(), basic)]);
+    // The password is open@sesame?.
+    for given in ["http://Aladdin:open@sesame?@node-7", "http://Aladdin:open%40sesame%3F@node-7"] {
+        let basic = "Basic QWxhZGRpbjpvcGVuQHNlc2FtZT8=".to_owned();
+        assert_eq!(exporter(given).1, [("authorization".to_owned(), basic)], "{given}");
+    }
+    assert_eq!(exporter("unix:/run/a@b.sock").0, "unix:/run/a@b.sock");
+    for given in ["http://u:sec/ret@host", "u:sec/r@et@host", "https://u:/secret@host:80/path"] {
+        let errors = errors(&["top", "--url", given], &[]);
+        let [error] = &*errors else { panic!("{given}: {errors:?}") };
+        assert!(error.contains("--url") && error.contains("write / as %2F, @ as %40"), "{error}");
+        assert!(!error.contains("sec") && !error.contains("OTEL") && !error.contains('\n'), "{error}");
+    }
     let shown = format!("{:?}", top_with(&["--url=http://u:secret@host"], &[]));
     assert!(!shown.contains("secret"), "{shown}");
     assert!(!errors(&["top", "--url=host", "--from=file"], &[]).is_empty());

@@ -42,7 +42,7 @@ struct PointHistory {
 
 /// What a scan found at an attach point.
 #[derive(Debug, Default)]
-struct Found<'a> {
+struct FoundAtPoint<'a> {
     hook: Option<&'a Hook>,
     objects: BTreeSet<Object>,
     count: u64,
@@ -67,7 +67,7 @@ impl AttachPoints {
         complete: bool,
         is_loaded: impl Fn(u32) -> bool,
     ) -> Vec<AttachPointStatus> {
-        let mut found: BTreeMap<PointKey, Found<'_>> = BTreeMap::new();
+        let mut found: BTreeMap<PointKey, FoundAtPoint<'_>> = BTreeMap::new();
         for hook in hooks {
             let Some(place) = survey.place(hook) else { continue };
             let target = hook.target.as_ref().map(Target::without_names);
@@ -78,7 +78,7 @@ impl AttachPoints {
             found.count += 1;
         }
         for (point, history) in &mut self.points {
-            let Found { hook, objects, count } = found.remove(point).unwrap_or_default();
+            let FoundAtPoint { hook, objects, count } = found.remove(point).unwrap_or_default();
             if let Some(Hook { target, netns, .. }) = hook {
                 (history.target, history.netns) = (target.clone(), netns.clone());
             }
@@ -97,7 +97,7 @@ impl AttachPoints {
                 history.occupied_at = taken_at;
             }
         }
-        let new = found.into_iter().filter_map(|(point, Found { hook, objects, count })| {
+        let new = found.into_iter().filter_map(|(point, FoundAtPoint { hook, objects, count })| {
             let Hook { target, netns, .. } = hook?.clone();
             let (is_seen, since, occupied_at) = (survey.has(&point.place), taken_at, taken_at);
             let history =

@@ -32,7 +32,7 @@ use self::fingerprint::Fingerprints;
 use self::holders::HolderCache;
 use self::names::NameCache;
 use self::orphans::{Orphaned, Orphans};
-use self::owner::{OwnerInterner, Seen};
+use self::owner::{OwnerInterner, WholeSearch};
 use self::pins::PinScheduler;
 use self::process::{HolderSearch, Processes};
 use self::totals::Totals;
@@ -198,7 +198,7 @@ impl Enricher {
         let pins_taken_at = pins_taken_at.filter(|_| sees_holders);
         self.scan_hooks(&mut snapshot, search.files.as_deref().unwrap_or_default());
         if let Some(holders) = snapshot.holders.take() {
-            let seen = pins_taken_at.map(|pins_taken_at| Seen {
+            let seen = pins_taken_at.map(|pins_taken_at| WholeSearch {
                 searched_at: search.taken_at,
                 searched_until: search.ended_at,
                 pins_taken_at,

@@ -29,7 +29,7 @@ use crate::model::{
 
 /// When all processes and all pins were seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct WholeSearch {
     /// When the search for processes began and ended.
     pub(super) searched_at: BootTime,
     pub(super) searched_until: BootTime,
@@ -45,7 +45,7 @@ pub(super) struct Seen {
 pub(super) fn assign(
     snapshot: &mut Snapshot,
     holders: &Holders,
-    seen: Option<Seen>,
+    seen: Option<WholeSearch>,
     owners: &mut OwnerInterner,
     unowned: &mut UnheldSince,
 ) {
@@ -58,7 +58,7 @@ pub(super) fn assign(
         .iter()
         .map(|&(id, program)| owners.of(evidence.of_link(id, program, &programs)))
         .collect();
-    let found = Found { programs, maps, links };
+    let found = FoundOwners { programs, maps, links };
     if let Some(seen) = seen {
         unowned.update(&found.without_owner(snapshot, seen.searched_at), seen.searched_until);
     }
@@ -67,7 +67,7 @@ pub(super) fn assign(
             || seen.is_some_and(|seen| unowned.is_before(Object { kind, id }, seen.pins_taken_at));
         (is_known && !owner.awaits_name()).then_some(owner)
     };
-    let Found { programs, maps, links } = found;
+    let FoundOwners { programs, maps, links } = found;
     for (program, owner) in snapshot.programs.iter_mut().flatten().zip(programs) {
         program.owner = known(owner, Kind::Program, program.facts.id);
     }
@@ -81,13 +81,13 @@ pub(super) fn assign(
 }
 
 /// The owners that the evidence shows, in the order of the tables; the kernel where there is none.
-struct Found {
+struct FoundOwners {
     programs: Vec<Arc<Owner>>,
     maps: Vec<Arc<Owner>>,
     links: Vec<Arc<Owner>>,
 }
 
-impl Found {
+impl FoundOwners {
     /// Returns the objects without evidence of another owner than the kernel, of those that were there at `searched_at`.
     fn without_owner(&self, snapshot: &Snapshot, searched_at: BootTime) -> HashSet<Object> {
         let is_kernel = |owner: &Arc<Owner>| owner.kind() == OwnerKind::Kernel;
@@ -326,8 +326,12 @@ mod tests {
         assign(snapshot, holders, at.map(seen), owners, &mut UnheldSince::default());
     }
 
-    fn seen((searched, pins): (u64, u64)) -> Seen {
-        Seen { searched_at: second(searched), searched_until: second(searched), pins_taken_at: second(pins) }
+    fn seen((searched, pins): (u64, u64)) -> WholeSearch {
+        WholeSearch {
+            searched_at: second(searched),
+            searched_until: second(searched),
+            pins_taken_at: second(pins),
+        }
     }
 
     /// The names of the owners of programs, maps and links.

@@ -31,7 +31,7 @@ pub struct Fact {
 /// snapshot. Labels and metrics without a value are left out, and so are those that only say that there is a value.
 #[must_use]
 pub fn facts(snapshot: &Snapshot, key: &RowKey) -> Vec<Section> {
-    let mut facts = Facts { key, sections: Vec::new() };
+    let mut facts = FactsVisitor { key, sections: Vec::new() };
     visit(Some(Sample::new(snapshot)), &mut facts);
     facts.sections
 }
@@ -64,12 +64,12 @@ impl Visitor for OfExporter {
     }
 }
 
-struct Facts<'a> {
+struct FactsVisitor<'a> {
     key: &'a RowKey,
     sections: Vec<Section>,
 }
 
-impl Facts<'_> {
+impl FactsVisitor<'_> {
     /// Returns whether a value is about what is asked for.
     fn is_about<T>(&self, entity: &Entity<T>, value: &T) -> bool {
         match self.key {
@@ -88,7 +88,7 @@ impl Facts<'_> {
     }
 }
 
-impl Visitor for Facts<'_> {
+impl Visitor for FactsVisitor<'_> {
     fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         let about = values.unwrap_or_default().iter().filter(|value| self.is_about(entity, value));
         let values: Vec<_> = about.map(|value| of_value_of(entity, rows, value)).collect();

@@ -16,7 +16,7 @@ use super::state::{
     POINTS, Rows, State, Tab, Target,
 };
 use super::terminal::input;
-use super::view::{Screen, Theme, draw, page};
+use super::view::{Painter, Screen, Theme, draw, page};
 use crate::metrics::columns::{RowKey, TableKind};
 use crate::metrics::overview::totals;
 use crate::model::{
@@ -160,6 +160,36 @@ fn another_boot_begins_anew() {
     read(&mut state, &later(&rebooted, 1, &[(2, 1, Duration::from_millis(1))]));
     let (_, _, points) = state.history().of(&key).expect("it ran");
     assert_eq!(points.of(1).collect::<Vec<_>>(), [Some(1.0)]);
+}
+
+#[test]
+fn another_boot_that_lasts_longer_is_seen_by_its_date() {
+    let mut state = running();
+    state.handle(Input::Enter);
+    let first = golden();
+    let mut rebooted = later(&first, 100, &[(2, 5, Duration::from_millis(1))]);
+    rebooted.reader_started_at = BootTime(first.reader_started_at.0 + 1);
+    rebooted.clock.booted_at += Duration::from_hours(1);
+    read(&mut state, &rebooted);
+    assert!(state.details().is_none() && state.history().of(&key_of(Kind::Program, 2)).is_none());
+    assert!(state.readings().expect("there is one").earlier().is_none() && state.summary().cpu.is_none());
+}
+
+#[test]
+fn a_rate_stays_known_between_samples_of_run_statistics() {
+    let mut state = running();
+    let first = golden();
+    let cpu = state.summary().cpu;
+    assert!(cpu.is_some());
+    // The sample is over: neither run times nor what is covered grow.
+    let mut after =
+        later(&first, 1, &[(17, 1000, Duration::from_millis(2)), (2, 2, Duration::from_millis(4))]);
+    for seconds in 2..6 {
+        after.taken_at = BootTime(first.taken_at.0 + seconds * 1_000_000_000);
+        read(&mut state, &after);
+        assert_eq!(state.summary().cpu, cpu, "after {seconds} s");
+        assert_eq!(ids(&state)[..2], [2, 17], "the order stays");
+    }
 }
 
 #[test]
@@ -622,6 +652,50 @@ fn moving_in_twenty_thousand_rows_costs_only_what_is_shown() {
     let took = began.elapsed();
     assert!(took < 5 * SECOND, "a thousand rows took {took:?}, which is more than a sort for each would");
     assert_eq!(state.list().position(), 1000);
+}
+
+#[test]
+fn a_frame_is_drawn_when_something_has_changed() {
+    let mut state = running();
+    let mut painter = Painter::new(Theme { colour: true });
+    let mut terminal = Terminal::new(TestBackend::new(100, 30)).expect("it has no errors");
+    let mut frames = |state: &mut State, height: u16, now: Duration| {
+        let mut frames = 0;
+        let result = painter.paint(state, (100, height), now, |draw| {
+            frames += 1;
+            terminal.draw(|frame| draw(frame)).map(drop)
+        });
+        result.expect("it has no errors");
+        frames
+    };
+    assert_eq!(frames(&mut state, 30, SECOND), 1, "the first one");
+    for milliseconds in 1000..2000 {
+        assert_eq!(frames(&mut state, 30, Duration::from_millis(milliseconds)), 0, "nothing is new");
+    }
+    assert_eq!(frames(&mut state, 30, 2 * SECOND), 1, "the reading is a second older");
+    let moved =
+        MouseEvent { kind: MouseEventKind::Moved, column: 3, row: 4, modifiers: KeyModifiers::empty() };
+    assert_eq!(input(&TerminalEvent::Mouse(moved), &Screen::default()), None);
+    let hidden = [Update::Began, Update::Happened(vec![event(1)], 0)];
+    for update in hidden {
+        state.receive(2 * SECOND, update);
+    }
+    assert_eq!(frames(&mut state, 30, 2 * SECOND), 0, "events have a tab of their own");
+    let again = later(&golden(), 2, &[]);
+    let changes: [&dyn Fn(&mut State); 6] = [
+        &|state| keys(state, "s"),
+        &|state| assert_eq!(state.handle(Input::Down), Flow::Continue),
+        &|state| keys(state, "8"),
+        &|state| state.receive(2 * SECOND, Update::Happened(vec![event(2)], 0)),
+        &|state| state.receive(2 * SECOND, Update::Failed("no luck".to_owned())),
+        &|state| state.receive(2 * SECOND, Update::Read(Arc::new(again.clone()))),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        change(&mut state);
+        assert_eq!(frames(&mut state, 30, 2 * SECOND), 1, "{number}");
+        assert_eq!(frames(&mut state, 30, 2 * SECOND), 0, "{number}");
+    }
+    assert_eq!(frames(&mut state, 20, 2 * SECOND), 1, "another size");
 }
 
 /// A name of any origin.

@@ -373,10 +373,11 @@ mod tests {
     #[tokio::test]
     async fn samples_are_a_period_apart_and_missed_ones_are_gaps() {
         let (source, readings) = slow_source(SHORT.sample * 5 / 2);
-        let live = Live::new(source, Worker::start("rendering").expect("a thread"), Pace {
-            watched: Duration::from_secs(60),
-            ..SHORT
-        });
+        let live = Live::new(
+            source,
+            Worker::start("rendering").expect("a thread"),
+            Pace { watched: Duration::from_mins(1), ..SHORT },
+        );
         let began = Instant::now();
         let view = live.view().await;
         tokio::time::sleep(SHORT.sample * 20).await;
@@ -385,13 +386,14 @@ mod tests {
         let taken = readings.load(Ordering::Relaxed);
         let samples = history.samples();
         assert!(samples <= periods && samples + 5 >= periods, "{samples} samples in {periods} periods");
-        assert!(taken * 2 < samples, "{taken} readings for {samples} samples");
+        assert!(taken * 3 < samples * 2, "{taken} readings for {samples} samples");
         let table = view.table(TableKind::Maps).expect("it is there");
         let column = table.column("fill_ratio").expect("it is there");
-        let filled = (0..table.len()).find(|&row| table.cell(row, column).is_known()).expect("one has a fill");
+        let filled =
+            (0..table.len()).find(|&row| table.cell(row, column).is_known()).expect("one has a fill");
         let points = history.of(TableKind::Maps, "fill_ratio", &table.key(filled)).expect("it has a history");
         let known = points.iter().flatten().count();
-        assert!(points.len() + 5 >= samples && known * 2 <= points.len() + 1, "{points:?}");
+        assert!(points.len() + 5 >= samples && known * 3 <= points.len() * 2 + 3, "{points:?}");
     }
 
     #[tokio::test]

@@ -43,8 +43,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Request, Version};
+use http::header::{CACHE_CONTROL, CONNECTION, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -69,6 +69,11 @@ use crate::events::Events;
 use crate::model::{SettingInForce, WallClock};
 use crate::source::Source;
 use crate::worker::Worker;
+
+/// Since Chromium 73, Firefox 74 and Safari 12. Source: the Fetch standard.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// How often a connection is compared with its bounds.
 const WATCH: Duration = Duration::from_secs(1);
@@ -269,13 +274,18 @@ impl Server {
             let needs_host = request.version() >= Version::HTTP_11;
             self.pages.respond(&request, &config, peer, busy, needs_host).await
         };
+        let headers = response.headers_mut();
         // Names of objects are of any origin: nothing that is served is anything but what it is said to be.
-        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Nothing of it belongs into a page of another origin.
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+        // What may be kept says so.
+        headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
         if is_outdated {
             peer.outdated.notify_one();
             // HTTP/2 has a frame for it instead.
             if request.version() < Version::HTTP_2 {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
         Ok(response)

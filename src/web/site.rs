@@ -14,6 +14,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Bytes, Incoming};
 use tracing::error;
+use uuid::Uuid;
 
 use super::Settings;
 use super::activity::{Activity, Busy};
@@ -38,19 +39,18 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=315360
 const COMPARED: HeaderValue = HeaderValue::from_static("private, no-cache");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// What browsers may do with anything that is served here: names of objects are of any origin, and so may be a page that refers to
+/// What browsers may do with the page, beside what is said in every answer: names of objects are of any origin, and so may be a page that refers to
 /// this one. Sources: "Content Security Policy Level 3" and "Trusted Types" of the W3C, the Fetch and HTML standards.
-const PROTECTION: [(HeaderName, HeaderValue); 6] = [
+const PROTECTION: [(HeaderName, HeaderValue); 5] = [
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
-             form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+             form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
         ),
     ),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
     (
         HeaderName::from_static("permissions-policy"),
         HeaderValue::from_static("camera=(), geolocation=(), microphone=()"),
@@ -172,11 +172,11 @@ impl Site {
             }
             Route::Tables => {
                 nothing(query)?;
-                let tag = format!("W/\"{}\"", env!("CARGO_PKG_VERSION"));
+                let text = documents::tables().map_err(|problem| failed(&problem))?;
+                let tag = content_tag(&text);
                 if is_known(headers, &tag) {
                     return Ok(Document::unchanged(JSON, tag));
                 }
-                let text = documents::tables().map_err(|problem| failed(&problem))?;
                 let scrape = self.admit(activity)?;
                 let coding = coding(headers);
                 let render = move || compressed(text, coding);
@@ -356,6 +356,11 @@ fn no_row(why: NoRow) -> Page {
 fn failed(problem: &dyn std::error::Error) -> Page {
     error!("failed to render a page: {problem}");
     Page::new(StatusCode::INTERNAL_SERVER_ERROR, "failed to render the page\n")
+}
+
+/// Returns the tag of a content: a hash of it.
+fn content_tag(content: &str) -> String {
+    format!("W/\"{}\"", Uuid::new_v5(&Uuid::NAMESPACE_OID, content.as_bytes()).simple())
 }
 
 /// Returns the compression that a client accepts; none if it accepts nothing at all.

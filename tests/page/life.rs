@@ -1,7 +1,7 @@
 //! How the page lives: with the back button, through restarts of the exporter, and hidden.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use test_support::objects::Map;
@@ -10,7 +10,7 @@ use test_support::objects::uapi::map_type;
 use crate::Test;
 use crate::exporter::Exporter;
 use crate::scene::Scene;
-use crate::webdriver::Browser;
+use crate::webdriver::SOON;
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_back_button_leads_through_all_that_was_seen", back),
@@ -65,18 +65,20 @@ fn restart() {
     drop((before, after));
 }
 
+/// How long a hidden page is watched: a visible one would request rows twice.
+const HIDDEN: Duration = Duration::from_secs(5);
+
 /// What the page has requested, since `clear`.
 const REQUESTS: &str = "return performance.getEntriesByType('resource').length";
 
 fn hidden() {
     let scene = Scene::open("?tab=maps");
     let browser = &scene.browser;
-    let polls = |browser: &Browser| -> bool {
-        browser.run::<()>("performance.clearResourceTimings()", &[]);
-        thread::sleep(Duration::from_secs(5));
-        browser.run::<u32>(REQUESTS, &[]) > 0
-    };
-    assert!(polls(browser), "a visible page is live");
+    let clear = || browser.run::<()>("performance.clearResourceTimings()", &[]);
+    let requests = || browser.run::<u32>(REQUESTS, &[]);
+    let is_live = "return performance.getEntriesByType('resource').length > 0";
+    clear();
+    browser.wait_for("a visible page is live", is_live, &json!(true));
     let turn = |is_hidden: bool| {
         browser.run::<()>(
             "Object.defineProperty(document, 'hidden', {configurable: true, value: arguments[0]});
@@ -85,10 +87,17 @@ fn hidden() {
         );
     };
     turn(true);
-    // One that is under way ends.
-    thread::sleep(Duration::from_secs(1));
-    assert!(!polls(browser), "a hidden page requests nothing");
+    // One that is under way ends: until none was added for as long as two polls of a visible page take.
+    let deadline = Instant::now() + SOON;
+    loop {
+        clear();
+        thread::sleep(HIDDEN);
+        if requests() == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "a hidden page requests nothing");
+    }
     turn(false);
-    assert!(polls(browser), "it is live again");
+    browser.wait_for("it is live again", is_live, &json!(true));
     scene.is_quiet();
 }

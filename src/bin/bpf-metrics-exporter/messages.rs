@@ -13,6 +13,7 @@ use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::kernel::requirements::{self, Standing};
 use bpf_metrics_exporter::kernel::{self, Choice, RunStatsMode};
 use bpf_metrics_exporter::lookup::{self, Sockets};
+use bpf_metrics_exporter::metrics::rate::Period;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
     Activity, Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot, WallClock,
@@ -259,6 +260,17 @@ pub(super) fn run_stats_meanwhile(mode: RunStatsMode, stats: RunStats, for_what:
     }
 }
 
+/// Why runs and CPU of a period are unknown although run statistics are sampled; `None` if they are known, or are not sampled.
+pub(super) fn no_sample(mode: RunStatsMode, earlier: &Snapshot, later: &Snapshot) -> Option<String> {
+    let is_sampled = matches!(mode, RunStatsMode::Sample { .. }) && later.run_stats.is_on();
+    let period = Period::between(earlier, later).filter(|period| is_sampled && period.covered.is_none())?;
+    Some(format!(
+        "no sample of run statistics was taken in the {:.1} s between the readings, so runs and CPU are unknown; give a longer \
+         --for, or --run-stats on",
+        period.elapsed.as_secs_f64()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use std::env;
@@ -289,6 +301,22 @@ mod tests {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let start = "bpf-metrics-exporter: internal error: a reading failed, at ";
         assert!(stderr.starts_with(start) && stderr.lines().count() == 1, "{stderr}");
+    }
+
+    #[test]
+    fn a_period_without_a_sample_says_what_to_do() {
+        let reading = |seconds, covered| {
+            let begun = Snapshot::begun(BootTime::from_secs(seconds), BootTime(0), WallClock::default());
+            let covered = Duration::from_secs(covered);
+            Snapshot { run_stats: RunStats { by_exporter: true, by_sysctl: None, covered }, ..begun }
+        };
+        let second = Duration::from_secs(1);
+        let sampled = RunStatsMode::Sample { window: second, period: 10 * second };
+        let message = no_sample(sampled, &reading(10, 1), &reading(12, 1)).expect("nothing was covered");
+        assert!(message.starts_with("no sample of run statistics was taken in the 2.0 s"), "{message}");
+        assert!(message.contains("--for") && !message.contains('\n'), "{message}");
+        assert_eq!(no_sample(sampled, &reading(10, 1), &reading(12, 2)), None);
+        assert_eq!(no_sample(RunStatsMode::On, &reading(10, 1), &reading(12, 1)), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bpf_metrics_exporter::cli::{Collection, Recording};
+use bpf_metrics_exporter::cli::{Collection, RecordingSettings};
 use bpf_metrics_exporter::enrich::Enricher;
 use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::export::json;
@@ -31,7 +31,7 @@ const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// Records until the number of readings is reached, a signal arrives, or nobody reads the output.
 pub(super) fn record(
-    recording: Recording,
+    recording: RecordingSettings,
     collection: Collection,
     file: Option<PathBuf>,
 ) -> anyhow::Result<()> {
@@ -56,7 +56,7 @@ pub(super) fn record(
 
 /// Writes each reading as it is taken. None of them is kept.
 async fn follow(
-    Recording { every, count }: Recording,
+    RecordingSettings { every, count }: RecordingSettings,
     first: Snapshot,
     mut reader: RecordingReader,
     writer: Writer,

@@ -73,12 +73,12 @@ pub(super) fn snapshot(mut options: SnapshotCommand, log: Log, warnings: &[Strin
 }
 
 /// A reading, and an earlier one for rates.
-struct Readings {
+struct RatedReading {
     earlier: Option<Arc<Snapshot>>,
     later: Selected,
 }
 
-fn show(options: &SnapshotCommand, Readings { earlier, later }: Readings) -> anyhow::Result<()> {
+fn show(options: &SnapshotCommand, RatedReading { earlier, later }: RatedReading) -> anyhow::Result<()> {
     for issue in later.snapshot.issues.iter().filter(|issue| issue.count > 0) {
         warn!("{}", messages::issue(issue));
     }
@@ -103,7 +103,7 @@ fn render(
     match (options.format, options.view.kind) {
         (SnapshotFormat::Prometheus, _) => {
             let text = prometheus::render(sample, prometheus::Format::Text, 0);
-            Ok(if Terminal::of(options).is_some() { for_terminal(&text) } else { text })
+            Ok(if TerminalSize::of(options).is_some() { for_terminal(&text) } else { text })
         }
         (SnapshotFormat::Series, _) => Ok(series::render(sample)),
         (SnapshotFormat::Json, None) => {
@@ -128,7 +128,7 @@ fn render_table(
     earlier: Option<&Snapshot>,
 ) -> anyhow::Result<String> {
     let TableView { sort, ref filter, limit, wide, .. } = options.view;
-    let terminal = Terminal::of(options);
+    let terminal = TerminalSize::of(options);
     let style = Style {
         width: terminal.as_ref().map(|terminal| terminal.width).filter(|_| !wide),
         colour: terminal.is_some() && output::colour(),
@@ -136,7 +136,7 @@ fn render_table(
         wide,
     };
     let Some(kind) = kind else {
-        let rows = limit.unwrap_or_else(|| terminal.map_or(OVERVIEW_ROWS, Terminal::rows_of_overview));
+        let rows = limit.unwrap_or_else(|| terminal.map_or(OVERVIEW_ROWS, TerminalSize::rows_of_overview));
         return Ok(table::overview(later, earlier, filter, rows, style));
     };
     let table = Table::new(kind, later, earlier)
@@ -159,12 +159,12 @@ fn render_table(
 
 /// The terminal that standard output is.
 #[derive(Clone, Copy)]
-struct Terminal {
+struct TerminalSize {
     width: usize,
     height: Option<usize>,
 }
 
-impl Terminal {
+impl TerminalSize {
     /// Returns the terminal that a command writes to, if it does.
     fn of(options: &SnapshotCommand) -> Option<Self> {
         if options.output.is_some() || !io::stdout().is_terminal() {
@@ -194,13 +194,13 @@ fn period(options: &SnapshotCommand) -> Option<Duration> {
         RatePeriod::Of(period) => Some(period),
         RatePeriod::Default => {
             let is_for_people = options.format == SnapshotFormat::Table && !options.baseline;
-            (is_for_people && Terminal::of(options).is_some()).then_some(DEFAULT_PERIOD)
+            (is_for_people && TerminalSize::of(options).is_some()).then_some(DEFAULT_PERIOD)
         }
     }
 }
 
 /// Reads the host: once, or at both ends of a period.
-fn read_host(options: &SnapshotCommand) -> anyhow::Result<Readings> {
+fn read_host(options: &SnapshotCommand) -> anyhow::Result<RatedReading> {
     let at_start = Standing::read();
     let Collection { mut kernel, ref enrich, ref lookup, .. } = options.collection;
     let period = period(options);
@@ -216,7 +216,7 @@ fn read_host(options: &SnapshotCommand) -> anyhow::Result<Readings> {
         return Err(anyhow!(messages::not_permitted(at_start)));
     }
     let Some(period) = period else {
-        return Ok(Readings { earlier: None, later: Selected::all(first.into()) });
+        return Ok(RatedReading { earlier: None, later: Selected::all(first.into()) });
     };
     let meanwhile =
         messages::run_stats_meanwhile(kernel.run_stats, first.run_stats, &format!("for {period:?}"));
@@ -225,7 +225,10 @@ fn read_host(options: &SnapshotCommand) -> anyhow::Result<Readings> {
     }
     thread::sleep(period);
     let later = enricher.read();
-    Ok(Readings { earlier: Some(first.into()), later: Selected::all(later.into()) })
+    if let Some(message) = messages::no_sample(kernel.run_stats, &first, &later) {
+        warn!("{message}");
+    }
+    Ok(RatedReading { earlier: Some(first.into()), later: Selected::all(later.into()) })
 }
 
 /// Takes a reading, and another one for the names that it found missing.
@@ -249,10 +252,10 @@ pub(super) fn read_named(enricher: &mut Enricher, names: &NameCache, lookup: &lo
 }
 
 /// Reads a snapshot from a file, or the first and the last one of a recording.
-fn read_file(file: &Path) -> anyhow::Result<Readings> {
+fn read_file(file: &Path) -> anyhow::Result<RatedReading> {
     let Ends { first, last, is_cut } = first_and_last(file)?;
     if is_cut {
         warn!("the last line of {} is cut off; left out", file.display());
     }
-    Ok(Readings { earlier: first, later: last })
+    Ok(RatedReading { earlier: first, later: last })
 }

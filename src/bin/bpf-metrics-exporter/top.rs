@@ -26,11 +26,11 @@ use bpf_metrics_exporter::model::{Event, Snapshot};
 use bpf_metrics_exporter::tui::source::{NoReading, Pace, Update, deliver};
 use bpf_metrics_exporter::tui::state::{Flow, Origin, State};
 use bpf_metrics_exporter::tui::terminal::{self, Terminal};
-use bpf_metrics_exporter::tui::view::{self, Screen, Theme};
+use bpf_metrics_exporter::tui::view::{Painter, Theme};
 use ratatui::crossterm::event as input;
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::serve::start_worker;
 use crate::{USAGE, finish, log, messages};
@@ -59,7 +59,7 @@ enum Message {
     Failed(anyhow::Error),
 }
 
-type Readings = Result<(Arc<Snapshot>, Vec<Arc<Event>>), NoReading>;
+type ReadingResult = Result<(Arc<Snapshot>, Vec<Arc<Event>>), NoReading>;
 
 /// Shows the screen until it is ended.
 pub(super) fn top(options: TopCommand, log: Log, warnings: &[String]) -> ExitCode {
@@ -113,7 +113,7 @@ fn follow(
     // Dropped at the end, which ends the look-up of names.
     let (_running, stopped) = watch::channel(false);
     let mut events = None;
-    let (origin, read): (_, Box<dyn FnMut() -> Readings + Send>) = match readings {
+    let (origin, read): (_, Box<dyn FnMut() -> ReadingResult + Send>) = match readings {
         TopReadings::Host { kernel, enrich, lookup } => {
             let published = Events::default();
             events = Some(published.subscribe(None));
@@ -158,7 +158,7 @@ fn follow(
         move || deliver(&pace, read, |update| sender.send(Message::News(update)).is_ok())
     })?;
     let state = State::new(origin, every);
-    let shown = Shown { state, theme, pace, events, began: Instant::now(), screen: Screen::default() };
+    let shown = Shown { state, painter: Painter::new(theme), pace, events, began: Instant::now() };
     shown.show(&mut terminal, &messages)
 }
 
@@ -210,7 +210,7 @@ fn read_input(sender: &SyncSender<Message>) {
     }
 }
 
-fn of_recording(mut recording: Recording, first: Arc<Snapshot>) -> impl FnMut() -> Readings {
+fn of_recording(mut recording: Recording, first: Arc<Snapshot>) -> impl FnMut() -> ReadingResult {
     let (mut first, mut differences) = (Some(first), Differences::default());
     let mut has_failed = false;
     move || {
@@ -237,11 +237,21 @@ fn of_recording(mut recording: Recording, first: Arc<Snapshot>) -> impl FnMut() 
 fn of_exporter(
     destination: &Destination,
     runtime: Handle,
-) -> anyhow::Result<impl FnMut() -> Readings + use<>> {
-    let mut transport = Transport::new(destination, start_worker("resolver")?).context("--url")?;
+) -> anyhow::Result<impl FnMut() -> ReadingResult + use<>> {
+    let transport = Transport::new(destination, start_worker("resolver")?).context("--url")?;
     let mut differences = Differences::default();
+    let mut idle = Some(transport);
     Ok(move || {
-        let fetched = runtime.block_on(transport.fetch(MAX_DOCUMENT_BYTES));
+        // In a task, which just disappears when the runtime ends: a timer that this thread waits for would panic.
+        let mut transport = idle.take().ok_or(NoReading::Ended)?;
+        let (sender, fetched) = oneshot::channel();
+        runtime.spawn(async move {
+            let fetched = transport.fetch(MAX_DOCUMENT_BYTES).await;
+            // Nobody waits for it at the end.
+            let _: Result<(), _> = sender.send((transport, fetched));
+        });
+        let (transport, fetched) = fetched.blocking_recv().map_err(|_ended| NoReading::Ended)?;
+        idle = Some(transport);
         let document = fetched.map_err(|failure| NoReading::Failed(failure.to_string()))?;
         let snapshot = parse(&document)
             .map_err(|error| NoReading::Failed(format!("the answer is not a snapshot as JSON: {error}")))?;
@@ -253,12 +263,11 @@ fn of_exporter(
 /// The screen and what it shows.
 struct Shown {
     state: State,
-    theme: Theme,
+    painter: Painter,
     pace: Pace,
     /// What the kernel or comparison reports of this host.
     events: Option<Subscription>,
     began: Instant,
-    screen: Screen,
 }
 
 impl Shown {
@@ -289,15 +298,10 @@ impl Shown {
     }
 
     fn draw(&mut self, terminal: &mut Terminal) -> anyhow::Result<()> {
-        let (_, height) = terminal.size().context("failed to read the size of the terminal")?;
-        self.state.set_page(view::page(height));
-        let (state, theme, now) = (&self.state, self.theme, self.began.elapsed());
-        let mut screen = Screen::default();
-        let drawn = terminal.draw(|frame| screen = view::draw(frame, state, theme, now));
-        drawn.context("failed to draw on the terminal")?;
-        self.state.set_first_line(screen.first_line);
-        self.screen = screen;
-        Ok(())
+        let size = terminal.size().context("failed to read the size of the terminal")?;
+        let now = self.began.elapsed();
+        let drawn = self.painter.paint(&mut self.state, size, now, |draw| terminal.draw(|frame| draw(frame)));
+        drawn.context("failed to draw on the terminal")
     }
 
     fn take(&mut self, message: Message) -> anyhow::Result<Flow> {
@@ -310,12 +314,82 @@ impl Shown {
             }
             Message::News(update) => self.state.receive(self.began.elapsed(), update),
             Message::Input(event) => {
-                let Some(input) = terminal::input(&event, &self.screen) else { return Ok(Flow::Continue) };
+                let Some(input) = terminal::input(&event, self.painter.screen()) else {
+                    return Ok(Flow::Continue);
+                };
                 let flow = self.state.handle(input);
                 self.pace.pause(self.state.is_paused());
                 return Ok(flow);
             }
         }
         Ok(Flow::Continue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::mpsc::channel;
+
+    use bpf_metrics_exporter::cli::{Command, Invocation, parse};
+
+    use super::*;
+
+    /// The exporter of `--url`.
+    fn exporter(url: &str) -> Destination {
+        let arguments = ["bpf-metrics-exporter", "top", "--url", url];
+        let parsed = parse(arguments.map(Into::into).to_vec(), []).expect("it is valid");
+        let Invocation::Run { command: Command::Top(top), .. } = parsed else { panic!("it is top") };
+        let TopReadings::Exporter(destination) = top.readings else { panic!("it has a URL") };
+        *destination
+    }
+
+    #[test]
+    fn a_redirection_says_which_url_to_give() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let destination = exporter(&format!("http://{}", server.local_addr().expect("it is bound")));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let mut read = of_exporter(&destination, runtime.handle().clone()).expect("it is valid");
+        let answering = thread::spawn(move || {
+            let location = "Location: https://node-7/bpf\r\n";
+            for location in [location, ""] {
+                let (mut connection, _) = server.accept().expect("it connects");
+                let answer = format!(
+                    "HTTP/1.1 301 Moved Permanently\r\n{location}Connection: close\r\nContent-Length: 0\r\n\r\n"
+                );
+                connection.write_all(answer.as_bytes()).expect("it reads");
+                connection.read_exact(&mut [0; 3]).expect("it sends a request");
+            }
+        });
+        for expected in ["give the URL of its target, https://node-7/bpf", "this one names no target"] {
+            let Err(NoReading::Failed(reason)) = read() else { panic!("it is no reading") };
+            assert!(reason.starts_with("HTTP status 301") && reason.ends_with(expected), "{reason}");
+        }
+        answering.join().expect("it answers");
+    }
+
+    #[test]
+    fn a_request_ends_quietly_with_the_runtime() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let destination = exporter(&format!("http://{}", silent.local_addr().expect("it is bound")));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let mut read = of_exporter(&destination, runtime.handle().clone()).expect("it is valid");
+        let (sender, results) = channel();
+        let reading = thread::spawn(move || {
+            for _ in 0..2 {
+                sender.send(read()).expect("the test waits");
+            }
+        });
+        let (_connection, _) = silent.accept().expect("it connects");
+        assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "there is no answer");
+        runtime.shutdown_background();
+        for _ in 0..2 {
+            let result = results.recv_timeout(Duration::from_secs(10)).expect("it does not panic");
+            assert_eq!(result.err(), Some(NoReading::Ended));
+        }
+        reading.join().expect("it does not panic");
     }
 }

@@ -88,7 +88,7 @@ impl Comparison {
     /// one that can.
     pub(super) fn update(&mut self, snapshot: &Snapshot, owners: &LastOwners, now: BootTime) -> Vec<Event> {
         let after = self.taken_at.replace(snapshot.taken_at);
-        let mut found = Found { at: snapshot.taken_at, after, now, owners, events: Vec::new() };
+        let mut found = FoundEvents { at: snapshot.taken_at, after, now, owners, events: Vec::new() };
         if let Some(maps) = &snapshot.maps {
             let kinds = (EventKind::MapCreate, EventKind::MapDestroy);
             self.maps.update(
@@ -119,7 +119,7 @@ impl Comparison {
         found.events
     }
 
-    fn pins(&mut self, snapshot: &Snapshot, found: &mut Found<'_>) {
+    fn pins(&mut self, snapshot: &Snapshot, found: &mut FoundEvents<'_>) {
         // A search that was cut short says nothing of what it did not see.
         let (Some(now), Some(scan)) = (&snapshot.pins, snapshot.succeeded(Part::Pin)) else { return };
         let taken_at = snapshot.taken_at - scan.age;
@@ -140,7 +140,7 @@ impl Comparison {
         }
     }
 
-    fn hooks(&mut self, snapshot: &Snapshot, found: &mut Found<'_>) {
+    fn hooks(&mut self, snapshot: &Snapshot, found: &mut FoundEvents<'_>) {
         // A scan that saw less is not compared, nor is the next one compared with it.
         let is_whole =
             |scan: &&Arc<AttachmentScan>| scan.complete && snapshot.succeeded(Part::Hook).is_some();
@@ -177,7 +177,7 @@ impl<F> Table<F> {
     fn update<T>(
         &mut self,
         now: &[T],
-        found: &mut Found<'_>,
+        found: &mut FoundEvents<'_>,
         kind: Kind,
         (appeared, disappeared): (EventKind, EventKind),
         row: for<'a> fn(&'a T) -> RowOf<'a, F>,
@@ -203,7 +203,7 @@ impl<F> Table<F> {
 }
 
 /// Events found by comparison.
-struct Found<'a> {
+struct FoundEvents<'a> {
     at: BootTime,
     after: Option<BootTime>,
     now: BootTime,
@@ -212,7 +212,7 @@ struct Found<'a> {
     events: Vec<Event>,
 }
 
-impl Found<'_> {
+impl FoundEvents<'_> {
     /// Returns the owner of an object, which this reading or the one before knows.
     fn owner(&self, snapshot: &Snapshot, object: Object) -> Option<Arc<Owner>> {
         snapshot.owner(object).or_else(|| self.owners.of(object.kind, object.id)).cloned()

@@ -14,13 +14,20 @@ pub struct Differences {
     ledger: Ledger,
     comparison: Comparison,
     owners: LastOwners,
+    /// When the last reading was taken, and of which boot: a reading without tables.
+    last: Option<Snapshot>,
 }
 
 impl Differences {
-    /// Returns what happened since the last reading; nothing for the first one. The load and the unload of a program are reported by the
+    /// Returns what happened since the last reading; nothing for the first one, and for the first one after another boot, where
+    /// everything with the same id is something else. The load and the unload of a program are reported by the
     /// reading after the one that shows them, as those of this host are, where the kernel's own record may still come.
     pub fn update(&mut self, snapshot: &Snapshot) -> Vec<Arc<Event>> {
         let at = snapshot.taken_at;
+        if self.last.as_ref().is_some_and(|last| !snapshot.is_of_boot_of(last)) {
+            *self = Self::default();
+        }
+        self.last = Some(Snapshot::begun(at, snapshot.reader_started_at, snapshot.clock));
         let mut events = Vec::new();
         if let Some(programs) = &snapshot.programs {
             let found = self.ledger.reconcile(at, programs, snapshot.has_every_program());
@@ -34,6 +41,8 @@ impl Differences {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::{BootTime, EventKind, EventSource, ProgramFacts};
 
@@ -61,5 +70,21 @@ mod tests {
         assert_eq!(found, expected.map(|(kind, id)| (kind, Some(id))));
         assert!(events.iter().all(|event| event.source == EventSource::Comparison));
         assert_eq!(events[1].at, second.taken_at);
+    }
+
+    #[test]
+    fn another_boot_is_not_compared_with_this_one() {
+        let text = include_str!("../../../tests/golden/node/snapshot.json");
+        let before: Snapshot = serde_json::from_str(text).expect("it is a snapshot");
+        // It has been up for longer, so that only the date of the boot shows it.
+        let mut after = before.clone();
+        after.maps.as_mut().and_then(Vec::pop).expect("it has maps");
+        after.taken_at = BootTime(before.taken_at.0 + 60_000_000_000);
+        let mut same_boot = Differences::default();
+        assert_eq!((same_boot.update(&before).len(), same_boot.update(&after).len()), (0, 1));
+        after.reader_started_at = BootTime(before.reader_started_at.0 + 1);
+        after.clock.booted_at += Duration::from_hours(1);
+        let mut differences = Differences::default();
+        assert_eq!((differences.update(&before), differences.update(&after)), (Vec::new(), Vec::new()));
     }
 }

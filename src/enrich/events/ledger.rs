@@ -42,18 +42,18 @@ pub(super) struct Key {
 
 /// What is known of a program.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Facts {
+pub(super) struct KnownProgram {
     /// What a reading found.
     pub(super) read: Option<Arc<ProgramFacts>>,
     /// What was found when it was loaded, until a reading finds it.
-    pub(super) seen: Option<Box<Seen>>,
+    pub(super) seen: Option<Box<SeenAtLoad>>,
     /// Its owner by the last reading, else the one that loaded it.
     pub(super) owner: Option<Arc<Owner>>,
 }
 
 /// What the record of a load, and a prompt look at the program, say of it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct SeenAtLoad {
     pub(super) name: Option<String>,
     pub(super) program_type: Option<String>,
     pub(super) tag: Tag,
@@ -61,7 +61,7 @@ pub(super) struct Seen {
     pub(super) at: Option<BootTime>,
 }
 
-impl Facts {
+impl KnownProgram {
     pub(super) fn name(&self) -> Option<&str> {
         match &self.read {
             Some(read) => Some(&read.name),
@@ -93,7 +93,7 @@ impl Facts {
 /// A program that is loaded.
 #[derive(Debug, Default)]
 struct Loaded {
-    facts: Facts,
+    facts: KnownProgram,
     /// What its load was counted by; `None` until it is counted, at a reading or when it is unloaded.
     counted: Option<Key>,
     /// Whether it was loaded before the first reading: its load is not counted.
@@ -110,10 +110,10 @@ struct Loaded {
 
 /// A load or unload that no record reported.
 #[derive(Debug, PartialEq)]
-pub(super) struct Found {
+pub(super) struct UnreportedChange {
     pub(super) id: u32,
     pub(super) is_load: bool,
-    pub(super) facts: Facts,
+    pub(super) facts: KnownProgram,
 }
 
 /// The account.
@@ -140,7 +140,7 @@ pub(super) struct Ledger {
     /// Programs that were unloaded since the last reading, and between the two before. A list may have been read before that.
     ended: [HashSet<u32>; 2],
     /// Programs that were unloaded while the names of their owners are looked up. Neither load nor unload is counted.
-    unnamed: Vec<Facts>,
+    unnamed: Vec<KnownProgram>,
     counts: BTreeMap<Key, Counts>,
     /// In seconds, by type; and when the first was counted, as of [`Counts`].
     lifetimes: BTreeMap<Option<Arc<str>>, (BootTime, Histogram)>,
@@ -163,7 +163,7 @@ impl Ledger {
     }
 
     /// Accounts for a load. Returns whether it is news.
-    pub(super) fn loaded(&mut self, record: &ProgramRecord, facts: Facts) -> bool {
+    pub(super) fn loaded(&mut self, record: &ProgramRecord, facts: KnownProgram) -> bool {
         if self.since.is_none() {
             return false;
         }
@@ -187,7 +187,7 @@ impl Ledger {
     }
 
     /// Accounts for an unload. Returns what is known of the program if it is news.
-    pub(super) fn unloaded(&mut self, record: &ProgramRecord) -> Option<Facts> {
+    pub(super) fn unloaded(&mut self, record: &ProgramRecord) -> Option<KnownProgram> {
         self.since?;
         if self.has_ended(record.id) {
             return None;
@@ -196,14 +196,16 @@ impl Ledger {
         self.seen(record.id);
         self.end(record.id);
         if self.take_lost(record.id) {
-            return Some(self.loaded.remove(&record.id).map_or_else(Facts::default, |loaded| loaded.facts));
+            return Some(
+                self.loaded.remove(&record.id).map_or_else(KnownProgram::default, |loaded| loaded.facts),
+            );
         }
         let Some(loaded) = self.loaded.remove(&record.id) else {
             if record.id > self.oldest {
                 // Its load was lost. Others were on their way out at the first reading.
                 self.count(&Key::default(), 1, 1);
             }
-            return Some(Facts::default());
+            return Some(KnownProgram::default());
         };
         let Loaded { facts, counted, is_old, is_gone, .. } = loaded;
         if is_gone {
@@ -215,7 +217,7 @@ impl Ledger {
     }
 
     /// Counts an unload, and its load unless that was before the first reading or was counted.
-    fn count_unload(&mut self, facts: &Facts, counted: Option<Key>, is_old: bool) {
+    fn count_unload(&mut self, facts: &KnownProgram, counted: Option<Key>, is_old: bool) {
         if counted.is_none() && !is_old && facts.awaits_name() && self.unnamed.len() < MAX_UNNAMED {
             self.unnamed.push(facts.clone());
             return;
@@ -230,7 +232,7 @@ impl Ledger {
         if self.is_settled {
             return;
         }
-        let name = |facts: &mut Facts| {
+        let name = |facts: &mut KnownProgram| {
             if let Some(owner) = facts.owner.as_mut().filter(|owner| owner.awaits_name()) {
                 *owner = Arc::new(named(owner));
             }
@@ -244,7 +246,12 @@ impl Ledger {
 
     /// Compares with the programs of a reading that began at `began`; every record written until its end is accounted for. Returns
     /// what happened without a record. Unless the list `is_whole`, a program that is not in it may be loaded all the same.
-    pub(super) fn reconcile(&mut self, began: BootTime, programs: &[Program], is_whole: bool) -> Vec<Found> {
+    pub(super) fn reconcile(
+        &mut self,
+        began: BootTime,
+        programs: &[Program],
+        is_whole: bool,
+    ) -> Vec<UnreportedChange> {
         self.reading += 1;
         let is_first = self.since.is_none();
         self.since.get_or_insert(began);
@@ -282,7 +289,7 @@ impl Ledger {
             self.end(id);
             self.count_unload(&facts, counted, is_old);
             self.record_lifetime(&facts, began);
-            found.push(Found { id, is_load: false, facts });
+            found.push(UnreportedChange { id, is_load: false, facts });
         }
         let [latest, before] = &mut self.ended;
         *before = mem::take(latest);
@@ -298,7 +305,7 @@ impl Ledger {
     }
 
     /// Accounts for a program of a reading.
-    fn list(&mut self, program: &Program, is_first: bool, found: &mut Vec<Found>) {
+    fn list(&mut self, program: &Program, is_first: bool, found: &mut Vec<UnreportedChange>) {
         let id = program.facts.id;
         if self.has_ended(id) {
             // It was unloaded after it was listed.
@@ -319,10 +326,10 @@ impl Ledger {
         });
         entry.missing = None;
         let owner = program.owner.clone().or_else(|| entry.facts.owner.take());
-        entry.facts = Facts { read: Some(Arc::clone(&program.facts)), seen: None, owner };
+        entry.facts = KnownProgram { read: Some(Arc::clone(&program.facts)), seen: None, owner };
         let is_due = entry.found.is_some_and(|found| found + READINGS <= reading + 1);
         if is_due && !mem::replace(&mut entry.is_published, true) {
-            found.push(Found { id, is_load: true, facts: entry.facts.clone() });
+            found.push(UnreportedChange { id, is_load: true, facts: entry.facts.clone() });
         }
     }
 
@@ -412,7 +419,7 @@ impl Ledger {
     }
 
     /// Records how long a program was loaded.
-    fn record_lifetime(&mut self, facts: &Facts, at: BootTime) {
+    fn record_lifetime(&mut self, facts: &KnownProgram, at: BootTime) {
         let Some(loaded_at) = facts.loaded_at() else { return };
         let program_type = facts.program_type().map(Arc::from);
         let since = self.zero_at();
@@ -453,7 +460,7 @@ impl Ledger {
     }
 }
 
-fn key(facts: &Facts) -> Key {
+fn key(facts: &KnownProgram) -> Key {
     let owner = facts.owner.as_ref().filter(|owner| !owner.awaits_name());
     Key {
         program_type: facts.program_type().map(Arc::from),

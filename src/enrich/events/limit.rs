@@ -1,10 +1,10 @@
-//! A limit on events per second. Entry point: [`Limit::admits`].
+//! A limit on events per second. Entry point: [`EventLimit::admits`].
 
 use crate::model::BootTime;
 
 /// Admits so many events per second on average, and ten times as many at once: an agent that starts loads some hundred programs.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub(super) struct EventLimit {
     per_second: u32,
     /// What is left, in parts of a billion.
     left: u64,
@@ -16,7 +16,7 @@ const WHOLE: u64 = 1_000_000_000;
 /// How many seconds are saved up.
 const SAVED: u64 = 10;
 
-impl Limit {
+impl EventLimit {
     /// Returns a limit; none for 0.
     pub(super) const fn new(per_second: u32) -> Self {
         Self { per_second, left: (per_second as u64 * SAVED).saturating_mul(WHOLE), at: BootTime(0) }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_the_average_are_admitted() {
-        let mut limit = Limit::new(10);
+        let mut limit = EventLimit::new(10);
         let mut admitted = |milliseconds: u64| limit.admits(BootTime(milliseconds * 1_000_000));
         assert_eq!((0..500).filter(|_| admitted(5_000)).count(), 100);
         assert!(!admitted(5_099) && admitted(5_100) && !admitted(5_100));
@@ -58,7 +58,7 @@ mod tests {
             "no more than ten seconds are saved up"
         );
         assert!(!admitted(5_000), "time does not go back");
-        let mut none = Limit::new(0);
+        let mut none = EventLimit::new(0);
         assert!((0..1_000).all(|_| none.admits(BootTime(1))));
     }
 }

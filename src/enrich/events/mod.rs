@@ -25,8 +25,8 @@ use self::actors::{Actors, UNKNOWN};
 use self::compare::{Comparison, of_program};
 pub use self::differences::Differences;
 use self::leaks::Leaks;
-use self::ledger::{Facts, Found, Ledger, Seen};
-use self::limit::Limit;
+use self::ledger::{KnownProgram, Ledger, SeenAtLoad, UnreportedChange};
+use self::limit::EventLimit;
 use self::owners::LastOwners;
 use self::waiting::Waiting;
 use super::identity::{named, top_level};
@@ -81,13 +81,13 @@ struct State {
     owners: LastOwners,
     actors: Actors,
     names: NameCache,
-    limit: Limit,
+    limit: EventLimit,
     /// `None` without a baseline.
     unexpected: Option<Unexpected>,
     /// Of events about programs that are not in the baseline: others cannot use it up.
-    unexpected_limit: Limit,
+    unexpected_limit: EventLimit,
     /// Likewise of events about objects that are left behind.
-    orphan_limit: Limit,
+    orphan_limit: EventLimit,
     waiting: Waiting,
     events: Events,
     lost: u64,
@@ -114,10 +114,10 @@ impl Watcher {
             owners: LastOwners::default(),
             actors: Actors::below(Path::new("/")),
             names,
-            limit: Limit::new(limit),
+            limit: EventLimit::new(limit),
             unexpected,
-            unexpected_limit: Limit::new(limit),
-            orphan_limit: Limit::new(limit),
+            unexpected_limit: EventLimit::new(limit),
+            orphan_limit: EventLimit::new(limit),
             waiting: Waiting::default(),
             events,
             lost: 0,
@@ -268,7 +268,7 @@ impl State {
         let facts = if record.is_load {
             let identity = actor.as_ref().and_then(|actor| actor.identity.as_ref());
             let owner = identity.map(|identity| Arc::new(top_level(identity)));
-            let facts = Facts { read: None, seen: Some(Box::new(seen(record))), owner };
+            let facts = KnownProgram { read: None, seen: Some(Box::new(seen(record))), owner };
             self.ledger.loaded(record, facts.clone()).then_some(facts)
         } else {
             let owner = self.owners.of(Kind::Program, record.id).cloned();
@@ -277,7 +277,8 @@ impl State {
                 if facts.read.is_none() && facts.seen.is_none() {
                     // When it was loaded is not known.
                     let name = record.name.clone();
-                    facts.seen = Some(Box::new(Seen { name, program_type: None, tag: record.tag, at: None }));
+                    facts.seen =
+                        Some(Box::new(SeenAtLoad { name, program_type: None, tag: record.tag, at: None }));
                 }
                 facts
             })
@@ -290,7 +291,7 @@ impl State {
     }
 
     /// Publishes loads and unloads that no record reported.
-    fn publish_found(&mut self, found: Vec<Found>, at: BootTime, now: BootTime) {
+    fn publish_found(&mut self, found: Vec<UnreportedChange>, at: BootTime, now: BootTime) {
         let events = found.into_iter().map(|found| program_found(found, &self.owners, (at, now))).collect();
         self.publish(events);
     }
@@ -358,14 +359,14 @@ impl State {
 }
 
 /// Returns what the record of a load says, and the program itself if it is still there.
-fn seen(record: &ProgramRecord) -> Seen {
+fn seen(record: &ProgramRecord) -> SeenAtLoad {
     let found = look(record.id, record.tag);
     let program_type = found.as_ref().and_then(|found| found.program_type.clone());
     let short = found.and_then(|found| found.name);
     // The symbol has the whole name, unless it is that of another function.
     let is_whole = |name: &&String| short.as_ref().is_none_or(|short| name.starts_with(short.as_str()));
     let name = record.name.as_ref().filter(is_whole).cloned().or(short);
-    Seen { name, program_type, tag: record.tag, at: Some(record.at) }
+    SeenAtLoad { name, program_type, tag: record.tag, at: Some(record.at) }
 }
 
 /// Logs that a program is not in the baseline.
@@ -386,8 +387,8 @@ fn warn_of(event: &Event) {
 }
 
 /// Returns the event of a load or unload that a comparison of readings found.
-fn program_found(found: Found, owners: &LastOwners, at: (BootTime, BootTime)) -> Event {
-    let Found { id, is_load, mut facts } = found;
+fn program_found(found: UnreportedChange, owners: &LastOwners, at: (BootTime, BootTime)) -> Event {
+    let UnreportedChange { id, is_load, mut facts } = found;
     facts.owner = owners.of(Kind::Program, id).cloned().or(facts.owner);
     let kind = if is_load { EventKind::ProgramLoad } else { EventKind::ProgramUnload };
     program_event(kind, id, facts, at, EventSource::Comparison)
@@ -396,7 +397,7 @@ fn program_found(found: Found, owners: &LastOwners, at: (BootTime, BootTime)) ->
 fn program_event(
     kind: EventKind,
     id: u32,
-    facts: Facts,
+    facts: KnownProgram,
     at: (BootTime, BootTime),
     source: EventSource,
 ) -> Event {

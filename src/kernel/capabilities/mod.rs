@@ -90,7 +90,7 @@ pub(super) struct Analyses {
 
 /// What looking at a program found.
 #[derive(Debug)]
-enum Found {
+enum LookedAt {
     /// It is gone.
     Gone,
     /// Its calls are hidden.
@@ -176,9 +176,9 @@ impl Analyses {
         let (mut is_shown, analysed) = (false, found.len());
         for (index, found) in found {
             let known = match found {
-                Ok(Found::Gone) => continue,
-                Ok(Found::Hidden) => Ok(Knowledge::Hidden),
-                Ok(Found::Calls(calls)) => self.knowledge(index, &calls, cx),
+                Ok(LookedAt::Gone) => continue,
+                Ok(LookedAt::Hidden) => Ok(Knowledge::Hidden),
+                Ok(LookedAt::Calls(calls)) => self.knowledge(index, &calls, cx),
                 Err(error) => Err(error),
             };
             is_shown |= probe == Some(index) && matches!(known, Ok(Knowledge::Known(_)));
@@ -282,32 +282,32 @@ fn is_same(one: &ProgramFacts, other: &ProgramFacts) -> bool {
 }
 
 /// Opens a program and decodes its instructions. `buffer` receives them.
-fn calls(facts: &ProgramFacts, buffer: &mut Vec<u8>) -> Result<Found> {
+fn calls(facts: &ProgramFacts, buffer: &mut Vec<u8>) -> Result<LookedAt> {
     if facts.size_translated > MAX_PROGRAM_BYTES {
         return Err(Error::new(CALL, Errno::E2BIG));
     }
     let fd = match sys::fd_by_id(Kind::Program, facts.id) {
         Ok(fd) => fd,
-        Err(Error { errno: Errno::ENOENT, .. }) => return Ok(Found::Gone),
+        Err(Error { errno: Errno::ENOENT, .. }) => return Ok(LookedAt::Gone),
         Err(error) => return Err(error),
     };
     buffer.resize(facts.size_translated as usize, 0);
     let info = sys::program_instructions(fd.as_fd(), buffer)?.value;
     if BootTime(info.load_time) != facts.loaded_at || info.tag != facts.tag.0 {
-        return Ok(Found::Gone);
+        return Ok(LookedAt::Gone);
     }
     Ok(found(&info, buffer))
 }
 
 /// Returns what the instructions of a program say, which begin this buffer.
-fn found(info: &ProgramInfo, buffer: &[u8]) -> Found {
+fn found(info: &ProgramInfo, buffer: &[u8]) -> LookedAt {
     // No program is empty: the kernel refuses the instructions, or does not show those with blinded constants.
     if info.xlated_prog_len == 0 || info.xlated_prog_insns == 0 {
-        return Found::Hidden;
+        return LookedAt::Hidden;
     }
     let len = (info.xlated_prog_len as usize).min(buffer.len());
     let calls = Calls::decode(&buffer[..len]);
-    if calls.is_hidden { Found::Hidden } else { Found::Calls(calls) }
+    if calls.is_hidden { LookedAt::Hidden } else { LookedAt::Calls(calls) }
 }
 
 #[cfg(test)]
@@ -322,7 +322,7 @@ mod tests {
     }
 
     /// What a program is that the kernel reports with this length of the instructions, and with their address or none.
-    fn of(len: u32, address: u64, buffer: &[u8]) -> Found {
+    fn of(len: u32, address: u64, buffer: &[u8]) -> LookedAt {
         let mut info = ProgramInfo::new_zeroed();
         (info.xlated_prog_len, info.xlated_prog_insns) = (len, address);
         found(&info, buffer)
@@ -338,12 +338,12 @@ mod tests {
             // Shown, but for the functions.
             of(16, 4096, &instructions(0)),
         ];
-        assert!(hidden.iter().all(|found| matches!(found, Found::Hidden)), "{hidden:?}");
-        let Found::Calls(calls) = of(16, 4096, &instructions(7)) else { panic!("they are shown") };
+        assert!(hidden.iter().all(|found| matches!(found, LookedAt::Hidden)), "{hidden:?}");
+        let LookedAt::Calls(calls) = of(16, 4096, &instructions(7)) else { panic!("they are shown") };
         assert_eq!(calls.helpers, [7]);
-        let Found::Calls(calls) = of(8, 4096, &instructions(7)[8..]) else { panic!("they are shown") };
+        let LookedAt::Calls(calls) = of(8, 4096, &instructions(7)[8..]) else { panic!("they are shown") };
         assert_eq!(calls, Calls::default());
         // It is longer than the buffer.
-        assert!(matches!(of(4096, 4096, &instructions(7)), Found::Calls(_)));
+        assert!(matches!(of(4096, 4096, &instructions(7)), LookedAt::Calls(_)));
     }
 }

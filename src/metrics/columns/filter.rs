@@ -1,6 +1,9 @@
 //! Which rows a text selects. Entry point: [`Filter::parse`].
 
 use std::str::FromStr as _;
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
 
 use super::{Cell, Column, Refers, Table};
 
@@ -11,7 +14,7 @@ pub struct Filter {
     without_own: bool,
 }
 
-/// One word: `xdp`, `owner:cilium` or `mem_bytes>1000`.
+/// One word: `xdp`, `owner:cilium`, `mem_bytes>1000` or `load_time<1h`.
 #[derive(Clone, Debug, PartialEq)]
 struct Word {
     /// The word in small letters.
@@ -32,8 +35,8 @@ impl Filter {
     pub const MAX_WORDS: usize = 16;
 
     /// Returns the filter that a text means: each word must be part of a name, type, owner or other text of the row, or be the id of
-    /// the object or of one it refers to. `FIELD:WORD` must be in that column; `FIELD>NUMBER` and `FIELD<NUMBER` compare it. Words after
-    /// the sixteenth are ignored.
+    /// the object or of one it refers to. `FIELD:WORD` must be in that column; `FIELD>NUMBER` and `FIELD<NUMBER` compare it, a time by
+    /// its age: `load_time>1h` is what was loaded more than an hour ago. Words after the sixteenth are ignored.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let word = |word: &str| {
@@ -93,8 +96,8 @@ impl Word {
                 // While somebody types, the value is still missing.
                 _ if value.is_empty() => true,
                 Mark::Has => has(&cell, value),
-                Mark::More => compare(&cell, value).is_some_and(|(cell, value)| cell > value),
-                Mark::Less => compare(&cell, value).is_some_and(|(cell, value)| cell < value),
+                Mark::More => compare(table, &cell, value).is_some_and(|(cell, value)| cell > value),
+                Mark::Less => compare(table, &cell, value).is_some_and(|(cell, value)| cell < value),
             };
         }
         let columns = table.columns().iter().enumerate().filter(|(_, column)| is_searched(column));
@@ -129,6 +132,20 @@ fn contains(text: &str, word: &str) -> bool {
     text.to_lowercase().contains(word)
 }
 
-fn compare(cell: &Cell<'_>, value: &str) -> Option<(f64, f64)> {
-    cell.number().zip(value.parse().ok())
+/// Returns the two numbers that are compared.
+fn compare(table: &Table<'_>, cell: &Cell<'_>, value: &str) -> Option<(f64, f64)> {
+    match cell {
+        Cell::Time(time) => Some(table.taken_at().since(*time).as_secs_f64()).zip(age(value)),
+        _ => cell.number().zip(value.parse().ok()),
+    }
+}
+
+/// Returns an age in seconds: `90s`, `1h30m`, `7d`, or a number of seconds; `None` for what is none.
+pub(super) fn age(text: &str) -> Option<f64> {
+    let span = || {
+        let span: Span = text.parse().ok()?;
+        let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+        Duration::try_from(duration).ok().map(|duration| duration.as_secs_f64())
+    };
+    text.parse().ok().filter(|seconds| *seconds >= 0.0).or_else(span)
 }

@@ -132,6 +132,8 @@ pub struct Column {
     pub refers: Refers,
     /// Whether its values are numbers or times: aligned to the right, and at first sorted in descending order.
     pub is_numeric: bool,
+    /// Whether its values are times, which are compared by their age.
+    pub is_time: bool,
 }
 
 /// What the values of a column are the names of.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::typed::{
-    Definition, Row, derived, derived_ids, derived_number, label, metric, number, per_second, while_covered,
+    Definition, Row, derived, derived_ids, derived_number, derived_time, label, metric, number, per_second,
+    time, while_covered,
 };
 use super::{Cell, Refers, RowKey};
 use crate::metrics::Unit::{self, Each, Ratio, Seconds};
@@ -65,7 +66,7 @@ pub(super) static PROGRAMS: Definition<Program> = Definition {
             capabilities,
         ),
         label("attach_to", "Attaches to", 5),
-        number("load_time", "Loaded", 4),
+        time("load_time", "Loaded", 4),
         metric("size_jitted_bytes", "bpf_program_size_jitted_bytes", "Machine code", 6),
         metric("size_translated_bytes", "bpf_program_size_translated_bytes", "Instructions", 6),
         metric("verified_instructions", "bpf_program_verified_instructions", "Verified", 7),
@@ -147,7 +148,7 @@ pub(super) static MAPS: Definition<Map> = Definition {
         label("frozen", "Frozen", 6),
         number("flags", "Flags", 7),
         number("btf_id", "BTF", 7).of(Kind::Btf),
-        derived_number("first_seen", "First seen", 6, FIRST_SEEN, |row| Cell::Time(row.now.facts.first_seen)),
+        derived_time("first_seen", "First seen", 6, FIRST_SEEN, |row| Cell::Time(row.now.facts.first_seen)),
     ],
     key: |map| object_key(Kind::Map, map.facts.id),
     is_own: |map, related| related.is_own(Object { kind: Kind::Map, id: map.facts.id }),
@@ -199,7 +200,7 @@ pub(super) static LINKS: Definition<Link> = Definition {
         number("netns", "Network namespace", 6),
         label("netns_name", "Namespace name", 5),
         number("priority", "Priority", 6),
-        derived_number("first_seen", "First seen", 6, FIRST_SEEN, |row| Cell::Time(row.now.facts.first_seen)),
+        derived_time("first_seen", "First seen", 6, FIRST_SEEN, |row| Cell::Time(row.now.facts.first_seen)),
     ],
     key: |link| object_key(Kind::Link, link.facts.id),
     is_own: |link, related| related.is_own(Object { kind: Kind::Link, id: link.facts.id }),
@@ -217,7 +218,7 @@ pub(super) static BTFS: Definition<Arc<Btf>> = Definition {
         derived("processes", "Processes", 2, PROCESSES, |row| {
             text(row.related.processes(Kind::Btf, row.now.id))
         }),
-        derived_number("first_seen", "First seen", 3, FIRST_SEEN, |row| Cell::Time(row.now.first_seen)),
+        derived_time("first_seen", "First seen", 3, FIRST_SEEN, |row| Cell::Time(row.now.first_seen)),
     ],
     key: |btf| object_key(Kind::Btf, btf.id),
     is_own: |btf, related| related.is_own(Object { kind: Kind::Btf, id: btf.id }),

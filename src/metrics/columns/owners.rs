@@ -1,7 +1,7 @@
 //! Columns of owners, attachments and orphans.
 
 use super::objects::{object_key, program_name, text};
-use super::typed::{Definition, derived, derived_number, label, metric, number, while_covered};
+use super::typed::{Definition, derived, derived_number, derived_time, label, metric, number, while_covered};
 use super::{Cell, Refers, RowKey};
 use crate::metrics::Unit::{self, Bytes, Ratio};
 use crate::metrics::Value;
@@ -83,9 +83,7 @@ pub(super) static ORPHANS: Definition<Orphan> = Definition {
         derived("type", "Type", 1, (Unit::None, "Its type as the kernel's tools spell it."), |row| {
             text(row.related.name_and_type(object(row.now)).1)
         }),
-        derived_number("orphaned_since", "Orphaned since", 0, ORPHANED_SINCE, |row| {
-            Cell::Time(row.now.since)
-        }),
+        derived_time("orphaned_since", "Orphaned since", 0, ORPHANED_SINCE, |row| Cell::Time(row.now.since)),
         derived_number("mem_bytes", "Memory", 0, (Bytes, "Memory charged for it."), |row| {
             let mem = row.related.mem(object(row.now));
             mem.map(Value::count).map_or(Cell::Unknown, super::typed::of_value)

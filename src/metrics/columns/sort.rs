@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::filter::age;
 use super::{Filter, Sort, TableKind};
 
 /// A text is no order of a table.
@@ -24,6 +25,16 @@ pub enum FilterError {
     /// The column has no numbers.
     #[error("{0} has no numbers to compare: write {0}:WORD")]
     NoNumbers(String),
+    /// What a time is compared with is no age.
+    #[error(
+        "{field} is compared by its age, and {value:?} is none: write {field}>90s, or with m, h or d, as in 1h30m"
+    )]
+    Age {
+        /// The field of the column.
+        field: String,
+        /// The text in place of an age, in small letters.
+        value: String,
+    },
     /// What follows the mark is no number.
     #[error(
         "{field} is compared with {value:?}, which is no number: write it without a unit, such as 1000000 or 1e6"
@@ -84,7 +95,8 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// If a word compares a field that the table does not have or that has no numbers, or compares it with what is no number.
+    /// If a word compares a field that the table does not have or that has no numbers, or compares it with what is no number, or no age if
+    /// it is a time.
     /// `WORD:WORD` may be part of a name.
     pub fn of_table(text: &str, kind: TableKind) -> Result<Self, FilterError> {
         let filter = Self::parse(text);
@@ -96,6 +108,13 @@ impl Filter {
             };
             if !column.is_numeric {
                 return Err(FilterError::NoNumbers(field));
+            }
+            if column.is_time {
+                let is_age = age(value).is_some_and(f64::is_finite);
+                if !is_age {
+                    return Err(FilterError::Age { field, value: value.to_owned() });
+                }
+                continue;
             }
             if !value.parse().is_ok_and(f64::is_finite) {
                 return Err(FilterError::Value { field, value: value.to_owned() });
@@ -138,6 +157,23 @@ mod tests {
         assert_eq!(of_maps("kfunc:x mem_bytes>7 a"), Ok(Filter::parse("kfunc:x mem_bytes>7 a")));
         let unknown = of_maps("cilium size>7").expect_err("it is none of maps");
         assert_eq!(unknown, UnknownField { kind: TableKind::Maps, field: "size".to_owned() }.into());
+    }
+
+    #[test]
+    fn times_are_compared_with_ages() {
+        let of_programs = |text| Filter::of_table(text, TableKind::Programs);
+        for text in ["load_time>1h", "load_time<1h30m", "load_time>7d", "load_time<90", "load_time:x"] {
+            assert_eq!(of_programs(text), Ok(Filter::parse(text)));
+        }
+        for text in
+            ["load_time>yesterday", "load_time<2026-01-01", "load_time>", "load_time>-1h", "load_time<inf"]
+        {
+            let error = of_programs(text).expect_err(text).to_string();
+            assert!(
+                error.starts_with("load_time is compared by its age") && !error.contains('\n'),
+                "{error}"
+            );
+        }
     }
 
     #[test]

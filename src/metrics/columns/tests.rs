@@ -173,6 +173,42 @@ fn unknown_values_come_last_in_either_direction() {
 }
 
 #[test]
+fn times_are_marked_and_compared_by_their_age() {
+    let snapshot = golden();
+    let mut compared = BTreeSet::new();
+    for kind in TableKind::ALL {
+        let table = Table::new(kind, &snapshot, None).expect("it is there");
+        for (position, column) in table.columns().iter().enumerate() {
+            let cells: Vec<_> = (0..table.len()).map(|row| table.cell(row, position)).collect();
+            for cell in cells.iter().filter(|cell| cell.is_known()) {
+                let is_number = matches!(cell, Cell::Int(_) | Cell::Float(_) | Cell::Time(_));
+                assert!(is_number || !column.is_numeric, "{kind:?}: {} has {cell:?}", column.field);
+                assert_eq!(matches!(cell, Cell::Time(_)), column.is_time, "{kind:?}: {}", column.field);
+            }
+            if !column.is_time {
+                continue;
+            }
+            compared.insert(column.field);
+            let matching = |text: String| {
+                let filter = Filter::of_table(&text, kind).unwrap_or_else(|error| panic!("{text}: {error}"));
+                table.select(&filter, table.default_sort()).len()
+            };
+            let field = column.field;
+            let ages = cells.iter().filter_map(|cell| match cell {
+                Cell::Time(time) => Some(table.taken_at().since(*time).as_secs()),
+                _ => None,
+            });
+            let ages: Vec<_> = ages.collect();
+            let oldest = ages.iter().max().unwrap_or_else(|| panic!("{kind:?}: {field} has no value"));
+            assert_eq!(matching(format!("{field}<{}m", oldest / 60 + 1)), ages.len(), "{kind:?}: {field}");
+            assert_eq!(matching(format!("{field}>{}m", oldest / 60 + 1)), 0, "{kind:?}: {field}");
+            assert!(matching(format!("{field}>{}s", oldest.saturating_sub(1))) > 0, "{kind:?}: {field}");
+        }
+    }
+    assert_eq!(compared.into_iter().collect::<Vec<_>>(), ["first_seen", "load_time", "orphaned_since"]);
+}
+
+#[test]
 fn words_select_rows() {
     let programs = vec![program(17, "Trace_Open", Some((10, 1))), program(5, "other", Some((20, 1)))];
     let taken = snapshot(1, 0, programs, Vec::new());

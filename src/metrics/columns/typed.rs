@@ -28,6 +28,7 @@ pub(super) struct ColumnOf<T: 'static> {
     rank: u8,
     refers: Refers,
     is_numeric: bool,
+    is_time: bool,
     content: Content<T>,
 }
 
@@ -48,12 +49,17 @@ type Derive<T> = for<'a> fn(&Row<'a, T>) -> Cell<'a>;
 /// Text of a label.
 pub(super) const fn label<T>(name: &'static str, title: &'static str, rank: u8) -> ColumnOf<T> {
     let content = Content::Label(name);
-    ColumnOf { field: name, title, rank, refers: Refers::Nothing, is_numeric: false, content }
+    ColumnOf { field: name, title, rank, refers: Refers::Nothing, is_numeric: false, is_time: false, content }
 }
 
 /// The number in a label.
 pub(super) const fn number<T>(name: &'static str, title: &'static str, rank: u8) -> ColumnOf<T> {
     ColumnOf { is_numeric: true, ..label(name, title, rank) }
+}
+
+/// The time in a label.
+pub(super) const fn time<T>(name: &'static str, title: &'static str, rank: u8) -> ColumnOf<T> {
+    ColumnOf { is_time: true, ..number(name, title, rank) }
 }
 
 /// The value of a metric.
@@ -64,7 +70,7 @@ pub(super) const fn metric<T>(
     rank: u8,
 ) -> ColumnOf<T> {
     let content = Content::Metric(name);
-    ColumnOf { field, title, rank, refers: Refers::Nothing, is_numeric: true, content }
+    ColumnOf { field, title, rank, refers: Refers::Nothing, is_numeric: true, is_time: false, content }
 }
 
 /// The change of a metric per second, with its unit and meaning.
@@ -96,7 +102,7 @@ pub(super) const fn derived<T>(
     read: Derive<T>,
 ) -> ColumnOf<T> {
     let content = Content::Derived(unit, help, read);
-    ColumnOf { field, title, rank, refers: Refers::Nothing, is_numeric: false, content }
+    ColumnOf { field, title, rank, refers: Refers::Nothing, is_numeric: false, is_time: false, content }
 }
 
 /// A number that is something else.
@@ -108,6 +114,17 @@ pub(super) const fn derived_number<T>(
     read: Derive<T>,
 ) -> ColumnOf<T> {
     ColumnOf { is_numeric: true, ..derived(field, title, rank, unit_and_help, read) }
+}
+
+/// A time that is something else.
+pub(super) const fn derived_time<T>(
+    field: &'static str,
+    title: &'static str,
+    rank: u8,
+    unit_and_help: (Unit, &'static str),
+    read: Derive<T>,
+) -> ColumnOf<T> {
+    ColumnOf { is_time: true, ..derived_number(field, title, rank, unit_and_help, read) }
 }
 
 /// Ids of objects of a kind.
@@ -242,8 +259,8 @@ pub(super) fn columns<T>(definition: &Definition<T>) -> Vec<Column> {
             | Content::CoveredRate(_, unit, help)
             | Content::Derived(unit, help, _) => (unit, help),
         };
-        let &ColumnOf { field, title, rank, refers, is_numeric, .. } = column;
-        Column { field, title, unit, help, rank, refers, is_numeric }
+        let &ColumnOf { field, title, rank, refers, is_numeric, is_time, .. } = column;
+        Column { field, title, unit, help, rank, refers, is_numeric, is_time }
     };
     definition.columns.iter().map(column).collect()
 }
@@ -282,8 +299,7 @@ impl<'a, T> Typed<'a, T> {
     fn earlier(&self, row: usize) -> Option<&'a T> {
         let earlier = self.earlier?;
         let positions = &self.index.earlier[self.kind.position()];
-        let positions =
-            positions.get_or_init(|| rate::positions(self.definition.entity, earlier, self.now));
+        let positions = positions.get_or_init(|| rate::positions(self.definition.entity, earlier, self.now));
         positions[row].map(|position| &earlier[position])
     }
 }

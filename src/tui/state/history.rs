@@ -99,7 +99,13 @@ impl History {
         self.points.retain(|key, points| points.seen == reading || wanted.contains(&key));
     }
 
-    fn read_table(&mut self, readings: &SnapshotPair, kind: TableKind, measures: &[Measure], wanted: &[&RowKey]) {
+    fn read_table(
+        &mut self,
+        readings: &SnapshotPair,
+        kind: TableKind,
+        measures: &[Measure],
+        wanted: &[&RowKey],
+    ) {
         let Some(table) = readings.table(kind) else { return };
         let columns: Vec<_> = measures.iter().filter_map(|measure| table.column(measure.field)).collect();
         let mut count = self.points.keys().filter(|key| table_of(key) == kind).count();

@@ -1,10 +1,11 @@
-//! Draws the state. Entry point: [`draw`], which returns what is where for the mouse.
+//! Draws the state. Entry points: [`Painter`], and [`draw`] for one frame, which returns what is where for the mouse.
 //!
 //! Names are of any origin, so each text passes `text` on its way to the screen.
 
 mod cells;
 mod details;
 mod help;
+mod painter;
 mod status;
 mod table;
 mod tree;
@@ -18,6 +19,7 @@ use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Span;
 
+pub use self::painter::Painter;
 use super::state::{Rows, State, Tab, Target};
 use crate::export::event_text;
 use crate::text::visible;

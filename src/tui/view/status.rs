@@ -102,7 +102,8 @@ fn run_statistics(state: &State, theme: Theme) -> Option<(String, Style)> {
     Some((text.to_owned(), Style::new()))
 }
 
-fn age(state: &State, theme: Theme, now: Duration) -> Option<(String, Style)> {
+/// Returns how old everything is, which is all that changes without news or input.
+pub(super) fn age(state: &State, theme: Theme, now: Duration) -> Option<(String, Style)> {
     let (origin, every) = state.origin();
     let (age, reading) = state.ages(now);
     // Whole seconds: a line that changes more often is only restless.

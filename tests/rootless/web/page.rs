@@ -228,7 +228,7 @@ fn browsers_run_nothing_but_the_script_of_the_page_and_send_nothing_elsewhere() 
         for header in [
             "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
              connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; \
-             require-trusted-types-for 'script'\r",
+             require-trusted-types-for 'script'; trusted-types 'none'\r",
             "x-content-type-options: nosniff\r",
             "referrer-policy: no-referrer\r",
             "cross-origin-opener-policy: same-origin\r",

@@ -29,11 +29,11 @@ const MAX_SAMPLE: usize = 300;
 pub(super) const UNLIMITED: &str = concat!(env!("CARGO_CRATE_NAME"), "::log::unlimited");
 
 /// The limit of the program's log.
-pub(super) static LIMIT: LazyLock<Limit> = LazyLock::new(Limit::default);
+pub(super) static LIMIT: LazyLock<LineLimit> = LazyLock::new(LineLimit::default);
 
 /// What was logged lately.
 #[derive(Default)]
-pub(super) struct Limit(Mutex<Windows>);
+pub(super) struct LineLimit(Mutex<Windows>);
 
 /// The lines of each kind.
 #[derive(Default)]
@@ -62,7 +62,7 @@ struct Recent {
 }
 
 /// The filter in front of the log: drops lines that are over the limit.
-pub(super) struct LimitFilter(pub(super) &'static Limit);
+pub(super) struct LimitFilter(pub(super) &'static LineLimit);
 
 impl<S: Subscriber> Filter<S> for LimitFilter {
     fn enabled(&self, _metadata: &Metadata<'_>, _context: &Context<'_, S>) -> bool {
@@ -76,7 +76,7 @@ impl<S: Subscriber> Filter<S> for LimitFilter {
     }
 }
 
-impl Limit {
+impl LineLimit {
     fn lock(&self) -> MutexGuard<'_, Windows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,8 +181,8 @@ mod tests {
     use super::*;
 
     /// Returns what is logged by `log` under a limit, and the limit.
-    fn logged(log: impl FnOnce(&'static Limit)) -> Vec<String> {
-        let limit: &'static Limit = Box::leak(Box::default());
+    fn logged(log: impl FnOnce(&'static LineLimit)) -> Vec<String> {
+        let limit: &'static LineLimit = Box::leak(Box::default());
         let written = Written::default();
         let writer = written.clone();
         let layer = tracing_subscriber::fmt::layer()

@@ -11,10 +11,10 @@ fn record(id: u32, is_load: bool) -> ProgramRecord {
     ProgramRecord { at, is_load, id, tag: Tag([0; 8]), pid: None, thread: None, name: None }
 }
 
-fn facts(id: u32) -> Facts {
+fn facts(id: u32) -> KnownProgram {
     let at = BootTime::from_secs(id.into());
-    let seen = Seen { name: None, program_type: None, tag: Tag([0; 8]), at: Some(at) };
-    Facts { seen: Some(Box::new(seen)), ..Facts::default() }
+    let seen = SeenAtLoad { name: None, program_type: None, tag: Tag([0; 8]), at: Some(at) };
+    KnownProgram { seen: Some(Box::new(seen)), ..KnownProgram::default() }
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn a_program_that_was_unloaded_is_counted_once_its_owner_is_named() {
     let mut ledger = Ledger::default();
     ledger.reconcile(BootTime::from_secs(0), &[], true);
     let unit = |name: &str| Identity { unit: Some(name.to_owned()), ..Identity::default() };
-    let owned = |id, owner| Facts { owner: Some(Arc::new(owner)), ..facts(id) };
+    let owned = |id, owner| KnownProgram { owner: Some(Arc::new(owner)), ..facts(id) };
     let counted = |ledger: &Ledger| -> Vec<_> {
         let name = |key: &Key| key.owner.as_ref().map(|(_, name)| name.to_string());
         ledger.counts.iter().map(|(key, counts)| (name(key), counts.loads, counts.unloads)).collect()

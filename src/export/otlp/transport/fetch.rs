@@ -1,7 +1,7 @@
 //! GET requests over the same connections, for what another exporter serves. Entry point: [`Transport::fetch`].
 
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Uri};
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use prost::bytes::Bytes;
@@ -11,6 +11,7 @@ use super::payload::Payload;
 use super::{Failure, FailureKind, Stage, Transport, broken, page};
 use crate::export::otlp::settings::Protocol;
 use crate::grpc_response::read_text;
+use crate::text::printable;
 
 impl Transport {
     /// Requests the document at the path of a receiver that has the protocol [`Protocol::HttpProtobuf`]: JSON of at most `limit` bytes. The
@@ -74,6 +75,10 @@ async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Bytes,
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         let kind = FailureKind::Http(head.status.as_u16());
+        if head.status.is_redirection() {
+            let reason = redirection(head.status, head.headers.get(LOCATION));
+            return Err(Failure::retryable(kind, reason));
+        }
         return Err(Failure::retryable(kind, page(head.status, &read_text(body).await)));
     }
     let collected = Limited::new(body, limit).collect().await;
@@ -86,4 +91,17 @@ async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Bytes,
         }
     })?;
     Ok(body.to_bytes())
+}
+
+/// Returns what to do about a redirection. It is not followed: credentials are for the server that was given.
+fn redirection(status: StatusCode, location: Option<&HeaderValue>) -> String {
+    match location {
+        Some(location) => {
+            let location = printable(location.as_bytes());
+            format!(
+                "HTTP status {status}: redirections are not followed; give the URL of its target, {location}"
+            )
+        }
+        None => format!("HTTP status {status}: redirections are not followed, and this one names no target"),
+    }
 }
