@@ -328,7 +328,7 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
     use std::sync::mpsc::channel;
 
@@ -356,11 +356,13 @@ mod tests {
             let location = "Location: https://node-7/bpf\r\n";
             for location in [location, ""] {
                 let (mut connection, _) = server.accept().expect("it connects");
+                let request = BufReader::new(connection.try_clone().expect("it can be copied")).lines();
+                let end = request.map_while(Result::ok).find(String::is_empty);
+                end.expect("it sends a request");
                 let answer = format!(
                     "HTTP/1.1 301 Moved Permanently\r\n{location}Connection: close\r\nContent-Length: 0\r\n\r\n"
                 );
                 connection.write_all(answer.as_bytes()).expect("it reads");
-                connection.read_exact(&mut [0; 3]).expect("it sends a request");
             }
         });
         for expected in ["give the URL of its target, https://node-7/bpf", "this one names no target"] {

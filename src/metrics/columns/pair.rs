@@ -38,7 +38,9 @@ impl SnapshotPair {
         let since = |earlier: &Arc<Snapshot>| Period::between(earlier, &next);
         let covered = |period: Period| period.covered.unwrap_or_default();
         let goes_on = |long: Period, short: Period| {
-            short.elapsed < SHORTEST_PERIOD || covered(short) * LEAST_PART < covered(long)
+            // As long as statistics are on, there will be another sample.
+            let is_between_samples = next.run_stats.is_on() && covered(short) * LEAST_PART < covered(long);
+            short.elapsed < SHORTEST_PERIOD || is_between_samples
         };
         let earlier = self.earlier.as_ref().filter(|earlier| {
             since(earlier).zip(since(&self.now)).is_some_and(|(long, short)| goes_on(long, short))
@@ -132,6 +134,13 @@ mod tests {
         let begun = [&sampled[..], &[(12_000, 2010), (14_000, 3000)]].concat();
         assert_eq!(last(&begun[..7]), (Some(8000), Some(0.5)), "of 10 ms there would be noise");
         assert_eq!(last(&begun), (Some(2000), Some(0.5)));
+
+        let first = SnapshotPair::new(reading(0, 0), None);
+        let mut off = Snapshot::clone(&reading(4000, 2000));
+        off.run_stats.by_exporter = false;
+        let turned_off = first.followed_by(reading(2000, 2000)).followed_by(Arc::new(off));
+        let period = turned_off.table(TableKind::Maps).and_then(|table| table.period()).expect("it is later");
+        assert_eq!(period.elapsed, Duration::from_secs(2), "there will be no other sample");
     }
 
     #[test]

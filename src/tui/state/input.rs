@@ -1,7 +1,8 @@
 //! What a user does, and what follows. Entry point: [`State::handle`].
 
 use super::details::Details;
-use super::rows::{Key, OfTable, Rows};
+use super::key::Key;
+use super::rows::{OfTable, Rows};
 use super::{State, Tab};
 use crate::metrics::columns::{Column, RowKey, TableKind};
 use crate::model::Object;

@@ -1,8 +1,9 @@
 //! The list of the tab: which rows it has, in which order. Entry point: [`Rows`].
 
+use super::key::Key;
 use super::tree::{self, Node};
 use super::{State, Tab};
-use crate::metrics::columns::{Column, Filter, RowKey, Sort};
+use crate::metrics::columns::{Column, Filter, Sort};
 
 /// The rows of a table that are in the list, and what about the table is found out once for each reading.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,17 +50,6 @@ impl Rows {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// Identity of a row of a list over readings.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// An object, an owner or an attachment.
-    Row(RowKey),
-    /// What has no owner.
-    Unowned,
-    /// An event, by its number in the log.
-    Event(u64),
 }
 
 impl State {
