@@ -698,6 +698,24 @@ fn a_frame_is_drawn_when_something_has_changed() {
     assert_eq!(frames(&mut state, 20, 2 * SECOND), 1, "another size");
 }
 
+#[test]
+fn a_frame_costs_only_what_is_shown() {
+    let least = |programs: u32| {
+        let mut state = state();
+        let snapshot = many(programs);
+        read(&mut state, &snapshot);
+        read(&mut state, &later(&snapshot, 1, &[(1, 10, Duration::from_millis(1))]));
+        let drawn = || {
+            let began = std::time::Instant::now();
+            rendered(&state, (160, 50), true);
+            began.elapsed()
+        };
+        (0..20).map(|_| drawn()).min().expect("there are some")
+    };
+    let (few, many) = (least(100), least(20_000));
+    assert!(many < few * 3, "a frame of 20,000 rows took {many:?}, one of 100 rows {few:?}");
+}
+
 /// A name of any origin.
 fn hostile() -> impl Strategy<Value = String> {
     "(\\PC|\\p{Cf}|\\p{Cc}|[\u{1b}\u{202e}\u{200b}日本]){0,40}"
