@@ -48,6 +48,7 @@ fn main() {
         ));
     }
     entries();
+    growth();
     analysis();
 }
 
@@ -65,6 +66,46 @@ fn entries() {
     report(format_args!(
         "a reading of 1,000 objects and a hash, with a million entries / without: {:.3}",
         ratio(with, without)
+    ));
+}
+
+/// Cost of maps whose number of entries changes, and with it their memory.
+fn growth() {
+    const MAPS: usize = 9_000;
+    let herd = Herd::new(0, MAPS).expect("objects can be made");
+    let growing: Vec<&Map> = herd.maps().iter().filter(|map| map.shape().flags != 0).collect();
+    let (key, value) = ([0; 4], [0; 8]);
+    let mut full = false;
+    let mut change = || {
+        full = !full;
+        for map in &growing {
+            if full { map.insert(&key, &value) } else { map.delete(&key) }.expect("there is room for one");
+        }
+    };
+    let mut reader = reader(ReaderKind::Iter);
+    for _ in 0..4 {
+        change();
+        reader.read();
+    }
+    let moving = least(runs(30), &mut change, |()| reader.read());
+    let resting = least(runs(30), || (), |()| reader.read());
+    drop(reader);
+    // Each of their memory is asked by a reader that has not seen them before.
+    let asked = {
+        let mut readers: Vec<_> = (0..runs(5)).map(|_| self::reader(ReaderKind::Iter)).collect();
+        let mut unread = readers.iter_mut();
+        least(runs(5), || unread.next().expect("one for each run"), Reader::read)
+    };
+    let of_one = |time: Duration| each(time.saturating_sub(resting), growing.len());
+    report(format_args!(
+        "{MAPS} maps, of which {} change their entries: a reading / with none that changes {:.2}, {:.0} ns for each",
+        growing.len(),
+        ratio(moving, resting),
+        of_one(moving)
+    ));
+    report(format_args!(
+        "  a first reading, which asks for the memory of all / that: {:.1}",
+        ratio(asked, moving)
     ));
 }
 

@@ -1,7 +1,7 @@
 //! The table of maps, read by an iterator.
 //!
 //! Entry point: [`Maps::read`]. The iterator does not report memory, which only the fdinfo of a descriptor has: it is read once
-//! for each map, and again when the number of entries, and with it the memory, may have changed.
+//! for each map. When the number of entries, and with it the memory, may have changed, it is calculated, or read again.
 
 use std::sync::Arc;
 
@@ -9,8 +9,10 @@ use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::Table;
+use super::map_growth::Growth;
 use super::records::{MapIdentity, MapRecord};
 use crate::ascending::Ascending;
+use crate::host::issues::Issues;
 use crate::kernel::fdinfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -20,12 +22,16 @@ use crate::sys::Error;
 use crate::sys::bpf::Command;
 use crate::text::printable;
 
+/// The memory of a map is not what its entries and earlier readings of maps of its shape say.
+const NOT_AS_CALCULATED: Error = Error::new("memory by entries", Errno::ERANGE);
+
 /// The table of maps, with a cache of facts and memory.
 #[derive(Debug)]
 pub(crate) struct Maps {
     table: Table,
     /// In ascending order of ids.
     cache: Vec<CachedMap>,
+    growth: Growth,
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +59,7 @@ impl CachedMap {
 
 impl Maps {
     pub(crate) fn new(table: Table) -> Self {
-        Self { table, cache: Vec::new() }
+        Self { table, cache: Vec::new(), growth: Growth::default() }
     }
 
     /// Reads the table; `None`, and an issue, on failure.
@@ -63,15 +69,36 @@ impl Maps {
         let MapParser { mut rows, unchanged, others, stale_mem, .. } = parser;
         self.cache.truncate(unchanged);
         self.cache.extend(others);
+        self.update_mem(&stale_mem, &mut rows, cx.issues);
+        if cx.counts_keys() {
+            for row in rows.iter_mut().filter(|row| row.entries.is_none()) {
+                row.entries = cx.count_entries_by_id(&row.facts);
+            }
+        }
+        Some(rows)
+    }
+
+    /// Calculates or reads the memory of maps, given as index of the row and number of entries.
+    fn update_mem(&mut self, stale: &[(usize, i64)], rows: &mut [Map], issues: &mut Issues) {
+        let can_calculate = |cached: &CachedMap, entries| {
+            // The first time, it is read in any case: each map is checked once.
+            cached.mem.and_then(|_| self.growth.memory(&cached.facts, entries))
+        };
+        let calculated: Vec<_> =
+            stale.iter().map(|&(index, entries)| can_calculate(&self.cache[index], entries)).collect();
+        let with_line = stale.iter().zip(&calculated).filter(|(_, calculated)| calculated.is_some());
+        let with_line: Vec<u32> = with_line.map(|(&(index, _), _)| self.cache[index].facts.id).collect();
+        let to_check = self.growth.to_check(&with_line);
         let mut permitted = true;
-        for (index, entries) in stale_mem {
-            let read = permitted.then(|| fdinfo::of_object(Kind::Map, self.cache[index].facts.id));
-            let bytes = match read {
+        for (&(index, entries), calculated) in stale.iter().zip(calculated) {
+            let facts = &self.cache[index].facts;
+            let is_read = permitted && (calculated.is_none() || to_check.contains(&facts.id));
+            let read = match is_read.then(|| fdinfo::of_object(Kind::Map, facts.id)) {
                 Some(Ok(info)) => info.memlock,
                 Some(Err(error)) => {
                     let removed = error == Error::new(Command::MapGetFdById.as_str(), Errno::ENOENT);
                     if !removed {
-                        cx.issues.record(Kind::Map, error);
+                        issues.record(Kind::Map, error);
                     }
                     // Without permission for one map there is none for any other.
                     permitted = error.errno != Errno::EPERM;
@@ -79,15 +106,17 @@ impl Maps {
                 }
                 None => None,
             };
+            if let Some(bytes) = read
+                && can_grow(facts)
+                && self.growth.measured(facts, entries, bytes)
+            {
+                issues.record(Kind::Map, NOT_AS_CALCULATED);
+            }
+            let bytes = read.or(calculated);
             self.cache[index].mem = bytes.map(|bytes| CachedMem { bytes, entries });
             rows[index].mem = bytes;
         }
-        if cx.counts_keys() {
-            for row in rows.iter_mut().filter(|row| row.entries.is_none()) {
-                row.entries = cx.count_entries_by_id(&row.facts);
-            }
-        }
-        Some(rows)
+        self.growth.forget_unused(self.cache.iter().map(|cached| &*cached.facts));
     }
 }
 

@@ -8,6 +8,7 @@ mod files;
 pub(crate) mod fuzzing;
 mod links;
 mod load;
+mod map_growth;
 mod maps;
 mod programs;
 mod records;

@@ -1,0 +1,398 @@
+//! The memory of maps that grow, calculated from their number of entries.
+//!
+//! Entry point: [`Growth`]. The kernel reports a map's memory in the fdinfo of a descriptor only, which takes 10 µs. For each type that
+//! grows, that figure is a constant plus the entries times their size. Maps of one shape share both, so a few measurements give them
+//! for all, and each later change is a multiplication. A few maps are still measured in each reading, in turn: if one differs from what
+//! was calculated, its shape is measured again. A map can change between the count of its entries and the measurement, so no single
+//! measurement is believed.
+
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::FixedState;
+
+use crate::model::MapFacts;
+
+/// How many maps are measured in each reading although their memory can be calculated.
+const CHECKED: usize = 4;
+
+/// Measurements that are kept for a shape until they agree.
+const MEASUREMENTS: usize = 8;
+
+/// A line that missed so many measurements in succession by whole entries came from maps that changed while they were measured.
+const MISSES: u8 = 3;
+
+/// A line that met so many measurements did not come from maps that changed while they were measured: what contradicts it is an issue.
+const PROVEN: u8 = 8;
+
+/// A shape whose line was wrong so often is always measured.
+const ATTEMPTS: u8 = 8;
+
+/// What the memory of a map depends on, but for its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Shape {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+}
+
+impl From<&MapFacts> for Shape {
+    fn from(map: &MapFacts) -> Self {
+        let MapFacts { key_size, value_size, max_entries, flags, .. } = *map;
+        Self { map_type: map.map_type.number, key_size, value_size, max_entries, flags }
+    }
+}
+
+/// The memory of a map with so many entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Measurement {
+    entries: u64,
+    bytes: u64,
+}
+
+/// Memory as a function of the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    /// Without entries, in bytes.
+    base: u64,
+    /// Of each entry, in bytes. 0 before 6.4, where the kernel reports the memory of a full map.
+    slope: u64,
+}
+
+impl Line {
+    /// Returns the line through two measurements, if there is one whose bytes per entry are whole.
+    fn through(a: Measurement, b: Measurement) -> Option<Self> {
+        let (low, high) = if a.entries < b.entries { (a, b) } else { (b, a) };
+        let entries = high.entries.checked_sub(low.entries).filter(|&entries| entries > 0)?;
+        let bytes = high.bytes.checked_sub(low.bytes).filter(|bytes| bytes % entries == 0)?;
+        let slope = bytes / entries;
+        Some(Self { base: low.bytes.checked_sub(slope.checked_mul(low.entries)?)?, slope })
+    }
+
+    fn at(self, entries: u64) -> Option<u64> {
+        self.slope.checked_mul(entries)?.checked_add(self.base)
+    }
+
+    fn meets(self, measured: Measurement) -> bool {
+        self.at(measured.entries) == Some(measured.bytes)
+    }
+
+    /// Returns whether a map of this line has so many bytes with another number of entries, as when it changes between the count of its
+    /// entries and the measurement.
+    fn reaches(self, bytes: u64, max_entries: u32) -> bool {
+        let above = bytes.checked_sub(self.base);
+        above.is_some_and(|above| {
+            self.slope != 0 && above % self.slope == 0 && above / self.slope <= max_entries.into()
+        })
+    }
+}
+
+/// What is known of the maps of one shape.
+#[derive(Debug, Default)]
+struct Known {
+    /// Until there is a line.
+    measured: Vec<Measurement>,
+    line: Option<Line>,
+    /// Measurements that the line met.
+    met: u8,
+    /// Measurements in succession that the line missed by whole entries.
+    misses: u8,
+    /// Lines that were wrong.
+    attempts: u8,
+}
+
+impl Known {
+    /// Keeps a measurement, and finds the line once enough of them agree.
+    fn learn(&mut self, new: Measurement) {
+        if self.attempts == ATTEMPTS {
+            return;
+        }
+        self.line = self.measured.iter().find_map(|&other| {
+            let line = Line::through(new, other)?;
+            self.certain(line, new).then_some(line)
+        });
+        if self.line.is_some() {
+            self.measured = Vec::new();
+        } else if self.measured.iter().filter(|&&measured| measured == new).count() < 2 {
+            // Maps at rest would fill it with one number of entries.
+            if self.measured.len() == MEASUREMENTS {
+                self.measured.remove(0);
+            }
+            self.measured.push(new);
+        }
+    }
+
+    /// Returns whether any single measurement could be wrong, and the others would still give this line: whichever number of entries is
+    /// left out, two measurements remain on it.
+    fn certain(&self, line: Line, new: Measurement) -> bool {
+        let mut entries: Vec<u64> =
+            self.measured.iter().filter(|&&measured| line.meets(measured)).map(|on| on.entries).collect();
+        entries.push(new.entries);
+        entries.sort_unstable();
+        let of_the_same = entries.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0);
+        entries.len() - of_the_same >= 2
+    }
+
+    /// Compares a measurement with the line. Returns whether it contradicts a proven one.
+    fn check(&mut self, line: Line, measured: Measurement, max_entries: u32) -> bool {
+        if line.meets(measured) {
+            self.met = self.met.saturating_add(1);
+            self.misses = 0;
+            return false;
+        }
+        self.misses += 1;
+        let contradicts = !line.reaches(measured.bytes, max_entries);
+        let was_proven = self.met >= PROVEN;
+        if contradicts || self.misses == MISSES {
+            *self = Self { attempts: self.attempts + 1, ..Self::default() };
+            self.learn(measured);
+        }
+        contradicts && was_proven
+    }
+}
+
+/// What the readings so far say about the memory of maps that grow.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    shapes: HashMap<Shape, Known, FixedState>,
+    /// The last map that was measured to check a line.
+    last_checked: u32,
+}
+
+impl Growth {
+    /// Returns the memory of a map with so many entries in bytes; `None` until enough measurements agree.
+    pub(super) fn memory(&self, map: &MapFacts, entries: i64) -> Option<u64> {
+        let line = self.shapes.get(&Shape::from(map))?.line?;
+        line.at(u64::try_from(entries).ok()?)
+    }
+
+    /// Takes the measured memory of a map with so many entries in bytes. Returns whether it contradicts what many earlier
+    /// measurements say.
+    pub(super) fn measured(&mut self, map: &MapFacts, entries: i64, bytes: u64) -> bool {
+        let Ok(entries) = u64::try_from(entries) else { return false };
+        let measured = Measurement { entries, bytes };
+        let known = self.shapes.entry(Shape::from(map)).or_default();
+        match known.line {
+            Some(line) => known.check(line, measured, map.max_entries),
+            None => {
+                known.learn(measured);
+                false
+            }
+        }
+    }
+
+    /// Returns which of these ids, in ascending order, are measured in this reading although their memory can be calculated: those that
+    /// follow the last one, each in its turn.
+    pub(super) fn to_check(&mut self, changed: &[u32]) -> Vec<u32> {
+        let next = changed.partition_point(|&id| id <= self.last_checked);
+        let (before, after) = changed.split_at(next);
+        let chosen: Vec<u32> = after.iter().chain(before).take(CHECKED).copied().collect();
+        self.last_checked = chosen.last().copied().unwrap_or(self.last_checked);
+        chosen
+    }
+
+    /// Forgets the shapes that no map has any more, once there are more shapes than maps.
+    pub(super) fn forget_unused<'a>(&mut self, maps: impl ExactSizeIterator<Item = &'a MapFacts>) {
+        if self.shapes.len() > maps.len() {
+            let used: HashSet<Shape> = maps.map(Shape::from).collect();
+            self.shapes.retain(|shape, _| used.contains(shape));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::BootTime;
+    use crate::model::enums::map_type;
+    use crate::sys::bpf::uapi::NO_PREALLOC;
+
+    fn map(id: u32, max_entries: u32) -> MapFacts {
+        MapFacts {
+            id,
+            name: "a_map".into(),
+            map_type: map_type::from_number(map_type::HASH),
+            key_size: 4,
+            value_size: 8,
+            max_entries,
+            flags: NO_PREALLOC,
+            btf_id: None,
+            first_seen: BootTime::default(),
+        }
+    }
+
+    /// What the kernel reports for the maps of these tests.
+    fn bytes(entries: i64) -> u64 {
+        1000 + 72 * u64::try_from(entries).expect("a number of entries")
+    }
+
+    /// Takes true measurements, none of which may contradict.
+    fn measure(growth: &mut Growth, map: &MapFacts, entries: &[i64]) {
+        for &entries in entries {
+            assert!(!growth.measured(map, entries, bytes(entries)), "{entries} entries");
+        }
+    }
+
+    #[test]
+    fn three_numbers_of_entries_or_two_seen_twice_give_the_memory_of_all() {
+        let map = map(1, 100);
+        for entries in
+            [&[0, 1, 2][..], &[7, 3, 90], &[0, 1, 0, 1], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], &[5, 5, 9, 5, 9]]
+        {
+            let mut growth = Growth::default();
+            let (last, first) = entries.split_last().expect("not empty");
+            measure(&mut growth, &map, first);
+            assert_eq!(growth.memory(&map, 50), None, "too few of {entries:?}");
+            measure(&mut growth, &map, &[*last]);
+            assert_eq!(growth.memory(&map, 50), Some(bytes(50)), "{entries:?}");
+            assert_eq!(growth.memory(&map, -1), None, "unknown entries");
+        }
+    }
+
+    #[test]
+    fn maps_of_one_shape_share_what_was_learned_and_others_do_not() {
+        let mut growth = Growth::default();
+        for (id, entries) in [(1, 0), (2, 3), (3, 4)] {
+            measure(&mut growth, &map(id, 100), &[entries]);
+        }
+        assert_eq!(growth.memory(&map(4, 100), 9), Some(bytes(9)));
+        assert_eq!(growth.memory(&map(4, 101), 9), None);
+    }
+
+    #[test]
+    fn one_map_that_changed_while_it_was_measured_gives_no_line() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        // Two entries came between their count and the measurement.
+        assert!(!growth.measured(&map, 1, bytes(3)));
+        measure(&mut growth, &map, &[0, 2]);
+        assert_eq!(growth.memory(&map, 9), None);
+        measure(&mut growth, &map, &[5]);
+        assert_eq!(growth.memory(&map, 9), Some(bytes(9)));
+    }
+
+    #[test]
+    fn a_map_that_changes_while_it_is_checked_is_no_contradiction() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        measure(&mut growth, &map, &[0, 1, 2]);
+        for _ in 0..2 {
+            assert!(!growth.measured(&map, 10, bytes(12)));
+        }
+        measure(&mut growth, &map, &[10]);
+        for _ in 0..2 {
+            assert!(!growth.measured(&map, 10, bytes(12)));
+        }
+        assert_eq!(growth.memory(&map, 9), Some(bytes(9)), "the misses were not in succession");
+    }
+
+    #[test]
+    fn a_base_from_maps_in_motion_is_replaced_without_an_issue() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        // A map that grows steadily: always two more by the time of the measurement.
+        for entries in [10, 20, 30] {
+            assert!(!growth.measured(&map, entries, bytes(entries + 2)));
+        }
+        assert_eq!(growth.memory(&map, 9), Some(bytes(11)));
+        measure(&mut growth, &map, &[40, 50, 60, 70, 80]);
+        assert_eq!(growth.memory(&map, 9), Some(bytes(9)));
+    }
+
+    /// Eleven numbers of entries: three give a line, the others prove it.
+    const PROOF: [i64; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+    #[test]
+    fn what_contradicts_a_proven_line_is_reported() {
+        for (entries, found) in [(9, bytes(9) + 1), (9, bytes(0) - 1), (100, bytes(101))] {
+            let mut growth = Growth::default();
+            let map = map(1, 100);
+            measure(&mut growth, &map, &PROOF);
+            assert!(growth.measured(&map, entries, found), "{entries} entries, {found} bytes");
+            assert_eq!(growth.memory(&map, 9), None, "it is measured again");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_a_line_that_is_not_proven_only_ends_it() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        measure(&mut growth, &map, &PROOF[..10]);
+        assert!(growth.memory(&map, 9).is_some());
+        assert!(!growth.measured(&map, 9, bytes(9) + 1));
+        assert_eq!(growth.memory(&map, 9), None);
+    }
+
+    #[test]
+    fn memory_that_is_no_line_is_always_measured_in_the_end() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        for _ in 0..ATTEMPTS {
+            measure(&mut growth, &map, &[0, 1, 2, 3]);
+            assert!(growth.memory(&map, 9).is_some());
+            growth.measured(&map, 9, bytes(9) + 1);
+        }
+        measure(&mut growth, &map, &[0, 1, 2, 3]);
+        assert_eq!(growth.memory(&map, 9), None);
+    }
+
+    #[test]
+    fn memory_that_does_not_depend_on_the_entries_is_a_line() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        for entries in PROOF {
+            assert!(!growth.measured(&map, entries, 6400));
+        }
+        assert_eq!(growth.memory(&map, 70), Some(6400));
+        assert!(growth.measured(&map, 70, 6401));
+    }
+
+    #[test]
+    fn maps_are_checked_in_turn() {
+        let mut growth = Growth::default();
+        let changed: Vec<u32> = (1..=10).collect();
+        assert_eq!(growth.to_check(&changed), [1, 2, 3, 4]);
+        assert_eq!(growth.to_check(&changed), [5, 6, 7, 8]);
+        assert_eq!(growth.to_check(&changed), [9, 10, 1, 2]);
+        assert_eq!(growth.to_check(&[2]), [2]);
+        assert_eq!(growth.to_check(&[]), [0; 0]);
+        assert_eq!(growth.to_check(&changed), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn shapes_without_a_map_are_forgotten() {
+        let mut growth = Growth::default();
+        let maps = [map(1, 100), map(2, 101), map(3, 102)];
+        for map in &maps {
+            measure(&mut growth, map, &[0, 1, 2]);
+        }
+        growth.forget_unused(maps.iter());
+        assert_eq!(growth.shapes.len(), 3);
+        growth.forget_unused(maps[..1].iter());
+        assert_eq!(growth.shapes.len(), 1);
+        assert_eq!(growth.memory(&maps[0], 9), Some(bytes(9)));
+    }
+
+    proptest! {
+        /// Whatever is measured, in whatever order: what is calculated from true measurements is true.
+        #[test]
+        fn true_measurements_give_true_memory(entries in prop::collection::vec(0_i64..100, 0..40), asked in 0_i64..100) {
+            let mut growth = Growth::default();
+            measure(&mut growth, &map(1, 100), &entries);
+            let memory = growth.memory(&map(1, 100), asked);
+            prop_assert!(memory.is_none_or(|memory| memory == bytes(asked)));
+        }
+
+        #[test]
+        fn arbitrary_measurements_do_not_panic(measured in prop::collection::vec(any::<(i64, u64)>(), 0..40), asked: i64) {
+            let mut growth = Growth::default();
+            for (entries, bytes) in measured {
+                growth.measured(&map(1, 100), entries, bytes);
+                growth.memory(&map(1, 100), asked);
+            }
+        }
+    }
+}
