@@ -428,6 +428,14 @@ pub(super) struct OtlpFlags {
     #[arg(long, value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = values::interval)]
     pub(super) interval: Duration,
 
+    /// Longest time between two points of a series whose value does not change
+    ///
+    /// From 1s to 24h. By default every push has every point. With 60s, a push has what changed and a part of the rest, so that each
+    /// series has a point in a minute; it has everything after a failure and on another connection. Prometheus shows a series for 5
+    /// minutes after its last point. Counters as deltas are always sent.
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = values::interval)]
+    pub(super) unchanged_interval: Option<Duration>,
+
     /// Maximum size of an OTLP request
     ///
     /// From 65536 to 268435456. Receivers refuse requests of more than 4 MiB by default.

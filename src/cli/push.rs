@@ -96,6 +96,7 @@ pub(super) fn resolve(
         interval_timeout: environment
             .read(&otel::EXPORT_TIMEOUT, warnings, values::timeout)
             .and_then(|(_, timeout)| timeout),
+        unchanged_interval: flags.unchanged_interval,
         max_request: flags.otlp_max_request_bytes,
         backlog: flags.otlp_backlog_bytes,
         backlog_dir: flags.otlp_backlog_dir,

@@ -675,12 +675,13 @@ fn completions_and_manual_pages_have_every_flag() {
 }
 
 /// A value other than the default for each flag that takes one.
-const OTHER: [(&str, &str); 38] = [
+const OTHER: [(&str, &str); 39] = [
     ("otlp-grpc", "collector:1"),
     ("otlp-http", "http://collector:1"),
     ("otlp-compression", "zstd"),
     ("otlp-backlog-dir", "/proc"),
     ("interval", "11s"),
+    ("unchanged-interval", "61s"),
     ("otlp-max-request-bytes", "70000"),
     ("otlp-backlog-bytes", "1"),
     ("web.listen-address", ":1"),

@@ -21,4 +21,5 @@ mod selection;
 mod stack;
 mod top;
 mod transport;
+mod unchanged;
 mod web;

@@ -96,7 +96,8 @@ struct Threads {
 /// Starts the tasks that push to every destination.
 pub(super) fn start(tasks: &mut Tasks, push: Push, ground: &Ground<'_>) -> anyhow::Result<()> {
     let receivers = Receivers::of(&push);
-    let Push { destinations, logs, interval, interval_timeout, max_request, backlog, backlog_dir } = push;
+    let Push { destinations, logs, interval, interval_timeout, .. } = push;
+    let Push { unchanged_interval, max_request, backlog, backlog_dir, .. } = push;
     let &Ground { resource, ledgers, source, events, ref encoding, stopped } = ground;
     let threads = receivers.all.iter().map(|_| {
         let backlog = backlog_dir.as_ref().map(|_| start_worker("backlog")).transpose()?;
@@ -162,6 +163,7 @@ pub(super) fn start(tasks: &mut Tasks, push: Push, ground: &Ground<'_>) -> anyho
     // What the last reading finds is still sent as logs.
     let (publisher, publishers) = mpsc::channel(1);
     for lane in lanes {
+        let lane = lane.with_unchanged_interval(unchanged_interval);
         let (source, stopped, publisher) = (source.clone(), stopped.clone(), publisher.clone());
         tasks.spawn(async move {
             let _publisher = publisher;

@@ -17,7 +17,7 @@ use super::encode::{Compressor, Items, Request, Signal, halves, plain, plain_siz
 use super::ledger::Ledger;
 use super::queue::{Front, Queue};
 use super::settings::Compression;
-use super::transport::{Answer, Failure, Remedy, Retry, Transport};
+use super::transport::{Answer, Failure, FailureKind, Remedy, Retry, Transport};
 use crate::backoff::Backoff;
 
 /// The first delay after a failure.
@@ -108,8 +108,11 @@ pub async fn deliver(
             delivery.skip(request);
             continue;
         }
-        let start = Instant::now();
+        let (start, connections) = (Instant::now(), transport.connections());
         let result = transport.export(&request).await;
+        if transport.connections() != connections {
+            queue.may_lack();
+        }
         delivery.outcomes.trace(&request, &result, start.elapsed());
         let Some(delay) = delivery.settle(request, result, failures) else {
             failures = 0;
@@ -225,6 +228,9 @@ impl Delivery<'_> {
         match result {
             Ok(answer) => {
                 self.outcomes.accepted(items, &answer, self.queue);
+                if answer.rejected > 0 {
+                    self.queue.may_lack();
+                }
                 self.parts.accepted = true;
                 self.has_accepted = true;
                 self.small_refusals = 0;
@@ -239,7 +245,7 @@ impl Delivery<'_> {
                 if self.split(&request, &reason) {
                     return None;
                 }
-                self.outcomes.refused(items, kind, &reason);
+                self.refused(items, kind, &reason);
             }
             Err(Failure { remedy: Remedy::Drop, kind, reason })
                 if items.signal == Signal::Logs && kind.is_not_served() =>
@@ -258,14 +264,17 @@ impl Delivery<'_> {
                 }
                 self.skips_until = Some(now + NOT_TAKEN);
             }
-            Err(Failure { remedy: Remedy::Drop, kind, reason }) => {
-                self.outcomes.refused(items, kind, &reason);
-            }
+            Err(Failure { remedy: Remedy::Drop, kind, reason }) => self.refused(items, kind, &reason),
         }
         // The producer reuses the buffer as soon as the request is done.
         drop(request);
         self.part_done(items);
         None
+    }
+
+    fn refused(&mut self, items: Items, kind: FailureKind, reason: &str) {
+        self.outcomes.refused(items, kind, reason);
+        self.queue.may_lack();
     }
 
     /// Returns whether the receiver is known to take no logs.

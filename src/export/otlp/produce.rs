@@ -63,6 +63,12 @@ impl Lane {
         }
     }
 
+    /// Leaves out a point whose value is that of the last one, once in this interval at most, until a receiver may have lost one.
+    #[must_use]
+    pub fn with_unchanged_interval(self, interval: Option<Duration>) -> Self {
+        Self { encoder: self.encoder.with_unchanged_interval(interval), ..self }
+    }
+
     /// Returns false if the last difference is not settled: the next one covers the time until then.
     fn is_ready(&self) -> bool {
         self.temporality == Temporality::Cumulative || self.queues.iter().all(|queue| queue.is_empty())
@@ -86,6 +92,9 @@ impl Lane {
             encoder.acknowledge(queues.first().map(|queue| queue.accepted()).unwrap_or_default());
         }
         for queue in queues.iter() {
+            if queue.take_may_lack() {
+                encoder.send_all();
+            }
             queue.begin_reading();
         }
         encoder.encode_each(sample, |request| {

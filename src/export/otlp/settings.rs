@@ -18,6 +18,8 @@ pub struct Push {
     pub interval: Duration,
     /// Limit of the reading for one push; `None` for no limit.
     pub interval_timeout: Option<Duration>,
+    /// Longest time between two points of a series whose value does not change; `None` to send every point in every push.
+    pub unchanged_interval: Option<Duration>,
     /// Where requests are split, in bytes before compression.
     pub max_request: usize,
     /// Limit of what waits for each destination in memory, in bytes as kept.

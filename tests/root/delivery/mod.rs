@@ -35,6 +35,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_black_holed_destination_delays_no_other_and_not_the_end", black_hole),
     Test::new("an_outage_of_thirty_readings_leaves_no_gap", outage),
     Test::new("what_is_on_disk_survives_sigkill", sigkill),
+    Test::new("unchanged_series_are_left_out_until_a_receiver_may_lack_them", unchanged),
     Test::new("a_full_disk_costs_nothing_but_the_restart", full_disk),
 ];
 
@@ -152,6 +153,57 @@ fn outage() {
         // The back-off is at most one interval, and so is the time until the next reading.
         assert!(current < INTERVAL * 3, "the newest came after {current:?}");
         Figures::new("receiver down for 30 readings", &readings).with_current(current).record();
+    });
+}
+
+/// Returns the names of metrics in a request.
+fn names(message: &ExportMetricsServiceRequest) -> BTreeSet<String> {
+    let scopes = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+    scopes.flat_map(|scope| &scope.metrics).map(|metric| metric.name.clone()).collect()
+}
+
+fn unchanged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let refuses = Arc::new(AtomicBool::new(false));
+    let answer = |refuses: &Arc<AtomicBool>| {
+        let refuses = Arc::clone(refuses);
+        move |message: &ExportMetricsServiceRequest| {
+            if refuses.load(Ordering::Relaxed) {
+                Err(Status::invalid_argument("no"))
+            } else {
+                receiver::ok(message)
+            }
+        }
+    };
+    /// Receives until a reading has all of these metrics, or lacks some.
+    async fn until(receiver: &mut Receiver, all: &BTreeSet<String>, complete: bool) {
+        loop {
+            let next = tokio::time::timeout(DEADLINE, receiver.requests.recv()).await;
+            let message = next.expect("a reading arrives in time").expect("the receiver runs").message;
+            if all.is_subset(&names(&message)) == complete {
+                return;
+            }
+        }
+    }
+    Runtime::new().expect("a runtime").block_on(async {
+        let mut receiver = receiver::start(ANY.into(), answer(&refuses)).await;
+        let address = receiver.address;
+        let flags = ["--unchanged-interval", "1h", "--no-event-logs"];
+        let _program = start(&directory.path().join("log"), &[address], &flags);
+        let first = tokio::time::timeout(DEADLINE, receiver.requests.recv()).await;
+        let first = names(&first.expect("it arrives in time").expect("the receiver runs").message);
+        // What is known from the first reading on, and does not change: of the exporter and of the host.
+        let all: BTreeSet<String> = first.into_iter().filter(|name| name.ends_with("_info")).collect();
+        assert!(!all.is_empty());
+        until(&mut receiver, &all, false).await;
+        refuses.store(true, Ordering::Relaxed);
+        until(&mut receiver, &all, true).await;
+        refuses.store(false, Ordering::Relaxed);
+        until(&mut receiver, &all, false).await;
+        drop(receiver);
+        let mut another = receiver::start(address, answer(&refuses)).await;
+        until(&mut another, &all, true).await;
+        until(&mut another, &all, false).await;
     });
 }
 

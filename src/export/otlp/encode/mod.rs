@@ -10,6 +10,9 @@ mod point;
 mod request;
 mod series;
 mod split;
+mod unchanged;
+
+use std::time::Duration;
 
 use self::buffers::BufferPool;
 pub use self::compress::{Compressor, Forms, plain, plain_size};
@@ -20,6 +23,7 @@ pub use self::request::{Items, Request, Signal};
 use self::request::{RequestHead, RequestWriter, nanoseconds};
 use self::series::{SampleTime, SentSeries, match_series};
 pub use self::split::halves;
+use self::unchanged::Repetition;
 use super::settings::Temporality;
 use crate::export::wire;
 use crate::metrics::{Entity, Metric, Rows, Sample, Visitor, visit};
@@ -40,6 +44,10 @@ pub struct Encoder {
     deltas: Option<Deltas>,
     /// Requests of the last sample that the receiver accepted.
     accepted: Vec<usize>,
+    /// The longest time between two points of a series whose value does not change; `None` to send each in every sample.
+    unchanged_interval: Option<Duration>,
+    /// Whether the next sample has all points.
+    sends_all: bool,
 }
 
 impl Encoder {
@@ -54,6 +62,8 @@ impl Encoder {
             buffers: BufferPool::default(),
             deltas: None,
             accepted: Vec::new(),
+            unchanged_interval: None,
+            sends_all: false,
         }
     }
 
@@ -65,6 +75,18 @@ impl Encoder {
             Temporality::Delta => Some(Deltas::default()),
         };
         Self { deltas, ..self }
+    }
+
+    /// Leaves out a point whose value is that of the last one, once in this interval at most. Differences
+    /// ([`Temporality::Delta`]) are never left out.
+    #[must_use]
+    pub fn with_unchanged_interval(self, interval: Option<Duration>) -> Self {
+        Self { unchanged_interval: interval, ..self }
+    }
+
+    /// Leaves no point out of the next sample: a receiver may have lost earlier ones.
+    pub fn send_all(&mut self) {
+        self.sends_all = true;
     }
 
     /// Splits requests at this size from now on.
@@ -93,11 +115,14 @@ impl Encoder {
         if let Some(deltas) = &mut self.deltas {
             deltas.begin(&std::mem::take(&mut self.accepted));
         }
+        let all = std::mem::take(&mut self.sends_all);
+        let repetition = self.unchanged_interval.map(|interval| Repetition { interval, taken_at, all });
         let temporality = if self.deltas.is_some() { Temporality::Delta } else { Temporality::Cumulative };
         let (head, buffers) = (&self.head, &mut self.buffers);
         let mut cycle = EncodingCycle {
             sent: &mut self.sent,
             deltas: self.deltas.as_mut(),
+            repetition,
             reading: Reading { exporter_since: sample.snapshot.reader_started_at, taken_at, clock },
             entity: 0,
             time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock, is_set },
@@ -112,6 +137,8 @@ impl Encoder {
 struct EncodingCycle<'a> {
     sent: &'a mut Vec<Vec<SentSeries>>,
     deltas: Option<&'a mut Deltas>,
+    /// Only if points can be left out.
+    repetition: Option<Repetition>,
     reading: Reading,
     /// Index of the next entity.
     entity: usize,
@@ -136,6 +163,9 @@ impl Visitor for EncodingCycle<'_> {
             return;
         };
         let mut ended = match_series(entity, values, sent, self.time);
+        if let Some(repetition) = self.repetition {
+            sent.iter_mut().for_each(|sent| sent.begin(entity.metrics.len(), repetition));
+        }
         let time = self.time.nanoseconds;
         if let Some(deltas) = &mut self.deltas {
             deltas.read(index, values.iter().map(entity.series), self.reading);
@@ -164,7 +194,9 @@ impl Visitor for EncodingCycle<'_> {
             }
             for (value, sent) in values.iter().zip(sent.iter_mut()) {
                 if let Some(value) = (metric.read)(value) {
-                    sent.metrics |= bit;
+                    if sent.leaves_out(row, value, self.time.clock) {
+                        continue;
+                    }
                     let point = Point { start: sent.start(time), time, value: Some(value) };
                     self.requests.point(metric, &mut open, sent.attributes(metric.carries), point);
                 } else {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::request::{nanoseconds, write_attribute};
-use crate::metrics::{Carries, Entity, Label, Series};
+use super::unchanged::{LastSent, Repetition};
+use crate::metrics::{Carries, Entity, Label, Series, Value};
 use crate::model::WallClock;
 
 /// The time of a sample.
@@ -30,6 +31,8 @@ pub(super) struct SentSeries {
     key_len: usize,
     /// Metrics that had a point in the last sample, one bit for each row of the entity.
     pub(super) metrics: u64,
+    /// Only if points can be left out.
+    last: Option<Box<LastSent>>,
 }
 
 impl SentSeries {
@@ -39,7 +42,21 @@ impl SentSeries {
         let key_len = attributes.len();
         write_attributes(&mut attributes, &mut text, entity.info, value, clock);
         let start = series.birth.map(|birth| nanoseconds(birth.by(clock)));
-        Self { series, start, attributes: attributes.into_boxed_slice(), key_len, metrics: 0 }
+        Self { series, start, attributes: attributes.into_boxed_slice(), key_len, metrics: 0, last: None }
+    }
+
+    /// Begins a sample of an entity with so many metrics in which points can be left out.
+    pub(super) fn begin(&mut self, metrics: usize, repetition: Repetition) {
+        let last = self.last.get_or_insert_with(|| Box::new(LastSent::new(metrics)));
+        last.begin(self.series.id, repetition);
+    }
+
+    /// Takes note that a row has a value. Returns whether its point is left out: the receiver has it.
+    pub(super) fn leaves_out(&mut self, row: usize, value: Value<'_>, clock: WallClock) -> bool {
+        let bit = 1 << row;
+        let had_point = self.metrics & bit != 0;
+        self.metrics |= bit;
+        self.last.as_mut().is_some_and(|last| last.leaves_out(row, value, clock)) && had_point
     }
 
     /// Returns the start of a point with this time, which is never later: an object can be loaded during the reading.

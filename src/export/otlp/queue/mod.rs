@@ -71,6 +71,8 @@ struct QueueState {
     accepted: Vec<usize>,
     /// True if a dropped reading was logged and not everything was delivered since.
     overflow_logged: bool,
+    /// True if the receiver may lack a point of an earlier reading: the next one leaves none out.
+    may_lack: bool,
     closed: bool,
     /// True if the thread of the disk has the files to bring up to date.
     syncing: bool,
@@ -163,6 +165,17 @@ impl Queue {
         state.reading += 1;
         state.pushed = 0;
         state.accepted.clear();
+    }
+
+    /// Returns whether the receiver may lack a point of the readings so far, and forgets it.
+    #[must_use]
+    pub fn take_may_lack(&self) -> bool {
+        std::mem::take(&mut self.state().may_lack)
+    }
+
+    /// Takes note that the receiver may lack a point: it rejected some, or it can be another one, on another connection.
+    pub fn may_lack(&self) {
+        self.state().may_lack = true;
     }
 
     /// Adds a request of the newest reading, in the form that the queue chooses. Above the limit, drops the oldest readings.
@@ -315,6 +328,7 @@ impl Queue {
 
     /// Counts a request that is damaged.
     pub(crate) fn unreadable(&self, items: Items, error: &std::io::Error) {
+        self.may_lack();
         self.ledger.of(items.signal).unreadable.add(items.count);
         if let Some(disk) = &self.disk {
             disk.log_damage(format_args!("{items} for {} are lost: {error}", self.destination));
@@ -337,6 +351,7 @@ impl Queue {
             return;
         }
         state.is_kept |= accepted;
+        state.may_lack |= !accepted;
         let newest = state.reading;
         let settled = self.settle_first(&mut state).filter(|first| accepted && first.reading == newest);
         let order = settled.map(|first| first.order);
@@ -350,6 +365,7 @@ impl Queue {
     pub fn retry(&self) {
         let mut state = self.state();
         state.in_flight = false;
+        state.may_lack = true;
         state.fall_behind();
         drop(state);
         self.settled.notify_one();
@@ -408,6 +424,7 @@ impl Queue {
         let max_bytes = if state.is_kept { self.max_bytes } else { 0 };
         while state.entries.bytes() > max_bytes {
             let Some(entries) = state.entries.drop_oldest_reading(in_flight, newest) else { break };
+            state.may_lack = true;
             for entry in entries {
                 self.ledger.of(entry.items.signal).overflowed.add(entry.items.count);
                 dropped += entry.items.count;

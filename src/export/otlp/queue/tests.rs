@@ -32,6 +32,28 @@ async fn front_count(queue: &Arc<Queue>) -> u64 {
 }
 
 #[tokio::test]
+async fn a_reading_after_a_loss_or_a_failure_is_to_have_every_point() {
+    let (queue, _) = queue(450);
+    push_reading(&queue, [request(100, 1), request(100, 2)]);
+    assert_eq!(front_count(&queue).await, 1);
+    queue.done(true);
+    assert!(!queue.take_may_lack(), "it was accepted");
+    assert_eq!(front_count(&queue).await, 2);
+    queue.retry();
+    assert!(queue.take_may_lack(), "the receiver may be another one");
+    assert!(!queue.take_may_lack(), "once");
+    assert_eq!(front_count(&queue).await, 2);
+    queue.done(false);
+    assert!(queue.take_may_lack(), "it was refused");
+    for _ in 0..5 {
+        push_reading(&queue, [request(100, 1)]);
+    }
+    assert!(queue.take_may_lack(), "the oldest were dropped");
+    queue.unreadable(Items { signal: Signal::Metrics, count: 1 }, &std::io::Error::other("torn"));
+    assert!(queue.take_may_lack(), "it was damaged");
+}
+
+#[tokio::test]
 async fn whole_readings_are_dropped_oldest_first_and_every_point_is_counted() {
     let (queue, ledger) = queue(450);
     push_reading(&queue, [request(100, 1), request(100, 2)]);

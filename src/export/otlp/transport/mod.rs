@@ -53,6 +53,8 @@ pub struct Transport {
     connector: Connector,
     /// The connection of the last request.
     connection: Option<Connection>,
+    /// How many connections were opened.
+    connections: u64,
     scheme: Scheme,
     authority: Authority,
     /// The path for OTLP/HTTP.
@@ -218,12 +220,19 @@ impl Transport {
             protocol: destination.protocol,
             connector,
             connection: None,
+            connections: 0,
             scheme,
             authority,
             path,
             headers,
             timeout: destination.timeout,
         })
+    }
+
+    /// Returns how many connections were opened. Behind another one there can be another receiver.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections
     }
 
     /// Sends a request. The time limit covers everything, from looking up the name to the end of the answer.
@@ -255,6 +264,7 @@ impl Transport {
         let stream = self.connector.connect().await?;
         let connection = Connection::open(stream, self.protocol).await;
         let connection = connection.map_err(|error| broken(&error))?;
+        self.connections += 1;
         self.exchange(connection, request).await.map_err(|error| broken(&error))?
     }
 
