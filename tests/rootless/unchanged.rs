@@ -67,7 +67,8 @@ proptest! {
 
     #[test]
     fn a_receiver_ends_with_the_same(
-        objects in (snapshots::snapshot(), snapshots::snapshot()),
+        first in snapshots::snapshot(),
+        second in snapshots::snapshot(),
         steps in vec(step(), 1..20),
     ) {
         let (mut whole, mut sparing) = (encoder(None), encoder(Some(INTERVAL)));
@@ -76,7 +77,7 @@ proptest! {
         let mut was_unread = false;
         for step in steps {
             now += step.pause;
-            let objects = if step.second { &objects.1 } else { &objects.0 };
+            let objects = if step.second { &second } else { &first };
             let mut snapshot =
                 Snapshot { clock: objects.clock, taken_at: BootTime::from_secs(now), ..objects.clone() };
             if step.without_links {

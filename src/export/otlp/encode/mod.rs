@@ -160,6 +160,10 @@ impl Visitor for EncodingCycle<'_> {
             if let Some(deltas) = &mut self.deltas {
                 deltas.unread(index);
             }
+            if self.repetition.is_some_and(|repetition| repetition.all) {
+                // It is sent once the table is read.
+                sent.iter_mut().for_each(SentSeries::forget_points);
+            }
             return;
         };
         let mut ended = match_series(entity, values, sent, self.time);

@@ -51,6 +51,11 @@ impl SentSeries {
         last.begin(self.series.id, repetition);
     }
 
+    /// Leaves none of its points out of the next sample.
+    pub(super) fn forget_points(&mut self) {
+        self.last = None;
+    }
+
     /// Takes note that a row has a value. Returns whether its point is left out: the receiver has it.
     pub(super) fn leaves_out(&mut self, row: usize, value: Value<'_>, clock: WallClock) -> bool {
         let bit = 1 << row;
