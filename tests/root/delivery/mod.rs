@@ -200,7 +200,7 @@ fn unchanged() {
         until(&mut receiver, &all, true).await;
         refuses.store(false, Ordering::Relaxed);
         until(&mut receiver, &all, false).await;
-        drop(receiver);
+        receiver.stop().await;
         let mut another = receiver::start(address, answer(&refuses)).await;
         until(&mut another, &all, true).await;
         until(&mut another, &all, false).await;

@@ -42,6 +42,15 @@ pub struct Receiver<M = ExportMetricsServiceRequest> {
     runtime: Option<Runtime>,
 }
 
+impl<M> Receiver<M> {
+    /// Cuts its connections, and waits until another one can listen on the address.
+    pub async fn stop(mut self) {
+        let runtime = self.runtime.take();
+        // Its end cannot be waited for on a thread of another runtime.
+        tokio::task::spawn_blocking(move || drop(runtime)).await.expect("it ends");
+    }
+}
+
 impl<M> Drop for Receiver<M> {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
