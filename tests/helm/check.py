@@ -200,8 +200,8 @@ def schema_has_the_values():
         known = {key for key in properties if ".".join((*path, key)) not in extra}
         require(known == set(values), f"{path}: keys of the schema and of values.yaml: {known ^ set(values)}")
         for key in known:
-            # An empty map is what users may give: the operator's or Kubernetes' own.
-            if isinstance(values[key], dict) and values[key]:
+            # Maps that users give as a whole are Kubernetes' or the operator's own.
+            if isinstance(values[key], dict) and values[key] and key not in WHOLE:
                 compare(values[key], properties[key], (*path, key))
 
     compare(load(CHART / "values.yaml"), schema, ())

@@ -20,8 +20,11 @@ fn files_are_up_to_date() {
 
 #[test]
 fn the_chart_has_the_copies_and_no_other_files() {
-    let made: BTreeSet<String> =
-        dist::files().into_iter().map(|file| file.path).filter(|path| path.starts_with(chart::FOLDER)).collect();
+    let made: BTreeSet<String> = dist::files()
+        .into_iter()
+        .map(|file| file.path)
+        .filter(|path| path.starts_with(chart::FOLDER))
+        .collect();
     let shipped = [dist::dashboards::files(), dist::rules::files()].concat();
     assert_eq!(made.len(), shipped.len(), "{made:?}");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -217,7 +220,7 @@ fn every_query_of_a_dashboard_selects_and_joins_by_job_and_instance() {
 fn panels_are_described_and_do_not_overlap() {
     for (path, dashboard) in dashboards() {
         let panels = dashboard["panels"].as_array().expect("there are panels");
-        let mut taken = std::collections::BTreeSet::new();
+        let mut taken = BTreeSet::new();
         for panel in panels {
             let place = |name: &str| panel["gridPos"][name].as_u64().expect("it has a place");
             for x in place("x")..place("x") + place("w") {
@@ -229,7 +232,7 @@ fn panels_are_described_and_do_not_overlap() {
             let description = panel["description"].as_str().unwrap_or_default();
             assert!(is_row || description.ends_with('.'), "{path}: {} has no sentence", panel["title"]);
         }
-        let mut titles = std::collections::BTreeSet::new();
+        let mut titles = BTreeSet::new();
         for panel in panels.iter().filter(|panel| panel["type"] != "row") {
             assert!(titles.insert(panel["title"].to_string()), "{path}: {} occurs twice", panel["title"]);
         }
