@@ -14,6 +14,7 @@ use bpf_metrics_exporter::model::{Feature, OwnerKind, Reason, Snapshot};
 use caps::Capability;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
+use test_support::http::free_address;
 use test_support::objects::uapi::{map_type, program_type};
 use test_support::objects::{Map, Mount, Program, wait_until};
 
@@ -173,7 +174,9 @@ impl Node<'_> {
     /// Returns what the pod does not see all of although it can be seen outside of containers.
     fn lost(&self, snapshot: &Snapshot) -> BTreeSet<(Feature, Reason)> {
         let lost = unavailable(snapshot).into_iter();
-        lost.filter(|(feature, _)| !self.unavailable.contains(feature)).collect()
+        let lost = lost.filter(|(feature, _)| !self.unavailable.contains(feature)).collect();
+        show(&format!("lost in the pod: {lost:?}"));
+        lost
     }
 }
 
@@ -250,12 +253,24 @@ pub(crate) fn manifest_runs() {
     });
 }
 
-/// With less, the pod serves as well, and says what it does not see, as docs/install/kubernetes.md does.
-pub(crate) fn with_less() {
+/// With less, the pod serves as well, and says what it does not see, as docs/install/kubernetes.md does. With the host's network, it
+/// sees all.
+pub(crate) fn with_less_and_with_more() {
     with_shared_mounts(|| {
         let without_pid = render(&json!({"hostPID": false}));
         let least = render(&json!({"leastPrivilege": true}));
+        let port = free_address().port();
+        let network = render(&json!({
+            "hostNetwork": true,
+            "service": {"targetPort": port},
+            "web": {"listenAddress": format!("127.0.0.1:{port}")},
+        }));
         on_a_node(without_pid.image(), |node| {
+            let (pod, snapshot) = node.run(&network);
+            assert_restricted(&pod, &network.capabilities());
+            assert_eq!(node.lost(&snapshot), BTreeSet::new());
+            pod.stop();
+
             let (pod, snapshot) = node.run(&without_pid);
             assert_restricted(&pod, &without_pid.capabilities());
             let lost = node.lost(&snapshot);

@@ -65,9 +65,9 @@ fn main() -> ExitCode {
             chart::manifest_runs,
         ),
         trials::trial(
-            "the_chart_with_less_runs_in_containerd_and_says_what_is_lost".to_owned(),
+            "the_chart_with_less_and_with_more_runs_in_containerd_and_says_what_is_lost".to_owned(),
             missing.or_else(chart::missing),
-            chart::with_less,
+            chart::with_less_and_with_more,
         ),
     ])
 }

@@ -30,11 +30,12 @@ const HOST_IP: &str = "192.0.2.1";
 /// The address of each pod, in its network namespace.
 pub(crate) const POD_IP: &str = "192.0.2.77";
 
-/// Fields of a pod that a kubelet gives to a runtime, or that decide where and how it is replaced, which is not its matter.
-const POD_FIELDS: [&str; 12] = [
+/// Fields of a pod that are given to the runtime, those that decide where it runs, and that of name servers, which nothing here needs.
+const POD_FIELDS: [&str; 13] = [
     "affinity",
     "automountServiceAccountToken",
     "containers",
+    "dnsPolicy",
     "enableServiceLinks",
     "hostNetwork",
     "hostPID",
@@ -288,7 +289,8 @@ impl Template {
                 uid: uid.to_owned(),
                 namespace: self.namespace.clone(),
             }),
-            hostname: self.name.clone(),
+            // Of the node, on its network.
+            hostname: if flag(&self.pod["hostNetwork"]) { String::new() } else { self.name.clone() },
             log_directory: logs.to_str().expect("it is text").to_owned(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
@@ -357,7 +359,8 @@ impl RunningPod<'_> {
         };
         let port =
             port["containerPort"].as_u64().and_then(|port| port.try_into().ok()).expect("it is a port");
-        (POD_IP.parse::<IpAddr>().expect("it is an address"), port).into()
+        let address = if flag(&self.template.pod["hostNetwork"]) { "127.0.0.1" } else { POD_IP };
+        (address.parse::<IpAddr>().expect("it is an address"), port).into()
     }
 
     /// Returns what the endpoint of the pod answers.
