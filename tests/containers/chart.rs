@@ -203,11 +203,11 @@ fn assert_restricted(pod: &RunningPod<'_>, capabilities: &[String]) {
     for path in
         ["/", "/sys/fs/bpf", "/sys/fs/cgroup", "/sys/kernel/security", "/var/log/pods", "/var/log/containers"]
     {
-        let options = mounts.lines().filter_map(|line| {
+        let mut options = mounts.lines().filter_map(|line| {
             let fields: Vec<&str> = line.split(' ').collect();
             (fields[4] == path).then(|| fields[5].to_owned())
         });
-        let last = options.last().unwrap_or_else(|| panic!("{path} is not mounted"));
+        let last = options.next_back().unwrap_or_else(|| panic!("{path} is not mounted"));
         assert!(last.split(',').any(|option| option == "ro"), "{path}: {last}");
     }
 }

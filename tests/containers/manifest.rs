@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -231,7 +231,7 @@ impl Template {
             };
             match text(&host_path["type"]) {
                 "Directory" => assert!(is(fs::FileType::is_dir), "{path} is not a directory"),
-                "Socket" => assert!(is(|kind| kind.is_socket()), "{path} is not a socket"),
+                "Socket" => assert!(is(FileTypeExt::is_socket), "{path} is not a socket"),
                 "DirectoryOrCreate" => fs::create_dir_all(&path).expect("it can be made"),
                 other => panic!("{other} is not translated"),
             }
