@@ -28,6 +28,8 @@ README = CHART / "README.md"
 TOOLS = ROOT / "target/helm"
 RECEIVERS = ROOT / "target/receivers/bin"
 HELM = TOOLS / "bin/helm"
+KUBECTL = TOOLS / "bin/kubectl"
+DOCUMENT = ROOT / "docs/install/kubernetes.md"
 
 # Kubernetes has AppArmor as a field since 1.30. Helm renders for a newer one unless it is told otherwise.
 BEFORE_APPARMOR = "1.29"
@@ -475,6 +477,44 @@ def notes_name_what_is_there():
     return "three installations"
 
 
+def documentation_is_right():
+    text = DOCUMENT.read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)]
+    [kustomization] = [block for block in blocks if "resources" in block]
+    [values] = [block for block in blocks if "otlp" in block]
+
+    objects = render(values)
+    validate(objects, VERSIONS[-1:])
+    require(field(exporter(objects)["env"], "BPF_METRICS_EXPORTER_OTLP_GRPC.value") == "http://$(HOST_IP):4317", objects)
+
+    [image] = kustomization["images"]
+    image["digest"] = "sha256:" + 64 * "0"
+    with tempfile.TemporaryDirectory() as directory:
+        [resource] = kustomization["resources"]
+        (pathlib.Path(directory) / resource).write_text(MANIFEST.read_text())
+        (pathlib.Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        built = list(yaml.safe_load_all(succeed(KUBECTL, "kustomize", directory)))
+    wanted = f"{image['newName']}@{image['digest']}"
+    require(exporter(built)["image"] == wanted, f"the image is {exporter(built)['image']}, not {wanted}")
+
+    # Values that are named, alone or with what to set them to.
+    defaults = load(CHART / "values.yaml")
+    # What users write below a value that is an empty map.
+    free = {"podSecurityContext.seLinuxOptions.type"}
+    known = set(leaves(defaults)) | free
+    # An attribute of the resource begins like a value.
+    others = {"service.instance.id"}
+    named = {word for word in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)(?:[=:][^`]*)?`", text)
+             if word.split(".")[0] in defaults} - others
+    for word in named:
+        prefixes = any(path == word or path.startswith(word + ".") for path in known)
+        require(prefixes, f"{word} is no value")
+    for line in re.findall(r"--set ([\w.]+)=", text):
+        require(line in known, f"{line} is no value")
+    require(len(named) > 15, f"{named}")
+    return f"{len(blocks)} examples, {len(named)} names of values"
+
+
 def collectors_are_valid():
     environment = {"GATEWAY": "gateway.example.com:4317", "PROMETHEUS": "http://prometheus:9090",
                    "LOGS": "http://loki:3100/otlp"}
@@ -541,8 +581,8 @@ CHECKS = [
     lint, values_have_their_effect, every_value_is_set_by_a_case, schema_has_the_values, wrong_values_are_refused,
     objects_are_valid, apparmor_is_an_annotation_before_1_30, operator_objects_fit_their_types,
     constraints_have_their_fields, every_mount_has_a_volume, rules_are_those_of_dist, dashboards_are_those_of_dist,
-    packages_are_alike, manifest_is_up_to_date, readme_has_the_values, notes_name_what_is_there, collectors_are_valid,
-    scrape_job_selects_the_pods,
+    packages_are_alike, manifest_is_up_to_date, readme_has_the_values, notes_name_what_is_there, documentation_is_right,
+    collectors_are_valid, scrape_job_selects_the_pods,
 ]
 
 
