@@ -47,6 +47,10 @@ dashboards:
 dashboards-check:
     tests/dashboards/check
 
+# Checks the chart, the manifest and the configurations for Kubernetes; `UPDATE=1` writes the manifest and the table of values
+chart:
+    tests/helm/check
+
 # Draws the picture of the README from real programs, which takes the minutes and a release build
 picture minutes="10":
     tests/dashboards/picture/make {{minutes}}

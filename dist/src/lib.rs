@@ -1,6 +1,8 @@
-//! What is shipped beside the program and derives from its table of metrics: dashboards, rules, and the stack to try them out.
+//! What is shipped beside the program and derives from its table of metrics: dashboards, rules, their
+//! copies in the chart, and the stack to try them out.
 //! Entry point: [`files`]. `just dashboards` writes the files, and a test compares them.
 
+pub mod chart;
 pub mod dashboards;
 pub mod grafana;
 pub mod names;
@@ -29,6 +31,6 @@ impl File {
 #[must_use]
 pub fn files() -> Vec<File> {
     let mut files = [dashboards::files(), rules::files()].concat();
-    files.extend(stack::files(&files));
+    files.extend([chart::files(&files), stack::files(&files)].concat());
     files
 }

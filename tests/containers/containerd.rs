@@ -60,14 +60,18 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             Ok(answer.status.success())
         })
         .expect("it starts");
-        let archive = images.join("archive");
-        let podman = Podman::new(images);
-        let mut save = podman.command();
-        save.args(["save", "--quiet", "--format", "oci-archive", "--output"]).arg(&archive).arg(IMAGE);
-        output(&mut save);
-        drop(podman);
-        output(containerd.ctr().args(["images", "import"]).arg(&archive));
+        containerd.import(&Podman::new(images), IMAGE);
         containerd
+    }
+
+    /// Copies an image of Podman.
+    pub(crate) fn import(&self, podman: &Podman<'_>, image: &str) {
+        let archive = self.directory.join("archive");
+        let mut save = podman.command();
+        save.args(["save", "--quiet", "--format", "oci-archive", "--output"]).arg(&archive).arg(image);
+        output(&mut save);
+        output(self.ctr().args(["images", "import"]).arg(&archive));
+        fs::remove_file(&archive).expect("it was made");
     }
 
     fn ctr(&self) -> Command {
@@ -96,7 +100,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         })
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).expect("it was made")
     }
 }

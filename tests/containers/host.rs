@@ -14,7 +14,7 @@ use bpf_metrics_exporter::model::ReaderKind;
 
 use super::holder;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
 use test_support::objects::wait_until;
 
@@ -179,18 +179,49 @@ pub(crate) fn unmount_below(directory: &Path) {
 /// Runs this in network and mount namespaces of its own, with a `/run` of its own: every port is free there, and interfaces, rules of
 /// the firewall and mounts are gone afterwards.
 pub(crate) fn isolated(work: impl FnOnce() + Send + 'static) {
+    in_namespaces(CloneFlags::CLONE_NEWNET, || {
+        output(command("busybox").args(["ip", "link", "set", "lo", "up"]));
+        work();
+    });
+}
+
+/// Runs this in a mount namespace of its own, whose mounts are shared as on a host with systemd, with a `/run` and a `/var/log` of its
+/// own.
+pub(crate) fn with_shared_mounts(work: impl FnOnce() + Send + 'static) {
+    in_namespaces(CloneFlags::empty(), || {
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).expect("root may");
+        mount(Some("tmpfs"), "/var/log", Some("tmpfs"), MsFlags::empty(), none).expect("root may");
+        work();
+    });
+}
+
+/// Runs this in a mount namespace and these namespaces of its own, with a `/run` of its own.
+fn in_namespaces(further: CloneFlags, work: impl FnOnce() + Send + 'static) {
     // The namespaces of a thread are those of the processes that it starts.
     let thread = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("root may");
+        unshare(further | CloneFlags::CLONE_NEWNS).expect("root may");
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("root may");
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("root may");
-        output(command("busybox").args(["ip", "link", "set", "lo", "up"]));
         work();
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Runs this in the network namespace of a process.
+pub(crate) fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/net")).expect("it runs");
+    let done = thread::scope(|scope| {
+        let there = scope.spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may");
+            work()
+        });
+        there.join()
+    });
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Returns the network namespace of the calling thread.

@@ -8,6 +8,12 @@ use std::path::Path;
 use bpf_metrics_exporter::lookup::cri::messages::{ContainerMetadata, Empty, PodSandboxMetadata};
 
 use super::containerd::Containerd;
+use super::cri::{
+    ContainerConfig, ContainerId, CreateContainerRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec,
+    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
+    Mount, NODE, NamespaceOption, PodSandboxConfig, PodSandboxId, RunPodSandboxRequest,
+    RunPodSandboxResponse,
+};
 use super::holder;
 use super::podman::IMAGE;
 
@@ -15,137 +21,6 @@ use super::podman::IMAGE;
 pub(crate) const UID: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
 pub(crate) const NAMESPACE: &str = "shop";
 pub(crate) const NAME: &str = "cart-7c5d";
-
-// Messages that only a kubelet sends, with the fields that are set here. Source: Kubernetes, `staging/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RunPodSandboxRequest {
-    #[prost(message, optional, tag = "1")]
-    config: Option<PodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PodSandboxConfig {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<PodSandboxMetadata>,
-    #[prost(string, tag = "3")]
-    log_directory: String,
-    #[prost(message, optional, tag = "8")]
-    linux: Option<LinuxPodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxPodSandboxConfig {
-    #[prost(string, tag = "1")]
-    cgroup_parent: String,
-    #[prost(message, optional, tag = "2")]
-    security_context: Option<LinuxSandboxSecurityContext>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxSandboxSecurityContext {
-    #[prost(message, optional, tag = "1")]
-    namespace_options: Option<NamespaceOption>,
-    #[prost(bool, tag = "6")]
-    privileged: bool,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct NamespaceOption {
-    #[prost(int32, tag = "1")]
-    network: i32,
-}
-
-/// `NamespaceMode`: the host's.
-const NODE: i32 = 2;
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RunPodSandboxResponse {
-    #[prost(string, tag = "1")]
-    pod_sandbox_id: String,
-}
-
-/// `StopPodSandboxRequest`, and `RemovePodSandboxRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct PodSandboxId {
-    #[prost(string, tag = "1")]
-    pod_sandbox_id: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct CreateContainerRequest {
-    #[prost(string, tag = "1")]
-    pod_sandbox_id: String,
-    #[prost(message, optional, tag = "2")]
-    config: Option<ContainerConfig>,
-    #[prost(message, optional, tag = "3")]
-    sandbox_config: Option<PodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainerConfig {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ContainerMetadata>,
-    #[prost(message, optional, tag = "2")]
-    image: Option<ImageSpec>,
-    #[prost(string, repeated, tag = "3")]
-    command: Vec<String>,
-    #[prost(message, repeated, tag = "7")]
-    mounts: Vec<Mount>,
-    #[prost(string, tag = "11")]
-    log_path: String,
-    #[prost(message, optional, tag = "15")]
-    linux: Option<LinuxContainerConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ImageSpec {
-    #[prost(string, tag = "1")]
-    image: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Mount {
-    #[prost(string, tag = "1")]
-    container_path: String,
-    #[prost(string, tag = "2")]
-    host_path: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxContainerConfig {
-    #[prost(message, optional, tag = "2")]
-    security_context: Option<LinuxContainerSecurityContext>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxContainerSecurityContext {
-    #[prost(bool, tag = "2")]
-    privileged: bool,
-    #[prost(message, optional, tag = "3")]
-    namespace_options: Option<NamespaceOption>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ExecSyncRequest {
-    #[prost(string, tag = "1")]
-    container_id: String,
-    #[prost(string, repeated, tag = "2")]
-    command: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ExecSyncResponse {
-    #[prost(int32, tag = "3")]
-    exit_code: i32,
-}
-
-/// `CreateContainerResponse`, and `StartContainerRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainerId {
-    #[prost(string, tag = "1")]
-    container_id: String,
-}
 
 /// A pod, with its sandbox and a log directory below `root`.
 pub(crate) struct KubeletPod<'a> {
@@ -169,10 +44,12 @@ impl<'a> KubeletPod<'a> {
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/kubepods/besteffort/pod{UID}"),
                 security_context: Some(LinuxSandboxSecurityContext {
-                    namespace_options: Some(NamespaceOption { network: NODE }),
+                    namespace_options: Some(NamespaceOption { network: NODE, ..NamespaceOption::default() }),
                     privileged: true,
+                    seccomp: None,
                 }),
             }),
+            ..PodSandboxConfig::default()
         };
         fs::create_dir_all(&config.log_directory).expect("the test directory is writable");
         let request = RunPodSandboxRequest { config: Some(config.clone()) };
@@ -193,14 +70,21 @@ impl<'a> KubeletPod<'a> {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
             image: Some(ImageSpec { image: IMAGE.to_owned() }),
             command,
-            mounts: vec![Mount { container_path: holder::HOST.to_owned(), host_path: "/".to_owned() }],
+            mounts: vec![Mount {
+                container_path: holder::HOST.to_owned(),
+                host_path: "/".to_owned(),
+                ..Mount::default()
+            }],
             log_path: format!("{name}/0.log"),
             linux: Some(LinuxContainerConfig {
                 security_context: Some(LinuxContainerSecurityContext {
                     privileged: true,
-                    namespace_options: Some(NamespaceOption { network: NODE }),
+                    namespace_options: Some(NamespaceOption { network: NODE, ..NamespaceOption::default() }),
+                    ..LinuxContainerSecurityContext::default()
                 }),
+                ..LinuxContainerConfig::default()
             }),
+            ..ContainerConfig::default()
         };
         let request = CreateContainerRequest {
             pod_sandbox_id: self.sandbox.clone(),
@@ -219,7 +103,7 @@ impl<'a> KubeletPod<'a> {
     /// Runs a command in a container to its end.
     pub(crate) fn execute(&self, container: &str, command: Vec<String>) {
         let request = ExecSyncRequest { container_id: container.to_owned(), command };
-        let ExecSyncResponse { exit_code } = self.containerd.call("ExecSync", request);
+        let ExecSyncResponse { exit_code, .. } = self.containerd.call("ExecSync", request);
         assert_eq!(exit_code, 0);
     }
 

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use test_support::{root, trials};
 
 mod actors;
+mod chart;
 mod containerd;
+mod cri;
 mod holder;
 mod host;
 mod kubelet;
+mod manifest;
 mod owned;
 mod pod;
 mod podman;
@@ -48,8 +51,23 @@ fn main() -> ExitCode {
         ),
         trials::trial(
             "the_stack_shows_what_the_exporter_pushes_and_leaves_nothing".to_owned(),
-            missing.or_else(stack::missing),
+            missing.clone().or_else(stack::missing),
             stack::plays,
+        ),
+        trials::trial(
+            "the_program_accepts_the_settings_of_every_case_of_the_chart".to_owned(),
+            chart::missing(),
+            chart::settings_are_accepted,
+        ),
+        trials::trial(
+            "the_manifest_runs_unchanged_in_containerd".to_owned(),
+            missing.clone(),
+            chart::manifest_runs,
+        ),
+        trials::trial(
+            "the_chart_with_less_and_with_more_runs_in_containerd_and_says_what_is_lost".to_owned(),
+            missing.or_else(chart::missing),
+            chart::with_less_and_with_more,
         ),
     ])
 }

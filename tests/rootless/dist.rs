@@ -1,5 +1,10 @@
 //! What is shipped beside the program: the files are up to date, and their queries are right for many exporters.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use dist::chart;
 use dist::names::{self, MAP_FILL};
 use dist::promql::Scope;
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
@@ -10,6 +15,53 @@ use test_support::golden;
 fn files_are_up_to_date() {
     for dist::File { path, text } in dist::files() {
         golden::assert_golden(&path, &text);
+    }
+}
+
+#[test]
+fn the_chart_has_the_copies_and_no_other_files() {
+    let made: BTreeSet<String> = dist::files()
+        .into_iter()
+        .map(|file| file.path)
+        .filter(|path| path.starts_with(chart::FOLDER))
+        .collect();
+    let shipped = [dist::dashboards::files(), dist::rules::files()].concat();
+    assert_eq!(made.len(), shipped.len(), "{made:?}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = BTreeSet::new();
+    for folder in ["dashboards", "rules"] {
+        for entry in fs::read_dir(root.join(chart::FOLDER).join(folder)).expect("the folder is there") {
+            let name = entry.expect("it can be listed").file_name();
+            found.insert(format!("{}/{folder}/{}", chart::FOLDER, name.display()));
+        }
+    }
+    assert_eq!(found, made);
+}
+
+#[test]
+fn the_chart_grants_the_capabilities_that_readings_use() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("the file is there");
+    let values: Value =
+        serde_saphyr::from_str(&read("dist/helm/bpf-metrics-exporter/values.yaml")).expect("it is YAML");
+    let granted = values["containerSecurityContext"]["capabilities"]["add"].as_array().expect("it is a list");
+    let granted: BTreeSet<&str> = granted.iter().map(|name| name.as_str().expect("it is text")).collect();
+    // The sentence that names them.
+    let page = read("docs/privileges.md");
+    let (_, rest) = page.split_once("**Seven capabilities**").expect("the page names them");
+    let (sentence, _) = rest.split_once('.').expect("it is a sentence");
+    let named: BTreeSet<&str> = sentence.split('`').filter_map(|word| word.strip_prefix("CAP_")).collect();
+    assert_eq!(granted, named);
+    assert_eq!(granted.len(), 7);
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_program() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/helm/bpf-metrics-exporter/Chart.yaml");
+    let text = fs::read_to_string(path).expect("the file is there");
+    let chart: Value = serde_saphyr::from_str(&text).expect("it is YAML");
+    for key in ["version", "appVersion"] {
+        assert_eq!(chart[key], env!("CARGO_PKG_VERSION"), "{key}");
     }
 }
 
@@ -168,7 +220,7 @@ fn every_query_of_a_dashboard_selects_and_joins_by_job_and_instance() {
 fn panels_are_described_and_do_not_overlap() {
     for (path, dashboard) in dashboards() {
         let panels = dashboard["panels"].as_array().expect("there are panels");
-        let mut taken = std::collections::BTreeSet::new();
+        let mut taken = BTreeSet::new();
         for panel in panels {
             let place = |name: &str| panel["gridPos"][name].as_u64().expect("it has a place");
             for x in place("x")..place("x") + place("w") {
@@ -180,7 +232,7 @@ fn panels_are_described_and_do_not_overlap() {
             let description = panel["description"].as_str().unwrap_or_default();
             assert!(is_row || description.ends_with('.'), "{path}: {} has no sentence", panel["title"]);
         }
-        let mut titles = std::collections::BTreeSet::new();
+        let mut titles = BTreeSet::new();
         for panel in panels.iter().filter(|panel| panel["type"] != "row") {
             assert!(titles.insert(panel["title"].to_string()), "{path}: {} occurs twice", panel["title"]);
         }
