@@ -1,0 +1,5 @@
+//! The documents: links resolve, every page can be reached, and what they say of the program is so.
+
+mod links;
+mod messages;
+mod source;
