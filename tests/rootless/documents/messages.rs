@@ -76,7 +76,7 @@ const RELAYS: [(&str, &str, Origin); 14] = [
 const MESSAGES: &str = "src/bin/bpf-metrics-exporter/messages.rs";
 
 /// Functions that make messages for others to log or to end with.
-const MAKERS: [(&str, &str); 13] = [
+const MAKERS: [(&str, &str); 14] = [
     (MESSAGES, "internal_error"),
     (MESSAGES, "not_listening"),
     (MESSAGES, "not_permitted"),
@@ -90,6 +90,7 @@ const MAKERS: [(&str, &str); 13] = [
     (DISK, "log_read"),
     (DISK, "open"),
     (DISK, "closed"),
+    (DISK, "regular"),
 ];
 
 const DISK: &str = "src/export/otlp/queue/disk/mod.rs";

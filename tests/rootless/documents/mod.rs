@@ -2,4 +2,5 @@
 
 mod links;
 mod messages;
+mod semconv;
 mod source;
