@@ -37,7 +37,7 @@ fn docs_endpoint_has_the_bounds() {
 }
 
 /// Compares a page with the same page that has a text between its marks.
-fn assert_has(page: &str, text: &str) {
+pub(super) fn assert_has(page: &str, text: &str) {
     const START: &str = "<!-- generated -->\n";
     const END: &str = "<!-- end -->\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
