@@ -1,6 +1,7 @@
 //! `docs/capacity.md` has the number of series of each thing, and its formula is that of real exports.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use bpf_metrics_exporter::export::prometheus::{self, Format};
 use bpf_metrics_exporter::metrics::select::{Selected, Selection};
@@ -96,7 +97,7 @@ fn docs_capacity_has_the_series_of_each_thing() {
     let mut table = "| | series | for each | selected |\n|---|---|---|---|\n".to_owned();
     for (title, each, is_selected) in count.each {
         let selected = if is_selected { "with its object" } else { "always there" };
-        table += &format!("| {title} | {each} | {} | {selected} |\n", things[title]);
+        let _infallible = writeln!(table, "| {title} | {each} | {} | {selected} |", things[title]);
     }
     assert_has(PAGE, &table);
 }

@@ -132,10 +132,13 @@ const NOT_MESSAGES: [&str; 29] = [
 fn messages() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut relays = BTreeSet::new();
+    let mut parts = BTreeSet::new();
     for source in Source::all() {
         let name = source.name();
         let mut add = |text: String| {
-            if words(&text) >= 2 && !NOT_MESSAGES.contains(&&*text) {
+            if let Some(part) = NOT_MESSAGES.iter().find(|part| **part == text) {
+                parts.insert(*part);
+            } else if words(&text) >= 2 {
                 found.entry(text).or_insert_with(|| name.to_owned());
             }
         };
@@ -167,9 +170,12 @@ fn messages() -> BTreeMap<String, String> {
         for (_, function) in relayed.chain(MAKERS).filter(|(file, _)| *file == name) {
             let texts = source.texts_of_function(function);
             assert!(!texts.is_empty(), "{name} has no function {function} with a text");
-            texts.into_iter().for_each(|text| add(text.template()));
+            for text in texts {
+                add(text.template());
+            }
         }
     }
+    assert_eq!(parts, NOT_MESSAGES.into(), "parts of messages that are in the source");
     let known: BTreeSet<(String, String)> =
         RELAYS.iter().map(|(file, arguments, _)| ((*file).to_owned(), (*arguments).to_owned())).collect();
     assert_eq!(relays, known, "calls that log a text from elsewhere, and where their texts come from");

@@ -326,7 +326,7 @@ impl Registry {
                     assert_eq!(unknown, None, "{name} has a word that its list has not");
                 }
                 None => {
-                    text.push_str(if *is_number { "        type: int\n" } else { "        type: string\n" })
+                    text.push_str(if *is_number { "        type: int\n" } else { "        type: string\n" });
                 }
             }
             let _infallible =
@@ -470,10 +470,10 @@ fn check_definition(attribute: &Value) -> String {
     let examples = || attribute["examples"].as_array().unwrap_or_else(|| panic!("{name} has no examples"));
     match &attribute["type"] {
         Value::String(plain) if plain == "string" => {
-            assert!(examples().iter().all(Value::is_string), "{attribute}")
+            assert!(examples().iter().all(Value::is_string), "{attribute}");
         }
         Value::String(plain) if plain == "int" => {
-            assert!(examples().iter().all(Value::is_u64), "{attribute}")
+            assert!(examples().iter().all(Value::is_u64), "{attribute}");
         }
         members => {
             has_fields(members, &["members"], &[]);
@@ -494,7 +494,7 @@ fn check_reference(attribute: &Value) -> String {
     has_fields(attribute, &["ref", "requirement_level"], &["brief"]);
     match &attribute["requirement_level"] {
         Value::String(level) => {
-            assert!(["required", "recommended", "opt_in"].contains(&&**level), "{attribute}")
+            assert!(["required", "recommended", "opt_in"].contains(&&**level), "{attribute}");
         }
         condition => {
             has_fields(condition, &["conditionally_required"], &[]);

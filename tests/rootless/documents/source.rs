@@ -1,5 +1,6 @@
 //! The texts of the program's source: string literals outside of tests and comments, and the calls that they are in.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// A file of the source.
@@ -152,7 +153,7 @@ fn lex(file: &str) -> (String, Vec<Text>) {
             rest.find('\n').map_or("", |end| &rest[end..])
         } else if first == '"' {
             let (text, after) = literal(&rest[1..]);
-            code.push_str(&format!("\"{}\"", texts.len()));
+            let _infallible = write!(code, "\"{}\"", texts.len());
             texts.push(Text(text));
             after
         } else if let Some(after) = character(rest) {
