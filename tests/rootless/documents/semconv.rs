@@ -427,6 +427,16 @@ fn docs_semconv_is_up_to_date() {
     }
 }
 
+#[test]
+fn docs_otlp_has_each_event_and_its_attributes() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/otlp.md")).expect("a page");
+    for event in golden_events::events() {
+        let names = event_attributes(&event).into_keys().chain([event.kind.as_str()]);
+        let missing: Vec<&str> = names.filter(|name| !page.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "docs/otlp.md does not have {missing:?}");
+    }
+}
+
 /// Checks that a mapping has these fields, and perhaps the others, and nothing else.
 fn has_fields(value: &Value, required: &[&str], optional: &[&str]) {
     let fields = value.as_object().unwrap_or_else(|| panic!("not a mapping: {value}"));
