@@ -35,6 +35,15 @@ bpf:
 bench:
     cargo bench --locked
 
+# What bpftool, bpftop and node_exporter report of the same objects, and what a refresh of each costs, side by side in one run:
+# docs/comparison.md. Needs a release build
+compare *arguments:
+    tests/compare/run {{arguments}}
+
+# What nodes of several sizes need: docs/capacity.md. Needs a release build
+capacity *arguments:
+    tests/compare/capacity {{arguments}}
+
 # Ten hours of ordinary life in ten minutes, with real objects and a real Prometheus: no alert may fire
 ordinary-life seconds="600":
     ORDINARY_LIFE={{seconds}} cargo test --locked --test wire -- real_life
@@ -65,4 +74,4 @@ page-picture minutes="10":
 
 # Accept changed outputs: read the diff before you commit it
 update:
-    UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files rules::docs
+    UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files rules::docs documents::

@@ -278,7 +278,7 @@ pub fn markdown() -> String {
         (
             "readings and history without a look at the page",
             seconds(PAGE_WATCHED),
-            "the page costs nothing while nobody looks",
+            "the page costs nothing while it is not open",
             "they end and are freed",
         ),
         (

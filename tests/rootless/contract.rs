@@ -18,7 +18,7 @@ const GAUGE: bool = false;
 const COUNTER: bool = true;
 
 /// Name, kind, unit, labels.
-const CONTRACT: [(&str, bool, &str, &[&str]); 11] = [
+pub(super) const CONTRACT: [(&str, bool, &str, &[&str]); 11] = [
     ("bpf_program_info", GAUGE, "", &["id", "name", "type", "tag", "gpl_compatible", "load_time"]),
     ("bpf_map_info", GAUGE, "", &["id", "name", "type", "key_size", "value_size", "max_entries", "flags"]),
     ("bpf_link_info", GAUGE, "", &["id", "prog_id", "type"]),

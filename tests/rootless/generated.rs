@@ -37,7 +37,7 @@ fn docs_endpoint_has_the_bounds() {
 }
 
 /// Compares a page with the same page that has a text between its marks.
-fn assert_has(page: &str, text: &str) {
+pub(super) fn assert_has(page: &str, text: &str) {
     const START: &str = "<!-- generated -->\n";
     const END: &str = "<!-- end -->\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
@@ -55,7 +55,8 @@ fn documents() -> Vec<(PathBuf, String)> {
         let paths = entries.map(|entry| entry.expect("it can be listed").path());
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
     };
-    let paths = [pages("."), pages("docs"), pages("docs/decisions")].concat();
+    let folders = [".", "docs", "docs/decisions", "docs/install", "docs/semconv"];
+    let paths = folders.map(pages).concat();
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("a page is text");
         (path, text)

@@ -17,7 +17,7 @@ const HOSTILE: &str = "a\nb\0\u{7}\"\\\u{1b}[2J\u{9b}31m\u{202e}gnp.exe\u{2028}\
 
 const SECOND: u64 = 1_000_000_000;
 
-fn clock() -> WallClock {
+pub(super) fn clock() -> WallClock {
     WallClock { booted_at: "2026-03-01T12:00:00Z".parse().expect("it is a date") }
 }
 
@@ -131,7 +131,7 @@ fn pin(id: u32, path: &str) -> Subject {
 }
 
 /// An event of each kind, in the order of [`EventKind::ALL`], and one of a program that was gone at once.
-fn events() -> Vec<Event> {
+pub(super) fn events() -> Vec<Event> {
     let eth0 = |name: Option<&str>| Target::Device(Device { ifindex: 2, name: name.map(Into::into) });
     let cgroup = Target::Cgroup(Cgroup { id: 4721, path: Some("/system.slice/ssh.service".into()) });
     let unloaded = Subject { since: Some(BootTime(5 * SECOND)), ..program(17, "trace_open", "kprobe") };

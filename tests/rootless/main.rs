@@ -8,6 +8,7 @@ mod corpus;
 mod delivery;
 mod delta;
 mod dist;
+mod documents;
 mod encoding;
 mod generated;
 mod golden;

@@ -314,7 +314,7 @@ fn fingerprint_differs() -> Alert {
 fn program_unexpected() -> Alert {
     Alert {
         name: "BpfProgramUnexpected",
-        reason: "Any, since the baseline says what is expected. 5 minutes: a program that is gone by then was seen by whoever follows the \
+        reason: "Any, since the baseline says what is expected. 5 minutes: a program that is gone by then was seen by the readers of \
                  events, and an alert could not say more. Nodes without a baseline have no such series.",
         expression: format!("max by ({NODE}) ({}) > 0", Scope::ALL.of(PROGRAM_UNEXPECTED)),
         after: "5m",
@@ -523,8 +523,8 @@ fn points_dropped() -> Alert {
         Losses::of(OTLP_DROPPED_POINTS, OTLP_POINTS);
     Alert {
         name: "BpfPointsDropped",
-        reason: "An exporter that is only scraped has the default receiver, which nobody runs: so it counts only where a flag or variable \
-                 gives the receiver, or where it has accepted points since the exporter was started. Points that do not fit into the \
+        reason: "An exporter that is only scraped has the default receiver, which does not exist: so it counts only where a flag or \
+                 variable gives the receiver, or where it has accepted points since the exporter was started. Points that do not fit into the \
                  backlog are dropped while the receiver is unreachable. An exporter that only pushes has no samples of that time; so \
                  the count is compared with the last one that is at least an hour old, of up to a day before, and any growth counts. \
                  A refusal that does not repeat within 20 minutes is not reported. What is dropped at the exit is ordinary while the \

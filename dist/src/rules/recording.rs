@@ -193,7 +193,7 @@ fn objects() -> Vec<Recording> {
         Recording {
             record: MAP_FILL_OF_OWNER,
             about: "Fill of each map that refuses entries when it is full, with its owner; of maps that are more than half full, since \
-                    the others are many and nobody waits for them.",
+                    the others are many, and their fill needs no attention.",
             expression: format!(
                 "(max by ({OBJECT}) ({}) > 0.5)\n* on ({OBJECT}) group_left (type_name, owner_kind, owner)\n{}",
                 Scope::ALL.of(MAP_FILL),
@@ -262,7 +262,7 @@ fn fleet() -> Vec<Recording> {
         Recording {
             record: FINGERPRINTS,
             about: "Fingerprint of the programs of each owner of a node, and of the host, which has no workload. Pods of one controller \
-                    are one workload. The kernel owns what nobody is known to own, and is left out.",
+                    are one workload. Objects without a known owner are the kernel's, and are left out.",
             expression: Scope::ALL.fingerprints(),
         },
         Recording {
