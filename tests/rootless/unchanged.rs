@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use test_support::points::{Distribution, Labels, Point, decode_all};
 use test_support::snapshots;
 
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 
 /// The longest time between two readings.
 const PAUSE: Duration = Duration::from_secs(40);

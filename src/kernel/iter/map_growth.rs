@@ -173,18 +173,16 @@ impl Growth {
         let Ok(entries) = u64::try_from(entries) else { return false };
         let measured = Measurement { entries, bytes };
         let known = self.shapes.entry(Shape::from(map)).or_default();
-        match known.line {
-            Some(line) => known.check(line, measured, map.max_entries),
-            None => {
-                known.learn(measured);
-                false
-            }
+        if let Some(line) = known.line {
+            return known.check(line, measured, map.max_entries);
         }
+        known.learn(measured);
+        false
     }
 
     /// Returns which of these ids, in ascending order, are measured in this reading although their memory can be calculated: those that
     /// follow the last one, each in its turn.
-    pub(super) fn to_check(&mut self, changed: &[u32]) -> Vec<u32> {
+    pub(super) fn choose_checked(&mut self, changed: &[u32]) -> Vec<u32> {
         let next = changed.partition_point(|&id| id <= self.last_checked);
         let (before, after) = changed.split_at(next);
         let chosen: Vec<u32> = after.iter().chain(before).take(CHECKED).copied().collect();
@@ -354,12 +352,12 @@ mod tests {
     fn maps_are_checked_in_turn() {
         let mut growth = Growth::default();
         let changed: Vec<u32> = (1..=10).collect();
-        assert_eq!(growth.to_check(&changed), [1, 2, 3, 4]);
-        assert_eq!(growth.to_check(&changed), [5, 6, 7, 8]);
-        assert_eq!(growth.to_check(&changed), [9, 10, 1, 2]);
-        assert_eq!(growth.to_check(&[2]), [2]);
-        assert_eq!(growth.to_check(&[]), [0; 0]);
-        assert_eq!(growth.to_check(&changed), [3, 4, 5, 6]);
+        assert_eq!(growth.choose_checked(&changed), [1, 2, 3, 4]);
+        assert_eq!(growth.choose_checked(&changed), [5, 6, 7, 8]);
+        assert_eq!(growth.choose_checked(&changed), [9, 10, 1, 2]);
+        assert_eq!(growth.choose_checked(&[2]), [2]);
+        assert_eq!(growth.choose_checked(&[]), [0; 0]);
+        assert_eq!(growth.choose_checked(&changed), [3, 4, 5, 6]);
     }
 
     #[test]

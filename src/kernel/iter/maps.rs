@@ -88,7 +88,7 @@ impl Maps {
             stale.iter().map(|&(index, entries)| can_calculate(&self.cache[index], entries)).collect();
         let with_line = stale.iter().zip(&calculated).filter(|(_, calculated)| calculated.is_some());
         let with_line: Vec<u32> = with_line.map(|(&(index, _), _)| self.cache[index].facts.id).collect();
-        let to_check = self.growth.to_check(&with_line);
+        let to_check = self.growth.choose_checked(&with_line);
         let mut permitted = true;
         for (&(index, entries), calculated) in stale.iter().zip(calculated) {
             let facts = &self.cache[index].facts;

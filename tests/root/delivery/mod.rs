@@ -162,6 +162,17 @@ fn names(message: &ExportMetricsServiceRequest) -> BTreeSet<String> {
     scopes.flat_map(|scope| &scope.metrics).map(|metric| metric.name.clone()).collect()
 }
 
+/// Receives until a reading has all of these metrics, or lacks some.
+async fn receive_names(receiver: &mut Receiver, all: &BTreeSet<String>, complete: bool) {
+    loop {
+        let next = tokio::time::timeout(DEADLINE, receiver.requests.recv()).await;
+        let message = next.expect("a reading arrives in time").expect("the receiver runs").message;
+        if all.is_subset(&names(&message)) == complete {
+            return;
+        }
+    }
+}
+
 fn unchanged() {
     let directory = tempfile::tempdir().expect("a directory");
     let refuses = Arc::new(AtomicBool::new(false));
@@ -175,16 +186,6 @@ fn unchanged() {
             }
         }
     };
-    /// Receives until a reading has all of these metrics, or lacks some.
-    async fn until(receiver: &mut Receiver, all: &BTreeSet<String>, complete: bool) {
-        loop {
-            let next = tokio::time::timeout(DEADLINE, receiver.requests.recv()).await;
-            let message = next.expect("a reading arrives in time").expect("the receiver runs").message;
-            if all.is_subset(&names(&message)) == complete {
-                return;
-            }
-        }
-    }
     Runtime::new().expect("a runtime").block_on(async {
         let mut receiver = receiver::start(ANY.into(), answer(&refuses)).await;
         let address = receiver.address;
@@ -195,15 +196,15 @@ fn unchanged() {
         // What is known from the first reading on, and does not change: of the exporter and of the host.
         let all: BTreeSet<String> = first.into_iter().filter(|name| name.ends_with("_info")).collect();
         assert!(!all.is_empty());
-        until(&mut receiver, &all, false).await;
+        receive_names(&mut receiver, &all, false).await;
         refuses.store(true, Ordering::Relaxed);
-        until(&mut receiver, &all, true).await;
+        receive_names(&mut receiver, &all, true).await;
         refuses.store(false, Ordering::Relaxed);
-        until(&mut receiver, &all, false).await;
+        receive_names(&mut receiver, &all, false).await;
         receiver.stop().await;
         let mut another = receiver::start(address, answer(&refuses)).await;
-        until(&mut another, &all, true).await;
-        until(&mut another, &all, false).await;
+        receive_names(&mut another, &all, true).await;
+        receive_names(&mut another, &all, false).await;
     });
 }
 

@@ -168,7 +168,9 @@ impl Visitor for EncodingCycle<'_> {
         };
         let mut ended = match_series(entity, values, sent, self.time);
         if let Some(repetition) = self.repetition {
-            sent.iter_mut().for_each(|sent| sent.begin(entity.metrics.len(), repetition));
+            for sent in sent.iter_mut() {
+                sent.begin(entity.metrics.len(), repetition);
+            }
         }
         let time = self.time.nanoseconds;
         if let Some(deltas) = &mut self.deltas {

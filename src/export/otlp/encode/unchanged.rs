@@ -23,7 +23,7 @@ impl Repetition {
         /// Spreads ids that follow each other over all 64 bits: 2^64 divided by the golden ratio.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         let interval = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let phase = u128::from(id.wrapping_mul(SPREAD)) * u128::from(interval) >> 64;
+        let phase = (u128::from(id.wrapping_mul(SPREAD)) * u128::from(interval)) >> 64;
         let phase = u64::try_from(phase).expect("it is below the interval");
         self.taken_at.0.saturating_add(phase) / interval
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64, all: bool) -> Repetition {
-        Repetition { interval: Duration::from_secs(60), taken_at: BootTime::from_secs(seconds), all }
+        Repetition { interval: Duration::from_mins(1), taken_at: BootTime::from_secs(seconds), all }
     }
 
     fn leaves_out(last: &mut LastSent, seconds: u64, all: bool, value: i64) -> bool {
