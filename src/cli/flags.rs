@@ -428,7 +428,7 @@ pub(super) struct OtlpFlags {
     #[arg(long, value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = values::interval)]
     pub(super) interval: Duration,
 
-    /// Longest time between two points of a series whose value does not change
+    /// How often unchanged series are repeated
     ///
     /// From 1s to 24h. By default every push has every point. With 60s, a push has what changed and a part of the rest, so that each
     /// series has a point in a minute; it has everything after a failure and on another connection. Prometheus shows a series for 5
