@@ -219,7 +219,7 @@ mod tests {
         let sampled = [(0, 0), (60_000, 6000), (62_000, 6000), (64_000, 7000)];
         assert_eq!(last(&sampled[..3]), (Some(62_000), Some(0.5)));
         assert_eq!(last(&sampled), (Some(2000), Some(0.5)));
-        // A short sample in each second: a first rate is of six seconds, since less is noise after what was known.
+        // A tenth of each second: after six seconds of it, 200 ms are not enough yet, and 400 ms are.
         let seconds: Vec<_> = [0].into_iter().chain((60_000..80_000).step_by(2000)).collect();
         let short: Vec<_> = seconds.iter().map(|&elapsed| (elapsed, elapsed / 10)).collect();
         let periods: Vec<_> = pairs(&short).iter().skip(2).map(|pair| run_times(pair).0).collect();
@@ -324,9 +324,10 @@ mod tests {
         ) {
             let always_on: Vec<_> = times.iter().map(|&at| (at, at)).collect();
             for (at, pair) in pairs(&always_on).iter().enumerate().skip(1) {
-                let ages = times[..at].iter().rev().map(|earlier| times[at] - earlier);
-                let old = ages.clone().find(|&age| age >= 500);
-                let expected = old.or_else(|| ages.last());
+                let mut ages = times[..at].iter().rev().map(|earlier| times[at] - earlier);
+                let old = ages.find(|&age| age >= 500);
+                // Until there is one, rates are since the first reading.
+                let expected = old.or(Some(times[at]));
                 let found = period(pair, TableKind::Programs);
                 prop_assert_eq!(found, period(pair, TableKind::Maps));
                 if shortest >= 100 || old.is_none() {

@@ -167,7 +167,10 @@ fn redirection(status: StatusCode, location: Option<&HeaderValue>, base: Option<
         return format!("HTTP status {status}: redirections are not followed, and this one names no target");
     };
     let location = printable(location.as_bytes());
-    let target = base.map_or_else(|| location.to_string(), |base| base.resolve(&location));
+    let target = match base {
+        Some(base) => base.resolve(&location),
+        None => location,
+    };
     match target.split_once('?') {
         Some((login, _)) => format!(
             "HTTP status {status}: the server redirects to a login, {login}; give the URL of the exporter itself"
