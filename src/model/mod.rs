@@ -127,6 +127,27 @@ fn by_id<T>(rows: &[T], id: u32, of: impl Fn(&T) -> u32) -> Option<&T> {
     rows.binary_search_by_key(&id, of).ok().map(|index| &rows[index])
 }
 
+/// When a reading was taken, and by which reader: enough to tell boots of a host apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadingOrigin {
+    taken_at: BootTime,
+    reader_started_at: BootTime,
+    clock: WallClock,
+}
+
+impl ReadingOrigin {
+    /// Returns whether this reading is of the same boot of the host as an earlier one, so that an id may be the same object.
+    ///
+    /// Readings of one process are. Of others, the date of the boot is compared, which differs from reading to reading as much as the
+    /// wall clock was set in between.
+    #[must_use]
+    pub fn is_of_boot_of(self, earlier: Self) -> bool {
+        let set = self.clock.booted_at.duration_since(earlier.clock.booted_at).unsigned_abs();
+        let is_later = self.taken_at >= earlier.taken_at;
+        is_later && (self.reader_started_at == earlier.reader_started_at || set <= CLOCK_TOLERANCE)
+    }
+}
+
 impl Snapshot {
     /// Returns a reading in which nothing has been read yet.
     #[must_use]
@@ -158,15 +179,17 @@ impl Snapshot {
         }
     }
 
-    /// Returns whether this reading is of the same boot of the host as an earlier one, so that an id may be the same object.
-    ///
-    /// Readings of one process are. Of others, the date of the boot is compared, which differs from reading to reading as much as the
-    /// wall clock was set in between.
+    /// Returns whether this reading is of the same boot of the host as an earlier one: see [`ReadingOrigin::is_of_boot_of`].
     #[must_use]
     pub fn is_of_boot_of(&self, earlier: &Self) -> bool {
-        let set = self.clock.booted_at.duration_since(earlier.clock.booted_at).unsigned_abs();
-        let is_later = self.taken_at >= earlier.taken_at;
-        is_later && (self.reader_started_at == earlier.reader_started_at || set <= CLOCK_TOLERANCE)
+        self.origin().is_of_boot_of(earlier.origin())
+    }
+
+    /// Returns when and by which reader it was taken.
+    #[must_use]
+    pub const fn origin(&self) -> ReadingOrigin {
+        let Self { taken_at, reader_started_at, clock, .. } = *self;
+        ReadingOrigin { taken_at, reader_started_at, clock }
     }
 
     /// Returns whether none of the tables could be read.

@@ -144,9 +144,9 @@ impl State {
         let readings = if let Some(last) = self.readings.take_if(is_of_boot) {
             last.followed_by(snapshot)
         } else {
-            // After another boot, everything with the same id is something else.
-            self.history = History::default();
-            self.details.clear();
+            if self.readings.is_some() {
+                self.forget();
+            }
             SnapshotPair::new(snapshot, None)
         };
         self.read_at = Some(at);
@@ -158,6 +158,17 @@ impl State {
         }
         self.readings = Some(readings);
         self.select();
+    }
+
+    /// Forgets what is known of another boot: everything with the same id is something else now, and times are since another moment.
+    fn forget(&mut self) {
+        self.history = History::default();
+        self.events = EventLog::default();
+        self.details.clear();
+        self.collapsed.clear();
+        for list in &mut self.lists {
+            list.return_to_top();
+        }
     }
 
     fn list_mut(&mut self) -> &mut List {

@@ -73,6 +73,7 @@ use crate::worker::Worker;
 /// Since Chromium 73, Firefox 74 and Safari 12. Source: the Fetch standard.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
+/// In every answer that does not say for how long it may be kept.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// How often a connection is compared with its bounds.

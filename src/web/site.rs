@@ -3,7 +3,7 @@
 //! What is shown is rendered on the thread of scrapes, one after another, and counts as a scrape until it is sent.
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -16,7 +16,6 @@ use hyper::body::{Bytes, Incoming};
 use tracing::error;
 use uuid::Uuid;
 
-use super::Settings;
 use super::activity::{Activity, Busy};
 use super::answers::{self, Answers};
 use super::api::documents::{self, NoRow, Status};
@@ -27,6 +26,7 @@ use super::live::{Live, Pace, View};
 use super::negotiate::{self, Coding};
 use super::page::{self, Shown};
 use super::response::{Page, in_time, values};
+use super::{NO_STORE, Settings};
 use crate::source::Source;
 use crate::worker::Worker;
 
@@ -37,7 +37,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 /// Kept by the browser, and compared before each use.
 const COMPARED: HeaderValue = HeaderValue::from_static("private, no-cache");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// What browsers may do with the page, beside what is said in every answer: names of objects are of any origin, and so may be a page that refers to
 /// this one. Sources: "Content Security Policy Level 3" and "Trusted Types" of the W3C, the Fetch and HTML standards.
@@ -61,6 +60,13 @@ const PROTECTION: [(HeaderName, HeaderValue); 5] = [
 
 /// Answers of fewer bytes are not compressed: a packet is sent in any case.
 const WORTH_COMPRESSING: usize = 1 << 10;
+
+/// The document of all tables and its tag, which never change.
+static TABLES: LazyLock<serde_json::Result<(String, String)>> = LazyLock::new(|| {
+    let text = documents::tables()?;
+    let tag = content_tag(&text);
+    Ok((text, tag))
+});
 
 /// The page and its API.
 pub(super) struct Site {
@@ -172,16 +178,15 @@ impl Site {
             }
             Route::Tables => {
                 nothing(query)?;
-                let text = documents::tables().map_err(|problem| failed(&problem))?;
-                let tag = content_tag(&text);
-                if is_known(headers, &tag) {
-                    return Ok(Document::unchanged(JSON, tag));
+                let (text, tag) = TABLES.as_ref().map_err(|problem| failed(problem))?;
+                if is_known(headers, tag) {
+                    return Ok(Document::unchanged(JSON, tag.clone()));
                 }
                 let scrape = self.admit(activity)?;
                 let coding = coding(headers);
-                let render = move || compressed(text, coding);
+                let render = move || compressed(text.clone(), coding);
                 let rendered = in_time(headers, async { self.worker.turn().await.run(render).await }).await?;
-                Document::rendered(JSON, COMPARED, Some(tag), rendered, scrape)
+                Document::rendered(JSON, COMPARED, Some(tag.clone()), rendered, scrape)
             }
             Route::Snapshot => {
                 nothing(query)?;

@@ -244,13 +244,10 @@ fn of_exporter(
     Ok(move || {
         // In a task, which just disappears when the runtime ends: a timer that this thread waits for would panic.
         let mut transport = idle.take().ok_or(NoReading::Ended)?;
-        let (sender, fetched) = oneshot::channel();
-        runtime.spawn(async move {
+        let (transport, fetched) = run_task(&runtime, async move {
             let fetched = transport.fetch(MAX_DOCUMENT_BYTES).await;
-            // Nobody waits for it at the end.
-            let _: Result<(), _> = sender.send((transport, fetched));
-        });
-        let (transport, fetched) = fetched.blocking_recv().map_err(|_ended| NoReading::Ended)?;
+            (transport, fetched)
+        })?;
         idle = Some(transport);
         let document = fetched.map_err(|failure| NoReading::Failed(failure.to_string()))?;
         let snapshot = parse(&document)
@@ -258,6 +255,28 @@ fn of_exporter(
         let events = differences.update(&snapshot);
         Ok((snapshot, events))
     })
+}
+
+/// Runs a task and waits for its result.
+///
+/// # Errors
+///
+/// [`NoReading::Failed`] if it panicked, and [`NoReading::Ended`] if the runtime ended first.
+fn run_task<T: Send + 'static>(
+    runtime: &Handle,
+    task: impl Future<Output = T> + Send + 'static,
+) -> Result<T, NoReading> {
+    let (sender, result) = oneshot::channel();
+    runtime.spawn(async move {
+        let result = match tokio::spawn(task).await {
+            Ok(result) => Ok(result),
+            Err(error) if error.is_panic() => Err(NoReading::Failed(format!("the request failed: {error}"))),
+            Err(_cancelled) => Err(NoReading::Ended),
+        };
+        // Nobody waits for it at the end.
+        let _: Result<(), _> = sender.send(result);
+    });
+    result.blocking_recv().unwrap_or(Err(NoReading::Ended))
 }
 
 /// The screen and what it shows.
@@ -370,6 +389,16 @@ mod tests {
             assert!(reason.starts_with("HTTP status 301") && reason.ends_with(expected), "{reason}");
         }
         answering.join().expect("it answers");
+    }
+
+    #[test]
+    fn a_request_that_panics_says_so() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        assert_eq!(run_task(runtime.handle(), async { 7 }), Ok(7));
+        let panicked: Result<(), _> = run_task(runtime.handle(), async { panic!("an index of 7") });
+        let Err(NoReading::Failed(reason)) = panicked else { panic!("{panicked:?}") };
+        assert!(reason.contains("panicked") && reason.contains("an index of 7"), "{reason}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::compare::Comparison;
 use super::ledger::Ledger;
 use super::owners::LastOwners;
 use super::program_found;
-use crate::model::{Event, Snapshot};
+use crate::model::{Event, ReadingOrigin, Snapshot};
 
 /// Compares each reading with the one before.
 #[derive(Debug, Default)]
@@ -14,8 +14,7 @@ pub struct Differences {
     ledger: Ledger,
     comparison: Comparison,
     owners: LastOwners,
-    /// When the last reading was taken, and of which boot: a reading without tables.
-    last: Option<Snapshot>,
+    last: Option<ReadingOrigin>,
 }
 
 impl Differences {
@@ -23,11 +22,11 @@ impl Differences {
     /// everything with the same id is something else. The load and the unload of a program are reported by the
     /// reading after the one that shows them, as those of this host are, where the kernel's own record may still come.
     pub fn update(&mut self, snapshot: &Snapshot) -> Vec<Arc<Event>> {
-        let at = snapshot.taken_at;
-        if self.last.as_ref().is_some_and(|last| !snapshot.is_of_boot_of(last)) {
+        let (at, origin) = (snapshot.taken_at, snapshot.origin());
+        if self.last.is_some_and(|last| !origin.is_of_boot_of(last)) {
             *self = Self::default();
         }
-        self.last = Some(Snapshot::begun(at, snapshot.reader_started_at, snapshot.clock));
+        self.last = Some(origin);
         let mut events = Vec::new();
         if let Some(programs) = &snapshot.programs {
             let found = self.ledger.reconcile(at, programs, snapshot.has_every_program());

@@ -88,14 +88,14 @@ pub(super) struct Analyses {
     retry_at: BootTime,
 }
 
-/// What looking at a program found.
+/// Result of scanning the instructions of a program for calls.
 #[derive(Debug)]
-enum LookedAt {
-    /// It is gone.
+enum CallScan {
+    /// The program is gone.
     Gone,
-    /// Its calls are hidden.
+    /// The kernel hides its calls.
     Hidden,
-    /// What its instructions say.
+    /// Its calls.
     Calls(Calls),
 }
 
@@ -176,9 +176,9 @@ impl Analyses {
         let (mut is_shown, analysed) = (false, found.len());
         for (index, found) in found {
             let known = match found {
-                Ok(LookedAt::Gone) => continue,
-                Ok(LookedAt::Hidden) => Ok(Knowledge::Hidden),
-                Ok(LookedAt::Calls(calls)) => self.knowledge(index, &calls, cx),
+                Ok(CallScan::Gone) => continue,
+                Ok(CallScan::Hidden) => Ok(Knowledge::Hidden),
+                Ok(CallScan::Calls(calls)) => self.knowledge(index, &calls, cx),
                 Err(error) => Err(error),
             };
             is_shown |= probe == Some(index) && matches!(known, Ok(Knowledge::Known(_)));
@@ -282,32 +282,32 @@ fn is_same(one: &ProgramFacts, other: &ProgramFacts) -> bool {
 }
 
 /// Opens a program and decodes its instructions. `buffer` receives them.
-fn calls(facts: &ProgramFacts, buffer: &mut Vec<u8>) -> Result<LookedAt> {
+fn calls(facts: &ProgramFacts, buffer: &mut Vec<u8>) -> Result<CallScan> {
     if facts.size_translated > MAX_PROGRAM_BYTES {
         return Err(Error::new(CALL, Errno::E2BIG));
     }
     let fd = match sys::fd_by_id(Kind::Program, facts.id) {
         Ok(fd) => fd,
-        Err(Error { errno: Errno::ENOENT, .. }) => return Ok(LookedAt::Gone),
+        Err(Error { errno: Errno::ENOENT, .. }) => return Ok(CallScan::Gone),
         Err(error) => return Err(error),
     };
     buffer.resize(facts.size_translated as usize, 0);
     let info = sys::program_instructions(fd.as_fd(), buffer)?.value;
     if BootTime(info.load_time) != facts.loaded_at || info.tag != facts.tag.0 {
-        return Ok(LookedAt::Gone);
+        return Ok(CallScan::Gone);
     }
     Ok(found(&info, buffer))
 }
 
 /// Returns what the instructions of a program say, which begin this buffer.
-fn found(info: &ProgramInfo, buffer: &[u8]) -> LookedAt {
+fn found(info: &ProgramInfo, buffer: &[u8]) -> CallScan {
     // No program is empty: the kernel refuses the instructions, or does not show those with blinded constants.
     if info.xlated_prog_len == 0 || info.xlated_prog_insns == 0 {
-        return LookedAt::Hidden;
+        return CallScan::Hidden;
     }
     let len = (info.xlated_prog_len as usize).min(buffer.len());
     let calls = Calls::decode(&buffer[..len]);
-    if calls.is_hidden { LookedAt::Hidden } else { LookedAt::Calls(calls) }
+    if calls.is_hidden { CallScan::Hidden } else { CallScan::Calls(calls) }
 }
 
 #[cfg(test)]
@@ -322,7 +322,7 @@ mod tests {
     }
 
     /// What a program is that the kernel reports with this length of the instructions, and with their address or none.
-    fn of(len: u32, address: u64, buffer: &[u8]) -> LookedAt {
+    fn of(len: u32, address: u64, buffer: &[u8]) -> CallScan {
         let mut info = ProgramInfo::new_zeroed();
         (info.xlated_prog_len, info.xlated_prog_insns) = (len, address);
         found(&info, buffer)
@@ -338,12 +338,12 @@ mod tests {
             // Shown, but for the functions.
             of(16, 4096, &instructions(0)),
         ];
-        assert!(hidden.iter().all(|found| matches!(found, LookedAt::Hidden)), "{hidden:?}");
-        let LookedAt::Calls(calls) = of(16, 4096, &instructions(7)) else { panic!("they are shown") };
+        assert!(hidden.iter().all(|found| matches!(found, CallScan::Hidden)), "{hidden:?}");
+        let CallScan::Calls(calls) = of(16, 4096, &instructions(7)) else { panic!("they are shown") };
         assert_eq!(calls.helpers, [7]);
-        let LookedAt::Calls(calls) = of(8, 4096, &instructions(7)[8..]) else { panic!("they are shown") };
+        let CallScan::Calls(calls) = of(8, 4096, &instructions(7)[8..]) else { panic!("they are shown") };
         assert_eq!(calls, Calls::default());
         // It is longer than the buffer.
-        assert!(matches!(of(4096, 4096, &instructions(7)), LookedAt::Calls(_)));
+        assert!(matches!(of(4096, 4096, &instructions(7)), CallScan::Calls(_)));
     }
 }

@@ -69,6 +69,25 @@ impl TableKind {
         self as usize
     }
 
+    /// Returns whether its rates are of run times, per time with run statistics. No table has rates of both kinds.
+    const fn has_run_times(self) -> bool {
+        matches!(self, Self::Programs | Self::Owners)
+    }
+
+    /// Returns whether it has rates per time, and whether it has some per time with run statistics.
+    #[cfg(test)]
+    fn rates(self) -> (bool, bool) {
+        match self {
+            Self::Programs => typed::rates(&objects::PROGRAMS),
+            Self::Maps => typed::rates(&objects::MAPS),
+            Self::Links => typed::rates(&objects::LINKS),
+            Self::Owners => typed::rates(&owners::OWNERS),
+            Self::Hooks => typed::rates(&owners::HOOKS),
+            Self::Orphans => typed::rates(&owners::ORPHANS),
+            Self::Btfs => typed::rates(&objects::BTFS),
+        }
+    }
+
     /// Returns the table with this word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {

@@ -274,3 +274,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_table_has_rates_of_run_times_beside_others() {
+    for kind in TableKind::ALL {
+        let (has_rate, has_covered_rate) = kind.rates();
+        assert!(!(has_rate && has_covered_rate), "{kind:?}");
+        assert_eq!(has_covered_rate, kind.has_run_times(), "{kind:?}");
+    }
+}

@@ -161,7 +161,7 @@ impl<T> ColumnOf<T> {
 pub(super) struct TableIndex {
     related: Arc<RelatedIndex>,
     /// By table, for each row the position of the same one in the earlier snapshot.
-    earlier: [OnceLock<Vec<Option<usize>>>; TableKind::ALL.len()],
+    pub(super) earlier: [OnceLock<Vec<Option<usize>>>; TableKind::ALL.len()],
 }
 
 /// What a table is of.
@@ -263,6 +263,14 @@ pub(super) fn columns<T>(definition: &Definition<T>) -> Vec<Column> {
         Column { field, title, unit, help, rank, refers, is_numeric, is_time }
     };
     definition.columns.iter().map(column).collect()
+}
+
+/// Returns whether a table has rates per time, and whether it has some per time with run statistics.
+#[cfg(test)]
+pub(super) fn rates<T>(definition: &Definition<T>) -> (bool, bool) {
+    let contents = || definition.columns.iter().map(|column| &column.content);
+    let has_rate = contents().any(|content| matches!(content, Content::Rate(..)));
+    (has_rate, contents().any(|content| matches!(content, Content::CoveredRate(..))))
 }
 
 /// Returns the rows of a table; `None` if they could not be read.

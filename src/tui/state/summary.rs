@@ -18,7 +18,8 @@ impl Summary {
     /// Returns the sums of a reading.
     pub(super) fn of(readings: &SnapshotPair) -> Self {
         // With the time of programs that were unloaded in between.
-        let totals = totals(readings.now(), readings.earlier().map(|earlier| &**earlier));
+        let earlier = readings.earlier(TableKind::Programs);
+        let totals = totals(readings.now(), earlier.map(|earlier| &**earlier));
         let cpu = totals.into_iter().filter_map(|total| total.cpu_ratio).reduce(|sum, ratio| sum + ratio);
         let mut summary = Self { cpu, ..Self::default() };
         if let Some(table) = readings.table(TableKind::Programs)

@@ -114,8 +114,12 @@ pub(super) fn age(state: &State, theme: Theme, now: Duration) -> Option<(String,
     match (origin, state.has_ended()) {
         (Origin::Recording(name), true) => Some((format!("end of {name}"), theme.warning())),
         (Origin::Recording(name), false) => Some((name.clone(), Style::new())),
-        (Origin::Exporter(url), _) => Some((format!("{url}, {} ago", seconds(age?)), Style::new())),
-        (Origin::Host, _) => Some((format!("every {every:?}, {} ago", seconds(age?)), Style::new())),
+        (Origin::Exporter(_) | Origin::Host, true) => {
+            let last = age.map_or_else(String::new, |age| format!(", the last was {} ago", seconds(age)));
+            Some((format!("no further readings{last}"), theme.warning()))
+        }
+        (Origin::Exporter(url), false) => Some((format!("{url}, {} ago", seconds(age?)), Style::new())),
+        (Origin::Host, false) => Some((format!("every {every:?}, {} ago", seconds(age?)), Style::new())),
     }
 }
 

@@ -84,6 +84,11 @@ enum Target {
 }
 
 impl Connector {
+    /// Returns whether it connects to a Unix socket.
+    pub(super) const fn is_unix(&self) -> bool {
+        matches!(self.target, Target::Unix(_))
+    }
+
     /// Reads the files for TLS; connects to nothing yet.
     ///
     /// # Errors

@@ -62,7 +62,13 @@ impl Transport {
         headers.remove(CONTENT_TYPE);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let response = connection.send(request.expect("its parts were checked")).await?;
-        let result = read(response, limit).await;
+        // A path on a socket is no URL that another one can be relative to.
+        let base = (!self.connector.is_unix()).then(|| Base {
+            scheme: self.scheme.as_str(),
+            authority: self.authority.as_str(),
+            path: self.path.path(),
+        });
+        let result = read(response, limit, base).await;
         if result.is_ok() {
             connection.finish();
             self.connection = Some(connection);
@@ -71,12 +77,16 @@ impl Transport {
     }
 }
 
-async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Bytes, Failure> {
+async fn read(
+    response: http::Response<Incoming>,
+    limit: usize,
+    base: Option<Base<'_>>,
+) -> Result<Bytes, Failure> {
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         let kind = FailureKind::Http(head.status.as_u16());
         if head.status.is_redirection() {
-            let reason = redirection(head.status, head.headers.get(LOCATION));
+            let reason = redirection(head.status, head.headers.get(LOCATION), base);
             return Err(Failure::retryable(kind, reason));
         }
         return Err(Failure::retryable(kind, page(head.status, &read_text(body).await)));
@@ -93,15 +103,125 @@ async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Bytes,
     Ok(body.to_bytes())
 }
 
+/// What a request was sent to, for redirections relative to it. Source: RFC 3986, section 5.
+#[derive(Clone, Copy)]
+struct Base<'a> {
+    scheme: &'a str,
+    authority: &'a str,
+    path: &'a str,
+}
+
+impl Base<'_> {
+    /// Returns the URL of a reference, without a fragment.
+    fn resolve(self, reference: &str) -> String {
+        let Self { scheme, authority, path } = self;
+        let reference = reference.split('#').next().unwrap_or_default();
+        let (target, query) = match reference.split_once('?') {
+            Some((target, query)) => (target, format!("?{query}")),
+            None => (reference, String::new()),
+        };
+        if has_scheme(target) {
+            return reference.to_owned();
+        }
+        if target.starts_with("//") {
+            return format!("{scheme}:{reference}");
+        }
+        let folder = &path[..=path.rfind('/').unwrap_or_default()];
+        let path = match target {
+            "" => path.to_owned(),
+            _ if target.starts_with('/') => without_dots(target),
+            _ => without_dots(&format!("{folder}{target}")),
+        };
+        format!("{scheme}://{authority}{path}{query}")
+    }
+}
+
+/// Returns whether a reference is a URL of its own.
+fn has_scheme(reference: &str) -> bool {
+    reference.split_once(':').is_some_and(|(scheme, _)| {
+        let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(is_known)
+    })
+}
+
+/// Returns a path with each `.` and `..` applied.
+fn without_dots(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    let is_folder = path.ends_with("/.") || path.ends_with("/..");
+    let end = if is_folder && !segments.is_empty() { "/" } else { "" };
+    format!("/{}{end}", segments.join("/"))
+}
+
 /// Returns what to do about a redirection. It is not followed: credentials are for the server that was given.
-fn redirection(status: StatusCode, location: Option<&HeaderValue>) -> String {
-    match location {
-        Some(location) => {
-            let location = printable(location.as_bytes());
+///
+/// One with a query leads to a login in nearly all cases: the exporter itself has no such URL.
+fn redirection(status: StatusCode, location: Option<&HeaderValue>, base: Option<Base<'_>>) -> String {
+    let Some(location) = location else {
+        return format!("HTTP status {status}: redirections are not followed, and this one names no target");
+    };
+    let location = printable(location.as_bytes());
+    let target = match base {
+        Some(base) => base.resolve(&location),
+        None => location,
+    };
+    match target.split_once('?') {
+        Some((login, _)) => format!(
+            "HTTP status {status}: the server redirects to a login, {login}; give the URL of the exporter itself"
+        ),
+        None if base.is_some() => {
             format!(
-                "HTTP status {status}: redirections are not followed; give the URL of its target, {location}"
+                "HTTP status {status}: redirections are not followed; give the URL of its target, {target}"
             )
         }
-        None => format!("HTTP status {status}: redirections are not followed, and this one names no target"),
+        None => format!("HTTP status {status}: redirections are not followed, and this one is to {target}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Base<'_> = Base { scheme: "https", authority: "node-7:10048", path: "/bpf/api/v1/snapshot" };
+
+    #[test]
+    fn a_reference_is_resolved_against_the_url_of_the_request() {
+        for (reference, expected) in [
+            ("http://node-8/x", "http://node-8/x"),
+            ("http://node-8/a?next=http://b#c", "http://node-8/a?next=http://b"),
+            ("//node-8/x", "https://node-8/x"),
+            ("/x/y", "https://node-7:10048/x/y"),
+            ("/x/./y/../z", "https://node-7:10048/x/z"),
+            ("x", "https://node-7:10048/bpf/api/v1/x"),
+            ("../../snapshot/", "https://node-7:10048/bpf/snapshot/"),
+            ("../../../../..", "https://node-7:10048/"),
+            ("..", "https://node-7:10048/bpf/api/"),
+            ("?a=b:c", "https://node-7:10048/bpf/api/v1/snapshot?a=b:c"),
+            ("x?to=/a/../b", "https://node-7:10048/bpf/api/v1/x?to=/a/../b"),
+            ("#x", "https://node-7:10048/bpf/api/v1/snapshot"),
+        ] {
+            assert_eq!(BASE.resolve(reference), expected, "{reference}");
+        }
+    }
+
+    #[test]
+    fn advice_about_a_redirection_can_be_followed() {
+        let advice =
+            |location, base| redirection(StatusCode::FOUND, Some(&HeaderValue::from_static(location)), base);
+        let expected = "give the URL of its target, https://node-7:10048/metrics/api/v1/snapshot";
+        assert!(advice("/metrics/api/v1/snapshot", Some(BASE)).ends_with(expected));
+        let login = advice("/oauth2/sign_in?rd=%2Fapi&state=secret", Some(BASE));
+        let expected =
+            "redirects to a login, https://node-7:10048/oauth2/sign_in; give the URL of the exporter itself";
+        assert!(login.ends_with(expected), "{login}");
+        assert!(advice("/x", None).ends_with("this one is to /x"), "a socket has no such URL");
+        let hostile = HeaderValue::from_bytes(b"/\xff?").expect("it is a value");
+        assert!(redirection(StatusCode::FOUND, Some(&hostile), Some(BASE)).contains("redirects to a login"));
     }
 }

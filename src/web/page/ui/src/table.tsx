@@ -200,7 +200,7 @@ export function TableView(props: {
         <FilterForm
           query={route.query}
           placeholder="Filter, such as xdp or owner:cilium"
-          help="Words that a row must have. FIELD:WORD looks in one column, FIELD>NUMBER and FIELD<NUMBER compare."
+          help="Words that a row must have. FIELD:WORD looks in one column, FIELD>NUMBER and FIELD<NUMBER compare, a time by its age: load_time<1h."
           onQuery={(text) => go(tableUrl({ ...parse(location.search), query: text }), { replace: true })}
         >
           <label class="check">
