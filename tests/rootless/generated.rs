@@ -55,7 +55,7 @@ fn documents() -> Vec<(PathBuf, String)> {
         let paths = entries.map(|entry| entry.expect("it can be listed").path());
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
     };
-    let paths = [pages("."), pages("docs"), pages("docs/decisions")].concat();
+    let paths = [pages("."), pages("docs"), pages("docs/decisions"), pages("docs/install")].concat();
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("a page is text");
         (path, text)
