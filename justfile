@@ -75,3 +75,16 @@ page-picture minutes="10":
 # Accept changed outputs: read the diff before you commit it
 update:
     UPDATE=1 cargo test --locked --test rootless -- golden:: generated:: dist::files rules::docs documents::
+
+# Everything that is released, for both architectures, into target/dist
+dist *architectures:
+    dist/package/build {{architectures}}
+
+# Builds this machine's architecture and checks it: equal twice, in an empty root, lintian, installed and removed
+dist-check:
+    dist/package/install
+    dist/package/check
+
+# Compiles twice in different folders and compares what is released, byte for byte
+reproducible:
+    dist/package/reproducible

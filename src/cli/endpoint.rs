@@ -100,15 +100,21 @@ pub(super) struct ExporterUrl {
     pub(super) authorization: Secret<Option<String>>,
 }
 
-/// Parses the URL of an exporter.
+/// Parses the URL of an exporter whose snapshots are read.
 pub(super) fn exporter(text: &str) -> Result<ExporterUrl, String> {
-    let (endpoint, authorization) = of_exporter(text)?;
+    let (endpoint, authorization) = of_exporter(text, SNAPSHOT_PATH)?;
     Ok(ExporterUrl { endpoint, authorization: Secret(authorization) })
 }
 
-/// The value of `--url`: an exporter, and the value of the header `Authorization` where there is a user in it. Without a path it is that
-/// of the snapshot, which also follows a prefix.
-fn of_exporter(text: &str) -> Result<(Endpoint, Option<String>), String> {
+/// Parses the URL of an exporter whose health is asked for.
+pub(super) fn healthy(text: &str) -> Result<ExporterUrl, String> {
+    let (endpoint, authorization) = of_exporter(text, "")?;
+    Ok(ExporterUrl { endpoint, authorization: Secret(authorization) })
+}
+
+/// The value of `--url`: an exporter, and the value of the header `Authorization` where there is a user in it. `page` follows the path, which
+/// is a prefix, unless it ends in it.
+fn of_exporter(text: &str, page: &str) -> Result<(Endpoint, Option<String>), String> {
     const ADVICE: &str = "give http://[USER:PASSWORD@]HOST:PORT, https://... or unix:/PATH";
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let authority_end = rest.find('/').unwrap_or(rest.len());
@@ -133,8 +139,7 @@ fn of_exporter(text: &str) -> Result<(Endpoint, Option<String>), String> {
         return Err(malformed(&plain, "a query or a fragment is not sent", ADVICE));
     }
     let prefix = path.trim_end_matches('/');
-    let path =
-        if prefix.ends_with(SNAPSHOT_PATH) { prefix.to_owned() } else { format!("{prefix}{SNAPSHOT_PATH}") };
+    let path = if prefix.ends_with(page) { prefix.to_owned() } else { format!("{prefix}{page}") };
     let endpoint = match at {
         At::Socket(socket) => Endpoint::Unix { socket, path },
         At::Host { tls, host, port } => {

@@ -121,6 +121,20 @@ Examples:
   bpf-metrics-exporter top --from recording.ndjson
   bpf-metrics-exporter top --url http://node-7:10048";
 
+const HEALTHY_EPILOGUE: &str = "\
+For the health check of a container: it needs no shell, and asks the address that the variables of the exporter give. It prints one \
+line.
+
+Exit codes:
+  0  healthy, and BPF objects can be read
+  1  anything else, also no answer in time
+  2  wrong flags or variables
+
+Examples:
+  bpf-metrics-exporter healthy
+  bpf-metrics-exporter healthy --web.listen-address unix:/run/bpf-metrics-exporter.sock
+  bpf-metrics-exporter healthy --url https://node-7:10048 --timeout 1s";
+
 const DOCTOR_EPILOGUE: &str = "\
 It takes a reading with the restrictions of the exporter: give it the same flags, user and capabilities. Features that these flags turn \
 off are listed as off.
@@ -184,6 +198,9 @@ pub(super) enum Subcommands {
     /// Check every feature on this host: what it needs, what is missing, and what helps
     #[command(after_long_help = DOCTOR_EPILOGUE)]
     Doctor(Box<DoctorFlags>),
+    /// Check by its endpoint whether an exporter works
+    #[command(after_long_help = HEALTHY_EPILOGUE)]
+    Healthy(Box<HealthyFlags>),
     /// Print a completion script for a shell
     Completions {
         /// Shell that the script is for
@@ -193,7 +210,7 @@ pub(super) enum Subcommands {
     /// Print the manual page, as roff
     Man {
         /// Subcommand that the page is for; the exporter itself if missing
-        #[arg(id = "COMMAND", value_parser = ["snapshot", "events", "top", "doctor", "completions", "man"])]
+        #[arg(id = "COMMAND", value_parser = ["snapshot", "events", "top", "doctor", "healthy", "completions", "man"])]
         page: Option<String>,
     },
 }
@@ -375,6 +392,25 @@ pub(super) struct DoctorFlags {
     pub(super) collection: CollectionFlags,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct HealthyFlags {
+    /// Ask another exporter than the one that the flags of the endpoint describe
+    ///
+    /// http://HOST[:PORT] (port 10048 if none is given), https://HOST[:PORT] with TLS, unix:/PATH. USER:PASSWORD@ may precede the host;
+    /// in the variable they are not visible to other users. The certificate must be one that the system trusts.
+    #[arg(long, value_name = "URL", value_parser = endpoint::healthy)]
+    pub(super) url: Option<endpoint::ExporterUrl>,
+
+    /// Time for both answers
+    ///
+    /// Readiness may need a reading.
+    #[arg(long, value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = values::positive)]
+    pub(super) timeout: Duration,
+
+    #[command(flatten)]
+    pub(super) address: AddressFlags,
+}
+
 /// The flags that the exporter and `snapshot` have in common.
 #[derive(Debug, Args)]
 pub(super) struct CollectionFlags {
@@ -462,10 +498,11 @@ const COMPRESSIONS: [(&str, &str, Compression); 3] = [
     ("zstd", "which the OpenTelemetry Collector takes, at less CPU time", Compression::Zstd),
 ];
 
+/// Where the endpoint is: for the exporter, and for who asks it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prometheus endpoint")]
 #[expect(clippy::struct_field_names, reason = "the fields are named after the flags")]
-pub(super) struct WebFlags {
+pub(super) struct AddressFlags {
     /// Address to serve /metrics on, or none
     ///
     /// `:PORT` listens on every address of the host, `unix:/PATH` on a Unix socket, `none` disables the endpoint. Repeatable.
@@ -483,6 +520,13 @@ pub(super) struct WebFlags {
     /// In the format of Prometheus' exporters (exporter-toolkit). Changes take effect without a restart; SIGHUP reads it again as well.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub(super) web_config_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prometheus endpoint")]
+pub(super) struct WebFlags {
+    #[command(flatten)]
+    pub(super) address: AddressFlags,
 
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", value_parser = values::page)]

@@ -23,8 +23,8 @@ use self::arguments::{Resolved, resolve};
 use self::endpoint::ExporterUrl;
 use self::environment::Environment;
 use self::flags::{
-    CollectionFlags, EventStreamFlags, EventsFlags, Flags, LogFlags, OwnerFlags, PROGRAM, PrivilegeFlags,
-    Subcommands, TopFlags, WebFlags,
+    AddressFlags, CollectionFlags, EventStreamFlags, EventsFlags, Flags, HealthyFlags, LogFlags, OwnerFlags,
+    PROGRAM, PrivilegeFlags, Subcommands, TopFlags, WebFlags,
 };
 pub use self::flags::{DoctorFormat, EventsFormat, LogFormat, LogLevel, SnapshotFormat};
 pub use self::otel::markdown as opentelemetry_variables;
@@ -33,7 +33,7 @@ pub use self::snapshot::{RatePeriod, RecordingSettings, SnapshotCommand, TableVi
 pub use self::values::ListenAddress;
 use self::values::Setting;
 use crate::export::otlp::settings::{
-    Compression, Destination, Protocol, Push, Secret, Temporality, TlsFiles,
+    Compression, Destination, Endpoint, Protocol, Push, Secret, Temporality, TlsFiles,
 };
 use crate::lookup::Sockets;
 use crate::metrics::select::{EventFilter, MetricFilter, Selection};
@@ -67,6 +67,8 @@ pub enum Command {
     Top(Box<TopCommand>),
     /// Check every feature.
     Doctor(Box<DoctorCommand>),
+    /// Check by its endpoint whether an exporter works.
+    Healthy(HealthyCommand),
 }
 
 /// Options of the exporter.
@@ -174,6 +176,36 @@ pub struct DoctorCommand {
     pub collection: Collection,
     /// The format of the output.
     pub format: DoctorFormat,
+}
+
+/// Options of `healthy`.
+#[derive(Debug)]
+pub struct HealthyCommand {
+    /// Which exporter.
+    pub exporter: AskedExporter,
+    /// The limit of both answers together.
+    pub timeout: Duration,
+}
+
+/// The exporter that `healthy` asks.
+#[derive(Debug)]
+pub enum AskedExporter {
+    /// The one at a URL.
+    Url {
+        /// Its address; the path is a prefix of all pages.
+        endpoint: Endpoint,
+        /// The value of the header `Authorization`.
+        authorization: Secret<Option<String>>,
+    },
+    /// The one with these settings, on this host.
+    Own {
+        /// Its addresses.
+        listen: Vec<ListenAddress>,
+        /// Whether it is served on the sockets that systemd passes.
+        systemd_socket: bool,
+        /// The file with TLS and users.
+        config_file: Option<PathBuf>,
+    },
 }
 
 /// Options of the parts that the exporter and `snapshot` have in common.
@@ -313,6 +345,11 @@ pub fn parse(
             let doctor = DoctorCommand { sandbox, collection, format: doctor.format };
             (Command::Doctor(Box::new(doctor)), log)
         }
+        Some(Subcommands::Healthy(healthy)) => {
+            // It has one line to print, and logs nothing.
+            let log = Log { level: LogLevel::Error, format: LogFormat::Text };
+            (Command::Healthy(self::healthy(*healthy, &mut errors)), log)
+        }
         Some(Subcommands::Completions { shell }) => {
             return finish(errors, Invocation::Print(completions(shell)));
         }
@@ -388,6 +425,16 @@ fn top(
     TopCommand { readings, every }
 }
 
+fn healthy(flags: HealthyFlags, errors: &mut ConfigErrors) -> HealthyCommand {
+    let HealthyFlags { url, timeout, address } = flags;
+    let (listen, systemd_socket, config_file) = self::address(address, errors);
+    let exporter = match url {
+        Some(ExporterUrl { endpoint, authorization }) => AskedExporter::Url { endpoint, authorization },
+        None => AskedExporter::Own { listen, systemd_socket, config_file },
+    };
+    HealthyCommand { exporter, timeout }
+}
+
 /// Makes a single reading complete: no later one has the result of a scan, and a second one reports what its own search of holders
 /// misses.
 fn read_once(collection: &mut Collection) {
@@ -414,12 +461,20 @@ fn sandbox(flags: &PrivilegeFlags) -> SandboxOptions {
     }
 }
 
+/// Returns the addresses, whether sockets of systemd are used in their place, and the configuration file.
+fn address(flags: AddressFlags, errors: &mut ConfigErrors) -> (Vec<ListenAddress>, bool, Option<PathBuf>) {
+    let AddressFlags { web_listen_address, web_systemd_socket, web_config_file } = flags;
+    let listen = list("--web.listen-address", web_listen_address, errors).unwrap_or_default();
+    let listen = if web_systemd_socket { Vec::new() } else { listen };
+    (listen, web_systemd_socket, web_config_file)
+}
+
 fn web(flags: WebFlags, errors: &mut ConfigErrors) -> Web {
-    let listen = list("--web.listen-address", flags.web_listen_address, errors).unwrap_or_default();
+    let (listen, systemd_socket, config_file) = address(flags.address, errors);
     Web {
-        listen: if flags.web_systemd_socket { Vec::new() } else { listen },
-        systemd_socket: flags.web_systemd_socket,
-        config_file: flags.web_config_file,
+        listen,
+        systemd_socket,
+        config_file,
         telemetry_path: flags.web_telemetry_path,
         max_requests: flags.web_max_requests,
         allowed_hosts: flags.web_allowed_hosts,

@@ -293,6 +293,33 @@ mod tests {
         }
     }
 
+    /// aarch64 has none of the older calls: what the C library and tokio use there in their place.
+    #[test]
+    fn calls_without_an_older_form_are_permitted() {
+        let always = |rules: Vec<Rule>, call| {
+            rules
+                .iter()
+                .any(|(number, condition)| *number == self::number(call) && matches!(condition, Always))
+        };
+        for call in [
+            libc::SYS_newfstatat,
+            libc::SYS_readlinkat,
+            libc::SYS_faccessat,
+            libc::SYS_dup3,
+            libc::SYS_pipe2,
+            libc::SYS_ppoll,
+            libc::SYS_pselect6,
+            libc::SYS_epoll_pwait,
+            libc::SYS_prlimit64,
+            libc::SYS_clock_gettime,
+        ] {
+            assert!(always(of_readings(), call) && always(of_others(), call), "{call}");
+        }
+        for call in [libc::SYS_openat, libc::SYS_mkdirat, libc::SYS_unlinkat, RENAMEAT, libc::SYS_fchmod] {
+            assert!(always(of_others(), call), "{call}");
+        }
+    }
+
     #[test]
     fn nothing_loads_or_starts_a_program() {
         for loading in [Command::MapCreate, Command::ProgLoad, Command::BtfLoad, Command::LinkCreate] {

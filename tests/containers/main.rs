@@ -10,6 +10,7 @@ mod containerd;
 mod cri;
 mod holder;
 mod host;
+mod image;
 mod kubelet;
 mod manifest;
 mod owned;
@@ -48,6 +49,11 @@ fn main() -> ExitCode {
             "events_of_pods_of_containerd_have_their_actors".to_owned(),
             missing.clone(),
             actors::in_a_pod,
+        ),
+        trials::trial(
+            "the_image_runs_with_what_its_page_names_and_sees_the_host".to_owned(),
+            missing.clone().or_else(image::missing),
+            image::runs_as_the_page_says,
         ),
         trials::trial(
             "the_stack_shows_what_the_exporter_pushes_and_leaves_nothing".to_owned(),

@@ -572,6 +572,7 @@ fn texts_go_to_standard_output() {
         (&["man", "snapshot"], ".TH bpf-metrics-exporter-snapshot 1"),
         (&["man", "events"], ".TH bpf-metrics-exporter-events 1"),
         (&["man", "top"], ".TH bpf-metrics-exporter-top 1"),
+        (&["man", "healthy"], ".TH bpf-metrics-exporter-healthy 1"),
     ] {
         let output = output(arguments);
         assert_eq!(output.status.code(), Some(0));
@@ -618,6 +619,8 @@ fn help_is_as_in_the_golden_files_and_fits_the_terminal() {
             (&["events", "--help"], "events-long"),
             (&["top", "-h"], "top-short"),
             (&["top", "--help"], "top-long"),
+            (&["healthy", "-h"], "healthy-short"),
+            (&["healthy", "--help"], "healthy-long"),
         ] {
             let text = help(arguments, columns);
             assert!(text.lines().all(|line| line.chars().count() <= columns), "{name} at {columns}: {text}");

@@ -4,6 +4,7 @@ mod baseline;
 mod doctor;
 mod endpoint;
 mod events;
+mod healthy;
 mod log;
 mod messages;
 mod output;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use bpf_metrics_exporter::cli::{self, Command, ConfigErrors, Invocation};
-use bpf_metrics_exporter::sys::malloc;
+use bpf_metrics_exporter::sys::{malloc, nss};
 
 /// Exit code of wrong flags, variables and files; anything else that fails is [`ExitCode::FAILURE`].
 const USAGE: u8 = 2;
@@ -28,6 +29,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     messages::report_panics();
     malloc::set_mmap_threshold();
+    nss::use_built_in();
     let code = run();
     log::flush();
     code
@@ -48,6 +50,7 @@ fn run() -> ExitCode {
             Command::Events(options) => events::events(*options, log, &warnings),
             Command::Top(options) => top::top(*options, log, &warnings),
             Command::Doctor(options) => doctor::doctor(*options, log, &warnings),
+            Command::Healthy(options) => healthy::healthy(options, &warnings),
         },
     }
 }

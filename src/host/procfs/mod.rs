@@ -146,7 +146,7 @@ impl<'a> ProcessScan<'a> {
     /// Returns the threads of a process that may have their own descriptors (cloned without `CLONE_FILES`, or `unshare`).
     fn threads_with_own_descriptors(&self, process: &OwnedFd, pid: u32) -> Result<Vec<u32>> {
         /// A directory has two links, and `task` another one for each thread (`proc_task_getattr`, `fs/proc/base.c`).
-        const LINKS_OF_ONE_THREAD: u64 = 3;
+        const LINKS_OF_ONE_THREAD: libc::nlink_t = 3;
         const CALL: &str = "/proc/PID/task";
         let task = fstatat(process, "task", AtFlags::empty()).map_err(failed(CALL))?;
         if task.st_nlink == LINKS_OF_ONE_THREAD {

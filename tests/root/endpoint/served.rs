@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::{Exporter, curl, replace};
 
 /// A folder with a certificate for `localhost` and its key.
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     let folder = TempDir::new().expect("a folder");
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -25,7 +25,7 @@ fn folder() -> TempDir {
     folder
 }
 
-fn config(password: &str) -> String {
+pub(super) fn config(password: &str) -> String {
     let hash = bcrypt::hash(password, 4).expect("a hash");
     format!(
         "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\nbasic_auth_users:\n  ann: {hash}\n"

@@ -1,0 +1,347 @@
+//! `healthy`: asks an exporter by its endpoint whether it works, for health checks of containers. Entry point: [`healthy`].
+//!
+//! The requests are HTTP/1.0: the answer ends with the connection, and needs no parser beyond the status line.
+
+use std::fmt::{self, Display};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use bpf_metrics_exporter::cli::{AskedExporter, HealthyCommand, ListenAddress};
+use bpf_metrics_exporter::export::otlp::settings::{Endpoint, Secret};
+use bpf_metrics_exporter::text::printable;
+use bpf_metrics_exporter::web::ConfigFile;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
+
+use crate::{finish, log, print};
+
+/// The longest answer: both pages are one line.
+const MAX_ANSWER: u64 = 16 << 10;
+
+/// Asks, and prints one line.
+pub(super) fn healthy(options: HealthyCommand, warnings: &[String]) -> ExitCode {
+    for warning in warnings {
+        log::complain(warning);
+    }
+    let HealthyCommand { exporter, timeout } = options;
+    let (sender, answered) = channel();
+    // A thread, since nothing bounds the time of the system's resolver. It ends with the process.
+    thread::spawn(move || {
+        // Whoever asked may not wait any more.
+        let _: Result<(), _> = sender.send(Server::new(exporter).and_then(|server| check(&server)));
+    });
+    match answered.recv_timeout(timeout) {
+        Ok(Ok(text)) => finish(print(&format!("{text}\n"))),
+        Ok(Err(problem)) => fail(&problem),
+        Err(_) => fail(&format!("no answer within {timeout:?}")),
+    }
+}
+
+fn fail(problem: &str) -> ExitCode {
+    log::complain(&format!("unhealthy: {problem}"));
+    ExitCode::FAILURE
+}
+
+/// Returns in what state a server is that works.
+///
+/// # Errors
+///
+/// Why it does not.
+fn check(server: &Server) -> Result<&'static str, String> {
+    for page in ["/-/healthy", "/-/ready"] {
+        let failed = |problem: &dyn Display| format!("{}: {problem}", server.url(page));
+        match server.get(page).map_err(|error| failed(&error))? {
+            Answer::Page(200, _) => {}
+            // Only hashes of passwords are in the file.
+            Answer::Page(401, _) if server.authorization.is_none() => {
+                return Ok("healthy; readiness is unknown, since the endpoint demands a password");
+            }
+            Answer::WantsCertificate => {
+                return Ok("healthy; readiness is unknown, since the endpoint demands a client certificate");
+            }
+            Answer::Page(status, text) => return Err(failed(&format!("status {status}: {text}"))),
+        }
+    }
+    Ok("healthy")
+}
+
+/// A server to ask.
+struct Server {
+    address: Address,
+    tls: Option<Arc<ClientConfig>>,
+    /// Before the path of every page.
+    prefix: String,
+    /// The value of the header `Authorization`.
+    authorization: Option<String>,
+}
+
+enum Address {
+    /// Hosts that are tried in turn, and their port.
+    Tcp(Vec<String>, u16),
+    Unix(PathBuf),
+}
+
+enum Answer {
+    /// A status with the first line of its page.
+    Page(u16, String),
+    /// TLS ended because the client has no certificate.
+    WantsCertificate,
+}
+
+impl Server {
+    fn new(exporter: AskedExporter) -> Result<Self, String> {
+        match exporter {
+            AskedExporter::Url { endpoint, authorization: Secret(authorization) } => {
+                let (address, tls, prefix) = match endpoint {
+                    Endpoint::Tcp { tls, host, port, path } => (Address::Tcp(vec![host], port), tls, path),
+                    Endpoint::Unix { socket, path } => (Address::Unix(socket), false, path),
+                };
+                let tls = tls.then(trusted_by_the_system).transpose()?;
+                Ok(Self { address, tls, prefix, authorization })
+            }
+            AskedExporter::Own { systemd_socket: true, .. } => {
+                Err("the address of a socket of systemd is unknown; name it with --url".to_owned())
+            }
+            AskedExporter::Own { listen, config_file, .. } => {
+                let first = listen.into_iter().next();
+                let first = first.ok_or("nothing is served (--web.listen-address none)")?;
+                let config = config_file.as_deref().map(ConfigFile::load).transpose();
+                let config = config.map_err(|error| format!("--web.config.file: {error}"))?;
+                let tls = config.is_some_and(|config| config.has_tls()).then(without_verification);
+                let tls = tls.transpose()?;
+                Ok(Self { address: own_address(first), tls, prefix: String::new(), authorization: None })
+            }
+        }
+    }
+
+    fn url(&self, page: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        match &self.address {
+            Address::Tcp(..) => format!("{scheme}://{}{}{page}", self.address, self.prefix),
+            Address::Unix(_) => format!("{}, {}{page}", self.address, self.prefix),
+        }
+    }
+
+    fn get(&self, page: &str) -> io::Result<Answer> {
+        let stream: Box<dyn Stream> = match &self.address {
+            Address::Unix(path) => Box::new(UnixStream::connect(path)?),
+            Address::Tcp(hosts, port) => {
+                let mut connected = Err(io::Error::other("it has no address"));
+                for host in hosts {
+                    connected = TcpStream::connect((&**host, *port));
+                    if connected.is_ok() {
+                        break;
+                    }
+                }
+                Box::new(connected?)
+            }
+        };
+        let Some(config) = &self.tls else { return self.ask(stream, page) };
+        let name = match &self.address {
+            Address::Tcp(hosts, _) => hosts.first().map(String::as_str).unwrap_or_default().to_owned(),
+            Address::Unix(_) => "localhost".to_owned(),
+        };
+        let name = ServerName::try_from(name).map_err(io::Error::other)?;
+        let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(session, stream);
+        match self.ask(&mut stream, page) {
+            Err(error) if wants_certificate(&error, &mut stream) => Ok(Answer::WantsCertificate),
+            answer => answer,
+        }
+    }
+
+    fn ask(&self, mut stream: impl Read + Write, page: &str) -> io::Result<Answer> {
+        let authorization = self
+            .authorization
+            .as_ref()
+            .map(|value| format!("Authorization: {value}\r\n"))
+            .unwrap_or_default();
+        let host = match &self.address {
+            Address::Tcp(..) => self.address.to_string(),
+            Address::Unix(_) => "localhost".to_owned(),
+        };
+        let path = format!("{}{page}", self.prefix);
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n{authorization}\r\n")?;
+        stream.flush()?;
+        let mut answer = Vec::new();
+        match stream.take(MAX_ANSWER).read_to_end(&mut answer) {
+            // A peer that closes TLS without saying so has said all it will.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => {}
+            read => {
+                read?;
+            }
+        }
+        parse(&String::from_utf8_lossy(&answer))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not one of HTTP"))
+    }
+}
+
+impl Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(hosts, port) => match hosts.first().map(String::as_str).unwrap_or_default() {
+                // The zone of an address means something on this host only.
+                host if host.contains(':') => {
+                    write!(f, "[{}]:{port}", host.split('%').next().unwrap_or(host))
+                }
+                host => write!(f, "{host}:{port}"),
+            },
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+/// Returns where an address to listen on can be reached from this host.
+fn own_address(listen: ListenAddress) -> Address {
+    let (host, port) = match listen {
+        ListenAddress::Unix(path) => return Address::Unix(path),
+        ListenAddress::Tcp { host, port } => (host, port),
+    };
+    let hosts = match host.as_deref().map(str::parse) {
+        // It may have one of the families only.
+        None => vec![Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()],
+        Some(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED))) => vec![Ipv4Addr::LOCALHOST.to_string()],
+        Some(Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED))) => vec![Ipv6Addr::LOCALHOST.to_string()],
+        Some(_) => host.into_iter().collect(),
+    };
+    Address::Tcp(hosts, port)
+}
+
+/// Parses the status line and the first line of the page.
+fn parse(answer: &str) -> Option<Answer> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let mut words = head.lines().next()?.split(' ');
+    words.next().filter(|version| version.starts_with("HTTP/1."))?;
+    let status = words.next()?.parse().ok()?;
+    Some(Answer::Page(status, printable(body.lines().next().unwrap_or_default().as_bytes())))
+}
+
+/// Returns whether a session ended because the client has no certificate. The server says so when the client takes the session to be open
+/// and may be writing already, which then fails before anything is read.
+fn wants_certificate<S: Stream>(error: &io::Error, stream: &mut StreamOwned<ClientConnection, S>) -> bool {
+    let is_it = |error: &rustls::Error| {
+        matches!(error, rustls::Error::AlertReceived(AlertDescription::CertificateRequired))
+    };
+    let read = error.get_ref().and_then(|error| error.downcast_ref());
+    read.is_some_and(is_it)
+        || stream.conn.read_tls(&mut stream.sock).is_ok()
+            && stream.conn.process_new_packets().is_err_and(|error| is_it(&error))
+}
+
+fn trusted_by_the_system() -> Result<Arc<ClientConfig>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    if roots.add_parsable_certificates(found.certs).0 == 0 {
+        return Err(
+            "found no certificates of the system to trust; name a file with them in SSL_CERT_FILE".to_owned()
+        );
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// Returns TLS for this host's own endpoint. Its certificate is for a name that others use, and often signed by itself; nothing secret
+/// is sent.
+fn without_verification() -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+/// Accepts every certificate whose key the server has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_reached_on_this_host() {
+        let asked = |host: Option<&str>| {
+            let listen = ListenAddress::Tcp { host: host.map(str::to_owned), port: 9 };
+            match own_address(listen) {
+                Address::Tcp(hosts, 9) => hosts,
+                _ => panic!("it is another port"),
+            }
+        };
+        assert_eq!(asked(None), ["127.0.0.1", "::1"]);
+        assert_eq!(asked(Some("0.0.0.0")), ["127.0.0.1"]);
+        assert_eq!(asked(Some("::")), ["::1"]);
+        assert_eq!(asked(Some("node-1")), ["node-1"]);
+        assert_eq!(Address::Tcp(vec!["fe80::1%eth0".to_owned()], 9).to_string(), "[fe80::1]:9");
+    }
+
+    #[test]
+    fn answers_are_a_status_and_a_line() {
+        let parsed = |text| match parse(text) {
+            Some(Answer::Page(status, text)) => Some((status, text)),
+            _ => None,
+        };
+        assert_eq!(
+            parsed("HTTP/1.0 200 OK\r\na: b\r\n\r\nhealthy\nmore\n"),
+            Some((200, "healthy".to_owned()))
+        );
+        assert_eq!(parsed("HTTP/1.1 503 \r\n\r\n"), Some((503, String::new())));
+        for wrong in ["", "HTTP/1.0 200 OK\r\n", "HTTP/1.0 ok\r\n\r\n", "SSH-2.0-OpenSSH\r\n\r\n"] {
+            assert_eq!(parsed(wrong), None, "{wrong:?}");
+        }
+    }
+}
