@@ -28,7 +28,7 @@ const COLUMNS: usize = 80;
 
 /// Where the names of features and layers begin, and what is said of them.
 const NAME_AT: usize = 10;
-const TEXT_AT: usize = 29;
+const TEXT_AT: usize = 31;
 
 /// Checks every feature and prints the result. Fails unless everything that is enabled works.
 pub(super) fn doctor(options: DoctorCommand, log: Log, warnings: &[String]) -> ExitCode {

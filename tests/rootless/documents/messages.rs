@@ -40,7 +40,7 @@ enum Origin {
 }
 
 /// Calls that log a text from elsewhere: the file, the arguments, and the origin.
-const RELAYS: [(&str, &str, Origin); 14] = [
+const RELAYS: [(&str, &str, Origin); 15] = [
     ("src/bin/bpf-metrics-exporter/doctor.rs", "{warning}", Origin::Read),
     ("src/bin/bpf-metrics-exporter/endpoint.rs", "{warning}", Origin::Read),
     ("src/bin/bpf-metrics-exporter/events.rs", "{warning}", Origin::Read),
@@ -71,6 +71,7 @@ const RELAYS: [(&str, &str, Origin); 14] = [
         "{}, messages::dropped_series(dropped)",
         Origin::Function(MESSAGES, "dropped_series"),
     ),
+    ("src/bin/bpf-metrics-exporter/snapshot.rs", "{message}", Origin::Function(MESSAGES, "no_sample")),
 ];
 
 const MESSAGES: &str = "src/bin/bpf-metrics-exporter/messages.rs";
