@@ -336,6 +336,8 @@ mod tests {
             assert!(line.chars().count() <= COLUMNS || !line.trim().contains(' '), "{line}");
         }
         assert!(text.contains("MISSING   iterators"), "{text}");
+        let longest = Feature::ALL.map(|feature| feature.as_str().len()).into_iter().max();
+        assert!(longest < Some(TEXT_AT - NAME_AT), "a space behind each name");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("needs: CAP_BPF and CAP_PERFMON, at start; Linux 5.19"), "{text}");
         assert!(text.contains("Kubernetes: hostPID: true") && !text.contains('`'), "{text}");
