@@ -466,9 +466,9 @@ pub(super) struct OtlpFlags {
 
     /// How often unchanged series are repeated
     ///
-    /// From 1s to 24h. By default every push has every point. With 60s, a push has what changed and a part of the rest, so that each
-    /// series has a point in a minute; it has everything after a failure and on another connection. Prometheus shows a series for 5
-    /// minutes after its last point. Counters as deltas are always sent.
+    /// Longer than --interval, up to 24h. By default every push has every point. With 60s, a push has what changed and a part of the
+    /// rest, so that each series has a point in a minute; it has everything after a failure and on another connection. Prometheus
+    /// shows a series for 5 minutes after its last point. Counters as deltas are always sent.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = values::interval)]
     pub(super) unchanged_interval: Option<Duration>,
 

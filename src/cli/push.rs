@@ -71,6 +71,12 @@ pub(super) fn resolve(
         (Vec::new(), false)
     };
     check_list(&receivers, errors);
+    if let Some(unchanged) = flags.unchanged_interval.filter(|unchanged| *unchanged <= flags.interval) {
+        let interval = flags.interval;
+        errors.lines.push(format!(
+            "--unchanged-interval {unchanged:?} is not longer than --interval {interval:?}: every push would have every point"
+        ));
+    }
     let mut destinations = Vec::new();
     if !receivers.is_empty() {
         let shared = Shared::read(Signal::Metrics, insecure, flags.otlp_compression, environment, warnings);

@@ -68,13 +68,26 @@ impl Delivery {
 
     /// Waits until everything is delivered; panics if it takes too long.
     async fn finish(self) -> Arc<Ledger> {
+        self.finish_and_ask().await.0
+    }
+
+    /// The same, and whether the receiver may lack a point beyond those of its first connection.
+    async fn finish_and_ask(self) -> (Arc<Ledger>, bool) {
         until(|| self.ledger.backlog.get() == 0).await;
+        let may_lack = self.queue.take_may_lack();
         self.queue.close();
         tokio::time::timeout(DEADLINE, self.task)
             .await
             .expect("the delivery ends in time")
             .expect("the delivery does not panic");
-        self.ledger
+        (self.ledger, may_lack)
+    }
+
+    /// Waits until the first request is delivered, on a connection that counts as another one, and forgets that.
+    async fn connect(&self) {
+        self.push([request("first", 1)]);
+        until(|| self.ledger.backlog.get() == 0).await;
+        assert!(self.queue.take_may_lack(), "there can be another receiver behind another connection");
     }
 }
 
@@ -163,6 +176,31 @@ async fn a_retry_waits_for_the_delay_of_the_receiver() {
     assert!(started.elapsed() >= delay, "not before the delay of the receiver");
     assert_eq!(names(receiver, 2).await, ["a", "a"]);
     assert_eq!((ledger.metrics.accepted.get(), ledger.metrics.retryable.get()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_may_cost_a_point_is_noted() {
+    let partial = |rejected| {
+        let partial =
+            ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message: "some".to_owned() };
+        Ok(ExportMetricsServiceResponse { partial_success: Some(partial) })
+    };
+    let outcomes = [
+        (Ok(ExportMetricsServiceResponse::default()), false),
+        (partial(0), false),
+        (partial(1), true),
+        (Err(Status::invalid_argument("no")), true),
+        (Err(Status::unavailable("busy")), true),
+    ];
+    for (answer, expected) in outcomes {
+        let first = Ok(ExportMetricsServiceResponse::default());
+        let text = format!("{answer:?}");
+        let receiver = receiver::start(ANY.into(), in_turn(vec![first, answer])).await;
+        let delivery = start(receiver.address, &[], DEADLINE);
+        delivery.connect().await;
+        delivery.push([request("a", 1)]);
+        assert_eq!(delivery.finish_and_ask().await.1, expected, "{text}");
+    }
 }
 
 #[tokio::test]

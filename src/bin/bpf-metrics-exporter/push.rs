@@ -163,7 +163,7 @@ pub(super) fn start(tasks: &mut Tasks, push: Push, ground: &Ground<'_>) -> anyho
     // What the last reading finds is still sent as logs.
     let (publisher, publishers) = mpsc::channel(1);
     for lane in lanes {
-        let lane = lane.with_unchanged_interval(unchanged_interval);
+        let lane = lane.with_unchanged_interval(unchanged_interval, interval);
         let (source, stopped, publisher) = (source.clone(), stopped.clone(), publisher.clone());
         tasks.spawn(async move {
             let _publisher = publisher;

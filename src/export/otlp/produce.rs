@@ -63,10 +63,13 @@ impl Lane {
         }
     }
 
-    /// Leaves out a point whose value is that of the last one, once in this interval at most, until a receiver may have lost one.
+    /// Leaves out points whose value is that of the last one, so that no series is without a point for longer than `unchanged`, with a
+    /// reading at each `interval`. After anything that may have cost one of the receivers a point, the next reading leaves none out.
     #[must_use]
-    pub fn with_unchanged_interval(self, interval: Option<Duration>) -> Self {
-        Self { encoder: self.encoder.with_unchanged_interval(interval), ..self }
+    pub fn with_unchanged_interval(self, unchanged: Option<Duration>, interval: Duration) -> Self {
+        // A point is due with the first reading of its turn, up to an interval after the turn began.
+        let turn = unchanged.map(|unchanged| unchanged.saturating_sub(interval));
+        Self { encoder: self.encoder.with_unchanged_interval(turn), ..self }
     }
 
     /// Returns false if the last difference is not settled: the next one covers the time until then.

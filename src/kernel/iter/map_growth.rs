@@ -3,8 +3,8 @@
 //! Entry point: [`Growth`]. The kernel reports a map's memory in the fdinfo of a descriptor only, which takes 10 µs. For each type that
 //! grows, that figure is a constant plus the entries times their size. Maps of one shape share both, so a few measurements give them
 //! for all, and each later change is a multiplication. A few maps are still measured in each reading, in turn: if one differs from what
-//! was calculated, its shape is measured again. A map can change between the count of its entries and the measurement, so no single
-//! measurement is believed.
+//! was calculated, all maps of its shape are measured again. A map can change between the count of its entries and the measurement, so
+//! no single measurement is believed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,8 +12,12 @@ use foldhash::fast::FixedState;
 
 use crate::model::MapFacts;
 
-/// How many maps are measured in each reading although their memory can be calculated.
-const CHECKED: usize = 4;
+/// How many maps are measured in each reading although their memory can be calculated: in the order of their ids.
+const CHECKED_IN_TURN: usize = 2;
+
+/// The same, of the shapes whose last check is longest ago, among so many maps.
+const CHECKED_BY_SHAPE: usize = 2;
+const EXAMINED: usize = 64;
 
 /// Measurements that are kept for a shape until they agree.
 const MEASUREMENTS: usize = 8;
@@ -24,7 +28,7 @@ const MISSES: u8 = 3;
 /// A line that met so many measurements did not come from maps that changed while they were measured: what contradicts it is an issue.
 const PROVEN: u8 = 8;
 
-/// A shape whose line was wrong so often is always measured.
+/// A shape whose line was contradicted so often is always measured.
 const ATTEMPTS: u8 = 8;
 
 /// What the memory of a map depends on, but for its entries.
@@ -78,13 +82,11 @@ impl Line {
         self.at(measured.entries) == Some(measured.bytes)
     }
 
-    /// Returns whether a map of this line has so many bytes with another number of entries, as when it changes between the count of its
-    /// entries and the measurement.
+    /// Returns whether bytes differ from the line by whole entries, as when a map changes between the count of its entries and the
+    /// measurement. The kernel sums counters of each CPU, so that a map can seem to have less than none for a moment.
     fn reaches(self, bytes: u64, max_entries: u32) -> bool {
-        let above = bytes.checked_sub(self.base);
-        above.is_some_and(|above| {
-            self.slope != 0 && above % self.slope == 0 && above / self.slope <= max_entries.into()
-        })
+        let beside = bytes.abs_diff(self.base);
+        self.slope != 0 && beside % self.slope == 0 && beside / self.slope <= max_entries.into()
     }
 }
 
@@ -98,8 +100,10 @@ struct Known {
     met: u8,
     /// Measurements in succession that the line missed by whole entries.
     misses: u8,
-    /// Lines that were wrong.
+    /// Lines that were contradicted.
     attempts: u8,
+    /// The number of the reading with the last check.
+    checked: u64,
 }
 
 impl Known {
@@ -145,7 +149,7 @@ impl Known {
         let contradicts = !line.reaches(measured.bytes, max_entries);
         let was_proven = self.met >= PROVEN;
         if contradicts || self.misses == MISSES {
-            *self = Self { attempts: self.attempts + 1, ..Self::default() };
+            *self = Self { attempts: self.attempts + u8::from(contradicts), ..Self::default() };
             self.learn(measured);
         }
         contradicts && was_proven
@@ -156,8 +160,13 @@ impl Known {
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     shapes: HashMap<Shape, Known, FixedState>,
-    /// The last map that was measured to check a line.
+    /// Number of the reading.
+    reading: u64,
+    /// The last map that was measured in its turn, and the last one that was examined.
     last_checked: u32,
+    last_examined: u32,
+    /// Whether a line ended since it was last asked.
+    line_ended: bool,
 }
 
 impl Growth {
@@ -173,20 +182,56 @@ impl Growth {
         let Ok(entries) = u64::try_from(entries) else { return false };
         let measured = Measurement { entries, bytes };
         let known = self.shapes.entry(Shape::from(map)).or_default();
-        if let Some(line) = known.line {
-            return known.check(line, measured, map.max_entries);
-        }
-        known.learn(measured);
-        false
+        let Some(line) = known.line else {
+            known.learn(measured);
+            return false;
+        };
+        let contradicts = known.check(line, measured, map.max_entries);
+        self.line_ended |= known.line != Some(line);
+        contradicts
     }
 
-    /// Returns which of these ids, in ascending order, are measured in this reading although their memory can be calculated: those that
-    /// follow the last one, each in its turn.
-    pub(super) fn choose_checked(&mut self, changed: &[u32]) -> Vec<u32> {
-        let next = changed.partition_point(|&id| id <= self.last_checked);
-        let (before, after) = changed.split_at(next);
-        let chosen: Vec<u32> = after.iter().chain(before).take(CHECKED).copied().collect();
+    /// Returns whether a line ended since the last call: what was calculated by it may be wrong.
+    pub(super) fn take_line_ended(&mut self) -> bool {
+        std::mem::take(&mut self.line_ended)
+    }
+
+    /// Returns which of these maps, in ascending order of their ids, are measured in this reading although their memory can be
+    /// calculated: those whose turn it is, and those of shapes that were not checked for longest, first of lines that are not proven.
+    pub(super) fn choose_checked(&mut self, changed: &[&MapFacts]) -> Vec<u32> {
+        self.reading += 1;
+        let turn = following(changed, self.last_checked).take(CHECKED_IN_TURN);
+        let mut chosen: Vec<u32> = turn.map(|map| map.id).collect();
         self.last_checked = chosen.last().copied().unwrap_or(self.last_checked);
+
+        let mut examined: Vec<_> = following(changed, self.last_examined)
+            .take(EXAMINED)
+            .map(|map| {
+                let (id, shape) = (map.id, Shape::from(map));
+                let known = self.shapes.get(&shape);
+                (
+                    known.is_some_and(|known| known.met >= PROVEN),
+                    known.map_or(0, |known| known.checked),
+                    id,
+                    shape,
+                )
+            })
+            .collect();
+        self.last_examined = examined.last().map_or(self.last_examined, |&(_, _, id, _)| id);
+        examined.sort_unstable_by_key(|&(is_proven, checked, id, _)| (is_proven, checked, id));
+        let mut left = CHECKED_BY_SHAPE;
+        for (_, _, id, shape) in examined {
+            let Some(known) = self.shapes.get_mut(&shape).filter(|known| known.checked != self.reading)
+            else {
+                continue;
+            };
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            known.checked = self.reading;
+            chosen.push(id);
+        }
         chosen
     }
 
@@ -197,6 +242,12 @@ impl Growth {
             self.shapes.retain(|shape, _| used.contains(shape));
         }
     }
+}
+
+/// Returns maps in ascending order of their ids, from the first one behind `last` on, all of them once.
+fn following<'a>(maps: &'a [&'a MapFacts], last: u32) -> impl Iterator<Item = &'a MapFacts> {
+    let (before, after) = maps.split_at(maps.partition_point(|map| map.id <= last));
+    after.iter().chain(before).copied()
 }
 
 #[cfg(test)]
@@ -351,13 +402,69 @@ mod tests {
     #[test]
     fn maps_are_checked_in_turn() {
         let mut growth = Growth::default();
-        let changed: Vec<u32> = (1..=10).collect();
-        assert_eq!(growth.choose_checked(&changed), [1, 2, 3, 4]);
-        assert_eq!(growth.choose_checked(&changed), [5, 6, 7, 8]);
-        assert_eq!(growth.choose_checked(&changed), [9, 10, 1, 2]);
-        assert_eq!(growth.choose_checked(&[2]), [2]);
-        assert_eq!(growth.choose_checked(&[]), [0; 0]);
-        assert_eq!(growth.choose_checked(&changed), [3, 4, 5, 6]);
+        let maps: Vec<_> = (1..=5).map(|id| map(id, 100)).collect();
+        let changed: Vec<_> = maps.iter().collect();
+        let mut chosen = |changed: &[&MapFacts]| growth.choose_checked(changed);
+        assert_eq!(chosen(&changed), [1, 2]);
+        assert_eq!(chosen(&changed), [3, 4]);
+        assert_eq!(chosen(&changed), [5, 1]);
+        assert_eq!(chosen(&changed[1..2]), [2]);
+        assert_eq!(chosen(&[]), [0; 0]);
+        assert_eq!(chosen(&changed), [3, 4]);
+    }
+
+    #[test]
+    fn a_shape_of_few_maps_is_checked_soon_although_many_others_change() {
+        let mut growth = Growth::default();
+        let rare = map(500, 7);
+        let maps: Vec<_> = (1..=1000).map(|id| if id == 500 { rare.clone() } else { map(id, 100) }).collect();
+        let changed: Vec<_> = maps.iter().collect();
+        for map in [&rare, &maps[0]] {
+            measure(&mut growth, map, &PROOF);
+        }
+        let checks = (0..32).filter(|_| growth.choose_checked(&changed).contains(&500)).count();
+        assert!(checks >= 2, "{checks} checks");
+    }
+
+    #[test]
+    fn a_line_that_is_not_proven_is_checked_first() {
+        let mut growth = Growth::default();
+        let maps: Vec<_> = (1..=60).map(|id| map(id, 100 + id)).collect();
+        for map in &maps[..59] {
+            measure(&mut growth, map, &PROOF);
+        }
+        measure(&mut growth, &maps[59], &PROOF[..4]);
+        let changed: Vec<_> = maps.iter().collect();
+        for _ in 0..5 {
+            assert!(growth.choose_checked(&changed).contains(&60));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_told_once() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        measure(&mut growth, &map, &PROOF);
+        assert!(!growth.take_line_ended());
+        growth.measured(&map, 9, bytes(9) + 1);
+        assert!(growth.take_line_ended());
+        assert!(!growth.take_line_ended());
+    }
+
+    #[test]
+    fn maps_in_motion_never_end_what_can_be_calculated() {
+        let mut growth = Growth::default();
+        let map = map(1, 100);
+        for _ in 0..3 * ATTEMPTS {
+            measure(&mut growth, &map, &PROOF);
+            assert_eq!(growth.memory(&map, 9), Some(bytes(9)));
+            for _ in 0..MISSES {
+                assert!(!growth.measured(&map, 10, bytes(12)));
+            }
+        }
+        // For a moment the sum over all CPUs is below zero.
+        measure(&mut growth, &map, &PROOF);
+        assert!(!growth.measured(&map, 0, bytes(0) - 72));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) struct CachedMap {
 struct CachedMem {
     bytes: u64,
     entries: i64,
+    /// Whether it was read, rather than calculated.
+    is_read: bool,
 }
 
 impl CachedMap {
@@ -86,37 +88,66 @@ impl Maps {
         };
         let calculated: Vec<_> =
             stale.iter().map(|&(index, entries)| can_calculate(&self.cache[index], entries)).collect();
-        let with_line = stale.iter().zip(&calculated).filter(|(_, calculated)| calculated.is_some());
-        let with_line: Vec<u32> = with_line.map(|(&(index, _), _)| self.cache[index].facts.id).collect();
-        let to_check = self.growth.choose_checked(&with_line);
+        let known = stale.iter().zip(&calculated).filter(|(_, calculated)| calculated.is_some());
+        let known: Vec<&MapFacts> = known.map(|(&(index, _), _)| &*self.cache[index].facts).collect();
+        let checked = self.growth.choose_checked(&known);
         let mut permitted = true;
         for (&(index, entries), calculated) in stale.iter().zip(calculated) {
-            let facts = &self.cache[index].facts;
-            let is_read = permitted && (calculated.is_none() || to_check.contains(&facts.id));
-            let read = match is_read.then(|| fdinfo::of_object(Kind::Map, facts.id)) {
-                Some(Ok(info)) => info.memlock,
-                Some(Err(error)) => {
-                    let removed = error == Error::new(Command::MapGetFdById.as_str(), Errno::ENOENT);
-                    if !removed {
-                        issues.record(Kind::Map, error);
-                    }
-                    // Without permission for one map there is none for any other.
-                    permitted = error.errno != Errno::EPERM;
+            let is_read = calculated.is_none() || checked.contains(&self.cache[index].facts.id);
+            let read = if is_read { self.read_mem(index, entries, &mut permitted, issues) } else { None };
+            let mem = |bytes| CachedMem { bytes, entries, is_read: read.is_some() };
+            self.cache[index].mem = read.or(calculated).map(mem);
+        }
+        // What was calculated by a line that has ended, in this reading or before, is calculated or read again.
+        if self.growth.take_line_ended() {
+            for index in 0..self.cache.len() {
+                let CachedMap { facts, mem, .. } = &self.cache[index];
+                let Some(CachedMem { entries, is_read: false, .. }) = *mem else { continue };
+                let calculated = self.growth.memory(facts, entries);
+                let read = if calculated.is_none() {
+                    self.read_mem(index, entries, &mut permitted, issues)
+                } else {
                     None
-                }
-                None => None,
-            };
-            if let Some(bytes) = read
-                && can_grow(facts)
-                && self.growth.measured(facts, entries, bytes)
-            {
-                issues.record(Kind::Map, NOT_AS_CALCULATED);
+                };
+                let mem = |bytes| CachedMem { bytes, entries, is_read: read.is_some() };
+                self.cache[index].mem = read.or(calculated).map(mem);
+                rows[index].mem = self.cache[index].mem.map(|mem| mem.bytes);
             }
-            let bytes = read.or(calculated);
-            self.cache[index].mem = bytes.map(|bytes| CachedMem { bytes, entries });
-            rows[index].mem = bytes;
+        }
+        for &(index, _) in stale {
+            rows[index].mem = self.cache[index].mem.map(|mem| mem.bytes);
         }
         self.growth.forget_unused(self.cache.iter().map(|cached| &*cached.facts));
+    }
+
+    /// Reads the memory of a map with so many entries in bytes. `None` if it is gone; `None`, and an issue, on failure.
+    fn read_mem(
+        &mut self,
+        index: usize,
+        entries: i64,
+        permitted: &mut bool,
+        issues: &mut Issues,
+    ) -> Option<u64> {
+        let facts = &self.cache[index].facts;
+        if !*permitted {
+            return None;
+        }
+        let bytes = match fdinfo::of_object(Kind::Map, facts.id) {
+            Ok(info) => info.memlock?,
+            Err(error) => {
+                let removed = error == Error::new(Command::MapGetFdById.as_str(), Errno::ENOENT);
+                if !removed {
+                    issues.record(Kind::Map, error);
+                }
+                // Without permission for one map there is none for any other.
+                *permitted = error.errno != Errno::EPERM;
+                return None;
+            }
+        };
+        if can_grow(facts) && self.growth.measured(facts, entries, bytes) {
+            issues.record(Kind::Map, NOT_AS_CALCULATED);
+        }
+        Some(bytes)
     }
 }
 
@@ -233,7 +264,8 @@ mod tests {
     fn cache(stream: &[MapRecord]) -> Vec<CachedMap> {
         let mut cache = read(&[], 1, stream).others;
         for (cached, record) in cache.iter_mut().zip(stream) {
-            cached.mem = Some(CachedMem { bytes: cached.facts.id.into(), entries: record.entries });
+            cached.mem =
+                Some(CachedMem { bytes: cached.facts.id.into(), entries: record.entries, is_read: true });
         }
         cache
     }

@@ -96,11 +96,12 @@ pub(crate) fn in_motion() {
         }
         stopped.store(true, Ordering::Relaxed);
     });
-    // However wrong the measurements were: the next ones agree.
+    // However wrong the measurements were: those of maps at rest are right, and so is what is calculated of others after them.
     for _ in 0..20 {
-        moving.iter_mut().chain(&mut resting).for_each(change);
+        resting.iter_mut().for_each(change);
         reader.read();
     }
+    moving.iter_mut().for_each(change);
     compare(&mut reader, &moving);
     compare(&mut reader, &resting);
 }

@@ -164,13 +164,16 @@ fn names(message: &ExportMetricsServiceRequest) -> BTreeSet<String> {
 
 /// Receives until a reading has all of these metrics, or lacks some.
 async fn receive_names(receiver: &mut Receiver, all: &BTreeSet<String>, complete: bool) {
-    loop {
-        let next = tokio::time::timeout(DEADLINE, receiver.requests.recv()).await;
-        let message = next.expect("a reading arrives in time").expect("the receiver runs").message;
-        if all.is_subset(&names(&message)) == complete {
-            return;
+    let receive = async {
+        while let Some(received) = receiver.requests.recv().await {
+            if all.is_subset(&names(&received.message)) == complete {
+                return;
+            }
         }
-    }
+        panic!("the receiver has ended");
+    };
+    let what = if complete { "complete" } else { "incomplete" };
+    tokio::time::timeout(DEADLINE, receive).await.unwrap_or_else(|_| panic!("no reading is {what}"));
 }
 
 fn unchanged() {

@@ -44,7 +44,7 @@ pub struct Encoder {
     deltas: Option<Deltas>,
     /// Requests of the last sample that the receiver accepted.
     accepted: Vec<usize>,
-    /// The longest time between two points of a series whose value does not change; `None` to send each in every sample.
+    /// How often a series whose value does not change has its turn; `None` to send each in every sample.
     unchanged_interval: Option<Duration>,
     /// Whether the next sample has all points.
     sends_all: bool,
@@ -77,8 +77,8 @@ impl Encoder {
         Self { deltas, ..self }
     }
 
-    /// Leaves out a point whose value is that of the last one, once in this interval at most. Differences
-    /// ([`Temporality::Delta`]) are never left out.
+    /// Leaves out a point whose value is that of the last one, unless it is the first sample in a turn of this length. Differences
+    /// ([`Temporality::Delta`]) and histograms are never left out.
     #[must_use]
     pub fn with_unchanged_interval(self, interval: Option<Duration>) -> Self {
         Self { unchanged_interval: interval, ..self }

@@ -9,7 +9,7 @@ use crate::model::{BootTime, WallClock};
 /// When the points of a sample are repeated although their values are unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Repetition {
-    /// The longest time between two points of a series.
+    /// The length of a turn: a point is due with the first sample of the next one.
     pub(super) interval: Duration,
     pub(super) taken_at: BootTime,
     /// Whether all points are sent: the receiver may have lost earlier ones.
