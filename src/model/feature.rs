@@ -360,7 +360,7 @@ const FEATURES: [FeatureRow; Feature::ALL.len()] = [
         parts: &[Part::Map, Part::Link],
         sees: "memory of maps, paths of uprobe_multi links, entries counted by walking",
         complete: "the kernel permits opening objects by id",
-        without: "these values are missing",
+        without: "these values are missing, but for memory that is calculated from entries",
         needs: "CAP_SYS_ADMIN",
         since: "",
         refusals: &[

@@ -307,7 +307,7 @@ pub static MAP: Entity<Map> = Entity {
             kind: Gauge,
             unit: Bytes,
             help: "Memory charged for the map; before Linux 6.4 a constant estimate.",
-            source: "`memlock` in `/proc/self/fdinfo`",
+            source: "`memlock` in `/proc/self/fdinfo`, of maps that grow also calculated from it and their entries",
             since: "4.10",
             carries: Key,
             read: |m| m.mem.map(Value::count),
