@@ -254,7 +254,7 @@ pub(crate) fn manifest_runs() {
 }
 
 /// With less, the pod serves as well, and says what it does not see, as docs/install/kubernetes.md does. With the host's network, it
-/// sees all.
+/// sees all; served on loopback, its probes are commands.
 pub(crate) fn with_less_and_with_more() {
     with_shared_mounts(|| {
         let without_pid = render(&json!({"hostPID": false}));

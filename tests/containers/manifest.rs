@@ -374,16 +374,34 @@ impl RunningPod<'_> {
         let probe = &self.template.container()[name];
         assert_only(
             probe,
-            &["failureThreshold", "httpGet", "initialDelaySeconds", "periodSeconds", "timeoutSeconds"],
+            &[
+                "exec",
+                "failureThreshold",
+                "httpGet",
+                "initialDelaySeconds",
+                "periodSeconds",
+                "timeoutSeconds",
+            ],
         );
+        let words = texts(&probe["exec"]["command"]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let request = &probe["httpGet"];
-        assert_eq!((&request["scheme"], &request["port"]), (&"HTTP".into(), &"metrics".into()));
+        if words.is_empty() {
+            assert_eq!((&request["scheme"], &request["port"]), (&"HTTP".into(), &"metrics".into()));
+        }
+        let ask = || {
+            if words.is_empty() {
+                return self.get(text(&request["path"]));
+            }
+            let (code, output) = self.execute(&words);
+            if code == 0 { Ok(output) } else { Err(output) }
+        };
         let failures =
             u32::try_from(probe["failureThreshold"].as_u64().expect("it is a number")).expect("few");
         let limit = seconds(&probe["initialDelaySeconds"]) + seconds(&probe["periodSeconds"]) * failures;
         let began = Instant::now();
         let mut last = String::new();
-        let answered = wait_until(name, limit, || match self.get(text(&request["path"])) {
+        let answered = wait_until(name, limit, || match ask() {
             Ok(_) => Ok(true),
             Err(problem) => {
                 last = problem;

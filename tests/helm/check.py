@@ -474,36 +474,132 @@ def notes_name_what_is_there():
     other = notes({"hostPID": False, "prometheus": {"monitor": {"enabled": True}}})
     require("hostPID is off" in other and "Nothing is pushed" not in other, other)
     require("leastPrivilege is on" in notes({"leastPrivilege": True}), "the loss is not in the notes")
-    return "three installations"
+
+    # Certificates to trust.
+    def otlp(**more):
+        return {"destinations": [{"endpoint": "https://otlp.example.com", "protocol": "http"}], **more}
+
+    volume = {"extraVolumes": [{"name": "ca", "hostPath": {"path": "/etc/ssl/certs", "type": "Directory"}}],
+              "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ssl/certs", "readOnly": True}]}
+    plain = {"destinations": [{"endpoint": "http://$(HOST_IP):4317"}]}
+    for values, wanted in [
+        ({"otlp": otlp()}, True), ({"otlp": otlp(tls={"caSecret": {"name": "otlp-ca", "key": "ca.crt"}})}, False),
+        ({"otlp": otlp(), **volume}, False), ({"otlp": plain}, False),
+    ]:
+        shown = notes(values)
+        require(("has no certificates to trust" in shown) == wanted, f"{values}: {shown}")
+
+    # Monitors of an endpoint with TLS.
+    for kind in ["monitor", "podMonitor"]:
+        for scheme, wanted in [("http", True), ("https", False)]:
+            values = {"prometheus": {kind: {"enabled": True, "scheme": scheme}}}
+            shown = notes(values)
+            require("web.configSecret" not in shown, shown)
+            shown = notes({**values, "web": {"configSecret": {"name": "web"}}})
+            require((f"prometheus.{kind} needs `scheme: https`" in shown) == wanted, shown)
+    return "15 installations"
+
+
+def limits_hold_the_backlog():
+    """The sum that values.yaml and the page have, for the renders and for the values in the page."""
+    page = [render(yaml.safe_load(block)) for block in re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)
+            if "otlp" in yaml.safe_load(block)]
+    require(len(page) == 2, f"{len(page)} examples")
+
+    def need(objects):
+        settings = {each["name"]: each.get("value", "") for each in exporter(objects)["env"]}
+        receivers = [name for key in ["OTLP_GRPC", "OTLP_HTTP"]
+                     for name in settings.get(f"BPF_METRICS_EXPORTER_{key}", "none").split(",") if name != "none"]
+        return (64 << 20) + len(receivers) * int(settings.get("BPF_METRICS_EXPORTER_OTLP_BACKLOG_BYTES", 0)) * 9 // 8
+
+    def limit(objects):
+        text = field(exporter(objects), "resources.limits.memory")
+        [(number, unit)] = re.findall(r"^(\d+)(Mi|Gi)$", text)
+        return int(number) << {"Mi": 20, "Gi": 30}[unit]
+
+    for objects in [objects for _, objects in matrix()] + page:
+        require(need(objects) <= limit(objects), f"{need(objects)} bytes are needed: {exporter(objects)}")
+    two = render({"otlp": {"destinations": [{"endpoint": "http://a:4317"}, {"endpoint": "http://b:4317"}]}})
+    require(need(two) > limit(two), "two destinations fit into the default")
+    for objects, text in [(page[0], "100 MiB for one"), (two, "136 MiB for two")]:
+        require(text in " ".join(DOCUMENT.read_text().split()), text)
+        require(need(objects) >> 20 == int(text.split()[0]), f"{text}, not {need(objects)}")
+    return f"{len(matrix()) + len(page)} renders"
+
+
+def commands(section):
+    """Returns the commands of the first block of a section of the page."""
+    _, found, text = DOCUMENT.read_text().partition(f"\n## {section}\n")
+    require(found, f"there is no section {section!r}")
+    block = re.search(r"^```\n(.*?)^```$", text, re.M | re.S)[1]
+    return block.replace("\\\n", "").splitlines()
 
 
 def documentation_is_right():
     text = DOCUMENT.read_text()
     blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)]
     [kustomization] = [block for block in blocks if "resources" in block]
-    [values] = [block for block in blocks if "otlp" in block]
+    collector, outside = [block for block in blocks if "otlp" in block]
 
-    objects = render(values)
+    def variable(objects, name):
+        return field(exporter(objects)["env"], f"{name}.value")
+
+    objects = render(collector)
     validate(objects, VERSIONS[-1:])
-    require(field(exporter(objects)["env"], "BPF_METRICS_EXPORTER_OTLP_GRPC.value") == "http://$(HOST_IP):4317", objects)
+    require(variable(objects, "BPF_METRICS_EXPORTER_OTLP_GRPC") == "http://$(HOST_IP):4317", objects)
+    require("headersSecret" not in collector["otlp"], "a token is sent without TLS")
+    objects = render(outside)
+    validate(objects, VERSIONS[-1:])
+    require(variable(objects, "BPF_METRICS_EXPORTER_OTLP_HTTP") == "https://otlp.example.com", objects)
+    require(variable(objects, "OTEL_EXPORTER_OTLP_CERTIFICATE") and "insecure" not in outside["otlp"], objects)
+    [ipv6] = re.findall(r"`(http://\[\S+)`", text)
+    objects = render({"otlp": {"destinations": [{"endpoint": ipv6}]}})
+    require(variable(objects, "BPF_METRICS_EXPORTER_OTLP_GRPC") == "http://[$(HOST_IP)]:4317", objects)
+
+    # What is pushed is what the chart and the manifest run.
+    version = load(CHART / "Chart.yaml")["version"]
+    [push] = commands("The image")
+    archive, pushed = push.split()[-2:]
+    require(archive == f"oci-archive:bpf-metrics-exporter-{version}.oci.tar", push)
+    pushed = pushed.removeprefix("docker://")
+    helm = commands("With Helm")
+    options = [part for part in helm[-1].split() if "=" in part]
+    code, output = run(HELM, "template", "test", CHART, "--set", *options)
+    require(code == 0 and f'image: "{pushed}"' in output, f"{pushed} is not in {output}")
+    for path in [DOCUMENT, README]:
+        found = set(re.findall(r"bpf-metrics-exporter[:-]v?(\d+\.\d+\.\d+)", path.read_text()))
+        require(found <= {version}, f"{path.name}: {found}")
+    manifest = commands("With the manifest")
+    count = f"| {1 + len(helm)} with Helm, {1 + len(manifest)} with the manifest |"
+    require(count in text, f"the table of commands has not {count!r}")
 
     [image] = kustomization["images"]
+
+    def built():
+        with tempfile.TemporaryDirectory() as directory:
+            [resource] = kustomization["resources"]
+            (pathlib.Path(directory) / resource).write_text(MANIFEST.read_text())
+            (pathlib.Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+            return exporter(list(yaml.safe_load_all(succeed(KUBECTL, "kustomize", directory))))["image"]
+
+    require(built() == pushed, f"the image is {built()}, not {pushed}")
     image["digest"] = "sha256:" + 64 * "0"
-    with tempfile.TemporaryDirectory() as directory:
-        [resource] = kustomization["resources"]
-        (pathlib.Path(directory) / resource).write_text(MANIFEST.read_text())
-        (pathlib.Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        built = list(yaml.safe_load_all(succeed(KUBECTL, "kustomize", directory)))
-    wanted = f"{image['newName']}@{image['digest']}"
-    require(exporter(built)["image"] == wanted, f"the image is {exporter(built)['image']}, not {wanted}")
+    require(built() == f"{image['newName']}@{image['digest']}", f"the image is {built()}")
 
     # Values that are named, alone or with what to set them to.
     defaults = load(CHART / "values.yaml")
     # What users write below a value that is an empty map.
-    free = {"podSecurityContext.seLinuxOptions.type"}
+    free = {"podSecurityContext.seLinuxOptions.type", "containerSecurityContext.seccompProfile.type"}
     known = set(leaves(defaults)) | free
-    # An attribute of the resource begins like a value.
+    # An attribute of the resource begins like a value. The names in another chart differ.
     others = {"service.instance.id"}
+    rows = text.partition("| there | here |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    require(rows, "the names in the other chart are missing")
+    for row in rows:
+        there, here = row.strip("| ").split(" | ")
+        others |= set(re.findall(r"`([\w.]+)`", there)) - known
+        for word in re.findall(r"`([\w.]+)`", here):
+            require(word in known or word in defaults, f"{word} is no value")
     named = {word for word in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)(?:[=:][^`]*)?`", text)
              if word.split(".")[0] in defaults} - others
     for word in named:
@@ -522,6 +618,8 @@ def collectors_are_valid():
     require([path.name for path in paths] == ["agent.yaml", "gateway.yaml"], f"{paths}")
     for path in paths:
         succeed(RECEIVERS / "otelcol", "validate", "--config", path, environment=environment)
+        for name, each in load(path)["exporters"].items():
+            require(each["sending_queue"]["num_consumers"] == 1, f"{path.name}: {name} may reorder points")
         for name in re.findall(r"\$\{env:(\w+)\}", path.read_text()):
             require(name in environment, f"{path.name} reads {name}")
         wrong = path.read_text().replace("queue_size:", "queue_sise:")
@@ -581,8 +679,8 @@ CHECKS = [
     lint, values_have_their_effect, every_value_is_set_by_a_case, schema_has_the_values, wrong_values_are_refused,
     objects_are_valid, apparmor_is_an_annotation_before_1_30, operator_objects_fit_their_types,
     constraints_have_their_fields, every_mount_has_a_volume, rules_are_those_of_dist, dashboards_are_those_of_dist,
-    packages_are_alike, manifest_is_up_to_date, readme_has_the_values, notes_name_what_is_there, documentation_is_right,
-    collectors_are_valid, scrape_job_selects_the_pods,
+    packages_are_alike, manifest_is_up_to_date, readme_has_the_values, notes_name_what_is_there, limits_hold_the_backlog,
+    documentation_is_right, collectors_are_valid, scrape_job_selects_the_pods,
 ]
 
 

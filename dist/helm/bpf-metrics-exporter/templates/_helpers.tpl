@@ -73,12 +73,23 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (eq $values.collection.netns "all") (not $values.hostPID) }}
 {{- fail "collection.netns: all needs hostPID: true" }}
 {{- end }}
-{{- if and $values.leastPrivilege (hasPrefix "sample" $values.collection.runStats) }}
+{{- if and $values.leastPrivilege (hasPrefix "sample" (toString $values.collection.runStats)) }}
 {{- fail "collection.runStats: sample needs capabilities that leastPrivilege gives up" }}
 {{- end }}
 {{- $address := $values.web.listenAddress }}
 {{- if and $address (not (hasPrefix "unix:" $address)) (not (hasSuffix (printf ":%v" $values.service.targetPort) $address)) }}
 {{- fail "web.listenAddress and service.targetPort have different ports" }}
+{{- end }}
+{{- range $name, $probe := dict "livenessProbe" $values.livenessProbe "readinessProbe" $values.readinessProbe }}
+{{- if $probe.enabled }}
+{{- if include "bpf-metrics-exporter.isExec" (dict "probe" $probe "root" $) }}
+{{- if $probe.httpHeaders }}
+{{- fail (printf "%s.httpHeaders has no effect on a probe that runs a command: see %s.exec" $name $name) }}
+{{- end }}
+{{- else if include "bpf-metrics-exporter.isLocal" $ }}
+{{- fail (printf "%s.exec: false: the kubelet cannot connect to web.listenAddress %s" $name $address) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if $values.prometheus.rules.enabled }}
 {{- range $values.prometheus.rules.disabledAlerts }}
@@ -134,7 +145,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- if $values.mounts.hostRoot }}{{ $_ := set $settings "HOST_ROOT" "/host/root" }}{{ end }}
 {{- if $values.leastPrivilege }}{{ $_ := set $settings "LEAST_PRIVILEGE" true }}{{ end }}
-{{- $_ := set $settings "RUN_STATS" $values.collection.runStats }}
+{{- /* YAML 1.1 reads `on` and `off` as booleans. */}}
+{{- $runStats := toString $values.collection.runStats }}
+{{- $_ := set $settings "RUN_STATS" (get (dict "true" "on" "false" "off") $runStats | default $runStats) }}
 {{- if ne $values.collection.kernelReader "auto" }}{{ $_ := set $settings "KERNEL_READER" $values.collection.kernelReader }}{{ end }}
 {{- if ne $values.collection.hooksInterval "60s" }}{{ $_ := set $settings "HOOKS_INTERVAL" $values.collection.hooksInterval }}{{ end }}
 {{- $_ := set $settings "NETNS" (default (ternary "all" "own" $values.hostPID) $values.collection.netns) }}
@@ -184,16 +197,39 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- uniq $paths | sortAlpha | toJson }}
 {{- end }}
 
-{{/* A probe: values of the probe and its path. */}}
+{{/* "true" if the endpoint is served on loopback or Unix sockets only, where the kubelet cannot connect. */}}
+{{- define "bpf-metrics-exporter.isLocal" -}}
+{{- $others := list }}
+{{- range splitList "," .Values.web.listenAddress }}
+{{- if not (regexMatch `(?i)^(unix:|([^:]*\.)?localhost:|127\.|\[::1\]:|\[::ffff:127\.)` (trim .)) }}{{ $others = append $others . }}{{ end }}
+{{- end }}
+{{- if not $others }}true{{ end }}
+{{- end }}
+
+{{/* "true" if a probe runs a command: as its value says, else where a request of the kubelet would fail. */}}
+{{- define "bpf-metrics-exporter.isExec" -}}
+{{- $configured := or (ne .probe.scheme "HTTP") .probe.httpHeaders }}
+{{- if kindIs "bool" .probe.exec }}
+{{- if .probe.exec }}true{{ end }}
+{{- else if or (include "bpf-metrics-exporter.isLocal" .root) (and .root.Values.web.configSecret (not $configured)) }}true
+{{- end }}
+{{- end }}
+
+{{/* A probe: values of the chart and of the probe, and its path. */}}
 {{- define "bpf-metrics-exporter.probe" -}}
+{{- if include "bpf-metrics-exporter.isExec" . -}}
+exec:
+  command: [/bpf-metrics-exporter, healthy, --timeout={{ .probe.timeoutSeconds }}s]
+{{- else -}}
 httpGet:
   path: {{ .path }}
-  port: {{ .port }}
+  port: {{ .root.Values.service.portName }}
   scheme: {{ .probe.scheme }}
   {{- with .probe.httpHeaders }}
   httpHeaders:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
 initialDelaySeconds: {{ .probe.initialDelaySeconds }}
 periodSeconds: {{ .probe.periodSeconds }}
 timeoutSeconds: {{ .probe.timeoutSeconds }}
