@@ -138,7 +138,9 @@ proptest! {
                 sparing.send_all();
             }
             unknown.retain(|left| *left > 0);
-            unknown.iter_mut().for_each(|left| *left -= 1);
+            for left in &mut unknown {
+                *left -= 1;
+            }
             expected.take(decode_all(&whole.encode(Sample::new(&snapshot))));
             let sent = decode_all(&sparing.encode(Sample::new(&snapshot)));
             if step.lost {

@@ -86,7 +86,7 @@ impl Line {
     /// measurement. The kernel sums counters of each CPU, so that a map can seem to have less than none for a moment.
     fn reaches(self, bytes: u64, max_entries: u32) -> bool {
         let beside = bytes.abs_diff(self.base);
-        self.slope != 0 && beside % self.slope == 0 && beside / self.slope <= max_entries.into()
+        self.slope != 0 && beside.is_multiple_of(self.slope) && beside / self.slope <= max_entries.into()
     }
 }
 

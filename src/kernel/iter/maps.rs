@@ -100,7 +100,7 @@ impl Maps {
         }
         // What was calculated by a line that has ended, in this reading or before, is calculated or read again.
         if self.growth.take_line_ended() {
-            for index in 0..self.cache.len() {
+            for (index, row) in rows.iter_mut().enumerate() {
                 let CachedMap { facts, mem, .. } = &self.cache[index];
                 let Some(CachedMem { entries, is_read: false, .. }) = *mem else { continue };
                 let calculated = self.growth.memory(facts, entries);
@@ -111,7 +111,7 @@ impl Maps {
                 };
                 let mem = |bytes| CachedMem { bytes, entries, is_read: read.is_some() };
                 self.cache[index].mem = read.or(calculated).map(mem);
-                rows[index].mem = self.cache[index].mem.map(|mem| mem.bytes);
+                row.mem = self.cache[index].mem.map(|mem| mem.bytes);
             }
         }
         for &(index, _) in stale {
