@@ -143,3 +143,62 @@ fn the_short_formula_has_the_factors_of_the_table() {
     );
     assert!(page.contains(&formula), "{PAGE} should have: {formula}");
 }
+
+/// Returns the cells of a row of a table.
+fn cells(row: &str) -> Vec<&str> {
+    row.trim_matches('|').split('|').map(str::trim).collect()
+}
+
+/// Returns the rows of the tables that `tests/compare/capacity` wrote, by their cells and without the heads.
+fn measured(page: &str) -> Vec<Vec<Vec<&str>>> {
+    let (_, rest) = page.split_once("<!-- measured -->").expect("the page has the mark");
+    let (tables, _) = rest.split_once("<!-- end -->").expect("the page has the end");
+    let tables = tables.split("\n\n").filter(|paragraph| paragraph.starts_with('|'));
+    tables.map(|table| table.lines().skip(2).map(cells).collect()).collect()
+}
+
+/// Returns numbers with one unit for all, as `1.7 / 2.1 / 2.7 ms` has them: sizes of requests in bytes, others in that unit.
+fn quantities(cell: &str) -> Vec<f64> {
+    let (numbers, unit) = cell.rsplit_once(' ').expect("a quantity has a unit");
+    let factor = match unit {
+        "B" | "ms" | "MiB" | "min" => 1.0,
+        "kB" => 1e3,
+        "MB" => 1e6,
+        unknown => panic!("{unknown} is the unit of {cell}"),
+    };
+    numbers.split(" / ").map(|number| number.parse::<f64>().expect("it is a number") * factor).collect()
+}
+
+/// Costs by the number of series are a line through two of the measured rows: it has to be near the others, too.
+#[test]
+fn the_costs_by_series_are_near_each_measured_row() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/capacity.md")).expect("a page");
+    let tables = measured(&page);
+    let (nodes, lines) = (&tables[0], &tables[1]);
+    assert!(nodes.len() > 2, "two rows are always on their line");
+    for node in nodes {
+        let series: f64 = node[1].replace(',', "").parse().expect("it is a number");
+        let bytes: Vec<f64> = node[2..5].iter().flat_map(|cell| quantities(cell)).collect();
+        let costs = [bytes.clone(), quantities(node[5]), quantities(node[7])].concat();
+        assert_eq!(costs.len(), lines.len(), "each cost has a line");
+        for (line, cost) in lines.iter().zip(costs) {
+            let by_line = quantities(line[1])[0] + quantities(line[2])[0] * series / 1_000.0;
+            assert!(
+                (by_line / cost - 1.0).abs() < 0.2,
+                "{}, {}: {by_line} by the line, {cost} measured",
+                node[0],
+                line[0]
+            );
+        }
+        // A cycle each 10 s.
+        for (bytes, minutes) in bytes[1..].iter().zip(quantities(node[8])) {
+            let lasts = f64::from(32 << 20) / bytes * 10.0 / 60.0;
+            assert!(
+                (lasts / minutes - 1.0).abs() < 0.05,
+                "{}: a backlog of {lasts} minutes, not {minutes}",
+                node[0]
+            );
+        }
+    }
+}
