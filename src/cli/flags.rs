@@ -122,11 +122,14 @@ Examples:
   bpf-metrics-exporter top --url http://node-7:10048";
 
 const HEALTHY_EPILOGUE: &str = "\
-For the health check of a container: it needs no shell, and asks the address that the variables of the exporter give. It prints one \
+For the health check of a container: it needs no shell, and queries the address that the variables of the exporter give. It prints one \
 line.
 
+With --web.config.file the exporter of this host may demand a password or a client certificate. It then is healthy, and the line says that \
+its readiness is unknown: whether BPF objects can be read. At a URL, which may be that of a proxy, such a demand is a failure.
+
 Exit codes:
-  0  healthy, and BPF objects can be read
+  0  healthy, and BPF objects can be read or the line says that it is unknown
   1  anything else, also no answer in time
   2  wrong flags or variables
 
@@ -394,7 +397,7 @@ pub(super) struct DoctorFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct HealthyFlags {
-    /// Ask another exporter than the one that the flags of the endpoint describe
+    /// Query another exporter than the one that the flags of the endpoint describe
     ///
     /// http://HOST[:PORT] (port 10048 if none is given), https://HOST[:PORT] with TLS, unix:/PATH. USER:PASSWORD@ may precede the host;
     /// in the variable they are not visible to other users. The certificate must be one that the system trusts.
@@ -498,7 +501,7 @@ const COMPRESSIONS: [(&str, &str, Compression); 3] = [
     ("zstd", "which the OpenTelemetry Collector takes, at less CPU time", Compression::Zstd),
 ];
 
-/// Where the endpoint is: for the exporter, and for who asks it.
+/// Where the endpoint is: for the exporter, and for what queries it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prometheus endpoint")]
 #[expect(clippy::struct_field_names, reason = "the fields are named after the flags")]

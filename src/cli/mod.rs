@@ -181,15 +181,15 @@ pub struct DoctorCommand {
 /// Options of `healthy`.
 #[derive(Debug)]
 pub struct HealthyCommand {
-    /// Which exporter.
-    pub exporter: AskedExporter,
+    /// The exporter to query.
+    pub target: HealthTarget,
     /// The limit of both answers together.
     pub timeout: Duration,
 }
 
-/// The exporter that `healthy` asks.
+/// The exporter that `healthy` queries.
 #[derive(Debug)]
-pub enum AskedExporter {
+pub enum HealthTarget {
     /// The one at a URL.
     Url {
         /// Its address; the path is a prefix of all pages.
@@ -203,8 +203,8 @@ pub enum AskedExporter {
         listen: Vec<ListenAddress>,
         /// Whether it is served on the sockets that systemd passes.
         systemd_socket: bool,
-        /// The file with TLS and users.
-        config_file: Option<PathBuf>,
+        /// Whether a file with TLS and users is given. The exporter reads it at other times, so that its contents decide nothing here.
+        is_protected: bool,
     },
 }
 
@@ -428,11 +428,11 @@ fn top(
 fn healthy(flags: HealthyFlags, errors: &mut ConfigErrors) -> HealthyCommand {
     let HealthyFlags { url, timeout, address } = flags;
     let (listen, systemd_socket, config_file) = self::address(address, errors);
-    let exporter = match url {
-        Some(ExporterUrl { endpoint, authorization }) => AskedExporter::Url { endpoint, authorization },
-        None => AskedExporter::Own { listen, systemd_socket, config_file },
+    let target = match url {
+        Some(ExporterUrl { endpoint, authorization }) => HealthTarget::Url { endpoint, authorization },
+        None => HealthTarget::Own { listen, systemd_socket, is_protected: config_file.is_some() },
     };
-    HealthyCommand { exporter, timeout }
+    HealthyCommand { target, timeout }
 }
 
 /// Makes a single reading complete: no later one has the result of a scan, and a second one reports what its own search of holders

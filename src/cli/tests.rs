@@ -615,24 +615,24 @@ fn top_reads_the_host_a_recording_or_another_exporter() {
 }
 
 #[test]
-fn healthy_asks_the_exporter_of_its_flags_or_of_a_url() {
-    let asked = |arguments: &[&str], variables: &[(&str, &str)]| match parse_with(
+fn healthy_queries_the_exporter_of_its_flags_or_of_a_url() {
+    let parsed = |arguments: &[&str], variables: &[(&str, &str)]| match parse_with(
         &[&["healthy"], arguments].concat(),
         variables,
     ) {
         Ok(Invocation::Run { command: Command::Healthy(healthy), .. }) => healthy,
         other => panic!("{other:?}"),
     };
-    let HealthyCommand { exporter, timeout } =
-        asked(&["--timeout=1s"], &[("BPF_METRICS_EXPORTER_WEB_CONFIG_FILE", "web.yml")]);
-    let AskedExporter::Own { listen, systemd_socket: false, config_file } = exporter else {
-        panic!("{exporter:?}")
+    let HealthyCommand { target, timeout } =
+        parsed(&["--timeout=1s"], &[("BPF_METRICS_EXPORTER_WEB_CONFIG_FILE", "web.yml")]);
+    let HealthTarget::Own { listen, systemd_socket: false, is_protected: true } = target else {
+        panic!("{target:?}")
     };
     assert_eq!(listen, [ListenAddress::Tcp { host: Some("127.0.0.1".to_owned()), port: 10048 }]);
-    assert_eq!((config_file.as_deref(), timeout), (Some(Path::new("web.yml")), Duration::from_secs(1)));
-    let HealthyCommand { exporter, .. } = asked(&["--url=https://u:secret@node-7/bpf/"], &[]);
-    assert!(!format!("{exporter:?}").contains("secret"));
-    let AskedExporter::Url { endpoint, authorization } = exporter else { panic!("{exporter:?}") };
+    assert_eq!(timeout, Duration::from_secs(1));
+    let HealthyCommand { target, .. } = parsed(&["--url=https://u:secret@node-7/bpf/"], &[]);
+    assert!(!format!("{target:?}").contains("secret"));
+    let HealthTarget::Url { endpoint, authorization } = target else { panic!("{target:?}") };
     assert_eq!((endpoint.url(), authorization.0.is_some()), ("https://node-7:10048/bpf".to_owned(), true));
     assert!(!errors(&["healthy", "--web.telemetry-path=/x"], &[]).is_empty());
 }

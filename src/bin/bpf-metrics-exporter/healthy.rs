@@ -1,4 +1,4 @@
-//! `healthy`: asks an exporter by its endpoint whether it works, for health checks of containers. Entry point: [`healthy`].
+//! `healthy`: queries an exporter by its endpoint, for health checks of containers. Entry point: [`healthy`].
 //!
 //! The requests are HTTP/1.0: the answer ends with the connection, and needs no parser beyond the status line.
 
@@ -12,10 +12,9 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use bpf_metrics_exporter::cli::{AskedExporter, HealthyCommand, ListenAddress};
+use bpf_metrics_exporter::cli::{HealthTarget, HealthyCommand, ListenAddress};
 use bpf_metrics_exporter::export::otlp::settings::{Endpoint, Secret};
 use bpf_metrics_exporter::text::printable;
-use bpf_metrics_exporter::web::ConfigFile;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -29,17 +28,17 @@ use crate::{finish, log, print};
 /// The longest answer: both pages are one line.
 const MAX_ANSWER: u64 = 16 << 10;
 
-/// Asks, and prints one line.
+/// Queries an exporter, and prints one line.
 pub(super) fn healthy(options: HealthyCommand, warnings: &[String]) -> ExitCode {
     for warning in warnings {
         log::complain(warning);
     }
-    let HealthyCommand { exporter, timeout } = options;
+    let HealthyCommand { target, timeout } = options;
     let (sender, answered) = channel();
     // A thread, since nothing bounds the time of the system's resolver. It ends with the process.
     thread::spawn(move || {
-        // Whoever asked may not wait any more.
-        let _: Result<(), _> = sender.send(Server::new(exporter).and_then(|server| check(&server)));
+        // After the timeout nothing receives it.
+        let _: Result<(), _> = sender.send(Server::new(target).and_then(check));
     });
     match answered.recv_timeout(timeout) {
         Ok(Ok(text)) => finish(print(&format!("{text}\n"))),
@@ -53,30 +52,56 @@ fn fail(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Returns in what state a server is that works.
+/// Why a server is not healthy.
+enum Failure {
+    /// It does not answer in this protocol.
+    NoAnswer(String),
+    /// It answers that it does not work.
+    Answer(String),
+}
+
+/// Returns the state of a server that works.
 ///
 /// # Errors
 ///
 /// Why it does not.
-fn check(server: &Server) -> Result<&'static str, String> {
+fn check(mut server: Server) -> Result<&'static str, String> {
+    let encrypted = match check_pages(&server) {
+        Err(Failure::NoAnswer(problem)) if server.is_protected => problem,
+        checked => return checked.map_err(|(Failure::NoAnswer(problem) | Failure::Answer(problem))| problem),
+    };
+    // Whether the exporter has TLS is unknown: the file may have changed since it was read, or be broken.
+    server.tls = None;
+    check_pages(&server).map_err(|failure| match failure {
+        Failure::NoAnswer(_) => encrypted,
+        Failure::Answer(problem) => problem,
+    })
+}
+
+fn check_pages(server: &Server) -> Result<&'static str, Failure> {
     for page in ["/-/healthy", "/-/ready"] {
-        let failed = |problem: &dyn Display| format!("{}: {problem}", server.url(page));
-        match server.get(page).map_err(|error| failed(&error))? {
+        let url = server.url(page);
+        match server.get(page).map_err(|error| Failure::NoAnswer(format!("{url}: {error}")))? {
             Answer::Page(200, _) => {}
             // Only hashes of passwords are in the file.
-            Answer::Page(401, _) if server.authorization.is_none() => {
+            Answer::Page(401, _) if server.is_protected => {
                 return Ok("healthy; readiness is unknown, since the endpoint demands a password");
             }
-            Answer::WantsCertificate => {
+            Answer::WantsCertificate if server.is_protected => {
                 return Ok("healthy; readiness is unknown, since the endpoint demands a client certificate");
             }
-            Answer::Page(status, text) => return Err(failed(&format!("status {status}: {text}"))),
+            Answer::WantsCertificate => {
+                return Err(Failure::Answer(format!("{url}: it demands a client certificate")));
+            }
+            Answer::Page(status, text) => {
+                return Err(Failure::Answer(format!("{url}: status {status}: {text}")));
+            }
         }
     }
     Ok("healthy")
 }
 
-/// A server to ask.
+/// A server to query.
 struct Server {
     address: Address,
     tls: Option<Arc<ClientConfig>>,
@@ -84,6 +109,8 @@ struct Server {
     prefix: String,
     /// The value of the header `Authorization`.
     authorization: Option<String>,
+    /// Whether it is this host's own exporter with `--web.config.file`. It may have TLS, and demand a password or a certificate.
+    is_protected: bool,
 }
 
 enum Address {
@@ -100,27 +127,30 @@ enum Answer {
 }
 
 impl Server {
-    fn new(exporter: AskedExporter) -> Result<Self, String> {
-        match exporter {
-            AskedExporter::Url { endpoint, authorization: Secret(authorization) } => {
+    fn new(target: HealthTarget) -> Result<Self, String> {
+        match target {
+            HealthTarget::Url { endpoint, authorization: Secret(authorization) } => {
                 let (address, tls, prefix) = match endpoint {
                     Endpoint::Tcp { tls, host, port, path } => (Address::Tcp(vec![host], port), tls, path),
                     Endpoint::Unix { socket, path } => (Address::Unix(socket), false, path),
                 };
                 let tls = tls.then(trusted_by_the_system).transpose()?;
-                Ok(Self { address, tls, prefix, authorization })
+                Ok(Self { address, tls, prefix, authorization, is_protected: false })
             }
-            AskedExporter::Own { systemd_socket: true, .. } => {
+            HealthTarget::Own { systemd_socket: true, .. } => {
                 Err("the address of a socket of systemd is unknown; name it with --url".to_owned())
             }
-            AskedExporter::Own { listen, config_file, .. } => {
+            HealthTarget::Own { listen, is_protected, .. } => {
                 let first = listen.into_iter().next();
                 let first = first.ok_or("nothing is served (--web.listen-address none)")?;
-                let config = config_file.as_deref().map(ConfigFile::load).transpose();
-                let config = config.map_err(|error| format!("--web.config.file: {error}"))?;
-                let tls = config.is_some_and(|config| config.has_tls()).then(without_verification);
-                let tls = tls.transpose()?;
-                Ok(Self { address: own_address(first), tls, prefix: String::new(), authorization: None })
+                let tls = is_protected.then(without_verification).transpose()?;
+                Ok(Self {
+                    address: own_address(first),
+                    tls,
+                    prefix: String::new(),
+                    authorization: None,
+                    is_protected,
+                })
             }
         }
     }
@@ -147,7 +177,7 @@ impl Server {
                 Box::new(connected?)
             }
         };
-        let Some(config) = &self.tls else { return self.ask(stream, page) };
+        let Some(config) = &self.tls else { return self.request(stream, page) };
         let name = match &self.address {
             Address::Tcp(hosts, _) => hosts.first().map(String::as_str).unwrap_or_default().to_owned(),
             Address::Unix(_) => "localhost".to_owned(),
@@ -155,13 +185,13 @@ impl Server {
         let name = ServerName::try_from(name).map_err(io::Error::other)?;
         let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, stream);
-        match self.ask(&mut stream, page) {
+        match self.request(&mut stream, page) {
             Err(error) if wants_certificate(&error, &mut stream) => Ok(Answer::WantsCertificate),
             answer => answer,
         }
     }
 
-    fn ask(&self, mut stream: impl Read + Write, page: &str) -> io::Result<Answer> {
+    fn request(&self, mut stream: impl Read + Write, page: &str) -> io::Result<Answer> {
         let authorization = self
             .authorization
             .as_ref()
@@ -315,17 +345,17 @@ mod tests {
 
     #[test]
     fn every_address_is_reached_on_this_host() {
-        let asked = |host: Option<&str>| {
+        let hosts = |host: Option<&str>| {
             let listen = ListenAddress::Tcp { host: host.map(str::to_owned), port: 9 };
             match own_address(listen) {
                 Address::Tcp(hosts, 9) => hosts,
                 _ => panic!("it is another port"),
             }
         };
-        assert_eq!(asked(None), ["127.0.0.1", "::1"]);
-        assert_eq!(asked(Some("0.0.0.0")), ["127.0.0.1"]);
-        assert_eq!(asked(Some("::")), ["::1"]);
-        assert_eq!(asked(Some("node-1")), ["node-1"]);
+        assert_eq!(hosts(None), ["127.0.0.1", "::1"]);
+        assert_eq!(hosts(Some("0.0.0.0")), ["127.0.0.1"]);
+        assert_eq!(hosts(Some("::")), ["::1"]);
+        assert_eq!(hosts(Some("node-1")), ["node-1"]);
         assert_eq!(Address::Tcp(vec!["fe80::1%eth0".to_owned()], 9).to_string(), "[fe80::1]:9");
     }
 

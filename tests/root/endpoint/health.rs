@@ -1,5 +1,6 @@
 //! `healthy` against a running exporter, by the flags and variables that the exporter has.
 
+use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -91,14 +92,42 @@ pub(super) fn with_tls_and_passwords() {
     assert_eq!(as_ann("secret"), is_healthy());
     let (code, text) = as_ann("wrong");
     assert!(code == 1 && text.contains("status 401") && !text.contains("wrong@"), "{text}");
+    let (code, text) = healthy(&["--url", &format!("https://localhost:{port}")], &trusted);
+    assert!(code == 1 && text.contains("status 401"), "anything may demand a password: {text}");
     drop(with_users);
 
     let text = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  client_auth_type: RequireAnyClientCert\n";
     replace(&file, text);
     let with_clients = serve();
-    let address = format!("127.0.0.1:{}", with_clients.port());
+    let port = with_clients.port();
+    let address = format!("127.0.0.1:{port}");
     let (code, text) = healthy(&["--web.listen-address", &address, "--web.config.file", path], &[]);
     assert!(code == 0 && text.contains("demands a client certificate"), "{text}");
+    let (code, text) = healthy(&["--url", &format!("https://localhost:{port}")], &trusted);
+    assert!(code == 1 && text.contains("demands a client certificate"), "{text}");
+}
+
+pub(super) fn with_another_file() {
+    let folder = folder();
+    let file = folder.path().join("web.yml");
+    let path = file.to_str().expect("UTF-8");
+    let encrypted = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
+    for served in [encrypted, ""] {
+        replace(&file, served);
+        let exporter = Exporter::with(&["--web.listen-address", "127.0.0.1:0", "--web.config.file", path]);
+        let address = format!("127.0.0.1:{}", exporter.port());
+        let own = ["--web.listen-address", &address, "--web.config.file", path];
+        assert_eq!(healthy(&own, &[]), is_healthy(), "{served:?}");
+        replace(&file, "tls_server_config: {");
+        assert_eq!(healthy(&own, &[]), is_healthy(), "a file that is broken by now, {served:?}");
+        fs::remove_file(&file).expect("it is there");
+        assert_eq!(healthy(&own, &[]), is_healthy(), "no file, {served:?}");
+        replace(&file, "");
+        assert_eq!(healthy(&own, &[]), is_healthy(), "a file without TLS, {served:?}");
+        drop(exporter);
+        let (code, text) = healthy(&own, &[]);
+        assert!(code == 1 && text.contains("https://") && text.contains("refused"), "{text}");
+    }
 }
 
 pub(super) fn without_an_answer() {

@@ -27,8 +27,9 @@ pub(crate) const TESTS: &[Test] = &[
         .requires(&[curl_missing]),
     Test::new("sockets_of_systemd_are_served", served::on_sockets_of_systemd).requires(&[curl_missing]),
     Test::new("whoever_may_read_is_logged", served::openness_is_logged).requires(&[curl_missing]),
-    Test::new("healthy_asks_the_address_of_the_exporters_flags", health::by_address),
+    Test::new("healthy_queries_the_address_of_the_exporters_flags", health::by_address),
     Test::new("healthy_needs_neither_a_trusted_certificate_nor_a_password", health::with_tls_and_passwords),
+    Test::new("healthy_depends_on_the_exporter_and_not_on_its_file", health::with_another_file),
     Test::new("healthy_ends_without_an_answer", health::without_an_answer),
     Test::new("attacks_cost_no_reading_no_push_and_little_memory", attacks::test).requires(&[curl_missing]),
 ];
