@@ -215,7 +215,7 @@ fn rates() {
 }
 
 fn run_stats() {
-    for ending in [Signal::SIGINT, Signal::SIGKILL] {
+    for ending in [Signal::SIGTERM, Signal::SIGKILL] {
         let mut command = command(&["programs", "--for=10m"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         let mut running = Running(child);
