@@ -15,20 +15,22 @@ use crate::model::MapFacts;
 /// How many maps are measured in each reading although their memory can be calculated: in the order of their ids.
 const CHECKED_IN_TURN: usize = 2;
 
-/// The same, of the shapes whose last check is longest ago, among so many maps.
+/// How many more are measured: maps of the shapes whose last check is longest ago.
 const CHECKED_BY_SHAPE: usize = 2;
+
+/// How many maps are examined in each reading to find these shapes.
 const EXAMINED: usize = 64;
 
 /// Measurements that are kept for a shape until they agree.
 const MEASUREMENTS: usize = 8;
 
-/// A line that missed so many measurements in succession by whole entries came from maps that changed while they were measured.
+/// Misses by whole entries in succession after which a line is replaced: it was learned while its maps changed.
 const MISSES: u8 = 3;
 
-/// A line that met so many measurements did not come from maps that changed while they were measured: what contradicts it is an issue.
+/// Measurements on a line after which it is proven: what contradicts it then is an issue.
 const PROVEN: u8 = 8;
 
-/// A shape whose line was contradicted so often is always measured.
+/// Contradicted lines after which the maps of a shape are always measured.
 const ATTEMPTS: u8 = 8;
 
 /// What the memory of a map depends on, but for its entries.
@@ -48,7 +50,7 @@ impl From<&MapFacts> for Shape {
     }
 }
 
-/// The memory of a map with so many entries.
+/// The memory of a map and its number of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Measurement {
     entries: u64,
@@ -165,19 +167,18 @@ pub(super) struct Growth {
     /// The last map that was measured in its turn, and the last one that was examined.
     last_checked: u32,
     last_examined: u32,
-    /// Whether a line ended since it was last asked.
+    /// Whether a line ended since the last [`Growth::take_line_ended`].
     line_ended: bool,
 }
 
 impl Growth {
-    /// Returns the memory of a map with so many entries in bytes; `None` until enough measurements agree.
+    /// Returns the memory in bytes of a map with this number of entries; `None` until enough measurements agree.
     pub(super) fn memory(&self, map: &MapFacts, entries: i64) -> Option<u64> {
         let line = self.shapes.get(&Shape::from(map))?.line?;
         line.at(u64::try_from(entries).ok()?)
     }
 
-    /// Takes the measured memory of a map with so many entries in bytes. Returns whether it contradicts what many earlier
-    /// measurements say.
+    /// Takes the measured memory in bytes of a map with this number of entries. Returns whether it contradicts a proven line.
     pub(super) fn measured(&mut self, map: &MapFacts, entries: i64, bytes: u64) -> bool {
         let Ok(entries) = u64::try_from(entries) else { return false };
         let measured = Measurement { entries, bytes };

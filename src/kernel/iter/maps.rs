@@ -95,8 +95,7 @@ impl Maps {
         for (&(index, entries), calculated) in stale.iter().zip(calculated) {
             let is_read = calculated.is_none() || checked.contains(&self.cache[index].facts.id);
             let read = if is_read { self.read_mem(index, entries, &mut permitted, issues) } else { None };
-            let mem = |bytes| CachedMem { bytes, entries, is_read: read.is_some() };
-            self.cache[index].mem = read.or(calculated).map(mem);
+            rows[index].mem = self.keep_mem(index, entries, read, calculated);
         }
         // What was calculated by a line that has ended, in this reading or before, is calculated or read again.
         if self.growth.take_line_ended() {
@@ -104,23 +103,29 @@ impl Maps {
                 let CachedMap { facts, mem, .. } = &self.cache[index];
                 let Some(CachedMem { entries, is_read: false, .. }) = *mem else { continue };
                 let calculated = self.growth.memory(facts, entries);
-                let read = if calculated.is_none() {
-                    self.read_mem(index, entries, &mut permitted, issues)
-                } else {
-                    None
-                };
-                let mem = |bytes| CachedMem { bytes, entries, is_read: read.is_some() };
-                self.cache[index].mem = read.or(calculated).map(mem);
-                row.mem = self.cache[index].mem.map(|mem| mem.bytes);
+                let is_read = calculated.is_none();
+                let read = if is_read { self.read_mem(index, entries, &mut permitted, issues) } else { None };
+                row.mem = self.keep_mem(index, entries, read, calculated);
             }
-        }
-        for &(index, _) in stale {
-            rows[index].mem = self.cache[index].mem.map(|mem| mem.bytes);
         }
         self.growth.forget_unused(self.cache.iter().map(|cached| &*cached.facts));
     }
 
-    /// Reads the memory of a map with so many entries in bytes. `None` if it is gone; `None`, and an issue, on failure.
+    /// Keeps the memory of a map as read, else as calculated, with the number of entries that it belongs to. Returns it in bytes.
+    fn keep_mem(
+        &mut self,
+        index: usize,
+        entries: i64,
+        read: Option<u64>,
+        calculated: Option<u64>,
+    ) -> Option<u64> {
+        let bytes = read.or(calculated);
+        self.cache[index].mem = bytes.map(|bytes| CachedMem { bytes, entries, is_read: read.is_some() });
+        bytes
+    }
+
+    /// Reads the memory of a map in bytes, and compares it with the given number of entries. `None` if the map is gone; `None`, and an
+    /// issue, on failure.
     fn read_mem(
         &mut self,
         index: usize,
