@@ -114,8 +114,12 @@ struct Server {
 }
 
 enum Address {
-    /// Hosts that are tried in turn, and their port.
-    Tcp(Vec<String>, u16),
+    Tcp {
+        host: String,
+        /// Tried if `host` does not answer.
+        other: Option<String>,
+        port: u16,
+    },
     Unix(PathBuf),
 }
 
@@ -131,7 +135,9 @@ impl Server {
         match target {
             HealthTarget::Url { endpoint, authorization: Secret(authorization) } => {
                 let (address, tls, prefix) = match endpoint {
-                    Endpoint::Tcp { tls, host, port, path } => (Address::Tcp(vec![host], port), tls, path),
+                    Endpoint::Tcp { tls, host, port, path } => {
+                        (Address::Tcp { host, other: None, port }, tls, path)
+                    }
                     Endpoint::Unix { socket, path } => (Address::Unix(socket), false, path),
                 };
                 let tls = tls.then(trusted_by_the_system).transpose()?;
@@ -158,7 +164,7 @@ impl Server {
     fn url(&self, page: &str) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         match &self.address {
-            Address::Tcp(..) => format!("{scheme}://{}{}{page}", self.address, self.prefix),
+            Address::Tcp { .. } => format!("{scheme}://{}{}{page}", self.address, self.prefix),
             Address::Unix(_) => format!("{}, {}{page}", self.address, self.prefix),
         }
     }
@@ -166,20 +172,17 @@ impl Server {
     fn get(&self, page: &str) -> io::Result<Answer> {
         let stream: Box<dyn Stream> = match &self.address {
             Address::Unix(path) => Box::new(UnixStream::connect(path)?),
-            Address::Tcp(hosts, port) => {
-                let mut connected = Err(io::Error::other("it has no address"));
-                for host in hosts {
-                    connected = TcpStream::connect((&**host, *port));
-                    if connected.is_ok() {
-                        break;
-                    }
-                }
-                Box::new(connected?)
+            Address::Tcp { host, other, port } => {
+                let connect = |host: &str| TcpStream::connect((host, *port));
+                Box::new(match (connect(host), other) {
+                    (Err(_), Some(other)) => connect(other)?,
+                    (connected, _) => connected?,
+                })
             }
         };
         let Some(config) = &self.tls else { return self.request(stream, page) };
         let name = match &self.address {
-            Address::Tcp(hosts, _) => hosts.first().map(String::as_str).unwrap_or_default().to_owned(),
+            Address::Tcp { host, .. } => host.clone(),
             Address::Unix(_) => "localhost".to_owned(),
         };
         let name = ServerName::try_from(name).map_err(io::Error::other)?;
@@ -198,7 +201,7 @@ impl Server {
             .map(|value| format!("Authorization: {value}\r\n"))
             .unwrap_or_default();
         let host = match &self.address {
-            Address::Tcp(..) => self.address.to_string(),
+            Address::Tcp { .. } => self.address.to_string(),
             Address::Unix(_) => "localhost".to_owned(),
         };
         let path = format!("{}{page}", self.prefix);
@@ -206,7 +209,7 @@ impl Server {
         stream.flush()?;
         let mut answer = Vec::new();
         match stream.take(MAX_ANSWER).read_to_end(&mut answer) {
-            // A peer that closes TLS without saying so has said all it will.
+            // The peer closed the connection without the end of TLS: the answer is complete all the same.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => {}
             read => {
                 read?;
@@ -220,13 +223,11 @@ impl Server {
 impl Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(hosts, port) => match hosts.first().map(String::as_str).unwrap_or_default() {
-                // The zone of an address means something on this host only.
-                host if host.contains(':') => {
-                    write!(f, "[{}]:{port}", host.split('%').next().unwrap_or(host))
-                }
-                host => write!(f, "{host}:{port}"),
-            },
+            // The zone of an address means something on this host only.
+            Self::Tcp { host, port, .. } if host.contains(':') => {
+                write!(f, "[{}]:{port}", host.split('%').next().unwrap_or(host))
+            }
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -242,14 +243,14 @@ fn own_address(listen: ListenAddress) -> Address {
         ListenAddress::Unix(path) => return Address::Unix(path),
         ListenAddress::Tcp { host, port } => (host, port),
     };
-    let hosts = match host.as_deref().map(str::parse) {
+    let (host, other) = match host.map(|host| (host.parse(), host)) {
         // It may have one of the families only.
-        None => vec![Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()],
-        Some(Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED))) => vec![Ipv4Addr::LOCALHOST.to_string()],
-        Some(Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED))) => vec![Ipv6Addr::LOCALHOST.to_string()],
-        Some(_) => host.into_iter().collect(),
+        None => (Ipv4Addr::LOCALHOST.to_string(), Some(Ipv6Addr::LOCALHOST.to_string())),
+        Some((Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), _)) => (Ipv4Addr::LOCALHOST.to_string(), None),
+        Some((Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), _)) => (Ipv6Addr::LOCALHOST.to_string(), None),
+        Some((_, host)) => (host, None),
     };
-    Address::Tcp(hosts, port)
+    Address::Tcp { host, other, port }
 }
 
 /// Parses the status line and the first line of the page.
@@ -348,7 +349,9 @@ mod tests {
         let hosts = |host: Option<&str>| {
             let listen = ListenAddress::Tcp { host: host.map(str::to_owned), port: 9 };
             match own_address(listen) {
-                Address::Tcp(hosts, 9) => hosts,
+                Address::Tcp { host, other, port: 9 } => {
+                    std::iter::once(host).chain(other).collect::<Vec<_>>()
+                }
                 _ => panic!("it is another port"),
             }
         };
@@ -356,7 +359,8 @@ mod tests {
         assert_eq!(hosts(Some("0.0.0.0")), ["127.0.0.1"]);
         assert_eq!(hosts(Some("::")), ["::1"]);
         assert_eq!(hosts(Some("node-1")), ["node-1"]);
-        assert_eq!(Address::Tcp(vec!["fe80::1%eth0".to_owned()], 9).to_string(), "[fe80::1]:9");
+        let with_zone = Address::Tcp { host: "fe80::1%eth0".to_owned(), other: None, port: 9 };
+        assert_eq!(with_zone.to_string(), "[fe80::1]:9");
     }
 
     #[test]

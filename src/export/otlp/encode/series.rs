@@ -45,7 +45,7 @@ impl SentSeries {
         Self { series, start, attributes: attributes.into_boxed_slice(), key_len, metrics: 0, last: None }
     }
 
-    /// Begins a sample of an entity with so many metrics in which points can be left out.
+    /// Begins a sample in which points can be left out. `metrics` is the number of metrics of the entity.
     pub(super) fn begin(&mut self, metrics: usize, repetition: Repetition) {
         let last = self.last.get_or_insert_with(|| Box::new(LastSent::new(metrics)));
         last.begin(self.series.id, repetition);

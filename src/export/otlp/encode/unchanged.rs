@@ -41,7 +41,7 @@ pub(super) struct LastSent {
 }
 
 impl LastSent {
-    /// Returns the state of an object of which nothing was sent, in an entity of so many metrics.
+    /// Returns the state of an object of which nothing was sent. `metrics` is the number of metrics of its entity.
     pub(super) fn new(metrics: usize) -> Self {
         Self { turn: None, is_due: true, values: vec![0; metrics].into_boxed_slice() }
     }
