@@ -38,7 +38,7 @@ pub use self::options::{ReaderChoice, ReaderOptions, RunStatsMode};
 use self::reading::ReadContext;
 use self::run_stats::RunStatsControl;
 use self::targets::resolver::Resolver;
-use self::walk::{BtfTable, CachedObject, LinkTable, MapTable, ObjectTable, ProgramTable, walk};
+use self::walk::{BtfTable, Known, LinkTable, MapTable, ObjectTable, ProgramTable};
 use crate::host::clock::{self, HostClock};
 use crate::host::issues::Issues;
 use crate::host::namespaces::Rights;
@@ -65,10 +65,10 @@ pub struct Reader {
     iterators: Option<FeatureState>,
     /// The rights of the last reading, and whether it had the addresses of the kernel's symbols.
     symbols: Option<(Rights, bool)>,
-    programs: Backend<iter::Programs, Vec<CachedObject<ProgramTable>>>,
-    maps: Backend<iter::Maps, Vec<CachedObject<MapTable>>>,
-    links: Backend<iter::Links, Vec<CachedObject<LinkTable>>>,
-    btfs: Vec<CachedObject<BtfTable>>,
+    programs: Backend<iter::Programs, Known<ProgramTable>>,
+    maps: Backend<iter::Maps, Known<MapTable>>,
+    links: Backend<iter::Links, Known<LinkTable>>,
+    btfs: Known<BtfTable>,
     files: Backend<iter::Files, ()>,
     bpffs: Option<iter::BpffsList>,
     /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
@@ -146,7 +146,7 @@ impl Reader {
             programs,
             maps,
             links,
-            btfs: Vec::new(),
+            btfs: Known::default(),
             files,
             bpffs,
             own_objects,
@@ -212,23 +212,23 @@ impl Reader {
         let mut cx = ReadContext::new(taken_at, count_up_to, &mut self.issues, &mut self.names);
         let mut collectors = Vec::with_capacity(5);
         let mut programs = collect(Kind::Program, self.programs.reader(), &mut cx, &mut collectors, |cx| {
-            let mut programs = table(&mut self.programs, cx, iter::Programs::read, walk::<ProgramTable>)?;
+            let mut programs = table(&mut self.programs, cx, iter::Programs::read)?;
             self.analyses.add_capabilities(&mut programs, cx);
             Some(programs)
         });
         run_stats::mask(run_stats, programs.as_deref_mut());
         let maps = collect(Kind::Map, self.maps.reader(), &mut cx, &mut collectors, |cx| {
-            let maps = table(&mut self.maps, cx, iter::Maps::read, walk::<MapTable>)?;
+            let maps = table(&mut self.maps, cx, iter::Maps::read)?;
             if let Some(programs) = &mut programs {
                 self.analyses.add_metadata(programs, &maps, cx);
             }
             Some(maps)
         });
         let links = collect(Kind::Link, self.links.reader(), &mut cx, &mut collectors, |cx| {
-            table(&mut self.links, cx, iter::Links::read, walk::<LinkTable>)
+            table(&mut self.links, cx, iter::Links::read)
         });
         let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut cx, &mut collectors, |cx| {
-            walk::<BtfTable>(&mut self.btfs, cx)
+            self.btfs.walk(cx)
         });
         self.names.end_reading();
         let posture = self.posture(&mut collectors);
@@ -340,14 +340,13 @@ fn refusal_of(iterators: &Iterators) -> Option<&Refusal> {
 
 /// Reads a table with its backend.
 fn table<I, T: ObjectTable>(
-    backend: &mut Backend<I, Vec<CachedObject<T>>>,
+    backend: &mut Backend<I, Known<T>>,
     cx: &mut ReadContext<'_>,
     iterate: impl FnOnce(&mut I, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
-    walk: impl FnOnce(&mut Vec<CachedObject<T>>, &mut ReadContext<'_>) -> Option<Vec<T::Row>>,
 ) -> Option<Vec<T::Row>> {
     match backend {
         Backend::Iter(table) => iterate(table, cx),
-        Backend::Walk(cache) => walk(cache, cx),
+        Backend::Walk(known) => known.walk(cx),
         Backend::Unavailable(refusal) => cx.unavailable(T::KIND, refusal),
     }
 }

@@ -11,12 +11,13 @@ use crate::sys::bpf as sys;
 use crate::sys::bpf::uapi::{BtfInfo, BtfName, Reported, reported};
 use crate::text::printable;
 
-/// The table of BTF objects.
+/// The table of BTF objects. Every module of the kernel has one, and none ever changes.
 #[derive(Debug)]
 pub(crate) struct BtfTable;
 
 impl ObjectTable for BtfTable {
     const KIND: Kind = Kind::Btf;
+    const CHANGES: bool = false;
     type Info = (Reported<BtfInfo>, BtfName);
     type Facts = Btf;
     type Extra = ();
