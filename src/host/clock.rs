@@ -43,6 +43,13 @@ pub(crate) fn now() -> BootTime {
     boot_time(since_boot())
 }
 
+/// Returns for how long the host was suspended since its boot, less a constant in a time namespace with offsets.
+pub(crate) fn suspended() -> Duration {
+    let running = nanoseconds(ClockId::CLOCK_MONOTONIC);
+    let all = nanoseconds(ClockId::CLOCK_BOOTTIME);
+    Duration::from_nanos(u64::try_from(all - running).unwrap_or(0))
+}
+
 /// Returns the CPU time of this thread.
 pub(crate) fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has the clock since 2.6.12").into()

@@ -8,6 +8,7 @@ pub(crate) mod cpus;
 pub mod identity;
 pub(crate) mod issues;
 pub(crate) mod kallsyms;
+pub(crate) mod kept_file;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod netlink;

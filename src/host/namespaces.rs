@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::model::{Capability, Reason};
 use crate::sys::os;
@@ -52,6 +53,16 @@ pub(crate) fn is_initial(process: &Path, kind: NamespaceKind) -> io::Result<bool
     Ok(fs::metadata(process.join(file))?.ino() == initial)
 }
 
+/// Returns whether this process is in the initial user namespace, which nothing but its own calls could change.
+fn is_in_initial_user_namespace() -> io::Result<bool> {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    if let Some(&known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let is_initial = is_initial(Path::new("/proc/self"), NamespaceKind::User)?;
+    Ok(*KNOWN.get_or_init(|| is_initial))
+}
+
 /// What the calling thread may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
@@ -73,7 +84,7 @@ impl Rights {
     pub(crate) fn of_this_thread() -> Self {
         Self {
             effective: os::effective_capabilities().unwrap_or(u64::MAX),
-            initial_user_namespace: is_initial(Path::new("/proc/self"), NamespaceKind::User).unwrap_or(true),
+            initial_user_namespace: is_in_initial_user_namespace().unwrap_or(true),
         }
     }
 

@@ -1,31 +1,64 @@
-//! Resources that this process uses. Entry point: [`read`].
+//! Resources that this process uses. Entry point: [`OwnProcessReader::read`].
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::clock::ProcTime;
+use super::kept_file::KeptFile;
 use super::procfs::{page_size, stat_field};
 use crate::model::OwnProcess;
 
-/// Reads the resources that this process uses. `None` without `/proc`.
-#[must_use]
-pub fn read() -> Option<OwnProcess> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let StatFields { cpu_ticks, threads, start_ticks, virtual_memory, resident_pages } = stat_fields(&stat)?;
-    let proc_time = ProcTime::of_this_process();
-    let (max_fds, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    Some(OwnProcess {
-        cpu: Duration::from_nanos(cpu_ticks.saturating_mul(proc_time.tick)),
-        resident_memory: resident_pages.saturating_mul(page_size()),
-        virtual_memory,
-        threads,
-        // The descriptor of the directory itself is one of them.
-        open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
-        max_fds,
-        started_at: proc_time.moment(start_ticks),
-    })
+/// The descriptors of this process, one entry each.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// Reads the resources that this process uses.
+#[derive(Debug)]
+pub struct OwnProcessReader {
+    stat: KeptFile,
+}
+
+impl Default for OwnProcessReader {
+    fn default() -> Self {
+        Self { stat: KeptFile::new("/proc/self/stat") }
+    }
+}
+
+impl OwnProcessReader {
+    /// Returns the resources that this process uses now. `None` without `/proc`.
+    #[must_use]
+    pub fn read(&mut self) -> Option<OwnProcess> {
+        let stat = self.stat.read().ok()?;
+        let StatFields { cpu_ticks, threads, start_ticks, virtual_memory, resident_pages } =
+            stat_fields(&stat)?;
+        let proc_time = ProcTime::of_this_process();
+        let (max_fds, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        Some(OwnProcess {
+            cpu: Duration::from_nanos(cpu_ticks.saturating_mul(proc_time.tick)),
+            resident_memory: resident_pages.saturating_mul(page_size()),
+            virtual_memory,
+            threads,
+            open_fds: open_descriptors()?,
+            max_fds,
+            started_at: proc_time.moment(start_ticks),
+        })
+    }
+}
+
+/// Returns the number of descriptors of this process. `None` without `/proc`.
+///
+/// Source: the size of the directory, since 6.2 (`proc_fd_getattr`, `fs/proc/fd.c`), and 0 before.
+fn open_descriptors() -> Option<u64> {
+    let size = fs::metadata(DESCRIPTORS).ok()?.size();
+    if size > 0 { Some(size) } else { listed_descriptors() }
+}
+
+/// Counts them in the list.
+fn listed_descriptors() -> Option<u64> {
+    // The descriptor of the directory itself is one of them.
+    Some((fs::read_dir(DESCRIPTORS).ok()?.count() as u64).saturating_sub(1))
 }
 
 /// Fields of `/proc/PID/stat`.
@@ -76,10 +109,11 @@ mod tests {
 
     #[test]
     fn resources_grow_as_they_are_used() {
-        let before = read().expect("there is a /proc");
+        let mut reader = OwnProcessReader::default();
+        let before = reader.read().expect("there is a /proc");
         let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").expect("it can be opened")).collect();
         let memory = black_box(vec![1_u8; 64 << 20]);
-        let after = read().expect("there is a /proc");
+        let after = reader.read().expect("there is a /proc");
         // Other tests of this process open and close descriptors, and free memory, too.
         assert!(after.open_fds > 50 && after.open_fds <= after.max_fds, "{after:?}");
         assert!(
@@ -88,6 +122,7 @@ mod tests {
         );
         assert!(after.threads >= 1 && after.cpu >= before.cpu);
         assert!(after.started_at == before.started_at && after.started_at < clock::now());
+        assert!(listed_descriptors() > Some(50), "what kernels before 6.2 need");
         drop((files, memory));
     }
 

@@ -3,7 +3,7 @@
 //! Entry point: `HostSettingsReader::read`.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::str::FromStr;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::issues::Issues;
+use super::kept_file::KeptFile;
 use super::mounts;
 use super::procfs::page_size;
 use crate::model::{Feature, HostSettings, Part, Reason};
@@ -70,8 +71,16 @@ enum MachineCode {
 }
 
 /// Reads the settings and the size of the memory of machine code, and caches what is dear to read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HostSettingsReader {
+    jit_enable: Setting,
+    jit_harden: Setting,
+    jit_limit: Setting,
+    unprivileged_disabled: Setting,
+    lockdown: Setting,
+    lsm: Setting,
+    /// Whether `/proc/sys/net` shows only what other network namespaces than the initial one have, once that is known.
+    is_elsewhere: Option<bool>,
     cached: Option<CachedMachineCode>,
     /// The number of delegations, and when it was read: a node with pods has thousands of mounts.
     delegations: Option<(u64, Instant)>,
@@ -91,28 +100,78 @@ impl CachedMachineCode {
     }
 }
 
+/// A file with a setting, and its path in issues.
+#[derive(Debug)]
+struct Setting {
+    path: &'static str,
+    file: KeptFile,
+}
+
+impl Setting {
+    fn below(root: &Path, path: &'static str) -> Self {
+        Self { path, file: KeptFile::below(root, path) }
+    }
+
+    /// Reads the text; `None` if this kernel or network namespace does not have it, or, with an issue, if it could not be read.
+    fn text(&mut self, issues: &mut Issues) -> Option<String> {
+        self.file.read().map_err(|error| record(self.path, &error, issues)).ok()
+    }
+
+    /// Reads a number; `None` as for [`Self::text`].
+    fn number<N: FromStr>(&mut self, issues: &mut Issues) -> Option<N> {
+        let number = self.text(issues)?.trim().parse();
+        number.map_err(|_| issues.record(Part::Host, Error::new(self.path, Errno::EBADMSG))).ok()
+    }
+}
+
+impl Default for HostSettingsReader {
+    fn default() -> Self {
+        let setting = |path| Setting::below(Path::new("/"), path);
+        Self {
+            jit_enable: setting(JIT_ENABLE),
+            jit_harden: setting(JIT_HARDEN),
+            jit_limit: setting(JIT_LIMIT),
+            unprivileged_disabled: setting(UNPRIVILEGED_DISABLED),
+            lockdown: setting(LOCKDOWN),
+            lsm: setting(LSM),
+            is_elsewhere: None,
+            cached: None,
+            delegations: None,
+        }
+    }
+}
+
 impl HostSettingsReader {
     /// Reads the settings, and how old the memory of machine code is. What could not be read is `None`, and an issue or a limit.
     pub(crate) fn read(&mut self, issues: &mut Issues) -> (HostSettings, Duration) {
         let began = Instant::now();
-        let root = Path::new("/");
-        let jit_enabled = setting(JIT_ENABLE, issues);
+        let jit_enabled = self.jit_enable.number(issues);
         let machine_code = self.machine_code(|| File::open(VMALLOCINFO), issues);
         let posture = HostSettings {
             jit_enabled,
-            jit_harden: setting(JIT_HARDEN, issues),
-            unprivileged_disabled: setting(UNPRIVILEGED_DISABLED, issues),
-            jit_limit: setting(JIT_LIMIT, issues),
+            jit_harden: self.jit_harden.number(issues),
+            unprivileged_disabled: self.unprivileged_disabled.number(issues),
+            jit_limit: self.jit_limit.number(issues),
             jit_used: used(jit_enabled, machine_code, issues),
-            lockdown: lockdown(root, issues),
-            lsm_enabled: lsm_enabled(root, issues),
-            delegations: self.delegations(root, began, issues),
+            lockdown: lockdown(&mut self.lockdown, issues),
+            lsm_enabled: lsm_enabled(&mut self.lsm, issues),
+            delegations: self.delegations(Path::new("/"), began, issues),
         };
-        if Path::new(NET_SYSCTLS).exists() && !Path::new(ONLY_IN_INITIAL).exists() {
+        if self.is_elsewhere() {
             issues.limit(Feature::HostSettings, Reason::NetworkNamespace);
         }
         let age = self.cached.as_ref().map(|cached| began.saturating_duration_since(cached.read_at));
         (posture, age.unwrap_or_default())
+    }
+
+    /// Returns whether the network's sysctls are those of another namespace than the initial one. The namespace of a thread stays what it
+    /// is; without `/proc` it is asked again.
+    fn is_elsewhere(&mut self) -> bool {
+        let find = || Path::new(NET_SYSCTLS).exists().then(|| !Path::new(ONLY_IN_INITIAL).exists());
+        if self.is_elsewhere.is_none() {
+            self.is_elsewhere = find();
+        }
+        self.is_elsewhere.unwrap_or(false)
     }
 
     /// Returns the number of bpffs that delegate, at most a minute old; `None` if the mounts could not be read.
@@ -158,17 +217,10 @@ fn used(jit_enabled: Option<u32>, machine_code: Option<MachineCode>, issues: &mu
     }
 }
 
-/// Reads the number in a sysctl; `None` if this kernel or network namespace does not have it.
-fn setting<N: FromStr>(path: &'static str, issues: &mut Issues) -> Option<N> {
-    let text = fs::read_to_string(path).map_err(|error| record(path, &error, issues)).ok()?;
-    let number = text.trim().parse();
-    number.map_err(|_| issues.record(Part::Host, Error::new(path, Errno::EBADMSG))).ok()
-}
-
 /// Reads how far the kernel is locked down, as a number; `None` without lockdown or securityfs. The level in force is in brackets:
 /// `none [integrity] confidentiality` (`lockdown_read`, `security/lockdown/lockdown.c`, since 5.4).
-fn lockdown(root: &Path, issues: &mut Issues) -> Option<u32> {
-    let text = security_file(root, LOCKDOWN, issues)?;
+fn lockdown(file: &mut Setting, issues: &mut Issues) -> Option<u32> {
+    let text = file.text(issues)?;
     match text.split_whitespace().find_map(|level| level.strip_prefix('[')?.strip_suffix(']')) {
         Some("none") => Some(0),
         Some("integrity") => Some(1),
@@ -182,15 +234,9 @@ fn lockdown(root: &Path, issues: &mut Issues) -> Option<u32> {
 
 /// Reads whether `bpf` is among the enabled security modules, `capability,lockdown,bpf`; `None` without securityfs (`lsm_read`,
 /// `security/inode.c`, since 4.11; the module since 5.7).
-fn lsm_enabled(root: &Path, issues: &mut Issues) -> Option<bool> {
-    let text = security_file(root, LSM, issues)?;
+fn lsm_enabled(file: &mut Setting, issues: &mut Issues) -> Option<bool> {
+    let text = file.text(issues)?;
     Some(text.trim().split(',').any(|module| module == "bpf"))
-}
-
-/// Reads a file of securityfs; `None` if it does not exist or could not be read.
-fn security_file(root: &Path, path: &'static str, issues: &mut Issues) -> Option<String> {
-    let file = root.join(path.trim_start_matches('/'));
-    fs::read_to_string(file).map_err(|error| record(path, &error, issues)).ok()
 }
 
 /// Counts the bpffs in this mount namespace that delegate BPF to a user namespace, each once, however often it is mounted.
@@ -256,6 +302,8 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -278,7 +326,7 @@ mod tests {
         ];
         for (text, level) in levels {
             let (root, mut issues) = (root_with(LOCKDOWN, text), Issues::default());
-            assert_eq!(lockdown(root.path(), &mut issues), Some(level));
+            assert_eq!(lockdown(&mut Setting::below(root.path(), LOCKDOWN), &mut issues), Some(level));
             assert_eq!(issues.all(), []);
         }
     }
@@ -287,7 +335,7 @@ mod tests {
     fn malformed_lockdown_is_an_issue() {
         for text in ["", "none integrity confidentiality\n", "[total] none\n", "[none integrity\n"] {
             let (root, mut issues) = (root_with(LOCKDOWN, text), Issues::default());
-            assert_eq!(lockdown(root.path(), &mut issues), None);
+            assert_eq!(lockdown(&mut Setting::below(root.path(), LOCKDOWN), &mut issues), None);
             let [issue] = issues.all() else { panic!("{:?}", issues.all()) };
             assert_eq!((issue.part, &*issue.call, &*issue.error), (Part::Host, LOCKDOWN, "EBADMSG"));
         }
@@ -304,7 +352,7 @@ mod tests {
         ];
         for (text, enabled) in lists {
             let (root, mut issues) = (root_with(LSM, text), Issues::default());
-            assert_eq!(lsm_enabled(root.path(), &mut issues), Some(enabled), "{text}");
+            assert_eq!(lsm_enabled(&mut Setting::below(root.path(), LSM), &mut issues), Some(enabled), "{text}");
             assert_eq!(issues.all(), []);
         }
     }
@@ -312,8 +360,8 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_have_is_absent_without_an_issue() {
         let (root, mut issues) = (TempDir::new().expect("it can be created"), Issues::default());
-        assert_eq!(lockdown(root.path(), &mut issues), None);
-        assert_eq!(lsm_enabled(root.path(), &mut issues), None);
+        assert_eq!(lockdown(&mut Setting::below(root.path(), LOCKDOWN), &mut issues), None);
+        assert_eq!(lsm_enabled(&mut Setting::below(root.path(), LSM), &mut issues), None);
         assert_eq!(delegations(root.path(), &mut issues), None);
         assert_eq!(issues.all(), []);
     }
@@ -325,8 +373,8 @@ mod tests {
             let directory = root.path().join(path.trim_start_matches('/'));
             fs::create_dir_all(directory).expect("the directory is writable");
         }
-        assert_eq!(lockdown(root.path(), &mut issues), None);
-        assert_eq!(lsm_enabled(root.path(), &mut issues), None);
+        assert_eq!(lockdown(&mut Setting::below(root.path(), LOCKDOWN), &mut issues), None);
+        assert_eq!(lsm_enabled(&mut Setting::below(root.path(), LSM), &mut issues), None);
         assert_eq!(delegations(root.path(), &mut issues), None);
         let calls: Vec<_> = issues.all().iter().map(|issue| (&*issue.call, &*issue.error)).collect();
         assert_eq!(calls, [LOCKDOWN, LSM, MOUNTINFO].map(|path| (path, "EISDIR")));

@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use crate::host::cpus;
+use crate::host::kept_file::KeptFile;
+use crate::host::{clock, cpus};
 use crate::model::enums::program_type;
 use crate::model::{BootTime, Kind, Tag};
 use crate::sys::perf::PerfRing;
@@ -24,6 +24,12 @@ pub const RING_BYTES: NonZeroUsize = NonZeroUsize::new(128 << 10).expect("it is 
 
 /// How long a symbol waits for its program, which comes at once, unless its record is lost.
 const SYMBOL_AGE: Duration = Duration::from_secs(10);
+
+/// How many CPUs are asked in each call, in turn, whether their event goes on: it interrupts them, and a host can have hundreds.
+const ASKED_IN_TURN: usize = 8;
+
+/// A host that was suspended for longer had its other CPUs offline.
+const SUSPENSION: Duration = Duration::from_millis(1);
 
 /// The CPUs that are online: `0-3,8`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -52,6 +58,10 @@ pub(crate) struct ProgramRecord {
 pub struct ProgramStream {
     epoll: Epoll,
     bytes: NonZeroUsize,
+    online: KeptFile,
+    /// How long the host had been suspended at the last call of [`Self::follow_cpus`].
+    suspended: Duration,
+    /// Those of the CPUs whose turn comes first are in front.
     rings: Vec<CpuRing>,
     /// Records that came while the last ones were read: what came before them on another CPU may not have been read yet.
     held: Vec<RingRecord>,
@@ -149,6 +159,8 @@ impl ProgramStream {
         let mut stream = Self {
             epoll,
             bytes,
+            online: KeptFile::new(ONLINE),
+            suspended: clock::suspended(),
             rings: Vec::new(),
             held: Vec::new(),
             symbols: Symbols::default(),
@@ -168,19 +180,37 @@ impl ProgramStream {
         self.epoll.0.as_fd().try_clone_to_owned().map_err(failed("dup"))
     }
 
-    /// Opens the records of CPUs that came online, also of those that were offline since the last call, and drops those of CPUs that
-    /// are offline. What happened there meanwhile has no record.
+    /// Opens the records of CPUs that came online, and drops those of CPUs that are offline. One that was offline for a while since the
+    /// last call is found when its turn comes, or at once if the host was suspended. What happened there meanwhile has no record.
     ///
     /// # Errors
     ///
     /// As [`Self::open`]; the other CPUs are followed all the same, and this one is tried again by the next call.
     pub(crate) fn follow_cpus(&mut self) -> Result<()> {
-        self.follow(&online(Path::new("/"))?, PerfRing::open)
+        let online = self.online.read().map_err(failed(ONLINE))?;
+        let online = cpus::parse(&online).ok_or(Error::new(ONLINE, Errno::EBADMSG))?;
+        let suspended = clock::suspended();
+        let was_suspended = suspended.abs_diff(std::mem::replace(&mut self.suspended, suspended)) > SUSPENSION;
+        let asked = if was_suspended { usize::MAX } else { ASKED_IN_TURN };
+        self.follow(&online, asked, PerfRing::open)
     }
 
-    fn follow(&mut self, online: &[u32], open: impl Fn(u32, NonZeroUsize) -> Result<PerfRing>) -> Result<()> {
+    /// Asks so many of the CPUs whether their event goes on.
+    fn follow(
+        &mut self,
+        online: &[u32],
+        asked: usize,
+        open: impl Fn(u32, NonZeroUsize) -> Result<PerfRing>,
+    ) -> Result<()> {
         let Self { rings, held, lost, scratch, .. } = self;
-        let is_over = |ring: &mut CpuRing| online.binary_search(&ring.cpu).is_err() || ring.ring.has_ended();
+        // From now on the last ones, in whose place others are in front.
+        let asked = asked.min(rings.len());
+        rings.rotate_left(asked);
+        let mut left = rings.len();
+        let is_over = |ring: &mut CpuRing| {
+            left -= 1;
+            online.binary_search(&ring.cpu).is_err() || left < asked && ring.ring.has_ended()
+        };
         for mut ring in rings.extract_if(.., is_over) {
             *lost += ring.read(scratch, held);
         }
@@ -256,12 +286,6 @@ impl CpuRing {
         self.ring.read(scratch);
         decode(self.cpu, scratch, records)
     }
-}
-
-/// Returns the CPUs that are online, in ascending order.
-fn online(root: &Path) -> Result<Vec<u32>> {
-    let text = std::fs::read_to_string(root.join(ONLINE.trim_start_matches('/'))).map_err(failed(ONLINE))?;
-    cpus::parse(&text).ok_or(Error::new(ONLINE, Errno::EBADMSG))
 }
 
 /// Decodes the records of one CPU and returns how many more there were.
@@ -575,6 +599,8 @@ mod tests {
             let stream = ProgramStream {
                 epoll,
                 bytes: RING_BYTES,
+                online: KeptFile::new(ONLINE),
+                suspended: Duration::ZERO,
                 rings: Vec::new(),
                 held: Vec::new(),
                 symbols: Symbols::default(),
@@ -584,14 +610,24 @@ mod tests {
             Self { stream, times: RefCell::default(), refused: Cell::default() }
         }
 
-        /// Follows these CPUs, after so many nanoseconds. Returns which were opened.
+        /// Follows these CPUs, after so many nanoseconds, and asks all of them. Returns which were opened.
         fn follow(&mut self, online: &[u32], time: impl Fn(u32) -> u64) -> (Vec<u32>, Result<()>) {
+            self.follow_and_ask(online, usize::MAX, time)
+        }
+
+        /// As [`Self::follow`]; asks so many.
+        fn follow_and_ask(
+            &mut self,
+            online: &[u32],
+            asked: usize,
+            time: impl Fn(u32) -> u64,
+        ) -> (Vec<u32>, Result<()>) {
             for (cpu, pipe) in self.times.get_mut() {
                 let counts = [0_u64.to_ne_bytes(), time(*cpu).to_ne_bytes()].concat();
                 pipe.write_all(&counts).expect("its reader is open");
             }
             let opened = RefCell::default();
-            let result = self.stream.follow(online, |cpu, _| {
+            let result = self.stream.follow(online, asked, |cpu, _| {
                 if self.refused.get() == Some(cpu) {
                     return Err(Error::new("perf_event_open", Errno::EMFILE));
                 }
@@ -618,6 +654,24 @@ mod tests {
         assert_eq!(cpus.stream.read().0.len(), 1, "what it recorded before is kept");
         assert_eq!(cpus.follow(&[0], |_| 7), (vec![], Ok(())));
         assert_eq!(cpus.follow(&[0, 1], |_| 8), (vec![1], Ok(())), "it came online");
+    }
+
+    #[test]
+    fn each_cpu_is_asked_in_its_turn() {
+        let mut cpus = Cpus::new();
+        let all: Vec<u32> = (0..20).collect();
+        assert_eq!(cpus.follow(&all, |_| 0), (all.clone(), Ok(())));
+        // Their events have ended: each is opened again once it is asked.
+        let mut opened = Vec::new();
+        for calls in 1..=3 {
+            let (mut again, result) = cpus.follow_and_ask(&all, ASKED_IN_TURN, |_| 0);
+            assert_eq!(result, Ok(()));
+            assert!(again.len() <= ASKED_IN_TURN, "call {calls}: {again:?}");
+            opened.append(&mut again);
+        }
+        opened.sort_unstable();
+        opened.dedup();
+        assert_eq!(opened, all);
     }
 
     #[test]

@@ -6,10 +6,8 @@
 //! descriptor: the sysctl is the administrator's, and would stay on after a SIGKILL. The kernel does not report the descriptors
 //! of other processes.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,6 +16,7 @@ use nix::errno::Errno;
 
 use super::RunStatsMode;
 use crate::host::issues::Issues;
+use crate::host::kept_file::KeptFile;
 use crate::model::{Capability, Feature, Kind, Program, Reason, RunStats};
 use crate::sys::bpf as sys;
 use crate::sys::{Error, Result, errno_of};
@@ -32,7 +31,7 @@ type Enable = fn() -> Result<OwnedFd>;
 #[derive(Debug)]
 pub(crate) struct RunStatsControl {
     mode: RunStatsMode,
-    sysctl: PathBuf,
+    sysctl: KeptFile,
     shared: Arc<SharedSwitch>,
     sampler: Option<JoinHandle<()>>,
     coverage: Coverage,
@@ -41,10 +40,10 @@ pub(crate) struct RunStatsControl {
 impl RunStatsControl {
     /// Starts with a mode. The first [`Self::now`] records errors.
     pub(crate) fn new(mode: RunStatsMode) -> Self {
-        Self::with(mode, PathBuf::from(SYSCTL), sys::enable_stats)
+        Self::with(mode, KeptFile::new(SYSCTL), sys::enable_stats)
     }
 
-    fn with(mode: RunStatsMode, sysctl: PathBuf, enable: Enable) -> Self {
+    fn with(mode: RunStatsMode, mut sysctl: KeptFile, enable: Enable) -> Self {
         let shared = Arc::new(SharedSwitch {
             switch: Mutex::new(StatsSwitch {
                 enable,
@@ -62,7 +61,7 @@ impl RunStatsControl {
             at: Instant::now(),
             own: Duration::ZERO,
             // The first reading meets the same error and records it.
-            sysctl: read_sysctl(&sysctl).ok().flatten() == Some(true),
+            sysctl: read_sysctl(&mut sysctl).ok().flatten() == Some(true),
         };
         let mut control = Self { mode, sysctl, shared, sampler: None, coverage };
         control.start();
@@ -105,7 +104,7 @@ impl RunStatsControl {
         if self.shared.lock().errors.is_empty() {
             self.start();
         }
-        let by_sysctl = read_sysctl(&self.sysctl).unwrap_or_else(|error| {
+        let by_sysctl = read_sysctl(&mut self.sysctl).unwrap_or_else(|error| {
             issues.record(Kind::Program, Error::new("bpf_stats_enabled", errno_of(&error)));
             None
         });
@@ -276,8 +275,8 @@ fn sample(shared: &SharedSwitch, window: Duration, period: Duration) {
 }
 
 /// Returns whether the sysctl is on; `None` if this kernel has none.
-fn read_sysctl(path: &Path) -> io::Result<Option<bool>> {
-    match fs::read_to_string(path) {
+fn read_sysctl(file: &mut KeptFile) -> io::Result<Option<bool>> {
+    match file.read() {
         Ok(text) => Ok(match text.trim() {
             "0" => Some(false),
             "1" => Some(true),
@@ -332,7 +331,7 @@ mod tests {
         }
         let mode =
             RunStatsMode::Sample { window: Duration::from_millis(20), period: Duration::from_millis(40) };
-        let mut control = RunStatsControl::with(mode, PathBuf::from("/nowhere"), enable);
+        let mut control = RunStatsControl::with(mode, KeptFile::new("/nowhere"), enable);
         let mut issues = Issues::default();
         let end = Instant::now() + 20 * SECOND;
         let stats = loop {
@@ -360,7 +359,7 @@ mod tests {
             [(RunStatsMode::Off, None), (RunStatsMode::On, Some(Reason::Missing(Capability::SysAdmin)))]
         {
             let mut issues = Issues::with_rights(Rights::only(&[]));
-            RunStatsControl::with(mode, PathBuf::from("/nowhere"), refused).now(&mut issues);
+            RunStatsControl::with(mode, KeptFile::new("/nowhere"), refused).now(&mut issues);
             assert_eq!(issues.state(Feature::RunStatistics).reason, reason, "{mode:?}");
             assert!(issues.all().is_empty(), "{issues:?}");
         }
@@ -368,8 +367,8 @@ mod tests {
 
     #[test]
     fn a_missing_or_empty_sysctl_is_unknown() {
-        assert_eq!(read_sysctl(Path::new("/nowhere")).expect("a missing file is not an error"), None);
-        assert_eq!(read_sysctl(Path::new("/dev/null")).expect("an empty file is not an error"), None);
-        assert!(read_sysctl(Path::new("/")).is_err());
+        assert_eq!(read_sysctl(&mut KeptFile::new("/nowhere")).expect("a missing file is not an error"), None);
+        assert_eq!(read_sysctl(&mut KeptFile::new("/dev/null")).expect("an empty file is not an error"), None);
+        assert!(read_sysctl(&mut KeptFile::new("/")).is_err());
     }
 }

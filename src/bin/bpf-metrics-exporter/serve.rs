@@ -15,7 +15,8 @@ use bpf_metrics_exporter::export::console;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::resource;
 use bpf_metrics_exporter::export::otlp::settings::{Destination, Endpoint, Secret, TlsFiles};
-use bpf_metrics_exporter::host::{identity, own_process};
+use bpf_metrics_exporter::host::identity;
+use bpf_metrics_exporter::host::own_process::OwnProcessReader;
 use bpf_metrics_exporter::kernel::requirements::Standing;
 use bpf_metrics_exporter::kernel::{Reader, ReaderOptions};
 use bpf_metrics_exporter::lookup;
@@ -144,8 +145,8 @@ fn run(
 ) -> anyhow::Result<()> {
     let Export { push, console, web, resource, sandbox: options, baseline: _, collection } = export;
     let Collection { kernel, enrich, lookup, selection } = collection;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: what takes long has workers of its own, and a second thread would be woken for nothing in each cycle.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
@@ -285,7 +286,7 @@ impl About {
             resource: resource.into(),
             ledgers: receivers.iter().map(|receiver| Arc::new(ledger(receiver))).collect(),
             destinations: receivers.iter().map(destination).collect(),
-            process: Arc::new(Mutex::new(own_process::read())),
+            process: Arc::new(Mutex::new(OwnProcessReader::default().read())),
         }
     }
 
@@ -317,19 +318,20 @@ fn source(
         info!("exporting {selection}; totals cover all objects");
     }
     let process = Arc::clone(&about.process);
+    let mut own = OwnProcessReader::default();
     let read = move || {
         let began = Instant::now();
         let snapshot = reader.read();
-        *process.lock().expect("no reading panics") = own_process::read();
+        *process.lock().expect("no reading panics") = own.read();
         debug!("{}", messages::reading(&snapshot, began.elapsed()));
         warned.warn_of(&snapshot);
         snapshot
     };
     let exporter = about.exporter();
-    let own = exporter.clone();
+    let about_now = exporter.clone();
     let mut limit = messages::LimitWarning::default();
     let select = move |snapshot| {
-        let selected = selection.apply(Selected::all(snapshot), Some(&own()));
+        let selected = selection.apply(Selected::all(snapshot), Some(&about_now()));
         limit.warn_of(&selected);
         selected
     };

@@ -103,13 +103,18 @@ impl Encoder {
     /// Encodes a sample. A series that ended since the last sample gets a marker.
     pub fn encode(&mut self, sample: Sample<'_>) -> Vec<Request> {
         let mut requests = Vec::new();
-        self.encode_each(sample, |request| requests.push(request));
+        self.encode_each(sample, || (), |request| requests.push(request));
         requests
     }
 
-    /// Encodes a sample and passes each request to `emit` as soon as it is complete. Buffers of requests dropped by then are
-    /// reused for the next ones.
-    pub fn encode_each(&mut self, sample: Sample<'_>, mut emit: impl FnMut(Request)) {
+    /// Encodes a sample. Calls `begin` before each request, and passes it to `emit` as soon as it is complete. Buffers of requests that
+    /// are dropped when `begin` returns are reused.
+    pub fn encode_each(
+        &mut self,
+        sample: Sample<'_>,
+        mut begin: impl FnMut(),
+        mut emit: impl FnMut(Request),
+    ) {
         let Snapshot { clock, taken_at, .. } = *sample.snapshot;
         let is_set = std::mem::replace(&mut self.clock, clock) != clock;
         if let Some(deltas) = &mut self.deltas {
@@ -126,7 +131,7 @@ impl Encoder {
             reading: Reading { exporter_since: sample.snapshot.reader_started_at, taken_at, clock },
             entity: 0,
             time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock, is_set },
-            requests: RequestWriter::new(self.max_request, clock, temporality, head, buffers, &mut emit),
+            requests: RequestWriter::new(self.max_request, clock, temporality, head, buffers, &mut begin, &mut emit),
         };
         visit(Some(sample), &mut cycle);
         cycle.requests.finish();

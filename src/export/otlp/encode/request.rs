@@ -125,6 +125,7 @@ pub(super) struct RequestWriter<'a> {
     temporality: Temporality,
     head: &'a RequestHead,
     buffers: &'a mut BufferPool,
+    begin: &'a mut dyn FnMut(),
     emit: &'a mut dyn FnMut(Request),
     /// The request being written; empty before its first metric.
     buffer: Vec<u8>,
@@ -145,13 +146,14 @@ pub(super) struct OpenMetric {
 }
 
 impl<'a> RequestWriter<'a> {
-    /// Returns a writer that passes each complete request to `emit`.
+    /// Returns a writer that calls `begin` before it takes a buffer, and passes each complete request to `emit`.
     pub(super) fn new(
         max_request: usize,
         clock: WallClock,
         temporality: Temporality,
         head: &'a RequestHead,
         buffers: &'a mut BufferPool,
+        begin: &'a mut dyn FnMut(),
         emit: &'a mut dyn FnMut(Request),
     ) -> Self {
         let (buffer, points, has_histograms, complete, histogram) = (Vec::new(), 0, false, 0, Vec::new());
@@ -161,6 +163,7 @@ impl<'a> RequestWriter<'a> {
             temporality,
             head,
             buffers,
+            begin,
             emit,
             buffer,
             points,
@@ -248,6 +251,7 @@ impl<'a> RequestWriter<'a> {
 
     fn open<T>(&mut self, metric: &Metric<T>) -> OpenMetric {
         if self.buffer.is_empty() {
+            (self.begin)();
             self.buffer = self.buffers.take();
             self.buffer.extend_from_slice(&self.head.bytes);
         }
