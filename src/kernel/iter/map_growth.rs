@@ -1,15 +1,19 @@
-//! The memory of maps that grow, calculated from their number of entries.
+//! The memory of maps, calculated from that of others of their shape and their number of entries.
 //!
 //! Entry point: [`Growth`]. The kernel reports a map's memory in the fdinfo of a descriptor only, which takes 10 µs. For each type that
 //! grows, that figure is a constant plus the entries times their size. Maps of one shape share both, so a few measurements give them
 //! for all, and each later change is a multiplication. A few maps are still measured in each reading, in turn: if one differs from what
 //! was calculated, all maps of its shape are measured again. A map can change between the count of its entries and the measurement, so
 //! no single measurement is believed.
+//!
+//! Maps of the types that do not grow have the same memory if they have the same shape. Once [`PROVEN`] of them agree, that of new ones is
+//! known.
 
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 
+use crate::kernel::map_memory::{can_grow, has_fixed_memory};
 use crate::model::MapFacts;
 
 /// How many maps are measured in each reading although their memory can be calculated: in the order of their ids.
@@ -27,7 +31,7 @@ const MEASUREMENTS: usize = 8;
 /// Misses by whole entries in succession after which a line is replaced: it was learned while its maps changed.
 const MISSES: u8 = 3;
 
-/// Measurements on a line after which it is proven: what contradicts it then is an issue.
+/// Measurements on a line after which it is proven: what contradicts it then is an issue. Of maps that do not grow, as many give a line.
 const PROVEN: u8 = 8;
 
 /// Contradicted lines after which the maps of a shape are always measured.
@@ -109,6 +113,21 @@ struct Known {
 }
 
 impl Known {
+    /// Counts how many maps that do not grow have had the same memory, and takes it for all once they are enough.
+    fn learn_fixed(&mut self, new: Measurement) {
+        if self.attempts == ATTEMPTS {
+            return;
+        }
+        if self.measured.first() != Some(&new) {
+            self.attempts += u8::from(!self.measured.is_empty());
+            (self.measured, self.met) = (vec![new], 0);
+        }
+        self.met += 1;
+        if self.met == PROVEN {
+            self.line = Some(Line { base: new.bytes, slope: 0 });
+        }
+    }
+
     /// Keeps a measurement, and finds the line once enough of them agree.
     fn learn(&mut self, new: Measurement) {
         if self.attempts == ATTEMPTS {
@@ -140,7 +159,7 @@ impl Known {
         entries.len() - of_the_same >= 2
     }
 
-    /// Compares a measurement with the line. Returns whether it contradicts a proven one.
+    /// Compares a measurement with the line, and forgets the line if it is wrong. Returns whether it contradicts a proven one.
     fn check(&mut self, line: Line, measured: Measurement, max_entries: u32) -> bool {
         if line.meets(measured) {
             self.met = self.met.saturating_add(1);
@@ -152,13 +171,12 @@ impl Known {
         let was_proven = self.met >= PROVEN;
         if contradicts || self.misses == MISSES {
             *self = Self { attempts: self.attempts + u8::from(contradicts), ..Self::default() };
-            self.learn(measured);
         }
         contradicts && was_proven
     }
 }
 
-/// What the readings so far say about the memory of maps that grow.
+/// What the readings so far say about the memory of maps.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     shapes: HashMap<Shape, Known, FixedState>,
@@ -174,21 +192,21 @@ pub(super) struct Growth {
 impl Growth {
     /// Returns the memory in bytes of a map with this number of entries; `None` until enough measurements agree.
     pub(super) fn memory(&self, map: &MapFacts, entries: i64) -> Option<u64> {
-        let line = self.shapes.get(&Shape::from(map))?.line?;
-        line.at(u64::try_from(entries).ok()?)
+        let entries = counted(map, entries)?;
+        self.shapes.get(&Shape::from(map))?.line?.at(entries)
     }
 
     /// Takes the measured memory in bytes of a map with this number of entries. Returns whether it contradicts a proven line.
     pub(super) fn measured(&mut self, map: &MapFacts, entries: i64, bytes: u64) -> bool {
-        let Ok(entries) = u64::try_from(entries) else { return false };
+        let Some(entries) = counted(map, entries) else { return false };
         let measured = Measurement { entries, bytes };
         let known = self.shapes.entry(Shape::from(map)).or_default();
-        let Some(line) = known.line else {
-            known.learn(measured);
-            return false;
-        };
-        let contradicts = known.check(line, measured, map.max_entries);
-        self.line_ended |= known.line != Some(line);
+        let before = known.line;
+        let contradicts = before.is_some_and(|line| known.check(line, measured, map.max_entries));
+        if known.line.is_none() {
+            if has_fixed_memory(map) { known.learn_fixed(measured) } else { known.learn(measured) }
+        }
+        self.line_ended |= before.is_some() && known.line != before;
         contradicts
     }
 
@@ -243,6 +261,14 @@ impl Growth {
             self.shapes.retain(|shape, _| used.contains(shape));
         }
     }
+}
+
+/// Returns the number of entries that the memory of a map depends on: 0 if it depends on none. `None` if it cannot be calculated.
+fn counted(map: &MapFacts, entries: i64) -> Option<u64> {
+    if has_fixed_memory(map) {
+        return Some(0);
+    }
+    u64::try_from(entries).ok().filter(|_| can_grow(map))
 }
 
 /// Returns maps in ascending order of their ids, from the first one behind `last` on, all of them once.
@@ -398,6 +424,46 @@ mod tests {
         }
         assert_eq!(growth.memory(&map, 70), Some(6400));
         assert!(growth.measured(&map, 70, 6401));
+    }
+
+    #[test]
+    fn maps_that_do_not_grow_have_the_memory_of_others_of_their_shape() {
+        let array = |id| MapFacts { map_type: map_type::from_number(map_type::ARRAY), flags: 0, ..map(id, 100) };
+        let mut growth = Growth::default();
+        for id in 1..=u32::from(PROVEN) {
+            assert_eq!(growth.memory(&array(100), -1), None, "{id} are not enough");
+            assert!(!growth.measured(&array(id), -1, 4096));
+        }
+        assert_eq!(growth.memory(&array(100), -1), Some(4096));
+        let other = MapFacts { value_size: 16, ..array(101) };
+        assert_eq!(growth.memory(&other, -1), None, "another shape");
+        assert!(growth.measured(&array(102), -1, 8192), "the kernel contradicts");
+        assert!(growth.take_line_ended());
+        assert_eq!(growth.memory(&array(100), -1), None);
+    }
+
+    #[test]
+    fn memory_that_is_not_the_same_for_a_shape_is_measured_of_each_map() {
+        let array = MapFacts { map_type: map_type::from_number(map_type::ARRAY), flags: 0, ..map(1, 100) };
+        let mut growth = Growth::default();
+        for round in 0..100 {
+            assert!(!growth.measured(&array, -1, 4096 * (1 + round / 3)));
+            assert_eq!(growth.memory(&array, -1), None);
+        }
+        for _ in 0..2 * PROVEN {
+            assert!(!growth.measured(&array, -1, 4096));
+        }
+        assert_eq!(growth.memory(&array, -1), None, "it was contradicted too often");
+    }
+
+    #[test]
+    fn the_memory_of_other_types_is_never_calculated() {
+        let bloom = MapFacts { map_type: map_type::from_number(map_type::BLOOM_FILTER), flags: 0, ..map(1, 100) };
+        let mut growth = Growth::default();
+        for _ in 0..2 * PROVEN {
+            growth.measured(&bloom, 5, 4096);
+        }
+        assert_eq!(growth.memory(&bloom, 5), None);
     }
 
     #[test]

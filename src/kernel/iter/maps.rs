@@ -82,17 +82,13 @@ impl Maps {
 
     /// Calculates or reads the memory of maps, given as index of the row and number of entries.
     fn update_mem(&mut self, stale: &[(usize, i64)], rows: &mut [Map], issues: &mut Issues) {
-        let can_calculate = |cached: &CachedMap, entries| {
-            // The first time, it is read in any case: each map is checked once.
-            cached.mem.and_then(|_| self.growth.memory(&cached.facts, entries))
-        };
-        let calculated: Vec<_> =
-            stale.iter().map(|&(index, entries)| can_calculate(&self.cache[index], entries)).collect();
-        let known = stale.iter().zip(&calculated).filter(|(_, calculated)| calculated.is_some());
-        let known: Vec<&MapFacts> = known.map(|(&(index, _), _)| &*self.cache[index].facts).collect();
+        let known = stale.iter().filter(|&&(index, entries)| self.calculated(index, entries).is_some());
+        let known: Vec<&MapFacts> = known.map(|&(index, _)| &*self.cache[index].facts).collect();
         let checked = self.growth.choose_checked(&known);
         let mut permitted = true;
-        for (&(index, entries), calculated) in stale.iter().zip(calculated) {
+        for &(index, entries) in stale {
+            // Also from what was read of those before it.
+            let calculated = self.calculated(index, entries);
             let is_read = calculated.is_none() || checked.contains(&self.cache[index].facts.id);
             let read = if is_read { self.read_mem(index, entries, &mut permitted, issues) } else { None };
             rows[index].mem = self.keep_mem(index, entries, read, calculated);
@@ -109,6 +105,15 @@ impl Maps {
             }
         }
         self.growth.forget_unused(self.cache.iter().map(|cached| &*cached.facts));
+    }
+
+    /// Calculates the memory of a map; `None` if it has to be read. Of one that grows, that is so the first time: each is checked once.
+    fn calculated(&self, index: usize, entries: i64) -> Option<u64> {
+        let CachedMap { facts, mem, .. } = &self.cache[index];
+        if mem.is_none() && can_grow(facts) {
+            return None;
+        }
+        self.growth.memory(facts, entries)
     }
 
     /// Keeps the memory of a map as read, else as calculated, with the number of entries that it belongs to. Returns it in bytes.
@@ -149,7 +154,7 @@ impl Maps {
                 return None;
             }
         };
-        if can_grow(facts) && self.growth.measured(facts, entries, bytes) {
+        if self.growth.measured(facts, entries, bytes) {
             issues.record(Kind::Map, NOT_AS_CALCULATED);
         }
         Some(bytes)
