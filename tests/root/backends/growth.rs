@@ -1,4 +1,4 @@
-//! The memory of maps that grow: calculated from their entries, it is what the kernel reports.
+//! The memory of maps, calculated from their entries or from that of others: it is what the kernel reports.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -71,6 +71,46 @@ pub(crate) fn calculated() {
                 maps.iter_mut().for_each(change);
                 compare(&mut reader, &maps);
             }
+        });
+        without_rights.join().expect("all are right");
+    });
+}
+
+/// Types whose memory is allocated when they are created.
+const FIXED: [u32; 8] = [
+    map_type::ARRAY,
+    map_type::PERCPU_ARRAY,
+    map_type::PROG_ARRAY,
+    map_type::HASH,
+    map_type::LRU_HASH,
+    map_type::QUEUE,
+    map_type::STACK_TRACE,
+    map_type::RINGBUF,
+];
+
+pub(crate) fn of_new_maps() {
+    let make = |count| -> Vec<Map> {
+        let of_type = |kind| (0..count).map(move |_| Map::ready(kind, "fixed").expect("it can be made"));
+        FIXED.into_iter().flat_map(of_type).collect()
+    };
+    let compare = |reader: &mut Reader, maps: &[Map]| {
+        let snapshot = reader.read();
+        for map in maps {
+            let found = readers::map(&snapshot, map.id()).mem;
+            assert!(found.is_some() && found == memory(map), "{:?}: {found:?}", map.shape());
+        }
+        assert_eq!(snapshot.issues, []);
+    };
+    let mut reader = readers::by_iterators();
+    let first = make(12);
+    compare(&mut reader, &first);
+    // Without the right to ask, what is right was taken from the others.
+    thread::scope(|scope| {
+        let without_rights = scope.spawn(|| {
+            let second = make(3);
+            caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)
+                .expect("a thread may drop capabilities");
+            compare(&mut reader, &second);
         });
         without_rights.join().expect("all are right");
     });

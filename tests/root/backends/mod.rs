@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::for_both_backends("objects_that_come_and_go_cause_no_issue", lifetimes::churn),
     Test::new("maps_that_grow_and_go_cause_no_issue", lifetimes::growing_churn).requires(ITERATORS),
     Test::new("memory_is_calculated_from_entries", growth::calculated).requires(ITERATORS),
+    Test::new("memory_of_new_maps_is_that_of_others_of_their_shape", growth::of_new_maps).requires(ITERATORS),
     Test::new("memory_of_maps_in_motion_is_true_once_they_rest", growth::in_motion).requires(ITERATORS),
     Test::new("a_failed_reading_keeps_the_cache", lifetimes::failure).requires(ITERATORS),
     Test::for_both_backends("programs_with_very_many_maps_are_read_once", lifetimes::many_maps),

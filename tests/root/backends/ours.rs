@@ -94,10 +94,13 @@ pub(crate) fn freed_with_the_reader() {
     let mut ids = readers::by_ids();
     let open = descriptors();
     let mut reader = readers::by_iterators();
-    let kept = descriptors();
-    // A link of each iterator, the maps with the parameters of the ones over programs and processes, and the symbols of the kernel.
-    assert_eq!(kept - open, 8);
+    // A link of each iterator, the maps with the parameters of the ones over programs and processes, the symbols of the kernel, and
+    // whether run statistics are on.
+    assert_eq!(descriptors() - open, 9);
     let this = std::process::id();
+    // It opens the files with the settings of the host.
+    assert_all(&ours(&reader.read(), this));
+    let kept = descriptors();
     for _ in 0..3 {
         assert_all(&ours(&reader.read(), this));
         assert_eq!(descriptors(), kept, "no descriptor outlives a reading");
