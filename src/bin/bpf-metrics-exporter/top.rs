@@ -244,12 +244,12 @@ fn of_exporter(
     Ok(move || {
         // In a task, which just disappears when the runtime ends: a timer that this thread waits for would panic.
         let mut fetcher = idle.take().ok_or(NoReading::Ended)?;
-        let (fetcher, fetched) = run_task(&runtime, async move {
-            let fetched = fetcher.document(MAX_DOCUMENT_BYTES).await;
-            (fetcher, fetched)
+        let (fetcher, document) = run_task(&runtime, async move {
+            let document = fetcher.document(MAX_DOCUMENT_BYTES).await;
+            (fetcher, document)
         })?;
         idle = Some(fetcher);
-        let document = fetched.map_err(|failure| NoReading::Failed(failure.to_string()))?;
+        let document = document.map_err(|failure| NoReading::Failed(failure.to_string()))?;
         let snapshot = parse(&document)
             .map_err(|error| NoReading::Failed(format!("the answer is not a snapshot as JSON: {error}")))?;
         let events = differences.update(&snapshot);

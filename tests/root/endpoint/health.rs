@@ -108,6 +108,12 @@ pub(super) fn with_tls_and_passwords() {
     assert!(code == 0 && text.contains("demands a client certificate"), "{text}");
     let (code, text) = healthy(&["--url", &format!("https://localhost:{port}")], &trusted);
     assert!(code == 1 && text.contains("demands a client certificate"), "{text}");
+    drop(with_clients);
+    let with_clients = Exporter::with(&on_socket);
+    with_clients.says("serving Prometheus metrics on unix:");
+    let (code, text) = healthy(&on_socket, &[]);
+    assert!(code == 0 && text.contains("demands a client certificate"), "{text}");
+    assert_eq!(healthy(&[&["--live"], &on_socket[..]].concat(), &[]), (0, "alive".to_owned()));
 }
 
 pub(super) fn with_another_file() {
