@@ -129,12 +129,13 @@ With --web.config.file the exporter of this host may demand a password or a clie
 its readiness is unknown: whether BPF objects can be read. At a URL, which may be that of a proxy, such a demand is a failure.
 
 Exit codes:
-  0  healthy, and BPF objects can be read or the line says that it is unknown
+  0  healthy, and BPF objects can be read or the line says that it is unknown; with --live: the exporter serves
   1  anything else, also no answer in time
   2  wrong flags or variables
 
 Examples:
   bpf-metrics-exporter healthy
+  bpf-metrics-exporter healthy --live
   bpf-metrics-exporter healthy --web.listen-address unix:/run/bpf-metrics-exporter.sock
   bpf-metrics-exporter healthy --url https://node-7:10048 --timeout 1s";
 
@@ -404,11 +405,17 @@ pub(super) struct HealthyFlags {
     #[arg(long, value_name = "URL", value_parser = endpoint::healthy)]
     pub(super) url: Option<endpoint::ExporterUrl>,
 
-    /// Time for both answers
+    /// Time for all answers
     ///
     /// Readiness may need a reading.
     #[arg(long, value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = values::positive)]
     pub(super) timeout: Duration,
+
+    /// Query only whether the exporter serves, for a liveness probe
+    ///
+    /// An exporter that cannot read BPF objects is alive, but not ready. To restart it does not help.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = values::true_or_false)]
+    pub(super) live: bool,
 
     #[command(flatten)]
     pub(super) address: AddressFlags,

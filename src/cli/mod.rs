@@ -32,9 +32,7 @@ use self::push::Pushed;
 pub use self::snapshot::{RatePeriod, RecordingSettings, SnapshotCommand, TableView};
 pub use self::values::ListenAddress;
 use self::values::Setting;
-use crate::export::otlp::settings::{
-    Compression, Destination, Endpoint, Protocol, Push, Secret, Temporality, TlsFiles,
-};
+use crate::export::otlp::settings::{Destination, Push, Secret};
 use crate::lookup::Sockets;
 use crate::metrics::select::{EventFilter, MetricFilter, Selection};
 use crate::model::SettingInForce;
@@ -183,20 +181,17 @@ pub struct DoctorCommand {
 pub struct HealthyCommand {
     /// The exporter to query.
     pub target: HealthTarget,
-    /// The limit of both answers together.
+    /// The limit of all answers together.
     pub timeout: Duration,
+    /// Whether only liveness is queried, not readiness.
+    pub live: bool,
 }
 
 /// The exporter that `healthy` queries.
 #[derive(Debug)]
 pub enum HealthTarget {
-    /// The one at a URL.
-    Url {
-        /// Its address; the path is a prefix of all pages.
-        endpoint: Endpoint,
-        /// The value of the header `Authorization`.
-        authorization: Secret<Option<String>>,
-    },
+    /// The one at a URL, whose path is a prefix of all pages.
+    Url(Box<Destination>),
     /// The one with these settings, on this host.
     Own {
         /// Its addresses.
@@ -397,18 +392,10 @@ fn top(
     let (enrich, lookup) = self::owners(owners, errors);
     let readings = match (from, url) {
         (Some(file), _) => TopReadings::Recording(file),
-        (None, Some(ExporterUrl { endpoint, authorization: Secret(authorization) })) => {
-            let headers = authorization.map(|value| ("authorization".to_owned(), value));
+        (None, Some(ExporterUrl { endpoint, authorization })) => {
             TopReadings::Exporter(Box::new(Destination {
-                protocol: Protocol::HttpProtobuf,
                 proxy: proxy::of(&endpoint, environment, warnings).map(Secret),
-                endpoint,
-                configured: true,
-                headers: Secret(headers.into_iter().collect()),
-                timeout: EXPORTER_TIMEOUT,
-                compression: Compression::None,
-                tls: TlsFiles::default(),
-                temporality: Temporality::default(),
+                ..Destination::of_exporter(endpoint, authorization, EXPORTER_TIMEOUT)
             }))
         }
         (None, None) => TopReadings::Host {
@@ -426,13 +413,15 @@ fn top(
 }
 
 fn healthy(flags: HealthyFlags, errors: &mut ConfigErrors) -> HealthyCommand {
-    let HealthyFlags { url, timeout, address } = flags;
+    let HealthyFlags { url, timeout, live, address } = flags;
     let (listen, systemd_socket, config_file) = self::address(address, errors);
     let target = match url {
-        Some(ExporterUrl { endpoint, authorization }) => HealthTarget::Url { endpoint, authorization },
+        Some(ExporterUrl { endpoint, authorization }) => {
+            HealthTarget::Url(Box::new(Destination::of_exporter(endpoint, authorization, timeout)))
+        }
         None => HealthTarget::Own { listen, systemd_socket, is_protected: config_file.is_some() },
     };
-    HealthyCommand { target, timeout }
+    HealthyCommand { target, timeout, live }
 }
 
 /// Makes a single reading complete: no later one has the result of a scan, and a second one reports what its own search of holders

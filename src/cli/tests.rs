@@ -623,8 +623,11 @@ fn healthy_queries_the_exporter_of_its_flags_or_of_a_url() {
         Ok(Invocation::Run { command: Command::Healthy(healthy), .. }) => healthy,
         other => panic!("{other:?}"),
     };
-    let HealthyCommand { target, timeout } =
-        parsed(&["--timeout=1s"], &[("BPF_METRICS_EXPORTER_WEB_CONFIG_FILE", "web.yml")]);
+    let HealthyCommand { target, timeout, live: false } =
+        parsed(&["--timeout=1s"], &[("BPF_METRICS_EXPORTER_WEB_CONFIG_FILE", "web.yml")])
+    else {
+        panic!("--live is not given")
+    };
     let HealthTarget::Own { listen, systemd_socket: false, is_protected: true } = target else {
         panic!("{target:?}")
     };
@@ -632,8 +635,10 @@ fn healthy_queries_the_exporter_of_its_flags_or_of_a_url() {
     assert_eq!(timeout, Duration::from_secs(1));
     let HealthyCommand { target, .. } = parsed(&["--url=https://u:secret@node-7/bpf/"], &[]);
     assert!(!format!("{target:?}").contains("secret"));
-    let HealthTarget::Url { endpoint, authorization } = target else { panic!("{target:?}") };
-    assert_eq!((endpoint.url(), authorization.0.is_some()), ("https://node-7:10048/bpf".to_owned(), true));
+    let HealthTarget::Url(exporter) = target else { panic!("{target:?}") };
+    assert_eq!((&*exporter.endpoint.url(), exporter.headers.0.len()), ("https://node-7:10048/bpf", 1));
+    assert_eq!(exporter.proxy, None, "it is not queried through a proxy");
+    assert!(parsed(&["--live"], &[]).live && parsed(&[], &[("BPF_METRICS_EXPORTER_LIVE", "true")]).live);
     assert!(!errors(&["healthy", "--web.telemetry-path=/x"], &[]).is_empty());
 }
 

@@ -1,343 +1,140 @@
 //! `healthy`: queries an exporter by its endpoint, for health checks of containers. Entry point: [`healthy`].
-//!
-//! The requests are HTTP/1.0: the answer ends with the connection, and needs no parser beyond the status line.
 
-use std::fmt::{self, Display};
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::thread;
 
 use bpf_metrics_exporter::cli::{HealthTarget, HealthyCommand, ListenAddress};
-use bpf_metrics_exporter::export::otlp::settings::{Endpoint, Secret};
-use bpf_metrics_exporter::text::printable;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
-};
+use bpf_metrics_exporter::export::otlp::settings::Endpoint;
+use bpf_metrics_exporter::export::otlp::transport::{Failure, FailureKind, Fetcher, SetupError};
+use bpf_metrics_exporter::worker::Worker;
+use tokio::runtime::Builder;
 
+use crate::serve::start_worker;
 use crate::{finish, log, print};
-
-/// The longest answer: both pages are one line.
-const MAX_ANSWER: u64 = 16 << 10;
 
 /// Queries an exporter, and prints one line.
 pub(super) fn healthy(options: HealthyCommand, warnings: &[String]) -> ExitCode {
     for warning in warnings {
         log::complain(warning);
     }
-    let HealthyCommand { target, timeout } = options;
-    let (sender, answered) = channel();
-    // A thread, since nothing bounds the time of the system's resolver. It ends with the process.
-    thread::spawn(move || {
-        // After the timeout nothing receives it.
-        let _: Result<(), _> = sender.send(Server::new(target).and_then(check));
-    });
-    match answered.recv_timeout(timeout) {
-        Ok(Ok(text)) => finish(print(&format!("{text}\n"))),
-        Ok(Err(problem)) => fail(&problem),
-        Err(_) => fail(&format!("no answer within {timeout:?}")),
+    match query(options) {
+        Ok(state) => finish(print(&format!("{state}\n"))),
+        Err(problem) => {
+            log::complain(&format!("unhealthy: {problem}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn fail(problem: &str) -> ExitCode {
-    log::complain(&format!("unhealthy: {problem}"));
-    ExitCode::FAILURE
+fn query(options: HealthyCommand) -> Result<String, String> {
+    let timeout = options.timeout;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("failed to start the runtime: {error}"))?;
+    // What blocks, such as a look-up, ends with the process.
+    let resolver = start_worker("resolver").map_err(|error| format!("{error:#}"))?;
+    let checked = runtime.block_on(async { tokio::time::timeout(timeout, check(options, resolver)).await });
+    checked.unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
 }
 
-/// Why a server is not healthy.
-enum Failure {
-    /// It does not answer in this protocol.
-    NoAnswer(String),
-    /// It answers that it does not work.
-    Answer(String),
-}
-
-/// Returns the state of a server that works.
+/// Returns the state of an exporter that works.
 ///
 /// # Errors
 ///
 /// Why it does not.
-fn check(mut server: Server) -> Result<&'static str, String> {
-    let encrypted = match check_pages(&server) {
-        Err(Failure::NoAnswer(problem)) if server.is_protected => problem,
-        checked => return checked.map_err(|(Failure::NoAnswer(problem) | Failure::Answer(problem))| problem),
+async fn check(
+    HealthyCommand { target, timeout, live }: HealthyCommand,
+    resolver: Worker,
+) -> Result<String, String> {
+    let unusable = |error: SetupError| format!("{:#}", anyhow::Error::from(error));
+    let (listen, is_protected) = match target {
+        HealthTarget::Url(exporter) => {
+            let url = url(&exporter.endpoint);
+            let worker = resolver.clone();
+            // It reads the certificates of the system.
+            let fetcher = worker.run(move || Fetcher::new(&exporter, resolver)).await.map_err(unusable)?;
+            return check_pages(fetcher, &url, live, false).await.unwrap_or_else(Err);
+        }
+        HealthTarget::Own { systemd_socket: true, .. } => {
+            return Err("the address of a socket of systemd is unknown; name it with --url".to_owned());
+        }
+        HealthTarget::Own { listen, is_protected, .. } => (listen, is_protected),
     };
+    let listen = listen.first().ok_or("nothing is served (--web.listen-address none)")?;
     // Whether the exporter has TLS is unknown: the file may have changed since it was read, or be broken.
-    server.tls = None;
-    check_pages(&server).map_err(|failure| match failure {
-        Failure::NoAnswer(_) => encrypted,
-        Failure::Answer(problem) => problem,
-    })
-}
-
-fn check_pages(server: &Server) -> Result<&'static str, Failure> {
-    for page in ["/-/healthy", "/-/ready"] {
-        let url = server.url(page);
-        match server.get(page).map_err(|error| Failure::NoAnswer(format!("{url}: {error}")))? {
-            Answer::Page(200, _) => {}
-            // Only hashes of passwords are in the file.
-            Answer::Page(401, _) if server.is_protected => {
-                return Ok("healthy; readiness is unknown, since the endpoint demands a password");
-            }
-            Answer::WantsCertificate if server.is_protected => {
-                return Ok("healthy; readiness is unknown, since the endpoint demands a client certificate");
-            }
-            Answer::WantsCertificate => {
-                return Err(Failure::Answer(format!("{url}: it demands a client certificate")));
-            }
-            Answer::Page(status, text) => {
-                return Err(Failure::Answer(format!("{url}: status {status}: {text}")));
+    let tries: &[bool] = if is_protected { &[true, false] } else { &[false] };
+    let mut first_problem = None;
+    for (tls, endpoint) in tries.iter().flat_map(|&tls| own_endpoints(listen, tls)) {
+        let url = url(&endpoint);
+        let fetcher = Fetcher::unverified(endpoint, tls, timeout, resolver.clone()).map_err(unusable)?;
+        match check_pages(fetcher, &url, live, is_protected).await {
+            Ok(checked) => return checked,
+            Err(problem) => {
+                first_problem.get_or_insert(problem);
             }
         }
     }
-    Ok("healthy")
+    Err(first_problem.expect("an address is reached somewhere"))
 }
 
-/// A server to query.
-struct Server {
-    address: Address,
-    tls: Option<Arc<ClientConfig>>,
-    /// Before the path of every page.
-    prefix: String,
-    /// The value of the header `Authorization`.
-    authorization: Option<String>,
-    /// Whether it is this host's own exporter with `--web.config.file`. It may have TLS, and demand a password or a certificate.
+/// Returns what the answers of a server say. With `is_protected` it is this host's own exporter with `--web.config.file`: it may demand a
+/// password or a certificate.
+///
+/// # Errors
+///
+/// Fails if it does not answer in this protocol.
+async fn check_pages(
+    mut fetcher: Fetcher,
+    url: &str,
+    live: bool,
     is_protected: bool,
-}
-
-enum Address {
-    Tcp {
-        host: String,
-        /// Tried if `host` does not answer.
-        other: Option<String>,
-        port: u16,
-    },
-    Unix(PathBuf),
-}
-
-enum Answer {
-    /// A status with the first line of its page.
-    Page(u16, String),
-    /// TLS ended because the client has no certificate.
-    WantsCertificate,
-}
-
-impl Server {
-    fn new(target: HealthTarget) -> Result<Self, String> {
-        match target {
-            HealthTarget::Url { endpoint, authorization: Secret(authorization) } => {
-                let (address, tls, prefix) = match endpoint {
-                    Endpoint::Tcp { tls, host, port, path } => {
-                        (Address::Tcp { host, other: None, port }, tls, path)
-                    }
-                    Endpoint::Unix { socket, path } => (Address::Unix(socket), false, path),
-                };
-                let tls = tls.then(trusted_by_the_system).transpose()?;
-                Ok(Self { address, tls, prefix, authorization, is_protected: false })
+) -> Result<Result<String, String>, String> {
+    let (pages, state): (&[_], _) =
+        if live { (&["/-/healthy"], "alive") } else { (&["/-/healthy", "/-/ready"], "healthy") };
+    for page in pages {
+        let demanded = match fetcher.page(page).await {
+            Ok((200, _)) => continue,
+            // Only hashes of passwords are in the file.
+            Ok((401, _)) if is_protected => "a password",
+            Err(Failure { kind: FailureKind::CertificateRequired, .. }) if is_protected => {
+                "a client certificate"
             }
-            HealthTarget::Own { systemd_socket: true, .. } => {
-                Err("the address of a socket of systemd is unknown; name it with --url".to_owned())
+            Err(Failure { kind: FailureKind::CertificateRequired, .. }) => {
+                return Ok(Err(format!("{url}{page}: it demands a client certificate")));
             }
-            HealthTarget::Own { listen, is_protected, .. } => {
-                let first = listen.into_iter().next();
-                let first = first.ok_or("nothing is served (--web.listen-address none)")?;
-                let tls = is_protected.then(without_verification).transpose()?;
-                Ok(Self {
-                    address: own_address(first),
-                    tls,
-                    prefix: String::new(),
-                    authorization: None,
-                    is_protected,
-                })
-            }
-        }
-    }
-
-    fn url(&self, page: &str) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        match &self.address {
-            Address::Tcp { .. } => format!("{scheme}://{}{}{page}", self.address, self.prefix),
-            Address::Unix(_) => format!("{}, {}{page}", self.address, self.prefix),
-        }
-    }
-
-    fn get(&self, page: &str) -> io::Result<Answer> {
-        let stream: Box<dyn Stream> = match &self.address {
-            Address::Unix(path) => Box::new(UnixStream::connect(path)?),
-            Address::Tcp { host, other, port } => {
-                let connect = |host: &str| TcpStream::connect((host, *port));
-                Box::new(match (connect(host), other) {
-                    (Err(_), Some(other)) => connect(other)?,
-                    (connected, _) => connected?,
-                })
-            }
+            Ok((status, text)) => return Ok(Err(format!("{url}{page}: status {status}: {text}"))),
+            Err(failure) => return Err(format!("{url}{page}: {failure}")),
         };
-        let Some(config) = &self.tls else { return self.request(stream, page) };
-        let name = match &self.address {
-            Address::Tcp { host, .. } => host.clone(),
-            Address::Unix(_) => "localhost".to_owned(),
-        };
-        let name = ServerName::try_from(name).map_err(io::Error::other)?;
-        let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(session, stream);
-        match self.request(&mut stream, page) {
-            Err(error) if wants_certificate(&error, &mut stream) => Ok(Answer::WantsCertificate),
-            answer => answer,
+        if !live {
+            let unknown = "readiness is unknown, since the endpoint demands";
+            return Ok(Ok(format!("{state}; {unknown} {demanded}")));
         }
     }
+    Ok(Ok(state.to_owned()))
+}
 
-    fn request(&self, mut stream: impl Read + Write, page: &str) -> io::Result<Answer> {
-        let authorization = self
-            .authorization
-            .as_ref()
-            .map(|value| format!("Authorization: {value}\r\n"))
-            .unwrap_or_default();
-        let host = match &self.address {
-            Address::Tcp { .. } => self.address.to_string(),
-            Address::Unix(_) => "localhost".to_owned(),
-        };
-        let path = format!("{}{page}", self.prefix);
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n{authorization}\r\n")?;
-        stream.flush()?;
-        let mut answer = Vec::new();
-        match stream.take(MAX_ANSWER).read_to_end(&mut answer) {
-            // The peer closed the connection without the end of TLS: the answer is complete all the same.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => {}
-            read => {
-                read?;
-            }
-        }
-        parse(&String::from_utf8_lossy(&answer))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not one of HTTP"))
+/// Returns the URL before the path of a page.
+fn url(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Tcp { .. } => endpoint.url(),
+        Endpoint::Unix { path, .. } => format!("{}, {path}", endpoint.url()),
     }
 }
 
-impl Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // The zone of an address means something on this host only.
-            Self::Tcp { host, port, .. } if host.contains(':') => {
-                write!(f, "[{}]:{port}", host.split('%').next().unwrap_or(host))
-            }
-            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-trait Stream: Read + Write {}
-
-impl<T: Read + Write> Stream for T {}
-
-/// Returns where an address to listen on can be reached from this host.
-fn own_address(listen: ListenAddress) -> Address {
+/// Returns where an address to listen on can be reached from this host, in order, each with `tls`.
+fn own_endpoints(listen: &ListenAddress, tls: bool) -> Vec<(bool, Endpoint)> {
+    let path = String::new();
     let (host, port) = match listen {
-        ListenAddress::Unix(path) => return Address::Unix(path),
-        ListenAddress::Tcp { host, port } => (host, port),
+        ListenAddress::Unix(socket) => return vec![(tls, Endpoint::Unix { socket: socket.clone(), path })],
+        ListenAddress::Tcp { host, port } => (host.as_deref(), *port),
     };
-    let (host, other) = match host.map(|host| (host.parse(), host)) {
+    let hosts = match host.map(|host| (host.parse(), host)) {
         // It may have one of the families only.
-        None => (Ipv4Addr::LOCALHOST.to_string(), Some(Ipv6Addr::LOCALHOST.to_string())),
-        Some((Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), _)) => (Ipv4Addr::LOCALHOST.to_string(), None),
-        Some((Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), _)) => (Ipv6Addr::LOCALHOST.to_string(), None),
-        Some((_, host)) => (host, None),
+        None => vec![Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()],
+        Some((Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), _)) => vec![Ipv4Addr::LOCALHOST.to_string()],
+        Some((Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), _)) => vec![Ipv6Addr::LOCALHOST.to_string()],
+        Some((_, host)) => vec![host.to_owned()],
     };
-    Address::Tcp { host, other, port }
-}
-
-/// Parses the status line and the first line of the page.
-fn parse(answer: &str) -> Option<Answer> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let mut words = head.lines().next()?.split(' ');
-    words.next().filter(|version| version.starts_with("HTTP/1."))?;
-    let status = words.next()?.parse().ok()?;
-    Some(Answer::Page(status, printable(body.lines().next().unwrap_or_default().as_bytes())))
-}
-
-/// Returns whether a session ended because the client has no certificate. The server says so when the client takes the session to be open
-/// and may be writing already, which then fails before anything is read.
-fn wants_certificate<S: Stream>(error: &io::Error, stream: &mut StreamOwned<ClientConnection, S>) -> bool {
-    let is_it = |error: &rustls::Error| {
-        matches!(error, rustls::Error::AlertReceived(AlertDescription::CertificateRequired))
-    };
-    let read = error.get_ref().and_then(|error| error.downcast_ref());
-    read.is_some_and(is_it)
-        || stream.conn.read_tls(&mut stream.sock).is_ok()
-            && stream.conn.process_new_packets().is_err_and(|error| is_it(&error))
-}
-
-fn trusted_by_the_system() -> Result<Arc<ClientConfig>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    if roots.add_parsable_certificates(found.certs).0 == 0 {
-        return Err(
-            "found no certificates of the system to trust; name a file with them in SSL_CERT_FILE".to_owned()
-        );
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
-}
-
-/// Returns TLS for this host's own endpoint. Its certificate is for a name that others use, and often signed by itself; nothing secret
-/// is sent.
-fn without_verification() -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
-    Ok(Arc::new(builder.with_no_client_auth()))
-}
-
-/// Accepts every certificate whose key the server has.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    hosts.into_iter().map(|host| (tls, Endpoint::Tcp { tls, host, port, path: path.clone() })).collect()
 }
 
 #[cfg(test)]
@@ -346,36 +143,17 @@ mod tests {
 
     #[test]
     fn every_address_is_reached_on_this_host() {
-        let hosts = |host: Option<&str>| {
-            let listen = ListenAddress::Tcp { host: host.map(str::to_owned), port: 9 };
-            match own_address(listen) {
-                Address::Tcp { host, other, port: 9 } => {
-                    std::iter::once(host).chain(other).collect::<Vec<_>>()
-                }
-                _ => panic!("it is another port"),
-            }
+        let urls_of = |listen: &ListenAddress, tls| -> Vec<String> {
+            own_endpoints(listen, tls).iter().map(|(_, endpoint)| url(endpoint)).collect()
         };
-        assert_eq!(hosts(None), ["127.0.0.1", "::1"]);
-        assert_eq!(hosts(Some("0.0.0.0")), ["127.0.0.1"]);
-        assert_eq!(hosts(Some("::")), ["::1"]);
-        assert_eq!(hosts(Some("node-1")), ["node-1"]);
-        let with_zone = Address::Tcp { host: "fe80::1%eth0".to_owned(), other: None, port: 9 };
-        assert_eq!(with_zone.to_string(), "[fe80::1]:9");
-    }
-
-    #[test]
-    fn answers_are_a_status_and_a_line() {
-        let parsed = |text| match parse(text) {
-            Some(Answer::Page(status, text)) => Some((status, text)),
-            _ => None,
+        let urls = |host: Option<&str>, tls| {
+            urls_of(&ListenAddress::Tcp { host: host.map(str::to_owned), port: 9 }, tls)
         };
-        assert_eq!(
-            parsed("HTTP/1.0 200 OK\r\na: b\r\n\r\nhealthy\nmore\n"),
-            Some((200, "healthy".to_owned()))
-        );
-        assert_eq!(parsed("HTTP/1.1 503 \r\n\r\n"), Some((503, String::new())));
-        for wrong in ["", "HTTP/1.0 200 OK\r\n", "HTTP/1.0 ok\r\n\r\n", "SSH-2.0-OpenSSH\r\n\r\n"] {
-            assert_eq!(parsed(wrong), None, "{wrong:?}");
-        }
+        assert_eq!(urls(None, false), ["http://127.0.0.1:9", "http://[::1]:9"]);
+        assert_eq!(urls(Some("0.0.0.0"), true), ["https://127.0.0.1:9"]);
+        assert_eq!(urls(Some("::"), true), ["https://[::1]:9"]);
+        assert_eq!(urls(Some("node-1"), false), ["http://node-1:9"]);
+        assert_eq!(urls(Some("fe80::1%eth0"), false), ["http://[fe80::1%eth0]:9"]);
+        assert_eq!(urls_of(&ListenAddress::Unix("/run/s".into()), true), ["unix:/run/s, "]);
     }
 }

@@ -17,7 +17,7 @@ use bpf_metrics_exporter::enrich::names::NameCache;
 use bpf_metrics_exporter::enrich::{Differences, Enricher};
 use bpf_metrics_exporter::events::{Events, Subscription};
 use bpf_metrics_exporter::export::otlp::settings::Destination;
-use bpf_metrics_exporter::export::otlp::transport::Transport;
+use bpf_metrics_exporter::export::otlp::transport::Fetcher;
 use bpf_metrics_exporter::export::recording::{MAX_DOCUMENT_BYTES, Recording, parse};
 use bpf_metrics_exporter::kernel::Reader;
 use bpf_metrics_exporter::kernel::requirements::Standing;
@@ -238,18 +238,18 @@ fn of_exporter(
     destination: &Destination,
     runtime: Handle,
 ) -> anyhow::Result<impl FnMut() -> ReadingResult + use<>> {
-    let transport = Transport::new(destination, start_worker("resolver")?).context("--url")?;
+    let fetcher = Fetcher::new(destination, start_worker("resolver")?).context("--url")?;
     let mut differences = Differences::default();
-    let mut idle = Some(transport);
+    let mut idle = Some(fetcher);
     Ok(move || {
         // In a task, which just disappears when the runtime ends: a timer that this thread waits for would panic.
-        let mut transport = idle.take().ok_or(NoReading::Ended)?;
-        let (transport, fetched) = run_task(&runtime, async move {
-            let fetched = transport.fetch(MAX_DOCUMENT_BYTES).await;
-            (transport, fetched)
+        let mut fetcher = idle.take().ok_or(NoReading::Ended)?;
+        let (fetcher, document) = run_task(&runtime, async move {
+            let document = fetcher.document(MAX_DOCUMENT_BYTES).await;
+            (fetcher, document)
         })?;
-        idle = Some(transport);
-        let document = fetched.map_err(|failure| NoReading::Failed(failure.to_string()))?;
+        idle = Some(fetcher);
+        let document = document.map_err(|failure| NoReading::Failed(failure.to_string()))?;
         let snapshot = parse(&document)
             .map_err(|error| NoReading::Failed(format!("the answer is not a snapshot as JSON: {error}")))?;
         let events = differences.update(&snapshot);

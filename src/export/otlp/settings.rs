@@ -51,6 +51,25 @@ pub struct Destination {
     pub temporality: Temporality,
 }
 
+impl Destination {
+    /// Returns an exporter whose pages are requested, with the value of the header `Authorization`.
+    #[must_use]
+    pub fn of_exporter(endpoint: Endpoint, authorization: Secret<Option<String>>, timeout: Duration) -> Self {
+        let headers = authorization.0.map(|value| ("authorization".to_owned(), value));
+        Self {
+            protocol: Protocol::HttpProtobuf,
+            endpoint,
+            configured: true,
+            headers: Secret(headers.into_iter().collect()),
+            timeout,
+            compression: Compression::None,
+            tls: TlsFiles::default(),
+            proxy: None,
+            temporality: Temporality::default(),
+        }
+    }
+}
+
 /// What must not be in the log: its `Debug` is `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T>(pub T);

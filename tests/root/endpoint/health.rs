@@ -85,6 +85,8 @@ pub(super) fn with_tls_and_passwords() {
         code == 0 && text.contains("readiness is unknown, since the endpoint demands a password"),
         "{text}"
     );
+    let own = ["--live", "--web.listen-address", &format!("127.0.0.1:{port}"), "--web.config.file", path];
+    assert_eq!(healthy(&own, &[]), (0, "alive".to_owned()), "a password decides nothing about that");
     let as_ann = |password| {
         let url = format!("https://ann:{password}@localhost:{port}");
         healthy(&[], &[("BPF_METRICS_EXPORTER_URL", &url), trusted[0]])
@@ -101,10 +103,17 @@ pub(super) fn with_tls_and_passwords() {
     let with_clients = serve();
     let port = with_clients.port();
     let address = format!("127.0.0.1:{port}");
-    let (code, text) = healthy(&["--web.listen-address", &address, "--web.config.file", path], &[]);
+    let own = ["--web.listen-address", &address, "--web.config.file", path];
+    let (code, text) = healthy(&own, &[]);
     assert!(code == 0 && text.contains("demands a client certificate"), "{text}");
     let (code, text) = healthy(&["--url", &format!("https://localhost:{port}")], &trusted);
     assert!(code == 1 && text.contains("demands a client certificate"), "{text}");
+    drop(with_clients);
+    let with_clients = Exporter::with(&on_socket);
+    with_clients.says("serving Prometheus metrics on unix:");
+    let (code, text) = healthy(&on_socket, &[]);
+    assert!(code == 0 && text.contains("demands a client certificate"), "{text}");
+    assert_eq!(healthy(&[&["--live"], &on_socket[..]].concat(), &[]), (0, "alive".to_owned()));
 }
 
 pub(super) fn with_another_file() {
@@ -136,6 +145,8 @@ pub(super) fn without_an_answer() {
     let address = silent.local_addr().expect("it is bound").to_string();
     let (code, text) = healthy(&["--web.listen-address", &address, "--timeout", "200ms"], &[]);
     assert_eq!((code, &*text), (1, "bpf-metrics-exporter: unhealthy: no answer within 200ms"));
+    let live = healthy(&["--live", "--web.listen-address", &address, "--timeout", "200ms"], &[]);
+    assert_eq!(live, (code, text));
     let (code, text) = healthy(&["--web.listen-address", "none"], &[]);
     assert!(code == 1 && text.contains("nothing is served"), "{text}");
     let (code, text) = healthy(&[], &[("BPF_METRICS_EXPORTER_WEB_SYSTEMD_SOCKET", "true")]);

@@ -3,6 +3,7 @@
 
 mod authority;
 mod connections;
+mod fetch;
 mod grpc;
 mod http;
 mod tls;

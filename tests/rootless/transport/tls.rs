@@ -136,7 +136,11 @@ async fn a_client_shows_its_certificate_and_a_renewed_one_at_the_next_request() 
 
         let mut stranger = connect(&secure(protocol, &server, "localhost", files.trusting()));
         let failure = fail(&mut stranger).await;
-        assert_eq!(failure.remedy, BACKOFF, "{failure}");
+        let kind = match protocol {
+            Protocol::Grpc => FailureKind::Broken,
+            Protocol::HttpProtobuf => FailureKind::CertificateRequired,
+        };
+        assert_eq!(outcome(&failure), (kind, BACKOFF), "{failure}");
         assert!(failure.reason.contains("CertificateRequired"), "{failure}");
     }
 }

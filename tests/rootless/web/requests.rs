@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,17 @@ fn a_refused_reading_is_healthy_and_not_ready() {
     let (status, _, text) = get(server.address, "/-/ready", "");
     assert_eq!(status, 503);
     assert!(text.contains("refuses"), "{text}");
+    let healthy = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-metrics-exporter"));
+        command.env_clear().args(["healthy", "--web.listen-address", &server.address.to_string()]);
+        let output = command.args(arguments).output().expect("it starts");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        (output.status.code(), text)
+    };
+    assert_eq!(healthy(&["--live"]), (Some(0), "alive\n".to_owned()));
+    let (code, text) = healthy(&[]);
+    assert!(code == Some(1) && text.contains("/-/ready: status 503: ") && text.contains("refuses"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]

@@ -219,7 +219,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "bpf-metrics-exporter.probe" -}}
 {{- if include "bpf-metrics-exporter.isExec" . -}}
 exec:
-  command: [/bpf-metrics-exporter, healthy, --timeout={{ .probe.timeoutSeconds }}s]
+  command: [/bpf-metrics-exporter, healthy, {{ if eq .path "/-/healthy" }}--live, {{ end }}--timeout={{ .probe.timeoutSeconds }}s]
 {{- else -}}
 httpGet:
   path: {{ .path }}

@@ -19,7 +19,7 @@ use tracing::warn;
 use super::proxy::Proxy;
 use super::stream::Stream;
 use super::tls::{Renewed, TlsClient};
-use super::{Failure, FailureKind, SetupError};
+use super::{Failure, FailureKind, SetupError, wants_certificate};
 use crate::error_chain::error_chain;
 use crate::export::otlp::settings::{Destination, Endpoint, Secret};
 use crate::worker::Worker;
@@ -95,15 +95,28 @@ impl Connector {
     ///
     /// Fails if a file for TLS cannot be used or the proxy is not supported.
     pub(super) fn new(destination: &Destination, resolver: Worker) -> Result<Self, SetupError> {
-        let (target, is_secure) = match &destination.endpoint {
-            Endpoint::Tcp { tls, host, port, .. } => (Target::Tcp { host: host.clone(), port: *port }, *tls),
-            Endpoint::Unix { socket, .. } => (Target::Unix(socket.clone()), false),
-        };
-        let tls = match &target {
-            Target::Tcp { host, .. } if is_secure => {
+        let tls = match &destination.endpoint {
+            Endpoint::Tcp { tls: true, host, .. } => {
                 Some(TlsClient::new(host, &destination.tls, destination.protocol)?)
             }
             _ => None,
+        };
+        Self::with_tls(destination, tls, resolver)
+    }
+
+    /// The same with other settings of TLS than those of the destination; `None` for plaintext.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the proxy is not supported.
+    pub(super) fn with_tls(
+        destination: &Destination,
+        tls: Option<TlsClient>,
+        resolver: Worker,
+    ) -> Result<Self, SetupError> {
+        let target = match &destination.endpoint {
+            Endpoint::Tcp { host, port, .. } => Target::Tcp { host: host.clone(), port: *port },
+            Endpoint::Unix { socket, .. } => Target::Unix(socket.clone()),
         };
         let milliseconds = destination.timeout.as_millis().clamp(USER_TIMEOUT.0, USER_TIMEOUT.1);
         Ok(Self {
@@ -146,35 +159,36 @@ impl Connector {
     ///
     /// Fails if the receiver or its proxy cannot be reached, or TLS fails.
     pub(super) async fn connect(&mut self) -> Result<Stream, Failure> {
-        let (host, port) = match &self.target {
-            Target::Tcp { host, port } => (host.clone(), *port),
+        let (stream, name) = match &self.target {
+            Target::Tcp { host, port } => {
+                let (host, port) = (host.clone(), *port);
+                let name = authority(&host, port);
+                (self.connect_to(&host, port, &name).await?, name)
+            }
             Target::Unix(path) => {
                 self.stage = Stage::Connect;
+                let name = path.display().to_string();
                 let stream = UnixStream::connect(path).await.map_err(|error| {
-                    let reason = format!("failed to connect to {}: {error}", path.display());
-                    Failure::retryable(FailureKind::Connect, reason)
+                    Failure::retryable(FailureKind::Connect, format!("failed to connect to {name}: {error}"))
                 })?;
-                return Ok(Box::new(stream));
+                (Box::new(stream) as Stream, name)
             }
         };
-        let mut stream = match &self.proxy {
-            Some(proxy) => {
-                let proxy = Arc::clone(proxy);
-                let stream = self.connect_tcp(&proxy.host, proxy.port).await?;
-                self.stage = Stage::Proxy;
-                proxy.tunnel(stream, &authority(&host, port)).await?
-            }
-            None => self.connect_tcp(&host, port).await?,
-        };
-        if let Some(tls) = &self.tls {
-            self.stage = Stage::Tls;
-            stream = tls.connect(stream).await.map_err(|error| {
-                let reason =
-                    format!("no TLS session with {}: {}", authority(&host, port), error_chain(&error));
-                Failure::retryable(FailureKind::Tls, reason)
-            })?;
-        }
-        Ok(stream)
+        let Some(tls) = &self.tls else { return Ok(stream) };
+        self.stage = Stage::Tls;
+        tls.connect(stream).await.map_err(|error| {
+            let kind =
+                if wants_certificate(&error) { FailureKind::CertificateRequired } else { FailureKind::Tls };
+            Failure::retryable(kind, format!("no TLS session with {name}: {}", error_chain(&error)))
+        })
+    }
+
+    /// Opens a stream to a host, through the proxy if there is one. `name`: as requests have it.
+    async fn connect_to(&mut self, host: &str, port: u16, name: &str) -> Result<Stream, Failure> {
+        let Some(proxy) = self.proxy.clone() else { return self.connect_tcp(host, port).await };
+        let stream = self.connect_tcp(&proxy.host, proxy.port).await?;
+        self.stage = Stage::Proxy;
+        proxy.tunnel(stream, name).await
     }
 
     async fn connect_tcp(&mut self, host: &str, port: u16) -> Result<Stream, Failure> {

@@ -1,80 +1,138 @@
-//! GET requests over the same connections, for what another exporter serves. Entry point: [`Transport::fetch`].
+//! GET requests over the same connections, for what an exporter serves. Entry point: [`Fetcher`].
+
+use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, StatusCode, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use prost::bytes::Bytes;
 
 use super::connection::Connection;
+use super::connector::Connector;
 use super::payload::Payload;
-use super::{Failure, FailureKind, Stage, Transport, broken, page};
-use crate::export::otlp::settings::Protocol;
+use super::tls::TlsClient;
+use super::{Failure, FailureKind, SetupError, Stage, Transport, broken, page};
+use crate::export::otlp::settings::{Destination, Endpoint, Protocol, Secret};
 use crate::grpc_response::read_text;
 use crate::text::printable;
+use crate::worker::Worker;
 
-impl Transport {
-    /// Requests the document at the path of a receiver that has the protocol [`Protocol::HttpProtobuf`]: JSON of at most `limit` bytes. The
-    /// time limit covers everything, from looking up the name to the end of the answer.
+/// A client of an exporter's endpoint. It has no way to push, since its server may be one whose certificate is not verified.
+pub struct Fetcher(Transport);
+
+impl Fetcher {
+    /// As [`Transport::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Transport::new`].
+    pub fn new(exporter: &Destination, resolver: Worker) -> Result<Self, SetupError> {
+        Transport::new(exporter, resolver).map(Self)
+    }
+
+    /// Returns a client of this host's own endpoint, which accepts any certificate: it is for a name that others use, and often signed by
+    /// itself. Sends nothing secret. With `tls` a Unix socket is encrypted as well.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address cannot be used.
+    pub fn unverified(
+        endpoint: Endpoint,
+        tls: bool,
+        timeout: Duration,
+        resolver: Worker,
+    ) -> Result<Self, SetupError> {
+        let exporter = Destination::of_exporter(endpoint, Secret(None), timeout);
+        let tls = tls.then(TlsClient::unverified).transpose()?;
+        Transport::over(Connector::with_tls(&exporter, tls, resolver)?, &exporter).map(Self)
+    }
+
+    /// Requests the document at the path of the server: JSON of at most `limit` bytes. The time limit covers everything, from looking up
+    /// the name to the end of the answer.
     ///
     /// # Errors
     ///
     /// Fails if the server is unreachable, does not answer in time, or answers with anything but success.
-    pub async fn fetch(&mut self, limit: usize) -> Result<Bytes, Failure> {
-        if let Ok(result) = tokio::time::timeout(self.timeout, self.try_to_fetch(limit)).await {
+    pub async fn document(&mut self, limit: usize) -> Result<Bytes, Failure> {
+        let timeout = self.0.timeout;
+        if let Ok(result) = tokio::time::timeout(timeout, self.try_document(limit)).await {
             return result;
         }
-        let reason = format!("{} within {:?}", self.connector.stage, self.timeout);
+        let reason = format!("{} within {timeout:?}", self.0.connector.stage);
         Err(Failure::retryable(FailureKind::Timeout, reason))
     }
 
-    async fn try_to_fetch(&mut self, limit: usize) -> Result<Bytes, Failure> {
-        if self.connector.renew().await {
-            self.connection = None;
-        }
-        if let Some(connection) = self.connection.take_if(|connection| !connection.is_closed())
-            && let Ok(result) = self.get(connection, limit).await
-        {
-            return result;
-        }
-        // A server may close a connection just when it is used again: that is no failure.
-        let stream = self.connector.connect().await?;
-        let connection = Connection::open(stream, Protocol::HttpProtobuf).await;
-        let connection = connection.map_err(|error| broken(&error))?;
-        self.get(connection, limit).await.map_err(|error| broken(&error))?
+    async fn try_document(&mut self, limit: usize) -> Result<Bytes, Failure> {
+        let path = self.0.path.clone();
+        let (connection, response) = self.get(&path, "application/json").await?;
+        // A path on a socket is no URL that another one can be relative to.
+        let base = (!self.0.connector.is_unix()).then(|| Base {
+            scheme: self.0.scheme.as_str(),
+            authority: self.0.authority.as_str(),
+            path: path.path(),
+        });
+        let document = read(response, limit, base).await?;
+        self.keep(connection);
+        Ok(document)
     }
 
-    /// Sends the request and reads the answer; keeps the connection if it can be used again.
+    /// Requests a page, whose path follows that of the server. Returns the status and the first line of the answer. The caller sets the
+    /// time limit.
     ///
     /// # Errors
     ///
-    /// Fails if the connection ends before the answer begins.
+    /// Fails if the server is unreachable, or what it sends is not HTTP.
+    pub async fn page(&mut self, page: &'static str) -> Result<(u16, String), Failure> {
+        let path = format!("{}{page}", self.0.path.path().trim_end_matches('/'));
+        let path = path.parse().expect("its parts were checked");
+        let (connection, response) = self.get(&path, "*/*").await?;
+        let status = response.status().as_u16();
+        let text = read_text(response.into_body()).await;
+        self.keep(connection);
+        let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        Ok((status, printable(line.trim_ascii_end())))
+    }
+
+    /// Sends a request, on the kept connection if there is one. Returns the answer with its connection: the body is still to be read.
     async fn get(
         &mut self,
-        mut connection: Connection,
-        limit: usize,
-    ) -> Result<Result<Bytes, Failure>, hyper::Error> {
-        self.connector.stage = Stage::Answer;
-        let uri = Uri::builder().path_and_query(self.path.clone()).build().expect("its parts were checked");
-        let mut request = http::Request::get(uri).body(Payload::plain(Bytes::new()));
-        let headers = request.as_mut().expect("its parts were checked").headers_mut();
-        *headers = self.headers.clone();
-        headers.remove(CONTENT_TYPE);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let response = connection.send(request.expect("its parts were checked")).await?;
-        // A path on a socket is no URL that another one can be relative to.
-        let base = (!self.connector.is_unix()).then(|| Base {
-            scheme: self.scheme.as_str(),
-            authority: self.authority.as_str(),
-            path: self.path.path(),
-        });
-        let result = read(response, limit, base).await;
-        if result.is_ok() {
-            connection.finish();
-            self.connection = Some(connection);
+        path: &PathAndQuery,
+        accept: &'static str,
+    ) -> Result<(Connection, http::Response<Incoming>), Failure> {
+        let Self(transport) = self;
+        if transport.connector.renew().await {
+            transport.connection = None;
         }
-        Ok(result)
+        if let Some(mut connection) = transport.connection.take_if(|connection| !connection.is_closed()) {
+            transport.connector.stage = Stage::Answer;
+            if let Ok(response) = connection.send(request(path, &transport.headers, accept)).await {
+                return Ok((connection, response));
+            }
+        }
+        // A server may close a connection just when it is used again: that is no failure.
+        let stream = transport.connector.connect().await?;
+        let connection = Connection::open(stream, Protocol::HttpProtobuf).await;
+        let mut connection = connection.map_err(|error| broken(&error))?;
+        transport.connector.stage = Stage::Answer;
+        let response = connection.send(request(path, &transport.headers, accept)).await;
+        Ok((connection, response.map_err(|error| broken(&error))?))
     }
+
+    fn keep(&mut self, mut connection: Connection) {
+        connection.finish();
+        self.0.connection = Some(connection);
+    }
+}
+
+fn request(path: &PathAndQuery, headers: &HeaderMap, accept: &'static str) -> http::Request<Payload> {
+    let mut request = http::Request::new(Payload::plain(Bytes::new()));
+    *request.uri_mut() = path.clone().into();
+    request.headers_mut().clone_from(headers);
+    request.headers_mut().remove(CONTENT_TYPE);
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+    request
 }
 
 async fn read(

@@ -1,5 +1,5 @@
 //! Transports to a receiver. A transport sends a request and classifies the outcome; the delivery only obeys.
-//! Entry point: [`Transport::export`].
+//! Entry points: [`Transport::export`], and [`Fetcher`] for what an exporter serves.
 //!
 //! `connector` opens a stream, by `tls` and `proxy` if need be; `connection` speaks HTTP on it; `grpc` and `http` say what a
 //! request and an answer are in each protocol.
@@ -17,17 +17,20 @@ mod tls;
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, USER_AGENT};
 use ::http::uri::{Authority, PathAndQuery, Scheme};
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use hyper::body::Incoming;
+use rustls::AlertDescription;
 use tonic::Code;
 use tracing::{debug, warn};
 
 use self::connection::Connection;
 use self::connector::{Connector, Stage};
+pub use self::fetch::Fetcher;
 use self::payload::Payload;
 pub use self::tls::TlsError;
 use super::encode::Request;
@@ -111,6 +114,9 @@ pub enum FailureKind {
     Proxy(u16),
     /// There is no TLS session: a certificate is not trusted, expired or for another name.
     Tls,
+    /// The server ended TLS because the client has no certificate. With HTTP/2 it is [`Self::Broken`], since the library keeps only the
+    /// text of its cause.
+    CertificateRequired,
     /// There was no answer in time.
     Timeout,
     /// The connection ended before the answer did.
@@ -138,6 +144,7 @@ impl fmt::Display for FailureKind {
             Self::Connect => f.write_str("no connection"),
             Self::Proxy(status) => write!(f, "HTTP status {status} of the proxy"),
             Self::Tls => f.write_str("no TLS session"),
+            Self::CertificateRequired => f.write_str("no client certificate"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Broken => f.write_str("broken connection"),
             Self::Grpc(code) => write!(f, "gRPC status {code:?}"),
@@ -192,7 +199,11 @@ impl Transport {
     ///
     /// Fails if the address, a header, the proxy or a file for TLS cannot be used.
     pub fn new(destination: &Destination, resolver: Worker) -> Result<Self, SetupError> {
-        let connector = Connector::new(destination, resolver)?;
+        Self::over(Connector::new(destination, resolver)?, destination)
+    }
+
+    /// Returns a transport over the streams of a connector.
+    fn over(connector: Connector, destination: &Destination) -> Result<Self, SetupError> {
         let invalid = || SetupError::Address(destination.endpoint.to_string());
         let (scheme, authority, path) = match &destination.endpoint {
             Endpoint::Tcp { tls, host, port, path } => {
@@ -347,7 +358,17 @@ fn broken(error: &(dyn Error + 'static)) -> Failure {
             format!("the head of the answer is too long: {reason}"),
         );
     }
-    Failure::retryable(FailureKind::Broken, reason)
+    let kind = if wants_certificate(error) { FailureKind::CertificateRequired } else { FailureKind::Broken };
+    Failure::retryable(kind, reason)
+}
+
+/// Returns whether the server ended TLS because the client has no certificate.
+fn wants_certificate(error: &(dyn Error + 'static)) -> bool {
+    let of_tls = |error: &(dyn Error + 'static)| {
+        let error = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()?;
+        Some(matches!(error, rustls::Error::AlertReceived(AlertDescription::CertificateRequired)))
+    };
+    causes(error).find_map(of_tls).unwrap_or_default()
 }
 
 /// Returns an error and what caused it.

@@ -4,12 +4,18 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
 use super::stream::Stream;
@@ -56,7 +62,7 @@ pub enum TlsError {
     },
     /// The system has no certificates to trust.
     #[error(
-        "found no certificates of the system to trust{0}; name a file with them in OTEL_EXPORTER_OTLP_CERTIFICATE"
+        "found no certificates of the system to trust{0}; name a file with them in SSL_CERT_FILE, or for a push in OTEL_EXPORTER_OTLP_CERTIFICATE"
     )]
     NoAuthorities(String),
     /// The name of the receiver cannot be in a certificate.
@@ -109,6 +115,27 @@ impl TlsClient {
         Ok(Self { files: files.clone(), versions, system, name, protocol, config })
     }
 
+    /// Returns TLS over HTTP/1.1 with a server whose certificate nobody verifies. Only a [`Fetcher`](super::Fetcher) may use it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the library refuses its settings.
+    pub(super) fn unverified() -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
+        Ok(Self {
+            files: TlsFiles::default(),
+            versions: [None; 3],
+            system: None,
+            name: ServerName::try_from("localhost").expect("it is a name"),
+            protocol: Protocol::HttpProtobuf,
+            config: Arc::new(builder.with_no_client_auth()),
+        })
+    }
+
     /// Returns what reads the files again if one of them changed, which blocks; `None` if there are no files.
     pub(super) fn renewal(&self) -> Option<impl FnOnce() -> Option<Renewed> + Send + 'static> {
         let (files, system, protocol) = (self.files.clone(), self.system.clone(), self.protocol);
@@ -143,7 +170,98 @@ impl TlsClient {
     /// Fails if the receiver is not trusted, does not trust the client, or closes the connection.
     pub(super) async fn connect(&self, stream: Stream) -> io::Result<Stream> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        Ok(Box::new(connector.connect(self.name.clone(), stream).await?))
+        Ok(Box::new(Session(connector.connect(self.name.clone(), stream).await?)))
+    }
+}
+
+/// A session of TLS. A server that ends it says why in an alert. It may do so after the client takes the session to be open, so that writing
+/// fails while the alert is still unread: then the alert is the error.
+struct Session(TlsStream<Stream>);
+
+impl Session {
+    fn or_alert<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if matches!(written, Poll::Ready(Err(_)))
+            && let Poll::Ready(Err(alert)) =
+                Pin::new(&mut self.0).poll_read(context, &mut ReadBuf::new(&mut [0]))
+        {
+            return Poll::Ready(Err(alert));
+        }
+        written
+    }
+}
+
+impl AsyncRead for Session {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Session {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.0).poll_write(context, bytes);
+        self.or_alert(context, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.0).poll_flush(context);
+        self.or_alert(context, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// Accepts every certificate whose key the server has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -157,7 +275,7 @@ fn config(
         (None, Some(system)) => system,
         (None, None) => Arc::new(system_authorities()?),
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(authorities);
@@ -235,4 +353,39 @@ fn versions(files: &TlsFiles) -> [FileVersion; 3] {
         let (changed, altered) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
         Some((file.dev(), file.ino(), file.size(), changed, altered))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::server::WebPkiClientVerifier;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::super::wants_certificate;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alert_is_the_error_also_if_writing_fails_before_it_is_read() {
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.cert.der().clone()).expect("it can be trusted");
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let key = PrivateKeyDer::from_pem_slice(issued.signing_key.serialize_pem().as_bytes());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_client_cert_verifier(verifier.build().expect("it trusts one"))
+            .with_single_cert(vec![issued.cert.der().clone()], key.expect("a key"))
+            .expect("they belong together");
+        let (client, server) = UnixStream::pair().expect("sockets");
+        let refusal = tokio::spawn(TlsAcceptor::from(Arc::new(config)).accept(server));
+        let client = TlsClient::unverified().expect("TLS").connect(Box::new(client)).await;
+        let mut session = client.expect("the client takes the session to be open");
+        assert!(refusal.await.expect("it ends").is_err(), "the server demands a certificate");
+        let error = session.write_all(b"GET").await.expect_err("the socket is closed");
+        assert!(wants_certificate(&error), "{error}");
+    }
 }
