@@ -1,0 +1,99 @@
+//! The possible CPUs in the order in which the programs read their counters: online ones first, since the counters of others stand
+//! still.
+//!
+//! Entry point: [`SharedCpus::order`].
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::host::cpus;
+use crate::sys::Result;
+use crate::sys::bpf as sys;
+
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// The array of CPUs that the programs share.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedCpus(Arc<Mutex<Cpus>>);
+
+#[derive(Debug)]
+struct Cpus {
+    array: OwnedFd,
+    possible: Vec<u32>,
+    /// Those that were online when the array was written.
+    online: Vec<u32>,
+    /// The list of those that are online; `None` if it cannot be read, or has all of them.
+    list: Option<File>,
+    /// How often the array was written.
+    order: u32,
+}
+
+impl SharedCpus {
+    /// Fills the array.
+    ///
+    /// # Errors
+    ///
+    /// Those of `BPF_MAP_UPDATE_ELEM`.
+    pub(super) fn fill(array: OwnedFd, possible: Vec<u32>) -> Result<Self> {
+        let list = File::open(ONLINE).ok();
+        let mut cpus = Cpus { array, possible, online: Vec::new(), list, order: 0 };
+        cpus.write(cpus.read_online())?;
+        Ok(Self(Arc::new(Mutex::new(cpus))))
+    }
+
+    /// Writes the array again if a CPU has come online that it does not have as such. Returns the number of the order of CPUs: with
+    /// another one, objects have to be learned again.
+    pub(super) fn order(&self) -> u32 {
+        let mut cpus = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cpus.online.len() < cpus.possible.len() {
+            let online = cpus.read_online();
+            if online.iter().any(|cpu| !cpus.online.contains(cpu)) {
+                // On failure the array is incomplete, and so are the counters until the next attempt.
+                cpus.online.clear();
+                let _failed = cpus.write(online);
+            }
+        }
+        cpus.order
+    }
+
+    /// Returns the number of possible CPUs, and how many of them come first because they are online.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        let cpus = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (count(&cpus.possible), count(&cpus.online))
+    }
+}
+
+impl Cpus {
+    /// Returns the CPUs that are online; all if they cannot be listed.
+    fn read_online(&self) -> Vec<u32> {
+        let listed = self.list.as_ref().and_then(|list| read(list).ok());
+        let online = listed.as_deref().and_then(cpus::parse).unwrap_or_default();
+        if online.is_empty() { self.possible.clone() } else { online }
+    }
+
+    fn write(&mut self, online: Vec<u32>) -> Result<()> {
+        self.order += 1;
+        let others = self.possible.iter().filter(|cpu| !online.contains(cpu));
+        for (index, &number) in (0..).zip(online.iter().chain(others)) {
+            // An offset, which the programs determine, and the number of the CPU.
+            sys::update_map(self.array.as_fd(), index, &[0, 0, number, 0])?;
+        }
+        self.online = online;
+        Ok(())
+    }
+}
+
+fn count(cpus: &[u32]) -> u32 {
+    u32::try_from(cpus.len()).expect("far less than 2^32 CPUs")
+}
+
+/// Reads a file of sysfs from its start.
+fn read(file: &File) -> io::Result<String> {
+    let mut text = [0; 4096];
+    let len = file.read_at(&mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text[..len]).into_owned())
+}
