@@ -1,12 +1,11 @@
 //! The possible CPUs in the order in which the programs read their counters: online ones first, since the counters of others stand
 //! still.
 //!
-//! Entry point: [`SharedCpus::order`].
+//! Entry point: [`SharedCpus::refresh`].
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +25,7 @@ struct Cpus {
     possible: Vec<u32>,
     /// Those that were online when the array was written.
     online: Vec<u32>,
-    /// The list of those that are online; `None` if it cannot be read, or has all of them.
+    /// The list of those that are online; `None` if it cannot be read, or had all CPUs: one that goes offline is read all the same.
     list: Option<File>,
     /// How often the array was written.
     order: u32,
@@ -39,25 +38,26 @@ impl SharedCpus {
     ///
     /// Those of `BPF_MAP_UPDATE_ELEM`.
     pub(super) fn fill(array: OwnedFd, possible: Vec<u32>) -> Result<Self> {
-        let list = File::open(ONLINE).ok();
-        let mut cpus = Cpus { array, possible, online: Vec::new(), list, order: 0 };
+        let mut cpus = Cpus { array, possible, online: Vec::new(), list: File::open(ONLINE).ok(), order: 0 };
         cpus.write(cpus.read_online())?;
         Ok(Self(Arc::new(Mutex::new(cpus))))
     }
 
-    /// Writes the array again if a CPU has come online that it does not have as such. Returns the number of the order of CPUs: with
+    /// Writes the array again if a CPU has come online that was not when it was written. Returns the number of the order of CPUs: with
     /// another one, objects have to be learned again.
-    pub(super) fn order(&self) -> u32 {
+    ///
+    /// # Errors
+    ///
+    /// Those of `BPF_MAP_UPDATE_ELEM`.
+    pub(super) fn refresh(&self) -> Result<u32> {
         let mut cpus = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cpus.online.len() < cpus.possible.len() {
+        if cpus.list.is_some() {
             let online = cpus.read_online();
             if online.iter().any(|cpu| !cpus.online.contains(cpu)) {
-                // On failure the array is incomplete, and so are the counters until the next attempt.
-                cpus.online.clear();
-                let _failed = cpus.write(online);
+                cpus.write(online)?;
             }
         }
-        cpus.order
+        Ok(cpus.order)
     }
 
     /// Returns the number of possible CPUs, and how many of them come first because they are online.
@@ -77,10 +77,15 @@ impl Cpus {
 
     fn write(&mut self, online: Vec<u32>) -> Result<()> {
         self.order += 1;
+        // Until the array is complete, it has none that is online: the next attempt writes it again.
+        self.online.clear();
         let others = self.possible.iter().filter(|cpu| !online.contains(cpu));
         for (index, &number) in (0..).zip(online.iter().chain(others)) {
             // An offset, which the programs determine, and the number of the CPU.
             sys::update_map(self.array.as_fd(), index, &[0, 0, number, 0])?;
+        }
+        if online.len() == self.possible.len() {
+            self.list = None;
         }
         self.online = online;
         Ok(())

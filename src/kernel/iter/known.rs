@@ -1,9 +1,10 @@
 //! A table whose objects are known to the programs after the iterator has visited them: a pass then reads what changes of all of them
 //! in a few runs, where the iterator runs once for each object.
 //!
-//! Entry point: [`KnownTable::is_ready`]. `bpf/known.h` says why what a pass reads is true.
+//! Entry point: [`KnownTable::begin`]. `bpf/known.h` says why what a pass reads is true.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zerocopy::FromBytes;
@@ -36,9 +37,11 @@ pub(crate) struct KnownTable {
     /// The program, or why there are no passes.
     pass: Result<Table, Refusal>,
     /// The map that holds the request, and the request itself.
-    request_map: OwnedFd,
+    request_map: Arc<OwnedFd>,
     request: IterRequest,
     cpus: SharedCpus,
+    /// The order of CPUs in this reading.
+    order: u32,
     known: Option<Known>,
 }
 
@@ -48,8 +51,8 @@ struct Known {
     since: BootTime,
     /// The highest id of an object up to now.
     highest: u32,
-    /// The order of CPUs in which their counters were read.
-    cpus: u32,
+    /// The order of CPUs when they were learned.
+    order: u32,
 }
 
 impl KnownTable {
@@ -57,11 +60,11 @@ impl KnownTable {
         kind: Kind,
         iterator: Table,
         pass: Result<Table, Refusal>,
-        request_map: OwnedFd,
+        request_map: Arc<OwnedFd>,
         request: IterRequest,
         cpus: SharedCpus,
     ) -> Self {
-        Self { kind, iterator, pass, request_map, request, cpus, known: None }
+        Self { kind, iterator, pass, request_map, request, cpus, order: 0, known: None }
     }
 
     /// Returns why there are no passes; `None` if there are.
@@ -69,12 +72,15 @@ impl KnownTable {
         self.pass.as_ref().err()
     }
 
-    /// Returns whether a pass can be made. Otherwise the iterator has to visit all objects.
-    pub(super) fn is_ready(&mut self, now: BootTime) -> bool {
-        let cpus = self.cpus.order();
-        let known = self.known.filter(|known| known.cpus == cpus && now.since(known.since) < KNOWN_FOR);
-        self.known = known;
-        self.pass.is_ok() && known.is_some()
+    /// Begins a reading. Returns whether a pass can be made; otherwise the iterator has to visit all objects.
+    ///
+    /// `None`, and an issue, on failure.
+    pub(super) fn begin(&mut self, now: BootTime, issues: &mut Issues) -> Option<bool> {
+        let order = self.cpus.refresh();
+        self.order = order.map_err(|error| issues.record(self.kind, error)).ok()?;
+        let is_known = |known: &Known| known.order == self.order && now.since(known.since) < KNOWN_FOR;
+        self.known = self.known.filter(is_known);
+        Some(self.pass.is_ok() && self.known.is_some())
     }
 
     /// Has the iterator visit all objects, with the facts of programs from an id on. `take` is that of [`Table::read`].
@@ -92,7 +98,7 @@ impl KnownTable {
 
     /// Makes the objects known that the iterator has visited. `highest` is the highest id of them.
     pub(super) fn learned(&mut self, now: BootTime, highest: u32) {
-        self.known = Some(Known { since: now, highest, cpus: self.cpus.order() });
+        self.known = Some(Known { since: now, highest, order: self.order });
     }
 
     /// Makes a pass over the known objects, and calls `each` with those that exist. Returns whether these are all of the objects that

@@ -13,6 +13,7 @@ use super::map_growth::Growth;
 use super::records::{MapCounters, MapIdentity, MapRecord};
 use crate::ascending::Ascending;
 use crate::host::issues::Issues;
+use crate::kernel::backend::Refusal;
 use crate::kernel::fdinfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -84,11 +85,16 @@ impl Maps {
         Self { table, cache: Vec::new(), growth: Growth::default() }
     }
 
+    /// Returns why each reading has one run for each map; `None` if it has not.
+    pub(crate) fn pass_refusal(&self) -> Option<&Refusal> {
+        self.table.refusal()
+    }
+
     /// Reads the table; `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Map>> {
-        let is_ready = self.table.is_ready(cx.taken_at);
+        let is_known = self.table.begin(cx.taken_at, cx.issues)?;
         let mut parser = MapParser::new(&self.cache, cx.taken_at);
-        let known = is_ready && self.table.read_known(cx.issues, |counters| parser.add_known(counters))?;
+        let known = is_known && self.table.read_known(cx.issues, |counters| parser.add_known(counters))?;
         if known && parser.all_cached {
             self.table.read_new(cx.issues, |bytes| parser.take(bytes))?;
             self.table.reached(parser.highest());

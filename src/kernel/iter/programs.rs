@@ -16,6 +16,7 @@ use super::records::{
 };
 use crate::ascending::Ascending;
 use crate::host::procfs::page_size;
+use crate::kernel::backend::Refusal;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{BootTime, Kind, Program, ProgramFacts, Tag};
@@ -57,10 +58,15 @@ impl Programs {
         Self { table, page_size: page_size(), cache: Vec::new() }
     }
 
+    /// Returns why each reading has one run for each program; `None` if it has not.
+    pub(crate) fn pass_refusal(&self) -> Option<&Refusal> {
+        self.table.refusal()
+    }
+
     /// Reads the table; `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Program>> {
-        let is_ready = self.table.is_ready(cx.taken_at);
-        let known = if is_ready { self.read_known(cx)? } else { Err(None) };
+        let is_known = self.table.begin(cx.taken_at, cx.issues)?;
+        let known = if is_known { self.read_known(cx)? } else { Err(None) };
         let mut rows = match known {
             Ok(rows) => rows,
             Err(missing) => self.read_all(missing, cx)?,

@@ -9,6 +9,7 @@ mod program;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -95,6 +96,7 @@ struct Loader {
     /// The type ids of [`TARGETS`].
     targets: [Option<u32>; TARGETS.len()],
     request: IterRequest,
+    request_map: Arc<OwnedFd>,
     cpus: SharedCpus,
     own_objects: Vec<(Kind, u32)>,
 }
@@ -138,8 +140,9 @@ impl Loader {
         let own_objects = own_objects.into_iter().map(|id| id.map(|id| (Kind::Map, id)));
         let own_objects = own_objects.collect::<Result<_, _>>().map_err(not_identified)?;
         let cpus = SharedCpus::fill(duplicate(array)?, cpus).map_err(not_filled)?;
-        sys::update_map(find(REQUEST)?, 0, &request).map_err(not_filled)?;
-        Ok(Self { object, btf, maps, targets, request, cpus, own_objects })
+        let request_map = Arc::new(duplicate(find(REQUEST)?)?);
+        sys::update_map(request_map.as_fd(), 0, &request).map_err(not_filled)?;
+        Ok(Self { object, btf, maps, targets, request, request_map, cpus, own_objects })
     }
 
     fn programs(&mut self) -> Result<Programs, Refusal> {
@@ -160,13 +163,12 @@ impl Loader {
         (function, table): (&str, &str),
         pass: &str,
     ) -> Result<KnownTable, Refusal> {
-        let request_map = duplicate(self.map(REQUEST)?)?;
         let program = self.program(function, table)?;
         let iterator = self.table(kind, table, &program, None)?;
         let pass = self
             .program(pass, "task")
             .and_then(|program| self.table(kind, "task", &program, Some(Pid::this())));
-        Ok(KnownTable::new(kind, iterator, pass, request_map, self.request, self.cpus.clone()))
+        Ok(KnownTable::new(kind, iterator, pass, Arc::clone(&self.request_map), self.request, self.cpus.clone()))
     }
 
     fn links(&mut self) -> Result<Links, Refusal> {
