@@ -419,7 +419,7 @@ static long read_map_chunk(__u32 index __unused, struct map_pass *pass)
 	struct known *known = pass->known;
 	__u32 number = known->next / CHUNK;
 
-	if (known->next >= known->count) {
+	if (known->incomplete || known->next >= known->count) {
 		known->done = 1;
 		return 1;
 	}

@@ -109,8 +109,7 @@ impl Reader {
         let mut choices = Vec::with_capacity(6);
         let wanted = options.reader;
         let refusal = iter::Programs::pass_refusal;
-        let programs =
-            Backend::choose_with_pass(Part::Program, wanted, programs, refusal, &mut choices);
+        let programs = Backend::choose_with_pass(Part::Program, wanted, programs, refusal, &mut choices);
         let refusal = iter::Maps::pass_refusal;
         let maps = Backend::choose_with_pass(Part::Map, wanted, maps, refusal, &mut choices);
         let links = Backend::choose(Part::Link, options.reader, links, &mut choices);

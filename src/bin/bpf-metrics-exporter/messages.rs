@@ -95,7 +95,9 @@ fn choice(Choice { part, reader, reason }: &Choice) -> Option<String> {
     Some(match (reader, part) {
         (None, _) => format!("{parts}s cannot be read by an iterator: {reason}"),
         (Some(ReaderKind::Iter), _) => format!("reading {parts}s one by one, not all in one pass: {reason}"),
-        (Some(ReaderKind::Walk), Part::Holder | Part::Pin) => format!("reading {parts}s from /proc: {reason}"),
+        (Some(ReaderKind::Walk), Part::Holder | Part::Pin) => {
+            format!("reading {parts}s from /proc: {reason}")
+        }
         (Some(ReaderKind::Walk), _) => format!("reading {parts}s by id: {reason}"),
     })
 }
@@ -287,9 +289,23 @@ mod tests {
     use std::process::Command;
     use std::thread;
 
-    use bpf_metrics_exporter::model::{BootTime, Collector, ReaderKind};
+    use bpf_metrics_exporter::model::{BootTime, Collector};
 
     use super::*;
+
+    #[test]
+    fn a_table_that_is_not_read_as_usual_has_a_reason() {
+        let line = |part, reader| choice(&Choice { part, reader, reason: Some("too old".to_owned()) });
+        for (part, reader, wanted) in [
+            (Part::Map, Some(ReaderKind::Iter), "reading maps one by one, not all in one pass: too old"),
+            (Part::Map, Some(ReaderKind::Walk), "reading maps by id: too old"),
+            (Part::Holder, Some(ReaderKind::Walk), "reading holders from /proc: too old"),
+            (Part::Program, None, "programs cannot be read by an iterator: too old"),
+        ] {
+            assert_eq!(line(part, reader).as_deref(), Some(wanted));
+        }
+        assert_eq!(choice(&Choice { part: Part::Map, reader: Some(ReaderKind::Iter), reason: None }), None);
+    }
 
     /// Runs itself in another process, since the hook ends the process.
     #[test]

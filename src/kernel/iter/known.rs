@@ -42,6 +42,8 @@ pub(crate) struct KnownTable {
     cpus: SharedCpus,
     /// The order of CPUs in this reading.
     order: u32,
+    /// Whether there are objects in this reading that are newer than the known ones.
+    has_new: bool,
     known: Option<Known>,
 }
 
@@ -64,7 +66,7 @@ impl KnownTable {
         request: IterRequest,
         cpus: SharedCpus,
     ) -> Self {
-        Self { kind, iterator, pass, request_map, request, cpus, order: 0, known: None }
+        Self { kind, iterator, pass, request_map, request, cpus, order: 0, has_new: false, known: None }
     }
 
     /// Returns why there are no passes; `None` if there are.
@@ -72,7 +74,8 @@ impl KnownTable {
         self.pass.as_ref().err()
     }
 
-    /// Begins a reading. Returns whether a pass can be made; otherwise the iterator has to visit all objects.
+    /// Begins a reading. Returns whether a pass can be made; otherwise the iterator has to visit all objects: also if this process may
+    /// not list ids, since a visit that looks for new objects only would cost as much as the pass saves.
     ///
     /// `None`, and an issue, on failure.
     pub(super) fn begin(&mut self, now: BootTime, issues: &mut Issues) -> Option<bool> {
@@ -80,7 +83,10 @@ impl KnownTable {
         self.order = order.map_err(|error| issues.record(self.kind, error)).ok()?;
         let is_known = |known: &Known| known.order == self.order && now.since(known.since) < KNOWN_FOR;
         self.known = self.known.filter(is_known);
-        Some(self.pass.is_ok() && self.known.is_some())
+        let Some(known) = self.known.filter(|_| self.pass.is_ok()) else { return Some(false) };
+        let newer = sys::next_id(self.kind, known.highest);
+        self.has_new = newer != Ok(None);
+        Some(newer.is_ok())
     }
 
     /// Has the iterator visit all objects, with the facts of programs from an id on. `take` is that of [`Table::read`].
@@ -135,12 +141,8 @@ impl KnownTable {
     ///
     /// `None`, and an issue, on failure.
     pub(super) fn read_new(&mut self, issues: &mut Issues, take: impl FnMut(&[u8]) -> usize) -> Option<()> {
-        let highest = self.known.map_or(0, |known| known.highest);
-        // Without the right to list ids, or for another reason, the iterator looks for them.
-        if sys::next_id(self.kind, highest) == Ok(None) {
-            return Some(());
-        }
-        let first = highest.saturating_add(1);
+        let Some(known) = self.known.filter(|_| self.has_new) else { return Some(()) };
+        let first = known.highest.saturating_add(1);
         let read = self.iterate(first, first, take);
         if read.is_err() {
             self.known = None;
@@ -195,5 +197,50 @@ impl PassRecords {
             }
         }
         bytes.len() - rest.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes as _;
+
+    use super::super::records::ProgramCounters;
+    use super::*;
+
+    fn counters(id: u32, used_maps: u32) -> ProgramCounters {
+        ProgramCounters { id, used_maps, runs: 1, run_time: 2, misses: 3 }
+    }
+
+    /// Returns the ids of the programs in a stream that is cut into two, and the records.
+    fn read(stream: &[ProgramCounters], cut: usize) -> (Vec<u32>, PassRecords) {
+        let (bytes, mut ids, mut records) = (stream.as_bytes(), Vec::new(), PassRecords::default());
+        let taken = records.take(&bytes[..cut], |counters: &ProgramCounters| ids.push(counters.id));
+        let rest = &bytes[taken..];
+        assert_eq!(records.take(rest, |counters: &ProgramCounters| ids.push(counters.id)), rest.len());
+        (ids, records)
+    }
+
+    #[test]
+    fn the_last_record_says_whether_the_pass_was_complete() {
+        for (complete, end) in [(1, Some(true)), (0, Some(false))] {
+            let stream = [counters(7, 0), counters(0, 4), counters(9, 1), counters(UNKNOWN_U32, complete)];
+            let (ids, records) = read(&stream, 0);
+            assert_eq!((ids, records.end), (vec![7, 9], end), "what is gone is left out");
+        }
+        assert_eq!(read(&[counters(7, 0)], 0).1.end, None);
+    }
+
+    proptest! {
+        #[test]
+        fn records_are_reassembled(
+            ids in prop::collection::vec(0_u32..5, 0..20),
+            cut: prop::sample::Index,
+        ) {
+            let stream: Vec<_> = ids.iter().map(|&id| counters(id, 0)).collect();
+            let (found, records) = read(&stream, cut.index(stream.as_bytes().len() + 1));
+            prop_assert_eq!(records.count, ids.len() as u64);
+            prop_assert_eq!(found, ids.into_iter().filter(|&id| id != 0).collect::<Vec<_>>());
+        }
     }
 }

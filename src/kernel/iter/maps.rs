@@ -210,7 +210,15 @@ impl<'a> MapParser<'a> {
     pub(super) fn new(cache: &'a [CachedMap], taken_at: BootTime) -> Self {
         let rows = Vec::with_capacity(cache.len() + cache.len() / 16 + 16);
         let cache = Ascending::new(cache, |cached| cached.identity.id);
-        Self { cache, taken_at, rows, unchanged: 0, others: Vec::new(), stale_mem: Vec::new(), all_cached: true }
+        Self {
+            cache,
+            taken_at,
+            rows,
+            unchanged: 0,
+            others: Vec::new(),
+            stale_mem: Vec::new(),
+            all_cached: true,
+        }
     }
 
     /// Returns the highest id.
@@ -247,7 +255,7 @@ impl<'a> MapParser<'a> {
     }
 
     /// Adds a map that a pass reports. Its id says that it is the cached one.
-    fn add_known(&mut self, counters: &MapCounters) {
+    pub(super) fn add_known(&mut self, counters: &MapCounters) {
         let position = self.cache.position(counters.id);
         if self.cache.rows().get(position).is_some_and(|cached| cached.identity.id == counters.id) {
             self.add_cached(position, counters);
@@ -363,6 +371,28 @@ mod tests {
         let stream = [map(5, UNKNOWN_TYPE, -1), map(6, HASH, -1), map(7, ARRAY, -1)];
         let cache = cache(&stream);
         assert_eq!(read(&cache, 2, &stream).stale_mem, [(0, -1), (1, -1)]);
+    }
+
+    #[test]
+    fn a_pass_reports_cached_maps() {
+        let cache = cache(&[map(5, HASH, 3), map(6, HASH, 3), map(7, ARRAY, -1)]);
+        let known = |id, entries, backlog| MapCounters { id, frozen: 1, entries, backlog, memory_cgroup: 77 };
+        let mut parser = MapParser::new(&cache, BootTime::from_secs(2));
+        [known(5, 3, -1), known(6, 4, -1), known(7, -1, 24)].iter().for_each(|map| parser.add_known(map));
+        assert_eq!((parser.unchanged, parser.all_cached, parser.highest()), (3, true, 7));
+        assert_eq!(parser.stale_mem, [(1, 4)], "its memory may have changed");
+        let values = parser.rows.iter().map(|row| (row.entries, row.backlog));
+        assert_eq!(values.collect::<Vec<_>>(), [(Some(3), None), (Some(4), None), (Some(100), Some(24))]);
+        for (cached, row) in cache.iter().zip(&parser.rows) {
+            assert!(Arc::ptr_eq(&cached.facts, &row.facts));
+            assert_eq!((row.frozen, row.memory_cgroup), (Some(true), Some(77)));
+        }
+        // New ones follow from the iterator.
+        let new = map(9, HASH, 1);
+        parser.take(new.as_bytes());
+        assert_eq!((parser.highest(), parser.others.len()), (9, 1));
+        parser.add_known(&known(8, 0, -1));
+        assert!(!parser.all_cached, "the iterator has to describe it");
     }
 
     #[test]

@@ -11,9 +11,7 @@ use nix::errno::Errno;
 use zerocopy::FromBytes;
 
 use super::known::{Counters, KnownTable};
-use super::records::{
-    MAX_REPORTED_MAPS, ProgramCounters, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32,
-};
+use super::records::{MAX_REPORTED_MAPS, ProgramCounters, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
 use crate::ascending::Ascending;
 use crate::host::procfs::page_size;
 use crate::kernel::backend::Refusal;
@@ -159,7 +157,7 @@ impl<'a> ProgramParser<'a> {
     }
 
     /// Adds a program that a pass reports. Its id says that it is the cached one.
-    fn add_known(&mut self, counters: &ProgramCounters) {
+    pub(super) fn add_known(&mut self, counters: &ProgramCounters) {
         let cached = self.cache.seek(counters.id).filter(|facts| has_same_maps(facts, counters.used_maps));
         match cached.map(Arc::clone) {
             Some(facts) => self.add(facts, counters.runs, counters.run_time, counters.misses),
@@ -405,6 +403,28 @@ mod tests {
             assert_eq!(rows[1].facts.loaded_at, BootTime(other.load_time));
             assert!(Arc::ptr_eq(&cached[2], &rows[2].facts), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_pass_reports_cached_programs_unless_their_maps_have_changed() {
+        let cached = facts(&[
+            with_facts(counters(3, 30, 0), "", "", Some(&[])),
+            with_facts(counters(5, 50, 1), "", "", Some(&[4])),
+            with_facts(counters(9, 90, 2), "", "", Some(&[4, 6])),
+        ]);
+        let known = |id, used_maps| ProgramCounters { id, used_maps, runs: 7, run_time: 80, misses: 1 };
+        let read = |stream: &[ProgramCounters]| {
+            let mut parser = ProgramParser::new(&cached, PAGE);
+            stream.iter().for_each(|counters| parser.add_known(counters));
+            (parser.rows, parser.missing)
+        };
+        let (rows, missing) = read(&[known(3, 0), known(9, 2)]);
+        assert_eq!(missing, None);
+        assert!(Arc::ptr_eq(&rows[0].facts, &cached[0]) && Arc::ptr_eq(&rows[1].facts, &cached[2]));
+        assert_eq!((rows[1].runs, rows[1].recursion_misses), (Some(7), Some(1)));
+        assert_eq!(rows[1].run_time, Some(Duration::from_nanos(80)));
+        assert_eq!(read(&[known(3, 0), known(5, 2), known(9, 2)]).1, Some(5), "a map was bound to it");
+        assert_eq!(read(&[known(4, 0), known(6, 0)]).1, Some(4), "they are not cached");
     }
 
     #[test]

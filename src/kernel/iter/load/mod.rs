@@ -168,7 +168,14 @@ impl Loader {
         let pass = self
             .program(pass, "task")
             .and_then(|program| self.table(kind, "task", &program, Some(Pid::this())));
-        Ok(KnownTable::new(kind, iterator, pass, Arc::clone(&self.request_map), self.request, self.cpus.clone()))
+        Ok(KnownTable::new(
+            kind,
+            iterator,
+            pass,
+            Arc::clone(&self.request_map),
+            self.request,
+            self.cpus.clone(),
+        ))
     }
 
     fn links(&mut self) -> Result<Links, Refusal> {
