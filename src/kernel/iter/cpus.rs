@@ -71,7 +71,8 @@ impl Cpus {
     /// Returns the CPUs that are online; all if they cannot be listed.
     fn read_online(&self) -> Vec<u32> {
         let listed = self.list.as_ref().and_then(|list| read(list).ok());
-        let online = listed.as_deref().and_then(cpus::parse).unwrap_or_default();
+        let listed = listed.as_deref().and_then(cpus::parse).unwrap_or_default();
+        let online: Vec<u32> = self.possible.iter().copied().filter(|cpu| listed.contains(cpu)).collect();
         if online.is_empty() { self.possible.clone() } else { online }
     }
 
@@ -79,8 +80,7 @@ impl Cpus {
         self.order += 1;
         // Until the array is complete, it has none that is online: the next attempt writes it again.
         self.online.clear();
-        let others = self.possible.iter().filter(|cpu| !online.contains(cpu));
-        for (index, &number) in (0..).zip(online.iter().chain(others)) {
+        for (index, number) in (0..).zip(in_order(&self.possible, &online)) {
             // An offset, which the programs determine, and the number of the CPU.
             sys::update_map(self.array.as_fd(), index, &[0, 0, number, 0])?;
         }
@@ -92,6 +92,12 @@ impl Cpus {
     }
 }
 
+/// Returns the possible CPUs, those first that are online.
+fn in_order(possible: &[u32], online: &[u32]) -> Vec<u32> {
+    let (first, others): (Vec<_>, Vec<_>) = possible.iter().partition(|cpu| online.contains(cpu));
+    [first, others].concat()
+}
+
 fn count(cpus: &[u32]) -> u32 {
     u32::try_from(cpus.len()).expect("far less than 2^32 CPUs")
 }
@@ -101,4 +107,23 @@ fn read(file: &File) -> io::Result<String> {
     let mut text = [0; 4096];
     let len = file.read_at(&mut text, 0)?;
     Ok(String::from_utf8_lossy(&text[..len]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_that_are_online_come_first() {
+        assert_eq!(in_order(&[0, 1, 2, 3, 8], &[2, 8]), [2, 8, 0, 1, 3]);
+        assert_eq!(in_order(&[0, 1], &[0, 1]), [0, 1]);
+    }
+
+    #[test]
+    fn a_list_is_read_from_its_start_each_time() {
+        let file = File::open("/proc/sys/kernel/ostype").expect("Linux has it");
+        for _ in 0..2 {
+            assert_eq!(read(&file).expect("it is readable"), "Linux\n");
+        }
+    }
 }
