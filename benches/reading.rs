@@ -1,5 +1,6 @@
 //! Cost of a reading per object, with few objects and with many: by iterators, the first reading and those with a cache, and by the id
-//! walk with the same content. The cost of a map with a million entries, and of analysing what programs can do.
+//! walk with the same content. The gain of one pass over known objects. The cost of a map with a million entries, and of analysing what
+//! programs can do.
 
 use std::thread;
 use std::time::Duration;
@@ -8,9 +9,9 @@ use test_support::measure;
 use caps::{CapSet, Capability};
 
 use bpf_metrics_exporter::kernel::{Reader, ReaderChoice, ReaderOptions};
-use bpf_metrics_exporter::model::{Kind, ReaderKind, Snapshot};
+use bpf_metrics_exporter::model::{Kind, Part, ReaderKind, Snapshot};
 use test_support::measure::{each, least, ratio, report, runs};
-use test_support::objects::{Herd, Map};
+use test_support::objects::{Herd, Map, run_statistics};
 
 fn main() {
     if !measure::may_make_objects() {
@@ -47,9 +48,57 @@ fn main() {
             each(later, objects) / of_100,
         ));
     }
+    one_pass();
     entries();
     growth();
     analysis();
+}
+
+/// Cost of the tables of programs and maps: in one pass over those that are known, and by a visit of each, which a reader makes that may
+/// not list ids.
+fn one_pass() {
+    const PROGRAMS: usize = 7_000;
+    const MAPS: usize = 9_000;
+    let _herd = Herd::without_program_fds(PROGRAMS, MAPS).expect("objects can be made");
+    let _statistics = run_statistics().expect("statistics can be switched on");
+    let measured = |may_list: bool| {
+        let measure = move || {
+            let mut reader = reader(ReaderKind::Iter);
+            if !may_list {
+                caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)
+                    .expect("a thread may drop capabilities");
+            }
+            reader.read();
+            let resting = least_of_tables(&mut reader, || None);
+            // One program and one map come in each reading, and the ones before them go.
+            let changing = least_of_tables(&mut reader, || Herd::new(1, 1).ok());
+            (resting, changing)
+        };
+        thread::spawn(measure).join().expect("a reading does not panic")
+    };
+    let ((pass, with_new), (visit, visit_with_new)) = (measured(true), measured(false));
+    report(format_args!(
+        "{PROGRAMS} programs and {MAPS} maps: a visit of each / one pass {:.2}, with new ones in each reading {:.2}; \
+         a pass takes {:.0} ns for each",
+        ratio(visit, pass),
+        ratio(visit_with_new, with_new),
+        each(pass, PROGRAMS + MAPS)
+    ));
+}
+
+/// Returns the least time of the tables of programs and maps in readings, before each of which other objects are made.
+fn least_of_tables(reader: &mut Reader, mut make: impl FnMut() -> Option<Herd>) -> Duration {
+    let mut kept = None;
+    let mut of_reading = || {
+        kept = make();
+        let snapshot = reader.read();
+        let tables = snapshot.collectors.iter();
+        let tables = tables.filter(|of| [Part::Program, Part::Map].contains(&of.part));
+        tables.map(|collector| collector.duration).sum()
+    };
+    let least = (0..runs(60)).map(|_| of_reading()).min().expect("there is a reading");
+    drop(kept);
+    least
 }
 
 /// Cost of a million entries: none, since they are not walked.

@@ -19,6 +19,7 @@ typedef _Bool bool;
 
 /* enum bpf_func_id */
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static __u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_probe_read_kernel)(void *destination, __u32 size, const void *from) = (void *)113;
@@ -53,6 +54,12 @@ enum bpf_map_type {
 /* bpf_map.map_flags */
 enum {
 	BPF_F_NO_PREALLOC = 1,
+	BPF_F_RDONLY = 8,
+};
+
+/* Flags of bpf_map_update_elem() */
+enum {
+	BPF_NOEXIST = 1,
 };
 
 /* enum bpf_field_info_kind */

@@ -1,12 +1,54 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The iterator over maps. */
+/* The iterator over maps, and the pass over those that it has visited. */
 #pragma once
 
-#include "common.h"
+#include "known.h"
+
+struct known_map {
+	__u64 map;
+	/* bpf_map.elem_count of the types that report it, a per-CPU pointer; 0 if there is none. */
+	__u64 counter;
+	/* What the memory cgroup is found by. */
+	__u64 owner;
+	__u32 id;
+	__u32 type;
+	__u32 frozen;
+	/* Whether the counters of CPUs that are not online are not all 0. */
+	__u32 all_cpus;
+};
+
+struct map_chunk {
+	struct known_map objects[CHUNK];
+};
+
+struct known_maps {
+	struct known known;
+	/* Always zero: what a new chunk has. */
+	struct map_chunk empty;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_RDONLY);
+	__type(key, __u32);
+	__type(value, struct known_maps);
+} bpfmetrics_kmap SEC(".maps");
+
+/* Chunks by number, allocated as they are needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_CHUNKS);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY);
+	__type(key, __u32);
+	__type(value, struct map_chunk);
+} bpfmetrics_cmap SEC(".maps");
 
 struct map_scratch {
 	__u64 address;
 	struct map_record record;
+	struct step step;
+	struct map_counters counters[CHUNK];
 };
 
 struct {
@@ -19,6 +61,9 @@ struct {
 struct sum_count {
 	__u64 pointer;
 	__s64 sum;
+	/* Number of leading CPUs that are online, and whether another one has counts. */
+	__u32 online_cpus;
+	__u32 all_cpus;
 };
 
 static long sum_count(__u32 index, struct sum_count *sum)
@@ -30,6 +75,8 @@ static long sum_count(__u32 index, struct sum_count *sum)
 		return 1;
 	bpf_probe_read_kernel(&count, sizeof(count), (void *)(sum->pointer + cpu->offset));
 	sum->sum += count;
+	if (count && index >= sum->online_cpus)
+		sum->all_cpus = 1;
 	return 0;
 }
 
@@ -49,40 +96,39 @@ static long sum_small_count(__u32 index, struct sum_count *sum)
 /* Reads a field of the structure whose first member is this map. */
 #define READ_OF_MAP(destination, structure, field) READ(destination, (structure *)map, field)
 
-/* Entries of a hash table of any type. */
-static __always_inline __s64 hash_entries(struct bpf_map *map, struct map_scratch *scratch)
+/* The CPUs' counts are not read at the same moment: their sum can be off by what changes in between. */
+static __always_inline __s64 not_negative(__s64 entries)
+{
+	return entries > 0 ? entries : 0;
+}
+
+/*
+ * Entries of a hash table without bpf_map.elem_count, of any type. Before 6.6 only tables without preallocation count
+ * their entries, to enforce max_entries. Later releases of 6.1 have that field and leave it null.
+ */
+static __always_inline __s64 hash_entries(struct bpf_map *map)
 {
 	struct sum_count sum = {};
+	__u32 flags = 0;
+	bool per_cpu = false;
+	__s32 count = 0;
 
-	if (bpf_core_field_exists(map->elem_count))
-		sum.pointer = to_scalar(&scratch->address, map->elem_count);
-	if (sum.pointer) {
-		bpf_loop(MAX_CPUS, sum_count, &sum, 0);
-	} else {
-		/*
-		 * Before 6.6 only tables without preallocation count their entries, to enforce max_entries. Later
-		 * releases of 6.1 have the field above and leave it null.
-		 */
-		bool per_cpu = false;
-		__s32 count = 0;
-
-		if (!(map->map_flags & BPF_F_NO_PREALLOC))
-			return UNKNOWN;
-		if (bpf_core_field_exists(FIELD_OF(struct bpf_htab, use_percpu_counter))) {
-			READ_OF_MAP(per_cpu, struct bpf_htab, use_percpu_counter);
-			if (per_cpu) {
-				READ_OF_MAP(sum.sum, struct bpf_htab, pcount.count);
-				READ_OF_MAP(sum.pointer, struct bpf_htab, pcount.counters);
-				bpf_loop(MAX_CPUS, sum_small_count, &sum, 0);
-			}
-		}
-		if (!per_cpu) {
-			READ_OF_MAP(count, struct bpf_htab, count.counter);
-			sum.sum = count;
+	READ(flags, map, map_flags);
+	if (!(flags & BPF_F_NO_PREALLOC))
+		return UNKNOWN;
+	if (bpf_core_field_exists(FIELD_OF(struct bpf_htab, use_percpu_counter))) {
+		READ_OF_MAP(per_cpu, struct bpf_htab, use_percpu_counter);
+		if (per_cpu) {
+			READ_OF_MAP(sum.sum, struct bpf_htab, pcount.count);
+			READ_OF_MAP(sum.pointer, struct bpf_htab, pcount.counters);
+			bpf_loop(MAX_CPUS, sum_small_count, &sum, 0);
 		}
 	}
-	/* The CPUs' counts are not read at the same moment: the sum can be off by what changes in between. */
-	return sum.sum > 0 ? sum.sum : 0;
+	if (!per_cpu) {
+		READ_OF_MAP(count, struct bpf_htab, count.counter);
+		sum.sum = count;
+	}
+	return not_negative(sum.sum);
 }
 
 static __always_inline __s64 queue_entries(struct bpf_map *map)
@@ -100,79 +146,129 @@ static __always_inline __s64 ring_backlog(struct bpf_map *map)
 {
 	struct bpf_ringbuf *ring = 0;
 	unsigned long consumed = 0, produced = 0;
+	__u32 size = 0;
 
 	READ_OF_MAP(ring, struct bpf_ringbuf_map, rb);
 	bpf_probe_read_kernel(&consumed, sizeof(consumed), &ring->consumer_pos);
 	bpf_probe_read_kernel(&produced, sizeof(produced), &ring->producer_pos);
-	return produced - consumed <= map->max_entries ? (__s64)(produced - consumed) : UNKNOWN;
+	READ(size, map, max_entries);
+	return produced - consumed <= size ? (__s64)(produced - consumed) : UNKNOWN;
 }
 
-/* The id of the cgroup that the map's memory is charged to. */
-static __always_inline __u64 memory_cgroup(struct bpf_map *map)
+/* What the memory cgroup of a map is found by: the same as long as the map exists. */
+static __always_inline __u64 owner_of(struct bpf_map *map)
 {
-	struct mem_cgroup *memcg = 0;
+	__u64 owner = 0;
 
-	if (bpf_core_field_exists(map->objcg)) {
-		if (map->objcg)
-			memcg = map->objcg->memcg;
-	} else if (bpf_core_field_exists(((struct bpf_map___memcg *)map)->memcg)) {
-		memcg = ((struct bpf_map___memcg *)map)->memcg;
-	}
-	return memcg ? memcg->css.cgroup->kn->id : 0;
+	if (bpf_core_field_exists(map->objcg))
+		READ(owner, map, objcg);
+	else
+		READ(owner, (struct bpf_map___memcg *)map, memcg);
+	return owner;
 }
 
-/* Writes the number of entries, or of bytes in a ring buffer, of the types that have one. */
-static __always_inline void write_occupancy(struct bpf_map *map, struct map_scratch *scratch)
+/* The id of the cgroup that the map's memory is charged to. When a cgroup ends, its parent takes its place. */
+static __always_inline __u64 memory_cgroup(__u64 owner)
 {
-	struct map_record *record = &scratch->record;
-	__u32 number = 0;
-	__u64 size = 0;
+	struct mem_cgroup *memcg = (struct mem_cgroup *)owner;
+	struct cgroup *cgroup = 0;
 
-	record->entries = UNKNOWN;
-	record->backlog = UNKNOWN;
-	switch (record->type) {
+	if (!owner)
+		return 0;
+	if (bpf_core_field_exists(FIELD_OF(struct bpf_map, objcg)))
+		READ(memcg, (struct obj_cgroup *)owner, memcg);
+	READ(cgroup, memcg, css.cgroup);
+	return cgroup_id(cgroup);
+}
+
+/* The per-CPU counter of a map's entries; 0 if this kernel or type has none. */
+static __always_inline __u64 counter_of(struct bpf_map *map, __u32 type)
+{
+	__u64 counter = 0;
+
+	switch (type) {
 	case BPF_MAP_TYPE_HASH:
 	case BPF_MAP_TYPE_PERCPU_HASH:
 	case BPF_MAP_TYPE_LRU_HASH:
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
-		record->entries = hash_entries(map, scratch);
+		READ(counter, map, elem_count);
+	}
+	return counter;
+}
+
+/*
+ * Reads the number of entries, or of bytes in a ring buffer, of the types that have one, unless they have a per-CPU
+ * counter.
+ */
+static __always_inline void read_occupancy(struct bpf_map *map, __u32 type, __s64 *entries, __s64 *backlog)
+{
+	__u32 number = 0;
+	__u64 size = 0;
+
+	*entries = UNKNOWN;
+	*backlog = UNKNOWN;
+	switch (type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+		*entries = hash_entries(map);
 		break;
 	case BPF_MAP_TYPE_LPM_TRIE:
 		READ_OF_MAP(size, struct lpm_trie, n_entries);
-		record->entries = size;
+		*entries = size;
 		break;
 	case BPF_MAP_TYPE_QUEUE:
 	case BPF_MAP_TYPE_STACK:
-		record->entries = queue_entries(map);
+		*entries = queue_entries(map);
 		break;
 	case BPF_MAP_TYPE_DEVMAP:
 		/* Counted since maps report their memory usage, 6.4. */
 		if (!bpf_core_field_exists(FIELD_OF(struct bpf_map_ops, map_mem_usage)))
 			break;
 		READ_OF_MAP(number, struct bpf_dtab, items);
-		record->entries = number;
+		*entries = number;
 		break;
 	case BPF_MAP_TYPE_DEVMAP_HASH:
 		READ_OF_MAP(number, struct bpf_dtab, items);
-		record->entries = number;
+		*entries = number;
 		break;
 	case BPF_MAP_TYPE_XSKMAP:
 		/* Counted since 6.4, for the memory usage. */
 		if (!bpf_core_field_exists(FIELD_OF(struct xsk_map, count)))
 			break;
 		READ_OF_MAP(number, struct xsk_map, count.counter);
-		record->entries = number;
+		*entries = number;
 		break;
 	case BPF_MAP_TYPE_SOCKHASH:
 		READ_OF_MAP(number, struct bpf_shtab, count.counter);
-		record->entries = number;
+		*entries = number;
 		break;
 	case BPF_MAP_TYPE_RINGBUF:
 	case BPF_MAP_TYPE_USER_RINGBUF:
-		record->backlog = ring_backlog(map);
+		*backlog = ring_backlog(map);
 		break;
 	}
+}
+
+/* Stores a map that the iterator visits. */
+static __always_inline void learn_map(struct known *known, struct map_chunk *empty, struct known_map *map)
+{
+	__u32 place = place_of(known, map->id), number = place / CHUNK;
+	struct map_chunk *chunk = bpf_map_lookup_elem(&bpfmetrics_cmap, &number);
+
+	if (!chunk) {
+		bpf_map_update_elem(&bpfmetrics_cmap, &number, empty, BPF_NOEXIST);
+		chunk = bpf_map_lookup_elem(&bpfmetrics_cmap, &number);
+	}
+	if (!chunk) {
+		known->incomplete = 1;
+		return;
+	}
+	chunk->objects[place % CHUNK] = *map;
+	add(known, place, map->id, map->all_cpus);
 }
 
 SEC("iter/bpf_map")
@@ -182,13 +278,20 @@ int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
 	struct bpf_map *map = ctx->map;
 	__u32 zero = 0;
 	struct map_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_maps, &zero);
+	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
+	struct known_maps *known = bpf_map_lookup_elem(&bpfmetrics_kmap, &zero);
+	struct sum_count sum = {};
+	struct known_map learned = {};
 	struct map_record *record;
 
-	if (!map || !scratch)
+	if (!map || !scratch || !request || !known)
 		return 0;
-	if ((bpf_core_field_exists(map->elem_count) || bpf_core_field_exists(FIELD_OF(struct bpf_htab, pcount))) &&
-	    ctx->meta->seq_num == 0)
+	if (map->id < request->known_below)
+		return 0;
+	if (ctx->meta->seq_num == 0 && !request->known_below) {
 		find_offsets(&bpfmetrics_maps, &scratch->address);
+		forget(&known->known);
+	}
 	record = &scratch->record;
 	__builtin_memset(record, 0, sizeof(*record));
 	record->id = map->id;
@@ -202,8 +305,164 @@ int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
 	__builtin_memcpy(record->name, map->name, sizeof(record->name));
 	if (bpf_core_field_exists(map->cookie))
 		record->cookie = map->cookie;
-	record->memory_cgroup = memory_cgroup(map);
-	write_occupancy(map, scratch);
+
+	learned.map = to_scalar(&scratch->address, map);
+	learned.counter = counter_of(map, record->type);
+	learned.owner = owner_of(map);
+	learned.id = record->id;
+	learned.type = record->type;
+	learned.frozen = record->frozen;
+	record->memory_cgroup = memory_cgroup(learned.owner);
+	if (learned.counter) {
+		sum.pointer = learned.counter;
+		sum.online_cpus = request->online_cpus;
+		bpf_loop(MAX_CPUS, sum_count, &sum, 0);
+		learned.all_cpus = sum.all_cpus;
+		record->entries = not_negative(sum.sum);
+		record->backlog = UNKNOWN;
+	} else {
+		read_occupancy(map, record->type, &record->entries, &record->backlog);
+	}
+	learn_map(&known->known, &known->empty, &learned);
 	bpf_seq_write(seq, record, sizeof(*record));
+	return 0;
+}
+
+struct map_pass {
+	struct seq_file *seq;
+	struct known *known;
+	struct request *request;
+	struct map_scratch *scratch;
+	struct map_chunk *chunk;
+};
+
+static long begin_map(__u32 index, struct map_pass *pass)
+{
+	struct known_map *map = &pass->chunk->objects[index % CHUNK];
+	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
+	struct step *step = &pass->scratch->step;
+
+	if (map->owner != step->owner) {
+		step->owner = map->owner;
+		step->cgroup = memory_cgroup(map->owner);
+	}
+	counters->memory_cgroup = map->owner ? step->cgroup : 0;
+	/* No map is ever unfrozen. */
+	if (!map->frozen) {
+		bool frozen = false;
+
+		READ(frozen, (struct bpf_map *)map->map, frozen);
+		map->frozen = frozen;
+	}
+	counters->frozen = map->frozen;
+	if (map->counter) {
+		counters->entries = 0;
+		counters->backlog = UNKNOWN;
+	} else {
+		read_occupancy((struct bpf_map *)map->map, map->type, &counters->entries, &counters->backlog);
+	}
+	return 0;
+}
+
+static long add_count(__u32 index, struct map_pass *pass)
+{
+	struct known_map *map = &pass->chunk->objects[index % CHUNK];
+	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
+	struct step *step = &pass->scratch->step;
+	__s64 count = 0;
+
+	if (!map->counter || (step->offline && !map->all_cpus))
+		return 0;
+	bpf_probe_read_kernel(&count, sizeof(count), (void *)(map->counter + step->offset));
+	counters->entries += count;
+	return 0;
+}
+
+static long add_counts_of_cpu(__u32 index, struct map_pass *pass)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
+	struct step *step = &pass->scratch->step;
+
+	if (!cpu)
+		return 1;
+	step->offset = cpu->offset;
+	step->offline = index >= pass->request->online_cpus;
+	bpf_loop(step->count, add_count, pass, 0);
+	return 0;
+}
+
+static long end_map(__u32 index, struct map_pass *pass)
+{
+	struct known_map *map = &pass->chunk->objects[index % CHUNK];
+	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
+	__u32 id = 0;
+
+	READ(id, (struct bpf_map *)map->map, id);
+	if (id && id == map->id) {
+		counters->id = id;
+		if (map->counter)
+			counters->entries = not_negative(counters->entries);
+		return 0;
+	}
+	/* It is gone. No memory has the address 0. */
+	counters->id = 0;
+	map->map = 0;
+	map->counter = 0;
+	map->owner = 0;
+	map->type = 0;
+	return 0;
+}
+
+static long read_map_chunk(__u32 index __unused, struct map_pass *pass)
+{
+	struct map_scratch *scratch = pass->scratch;
+	struct known *known = pass->known;
+	__u32 number = known->next / CHUNK;
+
+	if (known->incomplete || known->next >= known->count) {
+		known->done = 1;
+		return 1;
+	}
+	if (!goes_on(&scratch->step, pass->seq, sizeof(scratch->counters[0])))
+		return 1;
+	pass->chunk = bpf_map_lookup_elem(&bpfmetrics_cmap, &number);
+	if (!pass->chunk)
+		return 1;
+	begin_chunk(&scratch->step, known);
+	bpf_loop(scratch->step.count, begin_map, pass, 0);
+	bpf_loop(scratch->step.cpus, add_counts_of_cpu, pass, 0);
+	order_reads(&scratch->step);
+	bpf_loop(scratch->step.count, end_map, pass, 0);
+	bpf_seq_write(pass->seq, scratch->counters, chunk_len(&scratch->step) * sizeof(scratch->counters[0]));
+	known->next += scratch->step.count;
+	return 0;
+}
+
+/* Attached to an iterator over one thread of the reader, as in files.h: each run is a step. */
+SEC("iter/task")
+int bpf_metrics_exporter_map_pass(struct bpf_iter__task *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	__u32 zero = 0;
+	struct map_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_maps, &zero);
+	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
+	struct known_maps *known = bpf_map_lookup_elem(&bpfmetrics_kmap, &zero);
+	struct map_pass pass = { .seq = seq, .scratch = scratch, .request = request };
+
+	if (!ctx->task || !scratch || !request || !known)
+		return 0;
+	pass.known = &known->known;
+	begin_step(&scratch->step, pass.known, request);
+	if (pass.known->done)
+		return 0;
+	/* Have the kernel pass on what is in the buffer, and repeat this step. */
+	if (!goes_on(&scratch->step, seq, sizeof(scratch->counters[0])))
+		return 1;
+	bpf_loop(MAX_CHUNKS + 1, read_map_chunk, &pass, 0);
+	if (pass.known->done) {
+		scratch->counters[0].id = UNKNOWN_U32;
+		scratch->counters[0].frozen = !pass.known->incomplete;
+		bpf_seq_write(seq, scratch->counters, sizeof(scratch->counters[0]));
+	}
 	return 0;
 }

@@ -1,13 +1,64 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The iterator over programs. */
+/* The iterator over programs, and the pass over those that it has visited. */
 #pragma once
 
-#include "common.h"
+#include "known.h"
 
 /* More than BPF_MAX_SUBPROGS, 256, and one that the verifier adds. */
 #define MAX_FUNCTIONS 512
 /* Map ids that are written at a time. */
 #define MAP_IDS 64
+
+struct known_program {
+	__u64 aux;
+	/* A per-CPU pointer; 0 if the program has no counters. */
+	__u64 stats;
+	__u32 id;
+	/* Whether the counters of CPUs that are not online are not all 0. */
+	__u16 all_cpus;
+	/* Whether the counters of the program before or after this one are in the same window. */
+	__u16 has_neighbor;
+};
+
+/*
+ * Counters of programs that were loaded one after another mostly lie side by side in the memory of a CPU, 32 bytes each:
+ * those in a window are read at once. A window does not cross a page. In the memory of each CPU it begins at the same
+ * offset, since these memories have distances of whole pages.
+ */
+#define WINDOW 256
+
+struct window {
+	/* 0 if nothing was read. */
+	__u64 start;
+	__u64 words[WINDOW / sizeof(__u64)];
+};
+
+struct program_chunk {
+	struct known_program objects[CHUNK];
+};
+
+struct known_programs {
+	struct known known;
+	/* Always zero: what a new chunk has. */
+	struct program_chunk empty;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_RDONLY);
+	__type(key, __u32);
+	__type(value, struct known_programs);
+} bpfmetrics_kpro SEC(".maps");
+
+/* Chunks by number, allocated as they are needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_CHUNKS);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY);
+	__type(key, __u32);
+	__type(value, struct program_chunk);
+} bpfmetrics_cpro SEC(".maps");
 
 struct program_scratch {
 	__u64 address;
@@ -17,6 +68,9 @@ struct program_scratch {
 	char attach_to[NAME_LEN];
 	__u32 map_ids[MAP_IDS];
 	__u32 complete;
+	struct step step;
+	struct window window;
+	struct program_counters counters[CHUNK];
 };
 
 struct {
@@ -29,19 +83,26 @@ struct {
 struct sum_stats {
 	__u64 pointer;
 	struct program_record *record;
+	struct request *request;
+	__u32 all_cpus;
+};
+
+/* The counters of struct bpf_prog_stats. */
+struct stats {
+	__u64 runs, run_time, misses;
 };
 
 static long sum_stats(__u32 index, struct sum_stats *sum)
 {
 	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
-	struct {
-		__u64 runs, run_time, misses;
-	} stats;
+	struct stats stats;
 
 	if (!cpu)
 		return 1;
 	if (bpf_probe_read_kernel(&stats, sizeof(stats), (void *)(sum->pointer + cpu->offset)))
 		return 0;
+	if (index >= sum->request->online_cpus && (stats.runs || stats.misses))
+		sum->all_cpus = 1;
 	sum->record->runs += stats.runs;
 	sum->record->run_time += stats.run_time;
 	sum->record->misses += stats.misses;
@@ -171,6 +232,31 @@ static __always_inline void write_program_facts(struct seq_file *seq, struct bpf
 	bpf_seq_write(seq, &scratch->complete, sizeof(scratch->complete));
 }
 
+/* Stores a program that the iterator visits. */
+static __always_inline void learn_program(struct known *known, struct program_chunk *empty,
+					  struct known_program *program)
+{
+	__u32 place = place_of(known, program->id), number = place / CHUNK;
+	struct program_chunk *chunk = bpf_map_lookup_elem(&bpfmetrics_cpro, &number);
+
+	if (!chunk) {
+		bpf_map_update_elem(&bpfmetrics_cpro, &number, empty, BPF_NOEXIST);
+		chunk = bpf_map_lookup_elem(&bpfmetrics_cpro, &number);
+	}
+	if (!chunk) {
+		known->incomplete = 1;
+		return;
+	}
+	if (place % CHUNK) {
+		struct known_program *before = &chunk->objects[(place - 1) % CHUNK];
+
+		if (program->stats && before->stats / WINDOW == program->stats / WINDOW)
+			before->has_neighbor = program->has_neighbor = 1;
+	}
+	chunk->objects[place % CHUNK] = *program;
+	add(known, place, program->id, program->all_cpus);
+}
+
 SEC("iter/bpf_prog")
 int bpf_metrics_exporter_program(struct bpf_iter__bpf_prog *ctx)
 {
@@ -179,15 +265,21 @@ int bpf_metrics_exporter_program(struct bpf_iter__bpf_prog *ctx)
 	__u32 zero = 0;
 	struct program_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_prog, &zero);
 	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
-	struct sum_stats sum = {};
+	struct known_programs *known = bpf_map_lookup_elem(&bpfmetrics_kpro, &zero);
+	struct sum_stats sum = { .request = request };
+	struct known_program program = {};
 	struct program_record *record;
 	struct bpf_prog_aux *aux;
 
-	if (!prog || !scratch || !request)
+	if (!prog || !scratch || !request || !known)
 		return 0;
-	if (ctx->meta->seq_num == 0)
-		find_offsets(&bpfmetrics_prog, &scratch->address);
 	aux = prog->aux;
+	if (aux->id < request->known_below)
+		return 0;
+	if (ctx->meta->seq_num == 0 && !request->known_below) {
+		find_offsets(&bpfmetrics_prog, &scratch->address);
+		forget(&known->known);
+	}
 	record = &scratch->record;
 	__builtin_memset(record, 0, sizeof(*record));
 	record->id = aux->id;
@@ -198,9 +290,152 @@ int bpf_metrics_exporter_program(struct bpf_iter__bpf_prog *ctx)
 	sum.pointer = to_scalar(&scratch->address, prog->stats);
 	if (sum.pointer)
 		bpf_loop(MAX_CPUS, sum_stats, &sum, 0);
+	program.aux = to_scalar(&scratch->address, aux);
+	program.stats = sum.pointer;
+	program.id = record->id;
+	program.all_cpus = sum.all_cpus;
+	learn_program(&known->known, &known->empty, &program);
 	record->has_facts = record->id >= request->program_facts_from;
 	bpf_seq_write(seq, record, sizeof(*record));
 	if (record->has_facts)
 		write_program_facts(seq, prog, scratch);
+	return 0;
+}
+
+struct program_pass {
+	struct seq_file *seq;
+	struct known *known;
+	struct request *request;
+	struct program_scratch *scratch;
+	struct program_chunk *chunk;
+};
+
+static long begin_program(__u32 index, struct program_pass *pass)
+{
+	struct known_program *program = &pass->chunk->objects[index % CHUNK];
+	struct program_counters *counters = &pass->scratch->counters[index % CHUNK];
+
+	counters->runs = 0;
+	counters->run_time = 0;
+	counters->misses = 0;
+	READ(counters->used_maps, (struct bpf_prog_aux *)program->aux, used_map_cnt);
+	return 0;
+}
+
+/* Adds the counters at an address, in three words. */
+static __always_inline void add_words(struct program_counters *counters, const __u64 *words)
+{
+	counters->runs += words[0];
+	counters->run_time += words[1];
+	counters->misses += words[2];
+}
+
+static long add_stats(__u32 index, struct program_pass *pass)
+{
+	struct known_program *program = &pass->chunk->objects[index % CHUNK];
+	struct program_counters *counters = &pass->scratch->counters[index % CHUNK];
+	struct step *step = &pass->scratch->step;
+	struct window *window = &pass->scratch->window;
+	__u64 address = program->stats + step->offset;
+	__u64 at = address % WINDOW;
+	struct stats stats;
+
+	if (!program->stats || (step->offline && !program->all_cpus))
+		return 0;
+	if (program->has_neighbor && at <= WINDOW - sizeof(stats)) {
+		if (window->start != address - at) {
+			window->start = address - at;
+			/* All zero if it cannot be read. */
+			bpf_probe_read_kernel(window->words, sizeof(window->words), (void *)window->start);
+		}
+		add_words(counters, &window->words[at / sizeof(__u64)]);
+		return 0;
+	}
+	if (!bpf_probe_read_kernel(&stats, sizeof(stats), (void *)address))
+		add_words(counters, (__u64 *)&stats);
+	return 0;
+}
+
+static long add_stats_of_cpu(__u32 index, struct program_pass *pass)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
+	struct step *step = &pass->scratch->step;
+
+	if (!cpu)
+		return 1;
+	step->offset = cpu->offset;
+	step->offline = index >= pass->request->online_cpus;
+	pass->scratch->window.start = 0;
+	bpf_loop(step->count, add_stats, pass, 0);
+	return 0;
+}
+
+static long end_program(__u32 index, struct program_pass *pass)
+{
+	struct known_program *program = &pass->chunk->objects[index % CHUNK];
+	struct program_counters *counters = &pass->scratch->counters[index % CHUNK];
+	__u32 id = 0;
+
+	READ(id, (struct bpf_prog_aux *)program->aux, id);
+	counters->id = id == program->id ? id : 0;
+	if (counters->id)
+		return 0;
+	/* It is gone. No memory has the address 0. */
+	program->aux = 0;
+	program->stats = 0;
+	return 0;
+}
+
+static long read_program_chunk(__u32 index __unused, struct program_pass *pass)
+{
+	struct program_scratch *scratch = pass->scratch;
+	struct known *known = pass->known;
+	__u32 number = known->next / CHUNK;
+
+	if (known->incomplete || known->next >= known->count) {
+		known->done = 1;
+		return 1;
+	}
+	if (!goes_on(&scratch->step, pass->seq, sizeof(scratch->counters[0])))
+		return 1;
+	pass->chunk = bpf_map_lookup_elem(&bpfmetrics_cpro, &number);
+	if (!pass->chunk)
+		return 1;
+	begin_chunk(&scratch->step, known);
+	bpf_loop(scratch->step.count, begin_program, pass, 0);
+	bpf_loop(scratch->step.cpus, add_stats_of_cpu, pass, 0);
+	order_reads(&scratch->step);
+	bpf_loop(scratch->step.count, end_program, pass, 0);
+	bpf_seq_write(pass->seq, scratch->counters, chunk_len(&scratch->step) * sizeof(scratch->counters[0]));
+	known->next += scratch->step.count;
+	return 0;
+}
+
+/* Attached to an iterator over one thread of the reader, as in files.h: each run is a step. */
+SEC("iter/task")
+int bpf_metrics_exporter_program_pass(struct bpf_iter__task *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	__u32 zero = 0;
+	struct program_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_prog, &zero);
+	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
+	struct known_programs *known = bpf_map_lookup_elem(&bpfmetrics_kpro, &zero);
+	struct program_pass pass = { .seq = seq, .scratch = scratch, .request = request };
+
+	if (!ctx->task || !scratch || !request || !known)
+		return 0;
+	pass.known = &known->known;
+	begin_step(&scratch->step, pass.known, request);
+	if (pass.known->done)
+		return 0;
+	/* Have the kernel pass on what is in the buffer, and repeat this step. */
+	if (!goes_on(&scratch->step, seq, sizeof(scratch->counters[0])))
+		return 1;
+	bpf_loop(MAX_CHUNKS + 1, read_program_chunk, &pass, 0);
+	if (pass.known->done) {
+		scratch->counters[0].id = UNKNOWN_U32;
+		scratch->counters[0].used_maps = !pass.known->incomplete;
+		bpf_seq_write(seq, scratch->counters, sizeof(scratch->counters[0]));
+	}
 	return 0;
 }

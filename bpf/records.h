@@ -66,6 +66,27 @@ struct map_record {
 	__u64 frozen;
 };
 
+/*
+ * What changes of a program and of a map, in a pass over those that are known: one record each, with the id 0 for an
+ * object that is gone. The last record of a pass has the id UNKNOWN_U32, and in the second field whether every object
+ * that the iterator visited is known.
+ */
+struct program_counters {
+	__u32 id;
+	__u32 used_maps;
+	__u64 runs;
+	__u64 run_time;
+	__u64 misses;
+};
+
+struct map_counters {
+	__u32 id;
+	__u32 frozen;
+	__s64 entries;
+	__s64 backlog;
+	__u64 memory_cgroup;
+};
+
 /* Kind of a link's target, with the fields of link_record that describe it. */
 enum target {
 	TARGET_NONE = 0,
@@ -193,4 +214,11 @@ struct request {
 	__u32 flag_tracepoint;
 	__u32 flag_kprobe;
 	__u32 flag_uprobe;
+	/* Programs or maps with a lower id are known: the iterator skips them. 0 has it learn all of them again. */
+	__u32 known_below;
+	/* Number of CPUs in the array, and of those at its start that are online, or were when objects were learned. */
+	__u32 possible_cpus;
+	__u32 online_cpus;
+	/* The number of a pass over known objects: another one begins it. */
+	__u32 pass;
 };

@@ -1,4 +1,34 @@
-//! Lists of CPUs, as files of sysfs have them. Entry point: [`parse`].
+//! Lists of CPUs, as files of sysfs have them. Entry points: [`parse`] and [`OnlineCpus::read`].
+
+use nix::errno::Errno;
+
+use super::kept_file::KeptFile;
+use crate::sys::{Error, Result, failed};
+
+/// The CPUs that are online: `0-3,8`.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// The list of the CPUs that are online.
+#[derive(Debug)]
+pub(crate) struct OnlineCpus(KeptFile);
+
+impl Default for OnlineCpus {
+    fn default() -> Self {
+        Self(KeptFile::new(ONLINE))
+    }
+}
+
+impl OnlineCpus {
+    /// Returns the CPUs that are online now, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// Those of open(2) and pread(2); `EBADMSG` for what is no list.
+    pub(crate) fn read(&mut self) -> Result<Vec<u32>> {
+        let text = self.0.read().map_err(failed(ONLINE))?;
+        parse(&text).ok_or(Error::new(ONLINE, Errno::EBADMSG))
+    }
+}
 
 /// Parses a list of CPUs, such as `0-3,8`, and returns their numbers in ascending order.
 pub(crate) fn parse(text: &str) -> Option<Vec<u32>> {

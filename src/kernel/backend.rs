@@ -53,11 +53,26 @@ pub struct Choice {
     pub part: Part,
     /// How it is read; `None` if the requested backend is not available.
     pub reader: Option<ReaderKind>,
-    /// Why not by an iterator, if that was tried.
+    /// Why not by an iterator, if that was tried; of an iterator, why it visits each object in each reading.
     pub reason: Option<String>,
 }
 
 impl<I, W: Default> Backend<I, W> {
+    /// As [`Self::choose`], of an iterator that a pass can replace: `pass_refusal` returns why it cannot.
+    pub(crate) fn choose_with_pass(
+        part: Part,
+        wanted: ReaderChoice,
+        iterator: Option<Result<I, Refusal>>,
+        pass_refusal: impl FnOnce(&I) -> Option<&Refusal>,
+        choices: &mut Vec<Choice>,
+    ) -> Self {
+        let backend = Self::choose(part, wanted, iterator, choices);
+        if let (Self::Iter(iterator), Some(choice)) = (&backend, choices.last_mut()) {
+            choice.reason = pass_refusal(iterator).map(|refusal| refusal.reason.clone());
+        }
+        backend
+    }
+
     /// Chooses the backend of a table, and adds the choice to `choices`. `iterator` is `None` if none was tried.
     pub(crate) fn choose(
         part: Part,

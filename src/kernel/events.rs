@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use crate::host::kept_file::KeptFile;
-use crate::host::{clock, cpus};
+use crate::host::clock;
+use crate::host::cpus::{self, OnlineCpus};
 use crate::model::enums::program_type;
 use crate::model::{BootTime, Kind, Tag};
 use crate::sys::perf::PerfRing;
@@ -30,9 +30,6 @@ const ASKED_IN_TURN: usize = 8;
 
 /// A host that was suspended for longer had its other CPUs offline.
 const SUSPENSION: Duration = Duration::from_millis(1);
-
-/// The CPUs that are online: `0-3,8`.
-const ONLINE: &str = "/sys/devices/system/cpu/online";
 
 /// A program that was loaded or unloaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +55,7 @@ pub(crate) struct ProgramRecord {
 pub struct ProgramStream {
     epoll: Epoll,
     bytes: NonZeroUsize,
-    online: KeptFile,
+    online: OnlineCpus,
     /// How long the host had been suspended at the last call of [`Self::follow_cpus`].
     suspended: Duration,
     /// Those of the CPUs whose turn comes first are in front.
@@ -159,7 +156,7 @@ impl ProgramStream {
         let mut stream = Self {
             epoll,
             bytes,
-            online: KeptFile::new(ONLINE),
+            online: OnlineCpus::default(),
             suspended: clock::suspended(),
             rings: Vec::new(),
             held: Vec::new(),
@@ -187,8 +184,7 @@ impl ProgramStream {
     ///
     /// As [`Self::open`]; the other CPUs are followed all the same, and this one is tried again by the next call.
     pub(crate) fn follow_cpus(&mut self) -> Result<()> {
-        let online = self.online.read().map_err(failed(ONLINE))?;
-        let online = cpus::parse(&online).ok_or(Error::new(ONLINE, Errno::EBADMSG))?;
+        let online = self.online.read()?;
         let suspended = clock::suspended();
         let was_suspended = suspended.abs_diff(std::mem::replace(&mut self.suspended, suspended)) > SUSPENSION;
         let asked = if was_suspended { usize::MAX } else { ASKED_IN_TURN };
@@ -599,7 +595,7 @@ mod tests {
             let stream = ProgramStream {
                 epoll,
                 bytes: RING_BYTES,
-                online: KeptFile::new(ONLINE),
+                online: OnlineCpus::default(),
                 suspended: Duration::ZERO,
                 rings: Vec::new(),
                 held: Vec::new(),

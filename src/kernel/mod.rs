@@ -71,7 +71,7 @@ pub struct Reader {
     btfs: Known<BtfTable>,
     files: Backend<iter::Files, ()>,
     bpffs: Option<iter::BpffsList>,
-    /// Objects that the exporter itself holds all the time: links of iterators, and the map with their requests.
+    /// Objects that the exporter itself holds all the time: links of iterators, and the maps with their requests and the CPUs.
     own_objects: Vec<(Kind, u32)>,
     names: Resolver,
     analyses: Analyses,
@@ -107,8 +107,11 @@ impl Reader {
             None => (None, None, None, None, None, Vec::new()),
         };
         let mut choices = Vec::with_capacity(6);
-        let programs = Backend::choose(Part::Program, options.reader, programs, &mut choices);
-        let maps = Backend::choose(Part::Map, options.reader, maps, &mut choices);
+        let wanted = options.reader;
+        let refusal = iter::Programs::pass_refusal;
+        let programs = Backend::choose_with_pass(Part::Program, wanted, programs, refusal, &mut choices);
+        let refusal = iter::Maps::pass_refusal;
+        let maps = Backend::choose_with_pass(Part::Map, wanted, maps, refusal, &mut choices);
         let links = Backend::choose(Part::Link, options.reader, links, &mut choices);
         // The kernel has no iterator over them.
         choices.push(Choice { part: Part::Btf, reader: Some(ReaderKind::Walk), reason: None });

@@ -16,7 +16,7 @@ use bpf_metrics_exporter::lookup::{self, Sockets};
 use bpf_metrics_exporter::metrics::rate::Period;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
-    Activity, Feature, FeatureState, Issue, Part, Reason, RunStats, Snapshot, WallClock,
+    Activity, Feature, FeatureState, Issue, Part, ReaderKind, Reason, RunStats, Snapshot, WallClock,
 };
 use bpf_metrics_exporter::sandbox;
 use tracing::{info, warn};
@@ -77,17 +77,29 @@ fn missing_socket(flag: &str, path: &Path) -> String {
 pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snapshot) {
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
     info!("kernel {release}: reading {}", kernel::describe_choices(reader.choices()));
-    for Choice { part, reader, reason } in reader.choices() {
-        let backend = if matches!(part, Part::Holder | Part::Pin) { "from /proc" } else { "by id" };
-        match (reason, reader) {
-            (Some(reason), Some(_)) => info!("reading {}s {backend}: {reason}", part.as_str()),
-            (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", part.as_str()),
-            (None, _) => {}
+    for choice in reader.choices() {
+        match self::choice(choice) {
+            Some(line) if choice.reader.is_none() => warn!("{line}"),
+            Some(line) => info!("{line}"),
+            None => {}
         }
     }
     if let Some(line) = self::run_stats(run_stats, first.run_stats) {
         info!("{line}");
     }
+}
+
+/// Why a table is not read as usual; `None` if it is.
+fn choice(Choice { part, reader, reason }: &Choice) -> Option<String> {
+    let (reason, parts) = (reason.as_ref()?, part.as_str());
+    Some(match (reader, part) {
+        (None, _) => format!("{parts}s cannot be read by an iterator: {reason}"),
+        (Some(ReaderKind::Iter), _) => format!("reading {parts}s one by one, not all in one pass: {reason}"),
+        (Some(ReaderKind::Walk), Part::Holder | Part::Pin) => {
+            format!("reading {parts}s from /proc: {reason}")
+        }
+        (Some(ReaderKind::Walk), _) => format!("reading {parts}s by id: {reason}"),
+    })
 }
 
 /// A reading, with what it found and how long each part of it took.
@@ -277,9 +289,23 @@ mod tests {
     use std::process::Command;
     use std::thread;
 
-    use bpf_metrics_exporter::model::{BootTime, Collector, ReaderKind};
+    use bpf_metrics_exporter::model::{BootTime, Collector};
 
     use super::*;
+
+    #[test]
+    fn a_table_that_is_not_read_as_usual_has_a_reason() {
+        let line = |part, reader| choice(&Choice { part, reader, reason: Some("too old".to_owned()) });
+        for (part, reader, wanted) in [
+            (Part::Map, Some(ReaderKind::Iter), "reading maps one by one, not all in one pass: too old"),
+            (Part::Map, Some(ReaderKind::Walk), "reading maps by id: too old"),
+            (Part::Holder, Some(ReaderKind::Walk), "reading holders from /proc: too old"),
+            (Part::Program, None, "programs cannot be read by an iterator: too old"),
+        ] {
+            assert_eq!(line(part, reader).as_deref(), Some(wanted));
+        }
+        assert_eq!(choice(&Choice { part: Part::Map, reader: Some(ReaderKind::Iter), reason: None }), None);
+    }
 
     /// Runs itself in another process, since the hook ends the process.
     #[test]

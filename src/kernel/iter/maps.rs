@@ -1,6 +1,6 @@
-//! The table of maps, read by an iterator.
+//! The table of maps, read by an iterator, or by a pass over those that it has visited.
 //!
-//! Entry point: [`Maps::read`]. The iterator does not report memory, which only the fdinfo of a descriptor has: it is read once
+//! Entry point: [`Maps::read`]. Neither reports memory, which only the fdinfo of a descriptor has: it is read once
 //! for each map. When the number of entries, and with it the memory, may have changed, it is calculated, or read again.
 
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use zerocopy::FromBytes;
 
-use super::Table;
+use super::known::{Counters, KnownTable};
 use super::map_growth::Growth;
-use super::records::{MapIdentity, MapRecord};
+use super::records::{MapCounters, MapIdentity, MapRecord};
 use crate::ascending::Ascending;
 use crate::host::issues::Issues;
+use crate::kernel::backend::Refusal;
 use crate::kernel::fdinfo;
 use crate::kernel::map_memory::{array_entries, can_grow};
 use crate::kernel::reading::{ReadContext, nonzero};
@@ -28,7 +29,7 @@ const NOT_AS_CALCULATED: Error = Error::new("memory by entries", Errno::ERANGE);
 /// The table of maps, with a cache of facts and memory.
 #[derive(Debug)]
 pub(crate) struct Maps {
-    table: Table,
+    table: KnownTable,
     /// In ascending order of ids.
     cache: Vec<CachedMap>,
     growth: Growth,
@@ -57,17 +58,51 @@ impl CachedMap {
         let same_entries = |mem: CachedMem| mem.entries == entries && entries >= 0;
         self.mem.is_some_and(|mem| same_entries(mem) || !can_grow(&self.facts))
     }
+
+    /// Returns the map with the cached memory.
+    fn row(&self, counters: &MapCounters) -> Map {
+        let entries = u64::try_from(counters.entries).ok();
+        Map {
+            facts: Arc::clone(&self.facts),
+            frozen: Some(counters.frozen != 0),
+            mem: self.mem.map(|mem| mem.bytes),
+            entries: entries.or_else(|| array_entries(&self.facts)),
+            backlog: u64::try_from(counters.backlog).ok(),
+            memory_cgroup: (counters.memory_cgroup != 0).then_some(counters.memory_cgroup),
+            owner: None,
+        }
+    }
+}
+
+impl Counters for MapCounters {
+    fn head(&self) -> (u32, u32) {
+        (self.id, self.frozen)
+    }
 }
 
 impl Maps {
-    pub(crate) fn new(table: Table) -> Self {
+    pub(crate) fn new(table: KnownTable) -> Self {
         Self { table, cache: Vec::new(), growth: Growth::default() }
+    }
+
+    /// Returns why each reading has one run for each map; `None` if it has not.
+    pub(crate) fn pass_refusal(&self) -> Option<&Refusal> {
+        self.table.refusal()
     }
 
     /// Reads the table; `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Map>> {
+        let is_known = self.table.begin(cx.taken_at, cx.issues)?;
         let mut parser = MapParser::new(&self.cache, cx.taken_at);
-        self.table.read(cx.issues, |bytes| parser.take(bytes))?;
+        let known = is_known && self.table.read_known(cx.issues, |counters| parser.add_known(counters))?;
+        if known && parser.all_cached {
+            self.table.read_new(cx.issues, |bytes| parser.take(bytes))?;
+            self.table.reached(parser.highest());
+        } else {
+            parser = MapParser::new(&self.cache, cx.taken_at);
+            self.table.read_all(0, cx.issues, |bytes| parser.take(bytes))?;
+            self.table.learned(cx.taken_at, parser.highest());
+        }
         let MapParser { mut rows, unchanged, others, stale_mem, .. } = parser;
         self.cache.truncate(unchanged);
         self.cache.extend(others);
@@ -172,13 +207,28 @@ pub(super) struct MapParser<'a> {
     others: Vec<CachedMap>,
     /// Maps whose memory is to be read: index of the row, and number of entries.
     stale_mem: Vec<(usize, i64)>,
+    /// Whether all maps that a pass reported are cached.
+    all_cached: bool,
 }
 
 impl<'a> MapParser<'a> {
     pub(super) fn new(cache: &'a [CachedMap], taken_at: BootTime) -> Self {
         let rows = Vec::with_capacity(cache.len() + cache.len() / 16 + 16);
         let cache = Ascending::new(cache, |cached| cached.identity.id);
-        Self { cache, taken_at, rows, unchanged: 0, others: Vec::new(), stale_mem: Vec::new() }
+        Self {
+            cache,
+            taken_at,
+            rows,
+            unchanged: 0,
+            others: Vec::new(),
+            stale_mem: Vec::new(),
+            all_cached: true,
+        }
+    }
+
+    /// Returns the highest id.
+    fn highest(&self) -> u32 {
+        self.rows.last().map_or(0, |last| last.facts.id)
     }
 
     /// Takes the complete records at the start of `bytes`, and returns their length.
@@ -188,34 +238,48 @@ impl<'a> MapParser<'a> {
             rest = after;
             let identity = record.identity;
             let position = self.cache.position(identity.id);
-            let cached = self.cache.rows().get(position).filter(|cached| cached.identity == identity);
-            let cached = if let Some(cached) = cached {
-                if position == self.unchanged && self.unchanged == self.rows.len() {
-                    self.unchanged += 1;
-                } else {
-                    self.others.push(cached.clone());
-                }
-                cached
+            let is_cached = self.cache.rows().get(position).is_some_and(|cached| cached.identity == identity);
+            let counters = MapCounters {
+                id: identity.id,
+                frozen: u32::from(record.frozen != 0),
+                entries: record.entries,
+                backlog: record.backlog,
+                memory_cgroup: record.memory_cgroup,
+            };
+            if is_cached {
+                self.add_cached(position, &counters);
             } else {
                 let facts = Arc::new(facts(&identity, self.taken_at));
-                self.others.push(CachedMap { identity, facts, mem: None });
-                self.others.last().expect("it was just added")
-            };
-            if !cached.has_valid_mem(record.entries) {
-                self.stale_mem.push((self.rows.len(), record.entries));
+                let new = CachedMap { identity, facts, mem: None };
+                self.stale_mem.push((self.rows.len(), counters.entries));
+                self.rows.push(new.row(&counters));
+                self.others.push(new);
             }
-            let entries = u64::try_from(record.entries).ok();
-            self.rows.push(Map {
-                facts: Arc::clone(&cached.facts),
-                frozen: Some(record.frozen != 0),
-                mem: cached.mem.map(|mem| mem.bytes),
-                entries: entries.or_else(|| array_entries(&cached.facts)),
-                backlog: u64::try_from(record.backlog).ok(),
-                memory_cgroup: (record.memory_cgroup != 0).then_some(record.memory_cgroup),
-                owner: None,
-            });
         }
         bytes.len() - rest.len()
+    }
+
+    /// Adds a map that a pass reports. Its id says that it is the cached one.
+    pub(super) fn add_known(&mut self, counters: &MapCounters) {
+        let position = self.cache.position(counters.id);
+        if self.cache.rows().get(position).is_some_and(|cached| cached.identity.id == counters.id) {
+            self.add_cached(position, counters);
+        } else {
+            self.all_cached = false;
+        }
+    }
+
+    fn add_cached(&mut self, position: usize, counters: &MapCounters) {
+        let cached = &self.cache.rows()[position];
+        if position == self.unchanged && self.unchanged == self.rows.len() {
+            self.unchanged += 1;
+        } else {
+            self.others.push(cached.clone());
+        }
+        if !cached.has_valid_mem(counters.entries) {
+            self.stale_mem.push((self.rows.len(), counters.entries));
+        }
+        self.rows.push(cached.row(counters));
     }
 }
 
@@ -312,6 +376,28 @@ mod tests {
         let stream = [map(5, UNKNOWN_TYPE, -1), map(6, HASH, -1), map(7, ARRAY, -1)];
         let cache = cache(&stream);
         assert_eq!(read(&cache, 2, &stream).stale_mem, [(0, -1), (1, -1)]);
+    }
+
+    #[test]
+    fn a_pass_reports_cached_maps() {
+        let cache = cache(&[map(5, HASH, 3), map(6, HASH, 3), map(7, ARRAY, -1)]);
+        let known = |id, entries, backlog| MapCounters { id, frozen: 1, entries, backlog, memory_cgroup: 77 };
+        let mut parser = MapParser::new(&cache, BootTime::from_secs(2));
+        [known(5, 3, -1), known(6, 4, -1), known(7, -1, 24)].iter().for_each(|map| parser.add_known(map));
+        assert_eq!((parser.unchanged, parser.all_cached, parser.highest()), (3, true, 7));
+        assert_eq!(parser.stale_mem, [(1, 4)], "its memory may have changed");
+        let values = parser.rows.iter().map(|row| (row.entries, row.backlog));
+        assert_eq!(values.collect::<Vec<_>>(), [(Some(3), None), (Some(4), None), (Some(100), Some(24))]);
+        for (cached, row) in cache.iter().zip(&parser.rows) {
+            assert!(Arc::ptr_eq(&cached.facts, &row.facts));
+            assert_eq!((row.frozen, row.memory_cgroup), (Some(true), Some(77)));
+        }
+        // New ones follow from the iterator.
+        let new = map(9, HASH, 1);
+        parser.take(new.as_bytes());
+        assert_eq!((parser.highest(), parser.others.len()), (9, 1));
+        parser.add_known(&known(8, 0, -1));
+        assert!(!parser.all_cached, "the iterator has to describe it");
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! Entry point: [`Iterators::load`].
 
 mod bpffs;
+mod cpus;
 mod files;
 pub(crate) mod fuzzing;
+mod known;
 mod links;
 mod load;
 mod map_growth;

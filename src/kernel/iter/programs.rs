@@ -1,18 +1,20 @@
-//! The table of programs, read by an iterator: counters of each program, and facts of new ones.
+//! The table of programs, read by an iterator, or by a pass over those that it has visited: counters of each program, and facts of
+//! new ones.
 //!
 //! Entry point: [`Programs::read`].
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use zerocopy::FromBytes;
 
-use super::Table;
-use super::records::{IterRequest, MAX_REPORTED_MAPS, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
+use super::known::{Counters, KnownTable};
+use super::records::{MAX_REPORTED_MAPS, ProgramCounters, ProgramFactsRecord, ProgramRecord, UNKNOWN_U32};
 use crate::ascending::Ascending;
 use crate::host::procfs::page_size;
+use crate::kernel::backend::Refusal;
 use crate::kernel::reading::{ReadContext, nonzero};
 use crate::model::enums::program_type;
 use crate::model::{BootTime, Kind, Program, ProgramFacts, Tag};
@@ -23,10 +25,7 @@ use crate::text::printable;
 /// The table of programs, with a cache of facts.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    table: Table,
-    /// The map that holds the request, and the request itself.
-    request_map: OwnedFd,
-    request: IterRequest,
+    table: KnownTable,
     page_size: u64,
     /// In ascending order of ids.
     cache: Vec<Arc<ProgramFacts>>,
@@ -46,53 +45,80 @@ struct ParsedProgramFacts<'a> {
     map_ids: Option<&'a [u8]>,
 }
 
+impl Counters for ProgramCounters {
+    fn head(&self) -> (u32, u32) {
+        (self.id, self.used_maps)
+    }
+}
+
 impl Programs {
-    pub(crate) fn new(table: Table, request_map: OwnedFd, request: IterRequest) -> Self {
-        Self { table, request_map, request, page_size: page_size(), cache: Vec::new() }
+    pub(crate) fn new(table: KnownTable) -> Self {
+        Self { table, page_size: page_size(), cache: Vec::new() }
+    }
+
+    /// Returns why each reading has one run for each program; `None` if it has not.
+    pub(crate) fn pass_refusal(&self) -> Option<&Refusal> {
+        self.table.refusal()
     }
 
     /// Reads the table; `None`, and an issue, on failure.
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Program>> {
+        let is_known = self.table.begin(cx.taken_at, cx.issues)?;
+        let known = if is_known { self.read_known(cx)? } else { Err(None) };
+        let mut rows = match known {
+            Ok(rows) => rows,
+            Err(missing) => self.read_all(missing, cx)?,
+        };
+        for row in &mut rows {
+            query_map_ids(cx, row);
+        }
+        let facts = || rows.iter().map(|program| &program.facts);
+        let unchanged = self.cache.len() == rows.len()
+            && self.cache.iter().zip(facts()).all(|(cached, facts)| Arc::ptr_eq(cached, facts));
+        if !unchanged {
+            self.cache.clear();
+            self.cache.extend(facts().cloned());
+        }
+        Some(rows)
+    }
+
+    /// Returns all programs by a pass, and a visit of new ones; the lowest id without facts if the iterator has to visit all of them.
+    fn read_known(&mut self, cx: &mut ReadContext<'_>) -> Option<Result<Vec<Program>, Option<u32>>> {
+        let mut parser = ProgramParser::new(&self.cache, self.page_size);
+        let complete = self.table.read_known(cx.issues, |counters| parser.add_known(counters))?;
+        if !complete || parser.missing.is_some() {
+            return Some(Err(parser.missing));
+        }
+        self.table.read_new(cx.issues, |bytes| parser.take(bytes))?;
+        let ProgramParser { rows, missing, .. } = parser;
+        self.table.reached(highest(&rows));
+        Some(missing.map_or(Ok(rows), |missing| Err(Some(missing))))
+    }
+
+    /// Returns all programs by the iterator, with facts of those from the lowest id without.
+    fn read_all(&mut self, missing: Option<u32>, cx: &mut ReadContext<'_>) -> Option<Vec<Program>> {
         // Ids ascend, so new programs follow the cached ones, until ids wrap around and are reused. Then facts are missing, and the
         // table is read again with these.
-        let mut facts_from = self.cache.last().map_or(0, |last| last.id.saturating_add(1));
+        let after_cached = self.cache.last().map_or(0, |last| last.id.saturating_add(1));
+        let mut facts_from = missing.unwrap_or(after_cached);
         loop {
-            self.write_request(cx, facts_from)?;
-            let (rows, missing) = self.read_once(cx)?;
-            match missing {
+            let mut parser = ProgramParser::new(&self.cache, self.page_size);
+            self.table.read_all(facts_from, cx.issues, |bytes| parser.take(bytes))?;
+            match parser.missing {
                 None => {
-                    let mut rows = rows;
-                    for row in &mut rows {
-                        query_map_ids(cx, row);
-                    }
-                    let facts = || rows.iter().map(|program| &program.facts);
-                    let unchanged = self.cache.len() == rows.len()
-                        && self.cache.iter().zip(facts()).all(|(cached, facts)| Arc::ptr_eq(cached, facts));
-                    if !unchanged {
-                        self.cache.clear();
-                        self.cache.extend(facts().cloned());
-                    }
-                    return Some(rows);
+                    self.table.learned(cx.taken_at, highest(&parser.rows));
+                    return Some(parser.rows);
                 }
                 // It decreases each time: facts are reported from this id on.
                 Some(missing) => facts_from = missing,
             }
         }
     }
+}
 
-    fn write_request(&self, cx: &mut ReadContext<'_>, program_facts_from: u32) -> Option<()> {
-        let request = IterRequest { program_facts_from, ..self.request };
-        sys::update_map(self.request_map.as_fd(), 0, &request)
-            .map_err(|error| cx.issues.record(Kind::Program, error))
-            .ok()
-    }
-
-    /// Returns all programs with facts, and the lowest id of one without.
-    fn read_once(&mut self, cx: &mut ReadContext<'_>) -> Option<(Vec<Program>, Option<u32>)> {
-        let mut parser = ProgramParser::new(&self.cache, self.page_size);
-        self.table.read(cx.issues, |bytes| parser.take(bytes))?;
-        Some((parser.rows, parser.missing))
-    }
+/// Returns the highest id.
+fn highest(rows: &[Program]) -> u32 {
+    rows.last().map_or(0, |last| last.facts.id)
 }
 
 /// Parses the stream of one run over the table.
@@ -121,21 +147,38 @@ impl<'a> ProgramParser<'a> {
                 (Some(facts), _) => Arc::clone(facts),
                 (None, Some(facts)) => Arc::new(facts.to_model(record, self.page_size)),
                 (None, None) => {
-                    self.missing = Some(self.missing.map_or(record.id, |smallest| smallest.min(record.id)));
+                    self.add_missing(record.id);
                     continue;
                 }
             };
-            self.rows.push(Program {
-                facts,
-                run_time: Some(Duration::from_nanos(record.run_time)),
-                runs: Some(record.runs),
-                recursion_misses: Some(record.misses),
-                capabilities: None,
-                metadata: None,
-                owner: None,
-            });
+            self.add(facts, record.runs, record.run_time, record.misses);
         }
         bytes.len() - rest.len()
+    }
+
+    /// Adds a program that a pass reports. Its id says that it is the cached one.
+    pub(super) fn add_known(&mut self, counters: &ProgramCounters) {
+        let cached = self.cache.seek(counters.id).filter(|facts| has_same_maps(facts, counters.used_maps));
+        match cached.map(Arc::clone) {
+            Some(facts) => self.add(facts, counters.runs, counters.run_time, counters.misses),
+            None => self.add_missing(counters.id),
+        }
+    }
+
+    fn add_missing(&mut self, id: u32) {
+        self.missing = Some(self.missing.map_or(id, |smallest| smallest.min(id)));
+    }
+
+    fn add(&mut self, facts: Arc<ProgramFacts>, runs: u64, run_time: u64, misses: u64) {
+        self.rows.push(Program {
+            facts,
+            run_time: Some(Duration::from_nanos(run_time)),
+            runs: Some(runs),
+            recursion_misses: Some(misses),
+            capabilities: None,
+            metadata: None,
+            owner: None,
+        });
     }
 }
 
@@ -159,12 +202,18 @@ fn query_map_ids(cx: &mut ReadContext<'_>, row: &mut Program) {
 
 /// Returns whether facts and a record are of the same program, and the program still uses the same number of maps.
 fn is_same(facts: &ProgramFacts, record: &ProgramRecord) -> bool {
-    let same_maps = match &facts.map_ids {
-        Some(ids) => ids.len() == record.used_maps as usize,
+    facts.loaded_at == BootTime(record.load_time)
+        && facts.tag.0 == record.tag
+        && has_same_maps(facts, record.used_maps)
+}
+
+/// Returns whether a program still uses the same number of maps.
+fn has_same_maps(facts: &ProgramFacts, used_maps: u32) -> bool {
+    match &facts.map_ids {
+        Some(ids) => ids.len() == used_maps as usize,
         // The ids of too many maps are queried, until that succeeds; otherwise one more was bound during the reading.
-        None => record.used_maps > MAX_REPORTED_MAPS,
-    };
-    facts.loaded_at == BootTime(record.load_time) && facts.tag.0 == record.tag && same_maps
+        None => used_maps > MAX_REPORTED_MAPS,
+    }
 }
 
 impl<'a> ParsedProgram<'a> {
@@ -354,6 +403,28 @@ mod tests {
             assert_eq!(rows[1].facts.loaded_at, BootTime(other.load_time));
             assert!(Arc::ptr_eq(&cached[2], &rows[2].facts), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_pass_reports_cached_programs_unless_their_maps_have_changed() {
+        let cached = facts(&[
+            with_facts(counters(3, 30, 0), "", "", Some(&[])),
+            with_facts(counters(5, 50, 1), "", "", Some(&[4])),
+            with_facts(counters(9, 90, 2), "", "", Some(&[4, 6])),
+        ]);
+        let known = |id, used_maps| ProgramCounters { id, used_maps, runs: 7, run_time: 80, misses: 1 };
+        let read = |stream: &[ProgramCounters]| {
+            let mut parser = ProgramParser::new(&cached, PAGE);
+            stream.iter().for_each(|counters| parser.add_known(counters));
+            (parser.rows, parser.missing)
+        };
+        let (rows, missing) = read(&[known(3, 0), known(9, 2)]);
+        assert_eq!(missing, None);
+        assert!(Arc::ptr_eq(&rows[0].facts, &cached[0]) && Arc::ptr_eq(&rows[1].facts, &cached[2]));
+        assert_eq!((rows[1].runs, rows[1].recursion_misses), (Some(7), Some(1)));
+        assert_eq!(rows[1].run_time, Some(Duration::from_nanos(80)));
+        assert_eq!(read(&[known(3, 0), known(5, 2), known(9, 2)]).1, Some(5), "a map was bound to it");
+        assert_eq!(read(&[known(4, 0), known(6, 0)]).1, Some(4), "they are not cached");
     }
 
     #[test]

@@ -79,6 +79,29 @@ pub(crate) struct MapIdentity {
     pub(crate) cookie: u64,
 }
 
+/// What changes of a program. The last record of a pass has the id [`UNKNOWN_U32`], and says in `used_maps` whether every object was
+/// reported.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct ProgramCounters {
+    pub(crate) id: u32,
+    pub(crate) used_maps: u32,
+    pub(crate) runs: u64,
+    pub(crate) run_time: u64,
+    pub(crate) misses: u64,
+}
+
+/// What changes of a map. The last record of a pass has the id [`UNKNOWN_U32`], and says in `frozen` whether every object was reported.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct MapCounters {
+    pub(crate) id: u32,
+    pub(crate) frozen: u32,
+    pub(crate) entries: i64,
+    pub(crate) backlog: i64,
+    pub(crate) memory_cgroup: u64,
+}
+
 /// One per link, followed by its name and group. Only the first field changes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -202,12 +225,20 @@ pub(crate) struct IterRequest {
     pub(crate) flag_tracepoint: u32,
     pub(crate) flag_kprobe: u32,
     pub(crate) flag_uprobe: u32,
+    /// Programs or maps with a lower id are skipped; with 0 all objects are learned.
+    pub(crate) known_below: u32,
+    /// Number of CPUs in the array, and of those at its start that are online.
+    pub(crate) possible_cpus: u32,
+    pub(crate) online_cpus: u32,
+    /// Another number begins a pass.
+    pub(crate) pass: u32,
 }
 
 const _: () = assert!(size_of::<LinkRecord>() == 56);
 const _: () = assert!(size_of::<ProgramRecord>() == 56);
 const _: () = assert!(size_of::<ProgramFactsRecord>() == 64);
 const _: () = assert!(size_of::<MapRecord>() == 88);
+const _: () = assert!(size_of::<ProgramCounters>() == 32 && size_of::<MapCounters>() == 32);
 const _: () = assert!(size_of::<ProcessRecord>() == 48);
 const _: () = assert!(size_of::<FileRecord>() == 8);
 const _: () = assert!(size_of::<EndRecord>() == 8);

@@ -10,6 +10,7 @@ mod fields;
 mod growth;
 mod lifetimes;
 mod ours;
+mod pass;
 mod rights;
 
 pub(crate) use rights::helper;
@@ -21,6 +22,12 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("both_report_the_same_changes", agreement::on_changes).requires(ITERATORS),
     Test::new("both_report_the_same_runs", agreement::on_runs).requires(ITERATORS),
     Test::new("both_report_the_same_while_objects_come_and_go", agreement::under_churn).requires(ITERATORS),
+    Test::new("a_pass_counts_every_run", pass::counts_are_exact).requires(ITERATORS),
+    Test::new("a_pass_reports_maps_of_every_type_as_the_iterator_does", pass::entries_of_every_type)
+        .requires(ITERATORS),
+    Test::new("a_pass_takes_no_object_for_one_that_was_freed", pass::freed_objects).requires(ITERATORS),
+    Test::new("a_pass_covers_any_number_of_objects", pass::growing_number).requires(ITERATORS),
+    Test::new("without_a_pass_iterators_visit_all_objects", pass::refused).requires(ITERATORS),
     Test::for_both_backends("unchanged_facts_are_shared", lifetimes::facts_are_shared),
     Test::for_both_backends(
         "objects_made_are_reported_until_they_are_freed",

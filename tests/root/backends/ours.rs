@@ -18,7 +18,9 @@ const SOON: Duration = Duration::from_secs(20);
 const NAMES: [&[&str]; 2] = [
     &[
         "bpf_metrics_exporter_program",
+        "bpf_metrics_exporter_program_pass",
         "bpf_metrics_exporter_map",
+        "bpf_metrics_exporter_map_pass",
         "bpf_metrics_exporter_link",
         "bpf_metrics_exporter_files",
         "bpf_metrics_exporter_bpffs",
@@ -27,7 +29,11 @@ const NAMES: [&[&str]; 2] = [
         "bpfmetrics_cpus",
         "bpfmetrics_req",
         "bpfmetrics_prog",
+        "bpfmetrics_kpro",
+        "bpfmetrics_cpro",
         "bpfmetrics_maps",
+        "bpfmetrics_kmap",
+        "bpfmetrics_cmap",
         "bpfmetrics_link",
         "bpfmetrics_kind",
         "bpfmetrics_walk",
@@ -94,9 +100,10 @@ pub(crate) fn freed_with_the_reader() {
     let mut ids = readers::by_ids();
     let open = descriptors();
     let mut reader = readers::by_iterators();
-    // A link of each iterator, the maps with the parameters of the ones over programs and processes, the symbols of the kernel, and
-    // whether run statistics are on.
-    assert_eq!(descriptors() - open, 9);
+    // A link of each program; the maps with the requests, the CPUs and the position in the list of processes; the symbols of the kernel;
+    // whether run statistics are on; and the list of CPUs if some of them are offline.
+    let cpus = |which| fs::read_to_string(format!("/sys/devices/system/cpu/{which}")).expect("sysfs has it");
+    assert_eq!(descriptors() - open, 12 + usize::from(cpus("online") != cpus("possible")));
     let this = std::process::id();
     // It opens the files with the settings of the host.
     assert_all(&ours(&reader.read(), this));

@@ -104,13 +104,24 @@ pub(crate) fn bpf_and_perfmon() {
     let herd = Herd::new(20, 20).expect("they can be made");
     let link = Link::xdp().expect("it can be attached");
     let privileged = readers::by_iterators().read();
+    let mut new = None;
     let read = || {
         let rights: CapsHashSet = [Capability::CAP_BPF, Capability::CAP_PERFMON].into_iter().collect();
         caps::set(None, CapSet::Effective, &rights).expect("a thread may drop capabilities");
         let mut reader = Reader::default();
-        (reader.choices().to_vec(), reader.read(), reader.read())
+        let first = reader.read();
+        new = Some(Herd::new(3, 3).expect("the rights are enough for these, too"));
+        (reader.choices().to_vec(), first, reader.read())
     };
-    let (choices, first, second) = thread::spawn(read).join().expect("a reading does not panic");
+    let (choices, first, second) =
+        thread::scope(|scope| scope.spawn(read).join().expect("a reading does not panic"));
+    let new = new.expect("they were made");
+    for program in new.programs().iter().map(Program::id) {
+        assert!(readers::program(&second, program).facts.name.starts_with("herd"));
+    }
+    for map in new.maps().iter().map(Map::id) {
+        assert_eq!(readers::map(&second, map).frozen, Some(false));
+    }
     assert!(choices.iter().all(|choice| choice.reason.is_none()), "{choices:?}");
     for snapshot in [&first, &second] {
         for program in herd.programs().iter().map(Program::id) {

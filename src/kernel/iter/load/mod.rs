@@ -9,13 +9,16 @@ mod program;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use self::object::{CompiledObject, ObjectError};
 use self::program::LinkedProgram;
+use super::cpus::SharedCpus;
 use super::files::FileMaps;
+use super::known::KnownTable;
 use super::records::IterRequest;
 use super::{BpffsList, Files, Links, Maps, Programs, Table};
 use crate::host::cpus;
@@ -93,6 +96,8 @@ struct Loader {
     /// The type ids of [`TARGETS`].
     targets: [Option<u32>; TARGETS.len()],
     request: IterRequest,
+    request_map: Arc<OwnedFd>,
+    cpus: SharedCpus,
     own_objects: Vec<(Kind, u32)>,
 }
 
@@ -128,31 +133,49 @@ impl Loader {
             }
             create_map(&definition, btf.as_fd()).map(|map| (definition.name, map))
         });
-        let maps = maps.collect::<Result<_, _>>()?;
-        let loader = Self { object, btf, maps, targets, request, own_objects: Vec::new() };
-        let map = loader.map(CPUS)?;
-        for (index, number) in cpus.into_iter().enumerate() {
-            let index = u32::try_from(index).expect("far less than 2^32 CPUs");
-            // An offset, which the programs determine, and the number of the CPU.
-            let value = [0, 0, number, 0];
-            sys::update_map(map, index, &value).map_err(not_filled)?;
-        }
-        sys::update_map(loader.map(REQUEST)?, 0, &request).map_err(not_filled)?;
-        Ok(loader)
+        let maps = maps.collect::<Result<Vec<_>, _>>()?;
+        let find = |name| find_map(&maps, name).map_err(|error| unusable(&error));
+        let array = find(CPUS)?;
+        let own_objects = [array, find(REQUEST)?].map(|map| sys::map_info(map).map(|info| info.value.id));
+        let own_objects = own_objects.into_iter().map(|id| id.map(|id| (Kind::Map, id)));
+        let own_objects = own_objects.collect::<Result<_, _>>().map_err(not_identified)?;
+        let cpus = SharedCpus::fill(duplicate(array)?, cpus).map_err(not_filled)?;
+        let request_map = Arc::new(duplicate(find(REQUEST)?)?);
+        sys::update_map(request_map.as_fd(), 0, &request).map_err(not_filled)?;
+        Ok(Self { object, btf, maps, targets, request, request_map, cpus, own_objects })
     }
 
     fn programs(&mut self) -> Result<Programs, Refusal> {
-        let request = duplicate(self.map(REQUEST)?)?;
-        let id = sys::map_info(request.as_fd()).map_err(not_identified)?.value.id;
-        let program = self.program("bpf_metrics_exporter_program", "bpf_prog")?;
-        let table = self.table(Kind::Program, "bpf_prog", &program, None)?;
-        self.own_objects.push((Kind::Map, id));
-        Ok(Programs::new(table, request, self.request))
+        let iterator = ("bpf_metrics_exporter_program", "bpf_prog");
+        let table = self.known_table(Kind::Program, iterator, "bpf_metrics_exporter_program_pass")?;
+        Ok(Programs::new(table))
     }
 
     fn maps(&mut self) -> Result<Maps, Refusal> {
-        let program = self.program("bpf_metrics_exporter_map", "bpf_map")?;
-        Ok(Maps::new(self.table(Kind::Map, "bpf_map", &program, None)?))
+        let iterator = ("bpf_metrics_exporter_map", "bpf_map");
+        Ok(Maps::new(self.known_table(Kind::Map, iterator, "bpf_metrics_exporter_map_pass")?))
+    }
+
+    /// Loads the iterator over a table, and the program for passes over the objects that it has visited.
+    fn known_table(
+        &mut self,
+        kind: Kind,
+        (function, table): (&str, &str),
+        pass: &str,
+    ) -> Result<KnownTable, Refusal> {
+        let program = self.program(function, table)?;
+        let iterator = self.table(kind, table, &program, None)?;
+        let pass = self
+            .program(pass, "task")
+            .and_then(|program| self.table(kind, "task", &program, Some(Pid::this())));
+        Ok(KnownTable::new(
+            kind,
+            iterator,
+            pass,
+            Arc::clone(&self.request_map),
+            self.request,
+            self.cpus.clone(),
+        ))
     }
 
     fn links(&mut self) -> Result<Links, Refusal> {
@@ -191,7 +214,7 @@ impl Loader {
             return Err(Refusal::new(error, format!("this kernel has no iter/{table}")));
         };
         let linked = LinkedProgram::link(&self.object, function).and_then(|mut program| {
-            program.resolve_maps(|name| self.find_map(name).map(|map| map.as_raw_fd()))?;
+            program.resolve_maps(|name| find_map(&self.maps, name).map(|map| map.as_raw_fd()))?;
             Ok(program)
         });
         let linked = linked.map_err(|error| unusable(&error))?;
@@ -232,13 +255,13 @@ impl Loader {
     }
 
     fn map(&self, name: &str) -> Result<BorrowedFd<'_>, Refusal> {
-        self.find_map(name).map_err(|error| unusable(&error))
+        find_map(&self.maps, name).map_err(|error| unusable(&error))
     }
+}
 
-    fn find_map(&self, name: &str) -> Result<BorrowedFd<'_>, ObjectError> {
-        let map = self.maps.iter().find(|(of, _)| of == name);
-        map.map(|(_, map)| map.as_fd()).ok_or_else(|| ObjectError::NoMap(name.to_owned()))
-    }
+fn find_map<'a>(maps: &'a [(String, OwnedFd)], name: &str) -> Result<BorrowedFd<'a>, ObjectError> {
+    let map = maps.iter().find(|(of, _)| of == name);
+    map.map(|(_, map)| map.as_fd()).ok_or_else(|| ObjectError::NoMap(name.to_owned()))
 }
 
 fn create_map(definition: &MapDefinition, btf: BorrowedFd<'_>) -> Result<OwnedFd, Refusal> {

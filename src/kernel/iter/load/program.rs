@@ -118,9 +118,11 @@ mod tests {
     use super::super::OBJECT;
     use super::*;
 
-    const PROGRAMS: [&str; 5] = [
+    const PROGRAMS: [&str; 7] = [
         "bpf_metrics_exporter_program",
+        "bpf_metrics_exporter_program_pass",
         "bpf_metrics_exporter_map",
+        "bpf_metrics_exporter_map_pass",
         "bpf_metrics_exporter_link",
         "bpf_metrics_exporter_files",
         "bpf_metrics_exporter_bpffs",

@@ -179,7 +179,26 @@ fn structures_are_laid_out_as_in_the_object() {
         (
             "request",
             size_of::<IterRequest>(),
-            members!(IterRequest { program_facts_from, flag_tracepoint, flag_kprobe, flag_uprobe }),
+            members!(IterRequest {
+                program_facts_from,
+                flag_tracepoint,
+                flag_kprobe,
+                flag_uprobe,
+                known_below,
+                possible_cpus,
+                online_cpus,
+                pass
+            }),
+        ),
+        (
+            "program_counters",
+            size_of::<ProgramCounters>(),
+            members!(ProgramCounters { id, used_maps, runs, run_time, misses }),
+        ),
+        (
+            "map_counters",
+            size_of::<MapCounters>(),
+            members!(MapCounters { id, frozen, entries, backlog, memory_cgroup }),
         ),
         ("file_record", size_of::<FileRecord>(), members!(FileRecord { kind, id })),
         (
