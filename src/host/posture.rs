@@ -352,7 +352,11 @@ mod tests {
         ];
         for (text, enabled) in lists {
             let (root, mut issues) = (root_with(LSM, text), Issues::default());
-            assert_eq!(lsm_enabled(&mut Setting::below(root.path(), LSM), &mut issues), Some(enabled), "{text}");
+            assert_eq!(
+                lsm_enabled(&mut Setting::below(root.path(), LSM), &mut issues),
+                Some(enabled),
+                "{text}"
+            );
             assert_eq!(issues.all(), []);
         }
     }

@@ -186,7 +186,8 @@ impl ProgramStream {
     pub(crate) fn follow_cpus(&mut self) -> Result<()> {
         let online = self.online.read()?;
         let suspended = clock::suspended();
-        let was_suspended = suspended.abs_diff(std::mem::replace(&mut self.suspended, suspended)) > SUSPENSION;
+        let was_suspended =
+            suspended.abs_diff(std::mem::replace(&mut self.suspended, suspended)) > SUSPENSION;
         let asked = if was_suspended { usize::MAX } else { ASKED_IN_TURN };
         self.follow(&online, asked, PerfRing::open)
     }

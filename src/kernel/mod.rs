@@ -230,9 +230,7 @@ impl Reader {
         let links = collect(Kind::Link, self.links.reader(), &mut cx, &mut collectors, |cx| {
             table(&mut self.links, cx, iter::Links::read)
         });
-        let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut cx, &mut collectors, |cx| {
-            self.btfs.walk(cx)
-        });
+        let btfs = collect(Kind::Btf, ReaderKind::Walk, &mut cx, &mut collectors, |cx| self.btfs.walk(cx));
         self.names.end_reading();
         let posture = self.posture(&mut collectors);
         let features = self.features(run_stats);

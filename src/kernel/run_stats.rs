@@ -367,8 +367,14 @@ mod tests {
 
     #[test]
     fn a_missing_or_empty_sysctl_is_unknown() {
-        assert_eq!(read_sysctl(&mut KeptFile::new("/nowhere")).expect("a missing file is not an error"), None);
-        assert_eq!(read_sysctl(&mut KeptFile::new("/dev/null")).expect("an empty file is not an error"), None);
+        assert_eq!(
+            read_sysctl(&mut KeptFile::new("/nowhere")).expect("a missing file is not an error"),
+            None
+        );
+        assert_eq!(
+            read_sysctl(&mut KeptFile::new("/dev/null")).expect("an empty file is not an error"),
+            None
+        );
         assert!(read_sysctl(&mut KeptFile::new("/")).is_err());
     }
 }

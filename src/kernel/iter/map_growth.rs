@@ -428,7 +428,8 @@ mod tests {
 
     #[test]
     fn maps_that_do_not_grow_have_the_memory_of_others_of_their_shape() {
-        let array = |id| MapFacts { map_type: map_type::from_number(map_type::ARRAY), flags: 0, ..map(id, 100) };
+        let array =
+            |id| MapFacts { map_type: map_type::from_number(map_type::ARRAY), flags: 0, ..map(id, 100) };
         let mut growth = Growth::default();
         for id in 1..=u32::from(PROVEN) {
             assert_eq!(growth.memory(&array(100), -1), None, "{id} are not enough");
@@ -458,7 +459,8 @@ mod tests {
 
     #[test]
     fn the_memory_of_other_types_is_never_calculated() {
-        let bloom = MapFacts { map_type: map_type::from_number(map_type::BLOOM_FILTER), flags: 0, ..map(1, 100) };
+        let bloom =
+            MapFacts { map_type: map_type::from_number(map_type::BLOOM_FILTER), flags: 0, ..map(1, 100) };
         let mut growth = Growth::default();
         for _ in 0..2 * PROVEN {
             growth.measured(&bloom, 5, 4096);

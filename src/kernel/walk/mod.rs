@@ -236,7 +236,10 @@ mod tests {
 
     #[test]
     fn the_turn_comes_to_each_id() {
-        assert_eq!(turns(1..=20, 4), [(1..=8).collect(), (9..=16).collect(), (17..=20).collect(), (1..=8).collect::<Vec<_>>()]);
+        assert_eq!(
+            turns(1..=20, 4),
+            [(1..=8).collect(), (9..=16).collect(), (17..=20).collect(), (1..=8).collect::<Vec<_>>()]
+        );
         // A list that ends with a turn: the next walk has none, and the one after it begins again.
         assert_eq!(turns(1..=8, 3), [(1..=8).collect(), vec![], (1..=8).collect::<Vec<_>>()]);
         assert_eq!(turns(3..=5, 2), [vec![3, 4, 5], vec![3, 4, 5]]);

@@ -131,7 +131,15 @@ impl Encoder {
             reading: Reading { exporter_since: sample.snapshot.reader_started_at, taken_at, clock },
             entity: 0,
             time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock, is_set },
-            requests: RequestWriter::new(self.max_request, clock, temporality, head, buffers, &mut begin, &mut emit),
+            requests: RequestWriter::new(
+                self.max_request,
+                clock,
+                temporality,
+                head,
+                buffers,
+                &mut begin,
+                &mut emit,
+            ),
         };
         visit(Some(sample), &mut cycle);
         cycle.requests.finish();
