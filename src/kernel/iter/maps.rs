@@ -383,7 +383,9 @@ mod tests {
         let cache = cache(&[map(5, HASH, 3), map(6, HASH, 3), map(7, ARRAY, -1)]);
         let known = |id, entries, backlog| MapCounters { id, frozen: 1, entries, backlog, memory_cgroup: 77 };
         let mut parser = MapParser::new(&cache, BootTime::from_secs(2));
-        [known(5, 3, -1), known(6, 4, -1), known(7, -1, 24)].iter().for_each(|map| parser.add_known(map));
+        for map in [known(5, 3, -1), known(6, 4, -1), known(7, -1, 24)] {
+            parser.add_known(&map);
+        }
         assert_eq!((parser.unchanged, parser.all_cached, parser.highest()), (3, true, 7));
         assert_eq!(parser.stale_mem, [(1, 4)], "its memory may have changed");
         let values = parser.rows.iter().map(|row| (row.entries, row.backlog));

@@ -415,7 +415,9 @@ mod tests {
         let known = |id, used_maps| ProgramCounters { id, used_maps, runs: 7, run_time: 80, misses: 1 };
         let read = |stream: &[ProgramCounters]| {
             let mut parser = ProgramParser::new(&cached, PAGE);
-            stream.iter().for_each(|counters| parser.add_known(counters));
+            for counters in stream {
+                parser.add_known(counters);
+            }
             (parser.rows, parser.missing)
         };
         let (rows, missing) = read(&[known(3, 0), known(9, 2)]);
