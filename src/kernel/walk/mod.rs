@@ -128,7 +128,7 @@ impl<T: ObjectTable> Known<T> {
             }
             let cached = cached.seek(id);
             let read = match cached {
-                Some(cached) if !T::CHANGES && !turn.takes(id) => unqueried(cx, cached),
+                Some(cached) if !T::CHANGES && !turn.takes(id) => Some(unqueried(cx, cached)),
                 _ => object::<T>(cx, id, cached),
             };
             if let Some((object, row)) = read {
@@ -181,7 +181,7 @@ fn object<T: ObjectTable>(
         Err(Error { errno: Errno::ENOENT | Errno::EAGAIN, .. }) => return None,
         Err(error) => {
             cx.issues.record(T::KIND, error);
-            return unqueried(cx, cached?);
+            return Some(unqueried(cx, cached?));
         }
     };
     let fd = fd.as_fd();
@@ -189,7 +189,7 @@ fn object<T: ObjectTable>(
         Ok(info) => info,
         Err(error) => {
             cx.issues.record(T::KIND, error);
-            return unqueried(cx, cached?);
+            return Some(unqueried(cx, cached?));
         }
     };
     let cached = cached.filter(|cached| T::is_same(&cached.facts, &info));
@@ -211,11 +211,11 @@ fn object<T: ObjectTable>(
 fn unqueried<T: ObjectTable>(
     cx: &mut ReadContext<'_>,
     CachedObject { facts, extra }: &CachedObject<T>,
-) -> Option<(CachedObject<T>, T::Row)> {
+) -> (CachedObject<T>, T::Row) {
     let mut object = CachedObject { facts: Arc::clone(facts), extra: *extra };
     let mut row = T::row(Arc::clone(facts), None);
     T::complete(cx, None, &mut object.extra, &mut row);
-    Some((object, row))
+    (object, row)
 }
 
 #[cfg(test)]
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     /// Returns the ids whose turn it is in each of so many walks over a list.
-    fn turns(ids: impl Iterator<Item = u32> + Clone, walks: usize) -> Vec<Vec<u32>> {
+    fn turns(ids: std::ops::RangeInclusive<u32>, walks: usize) -> Vec<Vec<u32>> {
         let mut last = 0;
         let walk = |_| {
             let mut turn = Turn::after(last);
