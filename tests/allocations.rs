@@ -66,7 +66,7 @@ fn buffers_of_delivered_requests_are_reused() {
     encoder.encode_each(sample, || (), drop);
     let mut bytes = 0;
     let info = allocation_counter::measure(|| {
-        encoder.encode_each(sample, || (), |request| bytes += request.bytes.len())
+        encoder.encode_each(sample, || (), |request| bytes += request.bytes.len());
     });
     assert!(bytes > 50 * MAX_REQUEST, "{bytes} bytes in all");
     assert!(info.bytes_max < 2 * MAX_REQUEST as u64, "{} bytes at most", info.bytes_max);
