@@ -261,3 +261,70 @@ impl Write for Counted<'_> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::select::Selected;
+    use crate::model::{BootTime, Build, WallClock};
+    use crate::web::activity::Activity;
+    use crate::web::connections::Scrapes;
+
+    /// A source whose readings are each later than the one before.
+    fn source() -> Source {
+        let mut second = 0;
+        let read = move || {
+            second += 1;
+            let taken_at = BootTime::from_secs(second);
+            Snapshot::begun(taken_at, BootTime::default(), WallClock::default())
+        };
+        let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };
+        let exporter = move || Exporter {
+            build: build.clone(),
+            process: None,
+            resource: Arc::default(),
+            lost_log_lines: 0,
+            destinations: Vec::new(),
+            delivery: None,
+        };
+        Source::new(Worker::start("reading").expect("a thread"), read, Selected::all, exporter)
+    }
+
+    #[tokio::test]
+    async fn few_answers_are_kept_without_compression_and_only_while_they_are_taken() {
+        let source = source();
+        let answers = Answers::new(Worker::start("rendering").expect("a thread"), false);
+        let activity = Activity::new(Instant::now());
+        let scrape = Arc::new(Scrapes::new(0).admit(&activity).expect("there is no limit"));
+        let content = AnswerContent::Metrics(Format::Text, Collectors::parse("").expect("it is empty"));
+        let get = async |coding| {
+            let reading = source.begun_since(Some(Instant::now())).await;
+            let request = Request { content, coding };
+            answers.get(&source, reading, request, &scrape).await.expect("it is rendered")
+        };
+        let is_plain = |answer: &Answer| matches!(answer, Answer::Lines { .. });
+        let mut taken = Vec::new();
+        for _ in 0..bounds::PLAIN_ANSWERS {
+            taken.push(get(Coding::Identity).await);
+        }
+        assert!(taken.iter().all(|answer| is_plain(answer)));
+        assert!(!is_plain(&*get(Coding::Identity).await), "slow clients hold as many as there may be");
+        assert!(!is_plain(&*get(Coding::Gzip).await), "it is compressed as it was asked for");
+        taken.pop();
+        // What is kept of the last reading is compressed, and so is that of this one.
+        assert!(is_plain(&*get(Coding::Identity).await), "one was taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_freed_when_there_are_no_scrapes() {
+        let source = source();
+        let answers = Answers::new(Worker::start("rendering").expect("a thread"), false);
+        let reading = source.latest().await;
+        let key = Request { content: AnswerContent::Snapshot, coding: Coding::Zstd };
+        let kept = Arc::downgrade(&answers.cell(&reading.snapshot, key));
+        assert!(kept.upgrade().is_some());
+        answers.kept().used = Instant::now().checked_sub(bounds::ANSWERS_KEPT * 2);
+        tokio::time::sleep(bounds::ANSWERS_KEPT).await;
+        assert!(kept.upgrade().is_none());
+    }
+}
