@@ -104,7 +104,8 @@ impl Exporter {
 
 /// Returns the least processor time of this thread for something.
 fn least<T>(mut work: impl FnMut() -> T) -> Duration {
-    let now = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has the clock"));
+    let now =
+        || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has the clock"));
     let measured = (0..runs(20)).map(|_| {
         let before = now();
         drop(std::hint::black_box(work()));
@@ -146,7 +147,8 @@ fn main() {
     }
     let without = Exporter::start().resident();
     let herd = Herd::new(7_000, 9_000).expect("objects can be made");
-    let mut enricher = Enricher::new(Reader::default(), enrich::EnrichOptions::default(), NameCache::default());
+    let mut enricher =
+        Enricher::new(Reader::default(), enrich::EnrichOptions::default(), NameCache::default());
     let snapshot = enricher.read();
     let reading = least(|| enricher.read());
     drop(enricher);
@@ -166,9 +168,15 @@ fn main() {
             as_float(size) / as_float(text)
         ));
     }
-    report(format_args!("  a scrape without: {:.1} ms, / reading {:.2}", plain.as_secs_f64() * 1e3, ratio(plain, reading)));
+    report(format_args!(
+        "  a scrape without: {:.1} ms, / reading {:.2}",
+        plain.as_secs_f64() * 1e3,
+        ratio(plain, reading)
+    ));
     let resident = exporter.resident();
     let each = resident.saturating_sub(without) * 1024 / 16_000;
-    report(format_args!("  resident memory {resident} kB, {without} kB without objects, {each} bytes an object"));
+    report(format_args!(
+        "  resident memory {resident} kB, {without} kB without objects, {each} bytes an object"
+    ));
     drop(herd);
 }

@@ -19,9 +19,8 @@ pub fn unmap_code() -> usize {
     for segment in segments {
         // SAFETY: a segment that is not writable has the content of the file and nothing else, and a page of it that is used after this
         // is read from there again. The linker refuses relocations in such segments (`-z text`).
-        let result = unsafe {
-            libc::madvise(segment.start as *mut libc::c_void, segment.len(), libc::MADV_DONTNEED)
-        };
+        let result =
+            unsafe { libc::madvise(segment.start as *mut libc::c_void, segment.len(), libc::MADV_DONTNEED) };
         // Without it they stay in memory.
         if result == 0 {
             unmapped += segment.len();

@@ -94,8 +94,8 @@ impl Body {
     }
 
     /// Returns a body with an answer that was rendered for this coding.
-    pub(super) fn answer(answer: Arc<Answer>, coding: Coding, scrape: Arc<Scrape>, busy: Busy) -> Self {
-        let content = match &*answer {
+    pub(super) fn answer(answer: &Arc<Answer>, coding: Coding, scrape: Arc<Scrape>, busy: Busy) -> Self {
+        let content = match &**answer {
             Answer::Compressed { pieces, plain } => {
                 let pieces = Pieces::new(Arc::clone(pieces));
                 match coding {
@@ -105,7 +105,7 @@ impl Body {
             }
             Answer::Lines { lines, .. } => {
                 let cursor = Box::new(Cursor::new(Arc::clone(lines)));
-                Content::Lines { cursor, left: lines.text_len(), _answer: Arc::clone(&answer) }
+                Content::Lines { cursor, left: lines.text_len(), _answer: Arc::clone(answer) }
             }
         };
         Self::new(content, Some(scrape), busy)

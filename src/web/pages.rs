@@ -283,11 +283,7 @@ struct Scraped {
 impl Scraped {
     fn response(self, is_head: bool, busy: Busy) -> Response<Body> {
         let Self { format, coding, answer, scrape } = self;
-        let body = if is_head {
-            Body::text("", busy)
-        } else {
-            Body::answer(answer, coding, scrape, busy)
-        };
+        let body = if is_head { Body::text("", busy) } else { Body::answer(&answer, coding, scrape, busy) };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         let media_type = match format {

@@ -323,7 +323,7 @@ impl Document {
             DocumentContent::Rendered(bytes, scrape) => {
                 Body::stored(Pieces::new([bytes].into()), scrape, busy)
             }
-            DocumentContent::Answer(answer, scrape) => Body::answer(answer, coding, scrape, busy),
+            DocumentContent::Answer(answer, scrape) => Body::answer(&answer, coding, scrape, busy),
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();

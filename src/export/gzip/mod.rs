@@ -77,7 +77,7 @@ impl<W: Write> Encoder<W> {
             text: Vec::with_capacity(WINDOW + BLOCK),
             begin: 0,
             // Far from the entries of an empty table.
-            position: 2 * (WINDOW + BLOCK) as u32,
+            position: truncated(2 * (WINDOW + BLOCK)),
             table: Box::new([0; 1 << HASH_BITS]),
             distance: 1,
             tokens: Vec::new(),
@@ -148,7 +148,8 @@ impl<W: Write> Encoder<W> {
             let len = common(&text[at - last..end - last], &text[at..end]);
             literals[END + 1 + length_symbol(len)] += 1;
             distances[distance_symbol(last).0] += 1;
-            tokens.push(Token::Match { len: truncated(len) as u16, distance: truncated(last) as u16 });
+            let short = |number: usize| u16::try_from(number).expect("at most the window");
+            tokens.push(Token::Match { len: short(len), distance: short(last) });
             at += len;
         }
         for &byte in &text[at..] {
@@ -251,7 +252,8 @@ impl Bits {
             counts[usize::from(run.symbol)] += 1;
         }
         let lengths = lengths(&counts, MAX_LENGTH_CODE);
-        let written = LENGTHS_ORDER.iter().rposition(|&symbol| lengths[symbol] > 0).map_or(4, |last| 4.max(last + 1));
+        let written =
+            LENGTHS_ORDER.iter().rposition(|&symbol| lengths[symbol] > 0).map_or(4, |last| 4.max(last + 1));
         self.put(truncated(literals.len() - (END + 1)), 5);
         self.put(truncated(distances.len() - 1), 5);
         self.put(truncated(written - 4), 4);
@@ -369,7 +371,13 @@ mod tests {
         (0..6_000)
             .map(|line| {
                 number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                format!("family_{}{{id=\"{}\",name=\"object_{}\"}} {}\n", line / 1000, line + seed, line % 3, number >> 20)
+                format!(
+                    "family_{}{{id=\"{}\",name=\"object_{}\"}} {}\n",
+                    line / 1000,
+                    line + seed,
+                    line % 3,
+                    number >> 20
+                )
             })
             .collect()
     }
@@ -405,13 +413,13 @@ mod tests {
 
     #[test]
     fn long_runs_and_far_repetitions_are_found() {
-        let mut text = vec![b'a'; 1_000_000];
+        let text = vec![b'a'; 1_000_000];
         assert!(compressed([&*text]).len() < 2_500);
         // A block of noise, repeated as far away as a match may be.
         let mut number = 1_u32;
-        text = std::iter::repeat_with(|| {
+        let text: Vec<u8> = std::iter::repeat_with(|| {
             number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (number >> 24) as u8
+            number.to_be_bytes()[0]
         })
         .take(WINDOW)
         .collect();

@@ -17,6 +17,7 @@ pub(super) const LENGTHS_ORDER: [usize; 19] =
     [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// The shortest length of each symbol, and the number of bits behind it.
+#[expect(clippy::cast_possible_truncation, reason = "the numbers are below 300")]
 const LENGTHS: [(u16, u32); LITERALS - END - 1] = {
     let mut lengths = [(0, 0); LITERALS - END - 1];
     let (mut symbol, mut base) = (0, 3);
@@ -32,6 +33,7 @@ const LENGTHS: [(u16, u32); LITERALS - END - 1] = {
 };
 
 /// The symbol of each length.
+#[expect(clippy::cast_possible_truncation, reason = "there are 29 symbols")]
 static SYMBOLS: [u8; MAX_MATCH + 1] = {
     let mut symbols = [0; MAX_MATCH + 1];
     let mut symbol = 0;
@@ -57,6 +59,7 @@ pub(super) fn length_base(symbol: usize) -> (u16, u32) {
 }
 
 /// Returns the symbol of a distance, the bits behind it, and their number.
+#[expect(clippy::cast_possible_truncation, reason = "there are 13 bits at most")]
 pub(super) const fn distance_symbol(distance: usize) -> (usize, u16, u32) {
     let distance = distance - 1;
     if distance < 4 {
@@ -75,15 +78,21 @@ mod tests {
     /// The tables of the RFC.
     #[test]
     fn symbols_are_those_of_the_format() {
-        let lengths = [(3, 0, 0), (10, 7, 0), (11, 8, 1), (18, 11, 1), (130, 23, 4), (257, 27, 5), (258, 28, 0)];
+        let lengths =
+            [(3, 0, 0), (10, 7, 0), (11, 8, 1), (18, 11, 1), (130, 23, 4), (257, 27, 5), (258, 28, 0)];
         for (length, symbol, extra_bits) in lengths {
             assert_eq!(length_symbol(length), symbol, "{length}");
             assert_eq!(length_base(symbol).1, extra_bits, "{length}");
         }
         assert_eq!(length_base(23).0, 115);
-        for (distance, expected) in
-            [(1, (0, 0, 0)), (4, (3, 0, 0)), (5, (4, 0, 1)), (24, (8, 7, 3)), (24577, (29, 0, 13)), (32768, (29, 8191, 13))]
-        {
+        for (distance, expected) in [
+            (1, (0, 0, 0)),
+            (4, (3, 0, 0)),
+            (5, (4, 0, 1)),
+            (24, (8, 7, 3)),
+            (24577, (29, 0, 13)),
+            (32768, (29, 8191, 13)),
+        ] {
             assert_eq!(distance_symbol(distance), expected, "{distance}");
         }
     }

@@ -70,7 +70,13 @@ impl Blocks {
 }
 
 /// Writes what follows the key labels: these labels and the closing brace. Without any label there are no braces.
-pub(super) fn write_labels<T>(text: &mut String, key: &str, labels: &[Named<T>], value: &T, clock: WallClock) {
+pub(super) fn write_labels<T>(
+    text: &mut String,
+    key: &str,
+    labels: &[Named<T>],
+    value: &T,
+    clock: WallClock,
+) {
     let begin = text.len();
     let mut empty = key.is_empty();
     if empty {

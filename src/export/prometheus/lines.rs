@@ -191,7 +191,9 @@ impl<'a> Output<'a> {
         let Self::Lines { parts, text, columns } = self else { return };
         let mut columns = std::mem::take(columns);
         if columns.iter().any(|column| !column.rest.text.is_empty()) {
-            columns.iter_mut().for_each(|column| column.rest.shrink());
+            for column in &mut columns {
+                column.rest.shrink();
+            }
             if !text.is_empty() {
                 parts.push(Part::Text(std::mem::take(text)));
             }

@@ -333,7 +333,8 @@ fn lines_are_the_whole_in_pieces_of_any_size() {
             assert_eq!(lines.text_len(), whole.len() as u64);
             for size in [1, 100, 16 << 10, whole.len() + 1] {
                 let mut cursor = Cursor::new(std::sync::Arc::clone(&lines));
-                let pieces = std::iter::repeat_with(|| cursor.read(size)).take_while(|piece| !piece.is_empty());
+                let pieces =
+                    std::iter::repeat_with(|| cursor.read(size)).take_while(|piece| !piece.is_empty());
                 let text = pieces.collect::<Vec<_>>().concat();
                 assert!(text == whole.as_bytes(), "{format:?} in pieces of {size}");
             }
@@ -416,6 +417,8 @@ fn slow_readers_without_compression_get_the_whole_text() {
     assert!(lines > 30_000, "{lines}: too few to fill the buffers of the kernel");
     for text in texts {
         assert_eq!(text.lines().count(), lines);
-        assert!(text.lines().all(|line| line.starts_with('#') || line.contains(' ')) && text.ends_with("} 1\n"));
+        assert!(
+            text.lines().all(|line| line.starts_with('#') || line.contains(' ')) && text.ends_with("} 1\n")
+        );
     }
 }

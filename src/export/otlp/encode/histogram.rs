@@ -1,7 +1,6 @@
 //! Points of exponential histograms. Entry point: [`write_point`]. Source: `opentelemetry/proto/metrics/v1/metrics.proto`.
 
-use super::point::{NO_RECORDED_VALUE, Point};
-use super::series::Attributes;
+use super::point::{Attributes, NO_RECORDED_VALUE, Point};
 use crate::export::wire;
 use crate::metrics::Value;
 use crate::model::{ExponentialBuckets, Histogram};

@@ -8,8 +8,7 @@ use prost::bytes::Bytes;
 
 use super::buffers::BufferPool;
 use super::histogram;
-use super::point::{NO_RECORDED_VALUE, Point};
-use super::series::Attributes;
+use super::point::{Attributes, NO_RECORDED_VALUE, Point};
 use crate::export::otlp::settings::{Compression, Temporality};
 use crate::export::wire;
 use crate::metrics::{Metric, MetricKind, Value};

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use super::point::Attributes;
 use super::request::{nanoseconds, write_attribute};
 use super::unchanged::{LastSent, Repetition};
 use crate::metrics::{Carries, Entity, Label, LabelValue, Series, Value};
@@ -152,28 +153,6 @@ pub(super) fn match_series<T>(
     ended
 }
 
-/// Encoded attributes of a point, in two parts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attributes<'a>(pub(super) [&'a [u8]; 2]);
-
-impl Attributes<'_> {
-    pub(super) fn len(self) -> usize {
-        self.0[0].len() + self.0[1].len()
-    }
-
-    pub(super) fn append_to(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0[0]);
-        out.extend_from_slice(self.0[1]);
-    }
-}
-
-impl PartialEq for Attributes<'_> {
-    /// Wherever they are divided.
-    fn eq(&self, other: &Self) -> bool {
-        self.0.iter().copied().flatten().eq(other.0.iter().copied().flatten())
-    }
-}
-
 /// The attributes that were encoded last, to share those that are equal: objects of a kind and of an owner come one after the other.
 #[derive(Debug)]
 pub(super) struct CommonAttributes {
@@ -246,7 +225,10 @@ mod tests {
         let (mut sent, mut common) = (Vec::new(), CommonAttributes::default());
         match_series(&table::PROGRAM_HOLDER, &holders, &mut sent, time, &mut common);
         for (id, (pair, holder)) in sent.windows(3).zip(&holders).enumerate() {
-            assert!(Arc::ptr_eq(&pair[0].common, &pair[2].common) && !Arc::ptr_eq(&pair[0].common, &pair[1].common));
+            assert!(
+                Arc::ptr_eq(&pair[0].common, &pair[2].common)
+                    && !Arc::ptr_eq(&pair[0].common, &pair[1].common)
+            );
             assert!(pair[0].own.len() < 20 && pair[0].common.len() > 20, "{id}");
             let whole: Vec<u8> = pair[0].attributes(Carries::Info).0.concat();
             let text = String::from_utf8_lossy(&whole);
