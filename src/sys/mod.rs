@@ -6,7 +6,6 @@ pub(crate) mod bpf;
 mod error;
 pub mod inherited;
 pub mod malloc;
-pub mod mapped;
 pub mod nss;
 pub(crate) mod os;
 pub(crate) mod perf;

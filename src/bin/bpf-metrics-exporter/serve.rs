@@ -23,7 +23,6 @@ use bpf_metrics_exporter::metrics::select::{Selected, Selection};
 use bpf_metrics_exporter::model::{self, BootTime, Build, Exporter, OwnProcess, SettingInForce, Snapshot};
 use bpf_metrics_exporter::sandbox::{Files, Needs, Sandbox};
 use bpf_metrics_exporter::source::Source;
-use bpf_metrics_exporter::sys::mapped;
 use bpf_metrics_exporter::worker::Worker;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,9 +44,6 @@ const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After so long it is tried again to publish the last events.
 const LAST_EVENTS_RETRY: Duration = Duration::from_millis(1);
-
-/// After so many readings, everything that an ordinary cycle uses has been used, and the code of the start is not needed any more.
-const READINGS_OF_START: u32 = 3;
 
 /// How long the tasks have to end once they are cancelled.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -89,8 +85,6 @@ pub(super) fn serve(
         warn!("{warning}");
     }
     messages::warn_of_missing_sockets(&export.collection.lookup);
-    // Twice during the start, so that its parts are not in memory together.
-    mapped::unmap_code();
     finish(run(export, endpoint, baseline, confined))
 }
 
@@ -187,7 +181,6 @@ fn run(
     info!("sandbox: {}", confined.sandbox);
     let mut warned = Warned::of(options.least);
     warned.warn_of(&first.snapshot);
-    mapped::unmap_code();
     let First { reader, snapshot, resource } = first;
     let receivers = push.as_ref().map_or_else(Vec::new, |push| Receivers::of(push).all);
     let about = About::new(&receivers, resource, snapshot.reader_started_at);
@@ -324,12 +317,7 @@ fn source(
         info!("exporting {selection}; totals cover all objects");
     }
     let process = Arc::clone(&about.process);
-    let mut readings = 0_u32;
     let read = move || {
-        readings = readings.saturating_add(1);
-        if readings == READINGS_OF_START {
-            debug!("unmapped {} bytes of code", mapped::unmap_code());
-        }
         let began = Instant::now();
         let snapshot = reader.read();
         *process.lock().expect("no reading panics") = own_process::read();
