@@ -1,24 +1,23 @@
-//! Rendered answers: one for all who scrape the same reading in the same format, compression and selection, kept compressed.
+//! Rendered answers: one for all who scrape the same reading in the same format, compression and selection.
 //! Entry point: [`Answers::get`].
 //!
-//! A client that takes no compression gets its copy decompressed piece by piece, so that slow clients hold a twentieth of the text.
+//! They are kept compressed. A few for clients that take no compression are kept as lines instead, half of the text, until these
+//! clients have taken them; further ones are decompressed piece by piece, so that many slow clients hold a twentieth of the text each.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use hyper::body::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::bounds;
 use super::collectors::Collectors;
 use super::connections::Scrape;
 use super::negotiate::{Coding, Format};
-use crate::export::json_stream;
-use crate::export::prometheus::{self, protobuf};
+use crate::export::prometheus::{self, Lines, protobuf};
+use crate::export::{gzip, json_stream};
 use crate::model::{Exporter, Snapshot};
 use crate::source::{Reading, Source};
 use crate::worker::Worker;
@@ -42,18 +41,19 @@ pub(super) enum AnswerContent {
 }
 
 /// A rendered answer.
-pub(super) struct Answer {
-    /// The compressed text.
-    pub(super) pieces: Arc<[Bytes]>,
-    /// Size of the text itself, in bytes.
-    pub(super) plain: u64,
-}
-
-/// How a request's answer is stored.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    content: AnswerContent,
-    is_zstd: bool,
+pub(super) enum Answer {
+    /// Compressed as the request wants it, with gzip if it wants no compression.
+    Compressed {
+        pieces: Arc<[Bytes]>,
+        /// Size of the text itself, in bytes.
+        plain: u64,
+    },
+    /// Not compressed.
+    Lines {
+        lines: Arc<Lines>,
+        /// Of [`bounds::PLAIN_ANSWERS`], for as long as a client takes it.
+        _room: OwnedSemaphorePermit,
+    },
 }
 
 /// The answers of the newest reading.
@@ -62,6 +62,8 @@ pub(super) struct Answers {
     /// Whether `OpenMetrics` has the start of each counter.
     created: bool,
     kept: Mutex<Kept>,
+    /// For answers without compression.
+    room: Arc<Semaphore>,
 }
 
 /// The place of an answer; `None` until it is rendered.
@@ -70,7 +72,7 @@ type Cell = Arc<watch::Sender<Option<Arc<Answer>>>>;
 #[derive(Default)]
 struct Kept {
     reading: Option<Arc<Snapshot>>,
-    answers: HashMap<Key, Cell>,
+    answers: HashMap<Request, Cell>,
     used: Option<Instant>,
     /// Whether a task waits to free them.
     expires: bool,
@@ -78,7 +80,8 @@ struct Kept {
 
 impl Answers {
     pub(super) fn new(worker: Worker, created: bool) -> Arc<Self> {
-        Arc::new(Self { worker, created, kept: Mutex::default() })
+        let room = Arc::new(Semaphore::new(bounds::PLAIN_ANSWERS));
+        Arc::new(Self { worker, created, kept: Mutex::default(), room })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -98,9 +101,7 @@ impl Answers {
         request: Request,
         scrape: &Arc<Scrape>,
     ) -> io::Result<Arc<Answer>> {
-        let Request { content, coding } = request;
-        let key = Key { content, is_zstd: coding == Coding::Zstd };
-        let cell = self.cell(&reading.snapshot, key);
+        let cell = self.cell(&reading.snapshot, request);
         let mut rendered = cell.subscribe();
         let turn = tokio::select! {
             biased;
@@ -109,6 +110,7 @@ impl Answers {
             turn = self.worker.turn() => turn,
         };
         let (exporter, created) = (source.exporter(), self.created);
+        let room = Arc::clone(&self.room);
         let scrape = Arc::clone(scrape);
         let render = move || {
             let _scrape = scrape;
@@ -116,7 +118,7 @@ impl Answers {
             if let Some(answer) = &*cell.borrow() {
                 return Ok(Arc::clone(answer));
             }
-            let answer = Arc::new(render(reading, &exporter, key, created)?);
+            let answer = Arc::new(render(reading, &exporter, request, created, &room)?);
             cell.send_replace(Some(Arc::clone(&answer)));
             Ok(answer)
         };
@@ -124,7 +126,7 @@ impl Answers {
     }
 
     /// Returns the place of an answer, which is not kept if the reading is not the newest.
-    fn cell(self: &Arc<Self>, snapshot: &Arc<Snapshot>, key: Key) -> Cell {
+    fn cell(self: &Arc<Self>, snapshot: &Arc<Snapshot>, request: Request) -> Cell {
         let mut kept = self.kept();
         let kept = &mut *kept;
         let is_same = kept.reading.as_ref().is_some_and(|reading| Arc::ptr_eq(reading, snapshot));
@@ -140,10 +142,10 @@ impl Answers {
             kept.expires = true;
             tokio::spawn(expire(Arc::downgrade(self)));
         }
-        if kept.answers.len() >= bounds::ANSWERS && !kept.answers.contains_key(&key) {
+        if kept.answers.len() >= bounds::ANSWERS && !kept.answers.contains_key(&request) {
             return Cell::default();
         }
-        Arc::clone(kept.answers.entry(key).or_default())
+        Arc::clone(kept.answers.entry(request).or_default())
     }
 }
 
@@ -160,34 +162,51 @@ async fn expire(answers: Weak<Answers>) {
     }
 }
 
-fn render(reading: Reading, exporter: &Exporter, key: Key, created: bool) -> io::Result<Answer> {
+fn render(
+    reading: Reading,
+    exporter: &Exporter,
+    request: Request,
+    created: bool,
+    room: &Arc<Semaphore>,
+) -> io::Result<Answer> {
     let Reading { snapshot, mut selected } = reading;
+    let text = |format| match format {
+        Format::Text => Some(prometheus::Format::Text),
+        Format::OpenMetrics if created => Some(prometheus::Format::OpenMetricsCreated),
+        Format::OpenMetrics => Some(prometheus::Format::OpenMetrics),
+        Format::Protobuf => None,
+    };
+    if let AnswerContent::Metrics(_, collectors) = request.content {
+        selected.metrics = collectors.restrict(&selected.metrics);
+    }
+    let sample = selected.sample(Some(exporter));
+    if let (AnswerContent::Metrics(format, _), Coding::Identity) = (request.content, request.coding)
+        && let Some(format) = text(format)
+        && let Ok(room) = Arc::clone(room).try_acquire_owned()
+    {
+        return Ok(Answer::Lines { lines: Arc::new(prometheus::lines(sample, format)), _room: room });
+    }
     let mut plain = 0;
-    let mut write = |out: &mut dyn Write| match key.content {
+    let write = |out: &mut dyn Write| match request.content {
         AnswerContent::Snapshot => json_stream::write(&snapshot, out),
-        AnswerContent::Metrics(format, collectors) => {
-            selected.metrics = collectors.restrict(&selected.metrics);
-            let sample = selected.sample(Some(exporter));
-            match format {
-                Format::Text => prometheus::write(sample, prometheus::Format::Text, out),
-                Format::OpenMetrics if created => {
-                    prometheus::write(sample, prometheus::Format::OpenMetricsCreated, out)
-                }
-                Format::OpenMetrics => prometheus::write(sample, prometheus::Format::OpenMetrics, out),
-                Format::Protobuf => protobuf::write(sample, out),
-            }
+        AnswerContent::Metrics(format, _) => match text(format) {
+            Some(format) => prometheus::write(sample, format, out),
+            None => protobuf::write(sample, out),
+        },
+    };
+    let stored = match request.coding {
+        Coding::Zstd => {
+            let mut encoder = zstd::stream::write::Encoder::new(Store::default(), 1)?;
+            write(&mut Counted { out: &mut encoder, bytes: &mut plain })?;
+            encoder.finish()?
+        }
+        Coding::Gzip | Coding::Identity => {
+            let mut encoder = gzip::Encoder::new(Store::default());
+            write(&mut Counted { out: &mut encoder, bytes: &mut plain })?;
+            encoder.finish()?
         }
     };
-    let stored = if key.is_zstd {
-        let mut encoder = zstd::stream::write::Encoder::new(Store::default(), 1)?;
-        write(&mut Counted { out: &mut encoder, bytes: &mut plain })?;
-        encoder.finish()?
-    } else {
-        let mut encoder = GzEncoder::new(Store::default(), Compression::fast());
-        write(&mut Counted { out: &mut encoder, bytes: &mut plain })?;
-        encoder.finish()?
-    };
-    Ok(Answer { pieces: stored.finish(), plain })
+    Ok(Answer::Compressed { pieces: stored.finish(), plain })
 }
 
 /// A stored answer in the making.
@@ -240,5 +259,72 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::select::Selected;
+    use crate::model::{BootTime, Build, WallClock};
+    use crate::web::activity::Activity;
+    use crate::web::connections::Scrapes;
+
+    /// A source whose readings are each later than the one before.
+    fn source() -> Source {
+        let mut second = 0;
+        let read = move || {
+            second += 1;
+            let taken_at = BootTime::from_secs(second);
+            Snapshot::begun(taken_at, BootTime::default(), WallClock::default())
+        };
+        let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };
+        let exporter = move || Exporter {
+            build: build.clone(),
+            process: None,
+            resource: Arc::default(),
+            lost_log_lines: 0,
+            destinations: Vec::new(),
+            delivery: None,
+        };
+        Source::new(Worker::start("reading").expect("a thread"), read, Selected::all, exporter)
+    }
+
+    #[tokio::test]
+    async fn few_answers_are_kept_without_compression_and_only_while_they_are_taken() {
+        let source = source();
+        let answers = Answers::new(Worker::start("rendering").expect("a thread"), false);
+        let activity = Activity::new(Instant::now());
+        let scrape = Arc::new(Scrapes::new(0).admit(&activity).expect("there is no limit"));
+        let content = AnswerContent::Metrics(Format::Text, Collectors::parse("").expect("it is empty"));
+        let get = async |coding| {
+            let reading = source.begun_since(Some(Instant::now())).await;
+            let request = Request { content, coding };
+            answers.get(&source, reading, request, &scrape).await.expect("it is rendered")
+        };
+        let is_plain = |answer: &Answer| matches!(answer, Answer::Lines { .. });
+        let mut taken = Vec::new();
+        for _ in 0..bounds::PLAIN_ANSWERS {
+            taken.push(get(Coding::Identity).await);
+        }
+        assert!(taken.iter().all(|answer| is_plain(answer)));
+        assert!(!is_plain(&*get(Coding::Identity).await), "slow clients hold as many as there may be");
+        assert!(!is_plain(&*get(Coding::Gzip).await), "it is compressed as it was asked for");
+        taken.pop();
+        // What is kept of the last reading is compressed, and so is that of this one.
+        assert!(is_plain(&*get(Coding::Identity).await), "one was taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_freed_when_there_are_no_scrapes() {
+        let source = source();
+        let answers = Answers::new(Worker::start("rendering").expect("a thread"), false);
+        let reading = source.latest().await;
+        let key = Request { content: AnswerContent::Snapshot, coding: Coding::Zstd };
+        let kept = Arc::downgrade(&answers.cell(&reading.snapshot, key));
+        assert!(kept.upgrade().is_some());
+        answers.kept().used = Instant::now().checked_sub(bounds::ANSWERS_KEPT * 2);
+        tokio::time::sleep(bounds::ANSWERS_KEPT).await;
+        assert!(kept.upgrade().is_none());
     }
 }

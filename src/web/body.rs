@@ -11,10 +11,13 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Bytes;
 
 use super::activity::Busy;
+use super::answers::Answer;
 use super::connections::Scrape;
 use super::event_stream::EventStream;
+use super::negotiate::Coding;
+use crate::export::prometheus::Cursor;
 
-/// Size of the pieces in which a decompressed answer is sent.
+/// Size of the pieces in which an answer is sent that is not stored as it is sent.
 const PIECE: usize = 16 << 10;
 
 /// A response's body; it keeps what the connection's bounds depend on.
@@ -31,6 +34,12 @@ enum Content {
     Stored(Pieces),
     /// Decompressed for a client that does not do it itself, and how much is left.
     Inflated(Box<GzDecoder<Pieces>>, u64),
+    /// Put together from what is in memory once, and how much is left.
+    Lines {
+        cursor: Box<Cursor>,
+        left: u64,
+        _answer: Arc<Answer>,
+    },
     Events(EventStream),
 }
 
@@ -79,13 +88,27 @@ impl Body {
         Self::new(Content::Text(text.into()), None, busy)
     }
 
+    /// Returns a body with these pieces.
     pub(super) fn stored(pieces: Pieces, scrape: Arc<Scrape>, busy: Busy) -> Self {
         Self::new(Content::Stored(pieces), Some(scrape), busy)
     }
 
-    /// Returns a body with what was compressed to these pieces: `bytes` in all.
-    pub(super) fn inflated(pieces: Pieces, bytes: u64, scrape: Arc<Scrape>, busy: Busy) -> Self {
-        Self::new(Content::Inflated(Box::new(GzDecoder::new(pieces)), bytes), Some(scrape), busy)
+    /// Returns a body with an answer that was rendered for this coding.
+    pub(super) fn answer(answer: &Arc<Answer>, coding: Coding, scrape: Arc<Scrape>, busy: Busy) -> Self {
+        let content = match &**answer {
+            Answer::Compressed { pieces, plain } => {
+                let pieces = Pieces::new(Arc::clone(pieces));
+                match coding {
+                    Coding::Identity => Content::Inflated(Box::new(GzDecoder::new(pieces)), *plain),
+                    Coding::Gzip | Coding::Zstd => Content::Stored(pieces),
+                }
+            }
+            Answer::Lines { lines, .. } => {
+                let cursor = Box::new(Cursor::new(Arc::clone(lines)));
+                Content::Lines { cursor, left: lines.text_len(), _answer: Arc::clone(answer) }
+            }
+        };
+        Self::new(content, Some(scrape), busy)
     }
 
     pub(super) fn events(stream: EventStream, busy: Busy) -> Self {
@@ -108,7 +131,7 @@ impl Content {
         match self {
             Self::Text(text) => Some(text.len() as u64),
             Self::Stored(pieces) => Some(pieces.len()),
-            Self::Inflated(_, left) => Some(*left),
+            Self::Inflated(_, left) | Self::Lines { left, .. } => Some(*left),
             Self::Events(_) => None,
         }
     }
@@ -131,7 +154,12 @@ impl http_body::Body for Body {
                 pieces.next += 1;
                 piece.map(Ok)
             }
-            Content::Inflated(_, 0) => None,
+            Content::Inflated(_, 0) | Content::Lines { left: 0, .. } => None,
+            Content::Lines { cursor, left, .. } => {
+                let piece = cursor.read(PIECE);
+                *left -= piece.len() as u64;
+                Some(Ok(piece.into()))
+            }
             Content::Inflated(decoder, left) => {
                 let size = usize::try_from(*left).map_or(PIECE, |left| left.min(PIECE));
                 let mut piece = vec![0; size];
@@ -151,7 +179,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Text(text) => text.is_empty(),
             Content::Stored(pieces) => pieces.next >= pieces.all.len(),
-            Content::Inflated(_, left) => *left == 0,
+            Content::Inflated(_, left) | Content::Lines { left, .. } => *left == 0,
             Content::Events(_) => false,
         }
     }

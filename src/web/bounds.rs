@@ -87,6 +87,9 @@ pub(super) const PROBES: u32 = 3;
 /// Rendered answers that are kept of a reading.
 pub(super) const ANSWERS: usize = 16;
 
+/// Answers that are kept without compression until their clients have taken them.
+pub(super) const PLAIN_ANSWERS: usize = 4;
+
 /// How long rendered answers are kept without a scrape.
 pub(super) const ANSWERS_KEPT: Duration = Duration::from_secs(10);
 
@@ -134,7 +137,7 @@ pub fn markdown() -> String {
     let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
     let probes =
         format!("{} s, then {PROBES} probes every {} s", PROBE_AFTER.as_secs(), PROBE_INTERVAL.as_secs());
-    let rows: [(&str, String, &str, &str); 30] = [
+    let rows: [(&str, String, &str, &str); 31] = [
         (
             "connections, on all addresses together",
             format!(
@@ -232,6 +235,12 @@ pub fn markdown() -> String {
             ANSWERS.to_string(),
             "formats, compressions and selections that scrapers really use",
             "another one is rendered again",
+        ),
+        (
+            "answers kept without compression",
+            format!("{PLAIN_ANSWERS}, those that clients still take included"),
+            "each takes half of its text",
+            "another one is kept compressed, and decompressed for each client",
         ),
         (
             "answers kept without a scrape",

@@ -13,7 +13,7 @@ use tracing::{debug, error};
 
 use super::activity::{Activity, Busy};
 use super::answers::{self, Answers};
-use super::body::{Body, Pieces};
+use super::body::Body;
 use super::collectors::Collectors;
 use super::config::{Config, Verdict};
 use super::connections::{Scrape, Scrapes};
@@ -283,12 +283,7 @@ struct Scraped {
 impl Scraped {
     fn response(self, is_head: bool, busy: Busy) -> Response<Body> {
         let Self { format, coding, answer, scrape } = self;
-        let pieces = Pieces::new(Arc::clone(&answer.pieces));
-        let body = match coding {
-            _ if is_head => Body::text("", busy),
-            Coding::Identity => Body::inflated(pieces, answer.plain, scrape, busy),
-            Coding::Gzip | Coding::Zstd => Body::stored(pieces, scrape, busy),
-        };
+        let body = if is_head { Body::text("", busy) } else { Body::answer(&answer, coding, scrape, busy) };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         let media_type = match format {

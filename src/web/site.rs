@@ -323,13 +323,7 @@ impl Document {
             DocumentContent::Rendered(bytes, scrape) => {
                 Body::stored(Pieces::new([bytes].into()), scrape, busy)
             }
-            DocumentContent::Answer(answer, scrape) => {
-                let pieces = Pieces::new(Arc::clone(&answer.pieces));
-                match coding {
-                    Coding::Identity => Body::inflated(pieces, answer.plain, scrape, busy),
-                    Coding::Gzip | Coding::Zstd => Body::stored(pieces, scrape, busy),
-                }
-            }
+            DocumentContent::Answer(answer, scrape) => Body::answer(&answer, coding, scrape, busy),
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();

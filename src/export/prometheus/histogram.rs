@@ -1,6 +1,6 @@
 //! The lines of a histogram in the formats that are text. Entry point: [`write_lines`].
 
-use super::put;
+use super::labels::put;
 use crate::model::Histogram;
 
 /// Writes the lines of a histogram: a cumulative bucket for each bound and one for all, the sum and the count.

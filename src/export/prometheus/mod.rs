@@ -1,23 +1,23 @@
 //! The formats that Prometheus scrapes: text 0.0.4 and `OpenMetrics` 1.0 here, and [`protobuf`].
-//! Entry points: [`render`] and [`write`](write()), which visit the table of metrics once and keep no state.
+//! Entry points: [`render`], [`write`](write()) and [`lines`](lines()), which visit the table of metrics once and keep no state.
 
 mod histogram;
+mod labels;
+mod lines;
 pub mod protobuf;
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write};
 use std::io;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use self::labels::{Blocks, Named, escape, named, put, target_labels, write_labels};
+use self::lines::Output;
+pub use self::lines::{Cursor, Lines};
 use crate::metrics::{
-    Carries, Entity, Label, LabelValue, Metric, MetricKind, Rows, Sample, Value, Visitor, prometheus_name,
-    visit,
+    Carries, Entity, Metric, MetricKind, Rows, Sample, Value, Visitor, prometheus_name, visit,
 };
 use crate::model::WallClock;
-
-/// How much text is gathered before it is passed on, in bytes.
-const PIECE: usize = 64 << 10;
 
 /// Exposition format that is text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,8 @@ impl Format {
 /// Returns a sample in a format. `size_hint`, the size of the last one, avoids reallocation.
 #[must_use]
 pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
-    let mut exposition = Exposition::new(sample, format, None);
-    exposition.text.reserve(size_hint);
-    exposition.all(sample);
-    exposition.text
+    let output = Output::pieces(String::with_capacity(size_hint), None);
+    std::mem::take(Exposition::of(sample, format, output).text())
 }
 
 /// Writes a sample in a format, in pieces.
@@ -62,81 +60,35 @@ pub fn render(sample: Sample<'_>, format: Format, size_hint: usize) -> String {
 ///
 /// The first error of `out`.
 pub fn write(sample: Sample<'_>, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut exposition = Exposition::new(sample, format, Some(out));
-    exposition.all(sample);
-    exposition.pass_on(0);
-    exposition.result
+    Exposition::of(sample, format, Output::pieces(String::new(), Some(out))).finish()
+}
+
+/// Returns a sample in a format, with the labels of a value in memory once: to be read piece by piece.
+#[must_use]
+pub fn lines(sample: Sample<'_>, format: Format) -> Lines {
+    Exposition::of(sample, format, Output::lines()).into_lines()
 }
 
 struct Exposition<'a> {
     format: Format,
     clock: WallClock,
-    text: String,
+    output: Output<'a>,
+    /// A buffer for those of each entity.
     keys: Blocks,
-    /// Where the text goes; `None` gathers it.
-    out: Option<&'a mut dyn io::Write>,
-    result: io::Result<()>,
-}
-
-/// The key labels of every value of an entity, written once for all of its metrics.
-#[derive(Default)]
-struct Blocks {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl Blocks {
-    fn fill<T>(&mut self, labels: &[Named<T>], values: &[T], clock: WallClock) {
-        self.text.clear();
-        self.ends.clear();
-        for value in values {
-            let mut empty = true;
-            for label in labels {
-                write_label(&mut self.text, label, value, clock, &mut empty);
-            }
-            self.ends.push(self.text.len());
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        starts.zip(&self.ends).map(|(&start, &end)| &self.text[start..end])
-    }
-}
-
-/// A label with its Prometheus name.
-struct Named<T: 'static> {
-    name: String,
-    label: &'static Label<T>,
-}
-
-fn named<T>(labels: &'static [Label<T>]) -> Vec<Named<T>> {
-    labels.iter().map(|label| Named { name: prometheus_name::label(label.name), label }).collect()
 }
 
 impl<'a> Exposition<'a> {
-    fn new(sample: Sample<'_>, format: Format, out: Option<&'a mut dyn io::Write>) -> Self {
-        let clock = sample.snapshot.clock;
-        Self { format, clock, text: String::new(), keys: Blocks::default(), out, result: Ok(()) }
-    }
-
-    fn all(&mut self, sample: Sample<'_>) {
-        visit(Some(sample), self);
+    /// Writes a sample, and returns where it went.
+    fn of(sample: Sample<'_>, format: Format, output: Output<'a>) -> Output<'a> {
+        let mut exposition = Self { format, clock: sample.snapshot.clock, output, keys: Blocks::default() };
+        visit(Some(sample), &mut exposition);
         if let Some(exporter) = sample.exporter {
-            self.target(&exporter.resource);
+            exposition.target(&exporter.resource);
         }
-        if !self.format.is_text() {
-            self.text.push_str("# EOF\n");
+        if !format.is_text() {
+            exposition.output.text().push_str("# EOF\n");
         }
-    }
-
-    /// Passes the text on if there is more than this many bytes of it.
-    fn pass_on(&mut self, more_than: usize) {
-        let Some(out) = self.out.as_mut().filter(|_| self.text.len() > more_than) else { return };
-        if self.result.is_ok() {
-            self.result = out.write_all(self.text.as_bytes());
-        }
-        self.text.clear();
+        exposition.output
     }
 
     /// Writes the attributes of the resource, as labels of a metric of their own.
@@ -147,7 +99,8 @@ impl<'a> Exposition<'a> {
         if labels.is_empty() {
             return;
         }
-        self.text.push_str(match self.format {
+        let text = self.output.text();
+        text.push_str(match self.format {
             Format::Text => "# HELP target_info Attributes of the resource.\n# TYPE target_info gauge\n",
             Format::OpenMetrics | Format::OpenMetricsCreated => {
                 "# TYPE target info\n# HELP target Attributes of the resource.\n"
@@ -155,30 +108,67 @@ impl<'a> Exposition<'a> {
         });
         let mut separator = "target_info{";
         for (name, value) in &labels {
-            put(&mut self.text, format_args!("{separator}{name}=\""));
-            escape(&mut self.text, value, true);
-            self.text.push('"');
+            put(text, format_args!("{separator}{name}=\""));
+            escape(text, value, true);
+            text.push('"');
             separator = ",";
         }
-        self.text.push_str("} 1\n");
+        text.push_str("} 1\n");
     }
-}
 
-/// Returns the attributes of the resource as labels. Values of those whose names become the same label are joined, in the order of
-/// the names.
-fn target_labels(resource: &[(String, String)]) -> BTreeMap<String, String> {
-    let mut labels: BTreeMap<String, String> = BTreeMap::new();
-    let ordered: BTreeMap<_, _> = resource.iter().map(|(name, value)| (name, value)).collect();
-    for (name, value) in ordered {
-        labels
-            .entry(prometheus_name::label(name))
-            .and_modify(|joined| {
-                joined.push(';');
-                joined.push_str(value);
-            })
-            .or_insert_with(|| value.clone());
+    /// Writes a metric, unless no value has it.
+    fn metric<T>(
+        &mut self,
+        entity: &Entity<T>,
+        metric: &Metric<T>,
+        values: &[T],
+        keys: &Arc<Blocks>,
+        info: &[Named<T>],
+    ) {
+        let clock = self.clock;
+        let family = prometheus_name::family(metric.name, metric.unit);
+        let sample = prometheus_name::sample(metric.name, metric.unit, metric.kind);
+        let created = (self.format == Format::OpenMetricsCreated && metric.kind.is_total())
+            .then(|| format!("{family}_created"));
+        let info = if metric.carries == Carries::Info { info } else { &[] };
+        let names: Vec<&str> = std::iter::once(&sample).chain(&created).map(String::as_str).collect();
+        self.output.begin(&names);
+        let mut headed = false;
+        for (value, key) in values.iter().zip(keys.iter()) {
+            let Some(point) = (metric.read)(value) else {
+                self.output.end_value();
+                continue;
+            };
+            if !headed {
+                write_head(self.output.text(), self.format, metric, &family, &sample);
+                headed = true;
+            }
+            let birth = created.as_deref().and_then(|name| Some((name, (entity.series)(value).birth?)));
+            if let (Value::Histogram(histogram), MetricKind::Histogram { bounds }) = (point, metric.kind) {
+                let mut labels = if key.is_empty() { String::new() } else { format!("{{{key}") };
+                write_labels(&mut labels, key, info, value, clock);
+                let text = self.output.text();
+                histogram::write_lines(text, &family, &labels, histogram, bounds);
+                if let Some((name, birth)) = birth {
+                    text.push_str(name);
+                    text.push_str(&labels);
+                    write_created(text, birth.by(clock));
+                }
+                self.output.end_value();
+                continue;
+            }
+            let text = self.output.line(0, &sample, key);
+            write_labels(text, key, info, value, clock);
+            write_value(text, point, clock);
+            if let Some((name, birth)) = birth {
+                let text = self.output.line(1, name, key);
+                write_labels(text, key, info, value, clock);
+                write_created(text, birth.by(clock));
+            }
+            self.output.end_value();
+        }
+        self.output.end(keys);
     }
-    labels
 }
 
 impl Visitor for Exposition<'_> {
@@ -187,53 +177,15 @@ impl Visitor for Exposition<'_> {
         let info = named(entity.info);
         let mut keys = std::mem::take(&mut self.keys);
         keys.fill(&named(entity.key), values, self.clock);
-        for (_, metric) in entity.rows(rows) {
-            let family = prometheus_name::family(metric.name, metric.unit);
-            let sample = prometheus_name::sample(metric.name, metric.unit, metric.kind);
-            let created = (self.format == Format::OpenMetricsCreated && metric.kind.is_total())
-                .then(|| format!("{family}_created"));
-            let mut headed = false;
-            for (value, key) in values.iter().zip(keys.iter()) {
-                let Some(point) = (metric.read)(value) else { continue };
-                if !headed {
-                    write_head(&mut self.text, self.format, metric, &family, &sample);
-                    headed = true;
-                }
-                let line = self.text.len();
-                self.text.push_str(&sample);
-                self.text.push('{');
-                self.text.push_str(key);
-                let mut empty = key.is_empty();
-                if metric.carries == Carries::Info {
-                    for label in &info {
-                        write_label(&mut self.text, label, value, self.clock, &mut empty);
-                    }
-                }
-                let begin = line + sample.len();
-                if empty {
-                    self.text.truncate(begin);
-                } else {
-                    self.text.push('}');
-                }
-                let created = created.as_ref().and_then(|name| Some((name, (entity.series)(value).birth?)));
-                let are_repeated = created.is_some() || matches!(metric.kind, MetricKind::Histogram { .. });
-                let labels = if are_repeated { self.text[begin..].to_owned() } else { String::new() };
-                match (point, metric.kind) {
-                    (Value::Histogram(histogram), MetricKind::Histogram { bounds }) => {
-                        self.text.truncate(line);
-                        histogram::write_lines(&mut self.text, &family, &labels, histogram, bounds);
-                    }
-                    (point, _) => write_value(&mut self.text, point, self.clock),
-                }
-                if let Some((name, birth)) = created {
-                    self.text.push_str(name);
-                    self.text.push_str(&labels);
-                    write_created(&mut self.text, birth.by(self.clock));
-                }
-                self.pass_on(PIECE);
-            }
+        if self.output.keeps_keys() {
+            keys.shrink();
         }
-        self.keys = keys;
+        let keys = Arc::new(keys);
+        for (_, metric) in entity.rows(rows) {
+            self.metric(entity, metric, values, &keys, &info);
+        }
+        // Lines have it now.
+        self.keys = Arc::into_inner(keys).unwrap_or_default();
     }
 }
 
@@ -263,40 +215,21 @@ fn write_head<T>(text: &mut String, format: Format, metric: &Metric<T>, family: 
     }
 }
 
-/// Writes a label, unless it is missing or empty, which is the same to Prometheus.
-fn write_label<T>(text: &mut String, named: &Named<T>, value: &T, clock: WallClock, empty: &mut bool) {
-    let Some(value) = (named.label.read)(value) else { return };
-    let before = text.len();
-    if !*empty {
-        text.push(',');
-    }
-    text.push_str(&named.name);
-    text.push_str("=\"");
-    let begin = text.len();
-    match value {
-        LabelValue::Text(value) => escape(text, value, true),
-        LabelValue::Target(_) | LabelValue::Kfunc(_) => {
-            write!(Escaped(text), "{}", value.by(clock)).expect("writing to a String never fails");
-        }
-        value => put(text, format_args!("{}", value.by(clock))),
-    }
-    if text.len() == begin {
-        text.truncate(before);
-        return;
-    }
-    text.push('"');
-    *empty = false;
-}
-
 fn write_value(text: &mut String, value: Value<'_>, clock: WallClock) {
     match value {
-        Value::Time(time) => put(text, format_args!(" {}\n", clock.second(time).as_second())),
-        Value::Int(number) => put(text, format_args!(" {number}\n")),
-        Value::Histogram(histogram) => put(text, format_args!(" {}\n", histogram.count())),
+        Value::Time(time) => write_int(text, clock.second(time).as_second()),
+        Value::Int(number) => write_int(text, number),
+        Value::Histogram(histogram) => write_int(text, histogram.count()),
         Value::Float(number) if number.is_finite() => put(text, format_args!(" {number}\n")),
         Value::Float(number) if number.is_nan() => text.push_str(" NaN\n"),
         Value::Float(number) => text.push_str(if number > 0.0 { " +Inf\n" } else { " -Inf\n" }),
     }
+}
+
+fn write_int(text: &mut String, number: impl itoa::Integer) {
+    text.push(' ');
+    text.push_str(itoa::Buffer::new().format(number));
+    text.push('\n');
 }
 
 /// Writes a moment in seconds since 1970, with a fraction where it has one.
@@ -306,37 +239,6 @@ fn write_created(text: &mut String, time: Timestamp) {
         // Before 1970 both parts are negative; there is no object of that age.
         nanoseconds => put(text, format_args!(" {}.{:09}\n", time.as_second(), nanoseconds.abs())),
     }
-}
-
-/// Escapes the parts of a label value as they are written.
-struct Escaped<'a>(&'a mut String);
-
-impl fmt::Write for Escaped<'_> {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        escape(self.0, part, true);
-        Ok(())
-    }
-}
-
-/// Escapes backslash and line feed, and the quote in label values and in the help of `OpenMetrics`.
-fn escape(text: &mut String, value: &str, quotes: bool) {
-    let mut plain = 0;
-    for (at, byte) in value.bytes().enumerate() {
-        let escaped = match byte {
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'"' if quotes => "\\\"",
-            _ => continue,
-        };
-        text.push_str(&value[plain..at]);
-        text.push_str(escaped);
-        plain = at + 1;
-    }
-    text.push_str(&value[plain..]);
-}
-
-fn put(text: &mut String, arguments: fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("writing to a String never fails");
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::{Named, named, target_labels};
+use super::labels::{Named, named, put, target_labels};
 use crate::export::wire;
 use crate::metrics::{
     Carries, Entity, Metric, MetricKind, Rows, Sample, Value, Visitor, prometheus_name, visit,
@@ -298,7 +298,7 @@ impl NativeBuckets {
 fn push_label<T>(out: &mut Vec<u8>, named: &Named<T>, value: &T, clock: WallClock, text: &mut String) {
     let Some(value) = (named.label.read)(value) else { return };
     text.clear();
-    super::put(text, format_args!("{}", value.by(clock)));
+    put(text, format_args!("{}", value.by(clock)));
     if !text.is_empty() {
         push_pair(out, &named.name, text);
     }

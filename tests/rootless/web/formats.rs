@@ -3,13 +3,13 @@
 use std::io::Read as _;
 use std::sync::atomic::Ordering;
 
-use bpf_metrics_exporter::export::prometheus::{self, Format, protobuf};
+use bpf_metrics_exporter::export::prometheus::{self, Cursor, Format, protobuf};
 use bpf_metrics_exporter::metrics::Sample;
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::web;
 use flate2::read::GzDecoder;
 use prost::Message;
-use test_support::golden::snapshot;
+use test_support::golden::{large, snapshot};
 
 use super::{get, request, serve, serve_with, settings};
 
@@ -320,4 +320,105 @@ fn pieces_are_the_whole() {
     let full: &mut [u8] = &mut [0; 10];
     prometheus::write(sample, Format::Text, &mut &mut *full).expect_err("there is no room");
     protobuf::write(sample, &mut &mut *full).expect_err("there is no room");
+}
+
+/// Those whose labels are in memory once, too.
+#[test]
+fn lines_are_the_whole_in_pieces_of_any_size() {
+    for snapshot in [snapshot(), large(40, 60)] {
+        for format in [Format::Text, Format::OpenMetrics, Format::OpenMetricsCreated] {
+            let sample = Sample::new(&snapshot);
+            let whole = prometheus::render(sample, format, 0);
+            let lines = std::sync::Arc::new(prometheus::lines(sample, format));
+            assert_eq!(lines.text_len(), whole.len() as u64);
+            for size in [1, 100, 16 << 10, whole.len() + 1] {
+                let mut cursor = Cursor::new(std::sync::Arc::clone(&lines));
+                let pieces =
+                    std::iter::repeat_with(|| cursor.read(size)).take_while(|piece| !piece.is_empty());
+                let text = pieces.collect::<Vec<_>>().concat();
+                assert!(text == whole.as_bytes(), "{format:?} in pieces of {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn scrapers_at_the_same_time_get_equal_bytes() {
+    let server = serve(snapshot());
+    let codings = ["identity", "gzip", "zstd"];
+    let scrape = |number: usize| {
+        let (address, coding) = (server.address, codings[number % codings.len()]);
+        std::thread::spawn(move || {
+            request(address, "GET", "/metrics", &format!("Accept-Encoding: {coding}\r\n")).2
+        })
+    };
+    let scrapes: Vec<_> = (0..30).map(scrape).collect();
+    let answers: Vec<Vec<u8>> =
+        scrapes.into_iter().map(|scrape| scrape.join().expect("it does not panic")).collect();
+    for (number, answer) in answers.iter().enumerate() {
+        assert!(*answer == answers[number % codings.len()], "{number}");
+    }
+    let mut text = Vec::new();
+    GzDecoder::new(&*answers[1]).read_to_end(&mut text).expect("it is gzip");
+    assert!(text == answers[0] && zstd::decode_all(&*answers[2]).expect("it is zstd") == text);
+    assert_eq!(server.readings.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn compression_that_was_not_accepted_is_not_used() {
+    let server = serve(snapshot());
+    for (accepted, used) in [
+        ("", None),
+        ("Accept-Encoding:\r\n", None),
+        ("Accept-Encoding: gzip\r\n", Some("gzip")),
+        ("Accept-Encoding: gzip, deflate\r\n", Some("gzip")),
+        ("Accept-Encoding: deflate, br\r\n", None),
+        ("Accept-Encoding: gzip, zstd;q=0\r\n", Some("gzip")),
+        ("Accept-Encoding: zstd\r\n", Some("zstd")),
+        ("Accept-Encoding: gzip;q=0.9, zstd\r\n", Some("zstd")),
+    ] {
+        let (status, head, _) = request(server.address, "GET", "/metrics", accepted);
+        let coding = head.lines().find_map(|line| line.strip_prefix("content-encoding: "));
+        assert_eq!((status, coding), (200, used), "{accepted}");
+    }
+}
+
+/// A reader that takes nothing, of each of many readings: as many as are kept without compression, and more.
+#[test]
+fn slow_readers_without_compression_get_the_whole_text() {
+    let example = large(3_000, 4_000);
+    let mut number = 0;
+    let read = move || {
+        number += 1;
+        let mut reading = example.clone();
+        reading.taken_at.0 += number * 1_000_000_000;
+        reading
+    };
+    let server = serve_with(settings(), read, Selected::all);
+    let readers: Vec<_> = (0..7)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(server.address).expect("it listens");
+            std::io::Write::write_all(&mut stream, b"GET /metrics HTTP/1.0\r\n\r\n").expect("it reads");
+            // The head is there once it is rendered.
+            stream.read_exact(&mut [0; 12]).expect("it answers");
+            // Until the next one is of another reading.
+            std::thread::sleep(bpf_metrics_exporter::source::FRESHNESS);
+            stream
+        })
+        .collect();
+    let texts = readers.into_iter().map(|mut stream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer.split_once("\r\n\r\n").expect("headers end").1.to_owned()
+    });
+    let texts: Vec<String> = texts.collect();
+    assert_eq!(server.readings.load(Ordering::Relaxed), texts.len(), "each of another reading");
+    let lines = texts[0].lines().count();
+    assert!(lines > 30_000, "{lines}: too few to fill the buffers of the kernel");
+    for text in texts {
+        assert_eq!(text.lines().count(), lines);
+        assert!(
+            text.lines().all(|line| line.starts_with('#') || line.contains(' ')) && text.ends_with("} 1\n")
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! Points of exponential histograms. Entry point: [`write_point`]. Source: `opentelemetry/proto/metrics/v1/metrics.proto`.
 
-use super::point::{NO_RECORDED_VALUE, Point};
+use super::point::{Attributes, NO_RECORDED_VALUE, Point};
 use crate::export::wire;
 use crate::metrics::Value;
 use crate::model::{ExponentialBuckets, Histogram};
@@ -14,8 +14,11 @@ const NUMBER_ATTRIBUTE: u8 = 7 << 3 | 2;
 const HISTOGRAM_ATTRIBUTE: u8 = 1 << 3 | 2;
 
 /// Appends an `ExponentialHistogramDataPoint` with these attributes of a `NumberDataPoint`, without its frame.
-pub(super) fn write_point(out: &mut Vec<u8>, attributes: &[u8], point: Point<'_>) {
-    write_attributes(out, attributes);
+pub(super) fn write_point(out: &mut Vec<u8>, attributes: Attributes<'_>, point: Point<'_>) {
+    // An attribute is in one part.
+    for part in attributes.0 {
+        write_attributes(out, part);
+    }
     if let Some(start) = point.start {
         wire::fixed64(out, 2, start);
     }

@@ -21,7 +21,7 @@ pub use self::logs::{AttributeValue, LogEncoder, attributes};
 use self::point::Point;
 pub use self::request::{Items, Request, Signal};
 use self::request::{RequestHead, RequestWriter, nanoseconds};
-use self::series::{SampleTime, SentSeries, match_series};
+use self::series::{CommonAttributes, SampleTime, SentSeries, match_series};
 pub use self::split::halves;
 use self::unchanged::Repetition;
 use super::settings::Temporality;
@@ -37,6 +37,7 @@ pub struct Encoder {
     head: RequestHead,
     /// Series of each entity, in the order of the table of metrics.
     sent: Vec<Vec<SentSeries>>,
+    common: CommonAttributes,
     /// The clock of the last sample.
     clock: WallClock,
     buffers: BufferPool,
@@ -58,6 +59,7 @@ impl Encoder {
             max_request: max_request.min(wire::MAX_LEN),
             head: RequestHead::new(resource),
             sent: Vec::new(),
+            common: CommonAttributes::default(),
             clock: WallClock::default(),
             buffers: BufferPool::default(),
             deltas: None,
@@ -126,6 +128,7 @@ impl Encoder {
         let (head, buffers) = (&self.head, &mut self.buffers);
         let mut cycle = EncodingCycle {
             sent: &mut self.sent,
+            common: &mut self.common,
             deltas: self.deltas.as_mut(),
             repetition,
             reading: Reading { exporter_since: sample.snapshot.reader_started_at, taken_at, clock },
@@ -149,6 +152,7 @@ impl Encoder {
 /// One sample being encoded.
 struct EncodingCycle<'a> {
     sent: &'a mut Vec<Vec<SentSeries>>,
+    common: &'a mut CommonAttributes,
     deltas: Option<&'a mut Deltas>,
     /// Only if points can be left out.
     repetition: Option<Repetition>,
@@ -179,7 +183,7 @@ impl Visitor for EncodingCycle<'_> {
             }
             return;
         };
-        let mut ended = match_series(entity, values, sent, self.time);
+        let mut ended = match_series(entity, values, sent, self.time, self.common);
         if let Some(repetition) = self.repetition {
             for sent in sent.iter_mut() {
                 sent.begin(entity.metrics.len(), repetition);

@@ -1,4 +1,4 @@
-//! A data point. Entry point: [`Point`].
+//! A data point and its attributes. Entry points: [`Point`], [`Attributes`].
 
 use crate::metrics::Value;
 
@@ -13,4 +13,26 @@ pub(super) struct Point<'a> {
     pub(super) time: u64,
     /// `None` marks the end of the series.
     pub(super) value: Option<Value<'a>>,
+}
+
+/// Encoded attributes of a point, in two parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attributes<'a>(pub(super) [&'a [u8]; 2]);
+
+impl Attributes<'_> {
+    pub(super) fn len(self) -> usize {
+        self.0[0].len() + self.0[1].len()
+    }
+
+    pub(super) fn append_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0[0]);
+        out.extend_from_slice(self.0[1]);
+    }
+}
+
+impl PartialEq for Attributes<'_> {
+    /// Wherever they are divided.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().copied().flatten().eq(other.0.iter().copied().flatten())
+    }
 }

@@ -8,7 +8,7 @@ use prost::bytes::Bytes;
 
 use super::buffers::BufferPool;
 use super::histogram;
-use super::point::{NO_RECORDED_VALUE, Point};
+use super::point::{Attributes, NO_RECORDED_VALUE, Point};
 use crate::export::otlp::settings::{Compression, Temporality};
 use crate::export::wire;
 use crate::metrics::{Metric, MetricKind, Value};
@@ -179,7 +179,7 @@ impl<'a> RequestWriter<'a> {
         &mut self,
         metric: &Metric<T>,
         open: &mut Option<OpenMetric>,
-        attributes: &[u8],
+        attributes: Attributes<'_>,
         point: Point<'_>,
     ) -> usize {
         /// A tag of one byte and eight bytes of number.
@@ -195,7 +195,7 @@ impl<'a> RequestWriter<'a> {
         self.make_room(metric, open, len);
         let out = &mut self.buffer;
         wire::header(out, 1, len);
-        out.extend_from_slice(attributes);
+        attributes.append_to(out);
         if let Some(start) = point.start {
             wire::fixed64(out, 2, start);
         }
@@ -218,7 +218,7 @@ impl<'a> RequestWriter<'a> {
         &mut self,
         metric: &Metric<T>,
         open: &mut Option<OpenMetric>,
-        attributes: &[u8],
+        attributes: Attributes<'_>,
         point: Point<'_>,
     ) -> usize {
         let mut encoded = std::mem::take(&mut self.histogram);
