@@ -6,7 +6,6 @@ pub mod console;
 pub mod csv;
 pub mod event_text;
 pub mod events;
-pub mod gzip;
 pub mod human;
 pub mod json;
 pub mod json_stream;

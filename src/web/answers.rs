@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -16,8 +18,8 @@ use super::bounds;
 use super::collectors::Collectors;
 use super::connections::Scrape;
 use super::negotiate::{Coding, Format};
+use crate::export::json_stream;
 use crate::export::prometheus::{self, Lines, protobuf};
-use crate::export::{gzip, json_stream};
 use crate::model::{Exporter, Snapshot};
 use crate::source::{Reading, Source};
 use crate::worker::Worker;
@@ -201,7 +203,7 @@ fn render(
             encoder.finish()?
         }
         Coding::Gzip | Coding::Identity => {
-            let mut encoder = gzip::Encoder::new(Store::default());
+            let mut encoder = GzEncoder::new(Store::default(), Compression::fast());
             write(&mut Counted { out: &mut encoder, bytes: &mut plain })?;
             encoder.finish()?
         }
