@@ -78,7 +78,7 @@ impl Exporter {
         for _ in 0..runs(SCRAPES) {
             size = self.scrape(accepted);
         }
-        ((self.processor_time() - before) / runs(SCRAPES), size)
+        (self.processor_time().saturating_sub(before) / runs(SCRAPES), size)
     }
 
     /// Returns the processor time of all its threads so far.
@@ -108,7 +108,7 @@ fn least<T>(mut work: impl FnMut() -> T) -> Duration {
     let measured = (0..runs(20)).map(|_| {
         let before = now();
         drop(std::hint::black_box(work()));
-        now() - before
+        now().saturating_sub(before)
     });
     measured.min().expect("one run at least")
 }
