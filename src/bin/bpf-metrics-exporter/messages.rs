@@ -77,11 +77,13 @@ fn missing_socket(flag: &str, path: &Path) -> String {
 pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snapshot) {
     let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
     info!("kernel {release}: reading {}", kernel::describe_choices(reader.choices()));
-    for choice in reader.choices() {
-        match self::choice(choice) {
-            Some(line) if choice.reader.is_none() => warn!("{line}"),
-            Some(line) => info!("{line}"),
-            None => {}
+    for Choice { part, reader, reason } in reader.choices() {
+        match (reason, reader) {
+            (Some(reason), Some(reader)) => {
+                info!("reading {}s {}: {reason}", part.as_str(), how(*part, *reader));
+            }
+            (Some(reason), None) => warn!("{}s cannot be read by an iterator: {reason}", part.as_str()),
+            (None, _) => {}
         }
     }
     if let Some(line) = self::run_stats(run_stats, first.run_stats) {
@@ -89,17 +91,13 @@ pub(super) fn log_start(reader: &Enricher, run_stats: RunStatsMode, first: &Snap
     }
 }
 
-/// Why a table is not read as usual; `None` if it is.
-fn choice(Choice { part, reader, reason }: &Choice) -> Option<String> {
-    let (reason, parts) = (reason.as_ref()?, part.as_str());
-    Some(match (reader, part) {
-        (None, _) => format!("{parts}s cannot be read by an iterator: {reason}"),
-        (Some(ReaderKind::Iter), _) => format!("reading {parts}s one by one, not all in one pass: {reason}"),
-        (Some(ReaderKind::Walk), Part::Holder | Part::Pin) => {
-            format!("reading {parts}s from /proc: {reason}")
-        }
-        (Some(ReaderKind::Walk), _) => format!("reading {parts}s by id: {reason}"),
-    })
+/// How a part is read for which there is a reason not to read it as usual.
+fn how(part: Part, reader: ReaderKind) -> &'static str {
+    match (reader, part) {
+        (ReaderKind::Iter, _) => "one by one, not all in one pass",
+        (ReaderKind::Walk, Part::Holder | Part::Pin) => "from /proc",
+        (ReaderKind::Walk, _) => "by id",
+    }
 }
 
 /// A reading, with what it found and how long each part of it took.
@@ -294,17 +292,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_that_is_not_read_as_usual_has_a_reason() {
-        let line = |part, reader| choice(&Choice { part, reader, reason: Some("too old".to_owned()) });
+    fn parts_that_are_not_read_as_usual_are_named() {
         for (part, reader, wanted) in [
-            (Part::Map, Some(ReaderKind::Iter), "reading maps one by one, not all in one pass: too old"),
-            (Part::Map, Some(ReaderKind::Walk), "reading maps by id: too old"),
-            (Part::Holder, Some(ReaderKind::Walk), "reading holders from /proc: too old"),
-            (Part::Program, None, "programs cannot be read by an iterator: too old"),
+            (Part::Map, ReaderKind::Iter, "one by one, not all in one pass"),
+            (Part::Map, ReaderKind::Walk, "by id"),
+            (Part::Holder, ReaderKind::Walk, "from /proc"),
         ] {
-            assert_eq!(line(part, reader).as_deref(), Some(wanted));
+            assert_eq!(how(part, reader), wanted);
         }
-        assert_eq!(choice(&Choice { part: Part::Map, reader: Some(ReaderKind::Iter), reason: None }), None);
     }
 
     /// Runs itself in another process, since the hook ends the process.
