@@ -35,7 +35,8 @@ impl Load {
             places.iter().filter_map(|&place| fields.get(place)).sum::<f64>() / per_second
         };
         let stat = fs::read_to_string("/proc/stat")?;
-        let cpu = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("no cpu in /proc/stat")?;
+        let cpu =
+            stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("no cpu in /proc/stat")?;
         let own = fs::read_to_string("/proc/self/stat")?;
         let (_, own) = own.rsplit_once(") ").context("no name in stat")?;
         let (_, own) = own.split_once(' ').context("no state in stat")?;
@@ -78,7 +79,8 @@ pub fn fill(conditions: &mut Conditions, part: &str, load: &Load) -> anyhow::Res
     conditions.versions.insert("bpf-metrics-exporter".to_owned(), version.unwrap_or_default());
     for program in PROGRAMS {
         let file = path(program).with_file_name(format!("../versions/{program}"));
-        let version = fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        let version =
+            fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
         conditions.versions.insert(program.to_owned(), version.lines().next().unwrap_or_default().to_owned());
     }
     conditions.others.insert(part.to_owned(), load.of_others()?);

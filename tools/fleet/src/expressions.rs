@@ -85,7 +85,8 @@ pub fn alerts(store: &Store) -> anyhow::Result<BTreeMap<String, BTreeSet<String>
     let mut alerts = BTreeMap::new();
     for rule in groups.iter().flat_map(|group| &group.rules) {
         let rows = store.rows(rule.expression())?;
-        let instance = |row: &Row| row.labels.get("instance").and_then(|label| label.as_str()).map(str::to_owned);
+        let instance =
+            |row: &Row| row.labels.get("instance").and_then(|label| label.as_str()).map(str::to_owned);
         if !rows.is_empty() {
             alerts.insert(rule.name().to_owned(), rows.iter().filter_map(instance).collect());
         }

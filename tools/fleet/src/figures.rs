@@ -25,7 +25,8 @@ impl Cpu {
     /// Returns the time that passed since another moment.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
-        let difference = |now: Option<f64>, before: Option<f64>| now.zip(before).map(|(now, before)| now - before);
+        let difference =
+            |now: Option<f64>, before: Option<f64>| now.zip(before).map(|(now, before)| now - before);
         Self {
             encoding: self.encoding - before.encoding,
             delivery: self.delivery - before.delivery,
@@ -181,21 +182,33 @@ pub struct Fate {
     pub dropped: u64,
 }
 
-/// A time without a gateway.
+/// A time without a gateway, of which [`Outage::seconds`] has what happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Absence {
     /// What happened.
     pub what: String,
     /// The second in which it began, and in which it ended.
     pub between: [usize; 2],
-    /// Seconds from its end until all backlogs were gone.
-    pub recovered_after: Option<usize>,
-    /// The most connections in one of the seconds after it.
-    pub most_connections: u64,
-    /// The most requests in one of the seconds after it.
-    pub most_requests: u64,
-    /// Most bytes that waited at all nodes.
-    pub most_backlog: u64,
+}
+
+impl Outage {
+    /// Returns the seconds from the end of an absence to the begin of the next one, or to the end.
+    #[must_use]
+    pub fn after(&self, absence: &Absence) -> &[Second] {
+        let [_, to] = absence.between;
+        let begins = self.absences.iter().map(|other| other.between[0]);
+        let next = begins.filter(|&begin| begin >= to).min().unwrap_or(self.seconds.len());
+        &self.seconds[to..next]
+    }
+
+    /// Returns how many seconds after an absence no more waited than before the first one; `None` if that did not happen.
+    #[must_use]
+    pub fn recovered_after(&self, absence: &Absence) -> Option<usize> {
+        let begin = self.absences.iter().map(|other| other.between[0]).min()?;
+        let before = self.seconds[..begin].iter().map(|second| second.backlog).max()?;
+        let recovered = self.after(absence).iter().position(|second| second.backlog <= before);
+        recovered.map(|seconds| seconds + 1)
+    }
 }
 
 /// Two times without a gateway.
@@ -298,4 +311,26 @@ pub struct Results {
     pub upgrade: Option<Upgrade>,
     /// Wrong clocks.
     pub clocks: Option<Clocks>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_absence_is_followed_by_its_own_recovery() {
+        let waiting = [0, 1, 9, 9, 9, 5, 1, 0, 8, 8, 7, 7];
+        let second = |&backlog: &u64| Second { backlog, ..Second::default() };
+        let absence = |between| Absence { what: String::new(), between };
+        let outage = Outage {
+            nodes: 1,
+            interval: 1.0,
+            seconds: waiting.iter().map(second).collect(),
+            absences: vec![absence([2, 5]), absence([8, 10])],
+            fates: Vec::new(),
+        };
+        let [first, last] = &outage.absences[..] else { panic!("there are two") };
+        assert_eq!(outage.after(first).len(), 3);
+        assert_eq!((outage.recovered_after(first), outage.recovered_after(last)), (Some(2), None));
+    }
 }

@@ -131,7 +131,12 @@ impl Fleet {
     /// # Errors
     ///
     /// If a flag is wrong.
-    pub fn add(&mut self, delay: Duration, flags: Vec<String>, clock_error: SignedDuration) -> anyhow::Result<()> {
+    pub fn add(
+        &mut self,
+        delay: Duration,
+        flags: Vec<String>,
+        clock_error: SignedDuration,
+    ) -> anyhow::Result<()> {
         let number = u32::try_from(self.senders.len())?;
         let node = Node::new(number, &self.recordings, self.setup.likeness, clock_error);
         let options = Options { flags, ..self.options(VERSION) };
@@ -214,7 +219,11 @@ impl Fleet {
         let rows = store.rows(&expression)?;
         let row = |row: &crate::receivers::Row| {
             let instance = row.labels.get("instance")?.as_str()?.to_owned();
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a number of samples")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is a number of samples"
+            )]
             Some((instance, row.values.first()?.1 as u64))
         };
         Ok(rows.iter().filter_map(row).collect())
@@ -309,9 +318,8 @@ impl Fleet {
             let dropped = counts.refused.get() + counts.overflowed.get() + counts.shut_down.get();
             (counts.accepted.get(), dropped)
         };
-        let (accepted, dropped) = self.senders.iter().map(of_metrics).fold((0, 0), |sum, each| {
-            (sum.0 + each.0, sum.1 + each.1)
-        });
+        let (accepted, dropped) =
+            self.senders.iter().map(of_metrics).fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1));
         Ok(Probe {
             at: Instant::now(),
             cpu: Cpu {
@@ -347,15 +355,19 @@ impl Fleet {
             let store = self.stores.iter().find(|store| store.kind() == kind);
             store.map(|store| store.process().memory()).transpose()
         };
-        let objects: usize =
-            self.senders.iter().map(|sender| sender.node().lock().expect("no reading panics").objects()).sum();
-        let stores = before.stores.iter().zip(&after.stores).map(|((kind, before), (_, after))| StoreFigures {
-            kind: *kind,
-            series: after.series,
-            series_created: after.series_created - before.series_created,
-            samples: after.samples - before.samples,
-            refused: after.refused - before.refused,
-        });
+        let objects: usize = self
+            .senders
+            .iter()
+            .map(|sender| sender.node().lock().expect("no reading panics").objects())
+            .sum();
+        let stores =
+            before.stores.iter().zip(&after.stores).map(|((kind, before), (_, after))| StoreFigures {
+                kind: *kind,
+                series: after.series,
+                series_created: after.series_created - before.series_created,
+                samples: after.samples - before.samples,
+                refused: after.refused - before.refused,
+            });
         #[expect(clippy::cast_precision_loss, reason = "numbers of objects and nodes are small")]
         let objects = objects as f64 / self.senders.len().max(1) as f64;
         Ok(Window {

@@ -169,7 +169,11 @@ async fn pass(node: TcpStream, gateway: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut count: impl FnMut(&[u8])) -> io::Result<()> {
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut count: impl FnMut(&[u8]),
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let length = from.read(&mut buffer).await?;
@@ -260,7 +264,10 @@ mod tests {
         behind.read_exact(&mut received).expect("it is connected");
         assert_eq!(received, stream());
         let traffic = front.traffic();
-        assert_eq!((traffic.connections, traffic.requests, traffic.to_gateway), (1, 2, received.len() as u64));
+        assert_eq!(
+            (traffic.connections, traffic.requests, traffic.to_gateway),
+            (1, 2, received.len() as u64)
+        );
         front.close();
         let ended = node.read(&mut [0]);
         assert!(!matches!(ended, Ok(1..)), "the connection ended: {ended:?}");

@@ -97,7 +97,8 @@ fn run(action: Action, interrupt: &Interrupt) -> anyhow::Result<()> {
     match action {
         Action::Write => report::write(&root, &results),
         Action::Run { parts, nodes, few_nodes, objects, interval, short_interval, seconds, stores } => {
-            let [interval, short_interval, time] = [interval, short_interval, seconds].map(Duration::from_secs);
+            let [interval, short_interval, time] =
+                [interval, short_interval, seconds].map(Duration::from_secs);
             let scale = Scale { nodes, few_nodes, objects, interval, short_interval, time, stores };
             let all = [Part::Options, Part::Outage, Part::Upgrade, Part::Clocks, Part::Growth];
             let parts = if parts.is_empty() { all.to_vec() } else { parts };

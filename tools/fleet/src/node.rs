@@ -101,7 +101,12 @@ struct Live<T> {
 impl Node {
     /// Returns a node whose wall clock is wrong by `clock_error`.
     #[must_use]
-    pub fn new(number: u32, recordings: &Recordings, likeness: Likeness, clock_error: SignedDuration) -> Self {
+    pub fn new(
+        number: u32,
+        recordings: &Recordings,
+        likeness: Likeness,
+        clock_error: SignedDuration,
+    ) -> Self {
         let mut random = StdRng::seed_from_u64(likeness.seed ^ (u64::from(number) << 32));
         let uptime = Duration::from_secs(random.random_range(86_400..40 * 86_400));
         let booted_at = Timestamp::now() - SignedDuration::try_from(uptime).unwrap_or_default() + clock_error;
@@ -301,13 +306,17 @@ impl Node {
             self.links.push(Live { object, holders, rate: 0.0, churns: false, ends_at: None });
         }
         let pins = recording.pins.iter().flatten();
-        self.pins.extend(pins.filter_map(|pin| Some(Pin { id: *ids.get(&(pin.kind, pin.id))?, ..pin.clone() })));
+        self.pins
+            .extend(pins.filter_map(|pin| Some(Pin { id: *ids.get(&(pin.kind, pin.id))?, ..pin.clone() })));
         if copy == 0 {
             self.hooks = scan_of(recording);
             self.hooks.contents.clear();
             self.hooks.hooks.retain_mut(|hook| {
-                let places =
-                    [(Kind::Program, &mut hook.prog_id), (Kind::Link, &mut hook.link_id), (Kind::Map, &mut hook.map_id)];
+                let places = [
+                    (Kind::Program, &mut hook.prog_id),
+                    (Kind::Link, &mut hook.link_id),
+                    (Kind::Map, &mut hook.map_id),
+                ];
                 places.into_iter().all(|(kind, place)| {
                     let known = place.map(|id| ids.get(&(kind, id)).copied());
                     *place = known.flatten();
@@ -389,7 +398,8 @@ impl Node {
             since,
         };
         let objects = [Kind::Program, Kind::Map, Kind::Link, Kind::Btf].map(|kind| {
-            let [created, destroyed] = if kind == Kind::Program { [self.loads, self.unloads] } else { [0, 0] };
+            let [created, destroyed] =
+                if kind == Kind::Program { [self.loads, self.unloads] } else { [0, 0] };
             ObjectActivity { kind, created, destroyed }
         });
         Activity {
@@ -442,7 +452,13 @@ impl CopyOwners {
     }
 
     /// Returns the holders of an object, by its recorded id, with its id here.
-    fn holders(&mut self, recorded: &[Holder], recorded_id: u32, id: u32, random: &mut StdRng) -> Vec<Holder> {
+    fn holders(
+        &mut self,
+        recorded: &[Holder],
+        recorded_id: u32,
+        id: u32,
+        random: &mut StdRng,
+    ) -> Vec<Holder> {
         let of_object = recorded.iter().filter(|holder| holder.id == recorded_id);
         of_object
             .map(|holder| Holder { id, held_by: holder.held_by, owner: self.of(&holder.owner, random) })
@@ -487,8 +503,8 @@ fn whole(number: f64) -> u64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use bpf_metrics_exporter::metrics::Sample;
     use bpf_metrics_exporter::export::prometheus::{Format, render};
+    use bpf_metrics_exporter::metrics::Sample;
 
     use super::*;
 
@@ -513,11 +529,16 @@ mod tests {
             for ids in ids {
                 assert!(ids.is_sorted_by(|one, other| one < other), "ids ascend");
             }
-            let uses = snapshot.programs.iter().flatten().flat_map(|program| program.facts.map_ids.iter().flatten());
+            let uses =
+                snapshot.programs.iter().flatten().flat_map(|program| program.facts.map_ids.iter().flatten());
             assert!(uses.copied().all(|id| snapshot.map(id).is_some()), "programs use maps of the node");
-            assert!(snapshot.links.iter().flatten().all(|link| {
-                link.facts.prog_id.is_some_and(|id| snapshot.program(id).is_some())
-            }));
+            assert!(
+                snapshot
+                    .links
+                    .iter()
+                    .flatten()
+                    .all(|link| { link.facts.prog_id.is_some_and(|id| snapshot.program(id).is_some()) })
+            );
             assert!(snapshot.fingerprint.is_some() && !snapshot.owners.is_empty());
         }
         let common = names(&nodes[0]).intersection(&names(&nodes[1])).count();
@@ -531,12 +552,18 @@ mod tests {
         let mut one = node(3);
         let text = |snapshot: &Snapshot| {
             let text = render(Sample::new(snapshot), Format::Text, 0);
-            let of_objects = |line: &&str| line.starts_with("bpf_program_info") || line.starts_with("bpf_map_info");
+            let of_objects =
+                |line: &&str| line.starts_with("bpf_program_info") || line.starts_with("bpf_map_info");
             text.lines().filter(of_objects).map(str::to_owned).collect::<Vec<_>>()
         };
         let first = one.read();
         // Load times are in whole seconds since 1970, which the clock of the test may move by one.
-        let stripped = |snapshot: &Snapshot| text(snapshot).iter().map(|line| line.split("load_time").next().map(str::to_owned)).collect::<Vec<_>>();
+        let stripped = |snapshot: &Snapshot| {
+            text(snapshot)
+                .iter()
+                .map(|line| line.split("load_time").next().map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(stripped(&first), stripped(&node(3).read()));
         let now = one.now();
         one.change(now + Duration::from_mins(1), Duration::from_mins(1));

@@ -48,7 +48,12 @@ impl Plot<'_> {
         Ok(svg + "\n")
     }
 
-    fn draw_into(&self, svg: &mut String, [left, right]: [f64; 2], top: f64) -> Result<(), Box<dyn std::error::Error>> {
+    fn draw_into(
+        &self,
+        svg: &mut String,
+        [left, right]: [f64; 2],
+        top: f64,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         let text = ("sans-serif", 13).into_font().color(&GREY);
         let mut chart = ChartBuilder::on(&area)

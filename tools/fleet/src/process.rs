@@ -36,7 +36,8 @@ impl Process {
         let log = folder.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log)?;
         // Settings of the machine's own telemetry must not affect a run.
-        for (variable, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OTEL_")) {
+        for (variable, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OTEL_"))
+        {
             command.env_remove(variable);
         }
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -49,7 +50,11 @@ impl Process {
     /// # Errors
     ///
     /// If the process ends before, or it takes too long.
-    pub fn wait_until(&mut self, interrupt: &Interrupt, mut is_ready: impl FnMut() -> bool) -> anyhow::Result<()> {
+    pub fn wait_until(
+        &mut self,
+        interrupt: &Interrupt,
+        mut is_ready: impl FnMut() -> bool,
+    ) -> anyhow::Result<()> {
         let deadline = Instant::now() + SOON;
         while !is_ready() {
             if let Some(status) = self.child.try_wait()? {
@@ -140,7 +145,11 @@ pub fn threads_cpu(name: &str) -> anyhow::Result<Duration> {
         if comm.trim_end() == name {
             // Source: Documentation/scheduler/sched-stats.rst.
             let statistics = fs::read_to_string(thread.join("schedstat"))?;
-            let time = statistics.split(' ').next().and_then(|time| time.parse().ok()).context("no time in schedstat")?;
+            let time = statistics
+                .split(' ')
+                .next()
+                .and_then(|time| time.parse().ok())
+                .context("no time in schedstat")?;
             sum += Duration::from_nanos(time);
         }
     }
@@ -177,7 +186,8 @@ fn cpu_of(directory: &Path) -> anyhow::Result<Duration> {
     let stat = fs::read_to_string(directory.join("stat"))?;
     // The name, in parentheses, may have any character.
     let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no CLK_TCK")?;
     Ok(Duration::from_secs(ticks) / u32::try_from(per_second)?)
 }

@@ -220,7 +220,12 @@ impl Store {
     /// # Errors
     ///
     /// If it does not start.
-    pub fn start(kind: StoreKind, folder: &Path, unchanged: Duration, interrupt: &Interrupt) -> anyhow::Result<Self> {
+    pub fn start(
+        kind: StoreKind,
+        folder: &Path,
+        unchanged: Duration,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
         let serves = free_address();
         let mut command = Command::new(kind.program());
         let rules = write(folder, "rules.yaml", "groups: []\n")?;
@@ -232,10 +237,17 @@ impl Store {
                     "rule_files": [rules],
                     "storage": {"tsdb": {"out_of_order_time_window": "2h"}},
                 });
-                command.arg(format!("--config.file={}", write(folder, "prometheus.yaml", &settings.to_string())?.display()));
+                command.arg(format!(
+                    "--config.file={}",
+                    write(folder, "prometheus.yaml", &settings.to_string())?.display()
+                ));
                 command.arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()));
                 command.arg(format!("--web.listen-address={serves}"));
-                command.args(["--web.enable-otlp-receiver", "--enable-feature=native-histograms", "--log.level=warn"]);
+                command.args([
+                    "--web.enable-otlp-receiver",
+                    "--enable-feature=native-histograms",
+                    "--log.level=warn",
+                ]);
                 "/-/ready"
             }
             StoreKind::Victoria => {
@@ -360,7 +372,8 @@ impl Store {
         let answer = get(self.serves, "/api/v1/rules").map_err(|error| anyhow!(error))?;
         let answer: Value = serde_json::from_str(&answer)?;
         let groups = answer["data"]["groups"].as_array().context("no groups")?;
-        let rules: Vec<&Value> = groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+        let rules: Vec<&Value> =
+            groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
         let failed = rules.iter().filter(|rule| rule["health"] == "err");
         let failed = failed.map(|rule| format!("{}: {}", rule["name"], rule["lastError"])).collect();
         let evaluated = rules.iter().filter(|rule| rule["health"] == "ok").count();
@@ -390,7 +403,9 @@ impl Store {
             Some(Row { labels, values: values? })
         };
         let rows = match answer["data"]["resultType"].as_str() {
-            Some("scalar") => sample(result).map(|value| vec![Row { labels: serde_json::Map::new(), values: vec![value] }]),
+            Some("scalar") => {
+                sample(result).map(|value| vec![Row { labels: serde_json::Map::new(), values: vec![value] }])
+            }
             // A row with native histograms only has no values.
             Some("vector" | "matrix") => result.as_array().map(|rows| rows.iter().filter_map(row).collect()),
             _ => None,
@@ -418,7 +433,11 @@ fn sum_of(exposition: &str, name: &str, label: &str) -> f64 {
     exposition.lines().filter_map(of_line).sum()
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole and positive")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counters are whole and positive"
+)]
 fn count(value: f64) -> u64 {
     value as u64
 }
@@ -448,7 +467,8 @@ mod tests {
 
     #[test]
     fn the_sum_of_a_metric_is_that_of_its_series() {
-        let text = "# HELP a b\na_total{x=\"} 1\",type=\"y\"} 2\na{type=\"z\"} 3 17\na_bytes 100\na 4e1\nb 5\n";
+        let text =
+            "# HELP a b\na_total{x=\"} 1\",type=\"y\"} 2\na{type=\"z\"} 3 17\na_bytes 100\na 4e1\nb 5\n";
         assert!((sum_of(text, "a", "") - 45.0).abs() < 1e-9);
         assert!((sum_of(text, "a", "type=\"z\"") - 3.0).abs() < 1e-9);
         assert!(sum_of(text, "c", "").abs() < 1e-9);

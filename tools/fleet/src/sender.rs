@@ -13,7 +13,9 @@ use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::Queue;
 use bpf_metrics_exporter::export::otlp::settings::Temporality;
 use bpf_metrics_exporter::export::otlp::transport::Transport;
-use bpf_metrics_exporter::export::otlp::{DeliverySettings, Lane, Pace, RequestLimit, deliver, produce, resource};
+use bpf_metrics_exporter::export::otlp::{
+    DeliverySettings, Lane, Pace, RequestLimit, deliver, produce, resource,
+};
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{Build, Delivery, Destination, Exporter, OwnProcess};
 use bpf_metrics_exporter::source::Source;
@@ -56,7 +58,12 @@ impl Crew {
             .enable_all()
             .build()?;
         let encoding = (0..ENCODING).map(|_| Worker::start(ENCODING_THREADS)).collect::<Result<_, _>>()?;
-        Ok(Self { runtime, encoding, reading: Worker::start("reading")?, resolving: Worker::start("resolving")? })
+        Ok(Self {
+            runtime,
+            encoding,
+            reading: Worker::start("reading")?,
+            resolving: Worker::start("resolving")?,
+        })
     }
 }
 
@@ -89,7 +96,12 @@ impl Sender {
     /// # Errors
     ///
     /// If a flag is wrong.
-    pub fn start(crew: &Crew, node: Arc<Mutex<Node>>, options: &Options, delay: Duration) -> anyhow::Result<Self> {
+    pub fn start(
+        crew: &Crew,
+        node: Arc<Mutex<Node>>,
+        options: &Options,
+        delay: Duration,
+    ) -> anyhow::Result<Self> {
         let parsed = parse(options)?;
         let push = parsed.push.context("the flags push nothing")?;
         let [destination] = &push.destinations[..] else { bail!("the flags push to several receivers") };

@@ -47,7 +47,8 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Clocks
             stored.insert(name.clone(), samples_around(store, &selector, error, interval * (INTERVALS + 2))?);
             visible.insert(name, !store.rows(&selector)?.is_empty());
         }
-        let its_alerts = alerts.iter().filter(|(_, of)| of.contains(instance)).map(|(alert, _)| alert.clone());
+        let its_alerts =
+            alerts.iter().filter(|(_, of)| of.contains(instance)).map(|(alert, _)| alert.clone());
         nodes.push(Clock {
             error,
             readings: sender.readings(),

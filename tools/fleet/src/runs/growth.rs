@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn a_straight_line_has_its_slope_and_its_value_at_zero() {
-        let (at_zero, slope) = straight_line(&[(1.0, 5.0), (2.0, 7.0), (4.0, 11.0)]).expect("there are places");
+        let (at_zero, slope) =
+            straight_line(&[(1.0, 5.0), (2.0, 7.0), (4.0, 11.0)]).expect("there are places");
         assert!((at_zero - 3.0).abs() < 1e-9 && (slope - 2.0).abs() < 1e-9);
         assert_eq!(straight_line(&[(1.0, 5.0), (1.0, 7.0)]), None);
         assert_eq!(straight_line(&[]), None);

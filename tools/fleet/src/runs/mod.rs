@@ -110,7 +110,8 @@ fn fates(
     group_of: impl Fn(usize) -> usize,
     time: Duration,
 ) -> anyhow::Result<Vec<Fate>> {
-    let empty = |&nodes: &&str| Fate { nodes: nodes.to_owned(), readings: 0, stored: BTreeMap::new(), dropped: 0 };
+    let empty =
+        |&nodes: &&str| Fate { nodes: nodes.to_owned(), readings: 0, stored: BTreeMap::new(), dropped: 0 };
     let mut fates: Vec<Fate> = groups.iter().map(empty).collect();
     for (index, sender) in fleet.senders().iter().enumerate() {
         let counts = sender.ledger().of(Signal::Metrics);

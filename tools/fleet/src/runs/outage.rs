@@ -43,7 +43,7 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Outage
     let to = watch.seconds.len();
     fleet.front().open()?;
     watch.pass(&mut fleet, interval * AFTER)?;
-    absences.push(watch.absence("the gateway is out of reach", [from, to]));
+    absences.push(Absence { what: "the gateway is out of reach".to_owned(), between: [from, to] });
 
     let from = watch.seconds.len();
     fleet.kill_gateway()?;
@@ -51,7 +51,10 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Outage
     let to = watch.seconds.len();
     fleet.restart_gateway()?;
     watch.pass(&mut fleet, interval * AFTER)?;
-    absences.push(watch.absence("the gateway is killed, and another one starts", [from, to]));
+    absences.push(Absence {
+        what: "the gateway is killed, and another one starts".to_owned(),
+        between: [from, to],
+    });
 
     let seconds = watch.seconds;
     let whole = Duration::from_secs(seconds.len() as u64 + 60);
@@ -96,20 +99,5 @@ impl Watch {
             (self.traffic, self.failures) = (traffic, failures);
         }
         Ok(())
-    }
-
-    /// Sums up a time between two seconds, and what followed until now.
-    fn absence(&self, what: &str, [from, to]: [usize; 2]) -> Absence {
-        let after = &self.seconds[to..];
-        let before = self.seconds[..from].iter().map(|second| second.backlog).max().unwrap_or_default();
-        let most = |of: fn(&Second) -> u64, seconds: &[Second]| seconds.iter().map(of).max().unwrap_or_default();
-        Absence {
-            what: what.to_owned(),
-            between: [from, to],
-            recovered_after: after.iter().position(|second| second.backlog <= before).map(|seconds| seconds + 1),
-            most_connections: most(|second| second.connections, after),
-            most_requests: most(|second| second.requests, after),
-            most_backlog: most(|second| second.backlog, &self.seconds[from..]),
-        }
     }
 }

@@ -44,7 +44,10 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Upgrad
     let alerts: BTreeSet<String> = expressions::alerts(store)?.into_keys().collect();
     let alerts = alerts.into_iter().filter(|alert| !alerts_before.contains_key(alert)).collect();
     let series_after = created(&fleet)?;
-    let series = series_before.into_iter().zip(series_after).map(|((name, before), (_, after))| (name, [before, after]));
+    let series = series_before
+        .into_iter()
+        .zip(series_after)
+        .map(|((name, before), (_, after))| (name, [before, after]));
     let series = series.collect();
     let mut new_series: Vec<(String, f64)> = by_name(store)?
         .into_iter()
@@ -64,7 +67,9 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Upgrad
     let store = fleet.store(Prometheus)?;
     let of_version = |version| format!(r#"count({BUILD_INFO}{{version="{version}"}})"#);
     let mut counts: BTreeMap<i64, [f64; 3]> = BTreeMap::new();
-    for (place, expression) in [of_version(VERSION), of_version(NEXT), "count(target_info)".to_owned()].iter().enumerate() {
+    for (place, expression) in
+        [of_version(VERSION), of_version(NEXT), "count(target_info)".to_owned()].iter().enumerate()
+    {
         for row in store.range(expression, [from - 10.0, now()], step)? {
             for (at, value) in row.values {
                 #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a run")]
@@ -96,7 +101,9 @@ fn created(fleet: &Fleet) -> anyhow::Result<Vec<(String, u64)>> {
 /// Returns the number of series of each metric.
 fn by_name(store: &Store) -> anyhow::Result<BTreeMap<String, f64>> {
     let rows = store.rows(r#"count by (__name__) ({__name__!=""})"#)?;
-    let row = |row: &crate::receivers::Row| Some((row.labels.get("__name__")?.as_str()?.to_owned(), row.values.first()?.1));
+    let row = |row: &crate::receivers::Row| {
+        Some((row.labels.get("__name__")?.as_str()?.to_owned(), row.values.first()?.1))
+    };
     Ok(rows.iter().filter_map(row).collect())
 }
 
