@@ -24,15 +24,16 @@ use crate::sender::{Crew, DELIVERY_THREADS, ENCODING_THREADS, Options, Sender};
 /// The version that exporters say they have before an upgrade.
 pub const VERSION: &str = "1.0.0";
 
-/// What a run needs at most, in bytes, for the check before it begins: per series in each store, per node here, and for the gateway.
-const PROMETHEUS_SERIES: u64 = 4_000;
-const VICTORIA_SERIES: u64 = 1_200;
-const NODE: u64 = 3 << 20;
+/// What a run may need, in bytes, for the check before it begins: half as much again as runs had for each series in the stores and for each
+/// node here, and the queue of the gateway.
+const PROMETHEUS_SERIES: u64 = 2_600;
+const VICTORIA_SERIES: u64 = 2_000;
+const NODE: u64 = 3 << 19;
 const GATEWAY: u64 = 1 << 30;
 
-/// Series of a node: of each of its objects at most, and of the node.
-const OBJECT_SERIES: u64 = 10;
-const NODE_SERIES: u64 = 400;
+/// Series of a node: of each of its objects, and of the node.
+const OBJECT_SERIES: u64 = 9;
+const NODE_SERIES: u64 = 300;
 
 /// What a fleet is made of.
 #[derive(Clone, Debug)]
@@ -206,6 +207,23 @@ impl Fleet {
             }
             before = Some(settled);
         }
+    }
+
+    /// Waits until the gateway has passed on what it had accepted at some moment after an interval from now: every series exists then.
+    ///
+    /// # Errors
+    ///
+    /// If that takes longer than `limit`.
+    pub fn settle(&self, limit: Duration) -> anyhow::Result<()> {
+        self.interrupt.sleep(self.setup.interval.mul_f64(1.5))?;
+        let (deadline, gateway) = (Instant::now() + limit, self.gateway()?);
+        while gateway.queued()? > 0 {
+            if Instant::now() > deadline {
+                bail!("the gateway is behind after {limit:?}");
+            }
+            self.interrupt.sleep(Duration::from_millis(100))?;
+        }
+        Ok(())
     }
 
     /// Returns the number of samples of one series of each node, by its instance, of the last `time`.

@@ -14,8 +14,11 @@ use fleet::receivers::StoreKind;
 use fleet::report;
 use fleet::runs::{Part, Scale};
 
-/// Plays many nodes against a real OpenTelemetry Collector with Prometheus and VictoriaMetrics behind it
+/// The command line.
 #[derive(Parser)]
+#[command(
+    about = "Plays many nodes against a real OpenTelemetry Collector with Prometheus and VictoriaMetrics behind it"
+)]
 struct Arguments {
     #[command(subcommand)]
     action: Action,

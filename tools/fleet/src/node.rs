@@ -235,8 +235,8 @@ impl Node {
         let wanted = (self.likeness.objects as f64 * share) as usize;
         let common = Arc::clone(&recordings.common);
         self.add_copy(&common, 0, wanted);
-        if self.number % LACKING == LACKING - 1 {
-            self.programs.remove(0);
+        if (self.number + 1).is_multiple_of(LACKING) {
+            self.unload(0);
         }
         for copy in 1.. {
             if self.objects() >= wanted {
@@ -374,18 +374,26 @@ impl Node {
         let facts = Arc::make_mut(&mut object.facts);
         (facts.id, facts.loaded_at) = (id, now);
         (object.runs, object.run_time) = (Some(0), Some(Duration::ZERO));
-        holders.iter_mut().for_each(|holder| holder.id = id);
+        for holder in &mut holders {
+            holder.id = id;
+        }
         let lives_shortly = self.random.random_bool(0.5);
         let ends_at = lives_shortly.then(|| now + SHORT_LIFE);
         if !lives_shortly {
-            let gone = self.programs.remove(index).object.facts.id;
-            self.pins.retain(|pin| pin.kind != Kind::Program || pin.id != gone);
-            self.links.retain(|live| live.object.facts.prog_id != Some(gone));
+            self.unload(index);
             self.unloads += 1;
         }
         self.loads += 1;
         // Ids ascend: it is the last.
         self.programs.push(Live { object, holders, rate, churns: !lives_shortly, ends_at });
+    }
+
+    /// Removes a program, and what attaches it.
+    fn unload(&mut self, index: usize) {
+        let gone = self.programs.remove(index).object.facts.id;
+        self.pins.retain(|pin| pin.kind != Kind::Program || pin.id != gone);
+        self.links.retain(|live| live.object.facts.prog_id != Some(gone));
+        self.hooks.hooks.retain(|hook| hook.prog_id != Some(gone));
     }
 
     fn activity(&self) -> Activity {

@@ -77,7 +77,7 @@ fn plots(results: &Results) -> anyhow::Result<Vec<(&'static str, String)>> {
 fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut text = format!("| {} |\n|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
     for row in rows {
-        text += &format!("| {} |\n", row.join(" | "));
+        text.extend(["| ", &row.join(" | "), " |\n"]);
     }
     text
 }

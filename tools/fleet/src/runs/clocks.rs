@@ -26,8 +26,8 @@ const INTERVALS: u32 = 6;
 
 pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Clocks> {
     let interval = scale.short_interval;
-    let stores = [Prometheus, Victoria];
-    let mut fleet = fleet(scale, RIGHT + ERRORS.len(), interval, &stores, &[], interrupt)?;
+    let kinds = [Prometheus, Victoria];
+    let mut fleet = fleet(scale, RIGHT + ERRORS.len(), interval, &kinds, &[], interrupt)?;
     for error in std::iter::repeat_n(0, RIGHT).chain(ERRORS) {
         fleet.add(interval / 2, Vec::new(), SignedDuration::from_secs(error))?;
     }

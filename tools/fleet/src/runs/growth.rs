@@ -10,14 +10,16 @@ use crate::interrupt::Interrupt;
 /// Parts of the largest number of nodes that are measured as well.
 const PARTS: [usize; 4] = [8, 4, 2, 1];
 
+/// How long the series of new nodes may take.
+const SETTLED: Duration = Duration::from_mins(3);
+
 pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Growth> {
     let mut fleet = fleet(scale, scale.nodes, scale.interval, &scale.stores, &[], interrupt)?;
     let mut windows = Vec::new();
     for part in PARTS {
         let nodes = scale.nodes / part;
         fleet.grow(nodes)?;
-        // Each node has sent once after an interval; then what that left to do is done.
-        fleet.sleep(scale.interval.mul_f64(1.5))?;
+        fleet.settle(SETTLED)?;
         // Smaller fleets are measured for two intervals at least.
         let time = if part == 1 { scale.time } else { (scale.time / 5).max(scale.interval * 2) };
         windows.push(fleet.window(time)?);

@@ -1,5 +1,7 @@
 //! Options of the exporter: what each costs nodes, gateway and stores.
 
+use std::time::Duration;
+
 use super::{Scale, fleet};
 use crate::figures::Variant;
 use crate::interrupt::Interrupt;
@@ -25,7 +27,7 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Vec<Va
         let stores = [Prometheus, Victoria];
         let mut fleet = fleet(scale, scale.few_nodes, scale.short_interval, &stores, flags, interrupt)?;
         fleet.grow(scale.few_nodes)?;
-        fleet.sleep(scale.short_interval * 2)?;
+        fleet.settle(Duration::from_mins(2))?;
         let window = fleet.window(scale.short_interval * INTERVALS)?;
         Ok(Variant { flags: flags.iter().map(|&flag| flag.to_owned()).collect(), window })
     };

@@ -65,7 +65,7 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Outage
 }
 
 fn is_small(index: usize) -> bool {
-    index % SMALL_EACH == 0
+    index.is_multiple_of(SMALL_EACH)
 }
 
 /// What happens in each second.

@@ -21,6 +21,9 @@ const BEFORE: u32 = 4;
 const DURING: u32 = 6;
 const AFTER: u32 = 3;
 
+/// How long new series may take.
+const SETTLED: Duration = Duration::from_mins(2);
+
 /// Prometheus shows a series for so long after its last sample.
 const LOOK_BACK: Duration = Duration::from_mins(5);
 
@@ -28,6 +31,7 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Upgrad
     let (nodes, interval) = (scale.few_nodes, scale.short_interval);
     let mut fleet = fleet(scale, nodes, interval, &[Prometheus, Victoria], &[], interrupt)?;
     fleet.grow(nodes)?;
+    fleet.settle(SETTLED)?;
     fleet.sleep(interval * BEFORE)?;
     let series_before = created(&fleet)?;
     let by_name_before = by_name(fleet.store(Prometheus)?)?;
@@ -40,6 +44,7 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Upgrad
     }
     let to = now();
     fleet.sleep(interval * AFTER)?;
+    fleet.settle(SETTLED)?;
     let store = fleet.store(Prometheus)?;
     let alerts: BTreeSet<String> = expressions::alerts(store)?.into_keys().collect();
     let alerts = alerts.into_iter().filter(|alert| !alerts_before.contains_key(alert)).collect();
