@@ -35,6 +35,9 @@ const ALL: &str = "all";
 const SPARING: &str = "sparing";
 const SILENT: &str = "silent";
 
+/// How a store is asked.
+type Ask<'a> = Box<dyn Fn(&str) -> Result<String, String> + 'a>;
+
 /// Steps at which an expression has rows, by their labels.
 type Steps = BTreeMap<Labels, BTreeSet<i64>>;
 
@@ -88,7 +91,6 @@ pub(crate) fn test() {
     let window = [to - WINDOW.as_secs(), to];
     work(&herd, LATENCY, &mut []);
 
-    type Ask<'a> = Box<dyn Fn(&str) -> Result<String, String> + 'a>;
     let stores: [(&str, Ask<'_>); 3] = [
         ("Prometheus", Box::new(|path| first.answer(path))),
         ("Prometheus by remote write", Box::new(|path| second.answer(path))),
@@ -129,7 +131,9 @@ fn work(herd: &Herd, time: Duration, processes: &mut [&mut Process]) {
     let start = Instant::now();
     while start.elapsed() < time {
         herd.programs()[0].run(64, 100).expect("it runs");
-        processes.iter_mut().for_each(|process| process.assert_running());
+        for process in &mut *processes {
+            process.assert_running();
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -1,4 +1,4 @@
-//! The tables and plots of the page, made of the results. Entry point: [`write`].
+//! The tables and plots of the page, made of the results. Entry point: [`write()`].
 
 use std::fs;
 use std::path::Path;
