@@ -269,6 +269,10 @@ pub struct Clock {
 /// Nodes with wrong clocks, each among others.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Clocks {
+    /// Seconds between two readings of a node.
+    pub interval: f64,
+    /// Seconds that the nodes ran.
+    pub seconds: f64,
     /// Each node.
     pub nodes: Vec<Clock>,
     /// Points that the gateway dropped since a store refused them.

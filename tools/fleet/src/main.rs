@@ -109,10 +109,12 @@ fn run(action: Action, interrupt: &Interrupt) -> anyhow::Result<()> {
                 let start = Instant::now();
                 say(&format!("{}...", part.name()));
                 let load = conditions::Load::begin()?;
-                part.run(&scale, interrupt, &mut results)?;
+                // What was measured before a failure is kept.
+                let outcome = part.run(&scale, interrupt, &mut results);
                 conditions::fill(&mut results.conditions, part.name(), &load)?;
                 let text = serde_json::to_string_pretty(&results)? + "\n";
                 fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))?;
+                outcome?;
                 say(&format!("{} took {:.0?}", part.name(), start.elapsed()));
             }
             Ok(())

@@ -38,7 +38,8 @@ pub fn write(root: &Path, results: &Results) -> anyhow::Result<()> {
 
 /// Returns the page with the tables of results.
 fn with_tables(mut page: String, results: &Results) -> anyhow::Result<String> {
-    let mut tables = vec![("conditions", conditions(&results.conditions))];
+    let mut tables =
+        vec![("conditions", conditions(&results.conditions)), ("measured", measured_table(results))];
     if let Some(growth) = &results.growth {
         tables.push(("growth", growth_table(growth)));
         tables.push(("line", line_table(growth)));
@@ -124,16 +125,43 @@ fn series(window: &Window, kind: StoreKind) -> String {
 }
 
 fn conditions(conditions: &Conditions) -> String {
-    let Conditions { date, kernel, cpus, versions, optimized, others } = conditions;
+    let Conditions { date, kernel, cpus, versions, optimized, others: _ } = conditions;
     let versions: Vec<String> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let others: Vec<String> =
-        others.iter().map(|(part, share)| format!("{part} {:.0} %", share * 100.0)).collect();
     let build = if *optimized { "optimized" } else { "not optimized" };
-    format!(
-        "{date}, Linux {kernel}, {cpus} CPUs; {}; {build}. Share of the CPUs that other programs of the\nmachine used meanwhile: {}.\n",
-        versions.join(",\n"),
-        others.join(", ")
-    )
+    format!("{date}, Linux {kernel}, {cpus} CPUs; {build}; {}.\n", versions.join(",\n"))
+}
+
+/// Returns what was measured of each part, and how busy other programs kept the machine.
+fn measured_table(results: &Results) -> String {
+    let mut rows = Vec::new();
+    let mut row = |part: &str, what: String, nodes: usize, interval: f64, seconds: f64, stores: &str| {
+        let others = results.conditions.others.get(part);
+        let others = others.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", share * 100.0));
+        let [interval, seconds] = [interval, seconds].map(|seconds| format!("{seconds:.0} s"));
+        rows.push(vec![what, nodes.to_string(), interval, seconds, stores.to_owned(), others]);
+    };
+    let both = "both";
+    for window in results.growth.iter().flat_map(|growth| &growth.windows) {
+        row("growth", "more and more nodes".to_owned(), window.nodes, window.interval, window.seconds, both);
+    }
+    for Variant { flags, window } in results.options.iter().flatten() {
+        let name =
+            if flags.is_empty() { "without flags".to_owned() } else { format!("`{}`", flags.join(" ")) };
+        row("options", name, window.nodes, window.interval, window.seconds, both);
+    }
+    if let Some(Outage { nodes, interval, seconds, .. }) = &results.outage {
+        #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
+        let seconds = seconds.len() as f64;
+        row("outage", "without a gateway".to_owned(), *nodes, *interval, seconds, both);
+    }
+    if let Some(Upgrade { nodes, interval, counts, .. }) = &results.upgrade {
+        let seconds = counts.last().map_or(0.0, |(at, _)| *at);
+        row("upgrade", "an upgrade".to_owned(), *nodes, *interval, seconds, both);
+    }
+    if let Some(Clocks { interval, seconds, nodes, .. }) = &results.clocks {
+        row("clocks", "a wrong clock, of one node each".to_owned(), nodes.len(), *interval, *seconds, both);
+    }
+    table(&["part", "nodes", "interval", "measured for", "stores", "CPUs used by others"], rows)
 }
 
 fn growth_table(growth: &Growth) -> String {
@@ -356,7 +384,7 @@ fn upgrade_table(upgrade: &Upgrade) -> String {
         ]);
     }
     rows.extend([
-        vec!["`target_info` at most, before there was one for each node".to_owned(), digits(most(2))],
+        vec!["`target_info` at most, one for each node before".to_owned(), digits(most(2))],
         vec!["longest time between two points, before".to_owned(), format!("{:.1} s", upgrade.gaps[0])],
         vec!["longest time between two points, during it".to_owned(), format!("{:.1} s", upgrade.gaps[1])],
         vec!["alerts with a result that had none before".to_owned(), list(&upgrade.alerts)],
@@ -408,15 +436,21 @@ fn clocks_table(clocks: &Clocks) -> String {
         "readings in VictoriaMetrics",
         "alerts",
     ];
-    let log = clocks.gateway_log.as_deref().unwrap_or("nothing");
-    // Addresses differ from run to run.
-    let log: String = log.split("request to http://").next().unwrap_or(log).trim_end().to_owned();
     format!(
-        "{}\nThe gateway dropped {} points after it had acknowledged them \
-         (`otelcol_exporter_send_failed_metric_points_total`).\nIts log: `{log}`\n",
+        "{}\nThe gateway dropped {} points after it had acknowledged them, which it counts in\n\
+         `otelcol_exporter_send_failed_metric_points_total` and says in its log:\n`{}`\n",
         table(&heads, rows),
         clocks.gateway_failed,
+        clocks.gateway_log.as_deref().map_or_else(|| "nothing".to_owned(), without_address),
     )
+}
+
+/// Returns the reason in a line of the Collector's log, without the address, which differs from run to run.
+fn without_address(line: &str) -> String {
+    let reason = line.split(" desc = ").nth(1).unwrap_or(line);
+    let reason = reason.split('"').next().unwrap_or(reason);
+    let word = |word: &str| if word.starts_with("http://") { "…".to_owned() } else { word.to_owned() };
+    reason.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn ahead(seconds: i64) -> String {
@@ -546,5 +580,7 @@ mod tests {
         assert_eq!(unit(123_456_789.0, "B/s"), "123 MB/s");
         assert_eq!(ahead(-10_800), "3 h slow");
         assert_eq!(ahead(300), "5 min fast");
+        let line = r#"error: code = X desc = request to http://127.0.0.1:1/v1 responded with 400", "dropped_items": 2"#;
+        assert_eq!(without_address(line), "request to … responded with 400");
     }
 }

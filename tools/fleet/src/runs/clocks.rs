@@ -61,7 +61,14 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Clocks
     }
     let of_none = |of: &BTreeSet<String>| !instances.iter().any(|instance| of.contains(instance));
     let alerts = alerts.into_iter().filter(|(_, of)| of_none(of)).map(|(alert, _)| alert);
-    Ok(Clocks { nodes, gateway_failed, gateway_log, alerts: alerts.collect() })
+    Ok(Clocks {
+        interval: interval.as_secs_f64(),
+        seconds: (interval * INTERVALS).as_secs_f64(),
+        nodes,
+        gateway_failed,
+        gateway_log,
+        alerts: alerts.collect(),
+    })
 }
 
 /// Returns the number of samples of a series around a moment that is `error` seconds from now.

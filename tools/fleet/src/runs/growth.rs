@@ -8,25 +8,27 @@ use crate::figures::{Growth, Window};
 use crate::interrupt::Interrupt;
 
 /// Parts of the largest number of nodes that are measured as well.
-const PARTS: [usize; 4] = [8, 4, 2, 1];
+const PARTS: [usize; 3] = [4, 2, 1];
 
 /// How long the series of new nodes may take.
-const SETTLED: Duration = Duration::from_mins(3);
+const SETTLED: Duration = Duration::from_mins(10);
 
-pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Growth> {
+pub(super) fn run(scale: &Scale, interrupt: &Interrupt, growth: &mut Option<Growth>) -> anyhow::Result<()> {
     let mut fleet = fleet(scale, scale.nodes, scale.interval, &scale.stores, &[], interrupt)?;
     let mut windows = Vec::new();
     for part in PARTS {
         let nodes = scale.nodes / part;
         fleet.grow(nodes)?;
         fleet.settle(SETTLED)?;
-        // Smaller fleets are measured for two intervals at least.
-        let time = if part == 1 { scale.time } else { (scale.time / 5).max(scale.interval * 2) };
+        // Smaller fleets are measured for one push of each node.
+        let time = if part == 1 { scale.time } else { scale.interval };
         windows.push(fleet.window(time)?);
     }
-    let expressions = fleet.stores().iter().map(|store| expressions::evaluate(&fleet, store));
-    let expressions = expressions.collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Growth { windows, expressions: expressions.concat() })
+    let growth = growth.insert(Growth { windows, expressions: Vec::new() });
+    for store in fleet.stores() {
+        growth.expressions.extend(expressions::evaluate(&fleet, store)?);
+    }
+    Ok(())
 }
 
 /// Returns the straight line through points by least squares: its value at zero, and its slope. `None` with fewer than two places.

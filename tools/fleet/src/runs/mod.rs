@@ -61,7 +61,7 @@ impl Part {
     /// If a process ends, or the run is interrupted.
     pub fn run(self, scale: &Scale, interrupt: &Interrupt, results: &mut Results) -> anyhow::Result<()> {
         match self {
-            Self::Growth => results.growth = Some(growth::run(scale, interrupt)?),
+            Self::Growth => growth::run(scale, interrupt, &mut results.growth)?,
             Self::Options => results.options = Some(options::run(scale, interrupt)?),
             Self::Outage => results.outage = Some(outage::run(scale, interrupt)?),
             Self::Upgrade => results.upgrade = Some(upgrade::run(scale, interrupt)?),
