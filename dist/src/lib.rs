@@ -7,6 +7,7 @@ pub mod dashboards;
 pub mod grafana;
 pub mod names;
 pub mod promql;
+pub mod queries;
 pub mod rules;
 pub mod stack;
 

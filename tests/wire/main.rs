@@ -25,6 +25,7 @@ mod series;
 mod shares;
 mod stopping;
 mod ten_nodes;
+mod unchanged;
 
 use std::process::ExitCode;
 use test_support::{root, trials};
@@ -73,6 +74,11 @@ const TESTS: &[Test] = &[
     ),
     ("the_documented_expressions_yield_cpu_shares", shares::test, &[Promtool]),
     ("the_questions_of_the_readme_have_answers", shares::test_questions, &[Promtool]),
+    (
+        "what_does_not_change_has_no_gap_in_any_query_of_a_dashboard",
+        unchanged::test,
+        &[PrometheusOtlp, VictoriaMetrics],
+    ),
     ("promtool_accepts_the_rules", alerts::check, &[Promtool]),
     ("each_recording_rule_yields_what_it_says", alerts::recorded, &[Promtool]),
     ("each_alert_fires_on_its_fault_and_not_below", alerts::faults, &[Promtool]),

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -217,6 +217,36 @@ impl Prometheus {
         Self::start_with(&mut command, folder, settings)
     }
 
+    /// The same, in which series last for this time after their last sample.
+    pub(crate) fn start_receiving_with(folder: &Path, settings: &Value, lookback: &str) -> Self {
+        let mut command = Command::new(Receiver::PrometheusOtlp.path());
+        command.args(["--web.enable-otlp-receiver", NATIVE_HISTOGRAMS]);
+        command.arg(option("query.lookback-delta", lookback));
+        Self::start_with(&mut command, folder, settings)
+    }
+
+    /// Starts one that takes remote write, in which series last for this time after their last sample.
+    pub(crate) fn start_taking_remote_write(folder: &Path, lookback: &str) -> Self {
+        let mut command = Command::new(Receiver::PrometheusOtlp.path());
+        command.args(["--web.enable-remote-write-receiver", NATIVE_HISTOGRAMS]);
+        command.arg(option("query.lookback-delta", lookback));
+        Self::start_with(&mut command, folder, &json!({}))
+    }
+
+    /// Returns where it takes remote write.
+    pub(crate) fn remote_write(&self) -> String {
+        format!("http://{}/api/v1/write", self.serves)
+    }
+
+    /// Returns the answer of its API.
+    ///
+    /// # Errors
+    ///
+    /// Another status than 200, with the answer.
+    pub(crate) fn answer(&self, path: &str) -> Result<String, String> {
+        get(self.serves, path)
+    }
+
     /// The same with default settings, which take no native histograms.
     pub(crate) fn start_receiving_numbers(folder: &Path) -> Self {
         let mut command = Command::new(Receiver::PrometheusOtlp.path());
@@ -293,15 +323,31 @@ pub(crate) struct VictoriaMetrics {
 impl VictoriaMetrics {
     /// Starts it with its files in `folder`.
     pub(crate) fn start(folder: &Path) -> Self {
-        let serves = free_address();
+        Self::start_with(&mut Command::new(Receiver::VictoriaMetrics.path()), folder)
+    }
+
+    /// The same with the labels that dashboards need, and with series that last for this time after their last sample.
+    pub(crate) fn start_for_dashboards(folder: &Path, staleness: Duration) -> Self {
+        let label = |from: &str, to: &str| json!({"source_labels": [from], "target_label": to});
+        let labels = json!([label("service_name", "job"), label("service_instance_id", "instance")]);
+        let path = folder.join("relabel.yaml");
+        fs::write(&path, labels.to_string())
+            .unwrap_or_else(|error| panic!("failed to write {}: {error}", path.display()));
         let mut command = Command::new(Receiver::VictoriaMetrics.path());
+        command.arg(option("relabelConfig", path.display()));
+        command.arg(option("search.minStalenessInterval", format!("{}s", staleness.as_secs())));
+        Self::start_with(&mut command, folder)
+    }
+
+    fn start_with(command: &mut Command, folder: &Path) -> Self {
+        let serves = free_address();
         command.arg(option("httpListenAddr", serves));
         command.arg(option("storageDataPath", folder.join("series").display()));
         command.arg(option("retentionPeriod", "1d"));
         // Queries must return what was just written.
         command.args(["-search.latencyOffset=0s", "-search.disableCache"]);
         command.args(["-opentelemetry.usePrometheusNaming", "-loggerLevel=WARN"]);
-        let mut process = Process::start("victoria-metrics", &mut command, folder);
+        let mut process = Process::start("victoria-metrics", command, folder);
         answers(&mut process, serves, "/health");
         Self { process, serves }
     }
@@ -309,6 +355,16 @@ impl VictoriaMetrics {
     /// Returns where it takes OTLP over HTTP.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}/opentelemetry/v1/metrics", self.serves)
+    }
+
+    /// Returns the answer of its API.
+    ///
+    /// # Errors
+    ///
+    /// Another status than 200, with the answer.
+    pub(crate) fn answer(&self, path: &str) -> Result<String, String> {
+        get(self.serves, "/internal/force_flush")?;
+        get(self.serves, path)
     }
 
     /// Returns the current series of a selector.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use dist::queries::{self, Query};
 use serde_json::{Value, json};
 use test_support::http::free_address;
 
@@ -34,19 +35,6 @@ const OLDER: [&str; 7] = [
     "sum(bpf_program_size_translated_bytes_total)",
     "sum(bpf_program_mem_bytes_total)",
 ];
-
-/// An expression of a dashboard.
-struct Query {
-    /// Identity of the dashboard.
-    dashboard: String,
-    /// Title of the panel, or name of the variable.
-    place: String,
-    /// Letter of the query in its panel.
-    letter: String,
-    expression: String,
-    /// Labels that a table shows or leaves out; `None` if it is no table.
-    labels: Option<BTreeSet<String>>,
-}
 
 /// A way for series into Prometheus, and the exporter that is looked at.
 #[derive(Clone, Debug)]
@@ -125,7 +113,8 @@ pub(crate) fn test() {
     }
     scene.remove();
 
-    let queries = queries();
+    let queries = queries::of_dashboards();
+    assert!(queries.len() > 100, "there are {}", queries.len());
     let mut open: BTreeSet<(usize, usize)> =
         (0..routes.len()).flat_map(|route| (0..queries.len()).map(move |query| (route, query))).collect();
     eventually("every expression says what is there", LIMIT, || {
@@ -149,62 +138,6 @@ pub(crate) fn test() {
     assert_eq!(prometheus.process.log(), "", "Prometheus logs something");
 }
 
-/// Returns the expressions of all dashboards.
-fn queries() -> Vec<Query> {
-    let mut queries = Vec::new();
-    for file in dist::dashboards::files() {
-        let dashboard: Value = serde_json::from_str(&file.text).expect("it is JSON");
-        let text = |value: &Value| value.as_str().expect("it is text").to_owned();
-        let uid = text(&dashboard["uid"]);
-        for panel in dashboard["panels"].as_array().into_iter().flatten() {
-            let labels = (panel["type"] == "table").then(|| labels(panel));
-            for target in panel["targets"].as_array().into_iter().flatten() {
-                let [letter, expression] = ["refId", "expr"].map(|name| text(&target[name]));
-                queries.push(Query {
-                    dashboard: uid.clone(),
-                    place: text(&panel["title"]),
-                    letter,
-                    expression,
-                    labels: labels.clone(),
-                });
-            }
-        }
-        for variable in dashboard["templating"]["list"].as_array().into_iter().flatten() {
-            let Some(call) = variable["query"]["query"].as_str() else { continue };
-            let (function, inside) = call.split_once('(').expect("it is a call");
-            let inside = inside.strip_suffix(')').expect("it is a call");
-            let expression = match function {
-                "label_values" => {
-                    let (selector, label) = inside.rsplit_once(", ").expect("the label is last");
-                    format!("count by ({label}) ({selector})")
-                }
-                _ => inside.to_owned(),
-            };
-            let place = text(&variable["name"]);
-            queries.push(Query {
-                dashboard: uid.clone(),
-                place,
-                letter: "variable".to_owned(),
-                expression,
-                labels: None,
-            });
-        }
-    }
-    assert!(queries.len() > 100, "there are {}", queries.len());
-    queries
-}
-
-/// Returns the labels that a table has as columns or leaves out.
-fn labels(table: &Value) -> BTreeSet<String> {
-    let organize = table["transformations"]
-        .as_array()
-        .and_then(|steps| steps.iter().find(|step| step["id"] == "organize"))
-        .expect("tables name their columns");
-    let names = ["indexByName", "excludeByName"]
-        .map(|part| organize["options"][part].as_object().expect("it is there"));
-    names.into_iter().flat_map(|part| part.keys().cloned()).collect()
-}
-
 /// Compares what an expression yields by a route with what is there.
 fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -> Result<(), String> {
     let Query { dashboard, place, letter, expression, labels } = query;
@@ -222,9 +155,7 @@ fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -
         ("$program", &program),
         ("$map", &map),
     ];
-    let substitute =
-        |text: &str| variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
-    let expression = substitute(expression);
+    let expression = queries::substitute(expression, &variables);
     let rows = prometheus.rows(&expression)?;
     let failed = |what: &str| {
         let shown: Vec<&Row> = rows.iter().take(3).collect();
@@ -245,7 +176,7 @@ fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -
             rows.iter().all(|row| labels.iter().any(|(label, value)| row.labels.get(*label) != Some(value)))
         }
         Expected::Same(other) => {
-            let others = prometheus.rows(&substitute(other))?;
+            let others = prometheus.rows(&queries::substitute(other, &variables))?;
             let value = |rows: &[Row]| rows.first().map(|row| row.value);
             rows.len() == 1
                 && value(&rows).zip(value(&others)).is_some_and(|(one, other)| (one - other).abs() < 0.5)
