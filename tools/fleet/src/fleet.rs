@@ -1,6 +1,5 @@
 //! A fleet: nodes, the front, the gateway and the stores, and what they do in a time. Entry point: [`Fleet::start`].
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -232,7 +231,7 @@ impl Fleet {
     ///
     /// If the store does not answer.
     pub fn stored_readings(&self, store: &Store, time: Duration) -> anyhow::Result<Vec<(String, u64)>> {
-        // Deltas of one series: what a reading has once.
+        // A series that each reading has once.
         let expression = format!(r#"count_over_time({OBJECTS}{{kind="program"}}[{}s])"#, time.as_secs());
         let rows = store.rows(&expression)?;
         let row = |row: &crate::receivers::Row| {
@@ -303,12 +302,6 @@ impl Fleet {
     #[must_use]
     pub fn senders(&self) -> &[Sender] {
         &self.senders
-    }
-
-    /// Returns where the files of the run are.
-    #[must_use]
-    pub fn folder(&self) -> PathBuf {
-        self.folder.path().to_owned()
     }
 
     /// Waits.

@@ -233,7 +233,7 @@ fn growth_table(growth: &Growth) -> String {
 /// Returns a value of [`quantities`] with its unit.
 fn quantity(name: &str, value: f64) -> String {
     if name.starts_with("CPU") {
-        format!("{} cores", digits(value))
+        format!("{} % of a core", digits(value * 100.0))
     } else if name.starts_with("memory") {
         unit(value, "B")
     } else if name.starts_with("bytes") {
