@@ -1,8 +1,8 @@
 //! Rendered answers: one for all who scrape the same reading in the same format, compression and selection.
 //! Entry point: [`Answers::get`].
 //!
-//! They are kept compressed. A few for clients that take no compression are kept as lines instead, half of the text, until these
-//! clients have taken them; further ones are decompressed piece by piece, so that many slow clients hold a twentieth of the text each.
+//! They are kept compressed. One for clients that take no compression is kept as lines instead, half of the text; further ones are
+//! decompressed piece by piece, so that many slow clients hold a tenth of the text each.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -44,7 +44,7 @@ pub(super) enum AnswerContent {
 
 /// A rendered answer.
 pub(super) enum Answer {
-    /// Compressed as the request wants it, with gzip if it wants no compression.
+    /// Compressed as the request wants it, or with gzip.
     Compressed {
         pieces: Arc<[Bytes]>,
         /// Size of the text itself, in bytes.
@@ -103,6 +103,7 @@ impl Answers {
         request: Request,
         scrape: &Arc<Scrape>,
     ) -> io::Result<Arc<Answer>> {
+        let request = self.as_kept(request);
         let cell = self.cell(&reading.snapshot, request);
         let mut rendered = cell.subscribe();
         let turn = tokio::select! {
@@ -127,6 +128,19 @@ impl Answers {
         turn.run(render).await
     }
 
+    /// Returns a request as its answer is kept: with gzip for a client that takes no compression, if there are no lines of it, or no room
+    /// for them. One of the same kind for an older reading makes room for this one.
+    fn as_kept(&self, request: Request) -> Request {
+        let has_lines =
+            matches!(request.content, AnswerContent::Metrics(Format::Text | Format::OpenMetrics, _));
+        let has_room = || self.room.available_permits() > 0 || self.kept().answers.contains_key(&request);
+        let coding = match request.coding {
+            Coding::Identity if !has_lines || !has_room() => Coding::Gzip,
+            coding => coding,
+        };
+        Request { coding, ..request }
+    }
+
     /// Returns the place of an answer, which is not kept if the reading is not the newest.
     fn cell(self: &Arc<Self>, snapshot: &Arc<Snapshot>, request: Request) -> Cell {
         let mut kept = self.kept();
@@ -136,8 +150,9 @@ impl Answers {
             if kept.reading.as_ref().is_some_and(|reading| reading.taken_at > snapshot.taken_at) {
                 return Cell::default();
             }
-            kept.answers.clear();
-            kept.reading = Some(Arc::clone(snapshot));
+            let old = (std::mem::take(&mut kept.answers), kept.reading.replace(Arc::clone(snapshot)));
+            // To free a reading of a large host takes a millisecond, in which nothing else would run here.
+            self.worker.submit(move || drop(old));
         }
         kept.used = Some(Instant::now());
         if !kept.expires {
@@ -293,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn few_answers_are_kept_without_compression_and_only_while_they_are_taken() {
+    async fn one_answer_is_kept_without_compression_and_slow_clients_get_others() {
         let source = source();
         let answers = Answers::new(Worker::start("rendering").expect("a thread"), false);
         let activity = Activity::new(Instant::now());

@@ -87,8 +87,8 @@ pub(super) const PROBES: u32 = 3;
 /// Rendered answers that are kept of a reading.
 pub(super) const ANSWERS: usize = 16;
 
-/// Answers that are kept without compression until their clients have taken them.
-pub(super) const PLAIN_ANSWERS: usize = 4;
+/// Answers without compression that exist at a time.
+pub(super) const PLAIN_ANSWERS: usize = 1;
 
 /// How long rendered answers are kept without a scrape.
 pub(super) const ANSWERS_KEPT: Duration = Duration::from_secs(10);
@@ -238,8 +238,8 @@ pub fn markdown() -> String {
         ),
         (
             "answers kept without compression",
-            format!("{PLAIN_ANSWERS}, those that clients still take included"),
-            "each takes half of its text",
+            format!("{PLAIN_ANSWERS}, also while a client still takes it"),
+            "it takes half of its text",
             "another one is kept compressed, and decompressed for each client",
         ),
         (

@@ -101,6 +101,7 @@ async fn check_pages(
             Err(Failure { kind: FailureKind::CertificateRequired, .. }) => {
                 return Ok(Err(format!("{url}{page}: it demands a client certificate")));
             }
+            Ok((status, text)) if text.is_empty() => return Ok(Err(format!("{url}{page}: status {status}"))),
             Ok((status, text)) => return Ok(Err(format!("{url}{page}: status {status}: {text}"))),
             Err(failure) => return Err(format!("{url}{page}: {failure}")),
         };

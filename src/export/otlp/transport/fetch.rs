@@ -86,7 +86,9 @@ impl Fetcher {
     /// Fails if the server is unreachable, or what it sends is not HTTP.
     pub async fn page(&mut self, page: &'static str) -> Result<(u16, String), Failure> {
         let path = format!("{}{page}", self.0.path.path().trim_end_matches('/'));
-        let path = path.parse().expect("its parts were checked");
+        let too_long =
+            |error| Failure::dropping(FailureKind::Malformed, format!("failed to use {path}: {error}"));
+        let path = path.parse().map_err(too_long)?;
         let (connection, response) = self.get(&path, "*/*").await?;
         let status = response.status().as_u16();
         let text = read_text(response.into_body()).await;

@@ -214,6 +214,20 @@ impl AsyncWrite for Session {
         self.or_alert(context, written)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.0).poll_write_vectored(context, parts);
+        self.or_alert(context, written)
+    }
+
+    /// Otherwise HTTP would copy each request behind its head.
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.0).poll_flush(context);
         self.or_alert(context, flushed)
@@ -384,6 +398,7 @@ mod tests {
         let refusal = tokio::spawn(TlsAcceptor::from(Arc::new(config)).accept(server));
         let client = TlsClient::unverified().expect("TLS").connect(Box::new(client)).await;
         let mut session = client.expect("the client takes the session to be open");
+        assert!(session.is_write_vectored(), "no request is copied");
         assert!(refusal.await.expect("it ends").is_err(), "the server demands a certificate");
         let error = session.write_all(b"GET").await.expect_err("the socket is closed");
         assert!(wants_certificate(&error), "{error}");
