@@ -54,7 +54,6 @@ enum bpf_map_type {
 /* bpf_map.map_flags */
 enum {
 	BPF_F_NO_PREALLOC = 1,
-	BPF_F_RDONLY = 8,
 };
 
 /* Flags of bpf_map_update_elem() */
@@ -140,6 +139,7 @@ struct bpf_prog;
 struct bpf_prog_stats;
 
 struct bpf_prog_aux {
+	struct bpf_prog *prog;
 	__u32 attach_btf_id;
 	__u32 used_map_cnt;
 	__u32 id;
@@ -201,6 +201,7 @@ struct obj_cgroup {
 };
 
 struct bpf_map {
+	const struct bpf_map_ops *ops;
 	enum bpf_map_type map_type;
 	__u32 key_size;
 	__u32 value_size;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * The programs and maps that the iterators have visited, by their addresses in the kernel, so that one run of a program
- * reads what changes of all of them. The iterators store them; user space can neither write nor needs to read them.
+ * reads what changes of all of them. The iterators store them. The reader freezes these maps, so that system calls
+ * cannot change an address.
  *
  * No reference is held to a known object. The kernel sets the id of a program or map to 0 before it frees anything of
  * it (bpf_prog_free_id(), bpf_map_free_id()), so if its id is still the same after its counters were read, they were
@@ -67,6 +68,7 @@ struct step {
 	/* Number of objects in the chunk. */
 	__u32 count;
 	__u32 cpus;
+	__u32 possible_cpus;
 	__u32 cost;
 	/* Whether the current CPU is not online. */
 	__u32 offline;
@@ -88,6 +90,7 @@ static __always_inline void begin_step(struct step *step, struct known *known, s
 		known->done = 0;
 	}
 	step->cpus = known->all_cpus ? request->possible_cpus : request->online_cpus;
+	step->possible_cpus = request->possible_cpus;
 	step->cost = 0;
 	step->owner = 0;
 }
@@ -101,10 +104,14 @@ static __always_inline __u32 goes_on(struct step *step, struct seq_file *seq, __
 /* Goes on to the next chunk, which has at least one object. */
 static __always_inline void begin_chunk(struct step *step, struct known *known)
 {
-	__u32 left = known->count - known->next;
+	__u32 left = known->count - known->next, cpus = step->cpus;
 
 	step->count = left < CHUNK ? left : CHUNK;
-	step->cost += CHUNK * (OBJECT_COST + step->cpus);
+
+	/* Before 6.6, entries of some maps are counted on every CPU. */
+	if (!bpf_core_field_exists(FIELD_OF(struct bpf_map, elem_count)))
+		cpus = step->possible_cpus;
+	step->cost += CHUNK * (OBJECT_COST + cpus);
 }
 
 /* The number of objects in the chunk, in a way that the verifier sees the bound of. */

@@ -6,6 +6,8 @@
 
 struct known_map {
 	__u64 map;
+	/* bpf_map.ops. */
+	__u64 ops;
 	/* bpf_map.elem_count of the types that report it, a per-CPU pointer; 0 if there is none. */
 	__u64 counter;
 	/* What the memory cgroup is found by. */
@@ -30,7 +32,6 @@ struct known_maps {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_RDONLY);
 	__type(key, __u32);
 	__type(value, struct known_maps);
 } bpfmetrics_kmap SEC(".maps");
@@ -39,7 +40,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_CHUNKS);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct map_chunk);
 } bpfmetrics_cmap SEC(".maps");
@@ -307,6 +308,7 @@ int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
 		record->cookie = map->cookie;
 
 	learned.map = to_scalar(&scratch->address, map);
+	learned.ops = to_scalar(&scratch->address, map->ops);
 	learned.counter = counter_of(map, record->type);
 	learned.owner = owner_of(map);
 	learned.id = record->id;
@@ -336,12 +338,29 @@ struct map_pass {
 	struct map_chunk *chunk;
 };
 
+/* Whether a known map is at its address. Ids alone are small numbers, which other memory may have. */
+static __always_inline bool is_there(struct known_map *map)
+{
+	__u64 ops = 0;
+	__u32 id = 0;
+
+	READ(ops, (struct bpf_map *)map->map, ops);
+	READ(id, (struct bpf_map *)map->map, id);
+	return id && id == map->id && ops == map->ops;
+}
+
 static long begin_map(__u32 index, struct map_pass *pass)
 {
 	struct known_map *map = &pass->chunk->objects[index % CHUNK];
 	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
 	struct step *step = &pass->scratch->step;
 
+	/* No pointer of what is there instead is followed. */
+	if (!is_there(map)) {
+		map->map = 0;
+		map->counter = 0;
+		return 0;
+	}
 	if (map->owner != step->owner) {
 		step->owner = map->owner;
 		step->cgroup = memory_cgroup(map->owner);
@@ -395,11 +414,9 @@ static long end_map(__u32 index, struct map_pass *pass)
 {
 	struct known_map *map = &pass->chunk->objects[index % CHUNK];
 	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
-	__u32 id = 0;
 
-	READ(id, (struct bpf_map *)map->map, id);
-	if (id && id == map->id) {
-		counters->id = id;
+	if (is_there(map)) {
+		counters->id = map->id;
 		if (map->counter)
 			counters->entries = not_negative(counters->entries);
 		return 0;

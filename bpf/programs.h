@@ -46,7 +46,6 @@ struct known_programs {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_RDONLY);
 	__type(key, __u32);
 	__type(value, struct known_programs);
 } bpfmetrics_kpro SEC(".maps");
@@ -55,7 +54,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_CHUNKS);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct program_chunk);
 } bpfmetrics_cpro SEC(".maps");
@@ -374,10 +373,15 @@ static long end_program(__u32 index, struct program_pass *pass)
 {
 	struct known_program *program = &pass->chunk->objects[index % CHUNK];
 	struct program_counters *counters = &pass->scratch->counters[index % CHUNK];
+	struct bpf_prog *prog = 0;
+	__u64 aux = 0;
 	__u32 id = 0;
 
 	READ(id, (struct bpf_prog_aux *)program->aux, id);
-	counters->id = id == program->id ? id : 0;
+	/* Ids are small numbers, which other memory may have: the program has to point back to it as well. */
+	READ(prog, (struct bpf_prog_aux *)program->aux, prog);
+	READ(aux, prog, aux);
+	counters->id = id == program->id && aux == program->aux ? id : 0;
 	if (counters->id)
 		return 0;
 	/* It is gone. No memory has the address 0. */

@@ -43,11 +43,10 @@ pub(crate) fn now() -> BootTime {
     boot_time(since_boot())
 }
 
-/// Returns for how long the host was suspended since its boot, less a constant in a time namespace with offsets.
-pub(crate) fn suspended() -> Duration {
+/// Returns for how long the host was suspended since its boot, in nanoseconds, plus a constant in a time namespace with offsets.
+pub(crate) fn suspended() -> i128 {
     let running = nanoseconds(ClockId::CLOCK_MONOTONIC);
-    let all = nanoseconds(ClockId::CLOCK_BOOTTIME);
-    Duration::from_nanos(u64::try_from(all - running).unwrap_or(0))
+    nanoseconds(ClockId::CLOCK_BOOTTIME) - running
 }
 
 /// Returns the CPU time of this thread.

@@ -28,8 +28,8 @@ const SYMBOL_AGE: Duration = Duration::from_secs(10);
 /// How many CPUs are asked in each call, in turn, whether their event goes on: it interrupts them, and a host can have hundreds.
 const ASKED_IN_TURN: usize = 8;
 
-/// A host that was suspended for longer had its other CPUs offline.
-const SUSPENSION: Duration = Duration::from_millis(1);
+/// A host that was suspended for longer, in nanoseconds, had its other CPUs offline.
+const SUSPENSION: u128 = 1_000_000;
 
 /// A program that was loaded or unloaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub struct ProgramStream {
     epoll: Epoll,
     bytes: NonZeroUsize,
     online: OnlineCpus,
-    /// How long the host had been suspended at the last call of [`Self::follow_cpus`].
-    suspended: Duration,
+    /// [`clock::suspended`] at the last call of [`Self::follow_cpus`].
+    suspended: i128,
     /// Those of the CPUs whose turn comes first are in front.
     rings: Vec<CpuRing>,
     /// Records that came while the last ones were read: what came before them on another CPU may not have been read yet.
@@ -177,8 +177,8 @@ impl ProgramStream {
         self.epoll.0.as_fd().try_clone_to_owned().map_err(failed("dup"))
     }
 
-    /// Opens the records of CPUs that came online, and drops those of CPUs that are offline. One that was offline for a while since the
-    /// last call is found when its turn comes, or at once if the host was suspended. What happened there meanwhile has no record.
+    /// Opens the records of CPUs that came online, and drops those of CPUs that are offline. After a suspend of the host, all are opened
+    /// again. Another CPU that was offline for a while is found when its turn comes. What happened there meanwhile has no record.
     ///
     /// # Errors
     ///
@@ -186,27 +186,25 @@ impl ProgramStream {
     pub(crate) fn follow_cpus(&mut self) -> Result<()> {
         let online = self.online.read()?;
         let suspended = clock::suspended();
-        let was_suspended =
-            suspended.abs_diff(std::mem::replace(&mut self.suspended, suspended)) > SUSPENSION;
-        let asked = if was_suspended { usize::MAX } else { ASKED_IN_TURN };
-        self.follow(&online, asked, PerfRing::open)
+        let before = std::mem::replace(&mut self.suspended, suspended);
+        self.follow(&online, suspended.abs_diff(before) > SUSPENSION, PerfRing::open)
     }
 
-    /// Asks so many of the CPUs whether their event goes on.
+    /// Asks [`ASKED_IN_TURN`] of the CPUs whether their event goes on, unless all have ended.
     fn follow(
         &mut self,
         online: &[u32],
-        asked: usize,
+        have_ended: bool,
         open: impl Fn(u32, NonZeroUsize) -> Result<PerfRing>,
     ) -> Result<()> {
         let Self { rings, held, lost, scratch, .. } = self;
         // From now on the last ones, in whose place others are in front.
-        let asked = asked.min(rings.len());
+        let asked = ASKED_IN_TURN.min(rings.len());
         rings.rotate_left(asked);
         let mut left = rings.len();
         let is_over = |ring: &mut CpuRing| {
             left -= 1;
-            online.binary_search(&ring.cpu).is_err() || left < asked && ring.ring.has_ended()
+            have_ended || online.binary_search(&ring.cpu).is_err() || left < asked && ring.ring.has_ended()
         };
         for mut ring in rings.extract_if(.., is_over) {
             *lost += ring.read(scratch, held);
@@ -597,7 +595,7 @@ mod tests {
                 epoll,
                 bytes: RING_BYTES,
                 online: OnlineCpus::default(),
-                suspended: Duration::ZERO,
+                suspended: 0,
                 rings: Vec::new(),
                 held: Vec::new(),
                 symbols: Symbols::default(),
@@ -607,16 +605,16 @@ mod tests {
             Self { stream, times: RefCell::default(), refused: Cell::default() }
         }
 
-        /// Follows these CPUs, after so many nanoseconds, and asks all of them. Returns which were opened.
+        /// Follows these CPUs, after so many nanoseconds. Returns which were opened.
         fn follow(&mut self, online: &[u32], time: impl Fn(u32) -> u64) -> (Vec<u32>, Result<()>) {
-            self.follow_and_ask(online, usize::MAX, time)
+            self.follow_after(false, online, time)
         }
 
-        /// As [`Self::follow`]; asks so many.
-        fn follow_and_ask(
+        /// As [`Self::follow`], perhaps after a suspend.
+        fn follow_after(
             &mut self,
+            have_ended: bool,
             online: &[u32],
-            asked: usize,
             time: impl Fn(u32) -> u64,
         ) -> (Vec<u32>, Result<()>) {
             for (cpu, pipe) in self.times.get_mut() {
@@ -624,7 +622,7 @@ mod tests {
                 pipe.write_all(&counts).expect("its reader is open");
             }
             let opened = RefCell::default();
-            let result = self.stream.follow(online, asked, |cpu, _| {
+            let result = self.stream.follow(online, have_ended, |cpu, _| {
                 if self.refused.get() == Some(cpu) {
                     return Err(Error::new("perf_event_open", Errno::EMFILE));
                 }
@@ -661,7 +659,7 @@ mod tests {
         // Their events have ended: each is opened again once it is asked.
         let mut opened = Vec::new();
         for calls in 1..=3 {
-            let (mut again, result) = cpus.follow_and_ask(&all, ASKED_IN_TURN, |_| 0);
+            let (mut again, result) = cpus.follow(&all, |_| 0);
             assert_eq!(result, Ok(()));
             assert!(again.len() <= ASKED_IN_TURN, "call {calls}: {again:?}");
             opened.append(&mut again);
@@ -669,6 +667,16 @@ mod tests {
         opened.sort_unstable();
         opened.dedup();
         assert_eq!(opened, all);
+    }
+
+    #[test]
+    fn all_are_followed_again_after_a_suspend() {
+        let mut cpus = Cpus::new();
+        let all: Vec<u32> = (0..20).collect();
+        assert_eq!(cpus.follow(&all, |_| 0), (all.clone(), Ok(())));
+        cpus.stream.rings[1].ring.write(&load(17, 0xab, 8, 5));
+        assert_eq!(cpus.follow_after(true, &all, |_| 9), (all, Ok(())));
+        assert_eq!(cpus.stream.read().0.len(), 1, "what was recorded before is kept");
     }
 
     #[test]

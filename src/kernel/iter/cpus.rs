@@ -35,8 +35,7 @@ impl SharedCpus {
     pub(super) fn fill(array: OwnedFd, possible: Vec<u32>) -> Result<Self> {
         let list = Some(OnlineCpus::default());
         let mut cpus = Cpus { array, possible, online: Vec::new(), list, order: 0 };
-        let online = cpus.read_online();
-        cpus.write(online)?;
+        cpus.follow()?;
         Ok(Self(Arc::new(Mutex::new(cpus))))
     }
 
@@ -48,12 +47,7 @@ impl SharedCpus {
     /// Those of `BPF_MAP_UPDATE_ELEM`.
     pub(super) fn refresh(&self) -> Result<u32> {
         let mut cpus = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cpus.list.is_some() {
-            let online = cpus.read_online();
-            if online.iter().any(|cpu| !cpus.online.contains(cpu)) {
-                cpus.write(online)?;
-            }
-        }
+        cpus.follow()?;
         Ok(cpus.order)
     }
 
@@ -65,11 +59,21 @@ impl SharedCpus {
 }
 
 impl Cpus {
-    /// Returns the CPUs that are online; all if they cannot be listed.
-    fn read_online(&mut self) -> Vec<u32> {
-        let listed = self.list.as_mut().and_then(|list| list.read().ok()).unwrap_or_default();
-        let online: Vec<u32> = self.possible.iter().copied().filter(|cpu| listed.contains(cpu)).collect();
-        if online.is_empty() { self.possible.clone() } else { online }
+    /// Writes the array if a CPU is online that was not when it was written. Where CPUs cannot be listed, all are taken to be online,
+    /// until they can.
+    fn follow(&mut self) -> Result<()> {
+        let Some(list) = &mut self.list else { return Ok(()) };
+        let listed = list.read();
+        let is_whole = listed.is_ok();
+        let is_online = |cpu: &u32| listed.as_ref().map_or(true, |listed| listed.binary_search(cpu).is_ok());
+        let online: Vec<u32> = self.possible.iter().copied().filter(is_online).collect();
+        if online.iter().any(|cpu| self.online.binary_search(cpu).is_err()) {
+            self.write(online)?;
+        }
+        if is_whole && self.online.len() == self.possible.len() {
+            self.list = None;
+        }
+        Ok(())
     }
 
     fn write(&mut self, online: Vec<u32>) -> Result<()> {
@@ -79,9 +83,6 @@ impl Cpus {
         for (index, number) in (0..).zip(in_order(&self.possible, &online)) {
             // An offset, which the programs determine, and the number of the CPU.
             sys::update_map(self.array.as_fd(), index, &[0, 0, number, 0])?;
-        }
-        if online.len() == self.possible.len() {
-            self.list = None;
         }
         self.online = online;
         Ok(())

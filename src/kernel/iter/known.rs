@@ -22,6 +22,9 @@ use crate::sys::bpf as sys;
 /// wrapped around, and those that were created on a CPU that has been offline since.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
 
+/// For how many readings they are known at least.
+const MIN_READINGS: u32 = 4;
+
 /// What changes of an object, as a pass reports it.
 pub(super) trait Counters: FromBytes {
     /// Returns its id, 0 if it is gone, and the second field. [`UNKNOWN_U32`] ends a pass; then the second field says whether it has
@@ -55,6 +58,8 @@ struct Known {
     highest: u32,
     /// The order of CPUs when they were learned.
     order: u32,
+    /// Readings since then.
+    readings: u32,
 }
 
 impl KnownTable {
@@ -81,8 +86,14 @@ impl KnownTable {
     pub(super) fn begin(&mut self, now: BootTime, issues: &mut Issues) -> Option<bool> {
         let order = self.cpus.refresh();
         self.order = order.map_err(|error| issues.record(self.kind, error)).ok()?;
-        let is_known = |known: &Known| known.order == self.order && now.since(known.since) < KNOWN_FOR;
+        let is_known = |known: &Known| {
+            let is_recent = now.since(known.since) < KNOWN_FOR || known.readings < MIN_READINGS;
+            known.order == self.order && is_recent
+        };
         self.known = self.known.filter(is_known);
+        if let Some(known) = &mut self.known {
+            known.readings += 1;
+        }
         let Some(known) = self.known.filter(|_| self.pass.is_ok()) else { return Some(false) };
         let newer = sys::next_id(self.kind, known.highest);
         self.has_new = newer != Ok(None);
@@ -104,23 +115,17 @@ impl KnownTable {
 
     /// Makes the objects known that the iterator has visited. `highest` is the highest id of them.
     pub(super) fn learned(&mut self, now: BootTime, highest: u32) {
-        self.known = Some(Known { since: now, highest, order: self.order });
+        self.known = Some(Known { since: now, highest, order: self.order, readings: 0 });
     }
 
     /// Makes a pass over the known objects, and calls `each` with those that exist. Returns whether these are all of the objects that
-    /// the iterator has visited and that still exist.
-    ///
-    /// `None`, and an issue, on failure.
-    pub(super) fn read_known<C: Counters>(
-        &mut self,
-        issues: &mut Issues,
-        each: impl FnMut(&C),
-    ) -> Option<bool> {
-        let read = self.run_pass(each);
+    /// the iterator has visited and that still exist: otherwise it has to visit all. A failure is an issue as well.
+    pub(super) fn read_known<C: Counters>(&mut self, issues: &mut Issues, each: impl FnMut(&C)) -> bool {
+        let read = self.run_pass(each).map_err(|error| issues.record(self.kind, error));
         if read != Ok(true) {
             self.known = None;
         }
-        read.map_err(|error| issues.record(self.kind, error)).ok()
+        read == Ok(true)
     }
 
     fn run_pass<C: Counters>(&mut self, mut each: impl FnMut(&C)) -> Result<bool, Error> {

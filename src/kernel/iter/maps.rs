@@ -94,7 +94,7 @@ impl Maps {
     pub(crate) fn read(&mut self, cx: &mut ReadContext<'_>) -> Option<Vec<Map>> {
         let is_known = self.table.begin(cx.taken_at, cx.issues)?;
         let mut parser = MapParser::new(&self.cache, cx.taken_at);
-        let known = is_known && self.table.read_known(cx.issues, |counters| parser.add_known(counters))?;
+        let known = is_known && self.table.read_known(cx.issues, |counters| parser.add_known(counters));
         if known && parser.all_cached {
             self.table.read_new(cx.issues, |bytes| parser.take(bytes))?;
             self.table.reached(parser.highest());

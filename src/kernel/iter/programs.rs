@@ -85,7 +85,7 @@ impl Programs {
     /// Returns all programs by a pass, and a visit of new ones; the lowest id without facts if the iterator has to visit all of them.
     fn read_known(&mut self, cx: &mut ReadContext<'_>) -> Option<Result<Vec<Program>, Option<u32>>> {
         let mut parser = ProgramParser::new(&self.cache, self.page_size);
-        let complete = self.table.read_known(cx.issues, |counters| parser.add_known(counters))?;
+        let complete = self.table.read_known(cx.issues, |counters| parser.add_known(counters));
         if !complete || parser.missing.is_some() {
             return Some(Err(parser.missing));
         }

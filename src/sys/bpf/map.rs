@@ -83,6 +83,18 @@ pub(crate) fn update_map<V: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: u32
     Ok(())
 }
 
+/// Refuses writes to a map by system calls from now on, whoever makes them. Programs can still write.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_BPF`; `EINVAL` before 5.2.
+pub(crate) fn freeze_map(map: BorrowedFd<'_>) -> Result<()> {
+    let mut attr = map.as_raw_fd();
+    // SAFETY: the command reads a descriptor, and nothing else.
+    unsafe { bpf(Command::MapFreeze, &mut attr) }?;
+    Ok(())
+}
+
 /// The entries of a map, with the sizes of keys and values that the kernel reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MapEntries<'a> {

@@ -25,7 +25,7 @@ pub(crate) use self::info::{
     btf_data, btf_info, link_info, link_name, map_info, object_id, program_entry_function, program_info,
     program_instructions, program_map_ids, single_probe_location,
 };
-pub(crate) use self::map::{BatchPosition, MapEntries, update_map};
+pub(crate) use self::map::{BatchPosition, MapEntries, freeze_map, update_map};
 use crate::model::Kind;
 use crate::sys::{Error, Result};
 
@@ -72,6 +72,7 @@ commands! {
         BtfLoad = 18 "BPF_BTF_LOAD",
         BtfGetFdById = 19 "BPF_BTF_GET_FD_BY_ID",
         TaskFdQuery = 20 "BPF_TASK_FD_QUERY",
+        MapFreeze = 22 "BPF_MAP_FREEZE",
         BtfGetNextId = 23 "BPF_BTF_GET_NEXT_ID",
         MapLookupBatch = 24 "BPF_MAP_LOOKUP_BATCH",
         LinkCreate = 28 "BPF_LINK_CREATE",

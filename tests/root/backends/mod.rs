@@ -22,6 +22,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("both_report_the_same_changes", agreement::on_changes).requires(ITERATORS),
     Test::new("both_report_the_same_runs", agreement::on_runs).requires(ITERATORS),
     Test::new("both_report_the_same_while_objects_come_and_go", agreement::under_churn).requires(ITERATORS),
+    Test::new("known_objects_are_read_in_a_few_runs", pass::few_runs).requires(ITERATORS),
+    Test::new("system_calls_cannot_write_addresses", pass::frozen_addresses).requires(ITERATORS),
     Test::new("a_pass_counts_every_run", pass::counts_are_exact).requires(ITERATORS),
     Test::new("a_pass_reports_maps_of_every_type_as_the_iterator_does", pass::entries_of_every_type)
         .requires(ITERATORS),

@@ -98,6 +98,8 @@ fn assert_all(ours: &Ours) {
 
 pub(crate) fn freed_with_the_reader() {
     let mut ids = readers::by_ids();
+    // Each reader opens the files with the settings of the host.
+    ids.read();
     let open = descriptors();
     let mut reader = readers::by_iterators();
     // A link of each program; the maps with the requests, the CPUs and the position in the list of processes; the symbols of the kernel;

@@ -40,6 +40,40 @@ pub(crate) fn counts_are_exact() {
     }
 }
 
+pub(crate) fn few_runs() {
+    let herd = Herd::new(300, 0).expect("they can be made");
+    let mut reader = readers::counting_by(ReaderKind::Iter);
+    reader.read();
+    let mut runs = |name: &str| {
+        let snapshot = reader.read();
+        let own = snapshot.own_programs.iter().map(|&id| readers::program(&snapshot, id));
+        let runs = own.filter(|program| &*program.facts.name == name).map(|program| program.runs);
+        runs.map(|runs| runs.expect("they are counted")).sum::<u64>()
+    };
+    // Objects of others that come meanwhile are visited, and not all are when they are learned again.
+    let least = |mut runs: Box<dyn FnMut() -> u64 + '_>| {
+        let counts: Vec<u64> = (0..6).map(|_| runs()).collect();
+        counts.windows(2).map(|two| two[1] - two[0]).min().expect("there are some")
+    };
+    let visits = least(Box::new(|| runs("bpf_metrics_exporter_program")));
+    assert!(visits < 300, "{visits} visits of {} programs", herd.programs().len());
+    let steps = least(Box::new(|| runs("bpf_metrics_exporter_program_pass")));
+    assert!((1..100).contains(&steps), "{steps} steps of a pass");
+}
+
+pub(crate) fn frozen_addresses() {
+    const NAMES: [&str; 4] = ["bpfmetrics_kpro", "bpfmetrics_cpro", "bpfmetrics_kmap", "bpfmetrics_cmap"];
+    let snapshot = readers::by_iterators().read();
+    let own = snapshot.own_programs.iter().map(|&id| readers::program(&snapshot, id));
+    let maps = own.flat_map(|program| program.facts.map_ids.clone().expect("root may know them"));
+    let found: Vec<_> = maps
+        .map(|id| readers::map(&snapshot, id))
+        .filter(|map| NAMES.contains(&&*map.facts.name))
+        .map(|map| map.frozen)
+        .collect();
+    assert!(found.len() >= NAMES.len() && found.iter().all(|&frozen| frozen == Some(true)), "{found:?}");
+}
+
 pub(crate) fn entries_of_every_type() {
     const KINDS: [(u32, u32); 14] = [
         (map_type::HASH, 0),

@@ -38,6 +38,8 @@ const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 const CPUS: &str = "bpfmetrics_cpus";
 const REQUEST: &str = "bpfmetrics_req";
+/// The maps with the addresses of known objects.
+const KNOWN: [&str; 4] = ["bpfmetrics_kpro", "bpfmetrics_cpro", "bpfmetrics_kmap", "bpfmetrics_cmap"];
 const KINDS: &str = "bpfmetrics_kind";
 const WALK: &str = "bpfmetrics_walk";
 
@@ -136,6 +138,10 @@ impl Loader {
         let maps = maps.collect::<Result<Vec<_>, _>>()?;
         let find = |name| find_map(&maps, name).map_err(|error| unusable(&error));
         let array = find(CPUS)?;
+        for known in KNOWN {
+            let frozen = sys::freeze_map(find(known)?);
+            frozen.map_err(|error| refused(error, "a map with addresses cannot be frozen"))?;
+        }
         let own_objects = [array, find(REQUEST)?].map(|map| sys::map_info(map).map(|info| info.value.id));
         let own_objects = own_objects.into_iter().map(|id| id.map(|id| (Kind::Map, id)));
         let own_objects = own_objects.collect::<Result<_, _>>().map_err(not_identified)?;
