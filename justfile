@@ -44,15 +44,15 @@ compare *arguments:
 capacity *arguments:
     tests/compare/capacity {{arguments}}
 
-# Many nodes against a real Collector, Prometheus and VictoriaMetrics, for about an hour: docs/fleet.md. Needs 16 GB of memory; `just fleet
+# Many nodes against a real Collector, Prometheus and VictoriaMetrics, for about an hour: docs/fleet.md. Needs 17 GB of free memory; `just fleet
 # --nodes 200` less, and `just fleet outage` runs a part
 fleet *arguments:
-    cargo run --release --locked --package bpf-metrics-exporter-fleet -- run {{arguments}}
+    cargo run --profile fleet --locked --package bpf-metrics-exporter-fleet -- run {{arguments}}
     just fleet-page
 
 # Writes the tables and the plots of docs/fleet.md from the results of the last run
 fleet-page:
-    cargo run --release --locked --package bpf-metrics-exporter-fleet -- write
+    cargo run --profile fleet --locked --package bpf-metrics-exporter-fleet -- write
 
 # Ten hours of ordinary life in ten minutes, with real objects and a real Prometheus: no alert may fire
 ordinary-life seconds="600":

@@ -1,8 +1,7 @@
 //! Where and when a run took place, and how busy the machine was with other things. Entry points: [`fill`], [`Load::begin`].
 
-use std::fs;
-use std::thread;
 use std::time::Instant;
+use std::{fs, io, thread};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -79,8 +78,11 @@ pub fn fill(conditions: &mut Conditions, part: &str, load: &Load) -> anyhow::Res
     conditions.versions.insert("bpf-metrics-exporter".to_owned(), version.unwrap_or_default());
     for program in PROGRAMS {
         let file = path(program).with_file_name(format!("../versions/{program}"));
-        let version =
-            fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        let version = match fs::read_to_string(&file) {
+            // It was not needed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            version => version.with_context(|| format!("failed to read {}", file.display()))?,
+        };
         conditions.versions.insert(program.to_owned(), version.lines().next().unwrap_or_default().to_owned());
     }
     conditions.others.insert(part.to_owned(), load.of_others()?);

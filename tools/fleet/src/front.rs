@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
+
+/// Pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +139,11 @@ impl Front {
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
-                        let Ok((node, _)) = accepted else { continue };
+                        let Ok((node, _)) = accepted else {
+                            // There may be no descriptor left for now.
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                            continue;
+                        };
                         counts.add(Traffic { connections: 1, ..Traffic::default() });
                         connections.spawn(pass(node, gateway, Arc::clone(&counts)));
                     }

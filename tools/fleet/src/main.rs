@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
 use anyhow::Context as _;
+use bpf_metrics_exporter::web::descriptors::raise_limit;
 use clap::{Parser, Subcommand};
 use fleet::conditions;
 use fleet::figures::Results;
@@ -105,16 +106,25 @@ fn run(action: Action, interrupt: &Interrupt) -> anyhow::Result<()> {
             let scale = Scale { nodes, few_nodes, objects, interval, short_interval, time, stores };
             let all = [Part::Options, Part::Outage, Part::Upgrade, Part::Clocks, Part::Growth];
             let parts = if parts.is_empty() { all.to_vec() } else { parts };
+            // A node has one, and two on its way to the gateway.
+            let (limit, wanted) = (raise_limit(), 3 * nodes.max(few_nodes) as u64 + 500);
+            anyhow::ensure!(
+                limit >= wanted,
+                "{limit} descriptors are too few, it takes {wanted}: see `ulimit -Hn`"
+            );
             for part in parts {
                 let start = Instant::now();
                 say(&format!("{}...", part.name()));
                 let load = conditions::Load::begin()?;
                 // What was measured before a failure is kept.
                 let outcome = part.run(&scale, interrupt, &mut results);
-                conditions::fill(&mut results.conditions, part.name(), &load)?;
+                let filled = match outcome {
+                    Ok(()) => conditions::fill(&mut results.conditions, part.name(), &load),
+                    Err(_) => Ok(()),
+                };
                 let text = serde_json::to_string_pretty(&results)? + "\n";
                 fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))?;
-                outcome?;
+                outcome.and(filled)?;
                 say(&format!("{} took {:.0?}", part.name(), start.elapsed()));
             }
             Ok(())

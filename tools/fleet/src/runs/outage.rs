@@ -1,6 +1,6 @@
 //! Times without a gateway: all nodes return at once to one that was out of reach, and to one that died.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bpf_metrics_exporter::export::otlp::encode::Signal;
 use bpf_metrics_exporter::model::Delivery;
@@ -33,6 +33,7 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Outage
         let delay = interval * place / u32::try_from(scale.few_nodes)?;
         fleet.add(delay, flags.iter().map(|&flag| flag.to_owned()).collect(), SignedDuration::ZERO)?;
     }
+    let start = Instant::now();
     let mut watch = Watch::new(&mut fleet);
     watch.pass(&mut fleet, interval * BEFORE)?;
     let mut absences = Vec::new();
@@ -57,7 +58,7 @@ pub(super) fn run(scale: &Scale, interrupt: &Interrupt) -> anyhow::Result<Outage
     });
 
     let seconds = watch.seconds;
-    let whole = Duration::from_secs(seconds.len() as u64 + 60);
+    let whole = start.elapsed() + Duration::from_mins(5);
     let groups = ["with the default backlog", "with a backlog of 40 kB"];
     let fates = fates(&mut fleet, &groups, |index| usize::from(is_small(index)), whole)?;
     let nodes = scale.few_nodes;
