@@ -351,7 +351,8 @@ fn own_only_what_is_kept(iterators: &mut Enricher) {
     // Before 5.19 there are those over descriptors and over file systems.
     let (parameters, iterators): (&[&str], _) = match readers::version() {
         version if version < (5, 19) => (&["bpfmetrics_walk"], 2),
-        _ => (&["bpfmetrics_req", "bpfmetrics_walk"], 5),
+        // A table of programs and one of maps have a pass as well.
+        _ => (&["bpfmetrics_cpus", "bpfmetrics_req", "bpfmetrics_walk"], 7),
     };
     assert_eq!((programs.len(), maps.len(), links.len(), btfs.len()), (0, parameters.len(), iterators, 0));
     for map in snapshot.maps.iter().flatten().filter(|map| maps.contains(&map.facts.id)) {

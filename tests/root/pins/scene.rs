@@ -105,7 +105,4 @@ pub(crate) fn pinned(path: impl Into<PathBuf>, map: &Map) -> Expected {
     (path.into().display().to_string(), Kind::Map, map.id())
 }
 
-/// Returns the number of open descriptors of this process.
-pub(crate) fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").expect("Linux has /proc").count()
-}
+pub(crate) use test_support::readers::descriptors;

@@ -77,7 +77,7 @@ pub(crate) fn few_descriptors() {
         }
     });
     let mut enricher = enricher();
-    let _limited = Limited::to(descriptors() as u64 + 20);
+    let _limited = Limited::to(descriptors() as u64 + 30);
     assert_eq!(read(&mut enricher, &scene.path).len(), 2 * LEVELS);
 }
 

@@ -1,5 +1,6 @@
 //! Readers with one backend and no other, and rows of their snapshots by id.
 
+use std::fs;
 use std::path::Path;
 
 use bpf_metrics_exporter::kernel::{Choice, Reader, ReaderChoice, ReaderOptions, RunStatsMode, release};
@@ -90,4 +91,17 @@ pub fn map(snapshot: &Snapshot, id: u32) -> &Map {
 pub fn link(snapshot: &Snapshot, id: u32) -> &Link {
     let links = snapshot.links.as_deref().expect("links can be read");
     links.iter().find(|link| link.facts.id == id).expect("the link is reported")
+}
+
+/// Returns the number of descriptors of this process, without those of files with settings of the host, which each reader keeps open, and
+/// whose number depends on the kernel.
+///
+/// # Panics
+///
+/// Without `/proc`.
+#[must_use]
+pub fn descriptors() -> usize {
+    let is_setting = |file: &Path| file.starts_with("/proc/sys") || file.starts_with("/sys");
+    let entries = fs::read_dir("/proc/self/fd").expect("Linux has /proc").flatten();
+    entries.filter(|entry| !fs::read_link(entry.path()).is_ok_and(|file| is_setting(&file))).count()
 }
