@@ -177,6 +177,33 @@ proptest! {
     }
 
     #[test]
+    fn a_clock_that_is_set_while_a_table_cannot_be_read_is_noticed_with_the_next_reading(
+        before in snapshots::snapshot(),
+        clock in snapshots::clock(),
+    ) {
+        let after = Snapshot { clock, ..before.clone() };
+        let unread = Snapshot { programs: None, maps: None, links: None, btfs: None, ..after.clone() };
+        let mut encoder = encoder(3_000);
+        for snapshot in [&before, &unread] {
+            encoder.encode(sample(snapshot));
+        }
+        let (points, _) = decode(&encoder.encode(sample(&after)));
+        let (markers, live): (Vec<_>, Vec<_>) = points.into_iter().partition(|point| point.value.is_none());
+        let (live, expected): (BTreeSet<_>, BTreeSet<_>) =
+            (live.iter().map(series).collect(), points::expected(sample(&after)).iter().map(series).collect());
+        prop_assert_eq!(&live, &expected);
+        // Series with a date have another one now. Other tables were read in between.
+        let unread = points::unread(sample(&unread));
+        let ended: BTreeSet<_> = points::expected(sample(&before)).iter()
+            .filter(|point| unread.contains(&*point.metric))
+            .map(series)
+            .filter(|series| !live.contains(series))
+            .collect();
+        let marked: BTreeSet<_> = markers.iter().map(series).filter(|(metric, _)| unread.contains(&**metric)).collect();
+        prop_assert_eq!(marked, ended);
+    }
+
+    #[test]
     fn prometheus_formats_parse_to_the_same_points(snapshot in snapshots::snapshot()) {
         let points = points::expected(sample(&snapshot));
         let (histograms, numbers): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.distribution.is_some());

@@ -21,13 +21,13 @@ pub use self::logs::{AttributeValue, LogEncoder, attributes};
 use self::point::Point;
 pub use self::request::{Items, Request, Signal};
 use self::request::{RequestHead, RequestWriter, nanoseconds};
-use self::series::{CommonAttributes, SampleTime, SentSeries, match_series};
+use self::series::{CommonAttributes, SampleTime, SentEntity, SentSeries, match_series};
 pub use self::split::halves;
 use self::unchanged::Repetition;
 use super::settings::Temporality;
 use crate::export::wire;
 use crate::metrics::{Entity, Metric, Rows, Sample, Visitor, visit};
-use crate::model::{Snapshot, WallClock};
+use crate::model::Snapshot;
 
 /// Encodes one sample after another. Remembers of each series its encoded attributes and which metrics had a point, to mark
 /// the end of a series.
@@ -35,11 +35,9 @@ use crate::model::{Snapshot, WallClock};
 pub struct Encoder {
     max_request: usize,
     head: RequestHead,
-    /// Series of each entity, in the order of the table of metrics.
-    sent: Vec<Vec<SentSeries>>,
+    /// What was sent of each entity, in the order of the table of metrics.
+    sent: Vec<SentEntity>,
     common: CommonAttributes,
-    /// The clock of the last sample.
-    clock: WallClock,
     buffers: BufferPool,
     /// Only for [`Temporality::Delta`].
     deltas: Option<Deltas>,
@@ -60,7 +58,6 @@ impl Encoder {
             head: RequestHead::new(resource),
             sent: Vec::new(),
             common: CommonAttributes::default(),
-            clock: WallClock::default(),
             buffers: BufferPool::default(),
             deltas: None,
             accepted: Vec::new(),
@@ -118,7 +115,6 @@ impl Encoder {
         mut emit: impl FnMut(Request),
     ) {
         let Snapshot { clock, taken_at, .. } = *sample.snapshot;
-        let is_set = std::mem::replace(&mut self.clock, clock) != clock;
         if let Some(deltas) = &mut self.deltas {
             deltas.begin(&std::mem::take(&mut self.accepted));
         }
@@ -133,7 +129,7 @@ impl Encoder {
             repetition,
             reading: Reading { exporter_since: sample.snapshot.reader_started_at, taken_at, clock },
             entity: 0,
-            time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock, is_set },
+            time: SampleTime { nanoseconds: nanoseconds(clock.at(taken_at)), clock },
             requests: RequestWriter::new(
                 self.max_request,
                 clock,
@@ -151,7 +147,7 @@ impl Encoder {
 
 /// One sample being encoded.
 struct EncodingCycle<'a> {
-    sent: &'a mut Vec<Vec<SentSeries>>,
+    sent: &'a mut Vec<SentEntity>,
     common: &'a mut CommonAttributes,
     deltas: Option<&'a mut Deltas>,
     /// Only if points can be left out.
@@ -167,7 +163,7 @@ impl Visitor for EncodingCycle<'_> {
     fn entity<T>(&mut self, entity: &'static Entity<T>, rows: Rows, values: Option<&[T]>) {
         assert!(entity.metrics.len() <= u64::BITS as usize, "a bit for each metric of an entity");
         if self.sent.len() == self.entity {
-            self.sent.push(Vec::new());
+            self.sent.push(SentEntity::default());
         }
         let index = self.entity;
         let sent = &mut self.sent[index];
@@ -179,11 +175,12 @@ impl Visitor for EncodingCycle<'_> {
             }
             if self.repetition.is_some_and(|repetition| repetition.all) {
                 // It is sent once the table is read.
-                sent.iter_mut().for_each(SentSeries::forget_points);
+                sent.series.iter_mut().for_each(SentSeries::forget_points);
             }
             return;
         };
         let mut ended = match_series(entity, values, sent, self.time, self.common);
+        let sent = &mut sent.series;
         if let Some(repetition) = self.repetition {
             for sent in sent.iter_mut() {
                 sent.begin(entity.metrics.len(), repetition);

@@ -17,8 +17,15 @@ pub(super) struct SampleTime {
     /// Since 1970.
     pub(super) nanoseconds: u64,
     pub(super) clock: WallClock,
-    /// Whether the clock was set since the last sample.
-    pub(super) is_set: bool,
+}
+
+/// What was sent of an entity.
+#[derive(Debug, Default)]
+pub(super) struct SentEntity {
+    /// In the order of the values.
+    pub(super) series: Vec<SentSeries>,
+    /// The clock of the last sample with its values. A later one can be without them, if its table could not be read.
+    clock: WallClock,
 }
 
 /// What was sent of one value of an entity.
@@ -101,31 +108,33 @@ impl SentSeries {
     }
 }
 
-/// Brings `sent` into the order of `values`, with an entry for each, and returns the series that ended. If the clock was set, series
+/// Brings the series of `sent` into the order of `values`, with one for each, and returns those that ended. If the clock was set, series
 /// with a date among their attributes end and begin with another one.
 ///
 /// Objects are in ascending order with new ones last, so mostly nothing but the end differs from the last sample.
 pub(super) fn match_series<T>(
     entity: &Entity<T>,
     values: &[T],
-    sent: &mut Vec<SentSeries>,
+    sent: &mut SentEntity,
     time: SampleTime,
     common: &mut CommonAttributes,
 ) -> Vec<SentSeries> {
+    let is_set = std::mem::replace(&mut sent.clock, time.clock) != time.clock;
+    let sent = &mut sent.series;
     let same = values
         .iter()
         .zip(sent.iter())
         .take_while(|(value, sent)| (entity.series)(value) == sent.series)
         .count();
-    if same == values.len() && same == sent.len() && !time.is_set {
+    if same == values.len() && same == sent.len() && !is_set {
         return Vec::new();
     }
-    let same = if time.is_set { 0 } else { same };
+    let same = if is_set { 0 } else { same };
     let mut earlier: HashMap<Series, SentSeries> =
         sent.drain(same..).map(|sent| (sent.series, sent)).collect();
     for value in &values[same..] {
         let series = (entity.series)(value);
-        if !time.is_set
+        if !is_set
             && let Some(earlier) = earlier.remove(&series)
         {
             sent.push(earlier);
@@ -196,7 +205,7 @@ impl CommonAttributes {
         }
     }
 
-    /// Returns the attributes of the value, divided after so many bytes.
+    /// Returns the attributes of the value, split after `own_len` bytes.
     fn divided(&mut self, own_len: usize) -> (Box<[u8]>, Arc<[u8]>) {
         let (own, rest) = self.attributes.split_at(own_len);
         let place = usize::try_from(hash(rest) % Self::RECENT as u64).expect("it is below a thousand or so");
@@ -221,10 +230,10 @@ mod tests {
         let holders: Vec<Holder> = (1..=100)
             .map(|id| Holder { id, held_by: HeldBy::Process, owner: Arc::clone(&owners[id as usize % 2]) })
             .collect();
-        let time = SampleTime { nanoseconds: 1, clock: WallClock::default(), is_set: false };
-        let (mut sent, mut common) = (Vec::new(), CommonAttributes::default());
+        let time = SampleTime { nanoseconds: 1, clock: WallClock::default() };
+        let (mut sent, mut common) = (SentEntity::default(), CommonAttributes::default());
         match_series(&table::PROGRAM_HOLDER, &holders, &mut sent, time, &mut common);
-        for (id, (pair, holder)) in sent.windows(3).zip(&holders).enumerate() {
+        for (id, (pair, holder)) in sent.series.windows(3).zip(&holders).enumerate() {
             assert!(
                 Arc::ptr_eq(&pair[0].common, &pair[2].common)
                     && !Arc::ptr_eq(&pair[0].common, &pair[1].common)
