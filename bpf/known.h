@@ -5,8 +5,9 @@
  * cannot change an address.
  *
  * No reference is held to a known object. The kernel sets the id of a program or map to 0 before it frees anything of
- * it (bpf_prog_free_id(), bpf_map_free_id()), so if its id is still the same after its counters were read, they were
- * its counters. Memory that is freed is read at most once more: reading it is safe, and what was read is dropped.
+ * it (bpf_prog_free_id(), bpf_map_free_id()), so if its id and a pointer are still the same after its counters were
+ * read, they were its counters. Freed memory is read at most once more: reading it is safe, and what was read is
+ * dropped.
  */
 #pragma once
 
@@ -128,4 +129,97 @@ static __always_inline void order_reads(struct step *step)
 	__u64 before = __sync_fetch_and_add(&step->barrier, 1);
 
 	*(volatile __u64 *)&step->offset = before;
+}
+
+/* A pass over the known objects of a table. */
+struct pass {
+	struct seq_file *seq;
+	struct known *known;
+	struct request *request;
+	struct step *step;
+	/* The scratch memory of the table, and its records of a chunk. */
+	void *scratch;
+	void *counters;
+	/* The current chunk. */
+	void *chunk;
+};
+
+/* Called for each object of a chunk, and for each CPU. */
+typedef long (*pass_callback)(__u32 index, struct pass *pass);
+
+/* Returns a chunk, which is allocated if there is none; 0, and the table is incomplete, if there is no memory. */
+static __always_inline void *chunk_to_fill(struct known *known, void *chunks, __u32 number, const void *empty)
+{
+	void *chunk = bpf_map_lookup_elem(chunks, &number);
+
+	if (!chunk) {
+		bpf_map_update_elem(chunks, &number, empty, BPF_NOEXIST);
+		chunk = bpf_map_lookup_elem(chunks, &number);
+	}
+	if (!chunk)
+		known->incomplete = 1;
+	return chunk;
+}
+
+/* Adds the counters of one CPU to those of each object of the chunk. */
+static __always_inline long add_of_cpu(__u32 index, struct pass *pass, pass_callback add)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
+
+	if (!cpu)
+		return 1;
+	pass->step->offset = cpu->offset;
+	pass->step->offline = index >= pass->request->online_cpus;
+	bpf_loop(pass->step->count, add, pass, 0);
+	return 0;
+}
+
+/*
+ * Reads the next chunk, unless the pass or the step has ended. `begin` is called for each object before its counters are
+ * read, `add` for each CPU, and `end` for each object after that.
+ */
+static __always_inline long read_chunk(struct pass *pass, void *chunks, __u32 record_len, pass_callback begin,
+				       pass_callback add, pass_callback end)
+{
+	struct known *known = pass->known;
+	struct step *step = pass->step;
+	__u32 number = known->next / CHUNK;
+
+	if (known->incomplete || known->next >= known->count) {
+		known->done = 1;
+		return 1;
+	}
+	if (!goes_on(step, pass->seq, record_len))
+		return 1;
+	pass->chunk = bpf_map_lookup_elem(chunks, &number);
+	if (!pass->chunk)
+		return 1;
+	begin_chunk(step, known);
+	bpf_loop(step->count, begin, pass, 0);
+	bpf_loop(step->cpus, add, pass, 0);
+	order_reads(step);
+	bpf_loop(step->count, end, pass, 0);
+	bpf_seq_write(pass->seq, pass->counters, chunk_len(step) * record_len);
+	known->next += step->count;
+	return 0;
+}
+
+/* Makes a step of a pass. Each run of a program that is attached to an iterator over one thread is one, as in files.h. */
+static __always_inline int make_step(struct pass *pass, __u32 record_len, pass_callback read)
+{
+	__u32 *last = pass->counters;
+
+	begin_step(pass->step, pass->known, pass->request);
+	if (pass->known->done)
+		return 0;
+	/* Have the kernel pass on what is in the buffer, and repeat this step. */
+	if (!goes_on(pass->step, pass->seq, record_len))
+		return 1;
+	bpf_loop(MAX_CHUNKS + 1, read, pass, 0);
+	if (pass->known->done) {
+		last[0] = UNKNOWN_U32;
+		last[1] = !pass->known->incomplete;
+		bpf_seq_write(pass->seq, last, record_len);
+	}
+	return 0;
 }

@@ -257,17 +257,11 @@ static __always_inline void read_occupancy(struct bpf_map *map, __u32 type, __s6
 /* Stores a map that the iterator visits. */
 static __always_inline void learn_map(struct known *known, struct map_chunk *empty, struct known_map *map)
 {
-	__u32 place = place_of(known, map->id), number = place / CHUNK;
-	struct map_chunk *chunk = bpf_map_lookup_elem(&bpfmetrics_cmap, &number);
+	__u32 place = place_of(known, map->id);
+	struct map_chunk *chunk = chunk_to_fill(known, &bpfmetrics_cmap, place / CHUNK, empty);
 
-	if (!chunk) {
-		bpf_map_update_elem(&bpfmetrics_cmap, &number, empty, BPF_NOEXIST);
-		chunk = bpf_map_lookup_elem(&bpfmetrics_cmap, &number);
-	}
-	if (!chunk) {
-		known->incomplete = 1;
+	if (!chunk)
 		return;
-	}
 	chunk->objects[place % CHUNK] = *map;
 	add(known, place, map->id, map->all_cpus);
 }
@@ -330,14 +324,6 @@ int bpf_metrics_exporter_map(struct bpf_iter__bpf_map *ctx)
 	return 0;
 }
 
-struct map_pass {
-	struct seq_file *seq;
-	struct known *known;
-	struct request *request;
-	struct map_scratch *scratch;
-	struct map_chunk *chunk;
-};
-
 /* Whether a known map is at its address. Ids alone are small numbers, which other memory may have. */
 static __always_inline bool is_there(struct known_map *map)
 {
@@ -349,16 +335,22 @@ static __always_inline bool is_there(struct known_map *map)
 	return id && id == map->id && ops == map->ops;
 }
 
-static long begin_map(__u32 index, struct map_pass *pass)
+/* No memory has the address 0. */
+static __always_inline void forget_map(struct known_map *map)
 {
-	struct known_map *map = &pass->chunk->objects[index % CHUNK];
-	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
-	struct step *step = &pass->scratch->step;
+	map->map = 0;
+	map->counter = 0;
+}
+
+static long begin_map(__u32 index, struct pass *pass)
+{
+	struct known_map *map = &((struct map_chunk *)pass->chunk)->objects[index % CHUNK];
+	struct map_counters *counters = &((struct map_counters *)pass->counters)[index % CHUNK];
+	struct step *step = pass->step;
 
 	/* No pointer of what is there instead is followed. */
 	if (!is_there(map)) {
-		map->map = 0;
-		map->counter = 0;
+		forget_map(map);
 		return 0;
 	}
 	if (map->owner != step->owner) {
@@ -383,11 +375,11 @@ static long begin_map(__u32 index, struct map_pass *pass)
 	return 0;
 }
 
-static long add_count(__u32 index, struct map_pass *pass)
+static long add_count(__u32 index, struct pass *pass)
 {
-	struct known_map *map = &pass->chunk->objects[index % CHUNK];
-	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
-	struct step *step = &pass->scratch->step;
+	struct known_map *map = &((struct map_chunk *)pass->chunk)->objects[index % CHUNK];
+	struct map_counters *counters = &((struct map_counters *)pass->counters)[index % CHUNK];
+	struct step *step = pass->step;
 	__s64 count = 0;
 
 	if (!map->counter || (step->offline && !map->all_cpus))
@@ -397,23 +389,15 @@ static long add_count(__u32 index, struct map_pass *pass)
 	return 0;
 }
 
-static long add_counts_of_cpu(__u32 index, struct map_pass *pass)
+static long add_counts_of_cpu(__u32 index, struct pass *pass)
 {
-	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
-	struct step *step = &pass->scratch->step;
-
-	if (!cpu)
-		return 1;
-	step->offset = cpu->offset;
-	step->offline = index >= pass->request->online_cpus;
-	bpf_loop(step->count, add_count, pass, 0);
-	return 0;
+	return add_of_cpu(index, pass, add_count);
 }
 
-static long end_map(__u32 index, struct map_pass *pass)
+static long end_map(__u32 index, struct pass *pass)
 {
-	struct known_map *map = &pass->chunk->objects[index % CHUNK];
-	struct map_counters *counters = &pass->scratch->counters[index % CHUNK];
+	struct known_map *map = &((struct map_chunk *)pass->chunk)->objects[index % CHUNK];
+	struct map_counters *counters = &((struct map_counters *)pass->counters)[index % CHUNK];
 
 	if (is_there(map)) {
 		counters->id = map->id;
@@ -421,65 +405,29 @@ static long end_map(__u32 index, struct map_pass *pass)
 			counters->entries = not_negative(counters->entries);
 		return 0;
 	}
-	/* It is gone. No memory has the address 0. */
 	counters->id = 0;
-	map->map = 0;
-	map->counter = 0;
-	map->owner = 0;
-	map->type = 0;
+	forget_map(map);
 	return 0;
 }
 
-static long read_map_chunk(__u32 index __unused, struct map_pass *pass)
+static long read_map_chunk(__u32 index __unused, struct pass *pass)
 {
-	struct map_scratch *scratch = pass->scratch;
-	struct known *known = pass->known;
-	__u32 number = known->next / CHUNK;
-
-	if (known->incomplete || known->next >= known->count) {
-		known->done = 1;
-		return 1;
-	}
-	if (!goes_on(&scratch->step, pass->seq, sizeof(scratch->counters[0])))
-		return 1;
-	pass->chunk = bpf_map_lookup_elem(&bpfmetrics_cmap, &number);
-	if (!pass->chunk)
-		return 1;
-	begin_chunk(&scratch->step, known);
-	bpf_loop(scratch->step.count, begin_map, pass, 0);
-	bpf_loop(scratch->step.cpus, add_counts_of_cpu, pass, 0);
-	order_reads(&scratch->step);
-	bpf_loop(scratch->step.count, end_map, pass, 0);
-	bpf_seq_write(pass->seq, scratch->counters, chunk_len(&scratch->step) * sizeof(scratch->counters[0]));
-	known->next += scratch->step.count;
-	return 0;
+	return read_chunk(pass, &bpfmetrics_cmap, sizeof(struct map_counters), begin_map, add_counts_of_cpu, end_map);
 }
 
-/* Attached to an iterator over one thread of the reader, as in files.h: each run is a step. */
 SEC("iter/task")
 int bpf_metrics_exporter_map_pass(struct bpf_iter__task *ctx)
 {
-	struct seq_file *seq = ctx->meta->seq;
 	__u32 zero = 0;
 	struct map_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_maps, &zero);
 	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
 	struct known_maps *known = bpf_map_lookup_elem(&bpfmetrics_kmap, &zero);
-	struct map_pass pass = { .seq = seq, .scratch = scratch, .request = request };
+	struct pass pass = { .seq = ctx->meta->seq, .request = request, .scratch = scratch };
 
 	if (!ctx->task || !scratch || !request || !known)
 		return 0;
 	pass.known = &known->known;
-	begin_step(&scratch->step, pass.known, request);
-	if (pass.known->done)
-		return 0;
-	/* Have the kernel pass on what is in the buffer, and repeat this step. */
-	if (!goes_on(&scratch->step, seq, sizeof(scratch->counters[0])))
-		return 1;
-	bpf_loop(MAX_CHUNKS + 1, read_map_chunk, &pass, 0);
-	if (pass.known->done) {
-		scratch->counters[0].id = UNKNOWN_U32;
-		scratch->counters[0].frozen = !pass.known->incomplete;
-		bpf_seq_write(seq, scratch->counters, sizeof(scratch->counters[0]));
-	}
-	return 0;
+	pass.step = &scratch->step;
+	pass.counters = scratch->counters;
+	return make_step(&pass, sizeof(struct map_counters), read_map_chunk);
 }

@@ -235,17 +235,11 @@ static __always_inline void write_program_facts(struct seq_file *seq, struct bpf
 static __always_inline void learn_program(struct known *known, struct program_chunk *empty,
 					  struct known_program *program)
 {
-	__u32 place = place_of(known, program->id), number = place / CHUNK;
-	struct program_chunk *chunk = bpf_map_lookup_elem(&bpfmetrics_cpro, &number);
+	__u32 place = place_of(known, program->id);
+	struct program_chunk *chunk = chunk_to_fill(known, &bpfmetrics_cpro, place / CHUNK, empty);
 
-	if (!chunk) {
-		bpf_map_update_elem(&bpfmetrics_cpro, &number, empty, BPF_NOEXIST);
-		chunk = bpf_map_lookup_elem(&bpfmetrics_cpro, &number);
-	}
-	if (!chunk) {
-		known->incomplete = 1;
+	if (!chunk)
 		return;
-	}
 	if (place % CHUNK) {
 		struct known_program *before = &chunk->objects[(place - 1) % CHUNK];
 
@@ -301,18 +295,10 @@ int bpf_metrics_exporter_program(struct bpf_iter__bpf_prog *ctx)
 	return 0;
 }
 
-struct program_pass {
-	struct seq_file *seq;
-	struct known *known;
-	struct request *request;
-	struct program_scratch *scratch;
-	struct program_chunk *chunk;
-};
-
-static long begin_program(__u32 index, struct program_pass *pass)
+static long begin_program(__u32 index, struct pass *pass)
 {
-	struct known_program *program = &pass->chunk->objects[index % CHUNK];
-	struct program_counters *counters = &pass->scratch->counters[index % CHUNK];
+	struct known_program *program = &((struct program_chunk *)pass->chunk)->objects[index % CHUNK];
+	struct program_counters *counters = &((struct program_counters *)pass->counters)[index % CHUNK];
 
 	counters->runs = 0;
 	counters->run_time = 0;
@@ -329,12 +315,12 @@ static __always_inline void add_words(struct program_counters *counters, const _
 	counters->misses += words[2];
 }
 
-static long add_stats(__u32 index, struct program_pass *pass)
+static long add_stats(__u32 index, struct pass *pass)
 {
-	struct known_program *program = &pass->chunk->objects[index % CHUNK];
-	struct program_counters *counters = &pass->scratch->counters[index % CHUNK];
-	struct step *step = &pass->scratch->step;
-	struct window *window = &pass->scratch->window;
+	struct known_program *program = &((struct program_chunk *)pass->chunk)->objects[index % CHUNK];
+	struct program_counters *counters = &((struct program_counters *)pass->counters)[index % CHUNK];
+	struct step *step = pass->step;
+	struct window *window = &((struct program_scratch *)pass->scratch)->window;
 	__u64 address = program->stats + step->offset;
 	__u64 at = address % WINDOW;
 	struct stats stats;
@@ -355,24 +341,16 @@ static long add_stats(__u32 index, struct program_pass *pass)
 	return 0;
 }
 
-static long add_stats_of_cpu(__u32 index, struct program_pass *pass)
+static long add_stats_of_cpu(__u32 index, struct pass *pass)
 {
-	struct cpu *cpu = bpf_map_lookup_elem(&bpfmetrics_cpus, &index);
-	struct step *step = &pass->scratch->step;
-
-	if (!cpu)
-		return 1;
-	step->offset = cpu->offset;
-	step->offline = index >= pass->request->online_cpus;
-	pass->scratch->window.start = 0;
-	bpf_loop(step->count, add_stats, pass, 0);
-	return 0;
+	((struct program_scratch *)pass->scratch)->window.start = 0;
+	return add_of_cpu(index, pass, add_stats);
 }
 
-static long end_program(__u32 index, struct program_pass *pass)
+static long end_program(__u32 index, struct pass *pass)
 {
-	struct known_program *program = &pass->chunk->objects[index % CHUNK];
-	struct program_counters *counters = &pass->scratch->counters[index % CHUNK];
+	struct known_program *program = &((struct program_chunk *)pass->chunk)->objects[index % CHUNK];
+	struct program_counters *counters = &((struct program_counters *)pass->counters)[index % CHUNK];
 	struct bpf_prog *prog = 0;
 	__u64 aux = 0;
 	__u32 id = 0;
@@ -390,56 +368,25 @@ static long end_program(__u32 index, struct program_pass *pass)
 	return 0;
 }
 
-static long read_program_chunk(__u32 index __unused, struct program_pass *pass)
+static long read_program_chunk(__u32 index __unused, struct pass *pass)
 {
-	struct program_scratch *scratch = pass->scratch;
-	struct known *known = pass->known;
-	__u32 number = known->next / CHUNK;
-
-	if (known->incomplete || known->next >= known->count) {
-		known->done = 1;
-		return 1;
-	}
-	if (!goes_on(&scratch->step, pass->seq, sizeof(scratch->counters[0])))
-		return 1;
-	pass->chunk = bpf_map_lookup_elem(&bpfmetrics_cpro, &number);
-	if (!pass->chunk)
-		return 1;
-	begin_chunk(&scratch->step, known);
-	bpf_loop(scratch->step.count, begin_program, pass, 0);
-	bpf_loop(scratch->step.cpus, add_stats_of_cpu, pass, 0);
-	order_reads(&scratch->step);
-	bpf_loop(scratch->step.count, end_program, pass, 0);
-	bpf_seq_write(pass->seq, scratch->counters, chunk_len(&scratch->step) * sizeof(scratch->counters[0]));
-	known->next += scratch->step.count;
-	return 0;
+	return read_chunk(pass, &bpfmetrics_cpro, sizeof(struct program_counters), begin_program, add_stats_of_cpu,
+			  end_program);
 }
 
-/* Attached to an iterator over one thread of the reader, as in files.h: each run is a step. */
 SEC("iter/task")
 int bpf_metrics_exporter_program_pass(struct bpf_iter__task *ctx)
 {
-	struct seq_file *seq = ctx->meta->seq;
 	__u32 zero = 0;
 	struct program_scratch *scratch = bpf_map_lookup_elem(&bpfmetrics_prog, &zero);
 	struct request *request = bpf_map_lookup_elem(&bpfmetrics_req, &zero);
 	struct known_programs *known = bpf_map_lookup_elem(&bpfmetrics_kpro, &zero);
-	struct program_pass pass = { .seq = seq, .scratch = scratch, .request = request };
+	struct pass pass = { .seq = ctx->meta->seq, .request = request, .scratch = scratch };
 
 	if (!ctx->task || !scratch || !request || !known)
 		return 0;
 	pass.known = &known->known;
-	begin_step(&scratch->step, pass.known, request);
-	if (pass.known->done)
-		return 0;
-	/* Have the kernel pass on what is in the buffer, and repeat this step. */
-	if (!goes_on(&scratch->step, seq, sizeof(scratch->counters[0])))
-		return 1;
-	bpf_loop(MAX_CHUNKS + 1, read_program_chunk, &pass, 0);
-	if (pass.known->done) {
-		scratch->counters[0].id = UNKNOWN_U32;
-		scratch->counters[0].used_maps = !pass.known->incomplete;
-		bpf_seq_write(seq, scratch->counters, sizeof(scratch->counters[0]));
-	}
-	return 0;
+	pass.step = &scratch->step;
+	pass.counters = scratch->counters;
+	return make_step(&pass, sizeof(struct program_counters), read_program_chunk);
 }
