@@ -62,14 +62,7 @@ fn serve(programs: u32, maps: u32) -> Server {
         snapshot
     };
     let build = Build { started_at: BootTime::default(), version: "bench", revision: None, rustc: None };
-    let exporter = move || Exporter {
-        build: build.clone(),
-        process: None,
-        resource: Arc::default(),
-        lost_log_lines: 0,
-        destinations: Vec::new(),
-        delivery: None,
-    };
+    let exporter = move || Exporter::of(build.clone());
     let worker = |name| Worker::start(name).expect("a thread");
     let source = Source::new(worker("reading"), read, Selected::all, exporter);
     let settings = web::Settings {

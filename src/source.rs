@@ -108,14 +108,7 @@ mod tests {
 
     fn exporter() -> Exporter {
         let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };
-        Exporter {
-            build,
-            process: None,
-            resource: Arc::default(),
-            lost_log_lines: 0,
-            destinations: Vec::new(),
-            delivery: None,
-        }
+        Exporter::of(build)
     }
 
     /// A source whose readings are counted.

@@ -24,6 +24,21 @@ pub struct Exporter {
     pub delivery: Option<Delivery>,
 }
 
+impl Exporter {
+    /// Returns the state of an exporter of which nothing but its build is known, and that delivers to nothing.
+    #[must_use]
+    pub fn of(build: Build) -> Self {
+        Self {
+            build,
+            process: None,
+            resource: Arc::default(),
+            lost_log_lines: 0,
+            destinations: Vec::new(),
+            delivery: None,
+        }
+    }
+}
+
 /// A receiver over OTLP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {

@@ -296,14 +296,7 @@ mod tests {
             Snapshot::begun(taken_at, BootTime::default(), WallClock::default())
         };
         let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };
-        let exporter = move || Exporter {
-            build: build.clone(),
-            process: None,
-            resource: Arc::default(),
-            lost_log_lines: 0,
-            destinations: Vec::new(),
-            delivery: None,
-        };
+        let exporter = move || Exporter::of(build.clone());
         Source::new(Worker::start("reading").expect("a thread"), read, Selected::all, exporter)
     }
 

@@ -297,14 +297,7 @@ mod tests {
             Snapshot { taken_at, run_stats, ..golden.clone() }
         };
         let build = Build { started_at: BootTime::default(), version: "", revision: None, rustc: None };
-        let exporter = move || Exporter {
-            build: build.clone(),
-            process: None,
-            resource: Arc::default(),
-            lost_log_lines: 0,
-            destinations: Vec::new(),
-            delivery: None,
-        };
+        let exporter = move || Exporter::of(build.clone());
         let worker = Worker::start("reading").expect("a thread");
         (Source::new(worker, read, Selected::all, exporter), readings)
     }

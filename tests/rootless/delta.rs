@@ -149,14 +149,7 @@ async fn deltas_add_up_to_the_counters_whatever_the_receiver_does() {
         reading += 1;
         next
     };
-    let source = Source::new(worker("reading"), read, Selected::all, move || Exporter {
-        build: build.clone(),
-        process: None,
-        resource: Arc::default(),
-        lost_log_lines: 0,
-        destinations: Vec::new(),
-        delivery: None,
-    });
+    let source = Source::new(worker("reading"), read, Selected::all, move || Exporter::of(build.clone()));
     let lane = Lane::new(&[], Temporality::Delta, limit, vec![Arc::clone(&queue)], worker("encoding"));
     let (stop, stopped) = watch::channel(false);
     let pace = Pace { interval: Duration::from_millis(20), timeout: None };

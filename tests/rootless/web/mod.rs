@@ -117,14 +117,10 @@ fn source(
     let build =
         Build { started_at: BootTime::default(), version: "1.2.3", revision: None, rustc: Some("1.95.0") };
     let source = Source::new(worker("reading"), read, select, move || Exporter {
-        build: build.clone(),
-        process: None,
         resource: [("service.name", "web"), ("k8s.node.name", "n\"1\""), ("k8s.node-name", "2")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
-        lost_log_lines: 0,
-        destinations: Vec::new(),
-        delivery: None,
+        ..Exporter::of(build.clone())
     });
     (web::Server::new(source, worker("rendering"), settings), readings)
 }
