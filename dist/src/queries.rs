@@ -27,9 +27,43 @@ pub fn of_dashboards() -> Vec<Query> {
     dashboards::files().iter().flat_map(|file| of_dashboard(&file.text)).collect()
 }
 
-/// Returns an expression with these values in the places of variables, replaced in this order.
+/// What is selected in a dashboard; all values of the other variables are.
+#[derive(Clone, Copy, Debug)]
+pub struct Selected<'a> {
+    /// Width of rates: `4m`.
+    pub rate_interval: &'a str,
+    /// What the dashboard shows: `10m`.
+    pub range: &'a str,
+    /// The same as a number of seconds.
+    pub range_s: &'a str,
+    /// Label `job`.
+    pub job: &'a str,
+    /// Label `instance`.
+    pub instance: &'a str,
+    /// Id of a program.
+    pub program: &'a str,
+    /// Id of a map.
+    pub map: &'a str,
+}
+
+/// Returns an expression with values in the places of variables.
 #[must_use]
-pub fn substitute(expression: &str, variables: &[(&str, &str)]) -> String {
+pub fn substitute(expression: &str, selected: Selected<'_>) -> String {
+    let Selected { rate_interval, range, range_s, job, instance, program, map } = selected;
+    // A name that begins another one comes after it.
+    let variables = [
+        ("$__rate_interval", rate_interval),
+        ("$__range_s", range_s),
+        ("$__range", range),
+        ("$job", job),
+        ("$instance", instance),
+        ("$owner", ".*"),
+        ("$type_name", ".*"),
+        ("$type", ".*"),
+        ("$name", ".*"),
+        ("$program", program),
+        ("$map", map),
+    ];
     variables.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 

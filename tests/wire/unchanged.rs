@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bpf_metrics_exporter::export::recording;
-use dist::queries::{self, Query, substitute};
+use dist::queries::{self, Query, Selected, substitute};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use test_support::http::free_address;
@@ -35,7 +35,7 @@ const ALL: &str = "all";
 const SPARING: &str = "sparing";
 const SILENT: &str = "silent";
 
-/// How a store is asked.
+/// How a store is queried.
 type Ask<'a> = Box<dyn Fn(&str) -> Result<String, String> + 'a>;
 
 /// Steps at which an expression has rows, by their labels.
@@ -164,22 +164,18 @@ fn steps(
 ) -> Steps {
     let look_back = format!("[{}s]", LOOK_BACK.as_secs());
     let rate = format!("{}s", (UNCHANGED * 4).as_secs());
-    let variables = [
-        ("[5m]", &*look_back),
-        ("$__rate_interval", &rate),
-        ("$__range_s", "20"),
-        ("$__range", "20s"),
-        ("$job", job),
-        ("$instance", job),
-        ("$owner", ".*"),
-        ("$type_name", ".*"),
-        ("$type", ".*"),
-        ("$name", ".*"),
-        ("$program", ".+"),
-        ("$map", ".+"),
-    ];
+    let selected = Selected {
+        rate_interval: &rate,
+        range: "20s",
+        range_s: "20",
+        job,
+        instance: job,
+        program: ".+",
+        map: ".+",
+    };
     // The dashboard of an object has the id of one: here that of any.
-    let expression = substitute(&query.expression, &variables).replace(r#"id=".+""#, r#"id=~".+""#);
+    let expression = substitute(&query.expression.replace("[5m]", &look_back), selected)
+        .replace(r#"id=".+""#, r#"id=~".+""#);
     let encoded = utf8_percent_encode(&expression, NON_ALPHANUMERIC);
     let path = format!("/api/v1/query_range?query={encoded}&start={from}&end={to}&step=1&nocache=1");
     let answer = ask(&path).unwrap_or_else(|problem| panic!("{expression}: {problem}"));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use dist::queries::{self, Query};
+use dist::queries::{self, Query, Selected};
 use serde_json::{Value, json};
 use test_support::http::free_address;
 
@@ -142,20 +142,16 @@ pub(crate) fn test() {
 fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -> Result<(), String> {
     let Query { dashboard, place, letter, expression, labels } = query;
     let [program, map] = scene.object(place, letter).map(|id| id.to_string());
-    let variables = [
-        ("$__rate_interval", "15s"),
-        ("$__range_s", "3600"),
-        ("$__range", "2m"),
-        ("$job", &route.job),
-        ("$instance", &route.instance),
-        ("$owner", ".*"),
-        ("$type_name", ".*"),
-        ("$type", ".*"),
-        ("$name", ".*"),
-        ("$program", &program),
-        ("$map", &map),
-    ];
-    let expression = queries::substitute(expression, &variables);
+    let selected = Selected {
+        rate_interval: "15s",
+        range: "2m",
+        range_s: "3600",
+        job: &route.job,
+        instance: &route.instance,
+        program: &program,
+        map: &map,
+    };
+    let expression = queries::substitute(expression, selected);
     let rows = prometheus.rows(&expression)?;
     let failed = |what: &str| {
         let shown: Vec<&Row> = rows.iter().take(3).collect();
@@ -176,7 +172,7 @@ fn check(scene: &Scene, prometheus: &Prometheus, route: &Route, query: &Query) -
             rows.iter().all(|row| labels.iter().any(|(label, value)| row.labels.get(*label) != Some(value)))
         }
         Expected::Same(other) => {
-            let others = prometheus.rows(&queries::substitute(other, &variables))?;
+            let others = prometheus.rows(&queries::substitute(other, selected))?;
             let value = |rows: &[Row]| rows.first().map(|row| row.value);
             rows.len() == 1
                 && value(&rows).zip(value(&others)).is_some_and(|(one, other)| (one - other).abs() < 0.5)

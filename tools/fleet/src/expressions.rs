@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use dist::names::{BUILD_INFO, MAP_INFO, PROGRAM_INFO};
-use dist::queries::{self, substitute};
+use dist::queries::{self, Selected, substitute};
 use dist::rules::{self, Rule};
 
 use crate::figures::Expressions;
@@ -28,23 +28,19 @@ pub fn evaluate(fleet: &Fleet, store: &Store) -> anyhow::Result<Vec<Expressions>
         Ok(id.unwrap_or_default())
     };
     let (program, map) = (id(PROGRAM_INFO)?, id(MAP_INFO)?);
-    let variables = [
-        ("$__rate_interval", "4m"),
-        ("$__range_s", "3600"),
-        ("$__range", "10m"),
-        ("$job", JOB),
-        ("$instance", instance),
-        ("$owner", ".*"),
-        ("$type_name", ".*"),
-        ("$type", ".*"),
-        ("$name", ".*"),
-        ("$program", &program),
-        ("$map", &map),
-    ];
+    let selected = Selected {
+        rate_interval: "4m",
+        range: "10m",
+        range_s: "3600",
+        job: JOB,
+        instance,
+        program: &program,
+        map: &map,
+    };
     let mut by_origin: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for query in queries::of_dashboards() {
         let name = format!("{} {}", query.place, query.letter);
-        let expression = substitute(&query.expression, &variables);
+        let expression = substitute(&query.expression, selected);
         by_origin.entry(query.dashboard).or_default().push((name, expression));
     }
     let named = |origin: &str| format!("{origin}, {}", store.kind().name());
