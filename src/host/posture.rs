@@ -165,7 +165,7 @@ impl HostSettingsReader {
     }
 
     /// Returns whether the network's sysctls are those of another namespace than the initial one. The namespace of a thread stays what it
-    /// is; without `/proc` it is asked again.
+    /// is; without `/proc` it is read again.
     fn is_elsewhere(&mut self) -> bool {
         let find = || Path::new(NET_SYSCTLS).exists().then(|| !Path::new(ONLY_IN_INITIAL).exists());
         if self.is_elsewhere.is_none() {

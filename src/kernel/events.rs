@@ -25,8 +25,8 @@ pub const RING_BYTES: NonZeroUsize = NonZeroUsize::new(128 << 10).expect("it is 
 /// How long a symbol waits for its program, which comes at once, unless its record is lost.
 const SYMBOL_AGE: Duration = Duration::from_secs(10);
 
-/// How many CPUs are asked in each call, in turn, whether their event goes on: it interrupts them, and a host can have hundreds.
-const ASKED_IN_TURN: usize = 8;
+/// How many CPUs are checked in each call, in turn, for an event that has ended: a check interrupts the CPU, and a host can have hundreds.
+const CHECKED_IN_TURN: usize = 8;
 
 /// A host that was suspended for longer, in nanoseconds, had its other CPUs offline.
 const SUSPENSION: u128 = 1_000_000;
@@ -190,7 +190,7 @@ impl ProgramStream {
         self.follow(&online, suspended.abs_diff(before) > SUSPENSION, PerfRing::open)
     }
 
-    /// Asks [`ASKED_IN_TURN`] of the CPUs whether their event goes on, unless all have ended.
+    /// Checks the events of [`CHECKED_IN_TURN`] CPUs, unless all have ended.
     fn follow(
         &mut self,
         online: &[u32],
@@ -199,12 +199,12 @@ impl ProgramStream {
     ) -> Result<()> {
         let Self { rings, held, lost, scratch, .. } = self;
         // From now on the last ones, in whose place others are in front.
-        let asked = ASKED_IN_TURN.min(rings.len());
-        rings.rotate_left(asked);
+        let checked = CHECKED_IN_TURN.min(rings.len());
+        rings.rotate_left(checked);
         let mut left = rings.len();
         let is_over = |ring: &mut CpuRing| {
             left -= 1;
-            have_ended || online.binary_search(&ring.cpu).is_err() || left < asked && ring.ring.has_ended()
+            have_ended || online.binary_search(&ring.cpu).is_err() || left < checked && ring.ring.has_ended()
         };
         for mut ring in rings.extract_if(.., is_over) {
             *lost += ring.read(scratch, held);
@@ -652,16 +652,16 @@ mod tests {
     }
 
     #[test]
-    fn each_cpu_is_asked_in_its_turn() {
+    fn each_cpu_is_checked_in_its_turn() {
         let mut cpus = Cpus::new();
         let all: Vec<u32> = (0..20).collect();
         assert_eq!(cpus.follow(&all, |_| 0), (all.clone(), Ok(())));
-        // Their events have ended: each is opened again once it is asked.
+        // Their events have ended: each is opened again once it is checked.
         let mut opened = Vec::new();
         for calls in 1..=3 {
             let (mut again, result) = cpus.follow(&all, |_| 0);
             assert_eq!(result, Ok(()));
-            assert!(again.len() <= ASKED_IN_TURN, "call {calls}: {again:?}");
+            assert!(again.len() <= CHECKED_IN_TURN, "call {calls}: {again:?}");
             opened.append(&mut again);
         }
         opened.sort_unstable();

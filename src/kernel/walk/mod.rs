@@ -222,7 +222,7 @@ fn unqueried<T: ObjectTable>(
 mod tests {
     use super::*;
 
-    /// Returns the ids whose turn it is in each of so many walks over a list.
+    /// Returns the ids that are queried in each of several walks over a list.
     fn turns(ids: std::ops::RangeInclusive<u32>, walks: usize) -> Vec<Vec<u32>> {
         let mut last = 0;
         let walk = |_| {

@@ -115,7 +115,7 @@ impl TlsClient {
         Ok(Self { files: files.clone(), versions, system, name, protocol, config })
     }
 
-    /// Returns TLS over HTTP/1.1 with a server whose certificate nobody verifies. Only a [`Fetcher`](super::Fetcher) may use it.
+    /// Returns TLS over HTTP/1.1 with a server whose certificate is not verified. Only a [`Fetcher`](super::Fetcher) may use it.
     ///
     /// # Errors
     ///
