@@ -134,9 +134,7 @@ pub(super) fn match_series<T>(
         sent.drain(same..).map(|sent| (sent.series, sent)).collect();
     for value in &values[same..] {
         let series = (entity.series)(value);
-        if !is_set
-            && let Some(earlier) = earlier.remove(&series)
-        {
+        if !is_set && let Some(earlier) = earlier.remove(&series) {
             sent.push(earlier);
             continue;
         }
