@@ -462,9 +462,9 @@ pub(super) struct OtlpFlags {
     #[arg(long = "no-event-logs", action = ArgAction::SetFalse)]
     pub(super) event_logs: bool,
 
-    /// Compression of requests, gzip beyond this host
+    /// Compression of requests
     ///
-    /// Without the flag gzip, and none for receivers on loopback and Unix sockets.
+    /// Without the flag zstd, or gzip if the receiver refuses that, and none for receivers on loopback and Unix sockets.
     #[arg(long, value_name = "COMPRESSION", value_parser = one_of(&COMPRESSIONS))]
     pub(super) otlp_compression: Option<Compression>,
 

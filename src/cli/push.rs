@@ -13,7 +13,7 @@ use super::values;
 use super::{ConfigErrors, list, proxy};
 use crate::export::otlp::encode::Signal;
 use crate::export::otlp::settings::{
-    Compression, Destination, Endpoint, Protocol, Push, Secret, Temporality, TlsFiles,
+    Compression, CompressionPolicy, Destination, Endpoint, Protocol, Push, Secret, Temporality, TlsFiles,
 };
 
 /// The most receivers: each has a queue of its own.
@@ -316,13 +316,17 @@ impl Shared {
         configured: bool,
         proxy: Option<http::Uri>,
     ) -> Destination {
-        let by_default = if endpoint::is_local(&endpoint) { Compression::None } else { Compression::Gzip };
+        let by_default = if endpoint::is_local(&endpoint) {
+            CompressionPolicy::Fixed(Compression::None)
+        } else {
+            CompressionPolicy::Negotiated
+        };
         Destination {
             protocol,
             configured,
             headers: Secret(self.headers.clone()),
             timeout: self.timeout,
-            compression: self.compression.unwrap_or(by_default),
+            compression: self.compression.map_or(by_default, CompressionPolicy::Fixed),
             tls: self.tls.clone(),
             proxy: proxy.map(Secret),
             temporality: self.temporality,

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use super::*;
-use crate::export::otlp::settings::{Compression, Destination, Endpoint, Protocol};
+use crate::export::otlp::settings::{Compression, CompressionPolicy, Destination, Endpoint, Protocol};
 use crate::kernel::{ReaderChoice, RunStatsMode};
 use crate::metrics::columns::{Filter, Sort, TableKind};
 use crate::metrics::select::{Key, Rule};
@@ -63,7 +63,7 @@ fn everything_has_a_default() {
     assert_eq!(destination.endpoint.url(), "http://localhost:4317");
     assert_eq!((destination.protocol, destination.configured), (Protocol::Grpc, false));
     assert_eq!(destination.timeout, Duration::from_secs(10));
-    assert_eq!((destination.compression, &destination.proxy), (Compression::None, &None));
+    assert_eq!((destination.compression, &destination.proxy), (Compression::None.into(), &None));
 }
 
 #[test]
@@ -182,13 +182,14 @@ fn requests_are_compressed_beyond_this_host() {
     for local in
         ["localhost", "LOCALHOST:1", "a.localhost", "127.8.9.1", "[::1]", "[::ffff:127.0.0.1]:1", "unix:/s"]
     {
-        assert_eq!(compression(&["--otlp-grpc", local]), Compression::None, "{local}");
+        assert_eq!(compression(&["--otlp-grpc", local]), Compression::None.into(), "{local}");
     }
     for remote in ["collector", "128.0.0.1", "[::2]", "localhost.example", "https://a"] {
-        assert_eq!(compression(&["--otlp-grpc", remote]), Compression::Gzip, "{remote}");
+        assert_eq!(compression(&["--otlp-grpc", remote]), CompressionPolicy::Negotiated, "{remote}");
     }
-    assert_eq!(compression(&["--otlp-grpc=a", "--otlp-compression=none"]), Compression::None);
-    assert_eq!(compression(&["--otlp-grpc=[::1]", "--otlp-compression=zstd"]), Compression::Zstd);
+    assert_eq!(compression(&["--otlp-grpc=a", "--otlp-compression=none"]), Compression::None.into());
+    assert_eq!(compression(&["--otlp-grpc=a", "--otlp-compression=gzip"]), Compression::Gzip.into());
+    assert_eq!(compression(&["--otlp-grpc=[::1]", "--otlp-compression=zstd"]), Compression::Zstd.into());
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn start(address: SocketAddr, headers: &[(String, String)], timeout: Duration) -
     let limit = Arc::new(RequestLimit::new(4 << 20));
     let settings = DeliverySettings {
         receiver: "the receiver".to_owned(),
-        compression: Compression::None,
+        compression: Compression::None.into(),
         interval: Duration::from_secs(10),
         max_request: Arc::clone(&limit),
     };

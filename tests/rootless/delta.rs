@@ -136,7 +136,7 @@ async fn deltas_add_up_to_the_counters_whatever_the_receiver_does() {
     let limit = Arc::new(RequestLimit::new(4000));
     let settings = DeliverySettings {
         receiver: "the receiver".to_owned(),
-        compression: Compression::None,
+        compression: Compression::None.into(),
         interval: Duration::from_secs(1),
         max_request: Arc::clone(&limit),
     };

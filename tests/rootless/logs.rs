@@ -100,7 +100,7 @@ async fn records_arrive_over_http_at_the_path_of_logs_in_every_compression() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let mut server = answerer::start(Http::One, ANY.into(), None, [Script::accepted()]).await;
         let destination = destination(Protocol::HttpProtobuf, server.address);
-        let pipeline = start(&Destination { compression, ..destination }, None);
+        let pipeline = start(&Destination { compression: compression.into(), ..destination }, None);
         pipeline.events.publish(loads(17..20));
         let seen = tokio::time::timeout(DEADLINE, server.requests.recv()).await.expect("in time");
         let seen = seen.expect("the server runs");
@@ -308,7 +308,7 @@ async fn a_receiver_without_logs_gets_the_metrics_and_the_logs_wait() {
     let queue = Arc::new(Queue::new("the receiver", 1 << 20, Compression::None, Arc::clone(&metrics)));
     let settings = DeliverySettings {
         receiver: "the receiver".to_owned(),
-        compression: Compression::None,
+        compression: Compression::None.into(),
         interval: Duration::from_secs(1),
         max_request: Arc::new(RequestLimit::new(4 << 20)),
     };

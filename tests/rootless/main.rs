@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod compression;
 mod contract;
 mod corpus;
 mod delivery;

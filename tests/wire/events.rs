@@ -56,7 +56,7 @@ pub(crate) fn test() {
         let to = destination(protocol, address);
         let to = Destination {
             endpoint: to.endpoint.of_logs().expect("it has the usual path"),
-            compression,
+            compression: compression.into(),
             ..to
         };
         let ledger = runtime.block_on(async {

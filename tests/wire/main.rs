@@ -5,6 +5,7 @@
 mod alerts;
 mod big_node;
 mod clock;
+mod compression;
 mod contract;
 mod dashboards;
 mod documents;
@@ -40,6 +41,11 @@ const TESTS: &[Test] = &[
     ("the_collector_gets_the_contract", contract::test, &[Collector]),
     ("the_collector_gets_lifetimes_as_exponential_histograms", contract::lifetimes, &[Collector]),
     ("the_collector_gets_every_compression_over_tls_and_mutual_tls", secure::test, &[Collector]),
+    (
+        "every_receiver_gets_everything_with_the_best_compression_that_it_takes",
+        compression::test,
+        &[Collector, PrometheusOtlp, VictoriaMetrics],
+    ),
     ("the_program_pushes_to_the_collector_over_mutual_tls", secure::test_program, &[Collector]),
     ("the_collector_gets_every_point_of_a_big_node", big_node::test, &[Collector]),
     ("the_collector_gets_events_with_the_resource_of_the_metrics", events::test, &[Collector]),

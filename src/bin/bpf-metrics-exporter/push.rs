@@ -10,7 +10,9 @@ use bpf_metrics_exporter::events::Events;
 use bpf_metrics_exporter::export::otlp::encode::Signal;
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::{Disk, Queue};
-use bpf_metrics_exporter::export::otlp::settings::{Compression, Destination, Protocol, Push, Temporality};
+use bpf_metrics_exporter::export::otlp::settings::{
+    Compression, CompressionPolicy, Destination, Protocol, Push, Temporality,
+};
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::export::otlp::{
     DeliverySettings, Lane, LogLane, Pace, RequestLimit, deliver, produce, produce_logs,
@@ -232,8 +234,8 @@ fn queue(
         // An event is not repeated as a value is: those of a boot wait for the receiver to start.
         Signal::Logs => (backlog / LOGS_SHARE).min(UNCONFIGURED_LOGS),
     };
-    let mut queue =
-        Queue::new(&receiver, max_bytes, destination.compression, Arc::clone(ledger)).of_signal(signal);
+    let mut queue = Queue::new(&receiver, max_bytes, destination.compression.first(), Arc::clone(ledger))
+        .of_signal(signal);
     if let Some((directory, key, worker)) = place {
         queue = queue.on(Disk::new(directory, key, &receiver, max_bytes, worker));
     } else if !is_lasting && signal == Signal::Metrics {
@@ -249,8 +251,9 @@ fn manner(destination: &Destination, signal: Signal) -> String {
         Protocol::HttpProtobuf => "over OTLP/HTTP",
     };
     let compression = match destination.compression {
-        Compression::None => String::new(),
-        compression => format!(" with {}", compression.as_str()),
+        CompressionPolicy::Fixed(Compression::None) => String::new(),
+        CompressionPolicy::Fixed(compression) => format!(" with {}", compression.as_str()),
+        CompressionPolicy::Negotiated => " with zstd or gzip".to_owned(),
     };
     let temporality = match (signal, destination.temporality) {
         (Signal::Logs, _) | (Signal::Metrics, Temporality::Cumulative) => "",

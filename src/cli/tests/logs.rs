@@ -131,7 +131,7 @@ fn each_variant_for_logs_has_its_effect() {
         &["--otlp-grpc=a", "--otlp-compression=zstd"],
         &[("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "none")],
     );
-    assert_eq!(flag.compression, Compression::Zstd, "the flag wins");
+    assert_eq!(flag.compression, Compression::Zstd.into(), "the flag wins");
     assert_eq!(flag.tls, TlsFiles::default());
 }
 

@@ -423,18 +423,18 @@ fn otel_exporter_otlp_compression() {
         |variables: &[(&str, &str)]| destination_with(&["--otlp-grpc=a"], variables).compression;
     let [name, _] = both("OTEL_EXPORTER_OTLP_COMPRESSION");
     for (value, expected) in [
-        ("none", Compression::None),
-        ("gzip", Compression::Gzip),
-        ("GZIP", Compression::Gzip),
-        ("zstd", Compression::Zstd),
-        ("", Compression::Gzip),
+        ("none", Compression::None.into()),
+        ("gzip", Compression::Gzip.into()),
+        ("GZIP", Compression::Gzip.into()),
+        ("zstd", Compression::Zstd.into()),
+        ("", CompressionPolicy::Negotiated),
     ] {
         assert_eq!(compression(&[(&name, value)]), expected, "{value}");
     }
     assert_metrics_win(&name, ["none", "zstd"], compression);
     assert_ignored(&name, &["deflate", "1"], "none of none, gzip, zstd");
     let flag = destination_with(&["--otlp-grpc=a", "--otlp-compression=zstd"], &[(&name, "none")]);
-    assert_eq!(flag.compression, Compression::Zstd);
+    assert_eq!(flag.compression, Compression::Zstd.into());
 }
 
 #[test]

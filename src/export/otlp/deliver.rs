@@ -1,6 +1,7 @@
 //! Delivery of one queue to one receiver: retries what is retryable, divides what is too large, and counts every outcome.
 //! Entry point: [`deliver`].
 
+mod negotiation;
 mod outcomes;
 #[cfg(test)]
 mod tests;
@@ -12,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use self::negotiation::Negotiation;
 use self::outcomes::OutcomeLog;
 use super::encode::{Compressor, Items, Request, Signal, halves, plain, plain_size};
 use super::ledger::Ledger;
 use super::queue::{Front, Queue};
-use super::settings::Compression;
+use super::settings::{Compression, CompressionPolicy};
 use super::transport::{Answer, Failure, FailureKind, Remedy, Retry, Transport};
 use crate::backoff::Backoff;
 
@@ -70,7 +72,7 @@ pub struct DeliverySettings {
     /// The receiver, for the log.
     pub receiver: String,
     /// How it gets requests.
-    pub compression: Compression,
+    pub compression: CompressionPolicy,
     /// Time between two readings.
     pub interval: Duration,
     /// Lowered when the receiver refuses a request as too large.
@@ -86,21 +88,7 @@ pub async fn deliver(
     settings: DeliverySettings,
 ) {
     let _guard = ShutDownGuard { queue, receiver: &settings.receiver };
-    let max = settings.interval.clamp(MIN_BACKOFF, MAX_BACKOFF);
-    let backoff = Backoff { min: MIN_BACKOFF, max };
-    let mut delivery = Delivery {
-        queue,
-        outcomes: OutcomeLog::new(&settings.receiver, queue.signal(), ledger),
-        settings: &settings,
-        backoff,
-        parts: Parts::default(),
-        compressor: Compressor::default(),
-        limit: None,
-        small_refusals: 0,
-        has_accepted: false,
-        not_taken_since: None,
-        skips_until: None,
-    };
+    let mut delivery = Delivery::new(queue, ledger, &settings);
     let mut failures = 0;
     while let Some(front) = queue.front(delivery.parts.of).await {
         let Some(request) = delivery.next_part(front) else { continue };
@@ -150,6 +138,7 @@ struct Delivery<'a> {
     settings: &'a DeliverySettings,
     backoff: Backoff,
     parts: Parts,
+    negotiation: Negotiation,
     compressor: Compressor,
     /// Plain size of the smallest request that the receiver refused as too large, halved.
     limit: Option<u64>,
@@ -173,7 +162,25 @@ struct Parts {
     accepted: bool,
 }
 
-impl Delivery<'_> {
+impl<'a> Delivery<'a> {
+    fn new(queue: &'a Arc<Queue>, ledger: &'a Ledger, settings: &'a DeliverySettings) -> Self {
+        let max = settings.interval.clamp(MIN_BACKOFF, MAX_BACKOFF);
+        Self {
+            queue,
+            outcomes: OutcomeLog::new(&settings.receiver, queue.signal(), ledger),
+            settings,
+            backoff: Backoff { min: MIN_BACKOFF, max },
+            parts: Parts::default(),
+            negotiation: Negotiation::new(settings.compression),
+            compressor: Compressor::default(),
+            limit: None,
+            small_refusals: 0,
+            has_accepted: false,
+            not_taken_since: None,
+            skips_until: None,
+        }
+    }
+
     /// Returns what to send next; `None` if the request at the front cannot be read and is settled.
     fn next_part(&mut self, front: Front) -> Option<Request> {
         if let Some(request) = front.request {
@@ -196,12 +203,11 @@ impl Delivery<'_> {
 
     /// Brings a request into the form and size that the receiver takes.
     fn prepare(&mut self, request: Request) -> io::Result<VecDeque<Request>> {
-        let compression = self.settings.compression;
+        let compression = self.negotiation.compression();
+        self.queue.set_compression(compression);
         let is_too_large =
             self.limit.is_some_and(|limit| plain_size(&request).is_some_and(|size| size > limit));
-        // The request may have been left uncompressed, which every receiver takes.
-        let is_fine = request.compression == compression || request.compression == Compression::None;
-        if is_fine && !is_too_large {
+        if self.negotiation.allows(request.compression) && !is_too_large {
             return Ok(VecDeque::from([request]));
         }
         let mut fitting = VecDeque::new();
@@ -223,11 +229,23 @@ impl Delivery<'_> {
         result: Result<Answer, Failure>,
         failures: u32,
     ) -> Option<Duration> {
-        let items = request.items;
+        let (items, form) = (request.items, request.compression);
+        if let Err(failure) = &result
+            && self.negotiation.failed(form, failure)
+        {
+            let is_replaced = self.use_gzip(&request);
+            if is_replaced && failure.remedy == Remedy::Drop {
+                self.outcomes.repeated(items);
+                return None;
+            }
+        }
         let not_taken_since = self.not_taken_since.take();
         match result {
             Ok(answer) => {
                 self.outcomes.accepted(items, &answer, self.queue);
+                if let Some(reason) = self.negotiation.accepted(form) {
+                    self.outcomes.takes_no_zstd(&reason);
+                }
                 if answer.rejected > 0 {
                     self.queue.may_lack();
                 }
@@ -274,7 +292,17 @@ impl Delivery<'_> {
 
     fn refused(&mut self, items: Items, kind: FailureKind, reason: &str) {
         self.outcomes.refused(items, kind, reason);
+        self.negotiation.refused();
         self.queue.may_lack();
+    }
+
+    /// Replaces the request that was sent last by itself with gzip. Returns false if it cannot be decompressed.
+    fn use_gzip(&mut self, request: &Request) -> bool {
+        self.queue.set_compression(Compression::Gzip);
+        let Ok(plain) = plain(request) else { return false };
+        let Some(front) = self.parts.left.front_mut() else { return false };
+        *front = self.compressor.compressed(&plain, Compression::Gzip);
+        true
     }
 
     /// Returns whether the receiver is known to take no logs.
@@ -306,8 +334,9 @@ impl Delivery<'_> {
         self.limit = Some(limit);
         self.settings.max_request.lower(limit);
         self.parts.left.pop_front();
+        let compression = self.negotiation.compression();
         for half in halves.into_iter().rev() {
-            self.parts.left.push_front(self.compressor.compressed(&half, self.settings.compression));
+            self.parts.left.push_front(self.compressor.compressed(&half, compression));
         }
         true
     }

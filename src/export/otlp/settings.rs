@@ -42,7 +42,7 @@ pub struct Destination {
     /// Limit of a request, from connecting to the end of the answer.
     pub timeout: Duration,
     /// Compression of requests.
-    pub compression: Compression,
+    pub compression: CompressionPolicy,
     /// Files for TLS.
     pub tls: TlsFiles,
     /// The HTTP proxy to connect through.
@@ -62,7 +62,7 @@ impl Destination {
             configured: true,
             headers: Secret(headers.into_iter().collect()),
             timeout,
-            compression: Compression::None,
+            compression: Compression::None.into(),
             tls: TlsFiles::default(),
             proxy: None,
             temporality: Temporality::default(),
@@ -197,6 +197,32 @@ impl Compression {
     }
 }
 
+/// Which compression the requests to a destination have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CompressionPolicy {
+    /// This one.
+    Fixed(Compression),
+    /// Zstandard, or gzip if the receiver refuses that.
+    Negotiated,
+}
+
+impl CompressionPolicy {
+    /// Returns the compression of the first request.
+    #[must_use]
+    pub fn first(self) -> Compression {
+        match self {
+            Self::Fixed(compression) => compression,
+            Self::Negotiated => Compression::Zstd,
+        }
+    }
+}
+
+impl From<Compression> for CompressionPolicy {
+    fn from(compression: Compression) -> Self {
+        Self::Fixed(compression)
+    }
+}
+
 /// Files for TLS, in PEM, read again when they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -234,7 +260,7 @@ mod tests {
             configured: true,
             headers: Secret(vec![("api-key".to_owned(), "hunter2".to_owned())]),
             timeout: Duration::from_secs(10),
-            compression: Compression::Gzip,
+            compression: CompressionPolicy::Negotiated,
             tls: TlsFiles::default(),
             proxy: Some(Secret("http://user:hunter2@proxy:80".parse().expect("a URL"))),
             temporality: Temporality::Cumulative,

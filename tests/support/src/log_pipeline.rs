@@ -73,7 +73,7 @@ impl Pipeline {
         let compression = destination.compression;
         let ledger = Ledger::new("the receiver", BootTime::default()).of_signals(vec![Signal::Logs]);
         let ledger = Arc::new(ledger);
-        let queue = Queue::new("the receiver", max_bytes, compression, Arc::clone(&ledger));
+        let queue = Queue::new("the receiver", max_bytes, compression.first(), Arc::clone(&ledger));
         let queue = queue.of_signal(Signal::Logs);
         let queue = Arc::new(match disk {
             Some(disk) => queue.on(disk),

@@ -27,7 +27,7 @@ pub fn destination(protocol: Protocol, address: SocketAddr) -> Destination {
         configured: true,
         headers: Secret(Vec::new()),
         timeout: Duration::from_secs(30),
-        compression: Compression::None,
+        compression: Compression::None.into(),
         tls: TlsFiles::default(),
         proxy: None,
         temporality: Temporality::Cumulative,

@@ -111,7 +111,7 @@ impl Sender {
         };
         let receiver = destination.endpoint.to_string();
         let ledger = Arc::new(Ledger::new(&receiver, since));
-        let queue = Queue::new(&receiver, push.backlog, destination.compression, Arc::clone(&ledger));
+        let queue = Queue::new(&receiver, push.backlog, destination.compression.first(), Arc::clone(&ledger));
         let queue = Arc::new(queue);
         let max_request = Arc::new(RequestLimit::new(push.max_request));
         let mut attributes = parsed.resource.attributes;

@@ -30,6 +30,8 @@ pub(super) struct OutcomeLog<'a> {
     overflowed_before: u64,
     /// When something of this kind was logged, and how often it happened since.
     logged: HashMap<Kind, (Instant, u64)>,
+    /// Whether it was logged that the receiver takes no Zstandard.
+    gzip_is_logged: bool,
 }
 
 /// What is logged once.
@@ -59,6 +61,7 @@ impl<'a> OutcomeLog<'a> {
             outage: OutageLog::new(format!("{operation} to {receiver}")),
             overflowed_before: 0,
             logged: HashMap::new(),
+            gzip_is_logged: false,
         }
     }
 
@@ -129,6 +132,22 @@ impl<'a> OutcomeLog<'a> {
                 NOT_TAKEN.as_secs() / 60
             )
         });
+    }
+
+    /// Counts a request that was refused, and is sent with another compression at once.
+    pub(super) fn repeated(&self, items: Items) {
+        self.ledger.of(items.signal).retryable.add(1);
+    }
+
+    /// Logs once that the receiver refused Zstandard and accepts gzip.
+    pub(super) fn takes_no_zstd(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.gzip_is_logged, true) {
+            info!(
+                "{} takes gzip but not zstd, which is tried again once an hour unless --otlp-compression says otherwise: \
+                 {reason}",
+                self.receiver
+            );
+        }
     }
 
     /// Counts what is not sent to a receiver that takes no logs.

@@ -61,19 +61,7 @@ async fn logs_are_dropped_only_once_a_receiver_has_said_for_long_that_it_takes_n
     let queue = Queue::new("the receiver", MAX_BYTES, Compression::None, Arc::clone(&ledger));
     let queue = Arc::new(queue.of_signal(Signal::Logs));
     let settings = settings();
-    let delivery = Delivery {
-        queue: &queue,
-        outcomes: OutcomeLog::new("the receiver", Signal::Logs, &ledger),
-        settings: &settings,
-        backoff: BACKOFF,
-        parts: Parts::default(),
-        compressor: Compressor::default(),
-        limit: None,
-        small_refusals: 0,
-        has_accepted: false,
-        not_taken_since: None,
-        skips_until: None,
-    };
+    let delivery = Delivery::new(&queue, &ledger, &settings);
     let mut logs = Logs { delivery, queue: &queue };
     let failure = |kind, remedy| Err(Failure { kind, reason: "no".to_owned(), remedy });
     let none = || failure(FailureKind::Http(404), Remedy::Drop);
@@ -256,7 +244,7 @@ fn result(outcome: &Outcome) -> Result<Answer, Failure> {
 fn settings() -> DeliverySettings {
     DeliverySettings {
         receiver: "the receiver".to_owned(),
-        compression: Compression::None,
+        compression: Compression::None.into(),
         interval: Duration::from_secs(10),
         max_request: Arc::new(RequestLimit::new(1 << 20)),
     }
@@ -270,19 +258,7 @@ async fn follow(
     steps: Vec<Step>,
 ) -> Result<(), TestCaseError> {
     let settings = settings();
-    let mut delivery = Delivery {
-        queue: &queue,
-        outcomes: OutcomeLog::new("the receiver", Signal::Metrics, ledger),
-        settings: &settings,
-        backoff: BACKOFF,
-        parts: Parts::default(),
-        compressor: Compressor::default(),
-        limit: None,
-        small_refusals: 0,
-        has_accepted: false,
-        not_taken_since: None,
-        skips_until: None,
-    };
+    let mut delivery = Delivery::new(&queue, ledger, &settings);
     let (mut model, mut front, mut pushed) = (Model { on_disk, ..Model::default() }, None, 0);
     for step in steps {
         match step {

@@ -42,8 +42,6 @@ pub struct Queue {
     signal: Signal,
     /// Limit of the requests, in bytes as kept.
     max_bytes: u64,
-    /// How the destination gets requests.
-    compression: Compression,
     ledger: Arc<Ledger>,
     disk: Option<Disk>,
     state: Mutex<QueueState>,
@@ -57,6 +55,8 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct QueueState {
     entries: Entries,
+    /// How the destination gets requests.
+    compression: Compression,
     /// Size of the entries as counted in the ledger.
     counted: u64,
     /// True if the first request is being sent.
@@ -112,18 +112,17 @@ pub struct Rest {
 }
 
 impl Queue {
-    /// Returns an empty queue of metrics of at most `max_bytes` for a destination that gets requests in this form. Counts what it drops,
-    /// and its size, in `ledger`.
+    /// Returns an empty queue of metrics of at most `max_bytes` for a destination that gets requests in this form at first. Counts what it
+    /// drops, and its size, in `ledger`.
     #[must_use]
     pub fn new(destination: &str, max_bytes: u64, compression: Compression, ledger: Arc<Ledger>) -> Self {
         Self {
             destination: destination.into(),
             signal: Signal::Metrics,
             max_bytes,
-            compression,
             ledger,
             disk: None,
-            state: Mutex::new(QueueState { is_kept: true, ..QueueState::default() }),
+            state: Mutex::new(QueueState { compression, is_kept: true, ..QueueState::default() }),
             pushed: Notify::new(),
             settled: Condvar::new(),
         }
@@ -178,11 +177,19 @@ impl Queue {
         self.state().may_lack = true;
     }
 
+    /// Sets the form in which the destination gets requests that are pushed from now on.
+    pub(super) fn set_compression(&self, compression: Compression) {
+        self.state().compression = compression;
+    }
+
     /// Adds a request of the newest reading, in the form that the queue chooses. Above the limit, drops the oldest readings.
     pub fn push(self: &Arc<Self>, form: impl FnOnce(Compression) -> Request) {
-        let compression = match self.compression {
-            Compression::None if self.disk.is_some() || self.state().behind => Compression::Zstd,
-            compression => compression,
+        let compression = {
+            let state = self.state();
+            match state.compression {
+                Compression::None if self.disk.is_some() || state.behind => Compression::Zstd,
+                compression => compression,
+            }
         };
         let request = form(compression);
         let mut state = self.state();
@@ -216,7 +223,8 @@ impl Queue {
     /// Returns true if a plain request has to wait for the destination, so that its buffer is not free before.
     #[must_use]
     pub fn keeps_plain(&self) -> bool {
-        self.compression == Compression::None && self.disk.is_none() && !self.state().behind
+        let state = self.state();
+        state.compression == Compression::None && self.disk.is_none() && !state.behind
     }
 
     /// Returns true if nothing waits.
