@@ -18,8 +18,15 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Points of each request.
 const POINTS: u64 = 7;
 
-/// Sends so many requests, one after the other. Returns the counts of what became of them.
-async fn send(protocol: Protocol, address: SocketAddr, count: usize) -> Arc<Ledger> {
+/// What became of requests.
+struct Sent {
+    ledger: Arc<Ledger>,
+    /// The compression in which each was queued.
+    queued: Vec<&'static str>,
+}
+
+/// Sends so many requests, one after the other.
+async fn send(protocol: Protocol, address: SocketAddr, count: usize) -> Sent {
     let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
     let policy = CompressionPolicy::Negotiated;
     let queue = Arc::new(Queue::new("the receiver", 1 << 20, policy.first(), Arc::clone(&ledger)));
@@ -34,10 +41,13 @@ async fn send(protocol: Protocol, address: SocketAddr, count: usize) -> Arc<Ledg
         let (queue, ledger) = (Arc::clone(&queue), Arc::clone(&ledger));
         async move { deliver(&queue, &ledger, transport, settings).await }
     });
-    let mut compressor = Compressor::default();
+    let (mut compressor, mut queued) = (Compressor::default(), Vec::new());
     for number in 0..count {
         queue.begin_reading();
-        queue.push(|form| compressor.compressed(&named(number), form));
+        queue.push(|form| {
+            queued.push(form.as_str());
+            compressor.compressed(&named(number), form)
+        });
         let settled = async {
             while !queue.is_empty() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -47,7 +57,7 @@ async fn send(protocol: Protocol, address: SocketAddr, count: usize) -> Arc<Ledg
     }
     queue.close();
     delivery.await.expect("it does not panic");
-    ledger
+    Sent { ledger, queued }
 }
 
 fn named(number: usize) -> Request {
@@ -95,7 +105,7 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
 async fn a_receiver_that_takes_zstd_gets_nothing_else() {
     for protocol in PROTOCOLS {
         let mut receiver = receiver(protocol, vec![accepted(protocol)]).await;
-        let ledger = send(protocol, receiver.address, 3).await;
+        let Sent { ledger, .. } = send(protocol, receiver.address, 3).await;
         assert_eq!(arrived(&mut receiver), ["zstd"; 3], "{protocol:?}");
         assert_eq!((ledger.metrics.accepted.get(), ledger.metrics.retryable.get()), (3 * POINTS, 0));
     }
@@ -106,8 +116,9 @@ async fn a_receiver_that_refuses_zstd_gets_everything_with_gzip() {
     for protocol in PROTOCOLS {
         for refusal in refusals(protocol) {
             let mut receiver = receiver(protocol, vec![refusal, accepted(protocol)]).await;
-            let ledger = send(protocol, receiver.address, 3).await;
+            let Sent { ledger, queued } = send(protocol, receiver.address, 3).await;
             assert_eq!(arrived(&mut receiver), ["zstd", "gzip", "gzip", "gzip"], "{protocol:?}");
+            assert_eq!(queued, ["zstd", "gzip", "gzip"], "nothing is compressed twice");
             let counts = &ledger.metrics;
             assert_eq!((counts.accepted.get(), counts.succeeded.get()), (3 * POINTS, 3));
             assert_eq!((counts.retryable.get(), counts.failed.get(), counts.refused.get()), (1, 0, 0));
@@ -116,12 +127,19 @@ async fn a_receiver_that_refuses_zstd_gets_everything_with_gzip() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_breaks_off_at_zstd_gets_gzip() {
+async fn a_receiver_that_fails_whenever_it_gets_zstd_gets_gzip() {
     for protocol in PROTOCOLS {
-        let mut receiver = receiver(protocol, vec![accepted(protocol).cut(), accepted(protocol)]).await;
-        let ledger = send(protocol, receiver.address, 2).await;
-        assert_eq!(arrived(&mut receiver), ["zstd", "gzip", "gzip"], "{protocol:?}");
-        assert_eq!((ledger.metrics.accepted.get(), ledger.metrics.refused.get()), (2 * POINTS, 0));
+        for failure in [accepted(protocol).cut(), Script::page(502)] {
+            let failures = |count| vec![failure.clone(); count];
+            let scripts = [failures(3), vec![accepted(protocol)], failures(1), vec![accepted(protocol)]];
+            let mut receiver = receiver(protocol, scripts.concat()).await;
+            let Sent { ledger, .. } = send(protocol, receiver.address, 3).await;
+            let expected = ["zstd", "zstd", "zstd", "gzip", "zstd", "gzip", "gzip"];
+            assert_eq!(arrived(&mut receiver), expected, "{protocol:?}");
+            let counts = &ledger.metrics;
+            assert_eq!((counts.accepted.get(), counts.refused.get()), (3 * POINTS, 0));
+            assert_eq!(counts.retryable.get(), 4);
+        }
     }
 }
 
@@ -131,7 +149,7 @@ async fn another_receiver_behind_the_address_may_refuse_zstd() {
         let refusal = refusals(protocol).remove(0);
         let scripts = vec![accepted(protocol), refusal, accepted(protocol)];
         let mut receiver = receiver(protocol, scripts).await;
-        let ledger = send(protocol, receiver.address, 3).await;
+        let Sent { ledger, .. } = send(protocol, receiver.address, 3).await;
         assert_eq!(arrived(&mut receiver), ["zstd", "zstd", "gzip", "gzip"], "{protocol:?}");
         assert_eq!((ledger.metrics.accepted.get(), ledger.metrics.refused.get()), (3 * POINTS, 0));
     }
@@ -146,9 +164,10 @@ async fn what_is_refused_in_any_compression_is_sent_twice_only_once() {
             Protocol::HttpProtobuf => Script::status(403),
         };
         let mut receiver = receiver(protocol, vec![refusal]).await;
-        let ledger = send(protocol, receiver.address, 3).await;
+        let Sent { ledger, .. } = send(protocol, receiver.address, 3).await;
         assert_eq!(arrived(&mut receiver), ["zstd", "gzip", "gzip", "gzip"], "{protocol:?}");
         let counts = &ledger.metrics;
         assert_eq!((counts.accepted.get(), counts.refused.get(), counts.failed.get()), (0, 3 * POINTS, 3));
+        assert_eq!(counts.retryable.get(), 1);
     }
 }

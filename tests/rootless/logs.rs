@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::queue::{Disk, Queue};
-use bpf_metrics_exporter::export::otlp::settings::{Compression, Destination, Protocol};
+use bpf_metrics_exporter::export::otlp::settings::{Compression, CompressionPolicy, Destination, Protocol};
 use bpf_metrics_exporter::export::otlp::{DeliverySettings, RequestLimit, deliver};
 use bpf_metrics_exporter::model::{BootTime, Event};
 use bpf_metrics_exporter::worker::Worker;
@@ -363,6 +363,26 @@ async fn a_path_that_is_not_there_for_a_while_costs_no_record() {
             assert_eq!(seen[requests - 1].body, seen[requests - 2].body, "{status}: it is sent again");
         }
     }
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_there_for_a_while_says_nothing_of_compression() {
+    let scripts = [Script::page(404), Script::page(404), Script::accepted()];
+    let mut server = answerer::start(Http::One, ANY.into(), None, scripts).await;
+    let compression = CompressionPolicy::Negotiated;
+    let destination = destination(Protocol::HttpProtobuf, server.address);
+    let pipeline = start(&Destination { compression, ..destination }, None);
+    let ledger = Arc::clone(&pipeline.ledger);
+    for number in 0..2 {
+        pipeline.events.publish(loads(0..2));
+        until(|| ledger.logs.accepted.get() == 2 * (number + 1)).await;
+    }
+    pipeline.finish().await;
+    assert_eq!((ledger.logs.failed.get(), ledger.logs.refused.get()), (0, 0));
+    let seen: Vec<_> = std::iter::from_fn(|| server.requests.try_recv().ok()).collect();
+    let encodings: Vec<_> =
+        seen.iter().map(|seen| seen.header("content-encoding").unwrap_or("identity")).collect();
+    assert_eq!(encodings, ["zstd", "gzip", "gzip", "zstd"]);
 }
 
 #[tokio::test]

@@ -100,6 +100,7 @@ pub async fn deliver(
         let result = transport.export(&request).await;
         if transport.connections() != connections {
             queue.may_lack();
+            delivery.negotiation.reconnected();
         }
         delivery.outcomes.trace(&request, &result, start.elapsed());
         let Some(delay) = delivery.settle(request, result, failures) else {
@@ -183,9 +184,10 @@ impl<'a> Delivery<'a> {
 
     /// Returns what to send next; `None` if the request at the front cannot be read and is settled.
     fn next_part(&mut self, front: Front) -> Option<Request> {
+        let compression = self.agreed_compression();
         if let Some(request) = front.request {
             let items = request.items;
-            match self.prepare(request) {
+            match self.prepare(request, compression) {
                 Ok(left) => self.parts = Parts { of: Some(front.id), left, accepted: false },
                 Err(error) => {
                     self.queue.unreadable(items, &error);
@@ -194,20 +196,36 @@ impl<'a> Delivery<'a> {
                 }
             }
         }
-        let next = self.parts.left.front().cloned();
-        if next.is_none() {
+        let Some(next) = self.parts.left.front_mut() else {
             self.done();
+            return None;
+        };
+        if !self.negotiation.allows(next.compression) {
+            match plain(next) {
+                Ok(plain) => *next = self.compressor.compressed(&plain, compression),
+                Err(error) => {
+                    let items = next.items;
+                    self.queue.unreadable(items, &error);
+                    self.part_done(items);
+                    return None;
+                }
+            }
         }
-        next
+        Some(next.clone())
     }
 
-    /// Brings a request into the form and size that the receiver takes.
-    fn prepare(&mut self, request: Request) -> io::Result<VecDeque<Request>> {
+    /// Returns the compression that the receiver gets, which the queue uses from now on.
+    fn agreed_compression(&mut self) -> Compression {
         let compression = self.negotiation.compression();
         self.queue.set_compression(compression);
+        compression
+    }
+
+    /// Brings a request into the sizes that the receiver takes.
+    fn prepare(&mut self, request: Request, compression: Compression) -> io::Result<VecDeque<Request>> {
         let is_too_large =
             self.limit.is_some_and(|limit| plain_size(&request).is_some_and(|size| size > limit));
-        if self.negotiation.allows(request.compression) && !is_too_large {
+        if !is_too_large {
             return Ok(VecDeque::from([request]));
         }
         let mut fitting = VecDeque::new();
@@ -230,22 +248,25 @@ impl<'a> Delivery<'a> {
         failures: u32,
     ) -> Option<Duration> {
         let (items, form) = (request.items, request.compression);
-        if let Err(failure) = &result
-            && self.negotiation.failed(form, failure)
-        {
-            let is_replaced = self.use_gzip(&request);
-            if is_replaced && failure.remedy == Remedy::Drop {
-                self.outcomes.repeated(items);
-                return None;
+        let is_repeated = match &result {
+            Ok(_) => {
+                self.negotiation.accepted(form);
+                false
             }
+            Err(failure) => self.negotiation.failed(form, failure),
+        };
+        self.agreed_compression();
+        if let Some(reason) = self.negotiation.take_conclusion() {
+            self.outcomes.takes_no_zstd(&reason);
+        }
+        if is_repeated {
+            self.outcomes.repeated(items);
+            return None;
         }
         let not_taken_since = self.not_taken_since.take();
         match result {
             Ok(answer) => {
                 self.outcomes.accepted(items, &answer, self.queue);
-                if let Some(reason) = self.negotiation.accepted(form) {
-                    self.outcomes.takes_no_zstd(&reason);
-                }
                 if answer.rejected > 0 {
                     self.queue.may_lack();
                 }
@@ -292,17 +313,7 @@ impl<'a> Delivery<'a> {
 
     fn refused(&mut self, items: Items, kind: FailureKind, reason: &str) {
         self.outcomes.refused(items, kind, reason);
-        self.negotiation.refused();
         self.queue.may_lack();
-    }
-
-    /// Replaces the request that was sent last by itself with gzip. Returns false if it cannot be decompressed.
-    fn use_gzip(&mut self, request: &Request) -> bool {
-        self.queue.set_compression(Compression::Gzip);
-        let Ok(plain) = plain(request) else { return false };
-        let Some(front) = self.parts.left.front_mut() else { return false };
-        *front = self.compressor.compressed(&plain, Compression::Gzip);
-        true
     }
 
     /// Returns whether the receiver is known to take no logs.

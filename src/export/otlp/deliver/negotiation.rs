@@ -1,12 +1,14 @@
-//! Which compression a receiver gets: Zstandard until it refuses that, gzip then, which every receiver takes.
+//! Which compression a receiver gets: Zstandard, or gzip, which every receiver takes, if Zstandard is not accepted.
 //! Entry point: [`Negotiation`].
 //!
-//! A request that is refused with Zstandard is sent once more with gzip, so nothing is lost by trying. Whatever becomes of it, gzip is
-//! used for [`RETRIAL`] then: a receiver that refuses everything is not sent everything twice.
+//! A final refusal says more than a failure that may pass. A request that is refused with Zstandard is sent at once with gzip, so that
+//! nothing is lost; one that fails otherwise is tried with gzip after [`DOUBTS`] failures, and Zstandard once more before it counts as
+//! refused. In both cases gzip has to be accepted first: a receiver that takes nothing says nothing about compression.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tonic::Code;
 
 use crate::export::otlp::settings::{Compression, CompressionPolicy};
 use crate::export::otlp::transport::{Failure, FailureKind, Remedy};
@@ -14,31 +16,57 @@ use crate::export::otlp::transport::{Failure, FailureKind, Remedy};
 /// How long gzip is used until Zstandard is tried again: behind an address there can be another receiver, or a new version.
 pub(super) const RETRIAL: Duration = Duration::from_hours(1);
 
+/// How many failures in a row, which may pass, make compression a possible cause: what stands before a receiver answers so for a
+/// connection that the receiver closed.
+pub(super) const DOUBTS: u32 = 3;
+
 /// The compression that a receiver gets, and what it said to Zstandard.
 #[derive(Debug)]
 pub(super) struct Negotiation {
     policy: CompressionPolicy,
-    /// Whether the receiver has accepted Zstandard since it last refused it.
-    has_accepted: bool,
-    /// Until then it gets gzip.
-    gzip_until: Option<Instant>,
-    /// Why it refused Zstandard, until it has answered to gzip.
-    refusal: Option<String>,
+    stage: Stage,
+    /// Whether the receiver has accepted Zstandard on this connection.
+    is_proven: bool,
+    /// Why it takes no Zstandard, until that is logged.
+    conclusion: Option<String>,
+    /// Whether a conclusion was drawn and Zstandard not accepted since.
+    is_known: bool,
+}
+
+/// What is known of a receiver.
+#[derive(Debug)]
+enum Stage {
+    /// Zstandard is used. So many requests with it failed in a row.
+    Zstd { failures: u32 },
+    /// Gzip is tried, since Zstandard was not accepted: refused, or failed.
+    Trying { reason: String, was_refused: bool },
+    /// Gzip was accepted where Zstandard had failed, which may have had another cause. Zstandard is tried once more.
+    Confirming,
+    /// Gzip was refused as well. It is used until anything is accepted, so that not everything is sent twice.
+    Vain,
+    /// Zstandard is not accepted. Gzip is used until then.
+    Gzip { until: Instant },
 }
 
 impl Negotiation {
     pub(super) fn new(policy: CompressionPolicy) -> Self {
-        Self { policy, has_accepted: false, gzip_until: None, refusal: None }
+        let stage = Stage::Zstd { failures: 0 };
+        Self { policy, stage, is_proven: false, conclusion: None, is_known: false }
     }
 
     /// Returns the compression of the next request.
     pub(super) fn compression(&mut self) -> Compression {
-        match self.policy {
-            CompressionPolicy::Fixed(compression) => compression,
-            CompressionPolicy::Negotiated => {
-                self.gzip_until.take_if(|until| *until <= Instant::now());
-                if self.gzip_until.is_some() { Compression::Gzip } else { self.policy.first() }
-            }
+        if let CompressionPolicy::Fixed(compression) = self.policy {
+            return compression;
+        }
+        if let Stage::Gzip { until } = self.stage
+            && until <= Instant::now()
+        {
+            self.stage = Stage::Zstd { failures: 0 };
+        }
+        match self.stage {
+            Stage::Zstd { .. } | Stage::Confirming => Compression::Zstd,
+            Stage::Trying { .. } | Stage::Vain | Stage::Gzip { .. } => Compression::Gzip,
         }
     }
 
@@ -51,112 +79,310 @@ impl Negotiation {
         }
     }
 
-    /// Takes note that a request in this form was not accepted. Returns whether its compression can be the cause, so that it is to be
-    /// sent with gzip.
+    /// Takes note that there can be another receiver now.
+    pub(super) fn reconnected(&mut self) {
+        self.is_proven = false;
+    }
+
+    /// Takes note that a request in this form was accepted.
+    pub(super) fn accepted(&mut self, form: Compression) {
+        if self.policy != CompressionPolicy::Negotiated {
+            return;
+        }
+        match (form, &mut self.stage) {
+            (Compression::Zstd, stage) => {
+                *stage = Stage::Zstd { failures: 0 };
+                (self.is_proven, self.is_known) = (true, false);
+            }
+            (Compression::Gzip, Stage::Trying { reason, was_refused: true }) => {
+                let reason = std::mem::take(reason);
+                self.conclude(reason);
+            }
+            (Compression::Gzip, stage @ Stage::Trying { .. }) => *stage = Stage::Confirming,
+            (Compression::Gzip, stage @ Stage::Vain) => *stage = Stage::Zstd { failures: 0 },
+            _ => {}
+        }
+    }
+
+    /// Takes note that a request in this form was not accepted. Returns whether it is to be sent at once with gzip, rather than as the
+    /// failure says.
     pub(super) fn failed(&mut self, form: Compression, failure: &Failure) -> bool {
-        let can_be_cause = match failure.kind {
-            FailureKind::Grpc(_) | FailureKind::Http(_) => failure.remedy == Remedy::Drop,
-            // Instead of an answer.
-            FailureKind::Broken => !self.has_accepted,
-            _ => false,
+        let is_answer = matches!(failure.kind, FailureKind::Grpc(_) | FailureKind::Http(_));
+        let is_refusal = is_answer && failure.remedy == Remedy::Drop;
+        let may_pass = match failure.kind {
+            FailureKind::Broken | FailureKind::Timeout => true,
+            _ => is_answer && matches!(failure.remedy, Remedy::Retry(_)),
         };
-        if self.policy != CompressionPolicy::Negotiated || form != Compression::Zstd || !can_be_cause {
+        if self.policy != CompressionPolicy::Negotiated || !(is_refusal || may_pass) {
             return false;
         }
-        self.has_accepted = false;
-        self.gzip_until = Some(Instant::now() + RETRIAL);
-        self.refusal = Some(failure.reason.clone());
-        true
+        let reason = || failure.reason.clone();
+        match (form, &mut self.stage) {
+            (Compression::Zstd, Stage::Confirming) => {
+                self.conclude(reason());
+                is_refusal
+            }
+            // A receiver that takes Zstandard may have refused the content, or have stored a part of it.
+            (Compression::Zstd, stage @ Stage::Zstd { .. })
+                if is_refusal && (!self.is_proven || names_compression(failure.kind)) =>
+            {
+                *stage = Stage::Trying { reason: reason(), was_refused: true };
+                true
+            }
+            (Compression::Zstd, Stage::Zstd { failures }) => {
+                *failures += 1;
+                if *failures == DOUBTS {
+                    self.stage = Stage::Trying { reason: reason(), was_refused: false };
+                }
+                false
+            }
+            (Compression::Gzip, stage @ Stage::Trying { .. }) if is_refusal => {
+                *stage = Stage::Vain;
+                false
+            }
+            (Compression::Gzip, stage @ Stage::Trying { was_refused: false, .. }) => {
+                *stage = Stage::Zstd { failures: 0 };
+                false
+            }
+            _ => false,
+        }
     }
 
-    /// Takes note that a request in this form was refused for good, so not for its compression.
-    pub(super) fn refused(&mut self) {
-        self.refusal = None;
+    /// Returns why the receiver takes no Zstandard, if that has become known.
+    pub(super) fn take_conclusion(&mut self) -> Option<String> {
+        self.conclusion.take()
     }
 
-    /// Takes note that a request in this form was accepted. Returns why one with Zstandard was not, if that is known now.
-    pub(super) fn accepted(&mut self, form: Compression) -> Option<String> {
-        self.has_accepted |= form == Compression::Zstd;
-        self.refusal.take().filter(|_| form == Compression::Gzip)
+    fn conclude(&mut self, reason: String) {
+        self.stage = Stage::Gzip { until: Instant::now() + RETRIAL };
+        if !std::mem::replace(&mut self.is_known, true) {
+            self.conclusion = Some(reason);
+        }
     }
+}
+
+/// Returns whether a refusal is the one that the protocols have for a compression that is not known.
+fn names_compression(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Grpc(Code::Unimplemented) | FailureKind::Http(415))
 }
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::export::otlp::transport::Retry;
-
-    fn failure(kind: FailureKind, remedy: Remedy) -> Failure {
-        Failure { kind, reason: format!("{kind}"), remedy }
-    }
 
     fn negotiation() -> Negotiation {
         Negotiation::new(CompressionPolicy::Negotiated)
     }
 
+    fn failure(kind: FailureKind) -> Failure {
+        let remedy = match kind {
+            FailureKind::Grpc(Code::ResourceExhausted) => Remedy::Split,
+            FailureKind::Grpc(Code::Unavailable)
+            | FailureKind::Http(503)
+            | FailureKind::Broken
+            | FailureKind::Timeout
+            | FailureKind::Connect => Remedy::Retry(Retry::WithBackoff),
+            _ => Remedy::Drop,
+        };
+        Failure { kind, reason: kind.to_string(), remedy }
+    }
+
+    /// The next request fails so. Returns whether it is repeated at once.
+    fn fails(negotiation: &mut Negotiation, kind: FailureKind) -> bool {
+        let form = negotiation.compression();
+        negotiation.failed(form, &failure(kind))
+    }
+
+    const REFUSALS: [FailureKind; 4] = [
+        FailureKind::Grpc(Code::Unimplemented),
+        FailureKind::Grpc(Code::Internal),
+        FailureKind::Http(415),
+        FailureKind::Http(400),
+    ];
+
     #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_refuses_zstd_gets_gzip_for_an_hour() {
-        for kind in [FailureKind::Grpc(Code::Unimplemented), FailureKind::Http(415), FailureKind::Http(400)] {
+    async fn a_receiver_that_refuses_zstd_and_accepts_gzip_gets_gzip_for_an_hour() {
+        for kind in REFUSALS {
             let mut negotiation = negotiation();
-            assert_eq!(negotiation.compression(), Compression::Zstd);
-            assert!(negotiation.failed(Compression::Zstd, &failure(kind, Remedy::Drop)));
+            for is_first in [true, false] {
+                assert_eq!(negotiation.compression(), Compression::Zstd);
+                assert!(negotiation.failed(Compression::Zstd, &failure(kind)));
+                assert_eq!(negotiation.compression(), Compression::Gzip);
+                assert!(!negotiation.allows(Compression::Zstd), "what waits with zstd is not sent so");
+                assert_eq!(negotiation.take_conclusion(), None, "gzip may be refused as well");
+                negotiation.accepted(Compression::Gzip);
+                let conclusion = is_first.then(|| kind.to_string());
+                assert_eq!(negotiation.take_conclusion(), conclusion, "it is logged once");
+                negotiation.accepted(Compression::Gzip);
+                tokio::time::advance(RETRIAL).await;
+                assert!(negotiation.allows(Compression::Gzip), "what waits with gzip is sent so");
+            }
+            negotiation.accepted(Compression::Zstd);
+            negotiation.reconnected();
+            assert!(negotiation.failed(Compression::Zstd, &failure(kind)));
+            negotiation.accepted(Compression::Gzip);
+            assert!(negotiation.take_conclusion().is_some(), "it took zstd in between");
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_refuses_everything_is_not_sent_everything_twice() {
+        let mut negotiation = negotiation();
+        assert!(negotiation.failed(Compression::Zstd, &failure(FailureKind::Http(401))));
+        for _ in 0..10 {
+            assert!(!fails(&mut negotiation, FailureKind::Http(401)));
             assert_eq!(negotiation.compression(), Compression::Gzip);
-            assert!(negotiation.allows(Compression::Gzip) && !negotiation.allows(Compression::Zstd));
-            assert_eq!(negotiation.accepted(Compression::Gzip), Some(kind.to_string()));
-            assert_eq!(negotiation.accepted(Compression::Gzip), None, "it is known");
-            tokio::time::advance(RETRIAL).await;
-            assert_eq!(negotiation.compression(), Compression::Zstd);
-            assert!(negotiation.allows(Compression::Gzip), "what waits with gzip is sent so");
+        }
+        negotiation.accepted(Compression::Gzip);
+        assert_eq!((negotiation.take_conclusion(), negotiation.compression()), (None, Compression::Zstd));
+        // The first refusal hid that.
+        assert!(negotiation.failed(Compression::Zstd, &failure(FailureKind::Http(415))));
+    }
+
+    #[test]
+    fn a_receiver_that_takes_zstd_refuses_content() {
+        let mut negotiation = negotiation();
+        negotiation.accepted(Compression::Zstd);
+        for kind in [FailureKind::Http(400), FailureKind::Http(500), FailureKind::Grpc(Code::InvalidArgument)]
+        {
+            assert!(!negotiation.failed(Compression::Zstd, &failure(kind)), "{kind} on this connection");
+            negotiation.accepted(Compression::Zstd);
+        }
+        assert!(negotiation.failed(Compression::Zstd, &failure(FailureKind::Http(415))));
+    }
+
+    #[test]
+    fn failures_that_may_pass_are_no_refusal_if_zstd_is_accepted_after_them() {
+        for kind in [FailureKind::Broken, FailureKind::Http(503), FailureKind::Grpc(Code::Unavailable)] {
+            let mut negotiation = negotiation();
+            for _ in 0..DOUBTS {
+                assert_eq!(negotiation.compression(), Compression::Zstd);
+                assert!(!negotiation.failed(Compression::Zstd, &failure(kind)));
+            }
+            assert_eq!(negotiation.compression(), Compression::Gzip);
+            assert!(!negotiation.failed(Compression::Gzip, &failure(kind)), "it takes nothing");
+            for _ in 0..DOUBTS {
+                assert!(!fails(&mut negotiation, kind));
+            }
+            negotiation.accepted(Compression::Gzip);
+            assert_eq!(negotiation.compression(), Compression::Zstd, "the outage is over");
+            negotiation.accepted(Compression::Zstd);
+            assert_eq!((negotiation.take_conclusion(), negotiation.compression()), (None, Compression::Zstd));
         }
     }
 
     #[test]
-    fn a_refusal_of_gzip_as_well_is_none_of_zstd() {
-        let mut negotiation = negotiation();
-        let unauthorized = failure(FailureKind::Http(401), Remedy::Drop);
-        assert!(negotiation.failed(Compression::Zstd, &unauthorized));
-        assert!(!negotiation.failed(Compression::Gzip, &unauthorized));
-        negotiation.refused();
-        assert_eq!(negotiation.accepted(Compression::Gzip), None);
-        assert_eq!(negotiation.compression(), Compression::Gzip, "not everything is sent twice");
+    fn a_receiver_that_fails_whenever_it_gets_zstd_gets_gzip() {
+        for kind in [FailureKind::Broken, FailureKind::Timeout, FailureKind::Http(503)] {
+            let mut negotiation = negotiation();
+            negotiation.accepted(Compression::Zstd);
+            for _ in 0..DOUBTS {
+                assert!(!negotiation.failed(Compression::Zstd, &failure(kind)));
+            }
+            negotiation.accepted(Compression::Gzip);
+            assert!(!fails(&mut negotiation, kind));
+            assert_eq!(negotiation.take_conclusion(), Some(kind.to_string()));
+            assert_eq!(negotiation.compression(), Compression::Gzip);
+        }
     }
 
     #[test]
-    fn what_can_pass_or_has_another_cause_is_no_refusal() {
+    fn what_says_nothing_of_compression_changes_nothing() {
         let mut negotiation = negotiation();
-        let retry = Remedy::Retry(Retry::WithBackoff);
-        for (kind, remedy) in [
-            (FailureKind::Connect, retry),
-            (FailureKind::Timeout, retry),
-            (FailureKind::Http(503), retry),
-            (FailureKind::Grpc(Code::ResourceExhausted), Remedy::Split),
-            (FailureKind::AnswerTooLarge, Remedy::Drop),
+        for kind in [
+            FailureKind::Connect,
+            FailureKind::Tls,
+            FailureKind::Proxy(407),
+            FailureKind::Grpc(Code::ResourceExhausted),
+            FailureKind::AnswerTooLarge,
+            FailureKind::Malformed,
         ] {
-            assert!(!negotiation.failed(Compression::Zstd, &failure(kind, remedy)), "{kind}");
+            for _ in 0..2 * DOUBTS {
+                assert!(!negotiation.failed(Compression::Zstd, &failure(kind)), "{kind}");
+            }
+            assert_eq!(negotiation.compression(), Compression::Zstd, "{kind}");
         }
-        assert_eq!(negotiation.compression(), Compression::Zstd);
-    }
-
-    #[test]
-    fn a_connection_that_breaks_is_a_refusal_until_zstd_was_accepted() {
-        let broken = failure(FailureKind::Broken, Remedy::Retry(Retry::WithBackoff));
-        let mut negotiation = negotiation();
-        assert_eq!(negotiation.accepted(Compression::Zstd), None);
-        assert!(!negotiation.failed(Compression::Zstd, &broken));
-        // Behind the address is another receiver now.
-        assert!(negotiation.failed(Compression::Zstd, &failure(FailureKind::Http(415), Remedy::Drop)));
-        assert!(negotiation.failed(Compression::Zstd, &broken));
     }
 
     #[test]
     fn what_the_user_chose_stays() {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let mut negotiation = Negotiation::new(CompressionPolicy::Fixed(compression));
-            let refusal = failure(FailureKind::Http(415), Remedy::Drop);
-            assert!(!negotiation.failed(compression, &refusal));
+            for kind in [FailureKind::Http(415); 5] {
+                assert!(!negotiation.failed(compression, &failure(kind)));
+            }
             assert_eq!(negotiation.compression(), compression);
+        }
+    }
+
+    /// A receiver, by what it does with Zstandard.
+    #[derive(Clone, Copy, Debug)]
+    enum Takes {
+        Zstd,
+        Refuses(FailureKind),
+        Fails(FailureKind),
+    }
+
+    fn takes() -> impl Strategy<Value = Takes> {
+        prop_oneof![
+            Just(Takes::Zstd),
+            prop::sample::select(&REFUSALS[..]).prop_map(Takes::Refuses),
+            prop::sample::select(&[FailureKind::Broken, FailureKind::Http(503)][..]).prop_map(Takes::Fails),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever receivers did before, behind the same address, and whatever fails for other reasons: one that takes gzip soon gets
+        /// everything.
+        #[test]
+        fn every_receiver_soon_gets_what_it_takes(
+            receivers in prop::collection::vec((takes(), prop::collection::vec(prop::bool::weighted(0.3), 0..20)), 1..5),
+            last in takes(),
+        ) {
+            let mut negotiation = negotiation();
+            // Sends a request until it is settled. Returns how often, and whether it was accepted.
+            let mut send = |takes: Takes, mut outages: Vec<bool>| {
+                for attempt in 1.. {
+                    let form = negotiation.compression();
+                    let result = match (form, takes) {
+                        _ if outages.pop() == Some(true) => Err(FailureKind::Http(503)),
+                        (Compression::Zstd, Takes::Refuses(kind) | Takes::Fails(kind)) => Err(kind),
+                        _ => Ok(()),
+                    };
+                    let Err(kind) = result else {
+                        negotiation.accepted(form);
+                        return (attempt, Some(form));
+                    };
+                    let failure = failure(kind);
+                    let is_repeated = negotiation.failed(form, &failure);
+                    if !is_repeated && failure.remedy == Remedy::Drop {
+                        return (attempt, None);
+                    }
+                }
+                unreachable!("it returns")
+            };
+            for (takes, outages) in receivers {
+                send(takes, outages);
+            }
+            // The last one is behind the same connection, so that refusals of content look like those of zstd for a while.
+            let (mut lost, mut attempts) = (0, 0);
+            let mut form = None;
+            for _ in 0..20 {
+                let (tried, accepted) = send(last, Vec::new());
+                (attempts, lost) = (attempts + tried, lost + u32::from(accepted.is_none()));
+                form = accepted;
+            }
+            prop_assert!(lost <= DOUBTS + 1 && attempts <= 20 + 3 * DOUBTS, "{} lost, {} attempts", lost, attempts);
+            match last {
+                // Another one may have refused it within the hour.
+                Takes::Zstd => prop_assert!(form.is_some()),
+                Takes::Refuses(_) | Takes::Fails(_) => prop_assert_eq!(form, Some(Compression::Gzip)),
+            }
         }
     }
 }

@@ -30,8 +30,6 @@ pub(super) struct OutcomeLog<'a> {
     overflowed_before: u64,
     /// When something of this kind was logged, and how often it happened since.
     logged: HashMap<Kind, (Instant, u64)>,
-    /// Whether it was logged that the receiver takes no Zstandard.
-    gzip_is_logged: bool,
 }
 
 /// What is logged once.
@@ -61,7 +59,6 @@ impl<'a> OutcomeLog<'a> {
             outage: OutageLog::new(format!("{operation} to {receiver}")),
             overflowed_before: 0,
             logged: HashMap::new(),
-            gzip_is_logged: false,
         }
     }
 
@@ -139,15 +136,13 @@ impl<'a> OutcomeLog<'a> {
         self.ledger.of(items.signal).retryable.add(1);
     }
 
-    /// Logs once that the receiver refused Zstandard and accepts gzip.
-    pub(super) fn takes_no_zstd(&mut self, reason: &str) {
-        if !std::mem::replace(&mut self.gzip_is_logged, true) {
-            info!(
-                "{} takes gzip but not zstd, which is tried again once an hour unless --otlp-compression says otherwise: \
-                 {reason}",
-                self.receiver
-            );
-        }
+    /// Logs that the receiver accepts gzip, but not Zstandard.
+    pub(super) fn takes_no_zstd(&self, reason: &str) {
+        let (receiver, items) = (self.receiver, self.signal.items());
+        info!(
+            "{receiver} accepts {items} with gzip but not with zstd, which is tried again once an hour unless \
+             --otlp-compression is set: {reason}"
+        );
     }
 
     /// Counts what is not sent to a receiver that takes no logs.
