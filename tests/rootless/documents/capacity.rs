@@ -184,8 +184,10 @@ fn the_costs_by_series_are_near_each_measured_row() {
         assert_eq!(costs.len(), lines.len(), "each cost has a line");
         for (line, cost) in lines.iter().zip(costs) {
             let by_line = quantities(line[1])[0] + quantities(line[2])[0] * series / 1_000.0;
+            // What Zstandard saves depends on the mix of objects.
+            let tolerance = if line[0] == "bytes, zstd" { 1.0 / 3.0 } else { 0.2 };
             assert!(
-                (by_line / cost - 1.0).abs() < 0.2,
+                (by_line / cost - 1.0).abs() < tolerance,
                 "{}, {}: {by_line} by the line, {cost} measured",
                 node[0],
                 line[0]
