@@ -490,8 +490,8 @@ pub(super) struct OtlpFlags {
 
     /// Unsent data kept for an unreachable receiver
     ///
-    /// For each receiver, compressed. The oldest readings are dropped first; the newest one is always kept. The default is enough for
-    /// more than seven minutes of a node with 16000 objects.
+    /// For each receiver, compressed. The oldest readings are dropped first; the newest one is always kept. The default is enough for 15
+    /// minutes of a node with 16000 objects, and for 4 minutes if the receiver takes only gzip.
     #[arg(long, value_name = "BYTES", default_value = "33554432", value_parser = values::backlog_bytes)]
     pub(super) otlp_backlog_bytes: u64,
 
