@@ -22,7 +22,15 @@ const OURS: &str = r#"{__name__=~"bpf_.*|process_.*"}"#;
 const TARGET: &str = "target_info";
 
 /// Metrics that change from one reading to the next: the exporter's own, and the kernel's counters.
-const MOVING: [&str; 4] = ["bpf_exporter_", "bpf_program_run", "bpf_run_stats_covered", "process_"];
+const MOVING: [&str; 6] = [
+    "bpf_exporter_",
+    "bpf_program_run",
+    // The exporter's own iterators are among the programs.
+    "bpf_objects_run_time",
+    "bpf_owner_run_time",
+    "bpf_run_stats_covered",
+    "process_",
+];
 
 /// The only histogram. Over OTLP it arrives as a native one at Prometheus, and with ranges instead of bounds at `VictoriaMetrics`.
 const HISTOGRAM: &str = "bpf_program_lifetime_seconds";
