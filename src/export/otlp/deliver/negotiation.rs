@@ -40,7 +40,7 @@ enum Stage {
     Zstd { failures: u32 },
     /// Gzip is tried, since Zstandard was not accepted: refused, or failed.
     Trying { reason: String, was_refused: bool },
-    /// Gzip was accepted where Zstandard had failed, which may have had another cause. Zstandard is tried once more.
+    /// Zstandard is tried once more: gzip was accepted where it had failed, which may have had another cause, or its hour is over.
     Confirming,
     /// Gzip was refused as well. It is used until anything is accepted, so that not everything is sent twice.
     Vain,
@@ -62,7 +62,8 @@ impl Negotiation {
         if let Stage::Gzip { until } = self.stage
             && until <= Instant::now()
         {
-            self.stage = Stage::Zstd { failures: 0 };
+            // One failure suffices this time.
+            self.stage = Stage::Confirming;
         }
         match self.stage {
             Stage::Zstd { .. } | Stage::Confirming => Compression::Zstd,
@@ -154,6 +155,7 @@ impl Negotiation {
     }
 
     fn conclude(&mut self, reason: String) {
+        self.is_proven = false;
         self.stage = Stage::Gzip { until: Instant::now() + RETRIAL };
         if !std::mem::replace(&mut self.is_known, true) {
             self.conclusion = Some(reason);
@@ -285,6 +287,24 @@ mod tests {
             negotiation.accepted(Compression::Gzip);
             assert!(!fails(&mut negotiation, kind));
             assert_eq!(negotiation.take_conclusion(), Some(kind.to_string()));
+            assert_eq!(negotiation.compression(), Compression::Gzip);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_hour_one_refusal_suffices_also_on_a_connection_that_took_zstd() {
+        let mut negotiation = negotiation();
+        negotiation.accepted(Compression::Zstd);
+        // Behind the connection is another receiver now, which refuses zstd with a status that names no compression.
+        for _ in 0..DOUBTS {
+            assert!(!fails(&mut negotiation, FailureKind::Http(400)));
+        }
+        negotiation.accepted(Compression::Gzip);
+        assert!(fails(&mut negotiation, FailureKind::Http(400)));
+        for _ in 0..3 {
+            tokio::time::advance(RETRIAL).await;
+            assert_eq!(negotiation.compression(), Compression::Zstd);
+            assert!(fails(&mut negotiation, FailureKind::Http(400)), "it is sent with gzip at once");
             assert_eq!(negotiation.compression(), Compression::Gzip);
         }
     }
