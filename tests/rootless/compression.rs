@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use bpf_metrics_exporter::export::otlp::encode::{Compressor, Request};
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
-use bpf_metrics_exporter::export::otlp::queue::Queue;
-use bpf_metrics_exporter::export::otlp::settings::{CompressionPolicy, Protocol};
-use bpf_metrics_exporter::export::otlp::{DeliverySettings, RequestLimit, deliver};
-use bpf_metrics_exporter::model::BootTime;
+use bpf_metrics_exporter::export::otlp::settings::{CompressionPolicy, Destination, Protocol};
 use test_support::answerer::{self, Answerer, Http, Script};
-use test_support::transport::{connect, destination, request};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use test_support::delivery::Delivery;
+use test_support::transport::{destination, request};
 
 /// Points of each request.
 const POINTS: u64 = 7;
@@ -25,39 +21,20 @@ struct Sent {
     queued: Vec<&'static str>,
 }
 
-/// Sends so many requests, one after the other.
+/// Sends `count` requests, one after the other.
 async fn send(protocol: Protocol, address: SocketAddr, count: usize) -> Sent {
-    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
-    let policy = CompressionPolicy::Negotiated;
-    let queue = Arc::new(Queue::new("the receiver", 1 << 20, policy.first(), Arc::clone(&ledger)));
-    let settings = DeliverySettings {
-        receiver: "the receiver".to_owned(),
-        compression: policy,
-        interval: Duration::from_secs(1),
-        max_request: Arc::new(RequestLimit::new(1 << 20)),
-    };
-    let transport = connect(&destination(protocol, address));
-    let delivery = tokio::spawn({
-        let (queue, ledger) = (Arc::clone(&queue), Arc::clone(&ledger));
-        async move { deliver(&queue, &ledger, transport, settings).await }
-    });
+    let to = Destination { compression: CompressionPolicy::Negotiated, ..destination(protocol, address) };
+    let delivery = Delivery::start(&to, Duration::from_secs(1), 1 << 20);
     let (mut compressor, mut queued) = (Compressor::default(), Vec::new());
     for number in 0..count {
-        queue.begin_reading();
-        queue.push(|form| {
+        delivery.queue.begin_reading();
+        delivery.queue.push(|form| {
             queued.push(form.as_str());
             compressor.compressed(&named(number), form)
         });
-        let settled = async {
-            while !queue.is_empty() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, settled).await.expect("it is settled in time");
+        delivery.settled().await;
     }
-    queue.close();
-    delivery.await.expect("it does not panic");
-    Sent { ledger, queued }
+    Sent { ledger: delivery.finish().await, queued }
 }
 
 fn named(number: usize) -> Request {
@@ -76,11 +53,11 @@ async fn receiver(protocol: Protocol, scripts: Vec<Script>) -> Answerer {
 /// Returns the compression of each request that arrived.
 fn arrived(receiver: &mut Answerer) -> Vec<String> {
     let requests = std::iter::from_fn(|| receiver.requests.try_recv().ok());
-    let encoding = |name| move |seen: &answerer::Seen| seen.header(name).map(str::to_owned);
-    requests
-        .map(|seen| encoding("grpc-encoding")(&seen).or_else(|| encoding("content-encoding")(&seen)))
-        .map(|encoding| encoding.unwrap_or_else(|| "identity".to_owned()))
-        .collect()
+    let encoding = |seen: answerer::Seen| {
+        let encoding = seen.header("grpc-encoding").or_else(|| seen.header("content-encoding"));
+        encoding.unwrap_or("identity").to_owned()
+    };
+    requests.map(encoding).collect()
 }
 
 fn accepted(protocol: Protocol) -> Script {

@@ -7,11 +7,8 @@ use std::time::Duration;
 use test_support::{receiver, transport};
 
 use bpf_metrics_exporter::export::otlp::encode::{Items, Request, Signal};
-use bpf_metrics_exporter::export::otlp::ledger::{Ledger, SignalCounts};
-use bpf_metrics_exporter::export::otlp::queue::Queue;
+use bpf_metrics_exporter::export::otlp::ledger::SignalCounts;
 use bpf_metrics_exporter::export::otlp::settings::{Compression, Protocol};
-use bpf_metrics_exporter::export::otlp::{DeliverySettings, RequestLimit, deliver};
-use bpf_metrics_exporter::model::BootTime;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -19,85 +16,26 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric,
 };
 use prost::Message as _;
-use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use test_support::delivery::{DEADLINE, Delivery, until};
 use test_support::receiver::Answer;
 use test_support::transport::request;
 
 const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// A queue and its delivery.
-struct Delivery {
-    queue: Arc<Queue>,
-    limit: Arc<RequestLimit>,
-    ledger: Arc<Ledger>,
-    task: JoinHandle<()>,
-}
 
 fn start(address: SocketAddr, headers: &[(String, String)], timeout: Duration) -> Delivery {
     let mut destination = transport::destination(Protocol::Grpc, address);
     (destination.headers.0, destination.timeout) = (headers.to_vec(), timeout);
-    let transport = transport::connect(&destination);
-    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
-    let queue = Arc::new(Queue::new("the receiver", 1 << 20, Compression::None, Arc::clone(&ledger)));
-    let limit = Arc::new(RequestLimit::new(4 << 20));
-    let settings = DeliverySettings {
-        receiver: "the receiver".to_owned(),
-        compression: Compression::None.into(),
-        interval: Duration::from_secs(10),
-        max_request: Arc::clone(&limit),
-    };
-    let task = tokio::spawn({
-        let (queue, ledger) = (Arc::clone(&queue), Arc::clone(&ledger));
-        async move { deliver(&queue, &ledger, transport, settings).await }
-    });
-    Delivery { queue, limit, ledger, task }
+    Delivery::start(&destination, Duration::from_secs(10), 4 << 20)
 }
 
-impl Delivery {
-    /// Pushes a reading.
-    fn push<const COUNT: usize>(&self, requests: [Request; COUNT]) {
-        self.queue.begin_reading();
-        for request in requests {
-            self.queue.push(|_| request);
-        }
-    }
-
-    /// Waits until everything is delivered; panics if it takes too long.
-    async fn finish(self) -> Arc<Ledger> {
-        self.finish_and_ask().await.0
-    }
-
-    /// The same, and whether the receiver may lack a point beyond those of its first connection.
-    async fn finish_and_ask(self) -> (Arc<Ledger>, bool) {
-        until(|| self.ledger.backlog.get() == 0).await;
-        let may_lack = self.queue.take_may_lack();
-        self.queue.close();
-        tokio::time::timeout(DEADLINE, self.task)
-            .await
-            .expect("the delivery ends in time")
-            .expect("the delivery does not panic");
-        (self.ledger, may_lack)
-    }
-
-    /// Waits until the first request is delivered, on a connection that counts as another one, and forgets that.
-    async fn connect(&self) {
-        self.push([request("first", 1)]);
-        until(|| self.ledger.backlog.get() == 0).await;
-        assert!(self.queue.take_may_lack(), "there can be another receiver behind another connection");
-    }
-}
-
-async fn until(mut reached: impl FnMut() -> bool) {
-    let reached = async {
-        while !reached() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, reached).await.expect("the condition is reached in time");
+/// Waits until the first request is delivered, on a connection that counts as another one, and forgets that.
+async fn connect(delivery: &Delivery) {
+    delivery.push([request("first", 1)]);
+    delivery.settled().await;
+    assert!(delivery.queue.take_may_lack(), "there can be another receiver behind another connection");
 }
 
 fn name(message: &ExportMetricsServiceRequest) -> &str {
@@ -197,9 +135,11 @@ async fn what_may_cost_a_point_is_noted() {
         let text = format!("{answer:?}");
         let receiver = receiver::start(ANY.into(), in_turn(vec![first, answer])).await;
         let delivery = start(receiver.address, &[], DEADLINE);
-        delivery.connect().await;
+        connect(&delivery).await;
         delivery.push([request("a", 1)]);
-        assert_eq!(delivery.finish_and_ask().await.1, expected, "{text}");
+        delivery.settled().await;
+        assert_eq!(delivery.queue.take_may_lack(), expected, "{text}");
+        delivery.finish().await;
     }
 }
 
@@ -237,7 +177,7 @@ async fn everything_is_delivered_after_an_outage() {
     let first =
         tokio::time::timeout(DEADLINE, receiver.requests.recv()).await.expect("in time").expect("a request");
     assert_eq!(name(&first.message), "a");
-    until(|| delivery.ledger.backlog.get() == 0).await;
+    delivery.settled().await;
     drop(receiver);
 
     // The connection is closed: the next request fails until a receiver listens again.

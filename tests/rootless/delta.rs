@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bpf_metrics_exporter::export::otlp::ledger::Ledger;
-use bpf_metrics_exporter::export::otlp::queue::Queue;
-use bpf_metrics_exporter::export::otlp::settings::{Compression, Protocol, Temporality};
-use bpf_metrics_exporter::export::otlp::{DeliverySettings, Lane, Pace, RequestLimit, deliver, produce};
+use bpf_metrics_exporter::export::otlp::settings::{Protocol, Temporality};
+use bpf_metrics_exporter::export::otlp::{Lane, Pace, produce};
 use bpf_metrics_exporter::metrics::select::Selected;
 use bpf_metrics_exporter::model::{
     BootTime, Build, Exporter, ObjectType, Program, ProgramFacts, Snapshot, Tag, WallClock,
@@ -19,6 +17,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point;
+use test_support::delivery::Delivery;
 use test_support::{receiver, transport};
 use tokio::sync::watch;
 use tonic::Status;
@@ -130,17 +129,10 @@ async fn deltas_add_up_to_the_counters_whatever_the_receiver_does() {
         })
         .await;
 
-    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
-    let queue = Arc::new(Queue::new("the receiver", 1 << 20, Compression::None, Arc::clone(&ledger)));
     // Some requests for each reading, of which some are refused.
-    let limit = Arc::new(RequestLimit::new(4000));
-    let settings = DeliverySettings {
-        receiver: "the receiver".to_owned(),
-        compression: Compression::None.into(),
-        interval: Duration::from_secs(1),
-        max_request: Arc::clone(&limit),
-    };
-    let transport = transport::connect(&transport::destination(Protocol::Grpc, receiver.address));
+    let destination = transport::destination(Protocol::Grpc, receiver.address);
+    let Delivery { queue, limit, task: delivered, .. } =
+        Delivery::start(&destination, Duration::from_secs(1), 4000);
     let worker = |name| Worker::start(name).expect("a thread");
     let build = Build { started_at: BootTime::default(), version: "1", revision: None, rustc: None };
     let mut reading = 0;
@@ -150,11 +142,10 @@ async fn deltas_add_up_to_the_counters_whatever_the_receiver_does() {
         next
     };
     let source = Source::new(worker("reading"), read, Selected::all, move || Exporter::of(build.clone()));
-    let lane = Lane::new(&[], Temporality::Delta, limit, vec![Arc::clone(&queue)], worker("encoding"));
+    let lane = Lane::new(&[], Temporality::Delta, limit, vec![queue], worker("encoding"));
     let (stop, stopped) = watch::channel(false);
     let pace = Pace { interval: Duration::from_millis(20), timeout: None };
     let produced = tokio::spawn(produce(source, lane, pace, stopped));
-    let delivered = tokio::spawn(async move { deliver(&queue, &ledger, transport, settings).await });
 
     let all = async {
         while sums.lock().expect("no sum was wrong").last_reading < READINGS {

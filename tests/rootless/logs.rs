@@ -6,10 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bpf_metrics_exporter::export::otlp::ledger::Ledger;
-use bpf_metrics_exporter::export::otlp::queue::{Disk, Queue};
+use bpf_metrics_exporter::export::otlp::queue::Disk;
 use bpf_metrics_exporter::export::otlp::settings::{Compression, CompressionPolicy, Destination, Protocol};
-use bpf_metrics_exporter::export::otlp::{DeliverySettings, RequestLimit, deliver};
 use bpf_metrics_exporter::model::{BootTime, Event};
 use bpf_metrics_exporter::worker::Worker;
 use opentelemetry_proto::tonic::collector::logs::v1::{
@@ -18,6 +16,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use prost::Message as _;
 use test_support::answerer::{self, Http, Script};
+use test_support::delivery::{Delivery, until};
 use test_support::events::{attribute, load, numbers, records};
 use test_support::log_pipeline::{DEADLINE, Pipeline, Settings};
 use test_support::receiver::{self, LogsAnswer, Receiver};
@@ -38,15 +37,6 @@ fn start(destination: &Destination, disk: Option<Disk>) -> Pipeline {
 
 fn loads(ids: std::ops::Range<u32>) -> Vec<Event> {
     ids.map(|id| load(id, BootTime::from_secs(720))).collect()
-}
-
-async fn until(mut reached: impl FnMut() -> bool) {
-    let reached = async {
-        while !reached() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, reached).await.expect("the condition is reached in time");
 }
 
 /// Returns the numbers of the events in each request that has arrived.
@@ -304,30 +294,17 @@ async fn a_receiver_without_logs_gets_the_metrics_and_the_logs_wait() {
     // It takes metrics only: the service of logs is not implemented.
     let mut receiver = receiver::start(ANY.into(), receiver::ok).await;
     let pipeline = start(&destination(Protocol::Grpc, receiver.address), None);
-    let metrics = Arc::new(Ledger::new("the receiver", BootTime::default()));
-    let queue = Arc::new(Queue::new("the receiver", 1 << 20, Compression::None, Arc::clone(&metrics)));
-    let settings = DeliverySettings {
-        receiver: "the receiver".to_owned(),
-        compression: Compression::None.into(),
-        interval: Duration::from_secs(1),
-        max_request: Arc::new(RequestLimit::new(4 << 20)),
-    };
-    let transport = transport::connect(&transport::destination(Protocol::Grpc, receiver.address));
-    let delivery = tokio::spawn({
-        let (queue, metrics) = (Arc::clone(&queue), Arc::clone(&metrics));
-        async move { deliver(&queue, &metrics, transport, settings).await }
-    });
+    let of_metrics = transport::destination(Protocol::Grpc, receiver.address);
+    let metrics = Delivery::start(&of_metrics, Duration::from_secs(1), 4 << 20);
     held_back(&pipeline, 3).await;
-    queue.begin_reading();
-    queue.push(|_| transport::request("a", 7));
+    metrics.push([transport::request("a", 7)]);
     let ledger = pipeline.finish().await;
     let counts = &ledger.logs;
     assert_eq!(
         (counts.failed.get(), counts.refused.get(), counts.accepted.get(), counts.shut_down.get()),
         (0, 0, 0, 6)
     );
-    queue.close();
-    tokio::time::timeout(DEADLINE, delivery).await.expect("it ends in time").expect("it does not panic");
+    let metrics = metrics.finish().await;
     assert_eq!((metrics.metrics.accepted.get(), metrics.metrics.failed.get()), (7, 0));
     assert_eq!(receiver.requests.recv().await.expect("it arrived").message.resource_metrics.len(), 1);
 }

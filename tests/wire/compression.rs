@@ -1,23 +1,21 @@
 //! Real receivers that say nothing of the compressions they take: all get everything, with Zstandard where that is taken.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bpf_metrics_exporter::export::otlp::encode::{Compressor, Encoder, Forms};
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
-use bpf_metrics_exporter::export::otlp::queue::Queue;
 use bpf_metrics_exporter::export::otlp::settings::{
     Compression, CompressionPolicy, Destination, Endpoint, Protocol,
 };
-use bpf_metrics_exporter::export::otlp::{DeliverySettings, RequestLimit, deliver};
 use bpf_metrics_exporter::metrics::Sample;
-use bpf_metrics_exporter::model::{BootTime, Snapshot, WallClock};
+use bpf_metrics_exporter::model::{Snapshot, WallClock};
 use jiff::Timestamp;
 use serde_json::json;
+use test_support::delivery::Delivery;
 use test_support::golden::snapshot;
 use test_support::http::free_address;
-use test_support::transport::{connect, destination};
+use test_support::transport::destination;
 use tokio::runtime::Runtime;
 
 use crate::processes::Scratch;
@@ -31,11 +29,12 @@ pub(crate) fn test() {
     let _collector = Collector::start_with(&folder, grpc, &protocols, Verbosity::Normal, None);
     let prometheus = Prometheus::start_receiving(&scratch.folder("prometheus"), &json!({}));
     let victoria = VictoriaMetrics::start(&scratch.folder("victoria"));
+    let runtime = Runtime::new().expect("a runtime");
     let of_http = |url: &str| {
         let (address, path) = url.trim_start_matches("http://").split_once('/').expect("it has a path");
         let mut to = destination(Protocol::HttpProtobuf, address.parse().expect("an address"));
         if let Endpoint::Tcp { path: given, .. } = &mut to.endpoint {
-            *given = Path::new("/").join(path).to_string_lossy().into_owned();
+            *given = format!("/{path}");
         }
         to
     };
@@ -45,7 +44,7 @@ pub(crate) fn test() {
         ("VictoriaMetrics", of_http(&victoria.endpoint()), Compression::Zstd),
         ("Prometheus", of_http(&prometheus.endpoint()), Compression::Gzip),
     ] {
-        let (ledger, last) = send(&to);
+        let (ledger, last) = runtime.block_on(send(to));
         let counts = &ledger.metrics;
         assert_eq!(last, takes, "{name}");
         assert_eq!(counts.retryable.get(), u64::from(takes == Compression::Gzip), "{name} refuses zstd once");
@@ -56,40 +55,24 @@ pub(crate) fn test() {
 }
 
 /// Sends three readings of the same objects. Returns the counts, and the compression of the last one.
-fn send(to: &Destination) -> (Arc<Ledger>, Compression) {
-    let ledger = Arc::new(Ledger::new("the receiver", BootTime::default()));
+async fn send(to: Destination) -> (Arc<Ledger>, Compression) {
     let compression = CompressionPolicy::Negotiated;
-    let queue = Arc::new(Queue::new("the receiver", 1 << 24, compression.first(), Arc::clone(&ledger)));
-    let settings = DeliverySettings {
-        receiver: "the receiver".to_owned(),
-        compression,
-        interval: Duration::from_secs(1),
-        max_request: Arc::new(RequestLimit::new(1 << 20)),
-    };
-    let runtime = Runtime::new().expect("a runtime");
-    let transport = connect(to);
-    let delivery = runtime.spawn({
-        let (queue, ledger) = (Arc::clone(&queue), Arc::clone(&ledger));
-        async move { deliver(&queue, &ledger, transport, settings).await }
-    });
+    let delivery = Delivery::start(&Destination { compression, ..to }, Duration::from_secs(1), 1 << 20);
     let mut encoder = Encoder::new(&[("service.name".to_owned(), "compression".to_owned())], 1 << 20);
     let (mut compressor, mut last) = (Compressor::default(), compression.first());
     for age in (0..3).rev() {
-        queue.begin_reading();
+        delivery.queue.begin_reading();
         // A store takes no points of long ago.
         for request in encoder.encode(Sample::new(&recent(Duration::from_secs(age)))) {
             let mut forms = Forms::new(request, &mut compressor);
-            queue.push(|form| {
+            delivery.queue.push(|form| {
                 last = form;
                 forms.get(form)
             });
         }
-        queue.wait_until_drained(Instant::now() + Duration::from_secs(30));
-        assert!(queue.is_empty(), "it is delivered in time");
+        delivery.settled().await;
     }
-    queue.close();
-    runtime.block_on(delivery).expect("it does not panic");
-    (ledger, last)
+    (delivery.finish().await, last)
 }
 
 /// Returns the objects of the golden snapshot as if they had been read so long ago.

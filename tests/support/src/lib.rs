@@ -4,6 +4,7 @@
 pub mod answerer;
 pub mod background_lookup;
 pub mod bpftool;
+pub mod delivery;
 pub mod events;
 pub mod faults;
 pub mod golden;
