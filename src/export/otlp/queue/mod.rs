@@ -184,14 +184,8 @@ impl Queue {
 
     /// Adds a request of the newest reading, in the form that the queue chooses. Above the limit, drops the oldest readings.
     pub fn push(self: &Arc<Self>, form: impl FnOnce(Compression) -> Request) {
-        let compression = {
-            let state = self.state();
-            match state.compression {
-                Compression::None if self.disk.is_some() || state.behind => Compression::Zstd,
-                compression => compression,
-            }
-        };
-        let request = form(compression);
+        let kept_form = self.kept_form();
+        let request = form(kept_form);
         let mut state = self.state();
         let (reading, order) = (state.reading, state.pushed);
         state.pushed += 1;
@@ -223,8 +217,16 @@ impl Queue {
     /// Returns true if a plain request has to wait for the destination, so that its buffer is not free before.
     #[must_use]
     pub fn keeps_plain(&self) -> bool {
+        self.kept_form() == Compression::None
+    }
+
+    /// Returns the form in which a request is kept that is pushed now.
+    fn kept_form(&self) -> Compression {
         let state = self.state();
-        state.compression == Compression::None && self.disk.is_none() && !state.behind
+        match state.compression {
+            Compression::None if self.disk.is_some() || state.behind => Compression::Zstd,
+            compression => compression,
+        }
     }
 
     /// Returns true if nothing waits.
