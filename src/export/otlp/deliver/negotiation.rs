@@ -16,8 +16,7 @@ use crate::export::otlp::transport::{Failure, FailureKind, Remedy};
 /// How long gzip is used until Zstandard is tried again: behind an address there can be another receiver, or a new version.
 pub(super) const RETRIAL: Duration = Duration::from_hours(1);
 
-/// How many failures in a row, which may pass, make compression a possible cause: what stands before a receiver answers so for a
-/// connection that the receiver closed.
+/// How many failures in a row lead to a trial with gzip: a proxy answers 502 if the receiver closes the connection because of Zstandard.
 pub(super) const DOUBTS: u32 = 3;
 
 /// The compression that a receiver gets, and what it said to Zstandard.
@@ -38,12 +37,12 @@ pub(super) struct Negotiation {
 enum Stage {
     /// Zstandard is used. So many requests with it failed in a row.
     Zstd { failures: u32 },
-    /// Gzip is tried, since Zstandard was not accepted: refused, or failed.
-    Trying { reason: String, was_refused: bool },
+    /// Gzip is tried, since Zstandard was refused, or failed without a refusal.
+    Trying { refusal: Option<String> },
     /// Zstandard is tried once more: gzip was accepted where it had failed, which may have had another cause, or its hour is over.
     Confirming,
-    /// Gzip was refused as well. It is used until anything is accepted, so that not everything is sent twice.
-    Vain,
+    /// Gzip was refused as well. It is used until it is accepted, so that not everything is sent twice.
+    BothRefused,
     /// Zstandard is not accepted. Gzip is used until then.
     Gzip { until: Instant },
 }
@@ -67,7 +66,7 @@ impl Negotiation {
         }
         match self.stage {
             Stage::Zstd { .. } | Stage::Confirming => Compression::Zstd,
-            Stage::Trying { .. } | Stage::Vain | Stage::Gzip { .. } => Compression::Gzip,
+            Stage::Trying { .. } | Stage::BothRefused | Stage::Gzip { .. } => Compression::Gzip,
         }
     }
 
@@ -80,12 +79,12 @@ impl Negotiation {
         }
     }
 
-    /// Takes note that there can be another receiver now.
+    /// Records that there can be another receiver now.
     pub(super) fn reconnected(&mut self) {
         self.is_proven = false;
     }
 
-    /// Takes note that a request in this form was accepted.
+    /// Records that a request in this form was accepted.
     pub(super) fn accepted(&mut self, form: Compression) {
         if self.policy != CompressionPolicy::Negotiated {
             return;
@@ -95,17 +94,16 @@ impl Negotiation {
                 *stage = Stage::Zstd { failures: 0 };
                 (self.is_proven, self.is_known) = (true, false);
             }
-            (Compression::Gzip, Stage::Trying { reason, was_refused: true }) => {
-                let reason = std::mem::take(reason);
-                self.conclude(reason);
-            }
-            (Compression::Gzip, stage @ Stage::Trying { .. }) => *stage = Stage::Confirming,
-            (Compression::Gzip, stage @ Stage::Vain) => *stage = Stage::Zstd { failures: 0 },
+            (Compression::Gzip, Stage::Trying { refusal }) => match refusal.take() {
+                Some(reason) => self.conclude(reason),
+                None => self.stage = Stage::Confirming,
+            },
+            (Compression::Gzip, stage @ Stage::BothRefused) => *stage = Stage::Zstd { failures: 0 },
             _ => {}
         }
     }
 
-    /// Takes note that a request in this form was not accepted. Returns whether it is to be sent at once with gzip, rather than as the
+    /// Records that a request in this form was not accepted. Returns whether it is to be sent at once with gzip, rather than as the
     /// failure says.
     pub(super) fn failed(&mut self, form: Compression, failure: &Failure) -> bool {
         let is_answer = matches!(failure.kind, FailureKind::Grpc(_) | FailureKind::Http(_));
@@ -127,21 +125,21 @@ impl Negotiation {
             (Compression::Zstd, stage @ Stage::Zstd { .. })
                 if is_refusal && (!self.is_proven || names_compression(failure.kind)) =>
             {
-                *stage = Stage::Trying { reason: reason(), was_refused: true };
+                *stage = Stage::Trying { refusal: Some(reason()) };
                 true
             }
             (Compression::Zstd, Stage::Zstd { failures }) => {
                 *failures += 1;
                 if *failures == DOUBTS {
-                    self.stage = Stage::Trying { reason: reason(), was_refused: false };
+                    self.stage = Stage::Trying { refusal: None };
                 }
                 false
             }
             (Compression::Gzip, stage @ Stage::Trying { .. }) if is_refusal => {
-                *stage = Stage::Vain;
+                *stage = Stage::BothRefused;
                 false
             }
-            (Compression::Gzip, stage @ Stage::Trying { was_refused: false, .. }) => {
+            (Compression::Gzip, stage @ Stage::Trying { refusal: None }) => {
                 *stage = Stage::Zstd { failures: 0 };
                 false
             }
