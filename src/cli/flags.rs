@@ -464,7 +464,7 @@ pub(super) struct OtlpFlags {
 
     /// Compression of requests
     ///
-    /// Without the flag zstd, or gzip if the receiver refuses that, and none for receivers on loopback and Unix sockets.
+    /// Without the flag zstd, or gzip if the receiver does not accept that, and none for receivers on loopback and Unix sockets.
     #[arg(long, value_name = "COMPRESSION", value_parser = one_of(&COMPRESSIONS))]
     pub(super) otlp_compression: Option<Compression>,
 

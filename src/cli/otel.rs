@@ -178,7 +178,7 @@ pub(super) const COMPRESSION: Variable = honoured(
     "OTEL_EXPORTER_OTLP_COMPRESSION",
     Some(["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION"]),
     "`none`, `gzip` or `zstd`, as `--otlp-compression`",
-    "`zstd`, or `gzip` if the receiver refuses that; `none` on this host",
+    "`zstd`, or `gzip` if the receiver does not accept that; `none` on this host",
 );
 pub(super) const TIMEOUT: Variable = honoured(
     "OTEL_EXPORTER_OTLP_TIMEOUT",

@@ -1,5 +1,6 @@
 //! Which compression a receiver gets that says nothing of it beforehand: all arrives, with Zstandard where that is taken.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,12 @@ use std::time::Duration;
 use bpf_metrics_exporter::export::otlp::encode::{Compressor, Request};
 use bpf_metrics_exporter::export::otlp::ledger::Ledger;
 use bpf_metrics_exporter::export::otlp::settings::{CompressionPolicy, Destination, Protocol};
+use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message as _;
 use test_support::answerer::{self, Answerer, Http, Script};
 use test_support::delivery::Delivery;
-use test_support::transport::{destination, request};
+use test_support::transport::{destination, points, request, times};
 
 /// Points of each request.
 const POINTS: u64 = 7;
@@ -21,10 +25,15 @@ struct Sent {
     queued: Vec<&'static str>,
 }
 
+/// Starts the delivery to a receiver.
+fn start(protocol: Protocol, address: SocketAddr) -> Delivery {
+    let to = Destination { compression: CompressionPolicy::Negotiated, ..destination(protocol, address) };
+    Delivery::start(&to, Duration::from_secs(1), 1 << 20)
+}
+
 /// Sends `count` requests, one after the other.
 async fn send(protocol: Protocol, address: SocketAddr, count: usize) -> Sent {
-    let to = Destination { compression: CompressionPolicy::Negotiated, ..destination(protocol, address) };
-    let delivery = Delivery::start(&to, Duration::from_secs(1), 1 << 20);
+    let delivery = start(protocol, address);
     let (mut compressor, mut queued) = (Compressor::default(), Vec::new());
     for number in 0..count {
         delivery.queue.begin_reading();
@@ -50,14 +59,18 @@ async fn receiver(protocol: Protocol, scripts: Vec<Script>) -> Answerer {
     answerer::start(http, ([127, 0, 0, 1], 0).into(), None, scripts).await
 }
 
-/// Returns the compression of each request that arrived.
+/// Returns the requests that have arrived.
+fn seen(receiver: &mut Answerer) -> Vec<answerer::Seen> {
+    std::iter::from_fn(|| receiver.requests.try_recv().ok()).collect()
+}
+
+fn encoding(seen: &answerer::Seen) -> &str {
+    seen.header("grpc-encoding").or_else(|| seen.header("content-encoding")).unwrap_or("identity")
+}
+
+/// Returns the compression of each request that has arrived.
 fn arrived(receiver: &mut Answerer) -> Vec<String> {
-    let requests = std::iter::from_fn(|| receiver.requests.try_recv().ok());
-    let encoding = |seen: answerer::Seen| {
-        let encoding = seen.header("grpc-encoding").or_else(|| seen.header("content-encoding"));
-        encoding.unwrap_or("identity").to_owned()
-    };
-    requests.map(encoding).collect()
+    seen(receiver).iter().map(|seen| encoding(seen).to_owned()).collect()
 }
 
 fn accepted(protocol: Protocol) -> Script {
@@ -146,5 +159,35 @@ async fn what_is_refused_in_any_compression_is_sent_twice_only_once() {
         let counts = &ledger.metrics;
         assert_eq!((counts.accepted.get(), counts.refused.get(), counts.failed.get()), (0, 3 * POINTS, 3));
         assert_eq!(counts.retryable.get(), 1);
+    }
+}
+
+#[tokio::test]
+async fn parts_of_a_request_that_is_too_large_get_gzip_as_well() {
+    for protocol in PROTOCOLS {
+        let too_large = match protocol {
+            // `RESOURCE_EXHAUSTED`.
+            Protocol::Grpc => Script::grpc(&[], 8).trailer("grpc-message", "message too large"),
+            Protocol::HttpProtobuf => Script::status(413),
+        };
+        let scripts = vec![too_large, refusals(protocol).remove(0), accepted(protocol)];
+        let mut receiver = receiver(protocol, scripts).await;
+        let delivery = start(protocol, receiver.address);
+        delivery.queue.begin_reading();
+        delivery.queue.push(|form| Compressor::default().compressed(&points(1, 100), form));
+        let ledger = delivery.finish().await;
+        let seen = seen(&mut receiver);
+        let encodings: Vec<_> = seen.iter().map(encoding).collect();
+        assert_eq!(encodings, ["zstd", "zstd", "gzip", "gzip"], "{protocol:?}");
+        let accepted = seen[2..].iter().flat_map(|part| {
+            let start = if matches!(protocol, Protocol::Grpc) { 5 } else { 0 };
+            let mut plain = Vec::new();
+            GzDecoder::new(&part.body[start..]).read_to_end(&mut plain).expect("it is gzip");
+            times(&ExportMetricsServiceRequest::decode(&*plain).expect("it is a request"))
+        });
+        assert!(accepted.eq(1..=100), "every point arrives once, in order");
+        let counts = &ledger.metrics;
+        assert_eq!((counts.split.get(), counts.retryable.get(), counts.refused.get()), (1, 1, 0));
+        assert_eq!(counts.accepted.get(), 100);
     }
 }

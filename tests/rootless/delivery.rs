@@ -6,14 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use test_support::{receiver, transport};
 
-use bpf_metrics_exporter::export::otlp::encode::{Items, Request, Signal};
 use bpf_metrics_exporter::export::otlp::ledger::SignalCounts;
-use bpf_metrics_exporter::export::otlp::settings::{Compression, Protocol};
+use bpf_metrics_exporter::export::otlp::settings::Protocol;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
-use opentelemetry_proto::tonic::metrics::v1::{
-    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric,
 };
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -21,7 +17,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use test_support::delivery::{DEADLINE, Delivery, until};
 use test_support::receiver::Answer;
-use test_support::transport::request;
+use test_support::transport::{points, request, times};
 
 const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
@@ -220,28 +216,6 @@ async fn requests_carry_headers_and_user_agent() {
     assert!(text("user-agent").expect("requests have a user agent").starts_with("bpf-metrics-exporter/"));
     assert!(text("grpc-timeout").is_some(), "requests have a deadline");
     delivery.finish().await;
-}
-
-/// Returns a request of so many points, each with its number as its time.
-fn points(from: u64, count: u64) -> Request {
-    let point = |time| NumberDataPoint { time_unix_nano: time, ..Default::default() };
-    let data_points = (from..from + count).map(point).collect();
-    let metric = Metric { data: Some(metric::Data::Gauge(Gauge { data_points })), ..Default::default() };
-    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..Default::default() }];
-    let resource_metrics = vec![ResourceMetrics { scope_metrics, ..Default::default() }];
-    let message = ExportMetricsServiceRequest { resource_metrics };
-    let items = Items { signal: Signal::Metrics, count };
-    Request { bytes: message.encode_to_vec().into(), compression: Compression::None, items }
-}
-
-/// Returns the times of a request's points.
-fn times(message: &ExportMetricsServiceRequest) -> Vec<u64> {
-    let metrics = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-    let gauges = metrics.flat_map(|scope| &scope.metrics).map(|metric| match &metric.data {
-        Some(metric::Data::Gauge(gauge)) => gauge,
-        other => panic!("{other:?}"),
-    });
-    gauges.flat_map(|gauge| &gauge.data_points).map(|point| point.time_unix_nano).collect()
 }
 
 #[tokio::test]

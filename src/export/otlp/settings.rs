@@ -202,7 +202,7 @@ impl Compression {
 pub enum CompressionPolicy {
     /// This one.
     Fixed(Compression),
-    /// Zstandard, or gzip if the receiver refuses that.
+    /// Zstandard, or gzip if the receiver does not accept that.
     Negotiated,
 }
 

@@ -136,11 +136,7 @@ async fn a_client_shows_its_certificate_and_a_renewed_one_at_the_next_request() 
 
         let mut stranger = connect(&secure(protocol, &server, "localhost", files.trusting()));
         let failure = fail(&mut stranger).await;
-        let kind = match protocol {
-            Protocol::Grpc => FailureKind::Broken,
-            Protocol::HttpProtobuf => FailureKind::CertificateRequired,
-        };
-        assert_eq!(outcome(&failure), (kind, BACKOFF), "{failure}");
+        assert_eq!(outcome(&failure), (FailureKind::CertificateRequired, BACKOFF), "{failure}");
         assert!(failure.reason.contains("CertificateRequired"), "{failure}");
     }
 }

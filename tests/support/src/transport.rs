@@ -10,7 +10,9 @@ use bpf_metrics_exporter::export::otlp::settings::{
 use bpf_metrics_exporter::export::otlp::transport::Transport;
 use bpf_metrics_exporter::worker::Worker;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::metrics::v1::{
+    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric,
+};
 use prost::Message as _;
 
 /// Returns a destination in plaintext, with default settings.
@@ -64,4 +66,32 @@ pub fn request(name: &str, points: u64) -> Request {
         compression: Compression::None,
         items: Items { signal: Signal::Metrics, count: points },
     }
+}
+
+/// Returns a request of so many points, each with its number as its time.
+#[must_use]
+pub fn points(from: u64, count: u64) -> Request {
+    let point = |time| NumberDataPoint { time_unix_nano: time, ..Default::default() };
+    let data_points = (from..from + count).map(point).collect();
+    let metric = Metric { data: Some(metric::Data::Gauge(Gauge { data_points })), ..Default::default() };
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..Default::default() }];
+    let resource_metrics = vec![ResourceMetrics { scope_metrics, ..Default::default() }];
+    let message = ExportMetricsServiceRequest { resource_metrics };
+    let items = Items { signal: Signal::Metrics, count };
+    Request { bytes: message.encode_to_vec().into(), compression: Compression::None, items }
+}
+
+/// Returns the times of a request's points.
+///
+/// # Panics
+///
+/// If a metric is no gauge.
+#[must_use]
+pub fn times(message: &ExportMetricsServiceRequest) -> Vec<u64> {
+    let metrics = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+    let gauges = metrics.flat_map(|scope| &scope.metrics).map(|metric| match &metric.data {
+        Some(metric::Data::Gauge(gauge)) => gauge,
+        other => panic!("{other:?}"),
+    });
+    gauges.flat_map(|gauge| &gauge.data_points).map(|point| point.time_unix_nano).collect()
 }

@@ -3,7 +3,7 @@
 //!
 //! A final refusal says more than a failure that may pass. A request that is refused with Zstandard is sent at once with gzip, so that
 //! nothing is lost; one that fails otherwise is tried with gzip after [`DOUBTS`] failures, and Zstandard once more before it counts as
-//! refused. In both cases gzip has to be accepted first: a receiver that takes nothing says nothing about compression.
+//! not accepted. In both cases gzip has to be accepted right after that: a receiver that takes nothing says nothing about compression.
 
 use std::time::Duration;
 
@@ -37,8 +37,9 @@ pub(super) struct Negotiation {
 enum Stage {
     /// Zstandard is used. So many requests with it failed in a row.
     Zstd { failures: u32 },
-    /// Gzip is tried, since Zstandard was refused, or failed without a refusal.
-    Trying { refusal: Option<String> },
+    /// Gzip is tried. If it is accepted, Zstandard counts as not accepted for this reason; without one it is tried once more, since what
+    /// failed may have passed by then.
+    Trying { reason: Option<String> },
     /// Zstandard is tried once more: gzip was accepted where it had failed, which may have had another cause, or its hour is over.
     Confirming,
     /// Gzip was refused as well. It is used until it is accepted, so that not everything is sent twice.
@@ -61,7 +62,7 @@ impl Negotiation {
         if let Stage::Gzip { until } = self.stage
             && until <= Instant::now()
         {
-            // One failure suffices this time.
+            // One failure suffices this time to try gzip.
             self.stage = Stage::Confirming;
         }
         match self.stage {
@@ -94,7 +95,7 @@ impl Negotiation {
                 *stage = Stage::Zstd { failures: 0 };
                 (self.is_proven, self.is_known) = (true, false);
             }
-            (Compression::Gzip, Stage::Trying { refusal }) => match refusal.take() {
+            (Compression::Gzip, Stage::Trying { reason }) => match reason.take() {
                 Some(reason) => self.conclude(reason),
                 None => self.stage = Stage::Confirming,
             },
@@ -109,38 +110,36 @@ impl Negotiation {
         let is_answer = matches!(failure.kind, FailureKind::Grpc(_) | FailureKind::Http(_));
         let is_refusal = is_answer && failure.remedy == Remedy::Drop;
         let may_pass = match failure.kind {
+            // The receiver has enough to do, whatever the compression.
+            FailureKind::Grpc(Code::ResourceExhausted) | FailureKind::Http(429) => false,
             FailureKind::Broken | FailureKind::Timeout => true,
             _ => is_answer && matches!(failure.remedy, Remedy::Retry(_)),
         };
         if self.policy != CompressionPolicy::Negotiated || !(is_refusal || may_pass) {
             return false;
         }
-        let reason = || failure.reason.clone();
+        let reason = || Some(failure.reason.clone());
         match (form, &mut self.stage) {
-            (Compression::Zstd, Stage::Confirming) => {
-                self.conclude(reason());
+            (Compression::Zstd, stage @ Stage::Confirming) => {
+                *stage = Stage::Trying { reason: reason() };
                 is_refusal
             }
             // A receiver that takes Zstandard may have refused the content, or have stored a part of it.
             (Compression::Zstd, stage @ Stage::Zstd { .. })
                 if is_refusal && (!self.is_proven || names_compression(failure.kind)) =>
             {
-                *stage = Stage::Trying { refusal: Some(reason()) };
+                *stage = Stage::Trying { reason: reason() };
                 true
             }
             (Compression::Zstd, Stage::Zstd { failures }) => {
                 *failures += 1;
                 if *failures == DOUBTS {
-                    self.stage = Stage::Trying { refusal: None };
+                    self.stage = Stage::Trying { reason: None };
                 }
                 false
             }
-            (Compression::Gzip, stage @ Stage::Trying { .. }) if is_refusal => {
-                *stage = Stage::BothRefused;
-                false
-            }
-            (Compression::Gzip, stage @ Stage::Trying { refusal: None }) => {
-                *stage = Stage::Zstd { failures: 0 };
+            (Compression::Gzip, stage @ Stage::Trying { .. }) => {
+                *stage = if is_refusal { Stage::BothRefused } else { Stage::Zstd { failures: 0 } };
                 false
             }
             _ => false,
@@ -284,8 +283,32 @@ mod tests {
             }
             negotiation.accepted(Compression::Gzip);
             assert!(!fails(&mut negotiation, kind));
+            assert_eq!(negotiation.compression(), Compression::Gzip);
+            assert_eq!(negotiation.take_conclusion(), None, "the outage may have returned");
+            negotiation.accepted(Compression::Gzip);
             assert_eq!(negotiation.take_conclusion(), Some(kind.to_string()));
             assert_eq!(negotiation.compression(), Compression::Gzip);
+        }
+    }
+
+    #[test]
+    fn an_outage_that_hits_gzip_as_well_says_nothing_of_zstd() {
+        let outage = FailureKind::Http(503);
+        // A refusal that belongs to the outage, and a failure of the last trial with zstd.
+        let mut refused = negotiation();
+        assert!(fails(&mut refused, FailureKind::Http(500)));
+        let mut confirming = negotiation();
+        for _ in 0..DOUBTS {
+            assert!(!fails(&mut confirming, outage));
+        }
+        confirming.accepted(Compression::Gzip);
+        assert!(!fails(&mut confirming, outage));
+        for mut negotiation in [refused, confirming] {
+            assert_eq!(negotiation.compression(), Compression::Gzip);
+            assert!(!fails(&mut negotiation, outage));
+            // The request that was repeated keeps its form.
+            negotiation.accepted(Compression::Gzip);
+            assert_eq!((negotiation.take_conclusion(), negotiation.compression()), (None, Compression::Zstd));
         }
     }
 
@@ -299,10 +322,12 @@ mod tests {
         }
         negotiation.accepted(Compression::Gzip);
         assert!(fails(&mut negotiation, FailureKind::Http(400)));
+        negotiation.accepted(Compression::Gzip);
         for _ in 0..3 {
             tokio::time::advance(RETRIAL).await;
             assert_eq!(negotiation.compression(), Compression::Zstd);
             assert!(fails(&mut negotiation, FailureKind::Http(400)), "it is sent with gzip at once");
+            negotiation.accepted(Compression::Gzip);
             assert_eq!(negotiation.compression(), Compression::Gzip);
         }
     }
@@ -320,6 +345,17 @@ mod tests {
         ] {
             for _ in 0..2 * DOUBTS {
                 assert!(!negotiation.failed(Compression::Zstd, &failure(kind)), "{kind}");
+            }
+            assert_eq!(negotiation.compression(), Compression::Zstd, "{kind}");
+        }
+        // A receiver that has too much to do says so to any compression.
+        let remedy = Remedy::Retry(Retry::After(Duration::from_secs(1)));
+        for kind in [FailureKind::Grpc(Code::ResourceExhausted), FailureKind::Http(429)] {
+            for _ in 0..2 * DOUBTS {
+                assert!(
+                    !negotiation.failed(Compression::Zstd, &Failure { remedy, ..failure(kind) }),
+                    "{kind}"
+                );
             }
             assert_eq!(negotiation.compression(), Compression::Zstd, "{kind}");
         }
@@ -356,51 +392,76 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         /// Whatever receivers did before, behind the same address, and whatever fails for other reasons: one that takes gzip soon gets
-        /// everything.
+        /// everything, and one that takes Zstandard gets it an hour later.
         #[test]
         fn every_receiver_soon_gets_what_it_takes(
-            receivers in prop::collection::vec((takes(), prop::collection::vec(prop::bool::weighted(0.3), 0..20)), 1..5),
+            receivers in prop::collection::vec(
+                (any::<bool>(), takes(), prop::collection::vec(prop::bool::weighted(0.3), 0..20)),
+                1..5,
+            ),
+            is_hour_over in any::<bool>(),
             last in takes(),
         ) {
-            let mut negotiation = negotiation();
-            // Sends a request until it is settled. Returns how often, and whether it was accepted.
-            let mut send = |takes: Takes, mut outages: Vec<bool>| {
-                for attempt in 1.. {
-                    let form = negotiation.compression();
-                    let result = match (form, takes) {
-                        _ if outages.pop() == Some(true) => Err(FailureKind::Http(503)),
-                        (Compression::Zstd, Takes::Refuses(kind) | Takes::Fails(kind)) => Err(kind),
-                        _ => Ok(()),
-                    };
-                    let Err(kind) = result else {
-                        negotiation.accepted(form);
-                        return (attempt, Some(form));
-                    };
-                    let failure = failure(kind);
-                    let is_repeated = negotiation.failed(form, &failure);
-                    if !is_repeated && failure.remedy == Remedy::Drop {
-                        return (attempt, None);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.expect("a runtime").block_on(async {
+                let mut negotiation = negotiation();
+                for (is_hour_over, takes, outages) in receivers {
+                    if is_hour_over {
+                        tokio::time::advance(RETRIAL).await;
                     }
+                    send(&mut negotiation, takes, outages);
                 }
-                unreachable!("it returns")
-            };
-            for (takes, outages) in receivers {
-                send(takes, outages);
-            }
-            // The last one is behind the same connection, so that refusals of content look like those of zstd for a while.
-            let (mut lost, mut attempts) = (0, 0);
-            let mut form = None;
-            for _ in 0..20 {
-                let (tried, accepted) = send(last, Vec::new());
-                (attempts, lost) = (attempts + tried, lost + u32::from(accepted.is_none()));
-                form = accepted;
-            }
-            prop_assert!(lost <= DOUBTS + 1 && attempts <= 20 + 3 * DOUBTS, "{} lost, {} attempts", lost, attempts);
-            match last {
-                // Another one may have refused it within the hour.
-                Takes::Zstd => prop_assert!(form.is_some()),
-                Takes::Refuses(_) | Takes::Fails(_) => prop_assert_eq!(form, Some(Compression::Gzip)),
-            }
+                if is_hour_over {
+                    tokio::time::advance(RETRIAL).await;
+                }
+                // The last one is behind the same connection, so that refusals of content look like those of zstd for a while.
+                let (mut lost, mut attempts) = (0, 0);
+                let mut form = None;
+                for _ in 0..20 {
+                    let (tried, accepted) = send(&mut negotiation, last, Vec::new());
+                    (attempts, lost) = (attempts + tried, lost + u32::from(accepted.is_none()));
+                    form = accepted;
+                }
+                prop_assert!(lost <= DOUBTS + 1 && attempts <= 20 + 3 * DOUBTS, "{} lost, {} attempts", lost, attempts);
+                match last {
+                    Takes::Zstd if is_hour_over => prop_assert_eq!(form, Some(Compression::Zstd)),
+                    // Another one may have refused it within the hour.
+                    Takes::Zstd => prop_assert!(form.is_some()),
+                    Takes::Refuses(_) | Takes::Fails(_) => prop_assert_eq!(form, Some(Compression::Gzip)),
+                }
+                Ok(())
+            })?;
         }
+    }
+
+    /// Sends a request until it is settled; `outages`, from the end: whether the attempt meets one. Returns how often it was sent, and the
+    /// form in which it was accepted.
+    fn send(
+        negotiation: &mut Negotiation,
+        takes: Takes,
+        mut outages: Vec<bool>,
+    ) -> (u32, Option<Compression>) {
+        let mut repeated = None;
+        for attempt in 1.. {
+            // What is to be sent again keeps its form if that is allowed.
+            let form = repeated
+                .filter(|&form| negotiation.allows(form))
+                .unwrap_or_else(|| negotiation.compression());
+            let result = match (form, takes) {
+                _ if outages.pop() == Some(true) => Err(FailureKind::Http(503)),
+                (Compression::Zstd, Takes::Refuses(kind) | Takes::Fails(kind)) => Err(kind),
+                _ => Ok(()),
+            };
+            let Err(kind) = result else {
+                negotiation.accepted(form);
+                return (attempt, Some(form));
+            };
+            let failure = failure(kind);
+            if !negotiation.failed(form, &failure) && failure.remedy == Remedy::Drop {
+                return (attempt, None);
+            }
+            repeated = Some(form);
+        }
+        unreachable!("it returns")
     }
 }

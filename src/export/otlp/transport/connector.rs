@@ -47,6 +47,17 @@ pub(super) enum Stage {
     Answer,
 }
 
+impl Stage {
+    /// Returns what has failed if time is up.
+    pub(super) const fn kind(self) -> FailureKind {
+        match self {
+            Self::Lookup | Self::Connect | Self::Proxy => FailureKind::Connect,
+            Self::Files | Self::Tls => FailureKind::Tls,
+            Self::Answer => FailureKind::Timeout,
+        }
+    }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -56,12 +56,10 @@ impl Fetcher {
     ///
     /// Fails if the server is unreachable, does not answer in time, or answers with anything but success.
     pub async fn document(&mut self, limit: usize) -> Result<Bytes, Failure> {
-        let timeout = self.0.timeout;
-        if let Ok(result) = tokio::time::timeout(timeout, self.try_document(limit)).await {
+        if let Ok(result) = tokio::time::timeout(self.0.timeout, self.try_document(limit)).await {
             return result;
         }
-        let reason = format!("{} within {timeout:?}", self.0.connector.stage);
-        Err(Failure::retryable(FailureKind::Timeout, reason))
+        Err(self.0.timed_out())
     }
 
     async fn try_document(&mut self, limit: usize) -> Result<Bytes, Failure> {
@@ -116,10 +114,10 @@ impl Fetcher {
         // A server may close a connection just when it is used again: that is no failure.
         let stream = transport.connector.connect().await?;
         let connection = Connection::open(stream, Protocol::HttpProtobuf).await;
-        let mut connection = connection.map_err(|error| broken(&error))?;
+        let mut connection = connection.map_err(|error| broken(&*error))?;
         transport.connector.stage = Stage::Answer;
         let response = connection.send(request(path, &transport.headers, accept)).await;
-        Ok((connection, response.map_err(|error| broken(&error))?))
+        Ok((connection, response.map_err(|error| broken(&*error))?))
     }
 
     fn keep(&mut self, mut connection: Connection) {

@@ -28,7 +28,7 @@ use rustls::AlertDescription;
 use tonic::Code;
 use tracing::{debug, warn};
 
-use self::connection::Connection;
+use self::connection::{Cause, Connection};
 use self::connector::{Connector, Stage};
 pub use self::fetch::Fetcher;
 use self::payload::Payload;
@@ -108,16 +108,15 @@ pub struct Failure {
 /// What failed in an attempt to deliver a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
-    /// There is no connection: the name is unknown, or the receiver or its proxy refuses or cannot be reached.
+    /// There is no connection: the name is unknown, or the receiver or its proxy refuses or cannot be reached in time.
     Connect,
     /// The proxy answered the request for a tunnel with this HTTP status.
     Proxy(u16),
-    /// There is no TLS session: a certificate is not trusted, expired or for another name.
+    /// There is no TLS session: a certificate is not trusted, expired or for another name, or the receiver does not answer in time.
     Tls,
-    /// The server ended TLS because the client has no certificate. With HTTP/2 it is [`Self::Broken`], since the library keeps only the
-    /// text of its cause.
+    /// The server ended TLS because the client has no certificate.
     CertificateRequired,
-    /// There was no answer in time.
+    /// There was no answer in time to a request on an open connection.
     Timeout,
     /// The connection ended before the answer did.
     Broken,
@@ -255,8 +254,12 @@ impl Transport {
         if let Ok(result) = tokio::time::timeout(self.timeout, self.attempt(request)).await {
             return result;
         }
-        let reason = format!("{} within {:?}", self.connector.stage, self.timeout);
-        Err(Failure::retryable(FailureKind::Timeout, reason))
+        Err(self.timed_out())
+    }
+
+    fn timed_out(&self) -> Failure {
+        let stage = self.connector.stage;
+        Failure::retryable(stage.kind(), format!("{stage} within {:?}", self.timeout))
     }
 
     async fn attempt(&mut self, request: &Request) -> Result<Answer, Failure> {
@@ -267,16 +270,16 @@ impl Transport {
             match self.exchange(connection, request).await {
                 Ok(result) => return result,
                 // It was answered, and would be again.
-                Err(error) if causes(&error).any(is_too_large) => return Err(broken(&error)),
-                Err(error) => debug!("the connection ended: {}; another one is opened", error_chain(&error)),
+                Err(error) if causes(&*error).any(is_too_large) => return Err(broken(&*error)),
+                Err(error) => debug!("the connection ended: {}; another one is opened", error_chain(&*error)),
             }
         }
         // A receiver may close a connection just when it is used again: that is no failure. The same request on a new one is as a retry.
         let stream = self.connector.connect().await?;
         let connection = Connection::open(stream, self.protocol).await;
-        let connection = connection.map_err(|error| broken(&error))?;
+        let connection = connection.map_err(|error| broken(&*error))?;
         self.connections += 1;
-        self.exchange(connection, request).await.map_err(|error| broken(&error))?
+        self.exchange(connection, request).await.map_err(|error| broken(&*error))?
     }
 
     /// Sends a request and reads the answer; keeps the connection if it can be used again.
@@ -288,17 +291,21 @@ impl Transport {
         &mut self,
         mut connection: Connection,
         request: &Request,
-    ) -> Result<Result<Answer, Failure>, hyper::Error> {
+    ) -> Result<Result<Answer, Failure>, Cause> {
         self.connector.stage = Stage::Answer;
         let response: ::http::Response<Incoming> = connection.send(self.request(request)).await?;
         let result = match self.protocol {
             Protocol::Grpc => grpc::read(response).await,
             Protocol::HttpProtobuf => http::read(response).await,
         };
-        if !matches!(result, Err(Failure { kind: FailureKind::Broken, .. })) {
-            connection.finish();
-            self.connection = Some(connection);
+        if let Err(Failure { kind: FailureKind::Broken, .. }) = &result {
+            return Ok(match connection.stream_error() {
+                Some(error) => Err(broken(&error)),
+                None => result,
+            });
         }
+        connection.finish();
+        self.connection = Some(connection);
         Ok(result)
     }
 

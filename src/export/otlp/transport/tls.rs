@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -170,27 +170,39 @@ impl TlsClient {
     /// Fails if the receiver is not trusted, does not trust the client, or closes the connection.
     pub(super) async fn connect(&self, stream: Stream) -> io::Result<Stream> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        Ok(Box::new(Session(connector.connect(self.name.clone(), stream).await?)))
+        let stream = connector.connect(self.name.clone(), stream).await?;
+        Ok(Box::new(Session { stream, failure: None }))
     }
 }
 
 /// A session of TLS. A server that ends it says why in an alert. It may do so after the client takes the session to be open, so that writing
 /// fails while the alert is still unread: then the alert is the error.
-struct Session(TlsStream<Stream>);
+struct Session {
+    stream: TlsStream<Stream>,
+    /// Why writing failed. It is the error if there is no alert.
+    failure: Option<io::Error>,
+}
 
 impl Session {
-    fn or_alert<T>(
+    /// Writes; once that fails, reads until the alert or the end. A socket whose peer is gone is ready to be read, but the runtime may
+    /// not have heard of it yet, so that reading has to wait.
+    fn write_or_alert<T>(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut TlsStream<Stream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if matches!(written, Poll::Ready(Err(_)))
-            && let Poll::Ready(Err(alert)) =
-                Pin::new(&mut self.0).poll_read(context, &mut ReadBuf::new(&mut [0]))
-        {
-            return Poll::Ready(Err(alert));
+        if self.failure.is_none() {
+            match write(Pin::new(&mut self.stream), context) {
+                Poll::Ready(Err(error)) => self.failure = Some(error),
+                written => return written,
+            }
         }
-        written
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut [0])));
+        let of_tls =
+            |error: &io::Error| matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>());
+        let alert = read.err().filter(of_tls);
+        let failure = self.failure.take();
+        Poll::Ready(Err(alert.or(failure).expect("writing failed")))
     }
 }
 
@@ -200,7 +212,7 @@ impl AsyncRead for Session {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -210,8 +222,7 @@ impl AsyncWrite for Session {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write(context, bytes);
-        self.or_alert(context, written)
+        self.write_or_alert(context, |stream, context| stream.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -219,22 +230,20 @@ impl AsyncWrite for Session {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write_vectored(context, parts);
-        self.or_alert(context, written)
+        self.write_or_alert(context, |stream, context| stream.poll_write_vectored(context, parts))
     }
 
     /// Otherwise HTTP would copy each request behind its head.
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.0).poll_flush(context);
-        self.or_alert(context, flushed)
+        self.write_or_alert(context, TlsStream::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -380,13 +389,54 @@ mod tests {
     use super::super::wants_certificate;
     use super::*;
 
-    #[tokio::test]
-    async fn an_alert_is_the_error_also_if_writing_fails_before_it_is_read() {
+    /// A socket of which the runtime hears late that it can be read, once writing has failed.
+    struct Late {
+        socket: UnixStream,
+        reads_late: bool,
+    }
+
+    impl AsyncRead for Late {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if std::mem::take(&mut self.reads_late) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Pin::new(&mut self.socket).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Late {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let written = Pin::new(&mut self.socket).poll_write(context, bytes);
+            self.reads_late |= matches!(written, Poll::Ready(Err(_)));
+            written
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.socket).poll_shutdown(context)
+        }
+    }
+
+    /// Returns a session that a server ends for want of a certificate, or without a word if `trusts_anybody`.
+    async fn ended_session(trusts_anybody: bool) -> Stream {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let mut roots = RootCertStore::empty();
         roots.add(issued.cert.der().clone()).expect("it can be trusted");
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let verifier = if trusts_anybody { verifier.allow_unauthenticated() } else { verifier };
         let key = PrivateKeyDer::from_pem_slice(issued.signing_key.serialize_pem().as_bytes());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -395,12 +445,28 @@ mod tests {
             .with_single_cert(vec![issued.cert.der().clone()], key.expect("a key"))
             .expect("they belong together");
         let (client, server) = UnixStream::pair().expect("sockets");
-        let refusal = tokio::spawn(TlsAcceptor::from(Arc::new(config)).accept(server));
+        let ended = tokio::spawn(TlsAcceptor::from(Arc::new(config)).accept(server));
+        let client = Late { socket: client, reads_late: false };
         let client = TlsClient::unverified().expect("TLS").connect(Box::new(client)).await;
-        let mut session = client.expect("the client takes the session to be open");
+        let session = client.expect("the client takes the session to be open");
+        assert_eq!(ended.await.expect("it ends").is_ok(), trusts_anybody);
+        session
+    }
+
+    #[tokio::test]
+    async fn an_alert_is_the_error_also_if_writing_fails_before_it_can_be_read() {
+        let mut session = ended_session(false).await;
         assert!(session.is_write_vectored(), "no request is copied");
-        assert!(refusal.await.expect("it ends").is_err(), "the server demands a certificate");
         let error = session.write_all(b"GET").await.expect_err("the socket is closed");
         assert!(wants_certificate(&error), "{error}");
+    }
+
+    #[tokio::test]
+    async fn without_an_alert_the_error_is_that_of_writing() {
+        let mut session = ended_session(true).await;
+        for _ in 0..2 {
+            let error = session.write_all(b"GET").await.expect_err("the socket is closed");
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
     }
 }
