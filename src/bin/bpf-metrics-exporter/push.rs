@@ -169,8 +169,7 @@ pub(super) fn start(tasks: &mut Tasks, push: Push, ground: &Ground<'_>) -> anyho
         let (source, stopped, publisher) = (source.clone(), stopped.clone(), publisher.clone());
         tasks.spawn(async move {
             let _publisher = publisher;
-            produce(source, lane, pace, stopped).await;
-            Ok(())
+            produce(source, lane, pace, stopped).await.context("the timer of readings failed")
         });
     }
     if !logs_queues.is_empty() {

@@ -11,6 +11,7 @@ mod produce_logs;
 pub mod queue;
 pub mod resource;
 pub mod settings;
+mod ticks;
 pub mod transport;
 
 pub use self::deliver::{DeliverySettings, RequestLimit, deliver};

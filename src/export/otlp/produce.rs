@@ -1,17 +1,18 @@
 //! Producer of requests: a reading at each interval, encoded once and pushed into the queues of several destinations.
 //! Entry point: [`produce`].
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
 use super::deliver::RequestLimit;
 use super::encode::{Compressor, Encoder, Forms, Request};
 use super::queue::Queue;
 use super::settings::Temporality;
+use super::ticks::Ticks;
 use crate::metrics::Sample;
 use crate::source::{FRESHNESS, Source};
 use crate::worker::Worker;
@@ -146,15 +147,23 @@ impl<'a> Waits<'a> {
 }
 
 /// Encodes a reading at once and then at each interval. On `stop` encodes a last one and closes the queues.
-pub async fn produce(source: Source, mut lane: Lane, pace: Pace, mut stop: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(pace.interval);
+///
+/// # Errors
+///
+/// Fails if there can be no timer: the process may open no further descriptor, or the runtime ends. The queues stay open.
+pub async fn produce(
+    source: Source,
+    mut lane: Lane,
+    pace: Pace,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
     // A late reading does not move those after it.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut ticks = Ticks::every(pace.interval)?;
     let mut last = None;
     let mut is_late = false;
     loop {
         let stopping = tokio::select! {
-            _ = ticks.tick() => false,
+            ticked = ticks.tick() => ticked.map(|()| false)?,
             // An error means that the sender is gone: stop as well.
             _ = stop.wait_for(|stop| *stop) => true,
         };
@@ -195,7 +204,7 @@ pub async fn produce(source: Source, mut lane: Lane, pace: Pace, mut stop: watch
         }
         if stopping {
             lane.queues.iter().for_each(|queue| queue.close());
-            return;
+            return Ok(());
         }
     }
 }

@@ -106,8 +106,8 @@ fn run(action: Action, interrupt: &Interrupt) -> anyhow::Result<()> {
             let scale = Scale { nodes, few_nodes, objects, interval, short_interval, time, stores };
             let all = [Part::Options, Part::Outage, Part::Upgrade, Part::Clocks, Part::Growth];
             let parts = if parts.is_empty() { all.to_vec() } else { parts };
-            // A node has one, and two on its way to the gateway.
-            let (limit, wanted) = (raise_limit(), 3 * nodes.max(few_nodes) as u64 + 500);
+            // A node has one and a timer, and two on its way to the gateway.
+            let (limit, wanted) = (raise_limit(), 4 * nodes.max(few_nodes) as u64 + 500);
             anyhow::ensure!(
                 limit >= wanted,
                 "{limit} descriptors are too few, it takes {wanted}: see `ulimit -Hn`"

@@ -158,7 +158,7 @@ impl Sender {
         let tasks = vec![
             crew.runtime.spawn(async move {
                 tokio::time::sleep(delay).await;
-                produce(source, lane, pace, stopped).await;
+                produce(source, lane, pace, stopped).await.expect("there are descriptors enough for a timer");
             }),
             crew.runtime.spawn(async move { deliver(&queue, &delivered, transport, settings).await }),
         ];

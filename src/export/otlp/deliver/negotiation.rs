@@ -107,15 +107,25 @@ impl Negotiation {
     /// Records that a request in this form was not accepted. Returns whether it is to be sent at once with gzip, rather than as the
     /// failure says.
     pub(super) fn failed(&mut self, form: Compression, failure: &Failure) -> bool {
-        let is_answer = matches!(failure.kind, FailureKind::Grpc(_) | FailureKind::Http(_));
+        if self.policy != CompressionPolicy::Negotiated {
+            return false;
+        }
+        // A receiver that has too much to do says so to any compression.
+        let is_busy =
+            matches!(failure.kind, FailureKind::Grpc(Code::ResourceExhausted) | FailureKind::Http(429));
+        let is_answer = matches!(failure.kind, FailureKind::Grpc(_) | FailureKind::Http(_)) && !is_busy;
         let is_refusal = is_answer && failure.remedy == Remedy::Drop;
         let may_pass = match failure.kind {
-            // The receiver has enough to do, whatever the compression.
-            FailureKind::Grpc(Code::ResourceExhausted) | FailureKind::Http(429) => false,
             FailureKind::Broken | FailureKind::Timeout => true,
             _ => is_answer && matches!(failure.remedy, Remedy::Retry(_)),
         };
-        if self.policy != CompressionPolicy::Negotiated || !(is_refusal || may_pass) {
+        if let (Compression::Gzip, Stage::Trying { .. }) = (form, &self.stage)
+            && failure.remedy != Remedy::Split
+        {
+            self.stage = if is_refusal { Stage::BothRefused } else { Stage::Zstd { failures: 0 } };
+            return false;
+        }
+        if !(is_refusal || may_pass) {
             return false;
         }
         let reason = || Some(failure.reason.clone());
@@ -136,10 +146,6 @@ impl Negotiation {
                 if *failures == DOUBTS {
                     self.stage = Stage::Trying { reason: None };
                 }
-                false
-            }
-            (Compression::Gzip, stage @ Stage::Trying { .. }) => {
-                *stage = if is_refusal { Stage::BothRefused } else { Stage::Zstd { failures: 0 } };
                 false
             }
             _ => false,
@@ -183,7 +189,8 @@ mod tests {
             | FailureKind::Http(503)
             | FailureKind::Broken
             | FailureKind::Timeout
-            | FailureKind::Connect => Remedy::Retry(Retry::WithBackoff),
+            | FailureKind::Connect
+            | FailureKind::Tls => Remedy::Retry(Retry::WithBackoff),
             _ => Remedy::Drop,
         };
         Failure { kind, reason: kind.to_string(), remedy }
@@ -293,22 +300,26 @@ mod tests {
 
     #[test]
     fn an_outage_that_hits_gzip_as_well_says_nothing_of_zstd() {
-        let outage = FailureKind::Http(503);
-        // A refusal that belongs to the outage, and a failure of the last trial with zstd.
-        let mut refused = negotiation();
-        assert!(fails(&mut refused, FailureKind::Http(500)));
-        let mut confirming = negotiation();
-        for _ in 0..DOUBTS {
-            assert!(!fails(&mut confirming, outage));
-        }
-        confirming.accepted(Compression::Gzip);
-        assert!(!fails(&mut confirming, outage));
-        for mut negotiation in [refused, confirming] {
-            assert_eq!(negotiation.compression(), Compression::Gzip);
-            assert!(!fails(&mut negotiation, outage));
-            // The request that was repeated keeps its form.
-            negotiation.accepted(Compression::Gzip);
-            assert_eq!((negotiation.take_conclusion(), negotiation.compression()), (None, Compression::Zstd));
+        for outage in [FailureKind::Http(503), FailureKind::Broken, FailureKind::Connect, FailureKind::Tls] {
+            // A refusal that belongs to the outage, and a failure of the last trial with zstd.
+            let mut refused = negotiation();
+            assert!(fails(&mut refused, FailureKind::Http(500)));
+            let mut confirming = negotiation();
+            for _ in 0..DOUBTS {
+                assert!(!fails(&mut confirming, FailureKind::Broken));
+            }
+            confirming.accepted(Compression::Gzip);
+            assert!(!fails(&mut confirming, FailureKind::Broken));
+            for mut negotiation in [refused, confirming] {
+                assert_eq!(negotiation.compression(), Compression::Gzip);
+                assert!(!fails(&mut negotiation, outage));
+                // The request that was repeated keeps its form.
+                negotiation.accepted(Compression::Gzip);
+                assert_eq!(
+                    (negotiation.take_conclusion(), negotiation.compression()),
+                    (None, Compression::Zstd)
+                );
+            }
         }
     }
 
@@ -388,6 +399,12 @@ mod tests {
         ]
     }
 
+    fn outage() -> impl Strategy<Value = FailureKind> {
+        let kinds =
+            &[FailureKind::Http(503), FailureKind::Broken, FailureKind::Connect, FailureKind::Timeout];
+        prop::sample::select(&kinds[..])
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -396,7 +413,7 @@ mod tests {
         #[test]
         fn every_receiver_soon_gets_what_it_takes(
             receivers in prop::collection::vec(
-                (any::<bool>(), takes(), prop::collection::vec(prop::bool::weighted(0.3), 0..20)),
+                (any::<bool>(), takes(), prop::collection::vec(prop::option::weighted(0.3, outage()), 0..20)),
                 1..5,
             ),
             is_hour_over in any::<bool>(),
@@ -434,12 +451,12 @@ mod tests {
         }
     }
 
-    /// Sends a request until it is settled; `outages`, from the end: whether the attempt meets one. Returns how often it was sent, and the
+    /// Sends a request until it is settled; `outages`, from the end: whether the attempt meets one, and how it fails. Returns how often it was sent, and the
     /// form in which it was accepted.
     fn send(
         negotiation: &mut Negotiation,
         takes: Takes,
-        mut outages: Vec<bool>,
+        mut outages: Vec<Option<FailureKind>>,
     ) -> (u32, Option<Compression>) {
         let mut repeated = None;
         for attempt in 1.. {
@@ -447,9 +464,9 @@ mod tests {
             let form = repeated
                 .filter(|&form| negotiation.allows(form))
                 .unwrap_or_else(|| negotiation.compression());
-            let result = match (form, takes) {
-                _ if outages.pop() == Some(true) => Err(FailureKind::Http(503)),
-                (Compression::Zstd, Takes::Refuses(kind) | Takes::Fails(kind)) => Err(kind),
+            let result = match (outages.pop().flatten(), form, takes) {
+                (Some(outage), ..) => Err(outage),
+                (None, Compression::Zstd, Takes::Refuses(kind) | Takes::Fails(kind)) => Err(kind),
                 _ => Ok(()),
             };
             let Err(kind) = result else {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::payload::Payload;
 use super::stream::{Observed, Stream};
+use super::{causes, is_too_large};
 use crate::export::otlp::settings::Protocol;
 
 /// The longest head of an answer, of a proxy too, in bytes: a gRPC status has its message and details there.
@@ -28,7 +29,7 @@ pub(super) struct Connection {
     sender: Sender,
     /// The task that reads and writes, with the error that ends it.
     task: JoinHandle<Result<(), hyper::Error>>,
-    /// The error that ends the stream, as an alert of TLS.
+    /// The error that ends the stream, such as an alert of TLS.
     stream_error: oneshot::Receiver<io::Error>,
     /// Whether a request was sent whose answer has not been read.
     is_busy: bool,
@@ -126,12 +127,21 @@ async fn start(
     })
 }
 
-/// Returns the error of the stream rather than what HTTP makes of it.
+/// Returns the error of the stream rather than what HTTP makes of it, unless that is about what the peer sent: it came first.
 fn cause(stream_error: &mut oneshot::Receiver<io::Error>, error: hyper::Error) -> Cause {
     match stream_error.try_recv() {
-        Ok(error) => error.into(),
-        Err(_) => error.into(),
+        Ok(stream_error) if !is_of_peer(&error) => stream_error.into(),
+        _ => error.into(),
     }
+}
+
+/// Returns whether an error is about what the peer sent: an answer that cannot be parsed or has too long a head, or a reason to end the
+/// connection.
+fn is_of_peer(error: &hyper::Error) -> bool {
+    let of_peer = |cause: &(dyn Error + 'static)| {
+        is_too_large(cause) || cause.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_remote)
+    };
+    error.is_parse() || causes(error).any(of_peer)
 }
 
 impl Drop for Connection {
@@ -147,33 +157,55 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
-    use prost::bytes::Bytes;
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     use super::*;
 
-    /// A stream whose peer says nothing and takes so many bytes.
+    /// The length of the body of a request.
+    const BODY: usize = 1000;
+
+    /// A stream that takes so many bytes. Its peer sends these once it has the request, and breaks off.
     struct Failing {
         takes: usize,
+        taken: usize,
+        sends: &'static [u8],
+    }
+
+    impl Failing {
+        fn new(takes: usize, sends: &'static [u8]) -> Self {
+            Self { takes, taken: 0, sends }
+        }
     }
 
     impl AsyncRead for Failing {
-        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.taken < BODY {
+                return Poll::Pending;
+            }
+            if self.sends.is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            buffer.put_slice(std::mem::take(&mut self.sends));
+            Poll::Ready(Ok(()))
         }
     }
 
     impl AsyncWrite for Failing {
         fn poll_write(
             mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
+            context: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            if self.takes == 0 {
+            let taken = bytes.len().min(self.takes - self.taken);
+            if taken == 0 {
                 return Poll::Ready(Err(io::Error::other("an alert")));
             }
-            let taken = self.takes.min(bytes.len());
-            self.takes -= taken;
+            self.taken += taken;
+            context.waker().wake_by_ref();
             Poll::Ready(Ok(taken))
         }
 
@@ -186,19 +218,40 @@ mod tests {
         }
     }
 
+    /// Returns why a request on this stream fails.
+    async fn error_of(stream: Failing, protocol: Protocol) -> Cause {
+        let request = http::Request::post("http://localhost/").body(Payload::plain(vec![0; BODY].into()));
+        let sent = match Connection::open(Box::new(stream), protocol).await {
+            Ok(mut connection) => connection.send(request.expect("it is sound")).await.err(),
+            Err(error) => Some(error),
+        };
+        sent.expect("the stream fails")
+    }
+
     #[tokio::test]
     async fn a_failed_write_is_the_cause_whatever_the_library_makes_of_it() {
         for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
             for takes in (0..200).step_by(10) {
-                let request =
-                    http::Request::post("http://localhost/").body(Payload::plain(Bytes::from(vec![0; 1000])));
-                let sent = match Connection::open(Box::new(Failing { takes }), protocol).await {
-                    Ok(mut connection) => connection.send(request.expect("it is sound")).await.err(),
-                    Err(error) => Some(error),
-                };
-                let error = sent.expect("it cannot be written");
+                let error = error_of(Failing::new(takes, b""), protocol).await;
                 assert_eq!(error.to_string(), "an alert", "{protocol:?} after {takes} bytes");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_says_is_the_cause_although_the_stream_breaks_off_then() {
+        // Settings, and GOAWAY with ENHANCE_YOUR_CALM.
+        let calm = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+        let error = error_of(Failing::new(usize::MAX, calm), Protocol::Grpc).await;
+        let reasons: Vec<_> = causes(&*error).filter_map(|error| error.downcast_ref::<h2::Error>()).collect();
+        assert_eq!(reasons[0].reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error:?}");
+
+        let other = Failing::new(usize::MAX, b"SSH-2.0-OpenSSH\r\n");
+        let error = error_of(other, Protocol::HttpProtobuf).await;
+        assert!(error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse), "{error:?}");
+
+        let broken = Failing::new(usize::MAX, b"HTTP/1.1 2");
+        let error = error_of(broken, Protocol::HttpProtobuf).await;
+        assert!(error.is::<io::Error>(), "{error:?}");
     }
 }

@@ -112,7 +112,8 @@ pub enum FailureKind {
     Connect,
     /// The proxy answered the request for a tunnel with this HTTP status.
     Proxy(u16),
-    /// There is no TLS session: a certificate is not trusted, expired or for another name, or the receiver does not answer in time.
+    /// There is no TLS session: a certificate is not trusted, expired or for another name, or the receiver does not answer, or the files
+    /// for TLS cannot be read, in time.
     Tls,
     /// The server ended TLS because the client has no certificate.
     CertificateRequired,

@@ -15,8 +15,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 /// TCP, a Unix socket, a tunnel or TLS.
 pub(super) type Stream = Box<dyn ByteStream>;
 
-/// A stream that reports its first error apart, as it is. The HTTP/2 library passes on the text of a failed read only, and nothing of a
-/// failed write.
+/// A stream that hands its first error to a receiver; HTTP gets a copy of its text. The HTTP/2 library passes on the text of a failed
+/// read only, and nothing of a failed write.
 pub(super) struct Observed {
     stream: Stream,
     report: Option<oneshot::Sender<io::Error>>,
@@ -68,7 +68,7 @@ impl AsyncWrite for Observed {
         self.observe(written)
     }
 
-    /// Otherwise HTTP would copy each request behind its head.
+    /// If this were false, HTTP would copy each request behind its head.
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }

@@ -197,10 +197,18 @@ impl Session {
                 written => return written,
             }
         }
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut [0])));
+        let ended = loop {
+            let mut bytes = [0; 256];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            // Nobody reads what may come before the alert: HTTP ends with the failed write.
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                ended => break ended,
+            }
+        };
         let of_tls =
             |error: &io::Error| matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>());
-        let alert = read.err().filter(of_tls);
+        let alert = ended.err().filter(of_tls);
         let failure = self.failure.take();
         Poll::Ready(Err(alert.or(failure).expect("writing failed")))
     }
@@ -233,7 +241,7 @@ impl AsyncWrite for Session {
         self.write_or_alert(context, |stream, context| stream.poll_write_vectored(context, parts))
     }
 
-    /// Otherwise HTTP would copy each request behind its head.
+    /// If this were false, HTTP would copy each request behind its head.
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
