@@ -122,7 +122,10 @@ impl Negotiation {
         if let (Compression::Gzip, Stage::Trying { .. }) = (form, &self.stage)
             && failure.remedy != Remedy::Split
         {
-            self.stage = if is_refusal { Stage::BothRefused } else { Stage::Zstd { failures: 0 } };
+            self.stage = match failure.remedy {
+                Remedy::Drop => Stage::BothRefused,
+                _ => Stage::Zstd { failures: 0 },
+            };
             return false;
         }
         if !(is_refusal || may_pass) {
@@ -249,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_refuses_gzip_for_another_reason_is_not_sent_everything_twice() {
+        for kind in [FailureKind::Http(429), FailureKind::Malformed, FailureKind::AnswerTooLarge] {
+            let mut negotiation = negotiation();
+            assert!(fails(&mut negotiation, FailureKind::Http(415)));
+            for _ in 0..10 {
+                assert_eq!(negotiation.compression(), Compression::Gzip);
+                assert!(!fails(&mut negotiation, kind), "{kind}");
+            }
+        }
+    }
+
+    #[test]
     fn a_receiver_that_takes_zstd_refuses_content() {
         let mut negotiation = negotiation();
         negotiation.accepted(Compression::Zstd);
@@ -359,16 +374,14 @@ mod tests {
             }
             assert_eq!(negotiation.compression(), Compression::Zstd, "{kind}");
         }
-        // A receiver that has too much to do says so to any compression.
-        let remedy = Remedy::Retry(Retry::After(Duration::from_secs(1)));
-        for kind in [FailureKind::Grpc(Code::ResourceExhausted), FailureKind::Http(429)] {
-            for _ in 0..2 * DOUBTS {
-                assert!(
-                    !negotiation.failed(Compression::Zstd, &Failure { remedy, ..failure(kind) }),
-                    "{kind}"
-                );
+        for remedy in [Remedy::Drop, Remedy::Retry(Retry::After(Duration::from_secs(1)))] {
+            for kind in [FailureKind::Grpc(Code::ResourceExhausted), FailureKind::Http(429)] {
+                for _ in 0..2 * DOUBTS {
+                    let busy = Failure { remedy, ..failure(kind) };
+                    assert!(!negotiation.failed(Compression::Zstd, &busy), "{kind}");
+                }
+                assert_eq!(negotiation.compression(), Compression::Zstd, "{kind}");
             }
-            assert_eq!(negotiation.compression(), Compression::Zstd, "{kind}");
         }
     }
 
@@ -451,8 +464,8 @@ mod tests {
         }
     }
 
-    /// Sends a request until it is settled; `outages`, from the end: whether the attempt meets one, and how it fails. Returns how often it was sent, and the
-    /// form in which it was accepted.
+    /// Sends a request until it is settled. `outages`, from the end: how each attempt fails that meets one. Returns how often it was
+    /// sent, and the form in which it was accepted.
     fn send(
         negotiation: &mut Negotiation,
         takes: Takes,

@@ -9,9 +9,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::causes;
 use super::payload::Payload;
 use super::stream::{Observed, Stream};
-use super::{causes, is_too_large};
 use crate::export::otlp::settings::Protocol;
 
 /// The longest head of an answer, of a proxy too, in bytes: a gRPC status has its message and details there.
@@ -95,11 +95,6 @@ impl Connection {
         Err(cause(&mut self.stream_error, error))
     }
 
-    /// Returns the error that has ended the stream, if one has.
-    pub(super) fn stream_error(&mut self) -> Option<io::Error> {
-        self.stream_error.try_recv().ok()
-    }
-
     /// The answer was read: the connection can be used again.
     pub(super) fn finish(&mut self) {
         self.is_busy = false;
@@ -135,13 +130,11 @@ fn cause(stream_error: &mut oneshot::Receiver<io::Error>, error: hyper::Error) -
     }
 }
 
-/// Returns whether an error is about what the peer sent: an answer that cannot be parsed or has too long a head, or a reason to end the
-/// connection.
+/// Returns whether an error is about what the peer sent: an answer that is not HTTP or has too long a head, or the end of a request or of
+/// the connection. An error of the stream is neither of the peer nor of the library.
 fn is_of_peer(error: &hyper::Error) -> bool {
-    let of_peer = |cause: &(dyn Error + 'static)| {
-        is_too_large(cause) || cause.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_remote)
-    };
-    error.is_parse() || causes(error).any(of_peer)
+    let http2 = causes(error).find_map(|error| error.downcast_ref::<h2::Error>());
+    error.is_parse() || http2.is_some_and(|error| error.is_remote() || error.is_library())
 }
 
 impl Drop for Connection {
@@ -164,7 +157,7 @@ mod tests {
     /// The length of the body of a request.
     const BODY: usize = 1000;
 
-    /// A stream that takes so many bytes. Its peer sends these once it has the request, and breaks off.
+    /// A stream that takes so many bytes. Its peer sends these once it has the request, and breaks off: nothing more can be written then.
     struct Failing {
         takes: usize,
         taken: usize,
@@ -190,6 +183,7 @@ mod tests {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
             buffer.put_slice(std::mem::take(&mut self.sends));
+            self.takes = self.taken;
             Poll::Ready(Ok(()))
         }
     }
@@ -245,6 +239,11 @@ mod tests {
         let error = error_of(Failing::new(usize::MAX, calm), Protocol::Grpc).await;
         let reasons: Vec<_> = causes(&*error).filter_map(|error| error.downcast_ref::<h2::Error>()).collect();
         assert_eq!(reasons[0].reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error:?}");
+
+        let no_http2 = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        let error = error_of(Failing::new(usize::MAX, no_http2), Protocol::Grpc).await;
+        let reasons: Vec<_> = causes(&*error).filter_map(|error| error.downcast_ref::<h2::Error>()).collect();
+        assert_eq!(reasons[0].reason(), Some(h2::Reason::FRAME_SIZE_ERROR), "{error:?}");
 
         let other = Failing::new(usize::MAX, b"SSH-2.0-OpenSSH\r\n");
         let error = error_of(other, Protocol::HttpProtobuf).await;

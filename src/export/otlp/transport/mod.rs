@@ -112,8 +112,8 @@ pub enum FailureKind {
     Connect,
     /// The proxy answered the request for a tunnel with this HTTP status.
     Proxy(u16),
-    /// There is no TLS session: a certificate is not trusted, expired or for another name, or the receiver does not answer, or the files
-    /// for TLS cannot be read, in time.
+    /// There is no TLS session: a certificate is not trusted, expired or for another name. Or it took too long: the receiver did not
+    /// answer, or the files for TLS were not read.
     Tls,
     /// The server ended TLS because the client has no certificate.
     CertificateRequired,
@@ -299,14 +299,10 @@ impl Transport {
             Protocol::Grpc => grpc::read(response).await,
             Protocol::HttpProtobuf => http::read(response).await,
         };
-        if let Err(Failure { kind: FailureKind::Broken, .. }) = &result {
-            return Ok(match connection.stream_error() {
-                Some(error) => Err(broken(&error)),
-                None => result,
-            });
+        if !matches!(result, Err(Failure { kind: FailureKind::Broken, .. })) {
+            connection.finish();
+            self.connection = Some(connection);
         }
-        connection.finish();
-        self.connection = Some(connection);
         Ok(result)
     }
 
