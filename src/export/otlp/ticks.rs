@@ -12,7 +12,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A timer of the kernel, which ticks at once and then at each interval. Ticks that nobody waited for count as one.
+/// A timer of the kernel, which ticks at once and then at each interval. Missed ticks are merged into one.
 pub(super) struct Ticks(AsyncFd<OwnedFd>);
 
 impl Ticks {
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ticks_that_nobody_waited_for_are_one() {
+    async fn missed_ticks_are_merged() {
         const INTERVAL: Duration = Duration::from_millis(100);
         let before = Instant::now();
         let mut ticks = Ticks::every(INTERVAL).expect("a timer");

@@ -68,7 +68,7 @@ pub fn request(name: &str, points: u64) -> Request {
     }
 }
 
-/// Returns a request of so many points, each with its number as its time.
+/// Returns a request with `count` points. The time of each point is its number.
 #[must_use]
 pub fn points(from: u64, count: u64) -> Request {
     let point = |time| NumberDataPoint { time_unix_nano: time, ..Default::default() };

@@ -110,6 +110,16 @@ impl Negotiation {
         if self.policy != CompressionPolicy::Negotiated {
             return false;
         }
+        if let (Compression::Gzip, stage @ Stage::Trying { .. }) = (form, &mut self.stage) {
+            match failure.remedy {
+                Remedy::Drop => *stage = Stage::BothRefused,
+                Remedy::Retry(_) => *stage = Stage::Zstd { failures: 0 },
+                Remedy::Split => {}
+            }
+        }
+        if form != Compression::Zstd {
+            return false;
+        }
         // A receiver that has too much to do says so to any compression.
         let is_busy =
             matches!(failure.kind, FailureKind::Grpc(Code::ResourceExhausted) | FailureKind::Http(429));
@@ -119,39 +129,30 @@ impl Negotiation {
             FailureKind::Broken | FailureKind::Timeout => true,
             _ => is_answer && matches!(failure.remedy, Remedy::Retry(_)),
         };
-        if let (Compression::Gzip, Stage::Trying { .. }) = (form, &self.stage)
-            && failure.remedy != Remedy::Split
-        {
-            self.stage = match failure.remedy {
-                Remedy::Drop => Stage::BothRefused,
-                _ => Stage::Zstd { failures: 0 },
-            };
-            return false;
-        }
         if !(is_refusal || may_pass) {
             return false;
         }
-        let reason = || Some(failure.reason.clone());
-        match (form, &mut self.stage) {
-            (Compression::Zstd, stage @ Stage::Confirming) => {
-                *stage = Stage::Trying { reason: reason() };
+        match &mut self.stage {
+            stage @ Stage::Confirming => {
+                *stage = Stage::Trying { reason: Some(failure.reason.clone()) };
                 is_refusal
             }
             // A receiver that takes Zstandard may have refused the content, or have stored a part of it.
-            (Compression::Zstd, stage @ Stage::Zstd { .. })
+            stage @ Stage::Zstd { .. }
                 if is_refusal && (!self.is_proven || names_compression(failure.kind)) =>
             {
-                *stage = Stage::Trying { reason: reason() };
+                *stage = Stage::Trying { reason: Some(failure.reason.clone()) };
                 true
             }
-            (Compression::Zstd, Stage::Zstd { failures }) => {
+            Stage::Zstd { failures } => {
                 *failures += 1;
                 if *failures == DOUBTS {
                     self.stage = Stage::Trying { reason: None };
                 }
                 false
             }
-            _ => false,
+            // Requests have gzip then.
+            Stage::Trying { .. } | Stage::BothRefused | Stage::Gzip { .. } => false,
         }
     }
 

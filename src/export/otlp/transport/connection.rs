@@ -157,7 +157,8 @@ mod tests {
     /// The length of the body of a request.
     const BODY: usize = 1000;
 
-    /// A stream that takes so many bytes. Its peer sends these once it has the request, and breaks off: nothing more can be written then.
+    /// A stream that accepts `takes` bytes. A peer that has received the whole request answers with `sends` and closes the stream:
+    /// later writes fail.
     struct Failing {
         takes: usize,
         taken: usize,

@@ -17,7 +17,6 @@ mod tls;
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, USER_AGENT};
@@ -33,6 +32,7 @@ use self::connector::{Connector, Stage};
 pub use self::fetch::Fetcher;
 use self::payload::Payload;
 pub use self::tls::TlsError;
+use self::tls::tls_error;
 use super::encode::Request;
 use super::settings::{Destination, Endpoint, Protocol};
 use crate::error_chain::error_chain;
@@ -368,11 +368,8 @@ fn broken(error: &(dyn Error + 'static)) -> Failure {
 
 /// Returns whether the server ended TLS because the client has no certificate.
 fn wants_certificate(error: &(dyn Error + 'static)) -> bool {
-    let of_tls = |error: &(dyn Error + 'static)| {
-        let error = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()?;
-        Some(matches!(error, rustls::Error::AlertReceived(AlertDescription::CertificateRequired)))
-    };
-    causes(error).find_map(of_tls).unwrap_or_default()
+    let error = causes(error).find_map(|error| tls_error(error.downcast_ref()?));
+    matches!(error, Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)))
 }
 
 /// Returns an error and what caused it.

@@ -206,9 +206,7 @@ impl Session {
                 ended => break ended,
             }
         };
-        let of_tls =
-            |error: &io::Error| matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>());
-        let alert = ended.err().filter(of_tls);
+        let alert = ended.err().filter(|error| tls_error(error).is_some());
         let failure = self.failure.take();
         Poll::Ready(Err(alert.or(failure).expect("writing failed")))
     }
@@ -253,6 +251,11 @@ impl AsyncWrite for Session {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+/// Returns the error of TLS that an error of a session is, if it is one.
+pub(super) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Accepts every certificate whose key the server has.
